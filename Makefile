@@ -1,0 +1,37 @@
+# make demo   set up .venv and upscale a picture
+# make test   set up .venv and run the tests
+# make lint   set up .venv and run the linter and the type checker
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/ready
+	$(BIN)/python inference_realesrgan.py -n RealESRGAN_x4plus -i inputs/astronaut.jpg -o results
+
+test: $(VENV)/ready-dev
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/ready-dev
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+# basicsr asks for torch to be built with; without isolation it takes the one installed a line above.
+$(VENV)/ready: requirements.txt constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install -q -c constraints.txt torch numpy setuptools cython
+	$(PIP) install -q -c constraints.txt --no-build-isolation -r requirements.txt
+	@$(BIN)/python -c 'import cv2' 2>/dev/null || { \
+	echo 'This machine has no libGL; taking the OpenCV that needs none.'; \
+	$(PIP) uninstall -q -y opencv-python; $(PIP) install -q -c constraints.txt opencv-python-headless; }
+	@touch $@
+
+$(VENV)/ready-dev: $(VENV)/ready requirements-dev.txt
+	$(PIP) install -q -c constraints.txt $$(grep -v '^-r' requirements-dev.txt)
+	@touch $@
+
+clean:
+	rm -rf $(VENV) results build *.egg-info

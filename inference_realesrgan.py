@@ -1,0 +1,190 @@
+#!/usr/bin/env python3
+"""Upscale pictures with Real-ESRGAN."""
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from realesrgan import cli
+
+if TYPE_CHECKING:
+    from realesrgan.image_files import Job
+    from realesrgan.images import Picture
+    from realesrgan.upsampler import RealESRGANer
+
+logger = logging.getLogger('realesrgan')
+
+_STREAM = '-'
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of this script's options."""
+    parser = cli.new_parser(__doc__)
+    parser.add_argument('-i', '--input', nargs='+', action='extend', metavar='PATH', default=argparse.SUPPRESS,
+                        help='pictures, folders or glob patterns, or - for stdin (default: inputs)')
+    parser.add_argument('-o', '--output', default='results', metavar='FOLDER',
+                        help='folder for the results, or - for stdout (default: %(default)s)')
+    parser.add_argument('-r', '--recursive', action='store_true', help='go into folders and keep their structure')
+    cli.add_upsampler_options(parser, default_model='RealESRGAN_x4plus')
+    cli.add_result_options(parser)
+    parser.add_argument('--ext', choices=('auto', 'jpg', 'png', 'webp', 'tiff'), default='auto',
+                        help='format of the results; auto is that of the input (default: %(default)s)')
+    parser.add_argument('--quality', type=cli.number(int, 1, 100), default=95, metavar='1..100',
+                        help='quality of jpg and webp (default: %(default)s)')
+    cli.add_verbosity_options(parser)
+    return parser
+
+
+@dataclass
+class Tally:
+    """What came of the pictures."""
+
+    done: int = 0
+    failed: int = 0
+    skipped: int = 0
+    megapixels: float = 0.0
+
+    def summary(self, seconds: float) -> str:
+        """Return the last line of a run."""
+        parts = [f'{self.done} done', f'{self.failed} failed']
+        if self.skipped:
+            parts.append(f'{self.skipped} skipped')
+        return f'{", ".join(parts)}, {seconds:.1f} s, {self.megapixels / max(seconds, 1e-9):.3g} megapixels/s'
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the script and return its exit status: 0, 1 if any picture failed, 2 for usage, 130 after Ctrl-C."""
+    return cli.run(_work, build_parser(), argv)
+
+
+def _work(args: argparse.Namespace) -> int:
+    start = time.perf_counter()
+    if args.face_enhance:
+        logger.error('--face_enhance is not built yet')
+        return 1
+    inputs = getattr(args, 'input', ['inputs'])
+    jobs = _jobs(args, inputs)
+    tally = Tally()
+    todo = _without_existing(jobs, tally) if args.skip_existing and args.output != _STREAM else jobs
+    if todo:
+        upsampler = cli.build_upsampler(cli.upsampler_options(args))
+        sources = {job.source.resolve() for job in jobs}
+        _upscale_all(todo, sources, upsampler, args, tally)
+    if not args.quiet:
+        print(tally.summary(time.perf_counter() - start), file=sys.stderr if args.output == _STREAM else sys.stdout)
+    return int(tally.failed > 0)
+
+
+def _jobs(args: argparse.Namespace, inputs: Sequence[str]) -> list[Job]:
+    from realesrgan.errors import RealESRGANError
+    from realesrgan.image_files import InputFile, find_pictures, plan
+    output = Path(args.output)
+    if list(inputs) == [_STREAM]:
+        return [replace(job, source=Path(_STREAM)) for job in plan([InputFile(Path('stdin'))], output, args.suffix,
+                                                                   args.ext)]
+    files = find_pictures(inputs, recursive=args.recursive)
+    if args.output == _STREAM and len(files) > 1:
+        raise RealESRGANError(f'{len(files)} pictures can\'t all go to stdout; name a folder with -o')
+    return plan(files, output, args.suffix, args.ext)
+
+
+def _without_existing(jobs: Sequence[Job], tally: Tally) -> list[Job]:
+    missing = [job for job in jobs if not any(target.exists() for target in job.possible_targets)]
+    tally.skipped = len(jobs) - len(missing)
+    return missing
+
+
+def _upscale_all(jobs: Sequence[Job], sources: set[Path], upsampler: RealESRGANer, args: argparse.Namespace,
+                 tally: Tally) -> None:
+    """Upscale one picture after the other; a failure is said and counted, and the next one follows."""
+    from tqdm import tqdm
+
+    from realesrgan.errors import RealESRGANError
+    with tqdm(total=len(jobs), unit='image', disable=True if args.quiet else None) as bar:
+        upsampler.on_tile = _TileBar(quiet=bool(bar.disable))
+        for job in jobs:
+            try:
+                picture = _read(job.source)
+                target = _target(job, picture, sources)
+                _write(_upscale(picture, upsampler, args), target, args)
+            except (RealESRGANError, OSError, MemoryError, ValueError) as error:
+                reason = cli.describe(error)
+                name = str(job.source)
+                logger.error('%s', reason if name in reason else f'{name}: {reason}', exc_info=args.verbose)
+                tally.failed += 1
+            else:
+                logger.info('%s -> %s', job.source, args.output if args.output == _STREAM else target)
+                tally.done += 1
+                tally.megapixels += picture.pixels.shape[0] * picture.pixels.shape[1] / 1e6
+            bar.update()
+
+
+class _TileBar:
+    """Shows the tiles of the current picture below the bar of pictures, if it takes long."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._bar: Any = None
+
+    def __call__(self, done: int, total: int) -> None:
+        from tqdm import tqdm
+        if self._quiet or total == 1:
+            return
+        if done == 1:
+            self.close()
+            self._bar = tqdm(total=total, unit='tile', leave=False, delay=3, position=1)
+        self._bar.update()
+        if done == total:
+            self.close()
+
+    def close(self) -> None:
+        """Take the bar away, also that of a picture that failed half-way."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def _read(source: Path) -> Picture:
+    from realesrgan.images import decode
+    return decode(sys.stdin.buffer.read() if str(source) == _STREAM else source.read_bytes())
+
+
+def _upscale(picture: Picture, upsampler: RealESRGANer, args: argparse.Namespace) -> Picture:
+    from realesrgan.images import Picture
+    pixels, _ = upsampler.enhance(picture.pixels, outscale=args.outscale, alpha_upsampler=args.alpha_upsampler)
+    return Picture(pixels, picture.metadata)
+
+
+def _target(job: Job, picture: Picture, sources: set[Path]) -> Path:
+    """Return where the result goes, which is never a picture that is read."""
+    from realesrgan.errors import RealESRGANError
+    target = job.target(alpha=picture.has_alpha)
+    if target.resolve() in sources:
+        raise RealESRGANError(f'{job.source}: its result would overwrite the input {target}; '
+                              'choose another --suffix or -o')
+    if target.suffix[1:] != job.extension:
+        logger.warning('%s: has transparency, which %s does not hold; written as %s', job.source, job.extension,
+                       target.name)
+    return target
+
+
+def _write(picture: Picture, target: Path, args: argparse.Namespace) -> None:
+    from realesrgan.files import whole_file
+    from realesrgan.images import encode
+    data = encode(picture, target.suffix[1:], args.quality)
+    if args.output == _STREAM:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return
+    with whole_file(target) as temporary:
+        temporary.write_bytes(data)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

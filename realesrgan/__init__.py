@@ -1,0 +1,21 @@
+"""Real-ESRGAN inference: upscale images and videos (Wang et al., ICCVW 2021).
+
+Importing the package imports nothing else; `RealESRGANer` brings PyTorch with it on first use.
+"""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .version import __version__
+
+if TYPE_CHECKING:
+    from .upsampler import RealESRGANer
+
+__all__ = ['RealESRGANer', '__version__']
+
+
+def __getattr__(name: str) -> Any:
+    if name == 'RealESRGANer':
+        from .upsampler import RealESRGANer
+        return RealESRGANer
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -1,0 +1,227 @@
+"""What both scripts share: options, logging, the way from parsed arguments to an upsampler, and how a run ends.
+
+Nothing here imports PyTorch or OpenCV before it is needed, so that `--help` answers at once.
+"""
+from __future__ import annotations
+
+import argparse
+import contextlib
+import difflib
+import logging
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .errors import RealESRGANError
+from .models import MODELS
+from .version import __version__
+
+if TYPE_CHECKING:
+    from .upsampler import RealESRGANer
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class UpsamplerOptions:
+    """Everything that makes one upsampler differ from another.
+
+    Attributes:
+        model_name: A key of `models.MODELS`.
+        model_path: File or URL of weights to use instead of the model's own, or None.
+        denoise_strength: 0..1, or None where it was not given.
+        tile: Side of the tiles in input pixels, 0 for none.
+        tile_pad: Input pixels that a tile sees around itself.
+        pre_pad: Input pixels added at the border.
+        half: Half precision where the device is faster with it.
+        gpu_id: Number of the GPU, or None.
+    """
+
+    model_name: str
+    model_path: str | None
+    denoise_strength: float | None
+    tile: int
+    tile_pad: int
+    pre_pad: int
+    half: bool
+    gpu_id: int | None
+
+
+# ---- types of options ----
+
+def number(kind: Callable[[str], Any], low: float, high: float = float('inf')) -> Callable[[str], Any]:
+    """Return an argparse type: a number of `kind` from `low` to `high`."""
+    def parse(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f'{text!r} is not a number') from None
+        if not low <= value <= high:
+            allowed = f'{low:g} or more' if high == float('inf') else f'{low:g} to {high:g}'
+            raise argparse.ArgumentTypeError(f'{text} is out of range: allowed is {allowed}')
+        return value
+    return parse
+
+
+def outscale(text: str) -> float:
+    """Parse a finite number above 0."""
+    value: float = number(float, 0)(text)
+    if not 0 < value < float('inf'):
+        raise argparse.ArgumentTypeError(f'{text} is out of range: it must be above 0')
+    return value
+
+
+def model_name(text: str) -> str:
+    """Parse a model's name; a trailing `.pth` is ignored, as the original does."""
+    name = text.removesuffix('.pth')
+    if name in MODELS:
+        return name
+    nearest = difflib.get_close_matches(name.lower(), [known.lower() for known in MODELS], n=1, cutoff=0)
+    hint = next(known for known in MODELS if known.lower() in nearest)
+    raise argparse.ArgumentTypeError(f'unknown model {text!r}: choose from {", ".join(MODELS)}; nearest is {hint}')
+
+
+class _DenoiseStrength(argparse.Action):
+    """Stores the value and that it was given, for with most models it has no effect, and then that is said."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any,
+                 option_string: str | None = None) -> None:
+        namespace.denoise_strength = values
+        namespace.denoise_strength_given = True
+
+
+# ---- options of both scripts ----
+
+def new_parser(description: str) -> argparse.ArgumentParser:
+    """Return a parser with --version."""
+    parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
+    parser.add_argument('--version', action='version', version=f'Real-ESRGAN {__version__}')
+    return parser
+
+
+def add_upsampler_options(parser: argparse.ArgumentParser, default_model: str) -> None:
+    """Add the options that `upsampler_options` reads."""
+    group = parser.add_argument_group('model')
+    group.add_argument('-n', '--model_name', type=model_name, default=default_model, metavar='NAME',
+                       help='one of ' + ', '.join(MODELS) + ' (default: %(default)s)')
+    group.add_argument('-dn', '--denoise_strength', type=number(float, 0, 1), default=0.5, metavar='0..1',
+                       action=_DenoiseStrength,
+                       help='0 keeps the noise, 1 removes it; realesr-general-x4v3 only (default: %(default)s)')
+    group.add_argument('--model_path', metavar='PATH',
+                       help='weights to use instead: a .pth or .safetensors file, or an https URL of one')
+    group.add_argument('--fp32', action='store_true',
+                       help='compute in single precision; else half is used where it is faster')
+    group.add_argument('-g', '--gpu-id', type=number(int, 0), metavar='N',
+                       help='GPU to use (default: the first, or the CPU where there is none)')
+    group = parser.add_argument_group('memory')
+    group.add_argument('-t', '--tile', type=number(int, 0), default=0, metavar='PIXELS',
+                       help='cut pictures into tiles of this side to save memory; 0 for none (default: %(default)s)')
+    group.add_argument('--tile_pad', type=number(int, 0), default=10, metavar='PIXELS',
+                       help='what a tile sees around itself (default: %(default)s)')
+    group.add_argument('--pre_pad', type=number(int, 0), default=0, metavar='PIXELS',
+                       help='added at the right and lower border before, cut off after (default: %(default)s)')
+
+
+def add_result_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options about the result that images and videos have in common."""
+    group = parser.add_argument_group('result')
+    group.add_argument('-s', '--outscale', type=outscale, default=4, metavar='FACTOR',
+                       help='final size as a multiple of the input size (default: %(default)s)')
+    group.add_argument('--suffix', default='out', metavar='TEXT',
+                       help='results are called NAME_SUFFIX; empty for NAME alone (default: %(default)s)')
+    group.add_argument('--alpha_upsampler', choices=('realesrgan', 'bicubic'), default='realesrgan',
+                       help='how transparency is enlarged (default: %(default)s)')
+    group.add_argument('--face_enhance', action='store_true', help='restore faces with GFPGAN')
+    group.add_argument('--skip_existing', action='store_true', help='leave out what has a result already')
+
+
+def add_verbosity_options(parser: argparse.ArgumentParser) -> None:
+    """Add -v and -q, which `configure_logging` reads."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument('-v', '--verbose', action='store_true', help='say more, with tracebacks of errors')
+    group.add_argument('-q', '--quiet', action='store_true', help='say nothing but errors')
+
+
+def upsampler_options(args: argparse.Namespace) -> UpsamplerOptions:
+    """Collect the options of `add_upsampler_options`."""
+    return UpsamplerOptions(
+        model_name=args.model_name,
+        model_path=args.model_path,
+        denoise_strength=args.denoise_strength if getattr(args, 'denoise_strength_given', False) else None,
+        tile=args.tile,
+        tile_pad=args.tile_pad,
+        pre_pad=args.pre_pad,
+        half=not args.fp32,
+        gpu_id=args.gpu_id)
+
+
+def build_upsampler(options: UpsamplerOptions) -> RealESRGANer:
+    """Find the weights, build the network and return its upsampler.
+
+    Raises:
+        RealESRGANError: the weights can't be had, or the device is not there.
+    """
+    from .engines.devices import pick_device
+    from .upsampler import RealESRGANer
+    from .weights import load_model
+    device = pick_device(gpu_id=options.gpu_id)
+    network = load_model(options.model_name, options.model_path, options.denoise_strength)
+    return RealESRGANer(network.scale, None, model=network, tile=options.tile, tile_pad=options.tile_pad,
+                        pre_pad=options.pre_pad, half=options.half, device=device)
+
+
+# ---- logging, and how a run ends ----
+
+class _ToStderr(logging.Handler):
+    """Writes log lines to stderr, above a progress bar if there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+        prefix = f'{record.levelname.lower()}: ' if record.levelno >= logging.WARNING else ''
+        tqdm.write(prefix + self.format(record), file=sys.stderr)
+
+
+def configure_logging(args: argparse.Namespace) -> None:
+    """Send the package's log to stderr; how much of it, -v and -q say."""
+    root = logging.getLogger('realesrgan')
+    root.handlers = [_ToStderr()]
+    root.propagate = False
+    root.setLevel(logging.DEBUG if args.verbose else logging.ERROR if args.quiet else logging.INFO)
+
+
+def run(work: Callable[[argparse.Namespace], int], parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
+    """Parse arguments, do the work and return the exit status: what it returns, 1 after an error, 130 after Ctrl-C.
+
+    An error the user can act on becomes one line on stderr; -v shows its traceback. SIGTERM ends the run as tidily as
+    Ctrl-C does, with status 143.
+    """
+    args = parser.parse_args(argv)
+    configure_logging(args)
+    with contextlib.suppress(ValueError):  # not in the main thread, as under a web server: signals are its business
+        signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return work(args)
+    except KeyboardInterrupt:
+        logger.error('interrupted')
+        return 130
+    except ImportError as error:
+        if 'libGL' not in str(error):
+            raise
+        logger.error('OpenCV can\'t be loaded: %s. Install it (Debian: apt-get install libgl1), or take the OpenCV '
+                     'that needs none: pip uninstall opencv-python; pip install opencv-python-headless', error)
+    except (RealESRGANError, OSError, MemoryError) as error:
+        logger.error('%s', describe(error), exc_info=args.verbose)
+    return 1
+
+
+def _terminate(signal_number: int, _frame: object) -> None:
+    raise SystemExit(128 + signal_number)
+
+
+def describe(error: BaseException) -> str:
+    """Say an error in one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return f'{error.filename}: {error.strerror}' if error.filename else error.strerror
+    return ' '.join(str(error).split()) or type(error).__name__

@@ -1,0 +1,26 @@
+"""Write files whole or not at all."""
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def whole_file(target: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `target`; on a clean exit it is renamed to `target`, else removed.
+
+    The temporary name is short, starts with a dot and keeps the extension, which encoders go by. Missing folders on
+    the way to `target` are made.
+
+    Raises:
+        OSError: the folder can't be made or written, or the block wrote no file.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f'.realesrgan-{uuid.uuid4().hex[:12]}{target.suffix}')
+    try:
+        yield temporary
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)

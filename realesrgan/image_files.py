@@ -1,0 +1,176 @@
+"""Which pictures a command line means, and what each result is called."""
+from __future__ import annotations
+
+import glob
+import logging
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import RealESRGANError
+from .images import WRITABLE_EXTENSIONS, ImageError, holds_alpha, is_picture
+
+logger = logging.getLogger(__name__)
+
+#: Files of these extensions are taken for pictures, even damaged ones; others only if their first bytes are.
+_EXTENSIONS = frozenset(WRITABLE_EXTENSIONS) | frozenset((
+    'dib', 'jfif', 'gif', 'avif', 'jp2', 'j2k', 'jpx', 'apng', 'ppm', 'pgm', 'pbm', 'pnm', 'pfm', 'tga', 'ico', 'psd',
+    'qoi', 'hdr', 'exr', 'ras', 'pcx', 'dds', 'sgi'))
+_HEADER_BYTES = 4096
+
+
+class InputError(RealESRGANError):
+    """An input that names nothing to work on."""
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """A picture to read, and the folder below the output folder that its result goes to."""
+
+    path: Path
+    folder: Path = Path()
+
+
+@dataclass(frozen=True)
+class Job:
+    """A picture to read and the path of its result without the extension, which may depend on the picture."""
+
+    source: Path
+    target_stem: Path
+    extension: str
+
+    def target(self, *, alpha: bool) -> Path:
+        """Return the path of the result; with alpha in a format that holds it."""
+        extension = self.extension if not alpha or holds_alpha(self.extension) else 'png'
+        return self.target_stem.with_name(f'{self.target_stem.name}.{extension}')
+
+    @property
+    def possible_targets(self) -> list[Path]:
+        """The paths that the result may have; which one is known once the picture is read."""
+        return list(dict.fromkeys((self.target(alpha=False), self.target(alpha=True))))
+
+
+def find_pictures(inputs: Iterable[str], *, recursive: bool = False) -> list[InputFile]:
+    """List the pictures that input arguments mean: files, folders and glob patterns, each file once.
+
+    Of a folder every picture is taken, in natural order; what is not a picture is logged and left out, and so are
+    subfolders unless `recursive`, which keeps their structure in `InputFile.folder`.
+
+    Raises:
+        InputError: an input names no file, folder or match, or no picture is found at all.
+    """
+    found: dict[Path, InputFile] = {}
+    for name in inputs:
+        for file in _expand(Path(name), name, recursive):
+            found.setdefault(file.path.resolve(), file)
+    if not found:
+        raise InputError(f'no pictures in {", ".join(inputs)}')
+    return list(found.values())
+
+
+def natural_key(path: Path) -> list[tuple[int, str]]:
+    """Return a sort key under which 2.png comes before 10.png."""
+    return [(int(part), '') if part.isdigit() else (-1, part) for part in re.split(r'(\d+)', path.name.casefold())]
+
+
+def _expand(path: Path, name: str, recursive: bool) -> Iterator[InputFile]:
+    if path.is_dir():
+        yield from _in_folder(path, Path(), recursive)
+    elif path.exists():
+        yield InputFile(path)
+    else:
+        matches = sorted(map(Path, glob.glob(name, recursive=True)), key=natural_key)
+        if not matches:
+            raise InputError(f'{name}: no such file or folder')
+        for match in matches:
+            if match.is_dir():
+                logger.warning('%s: skipped, a folder', match)
+            else:
+                yield InputFile(match)
+
+
+def _in_folder(folder: Path, below: Path, recursive: bool) -> Iterator[InputFile]:
+    try:
+        entries = sorted(folder.iterdir(), key=natural_key)
+    except OSError as error:
+        raise InputError(f'{folder}: {error.strerror}') from None
+    for entry in entries:
+        if entry.is_dir():
+            if recursive:
+                yield from _in_folder(entry, below / entry.name, recursive)
+            else:
+                logger.warning('%s: skipped, a folder (-r goes into folders)', entry)
+        elif entry.name.startswith('.realesrgan-'):
+            logger.warning('%s: skipped, left behind by an interrupted run', entry)
+        elif _looks_like_picture(entry):
+            yield InputFile(entry, below)
+        else:
+            logger.warning('%s: skipped, not a picture', entry)
+
+
+def _looks_like_picture(path: Path) -> bool:
+    if path.suffix[1:].lower() in _EXTENSIONS:
+        return True
+    try:
+        with path.open('rb') as file:
+            return is_picture(file.read(_HEADER_BYTES))
+    except (OSError, ImageError):
+        return False
+
+
+def plan(files: Sequence[InputFile], output: Path, suffix: str, extension: str) -> list[Job]:
+    """Name the result of every picture: `NAME_SUFFIX.EXT` in the output folder.
+
+    Where two results could get the same name, as those of a.jpg and a.png with one extension, the extension of the
+    source goes into the name too (`a_jpg_SUFFIX`), and a number where that is not enough.
+
+    Args:
+        files: The pictures.
+        output: The output folder.
+        suffix: Goes behind the name after an underscore; empty for none.
+        extension: Extension of the results without a dot, or 'auto' for that of each source (png if it can't be
+            written).
+    """
+    names = [file.path.stem for file in files]
+    jobs = _jobs(files, names, output, suffix, extension)
+    for index in _colliding(jobs):
+        names[index] += '_' + files[index].path.suffix[1:]
+    jobs = _jobs(files, names, output, suffix, extension)
+    number = 2
+    while colliding := _colliding(jobs)[1:]:
+        for index in colliding:
+            names[index] += f'_{number}'
+        jobs = _jobs(files, names, output, suffix, extension)
+        number += 1
+    return jobs
+
+
+def _jobs(files: Sequence[InputFile], names: Sequence[str], output: Path, suffix: str, extension: str) -> list[Job]:
+    ending = f'_{suffix}' if suffix else ''
+    return [Job(file.path, output / file.folder / (name + ending), _extension(file.path, extension))
+            for file, name in zip(files, names, strict=True)]
+
+
+def _extension(source: Path, extension: str) -> str:
+    if extension != 'auto':
+        return extension
+    own = source.suffix[1:]
+    return own if own.lower() in WRITABLE_EXTENSIONS else 'png'
+
+
+def _colliding(jobs: Sequence[Job]) -> list[int]:
+    """Return the positions of jobs whose result may get the name of another's; case is not told apart."""
+    def keys(job: Job) -> list[str]:
+        return [os.path.abspath(path).casefold() for path in _realistic_targets(job)]
+    counts = Counter(key for job in jobs for key in keys(job))
+    return [index for index, job in enumerate(jobs) if any(counts[key] > 1 for key in keys(job))]
+
+
+def _realistic_targets(job: Job) -> list[Path]:
+    """Leave out what can't happen: a JPEG has no alpha that would turn its result into a png."""
+    if job.source.suffix.lower() in ('.jpg', '.jpeg', '.jpe', '.jfif'):
+        return [job.target(alpha=False)]
+    return job.possible_targets

@@ -1,0 +1,88 @@
+"""Pure geometry: how a picture is padded and cut into tiles. All lengths are in pixels of the network's input."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Span:
+    """A tile along one axis: it answers for `start:stop`, the network sees `padded_start:padded_stop`."""
+
+    start: int
+    stop: int
+    padded_start: int
+    padded_stop: int
+
+    @property
+    def window(self) -> slice:
+        """What the network sees, as a slice of the picture."""
+        return slice(self.padded_start, self.padded_stop)
+
+    def target(self, scale: int) -> slice:
+        """What the tile answers for, as a slice of the upscaled picture."""
+        return slice(self.start * scale, self.stop * scale)
+
+    def crop(self, scale: int) -> slice:
+        """What the tile answers for, as a slice of the network's result."""
+        return slice((self.start - self.padded_start) * scale, (self.stop - self.padded_start) * scale)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A tile of a picture."""
+
+    rows: Span
+    columns: Span
+
+
+def cut_axis(length: int, tile: int, pad: int, multiple: int = 1) -> list[Span]:
+    """Cut one axis into spans of `tile` pixels that see `pad` pixels more on each side, where there are any.
+
+    Args:
+        length: Length of the axis; a multiple of `multiple`.
+        tile: Length of a span, 0 for a single one.
+        pad: Pixels seen beyond the span on each side.
+        multiple: What the borders of a window are widened to, so that a network that folds 2x2 or 4x4 pixels into
+            one gets whole groups, and the same groups as the untiled picture.
+    """
+    if tile <= 0:
+        return [Span(0, length, 0, length)]
+    spans = []
+    for start in range(0, length, tile):
+        stop = min(start + tile, length)
+        first = max(start - pad, 0) // multiple * multiple
+        last = min(-(-(stop + pad) // multiple) * multiple, length)
+        spans.append(Span(start, stop, first, last))
+    return spans
+
+
+def cut(height: int, width: int, tile: int, pad: int, multiple: int = 1) -> list[Tile]:
+    """Cut a picture into tiles, row by row; the arguments are those of `cut_axis`."""
+    columns = cut_axis(width, tile, pad, multiple)
+    return [Tile(row, column) for row in cut_axis(height, tile, pad, multiple) for column in columns]
+
+
+def pad_picture(picture: np.ndarray, pad: int, multiple: int = 1) -> np.ndarray:
+    """Extend a picture by reflection at its right and lower border, where the original pads too.
+
+    Args:
+        picture: HxW or HxWxC.
+        pad: Rows and columns to add, before the sides are made multiples of `multiple`.
+        multiple: See `cut_axis`.
+
+    Returns:
+        The picture itself if there is nothing to add. Sides shorter than the pad are reflected over and over, a side
+        of one pixel is repeated.
+    """
+    height, width = picture.shape[:2]
+    bottom = pad + -(height + pad) % multiple
+    right = pad + -(width + pad) % multiple
+    if not bottom and not right:
+        return picture
+    # In two steps, as the original does: the second reflects what the first has added.
+    for rows, columns in ((pad, pad), (bottom - pad, right - pad)):
+        picture = cv2.copyMakeBorder(picture, 0, rows, 0, columns, cv2.BORDER_REFLECT_101)
+    return picture

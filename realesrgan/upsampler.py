@@ -1,0 +1,252 @@
+"""`RealESRGANer`: a picture in, a larger one out, both numpy arrays in host memory."""
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+
+from .engines import Engine, NonFiniteError
+from .engines.devices import pick_device, pick_dtype
+from .engines.torch import TorchEngine
+from .models import UnknownNetworkError, identify_network
+from .pixels import ColourPixels, GrayPixels, Pixels, cubic, fill_hidden, settle
+from .tiling import Tile, cut, pad_picture
+from .weights import build_network, interpolate, load_state_dict
+
+logger = logging.getLogger(__name__)
+
+_SMALLEST_TILE = 32
+_ALPHA_UPSAMPLERS = ('realesrgan', 'bicubic')
+
+
+class RealESRGANer:
+    """Upscales pictures with one network.
+
+    Args:
+        scale: Scale of the network: 4, 2 or 1.
+        model_path: Weights: a path or URL as `weights.load_state_dict` takes it, two of them to interpolate (see
+            `dni_weight`), or None when `model` holds its weights already.
+        dni_weight: The shares of the two weight files, such as [0.3, 0.7] (deep network interpolation).
+        model: The network; None reads it off the weights.
+        tile: Side of the tiles in input pixels that the picture is cut into, 0 for none. Smaller needs less memory.
+        tile_pad: Input pixels that a tile sees around itself.
+        pre_pad: Pixels added by reflection on the right and below before the network runs, and cut off afterwards.
+        half: Compute in half precision where the device is faster with it (see `engines.devices.pick_dtype`).
+        device: A PyTorch device or its name; None picks the first GPU, else the CPU.
+        gpu_id: Number of the GPU to use when `device` is None.
+
+    Attributes:
+        on_tile: Called after each tile with the number of tiles done and their total; None at first.
+
+    Raises:
+        ValueError: an argument out of range, or a `scale` that is not the network's.
+        WeightsError, DownloadError: the weights can't be had.
+        DeviceError: the device is not there.
+
+    Source: `RealESRGANer` of Real-ESRGAN 0.3.0, whose arguments, attributes and methods it keeps.
+    """
+
+    def __init__(self, scale: int, model_path: str | Path | Sequence[str | Path] | None,
+                 dni_weight: Sequence[float] | None = None, model: nn.Module | None = None, tile: int = 0,
+                 tile_pad: int = 10, pre_pad: int = 10, half: bool = False,
+                 device: str | torch.device | None = None, gpu_id: int | None = None) -> None:
+        for name, value in (('tile', tile), ('tile_pad', tile_pad), ('pre_pad', pre_pad)):
+            if value < 0:
+                raise ValueError(f'{name} is {value}; it must be 0 or more')
+        self.scale = scale
+        self.tile_size = tile
+        self.tile_pad = tile_pad
+        self.pre_pad = pre_pad
+        self.mod_scale = {2: 2, 1: 4}.get(scale)
+        self.half = half
+        self.device = pick_device(device, gpu_id)
+        self.on_tile: Callable[[int, int], None] | None = None
+
+        network = _network(model_path, dni_weight, model)
+        own_scale = getattr(network, 'scale', scale)
+        if own_scale != scale:
+            raise ValueError(f'scale is {scale}, but the network upscales by {own_scale}')
+        dtype = pick_dtype(self.device, half)
+        self._engine: Engine = TorchEngine(network, scale, self.device, dtype)
+        self._exact_engine: Engine | None = self._engine if dtype == torch.float32 else None
+        self.model = network
+        self._reach = _reach(network)
+        self._largest_tile = 0  # what memory was found to allow; 0 while it was always enough
+        logger.info('engine: %s', self._engine.description)
+
+    def enhance(self, img: np.ndarray, outscale: float | None = None,
+                alpha_upsampler: str = 'realesrgan') -> tuple[np.ndarray, str]:
+        """Upscale one picture.
+
+        Args:
+            img: HxW or HxWx1 (gray), HxWx3 (BGR) or HxWx4 (BGRA). uint8 and uint16 use their full range. Floating
+                point is taken as 0..65535 if any value is above 256, else as 0..255.
+            outscale: Final size as a multiple of the input's, by LANCZOS4 from the network's result; None is the
+                network's scale.
+            alpha_upsampler: 'realesrgan' takes alpha through the network, 'bicubic' interpolates it.
+
+        Returns:
+            The picture, round-down(outscale*H) x round-down(outscale*W) with the input's channels (gray as HxW),
+            uint8, or uint16 for 16-bit input; and its kind: 'L', 'RGB' or 'RGBA'.
+
+        Raises:
+            TypeError: another dtype.
+            ValueError: another shape or an argument out of range.
+            NonFiniteError: the network's result is not finite, in single precision either.
+            MemoryError: not enough memory even for tiles of 32 pixels.
+        """
+        if alpha_upsampler not in _ALPHA_UPSAMPLERS:
+            raise ValueError(f'alpha_upsampler is {alpha_upsampler!r}; allowed are {", ".join(_ALPHA_UPSAMPLERS)}')
+        if outscale is not None and not 0 < outscale < float('inf'):
+            raise ValueError(f'outscale is {outscale}; it must be above 0')
+        picture, dtype = _plain(_checked(img)), _depth(img)
+        mode = 'L' if picture.ndim == 2 else {3: 'RGB', 4: 'RGBA'}[picture.shape[2]]
+        if mode == 'RGBA':
+            colours = self._upscale(ColourPixels(fill_hidden(picture, dtype), dtype))
+            result = np.dstack((colours, self._upscale_alpha(picture[..., 3], dtype, alpha_upsampler)))
+        else:
+            result = self._upscale((GrayPixels if mode == 'L' else ColourPixels)(picture, dtype))
+        if outscale is not None and outscale != self.scale:
+            size = [max(int(side * outscale), 1) for side in picture.shape[1::-1]]
+            result = cv2.resize(result, size, interpolation=cv2.INTER_LANCZOS4)
+        return result, mode
+
+    def _upscale_alpha(self, alpha: np.ndarray, dtype: np.dtype, upsampler: str) -> np.ndarray:
+        alpha = np.ascontiguousarray(alpha)
+        if upsampler == 'bicubic':
+            upscaled = cubic(alpha, dtype, self.scale)
+        else:
+            upscaled = self._upscale(GrayPixels(alpha, dtype))
+        settle(upscaled, alpha, self.scale)
+        return upscaled
+
+    def _upscale(self, pixels: Pixels) -> np.ndarray:
+        """Run a picture, padded, in tiles; after running out of memory, again with tiles of half the size."""
+        unpadded = pixels.picture.shape[:2]
+        pixels.picture = pad_picture(pixels.picture, self.pre_pad, self.mod_scale or 1)
+        height, width = pixels.picture.shape[:2]
+        result = np.empty((height * self.scale, width * self.scale, *pixels.channels), pixels.dtype)
+        while True:
+            tile = min(filter(None, (self.tile_size, self._largest_tile)), default=0)
+            pad = self.tile_pad if tile == self.tile_size else max(self.tile_pad, self._reach)
+            try:
+                self._upscale_tiles(pixels, cut(height, width, tile, pad, self.mod_scale or 1), result)
+                return np.ascontiguousarray(result[:unpadded[0] * self.scale, :unpadded[1] * self.scale])
+            except MemoryError as error:
+                side = tile or max(height, width)
+                if side <= _SMALLEST_TILE:
+                    raise MemoryError(f'not enough memory on {self.device} even for tiles of {side} pixels. Close '
+                                      'other programs, or use a smaller model such as realesr-general-x4v3') from error
+                smaller = max(side // 2, _SMALLEST_TILE)
+                if not self._largest_tile:
+                    logger.warning('not enough memory on %s; trying tiles of %d pixels (set one with -t)',
+                                   self.device, smaller)
+                self._largest_tile = smaller
+
+    def _upscale_tiles(self, pixels: Pixels, tiles: list[Tile], result: np.ndarray) -> None:
+        for done, tile in enumerate(tiles, 1):
+            window = tile.rows.window, tile.columns.window
+            upscaled = pixels.result(self._run(pixels.batch(*window)))
+            result[tile.rows.target(self.scale), tile.columns.target(self.scale)] = upscaled[
+                tile.rows.crop(self.scale), tile.columns.crop(self.scale)]
+            if self.on_tile is not None:
+                self.on_tile(done, len(tiles))
+
+    def _run(self, batch: np.ndarray) -> np.ndarray:
+        """Run one batch; a result that is not finite is computed again in single precision."""
+        try:
+            return self._engine(batch)
+        except NonFiniteError:
+            if self._engine is self._exact_engine:
+                raise
+            logger.warning('a tile overflowed in half precision and is computed again in float32')
+        if self._exact_engine is None:
+            self._exact_engine = TorchEngine(copy.deepcopy(self.model), self.scale, self.device, torch.float32)
+        return self._exact_engine(batch)
+
+    # ---- the steps of 0.3.0, for code written against them; enhance() does not use them ----
+
+    def pre_process(self, img: np.ndarray) -> None:
+        """Set `self.img` to the padded picture, (1, 3, H, W) on the device, from HxWx3 RGB in 0..1."""
+        padded = pad_picture(img.astype(np.float32), self.pre_pad, self.mod_scale or 1)
+        self._unpadded = img.shape[:2]
+        parameter = next(self.model.parameters())
+        self.img = torch.from_numpy(padded).permute(2, 0, 1)[None].to(parameter.device, parameter.dtype)
+
+    @torch.inference_mode()
+    def process(self) -> None:
+        """Set `self.output` to the network's result for `self.img`, untiled."""
+        self.output = self.model(self.img)
+
+    @torch.inference_mode()
+    def tile_process(self) -> None:
+        """Set `self.output` to the network's result for `self.img`, put together from tiles."""
+        height, width = self.img.shape[2:]
+        self.output = self.img.new_empty((1, 3, height * self.scale, width * self.scale))
+        for tile in cut(height, width, self.tile_size, self.tile_pad, self.mod_scale or 1):
+            upscaled = self.model(self.img[..., tile.rows.window, tile.columns.window])
+            self.output[..., tile.rows.target(self.scale), tile.columns.target(self.scale)] = upscaled[
+                ..., tile.rows.crop(self.scale), tile.columns.crop(self.scale)]
+
+    def post_process(self) -> torch.Tensor:
+        """Cut what `pre_process` has added off `self.output` and return it, (1, 3, scale*H, scale*W)."""
+        height, width = self._unpadded
+        self.output = self.output[..., :height * self.scale, :width * self.scale]
+        return self.output
+
+
+def _network(model_path: str | Path | Sequence[str | Path] | None, dni_weight: Sequence[float] | None,
+             model: nn.Module | None) -> nn.Module:
+    """Return the network with its weights."""
+    if model_path is None:
+        if model is None:
+            raise ValueError('neither model_path nor model is given')
+        return model.requires_grad_(False)
+    if isinstance(model_path, (str, Path)):
+        state_dict, origin = load_state_dict(model_path), str(model_path)
+    else:
+        if dni_weight is None or len(model_path) != 2 or len(dni_weight) != 2:
+            raise ValueError('two weight files need dni_weight with two shares')
+        first, second = (load_state_dict(path) for path in model_path)
+        state_dict, origin = interpolate(first, second, dni_weight), ' + '.join(map(str, model_path))
+    if model is None:
+        return build_network(state_dict, origin)
+    model.load_state_dict(state_dict, strict=True)
+    return model.requires_grad_(False)
+
+
+def _reach(network: nn.Module) -> int:
+    """Return the pad that automatic tiles need (see `models`)."""
+    try:
+        return identify_network(network.state_dict()).reach
+    except UnknownNetworkError:
+        return 32
+
+
+def _checked(img: np.ndarray) -> np.ndarray:
+    """Return the picture if it is of a kind that `enhance` takes."""
+    channels = img.shape[2] if img.ndim == 3 else 1
+    if img.ndim not in (2, 3) or channels not in (1, 3, 4) or img.size == 0:
+        raise ValueError(f'a picture of shape {img.shape}; allowed are HxW, HxWx1, HxWx3 and HxWx4, none of them 0')
+    if img.dtype not in (np.uint8, np.uint16) and img.dtype.kind != 'f':
+        raise TypeError(f'a picture of dtype {img.dtype}; allowed are uint8, uint16 and floating point')
+    return img
+
+
+def _depth(img: np.ndarray) -> np.dtype:
+    """Return the dtype of the result: the input's, for floating point by the original's rule."""
+    if img.dtype.kind == 'f':
+        return np.dtype(np.uint16 if img.max() > 256 else np.uint8)
+    return img.dtype
+
+
+def _plain(img: np.ndarray) -> np.ndarray:
+    """Drop a last axis of one, and bring floating point to float32."""
+    img = img[..., 0] if img.ndim == 3 and img.shape[2] == 1 else img
+    return np.ascontiguousarray(img, np.float32 if img.dtype.kind == 'f' else img.dtype)

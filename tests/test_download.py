@@ -1,0 +1,266 @@
+"""Downloads against a server on this machine: whole, cut, resumed, refused, wrong, through a proxy."""
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+import socket
+import threading
+import time
+
+import pytest
+
+from realesrgan.download import DownloadError, fetch, file_sha256
+
+# Longer than the pieces that are read at once, so that a cut falls inside a piece and after whole ones.
+BODY = random.Random(0).randbytes((2 << 20) + 12345)
+SHA256 = hashlib.sha256(BODY).hexdigest()
+CUT = (1 << 20) + 54321
+
+
+@pytest.fixture
+def target(tmp_path):
+    return tmp_path / 'weights' / 'net.pth'
+
+
+@pytest.fixture
+def url(http_server):
+    http_server.files['/v1/net.pth'] = BODY
+    return f'{http_server.url}/v1/net.pth'
+
+
+def part_of(target):
+    return target.with_name(target.name + '.part')
+
+
+def put_part(target, content):
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part_of(target).write_bytes(content)
+
+
+def names_beside(target):
+    return sorted(path.name for path in target.parent.iterdir())
+
+
+def closed_port():
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return probe.getsockname()[1]
+
+
+@pytest.mark.parametrize('sha256', [SHA256, None])
+def test_whole_file_arrives_and_nothing_else_is_left(http_server, url, target, sha256):
+    assert fetch(url, target, sha256, pause_seconds=0) == target
+    assert target.read_bytes() == BODY
+    assert names_beside(target) == ['net.pth']
+    assert http_server.paths == ['/v1/net.pth']
+    assert http_server.ranges == [None]
+    assert http_server.seen[0][1]['Accept-Encoding'] == 'identity'
+
+
+def test_empty_file_arrives(http_server, target):
+    http_server.files['/empty'] = b''
+    fetch(f'{http_server.url}/empty', target, hashlib.sha256(b'').hexdigest(), pause_seconds=0)
+    assert target.read_bytes() == b''
+
+
+def test_existing_target_is_not_fetched_again(http_server, url, target):
+    target.parent.mkdir()
+    target.write_bytes(b'mine')
+    assert fetch(url, target, SHA256, pause_seconds=0) == target
+    assert target.read_bytes() == b'mine'
+    assert http_server.seen == []
+
+
+# ---- cut connections ----
+
+@pytest.mark.parametrize('sha256', [SHA256, None])
+def test_cut_connection_is_resumed_where_it_broke(http_server, url, target, sha256):
+    http_server.troubles.append({'cut_after': CUT})
+    fetch(url, target, sha256, pause_seconds=0)
+    assert target.read_bytes() == BODY
+    assert http_server.ranges == [None, f'bytes={CUT}-']
+
+
+def test_every_cut_makes_progress(http_server, url, target):
+    http_server.troubles.extend({'cut_after': 1000} for _ in range(3))
+    fetch(url, target, SHA256, pause_seconds=0)
+    assert target.read_bytes() == BODY
+    assert http_server.ranges == [None, 'bytes=1000-', 'bytes=2000-', 'bytes=3000-']
+
+
+def test_server_that_ignores_the_range_sends_the_file_from_its_start(http_server, url, target):
+    http_server.troubles.extend([{'cut_after': CUT}, {'ranges': False}])
+    fetch(url, target, SHA256, pause_seconds=0)
+    assert target.read_bytes() == BODY
+    assert len(http_server.seen) == 2
+
+
+def test_connection_cut_at_every_attempt_is_an_error_that_keeps_what_arrived(http_server, url, target):
+    http_server.troubles.extend({'cut_after': (1 << 20) // 2} for _ in range(10))
+    with pytest.raises(DownloadError, match=re.escape(url)):
+        fetch(url, target, SHA256, pause_seconds=0)
+    assert len(http_server.seen) == 4
+    assert names_beside(target) == ['net.pth.part']
+    assert part_of(target).read_bytes() == BODY[:4 * ((1 << 20) // 2)]
+
+
+# ---- a later run ----
+
+def test_later_run_fetches_only_what_is_missing(http_server, url, target):
+    put_part(target, BODY[:777])
+    fetch(url, target, SHA256, pause_seconds=0)
+    assert target.read_bytes() == BODY
+    assert http_server.ranges == ['bytes=777-']
+    assert names_beside(target) == ['net.pth']
+
+
+def test_later_run_finds_everything_there_and_the_server_answers_416(http_server, url, target):
+    put_part(target, BODY)
+    fetch(url, target, SHA256, pause_seconds=0)
+    assert target.read_bytes() == BODY
+    assert http_server.ranges == [f'bytes={len(BODY)}-']
+    assert names_beside(target) == ['net.pth']
+
+
+def test_stale_part_is_discarded_when_no_hash_can_tell(http_server, url, target):
+    put_part(target, b'of another file')
+    fetch(url, target, pause_seconds=0)
+    assert target.read_bytes() == BODY
+    assert http_server.ranges == [None]
+
+
+@pytest.mark.parametrize('stale', [b'of another file', BODY + b'too long'], ids=['shorter', 'longer'])
+def test_stale_part_that_does_not_fit_is_deleted_so_that_the_next_run_succeeds(url, target, stale):
+    put_part(target, stale)
+    with pytest.raises(DownloadError, match=SHA256):
+        fetch(url, target, SHA256, pause_seconds=0)
+    assert names_beside(target) == []
+    fetch(url, target, SHA256, pause_seconds=0)
+    assert target.read_bytes() == BODY
+
+
+# ---- refusals ----
+
+def test_missing_file_is_an_error_at_once(http_server, target):
+    with pytest.raises(DownloadError, match=r'/nothing: the server answered 404 Not Found$'):
+        fetch(f'{http_server.url}/nothing', target, SHA256, pause_seconds=0)
+    assert len(http_server.seen) == 1
+    assert names_beside(target) == []
+
+
+@pytest.mark.parametrize('status', [500, 503, 429, 408])
+def test_server_error_is_tried_again(http_server, url, target, status):
+    http_server.troubles.extend([{'status': status}] * 2)
+    fetch(url, target, SHA256, pause_seconds=0)
+    assert target.read_bytes() == BODY
+    assert len(http_server.seen) == 3
+
+
+def test_server_error_at_every_attempt_is_an_error(http_server, url, target):
+    http_server.troubles.extend([{'status': 503}] * 10)
+    with pytest.raises(DownloadError, match=r'/v1/net\.pth: the server answered 503 Service Unavailable$'):
+        fetch(url, target, SHA256, pause_seconds=0)
+    assert len(http_server.seen) == 4
+    assert names_beside(target) == []
+
+
+@pytest.mark.parametrize('sha256', [SHA256, None])
+def test_416_to_a_request_without_a_range_is_a_refusal(http_server, url, target, sha256):
+    http_server.troubles.extend([{'status': 416}] * 10)
+    with pytest.raises(DownloadError, match='416'):
+        fetch(url, target, sha256, pause_seconds=0)
+    assert names_beside(target) == []
+
+
+def test_pauses_double(http_server, url, target, monkeypatch):
+    pauses = []
+    monkeypatch.setattr(time, 'sleep', pauses.append)
+    http_server.troubles.extend([{'status': 500}] * 3)
+    fetch(url, target, SHA256, pause_seconds=1.5)
+    assert pauses == [1.5, 3, 6]
+
+
+@pytest.mark.usefixtures('http_server')  # no proxies
+def test_refused_connection_is_one_clear_line(target):
+    url = f'http://127.0.0.1:{closed_port()}/net.pth'
+    with pytest.raises(DownloadError, match='Connection refused') as caught:
+        fetch(url, target, SHA256, pause_seconds=0)
+    message = str(caught.value)
+    assert message.startswith(f'{url}: ')
+    assert 'HTTPS_PROXY' in message
+    assert message.endswith(str(target))
+    assert ' object at 0x' not in message
+    assert '\n' not in message
+    assert names_beside(target) == []
+
+
+@pytest.mark.usefixtures('http_server')  # no proxies
+@pytest.mark.parametrize(('url', 'reason'), [
+    ('http://', 'No host supplied'),
+    ('http://127.0.0.1:port/net.pth', 'not a valid host or port'),
+    ('ftp://127.0.0.1/net.pth', 'No connection adapters'),
+    (f'http://{"a" * 64}.invalid/net.pth', 'label empty or too long'),
+])
+def test_url_that_can_not_work_is_an_error_without_a_second_attempt(target, monkeypatch, url, reason):
+    monkeypatch.setattr(time, 'sleep', lambda _: pytest.fail('tried again'))
+    with pytest.raises(DownloadError, match=f'^{re.escape(url)}: .*{reason}'):
+        fetch(url, target, SHA256)
+    assert names_beside(target) == []
+
+
+def test_folder_that_can_not_be_made_is_an_os_error(http_server, url, tmp_path):
+    (tmp_path / 'weights').write_bytes(b'a file')
+    with pytest.raises(FileExistsError):
+        fetch(url, tmp_path / 'weights' / 'net.pth', SHA256, pause_seconds=0)
+    assert http_server.seen == []
+
+
+# ---- wrong bytes ----
+
+def test_wrong_bytes_are_deleted_and_both_hashes_named(http_server, url, target):
+    http_server.files['/v1/net.pth'] = b'<html>Sign in to this network</html>'
+    actual = hashlib.sha256(http_server.files['/v1/net.pth']).hexdigest()
+    with pytest.raises(DownloadError, match=f'sha256 is {actual}, expected was {SHA256}') as caught:
+        fetch(url, target, SHA256, pause_seconds=0)
+    assert str(caught.value).startswith(f'{url}: ')
+    assert names_beside(target) == []
+
+
+def test_file_sha256_of_known_bytes(tmp_path):
+    (tmp_path / 'abc').write_bytes(b'abc')
+    assert file_sha256(tmp_path / 'abc') == 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad'
+
+
+# ---- surroundings ----
+
+@pytest.mark.parametrize('variable', ['HTTP_PROXY', 'http_proxy'])
+def test_proxy_of_the_environment_is_asked(http_server, target, monkeypatch, variable):
+    url = 'http://weights.invalid/v1/net.pth'
+    http_server.files[url] = BODY
+    monkeypatch.setenv(variable, http_server.url)
+    fetch(url, target, SHA256, pause_seconds=0)
+    assert target.read_bytes() == BODY
+    assert http_server.paths == [url]
+
+
+def test_no_proxy_of_the_environment_is_obeyed(url, target, monkeypatch):
+    monkeypatch.setenv('HTTP_PROXY', f'http://127.0.0.1:{closed_port()}')
+    monkeypatch.setenv('NO_PROXY', '127.0.0.1')
+    fetch(url, target, SHA256, pause_seconds=0)
+    assert target.read_bytes() == BODY
+
+
+def test_two_at_once_fetch_one_file_once(http_server, url, target):
+    gate = threading.Event()
+    http_server.troubles.append({'wait_for': gate})
+    threads = [threading.Thread(target=fetch, args=(url, target, SHA256)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    threads[1].join(0.3)  # time enough for a second request, were there one
+    gate.set()
+    for thread in threads:
+        thread.join()
+    assert target.read_bytes() == BODY
+    assert http_server.paths == ['/v1/net.pth']
+    assert names_beside(target) == ['net.pth']

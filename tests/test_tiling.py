@@ -1,0 +1,62 @@
+"""Geometry: every pixel belongs to one tile, windows stay inside, pads reflect."""
+import numpy as np
+import pytest
+
+from realesrgan.tiling import Span, cut, cut_axis, pad_picture
+
+
+def test_without_a_tile_size_there_is_one_span():
+    assert cut_axis(23, 0, 10) == [Span(0, 23, 0, 23)]
+
+
+def test_spans_see_their_pad_but_not_beyond_the_picture():
+    assert cut_axis(25, 10, 3) == [Span(0, 10, 0, 13), Span(10, 20, 7, 23), Span(20, 25, 17, 25)]
+
+
+def test_slices_of_a_span():
+    span = Span(10, 20, 7, 23)
+    assert (span.window, span.target(4), span.crop(4)) == (slice(7, 23), slice(40, 80), slice(12, 52))
+
+
+@pytest.mark.parametrize('multiple', [1, 2, 4])
+@pytest.mark.parametrize('tile', [1, 3, 7, 10, 64])
+@pytest.mark.parametrize('pad', [0, 1, 5])
+def test_spans_cover_the_axis_once_and_windows_are_aligned(multiple, tile, pad):
+    spans = cut_axis(24, tile, pad, multiple)
+    assert [p for span in spans for p in range(span.start, span.stop)] == list(range(24))
+    for span in spans:
+        assert span.padded_start % multiple == 0
+        assert span.padded_stop % multiple == 0
+        assert 0 <= span.padded_start <= max(span.start - pad, 0)
+        assert min(span.stop + pad, 24) <= span.padded_stop <= 24
+
+
+def test_tiles_go_row_by_row():
+    tiles = cut(20, 30, 15, 0)
+    assert [(tile.rows.start, tile.columns.start) for tile in tiles] == [(0, 0), (0, 15), (15, 0), (15, 15)]
+
+
+def test_padding_reflects_without_repeating_the_border():
+    picture = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    padded = pad_picture(picture, 1)
+    assert padded.tolist() == [[0, 1, 2, 1], [3, 4, 5, 4], [0, 1, 2, 1]]
+
+
+def test_padding_up_to_a_multiple_reflects_what_the_pad_has_added():
+    row = np.arange(4, dtype=np.uint16)[None].repeat(4, 0)
+    assert pad_picture(row, 1, 4)[0].tolist() == [0, 1, 2, 3, 2, 3, 2, 1]
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize('channels', [(), (3,), (4,)])
+def test_a_single_pixel_is_repeated(dtype, channels):
+    picture = np.full((1, 1, *channels), 7, dtype)
+    padded = pad_picture(picture, 10, 4)
+    assert padded.shape == (12, 12, *channels)
+    assert padded.dtype == dtype
+    assert (padded == 7).all()
+
+
+def test_nothing_to_pad_is_no_copy():
+    picture = np.zeros((4, 4, 3), np.uint8)
+    assert pad_picture(picture, 0, 4) is picture

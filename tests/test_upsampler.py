@@ -1,0 +1,231 @@
+"""RealESRGANer: every kind of picture, tiles, memory, overflow, and the steps of 0.3.0."""
+import logging
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from realesrgan import RealESRGANer
+from realesrgan.archs.rrdbnet_arch import RRDBNet
+from realesrgan.archs.srvgg_arch import SRVGGNetCompact
+from realesrgan.engines import NonFiniteError
+
+
+def network(scale=4):
+    torch.manual_seed(scale)
+    return RRDBNet(3, 3, scale, num_feat=8, num_block=1, num_grow_ch=4)
+
+
+def compact():
+    torch.manual_seed(0)
+    return SRVGGNetCompact(3, 3, num_feat=8, num_conv=2, upscale=4)
+
+
+def upsampler(model, **options):
+    return RealESRGANer(model.scale, None, model=model, **{'pre_pad': 0, 'device': 'cpu'} | options)
+
+
+def doubling():
+    """A network that repeats every pixel."""
+    model = nn.Upsample(scale_factor=2)
+    model.weight = nn.Parameter(torch.zeros(1))
+    return model
+
+
+def picture(*shape, dtype=np.uint8, seed=0):
+    return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+
+
+@pytest.mark.parametrize(('shape', 'mode', 'result_shape'), [
+    ((6, 5), 'L', (24, 20)), ((6, 5, 1), 'L', (24, 20)), ((6, 5, 3), 'RGB', (24, 20, 3)),
+    ((6, 5, 4), 'RGBA', (24, 20, 4))])
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
+def test_kinds_of_pictures(shape, mode, result_shape, dtype):
+    result, actual_mode = upsampler(network()).enhance(picture(*shape, dtype=dtype))
+    assert (actual_mode, result.shape, result.dtype) == (mode, result_shape, dtype)
+
+
+def test_the_depth_is_the_dtypes_also_of_a_dark_picture():
+    dark = picture(6, 6, 3).astype(np.uint16)
+    result = RealESRGANer(2, None, model=doubling(), device='cpu', pre_pad=0).enhance(dark)[0]
+    assert result.dtype == np.uint16
+    assert np.array_equal(result, dark.repeat(2, 0).repeat(2, 1))
+
+
+@pytest.mark.parametrize(('top', 'dtype'), [(256, np.uint8), (257, np.uint16)])
+def test_floats_are_16_bit_if_any_value_is_above_256(top, dtype):
+    floats = np.zeros((4, 4, 3))
+    floats[0, 0, 0] = top
+    assert upsampler(network()).enhance(floats)[0].dtype == dtype
+
+
+@pytest.mark.parametrize('side', [1, 2, 3])
+@pytest.mark.parametrize('scale', [4, 2, 1])
+@pytest.mark.parametrize('pre_pad', [0, 10])
+def test_tiny_pictures(side, scale, pre_pad):
+    result, _ = upsampler(network(scale), pre_pad=pre_pad).enhance(picture(side, 1, 3))
+    assert result.shape == (side * scale, scale, 3)
+
+
+@pytest.mark.parametrize('scale', [4, 2, 1])
+@pytest.mark.parametrize('tile', [1, 5, 8, 11])
+def test_tiles_that_see_everything_change_nothing(scale, tile):
+    model, img = network(scale), picture(19, 14, 3)
+    whole = upsampler(model).enhance(img)[0].astype(int)
+    tiled = upsampler(model, tile=tile, tile_pad=32).enhance(img)[0]
+    assert np.abs(tiled - whole).max() <= 1
+
+
+@pytest.mark.parametrize(('outscale', 'size'), [(2, (12, 10)), (3.5, (21, 17)), (0.1, (1, 1)), (4, (24, 20))])
+def test_outscale_rounds_down_to_at_least_a_pixel(outscale, size):
+    assert upsampler(network()).enhance(picture(6, 5, 3), outscale=outscale)[0].shape[:2] == size
+
+
+@pytest.mark.parametrize('alpha_upsampler', ['realesrgan', 'bicubic'])
+def test_an_opaque_picture_is_the_rgb_one(alpha_upsampler):
+    img = picture(9, 7, 4)
+    img[..., 3] = 255
+    model = network()
+    result = upsampler(model).enhance(img, alpha_upsampler=alpha_upsampler)[0]
+    assert (result[..., 3] == 255).all()
+    assert np.array_equal(result[..., :3], upsampler(model).enhance(img[..., :3])[0])
+
+
+def test_alpha_upsamplers_differ():
+    img, model = picture(9, 7, 4), network()
+    by_network, by_cubic = (upsampler(model).enhance(img, alpha_upsampler=name)[0] for name in ('realesrgan', 'bicubic'))
+    assert np.array_equal(by_network[..., :3], by_cubic[..., :3])
+    assert not np.array_equal(by_network[..., 3], by_cubic[..., 3])
+
+
+def test_the_input_is_not_changed():
+    img = picture(9, 7, 4)
+    before = img.copy()
+    upsampler(network(2), pre_pad=3).enhance(img)
+    assert np.array_equal(img, before)
+
+
+@pytest.mark.parametrize(('img', 'error', 'message'), [
+    (np.zeros((4, 4, 2), np.uint8), ValueError, r'shape \(4, 4, 2\)'),
+    (np.zeros((0, 4, 3), np.uint8), ValueError, 'none of them 0'),
+    (np.zeros(4, np.uint8), ValueError, r'shape \(4,\)'),
+    (np.zeros((4, 4, 3), np.int32), TypeError, 'int32'),
+    (np.zeros((4, 4, 3), bool), TypeError, 'bool')])
+def test_other_arrays_are_refused(img, error, message):
+    with pytest.raises(error, match=message):
+        upsampler(network()).enhance(img)
+
+
+@pytest.mark.parametrize(('options', 'message'), [
+    ({'outscale': 0}, 'outscale is 0'), ({'outscale': float('nan')}, 'outscale is nan'),
+    ({'alpha_upsampler': 'linear'}, "'linear'; allowed are realesrgan, bicubic")])
+def test_arguments_out_of_range_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        upsampler(network()).enhance(picture(4, 4, 3), **options)
+
+
+def test_a_scale_that_is_not_the_networks_is_refused():
+    with pytest.raises(ValueError, match='scale is 2, but the network upscales by 4'):
+        RealESRGANer(2, None, model=network())
+
+
+def test_not_a_number_in_the_picture_is_an_error():
+    floats = np.ones((4, 4, 3), np.float32)
+    floats[1, 1, 1] = np.nan
+    with pytest.raises(NonFiniteError):
+        upsampler(network()).enhance(floats)
+
+
+# ---- faked faults of a device ----
+
+class Overflowing:
+    """An engine of half precision that overflows in one batch."""
+
+    def __init__(self, engine):
+        self.scale, self.description, self.engine, self.calls = engine.scale, 'half', engine, 0
+
+    def __call__(self, batch):
+        self.calls += 1
+        if self.calls == 2:
+            raise NonFiniteError('infinity')
+        return self.engine(batch)
+
+
+def test_a_tile_that_overflows_is_computed_again_in_single_precision(caplog):
+    img, model = picture(8, 16, 3), network()
+    expected = upsampler(model, tile=8).enhance(img)[0]
+    tested = upsampler(model, tile=8)
+    tested._engine, tested._exact_engine = Overflowing(tested._engine), None
+    with caplog.at_level(logging.WARNING, 'realesrgan'):
+        result = tested.enhance(img)[0]
+    assert np.array_equal(result, expected)
+    assert [record.message for record in caplog.records] == [
+        'a tile overflowed in half precision and is computed again in float32']
+
+
+class Small:
+    """An engine on a device with little memory."""
+
+    def __init__(self, engine, largest):
+        self.scale, self.description, self.engine, self.largest = engine.scale, 'small', engine, largest
+
+    def __call__(self, batch):
+        if max(batch.shape[1:3]) > self.largest:
+            raise MemoryError('out of memory')
+        return self.engine(batch)
+
+
+def test_out_of_memory_halves_the_tiles_with_one_warning(caplog):
+    img, model = picture(200, 150, 3), compact()
+    tested = upsampler(model)
+    tested._engine = Small(tested._engine, 64)
+    with caplog.at_level(logging.WARNING, 'realesrgan'):
+        results = [tested.enhance(img)[0] for _ in range(2)]
+    assert len(caplog.records) == 1
+    assert 'not enough memory on cpu; trying tiles of 100 pixels' in caplog.records[0].message
+    whole = upsampler(model).enhance(img)[0]
+    for result in results:
+        assert np.abs(result.astype(int) - whole).max() <= 1
+
+
+def test_out_of_memory_with_the_smallest_tiles_says_what_to_do():
+    tested = upsampler(compact(), tile=60)
+    tested._engine = Small(tested._engine, 8)
+    with pytest.raises(MemoryError, match='not enough memory on cpu even for tiles of 32 pixels. Close other programs'):
+        tested.enhance(picture(100, 100, 3))
+
+
+# ---- as 0.3.0 has it ----
+
+def test_progress_is_called_for_each_tile():
+    tested, calls = upsampler(network(), tile=4), []
+    tested.on_tile = lambda done, total: calls.append((done, total))
+    tested.enhance(picture(8, 4, 3))
+    assert calls == [(1, 2), (2, 2)]
+
+
+@pytest.mark.parametrize('tile', [0, 6])
+@pytest.mark.parametrize('scale', [4, 2, 1])
+def test_the_steps_of_0_3_0_give_what_enhance_gives(tile, scale):
+    tested = upsampler(network(scale), tile=tile, tile_pad=2, pre_pad=3)
+    img = picture(13, 10, 3)
+    tested.pre_process(img[..., ::-1].astype(np.float32) / 255)
+    assert tested.img.shape[0] == 1
+    if tile:
+        tested.tile_process()
+    else:
+        tested.process()
+    rgb = tested.post_process().squeeze().clamp(0, 1).permute(1, 2, 0).numpy()
+    assert np.abs(np.rint(rgb[..., ::-1] * 255) - tested.enhance(img)[0]).max() <= 1
+
+
+def test_a_network_of_another_kind_can_be_passed():
+    img = picture(3, 4, 3)
+    result, _ = RealESRGANer(2, None, model=doubling(), device='cpu', pre_pad=1).enhance(img)
+    assert np.array_equal(result, img.repeat(2, 0).repeat(2, 1))
+
+
+def test_the_old_import_works():
+    from realesrgan import utils
+    assert utils.RealESRGANer is RealESRGANer
