@@ -39,6 +39,7 @@ def fetch(url: str, target: Path, sha256: str | None = None, *, pause_seconds: f
         OSError: the file can't be written.
     """
     import requests
+    import urllib3
 
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + '.part')
@@ -55,7 +56,7 @@ def fetch(url: str, target: Path, sha256: str | None = None, *, pause_seconds: f
                 status = error.response.status_code
                 if (status < 500 and status not in (408, 429)) or attempt == _ATTEMPTS:
                     raise DownloadError(f'{url}: the server answered {status} {error.response.reason}') from None
-            except requests.RequestException as error:
+            except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
                 if attempt == _ATTEMPTS or not _may_pass(error):
                     raise DownloadError(f'{url}: {_reason(error)}. Is there a network, or a proxy to set in '
                                         f'HTTPS_PROXY? Or fetch the file elsewhere and put it at {target}') from None
@@ -80,7 +81,7 @@ def _receive(url: str, part: Path) -> None:
     have = part.stat().st_size if part.exists() else 0
     headers = {'Range': f'bytes={have}-', 'Accept-Encoding': 'identity'} if have else {'Accept-Encoding': 'identity'}
     with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT_SECONDS) as response:
-        if response.status_code == 416:  # `part` already holds all there is
+        if response.status_code == 416 and have:  # `part` already holds all there is
             return
         response.raise_for_status()
         if response.status_code != 206:
@@ -89,7 +90,7 @@ def _receive(url: str, part: Path) -> None:
         total = have + int(length) if length else None
         with part.open('ab' if have else 'wb') as file, tqdm(
                 total=total, initial=have, unit='B', unit_scale=True, desc=part.stem, disable=None) as bar:
-            for piece in response.iter_content(_PIECE_BYTES):
+            while piece := response.raw.read1(_PIECE_BYTES, decode_content=True):  # read() drops what came before a cut
                 file.write(piece)
                 bar.update(len(piece))
 
@@ -106,9 +107,9 @@ def _check(part: Path, sha256: str | None, url: str) -> None:
 
 def _may_pass(error: Exception) -> bool:
     """Tell whether a failed request may succeed when it is tried again."""
-    import requests
-    return not isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema,
-                                  requests.exceptions.MissingSchema, requests.exceptions.SSLError))
+    from requests.exceptions import InvalidSchema, InvalidURL, MissingSchema, SSLError
+    from urllib3.exceptions import LocationParseError
+    return not isinstance(error, (InvalidURL, InvalidSchema, MissingSchema, SSLError, LocationParseError))
 
 
 def _reason(error: Exception) -> str:

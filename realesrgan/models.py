@@ -166,9 +166,9 @@ def identify_network(state_dict: Mapping[str, torch.Tensor]) -> NetworkShape:
             return _rrdbnet_shape(shapes)
         if 'body.0.weight' in shapes:
             return _srvgg_shape(shapes)
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, IndexError) as error:
         raise UnknownNetworkError(f'it looks like a network of Real-ESRGAN but is not one: {error}') from None
-    found = ', '.join(list(shapes)[:3]) or 'nothing'
+    found = ', '.join(map(str, list(shapes)[:3])) or 'nothing'
     raise UnknownNetworkError(
         f'it fits neither RRDBNet (conv_first.weight) nor SRVGGNetCompact (body.0.weight); it holds {found} ...')
 

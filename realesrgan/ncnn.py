@@ -35,19 +35,22 @@ def read_tensors(param_path: Path, bin_path: Path) -> list[np.ndarray]:
     """
     reader = _Reader(bin_path.read_bytes(), bin_path)
     tensors: list[np.ndarray] = []
-    for kind, name, options in _layers(param_path):
-        if kind == 'Convolution':
-            tensors += _convolution(reader, options)
-        elif kind == 'PReLU':
-            tensors.append(reader.floats(int(options['0'])))
-        elif kind not in _WITHOUT_WEIGHTS:
-            raise NcnnFormatError(f'{param_path}: layer {name} is a {kind}, which is not read')
+    try:
+        for kind, name, options in _layers(param_path):
+            if kind == 'Convolution':
+                tensors += _convolution(reader, options)
+            elif kind == 'PReLU':
+                tensors.append(reader.floats(int(options['0'])))
+            elif kind not in _WITHOUT_WEIGHTS:
+                raise NcnnFormatError(f'{param_path}: layer {name} is a {kind}, which is not read')
+    except (KeyError, ValueError) as error:
+        raise NcnnFormatError(f'{param_path}: a layer makes no sense: {error}') from None
     reader.expect_end()
     return tensors
 
 
 def _layers(param_path: Path) -> Iterator[tuple[str, str, dict[str, str]]]:
-    lines = param_path.read_text().splitlines()
+    lines = param_path.read_text(errors='replace').splitlines()
     if not lines or lines[0].strip() != _MAGIC:
         raise NcnnFormatError(f'{param_path}: not an ncnn .param file (its first line is not {_MAGIC})')
     for line in filter(str.strip, lines[2:]):

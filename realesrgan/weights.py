@@ -12,8 +12,9 @@ import pickle
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from .download import fetch, file_sha256
 from .errors import RealESRGANError
@@ -122,7 +123,10 @@ def _local(path: str | Path) -> Path:
     released = {file.url: file for spec in MODELS.values() for file in (spec.weights, spec.denoise_partner) if file}
     if url in released:
         return obtain(released[url])
-    return fetch(url, weights_folder() / url.split('?', 1)[0].rsplit('/', 1)[1])
+    name = PurePosixPath(urlsplit(url).path).name
+    if not name or url.split('?')[0].endswith('/'):
+        raise WeightsError(f'{url}: names no file')
+    return fetch(url, weights_folder() / name)
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
@@ -136,16 +140,15 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 
 def _read_pth(path: Path) -> dict[str, Any]:
     import torch
-    try:
-        content = torch.load(path, map_location='cpu', weights_only=True)
-    except pickle.UnpicklingError as error:
-        blocked = re.search(r'GLOBAL ([\w.]+)', str(error))
-        if blocked:
-            raise WeightsError(f'{path}: refused: it is not only weights but a pickle that wants to run '
-                               f'{blocked[1]}. Get the file from a source you trust, or as .safetensors') from None
-        raise WeightsError(f'{path}: not a PyTorch weight file, or a damaged one') from None
-    except (RuntimeError, EOFError, ValueError, KeyError, UnicodeDecodeError) as error:
-        raise WeightsError(f'{path}: not a PyTorch weight file, or a damaged one ({_first_line(error)})') from None
+    with path.open('rb') as file:
+        try:
+            content = torch.load(file, map_location='cpu', weights_only=True)
+        except Exception as error:  # of a damaged file torch raises nearly anything
+            blocked = re.search(r'GLOBAL ([\w.]+)', str(error))
+            if blocked and isinstance(error, pickle.UnpicklingError):
+                raise WeightsError(f'{path}: refused: it is not only weights but a pickle that wants to run '
+                                   f'{blocked[1]}. Get the file from a source you trust, or as .safetensors') from None
+            raise WeightsError(f'{path}: not a PyTorch weight file, or a damaged one') from None
     if not isinstance(content, Mapping):
         raise WeightsError(f'{path}: holds a {type(content).__name__}, not a state dict')
     return dict(content)
@@ -263,12 +266,15 @@ def _main_weights(spec: ModelSpec, model_path: str | None) -> tuple[dict[str, to
 
 def _partner_path(spec: ModelSpec, partner: WeightFile, model_path: str | None) -> Path:
     """Return the denoise partner's path: beside `model_path` if that is given, else as any released file."""
-    if model_path is None:
+    if model_path in (None, spec.weights.url):
         return obtain(partner)
+    assert model_path is not None
     main = _local(model_path)
     path = main.with_name(main.name.replace(spec.name, Path(partner.name).stem))
     if path == main:  # renamed by its user
         path = main.with_name(partner.name)
+    if path == main:
+        raise WeightsError(f'{main}: is the denoise partner itself; give {spec.name}.pth, or -dn 1 to use it alone')
     if not path.is_file():
         raise WeightsError(f'{path}: missing; the denoise strength needs it beside {main.name}. '
                            f'Put it there ({partner.url}) or pass -dn 1 to use {main.name} alone')

@@ -84,9 +84,10 @@ def test_srvgg_refuses_another_activation():
 
 
 @pytest.mark.parametrize(('act_type', 'expected'), [('prelu', -0.25), ('relu', 0), ('leakyrelu', -0.1)])
-def test_srvgg_activations_pass_this_much_of_minus_one(act_type, expected):
+def test_srvgg_activations_of_minus_one_and_ten(act_type, expected):
     network = SRVGGNetCompact(act_type=act_type, num_feat=2, num_conv=0)
-    assert network.body[1](torch.full((1, 2, 1, 1), -1.)).flatten().tolist() == pytest.approx([expected] * 2)
+    values = torch.tensor([-1., 10.]).reshape(1, 2, 1, 1)
+    assert network.body[1](values).flatten().tolist() == pytest.approx([expected, 10])
 
 
 @pytest.mark.parametrize('scale', [4, 2])

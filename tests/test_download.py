@@ -9,8 +9,9 @@ import threading
 import time
 
 import pytest
+import requests
 
-from realesrgan.download import DownloadError, fetch, file_sha256
+from realesrgan.download import DownloadError, _reason, fetch, file_sha256
 
 # Longer than the pieces that are read at once, so that a cut falls inside a piece and after whole ones.
 BODY = random.Random(0).randbytes((2 << 20) + 12345)
@@ -48,7 +49,7 @@ def closed_port():
         return probe.getsockname()[1]
 
 
-@pytest.mark.parametrize('sha256', [SHA256, None])
+@pytest.mark.parametrize('sha256', [SHA256, None], ids=['hash', 'no hash'])
 def test_whole_file_arrives_and_nothing_else_is_left(http_server, url, target, sha256):
     assert fetch(url, target, sha256, pause_seconds=0) == target
     assert target.read_bytes() == BODY
@@ -74,12 +75,13 @@ def test_existing_target_is_not_fetched_again(http_server, url, target):
 
 # ---- cut connections ----
 
-@pytest.mark.parametrize('sha256', [SHA256, None])
+@pytest.mark.parametrize('sha256', [SHA256, None], ids=['hash', 'no hash'])
 def test_cut_connection_is_resumed_where_it_broke(http_server, url, target, sha256):
     http_server.troubles.append({'cut_after': CUT})
     fetch(url, target, sha256, pause_seconds=0)
     assert target.read_bytes() == BODY
     assert http_server.ranges == [None, f'bytes={CUT}-']
+    assert [headers['Accept-Encoding'] for _, headers in http_server.seen] == ['identity', 'identity']
 
 
 def test_every_cut_makes_progress(http_server, url, target):
@@ -165,7 +167,7 @@ def test_server_error_at_every_attempt_is_an_error(http_server, url, target):
     assert names_beside(target) == []
 
 
-@pytest.mark.parametrize('sha256', [SHA256, None])
+@pytest.mark.parametrize('sha256', [SHA256, None], ids=['hash', 'no hash'])
 def test_416_to_a_request_without_a_range_is_a_refusal(http_server, url, target, sha256):
     http_server.troubles.extend([{'status': 416}] * 10)
     with pytest.raises(DownloadError, match='416'):
@@ -195,13 +197,18 @@ def test_refused_connection_is_one_clear_line(target):
     assert names_beside(target) == []
 
 
+def test_reason_is_the_innermost_one_without_the_object_that_older_urllib3_names():
+    inner = OSError('<urllib3.connection.HTTPConnection object at 0x7f00>: Failed to establish a new connection')
+    assert _reason(requests.ConnectionError(requests.ConnectionError(inner))) == 'Failed to establish a new connection'
+
+
 @pytest.mark.usefixtures('http_server')  # no proxies
 @pytest.mark.parametrize(('url', 'reason'), [
     ('http://', 'No host supplied'),
     ('http://127.0.0.1:port/net.pth', 'not a valid host or port'),
     ('ftp://127.0.0.1/net.pth', 'No connection adapters'),
     (f'http://{"a" * 64}.invalid/net.pth', 'label empty or too long'),
-])
+], ids=['no host', 'bad port', 'ftp', 'long label'])
 def test_url_that_can_not_work_is_an_error_without_a_second_attempt(target, monkeypatch, url, reason):
     monkeypatch.setattr(time, 'sleep', lambda _: pytest.fail('tried again'))
     with pytest.raises(DownloadError, match=f'^{re.escape(url)}: .*{reason}'):

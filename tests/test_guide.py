@@ -18,13 +18,15 @@ PROJECT = Path(__file__).parent.parent
 EXAMPLES = {
     '6.1 one picture': 'python inference_realesrgan.py -n RealESRGAN_x4plus -i input.jpg -o results',
     '6.1 a folder': 'python inference_realesrgan.py -n RealESRGAN_x4plus -i input_folder -o results',
-    '6.1 denoise': 'python inference_realesrgan.py -n realesr-general-x4v3 -i noisy_images -o results -dn 0.8 --fp32 -s 2',
+    '6.1 denoise': 'python inference_realesrgan.py -n realesr-general-x4v3 -i noisy_images -o results -dn 0.8 '
+                   '--fp32 -s 2',
     '6.3 RGBA': 'python inference_realesrgan.py -n RealESRGAN_x4plus -i transparent_image.png -o results '
                 '--alpha_upsampler realesrgan --ext png',
     '6.3 little memory': 'python inference_realesrgan.py -n realesr-general-x4v3 -i large_images -o results -t 200 '
                          '--tile_pad 5',
     '7.2 speed': 'python inference_realesrgan.py -n realesr-general-x4v3 -i images -o results -t 600 --tile_pad 10',
-    '7.3 much denoising': 'python inference_realesrgan.py -n realesr-general-x4v3 -i noisy_image.jpg -o results -dn 0.9',
+    '7.3 much denoising': 'python inference_realesrgan.py -n realesr-general-x4v3 -i noisy_image.jpg -o results '
+                          '-dn 0.9',
     '7.3 little denoising': 'python inference_realesrgan.py -n realesr-general-x4v3 -i detailed_image.jpg -o results '
                             '-dn 0.2',
     '8.1 tiles': 'python inference_realesrgan.py -n RealESRGAN_x4plus -i input.jpg -t 200',

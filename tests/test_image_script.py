@@ -125,7 +125,8 @@ def test_options_reach_the_upsampler(run, tmp_path, tiny):
 
 @pytest.mark.parametrize(('name', 'ext', 'result'), [
     ('a.JPG', 'auto', 'a_out.JPG'), ('a.png', 'jpg', 'a_out.jpg'), ('a.bmp', 'webp', 'a_out.webp'),
-    ('a.png', 'tiff', 'a_out.tiff'), ('a.b.png', 'auto', 'a.b_out.png'), ('-x é 한 $().png', 'auto', '-x é 한 $()_out.png')])
+    ('a.png', 'tiff', 'a_out.tiff'), ('a.b.png', 'auto', 'a.b_out.png'),
+    ('-x é 한 $().png', 'auto', '-x é 한 $()_out.png')])
 def test_names_of_results(run, tmp_path, name, ext, result):
     write(tmp_path / 'in' / name, 4, 4, 3)
     assert run('-i', 'in', '--ext', ext)[0] == 0

@@ -244,5 +244,5 @@ def test_current_names_stay(shape):
 
 
 def test_other_names_stay_beside_old_ones():
-    old = {'model.0.weight': torch.zeros(1), 'extra.weight': torch.ones(1)}
-    assert list(current_names(old)) == ['conv_first.weight', 'extra.weight']
+    old = {'model.0.weight': torch.zeros(1), 'extra.model.0.weight': torch.ones(1)}
+    assert list(current_names(old)) == ['conv_first.weight', 'extra.model.0.weight']

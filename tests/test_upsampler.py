@@ -94,7 +94,8 @@ def test_an_opaque_picture_is_the_rgb_one(alpha_upsampler):
 
 def test_alpha_upsamplers_differ():
     img, model = picture(9, 7, 4), network()
-    by_network, by_cubic = (upsampler(model).enhance(img, alpha_upsampler=name)[0] for name in ('realesrgan', 'bicubic'))
+    by_network, by_cubic = (
+        upsampler(model).enhance(img, alpha_upsampler=name)[0] for name in ('realesrgan', 'bicubic'))
     assert np.array_equal(by_network[..., :3], by_cubic[..., :3])
     assert not np.array_equal(by_network[..., 3], by_cubic[..., 3])
 

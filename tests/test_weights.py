@@ -12,6 +12,7 @@ import sys
 import zipfile
 from collections import OrderedDict
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -230,21 +231,26 @@ class Malicious:
         return Path.touch, (Path('executed'),)
 
 
-@pytest.mark.parametrize('write', [
-    lambda content, path: torch.save(content, path),
-    lambda content, path: torch.save(content, path, _use_new_zipfile_serialization=False),
-    lambda content, path: path.write_bytes(pickle.dumps(content)),
-    lambda content, path: path.write_bytes(pickle.dumps(content, protocol=2)),
-], ids=['zip', 'legacy', 'pickle', 'pickle 2'])
+@pytest.mark.parametrize(('write', 'message'), [
+    (torch.save, 'refused: .* wants to run '),
+    (partial(torch.save, _use_new_zipfile_serialization=False), 'refused: .* wants to run '),
+    (lambda content, path: path.write_bytes(pickle.dumps(content, protocol=2)), 'refused: .* wants to run '),
+    (lambda content, path: path.write_bytes(pickle.dumps(content, protocol=4)), 'not a PyTorch weight file'),
+], ids=['zip', 'legacy', 'pickle 2', 'pickle 4'])
 @pytest.mark.parametrize('beside_weights', [True, False], ids=['beside weights', 'alone'])
 @pytest.mark.filterwarnings('ignore:Detected pickle protocol')
-def test_pickle_that_would_run_code_is_refused_and_not_run(write, beside_weights):
+def test_pickle_that_would_run_code_is_refused_and_not_run(write, message, beside_weights):
     path = Path('net.pth')
     write({'params': state_dict_of(TINY), 'extra': Malicious()} if beside_weights else Malicious(), path)
-    with pytest.raises(WeightsError, match=r'^net\.pth: refused: it is not only weights .* wants to run ') as caught:
+    with pytest.raises(WeightsError, match=rf'^net\.pth: {message}') as caught:
         load_state_dict(path)
     assert '\n' not in str(caught.value)
     assert not Path('executed').exists()
+
+
+def test_malicious_pickle_of_this_test_does_run_when_it_is_trusted():
+    pickle.loads(pickle.dumps(Malicious()))
+    assert Path('executed').exists()
 
 
 @pytest.mark.parametrize(('function', 'name'), [(exec, 'exec'), (os.system, f'{os.name}.system')])
@@ -287,7 +293,8 @@ def other_zip():
     lambda: b'\x80\x02X\xff',
     lambda: b'\x80\x02R.',
 ], ids=['random', 'empty', 'zip cut at its end', 'zip cut in two', 'zip start', 'legacy cut', 'legacy cut at its end',
-        'legacy start', 'other zip', 'html', 'lfs pointer', 'png', 'only PK', 'only a stop', 'half a length', 'call of nothing'])
+        'legacy start', 'other zip', 'html', 'lfs pointer', 'png', 'only PK', 'only a stop', 'half a length',
+        'call of nothing'])
 @pytest.mark.parametrize('name', ['net.pth', 'net.safetensors'])
 def test_damaged_file_is_refused_in_one_line(name, content):
     Path(name).write_bytes(content())
@@ -648,3 +655,11 @@ def test_failed_download_is_reported_and_the_others_go_on(folders, http_server, 
     assert main(['RealESRNet_x4plus', 'RealESRGAN_x2plus']) == 1
     assert [path.name for path in (folders / 'project' / 'weights').iterdir()] == ['RealESRGAN_x2plus.pth']
     assert re.search(f'^RealESRNet_x4plus: .*{hashlib.sha256(b"tampered").hexdigest()}', capsys.readouterr().err, re.M)
+
+
+def test_the_partner_itself_as_model_path_is_refused(tmp_path):
+    path = tmp_path / 'realesr-general-wdn-x4v3.pth'
+    torch.save(SRVGGNetCompactShape(4, 8, 2).build().state_dict(), path)
+    with pytest.raises(WeightsError, match='is the denoise partner itself; give realesr-general-x4v3.pth, or -dn 1'):
+        load_model('realesr-general-x4v3', str(path))
+    load_model('realesr-general-x4v3', str(path), denoise_strength=1)
