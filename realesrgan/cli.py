@@ -37,6 +37,7 @@ class UpsamplerOptions:
         pre_pad: Input pixels added at the border.
         half: Half precision where the device is faster with it.
         gpu_id: Number of the GPU, or None.
+        engine: One of `engines.ENGINES`.
     """
 
     model_name: str
@@ -47,6 +48,7 @@ class UpsamplerOptions:
     pre_pad: int
     half: bool
     gpu_id: int | None
+    engine: str
 
 
 # ---- types of options ----
@@ -115,6 +117,8 @@ def add_upsampler_options(parser: argparse.ArgumentParser, default_model: str) -
                        help='compute in single precision; else half is used where it is faster')
     group.add_argument('-g', '--gpu-id', type=number(int, 0), metavar='N',
                        help='GPU to use (default: the first, or the CPU where there is none)')
+    group.add_argument('--engine', choices=('auto', 'torch', 'openvino'), default='auto',
+                       help='auto is openvino on a CPU where it is installed, else torch (default: %(default)s)')
     group = parser.add_argument_group('memory')
     group.add_argument('-t', '--tile', type=number(int, 0), default=0, metavar='PIXELS',
                        help='cut pictures into tiles of this side to save memory; 0 for none (default: %(default)s)')
@@ -154,7 +158,8 @@ def upsampler_options(args: argparse.Namespace) -> UpsamplerOptions:
         tile_pad=args.tile_pad,
         pre_pad=args.pre_pad,
         half=not args.fp32,
-        gpu_id=args.gpu_id)
+        gpu_id=args.gpu_id,
+        engine=args.engine)
 
 
 def build_upsampler(options: UpsamplerOptions) -> RealESRGANer:
@@ -169,7 +174,7 @@ def build_upsampler(options: UpsamplerOptions) -> RealESRGANer:
     device = pick_device(gpu_id=options.gpu_id)
     network = load_model(options.model_name, options.model_path, options.denoise_strength)
     return RealESRGANer(network.scale, None, model=network, tile=options.tile, tile_pad=options.tile_pad,
-                        pre_pad=options.pre_pad, half=options.half, device=device)
+                        pre_pad=options.pre_pad, half=options.half, device=device, engine=options.engine)
 
 
 # ---- logging, and how a run ends ----

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from .engines import Engine, NonFiniteError
-from .engines.devices import pick_device, pick_dtype
-from .engines.torch import TorchEngine
+from .engines.devices import pick_device
+from .engines.factory import make_engine
 from .models import UnknownNetworkError, identify_network
 from .pixels import ColourPixels, GrayPixels, Pixels, cubic, fill_hidden, settle
 from .tiling import Tile, cut, pad_picture
@@ -40,6 +40,7 @@ class RealESRGANer:
         half: Compute in half precision where the device is faster with it (see `engines.devices.pick_dtype`).
         device: A PyTorch device or its name; None picks the first GPU, else the CPU.
         gpu_id: Number of the GPU to use when `device` is None.
+        engine: 'torch', 'openvino' or 'auto' (see `engines.factory.make_engine`).
 
     Attributes:
         on_tile: Called after each tile with the number of tiles done and their total; None at first.
@@ -55,7 +56,7 @@ class RealESRGANer:
     def __init__(self, scale: int, model_path: str | Path | Sequence[str | Path] | None,
                  dni_weight: Sequence[float] | None = None, model: nn.Module | None = None, tile: int = 0,
                  tile_pad: int = 10, pre_pad: int = 10, half: bool = False,
-                 device: str | torch.device | None = None, gpu_id: int | None = None) -> None:
+                 device: str | torch.device | None = None, gpu_id: int | None = None, *, engine: str = 'auto') -> None:
         for name, value in (('tile', tile), ('tile_pad', tile_pad), ('pre_pad', pre_pad)):
             if value < 0:
                 raise ValueError(f'{name} is {value}; it must be 0 or more')
@@ -72,9 +73,8 @@ class RealESRGANer:
         own_scale = getattr(network, 'scale', scale)
         if own_scale != scale:
             raise ValueError(f'scale is {scale}, but the network upscales by {own_scale}')
-        dtype = pick_dtype(self.device, half)
-        self._engine: Engine = TorchEngine(network, scale, self.device, dtype)
-        self._exact_engine: Engine | None = self._engine if dtype == torch.float32 else None
+        self._engine = make_engine(network, scale, self.device, half=half, name=engine)
+        self._exact_engine: Engine | None = None
         self.model = network
         self._reach = _reach(network)
         self._largest_tile = 0  # what memory was found to allow; 0 while it was always enough
@@ -163,11 +163,12 @@ class RealESRGANer:
         try:
             return self._engine(batch)
         except NonFiniteError:
-            if self._engine is self._exact_engine:
+            if not self.half:
                 raise
             logger.warning('a tile overflowed in half precision and is computed again in float32')
         if self._exact_engine is None:
-            self._exact_engine = TorchEngine(copy.deepcopy(self.model), self.scale, self.device, torch.float32)
+            self._exact_engine = make_engine(copy.deepcopy(self.model), self.scale, self.device, half=False,
+                                             name='torch')
         return self._exact_engine(batch)
 
     # ---- the steps of 0.3.0, for code written against them; enhance() does not use them ----

@@ -57,8 +57,8 @@ def test_a_file_is_taken_whatever_it_is_called(tmp_path):
 
 
 def test_a_folder_gives_its_pictures_in_natural_order(tmp_path):
-    fill(tmp_path, '10.png', '2.png', '1.JPG', 'b.webp', 'A.tif', 'x10y2.bmp', 'x9y10.bmp')
-    assert names(find_pictures([str(tmp_path)])) == ['1.JPG', '2.png', '10.png', 'A.tif', 'b.webp', 'x9y10.bmp',
+    fill(tmp_path, '10.png', '2.png', '1.JPG', 'B.webp', 'a.tif', 'x10y2.bmp', 'x9y10.bmp')
+    assert names(find_pictures([str(tmp_path)])) == ['1.JPG', '2.png', '10.png', 'a.tif', 'B.webp', 'x9y10.bmp',
                                                      'x10y2.bmp']
 
 

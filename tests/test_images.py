@@ -239,9 +239,11 @@ def test_premultiplied_tiff_is_divided_by_its_alpha(dtype):
 
 @pytest.mark.parametrize('dtype', [np.float32, np.float64])
 @pytest.mark.parametrize('shape', [(256, 256), (64, 256, 4)])
-def test_floating_point_of_0_to_1_becomes_sixteen_bits(dtype, shape):
+@pytest.mark.parametrize('off', [-0.4, 0, 0.4])
+def test_floating_point_of_0_to_1_becomes_the_nearest_of_sixteen_bits(dtype, shape, off):
     pixels = np.arange(65536, dtype=np.uint16).reshape(shape)
-    assert_same(decode(tiff(rgb(pixels).astype(dtype) / dtype(65535))).pixels, pixels)
+    samples = ((rgb(pixels) + off) / 65535).clip(0, 1).astype(dtype)
+    assert_same(decode(tiff(samples)).pixels, pixels)
 
 
 @pytest.mark.parametrize(('value', 'told'), [
@@ -258,6 +260,11 @@ def test_floating_point_beyond_0_to_1_is_refused_with_its_range(value, told, sha
 def test_other_integers_are_refused(dtype):
     with pytest.raises(ImageError, match=np.dtype(dtype).name):
         decode(tiff(np.ones((5, 7, 3), dtype)))
+
+
+def test_lab_is_refused():
+    with pytest.raises(ImageError, match='LAB'):
+        decode(saved(Image.fromarray(blocks()).convert('LAB'), 'TIFF'))
 
 
 @pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
@@ -354,8 +361,16 @@ def test_only_the_first_frame_is_read_and_that_is_said(logged, kind, options):
     assert logged.messages == ['only the first of 3 frames or pages is used']
 
 
-def test_one_frame_is_no_matter_for_the_log(logged):
-    decode(saved(blocks(), 'GIF'))
+@pytest.mark.parametrize('kind', ['GIF', 'PNG', 'JPEG', 'TIFF', 'WEBP', 'AVIF'])
+def test_one_frame_is_no_matter_for_the_log(logged, kind):
+    decode(saved(blocks(), kind))
+    assert logged.messages == []
+
+
+def test_the_previews_of_a_camera_jpeg_are_no_matter_for_the_log(logged):
+    preview = Image.fromarray(noise(16, 16, 3))
+    data = saved(blocks(), 'MPO', save_all=True, append_images=[preview])
+    assert_same(decode(data).pixels, read_by_opencv(data))
     assert logged.messages == []
 
 

@@ -157,7 +157,7 @@ def test_a_tile_that_overflows_is_computed_again_in_single_precision(caplog):
     img, model = picture(8, 16, 3), network()
     expected = upsampler(model, tile=8).enhance(img)[0]
     tested = upsampler(model, tile=8)
-    tested._engine, tested._exact_engine = Overflowing(tested._engine), None
+    tested._engine, tested.half = Overflowing(tested._engine), True
     with caplog.at_level(logging.WARNING, 'realesrgan'):
         result = tested.enhance(img)[0]
     assert np.array_equal(result, expected)

@@ -7,6 +7,9 @@ import numpy as np
 
 from ..errors import RealESRGANError
 
+#: What `--engine` and `RealESRGANer(engine=...)` take.
+ENGINES = ('auto', 'torch', 'openvino')
+
 
 class NonFiniteError(RealESRGANError):
     """A network gave a value that is not a number or is infinite."""
