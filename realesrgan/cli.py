@@ -38,6 +38,7 @@ class UpsamplerOptions:
         half: Half precision where the device is faster with it.
         gpu_id: Number of the GPU, or None.
         engine: One of `engines.ENGINES`.
+        max_memory: Bytes that the network may take, or None.
     """
 
     model_name: str
@@ -49,6 +50,7 @@ class UpsamplerOptions:
     half: bool
     gpu_id: int | None
     engine: str
+    max_memory: int | None
 
 
 # ---- types of options ----
@@ -124,6 +126,8 @@ def add_upsampler_options(parser: argparse.ArgumentParser, default_model: str) -
                        help='cut pictures into tiles of this side to save memory; 0 for none (default: %(default)s)')
     group.add_argument('--tile_pad', type=number(int, 0), default=10, metavar='PIXELS',
                        help='what a tile sees around itself (default: %(default)s)')
+    group.add_argument('--max_memory', type=number(float, 0.1), metavar='GIB',
+                       help='what the network may take while it runs; tiles are chosen by it (default: what is free)')
     group.add_argument('--pre_pad', type=number(int, 0), default=0, metavar='PIXELS',
                        help='added at the right and lower border before, cut off after (default: %(default)s)')
 
@@ -159,7 +163,8 @@ def upsampler_options(args: argparse.Namespace) -> UpsamplerOptions:
         pre_pad=args.pre_pad,
         half=not args.fp32,
         gpu_id=args.gpu_id,
-        engine=args.engine)
+        engine=args.engine,
+        max_memory=int(args.max_memory * 2 ** 30) if args.max_memory else None)
 
 
 def build_upsampler(options: UpsamplerOptions) -> RealESRGANer:
@@ -174,7 +179,8 @@ def build_upsampler(options: UpsamplerOptions) -> RealESRGANer:
     device = pick_device(gpu_id=options.gpu_id)
     network = load_model(options.model_name, options.model_path, options.denoise_strength)
     return RealESRGANer(network.scale, None, model=network, tile=options.tile, tile_pad=options.tile_pad,
-                        pre_pad=options.pre_pad, half=options.half, device=device, engine=options.engine)
+                        pre_pad=options.pre_pad, half=options.half, device=device, engine=options.engine,
+                        max_memory=options.max_memory)
 
 
 # ---- logging, and how a run ends ----

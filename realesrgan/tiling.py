@@ -59,10 +59,42 @@ def cut_axis(length: int, tile: int, pad: int, multiple: int = 1) -> list[Span]:
     return spans
 
 
+def cut_axis_evenly(length: int, window: int, pad: int, multiple: int = 1) -> list[Span]:
+    """Cut one axis into spans of about the same length whose windows are all of the same length.
+
+    An engine that prepares itself for each new shape then does so once for a whole picture.
+
+    Args:
+        length: Length of the axis; a multiple of `multiple`.
+        window: Largest length of a window; more than `2 * (pad + multiple)`.
+        pad: Least number of pixels seen beyond a span on each side, but for the ends of the axis.
+        multiple: What windows start and end at.
+    """
+    window = window // multiple * multiple
+    if length <= window:
+        return [Span(0, length, 0, length)]
+    count = -(-length // (window - 2 * (pad + multiple)))
+    spans = []
+    for index in range(count):
+        start, stop = index * length // count, (index + 1) * length // count
+        first = (start + stop - window) // 2 // multiple * multiple
+        first = min(max(first, 0), length - window)
+        spans.append(Span(start, stop, first, first + window))
+    return spans
+
+
 def cut(height: int, width: int, tile: int, pad: int, multiple: int = 1) -> list[Tile]:
     """Cut a picture into tiles, row by row; the arguments are those of `cut_axis`."""
-    columns = cut_axis(width, tile, pad, multiple)
-    return [Tile(row, column) for row in cut_axis(height, tile, pad, multiple) for column in columns]
+    return _crossed(cut_axis(height, tile, pad, multiple), cut_axis(width, tile, pad, multiple))
+
+
+def cut_evenly(height: int, width: int, window: int, pad: int, multiple: int = 1) -> list[Tile]:
+    """Cut a picture into tiles, row by row; the arguments are those of `cut_axis_evenly`."""
+    return _crossed(cut_axis_evenly(height, window, pad, multiple), cut_axis_evenly(width, window, pad, multiple))
+
+
+def _crossed(rows: list[Span], columns: list[Span]) -> list[Tile]:
+    return [Tile(row, column) for row in rows for column in columns]
 
 
 def pad_picture(picture: np.ndarray, pad: int, multiple: int = 1) -> np.ndarray:
