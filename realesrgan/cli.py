@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .errors import RealESRGANError
+from .log import with_subject
 from .models import MODELS
 from .version import __version__
 
@@ -191,7 +192,7 @@ class _ToStderr(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm import tqdm
         prefix = f'{record.levelname.lower()}: ' if record.levelno >= logging.WARNING else ''
-        tqdm.write(prefix + self.format(record), file=sys.stderr)
+        tqdm.write(prefix + with_subject(self.format(record)), file=sys.stderr)
 
 
 def configure_logging(args: argparse.Namespace) -> None:
@@ -223,15 +224,20 @@ def run(work: Callable[[argparse.Namespace], int], parser: argparse.ArgumentPars
         logger.error('OpenCV can\'t be loaded: %s. Install it (Debian: apt-get install libgl1), or take the OpenCV '
                      'that needs none: pip uninstall opencv-python; pip install opencv-python-headless', error)
     except (RealESRGANError, OSError, MemoryError) as error:
-        logger.error('%s', describe(error), exc_info=args.verbose)
+        log_error(error, traceback=args.verbose)
     return 1
+
+
+def log_error(error: BaseException, *, traceback: bool) -> None:
+    """Log an error in one line, with its traceback if asked for."""
+    logger.error('%s', _describe(error), exc_info=error if traceback else None)
 
 
 def _terminate(signal_number: int, _frame: object) -> None:
     raise SystemExit(128 + signal_number)
 
 
-def describe(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     """Say an error in one line."""
     if isinstance(error, OSError) and error.strerror:
         return f'{error.filename}: {error.strerror}' if error.filename else error.strerror

@@ -48,7 +48,7 @@ class RRDBNetShape:
 
     @property
     def blend(self) -> int:
-        """Input pixels over which tiles are cross-faded to hide what `reach` leaves out."""
+        """Input pixels that tiles reach into each other, cross-faded, to hide what `reach` leaves out."""
         return self.reach // 4
 
     def build(self) -> RRDBNet:

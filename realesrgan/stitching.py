@@ -15,7 +15,8 @@ class Stitcher:
     Args:
         result: The upscaled picture to fill, HxW or HxWxC, unsigned integers.
         scale: The network's scale.
-        blend: Input pixels that tiles reach into each other; no more than a window's pad. 0 cuts hard.
+        blend: Input pixels that tiles reach into each other: no more than a window's pad, nor than half a tile. 0 cuts
+            hard.
     """
 
     def __init__(self, result: np.ndarray, scale: int, blend: int = 0) -> None:

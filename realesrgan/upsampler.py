@@ -83,6 +83,7 @@ class RealESRGANer:
         self._exact_engine: Engine | None = None
         self.model = network
         self._shape = _shape(network)
+        self._smallest_tile = max(_SMALLEST_TILE, 4 * self._shape.blend) if self._shape else _SMALLEST_TILE
         self._max_memory = max_memory
         self._tile_limit = 0  # what memory was found to allow; 0 while it was always enough
         logger.info('engine: %s', self._engine.description)
@@ -146,10 +147,10 @@ class RealESRGANer:
                 return np.ascontiguousarray(result[:unpadded[0] * self.scale, :unpadded[1] * self.scale])
             except MemoryError as error:
                 side = max(tiles[0].rows.stop, tiles[0].columns.stop)
-                if side <= _SMALLEST_TILE:
+                if side <= self._smallest_tile:
                     raise MemoryError(f'not enough memory on {self.device} even for tiles of {side} pixels. Close '
                                       'other programs, or use a smaller model such as realesr-general-x4v3') from error
-                smaller = max(side // 2, _SMALLEST_TILE)
+                smaller = max(side // 2, self._smallest_tile)
                 if not self._tile_limit:
                     logger.warning('not enough memory on %s; trying tiles of %d pixels (set one with -t)',
                                    self.device, smaller)
@@ -177,7 +178,7 @@ class RealESRGANer:
         allowed = self._max_memory or usable_bytes(self.device)
         if height * width * for_pixel <= allowed:
             return max(height, width)
-        window = max(math.isqrt(allowed // for_pixel), _SMALLEST_TILE + border)
+        window = max(math.isqrt(allowed // for_pixel), self._smallest_tile + border)
         logger.info('tiles of %d pixels: the whole picture would need about %.1f GiB, %.1f are %s', window - border,
                     height * width * for_pixel / 2 ** 30, allowed / 2 ** 30, 'allowed' if self._max_memory else 'free')
         return window
