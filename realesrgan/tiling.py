@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -60,7 +61,7 @@ def cut_axis(length: int, tile: int, pad: int, multiple: int = 1) -> list[Span]:
 
 
 def cut_axis_evenly(length: int, window: int, pad: int, multiple: int = 1) -> list[Span]:
-    """Cut one axis into spans of about the same length whose windows are all of the same length.
+    """Cut one axis into as few spans as windows of a given length allow; all windows have one length, the shortest.
 
     An engine that prepares itself for each new shape then does so once for a whole picture.
 
@@ -70,17 +71,15 @@ def cut_axis_evenly(length: int, window: int, pad: int, multiple: int = 1) -> li
         pad: Least number of pixels seen beyond a span on each side, but for the ends of the axis.
         multiple: What windows start and end at.
     """
-    window = window // multiple * multiple
     if length <= window:
         return [Span(0, length, 0, length)]
-    count = -(-length // (window - 2 * (pad + multiple)))
-    spans = []
-    for index in range(count):
-        start, stop = index * length // count, (index + 1) * length // count
-        first = (start + stop - window) // 2 // multiple * multiple
-        first = min(max(first, 0), length - window)
-        spans.append(Span(start, stop, first, first + window))
-    return spans
+    window = window // multiple * multiple
+    overlap = 2 * (pad + multiple)
+    count = -(-(length - overlap) // (window - overlap))
+    window = -(-(length + (count - 1) * overlap) // (count * multiple)) * multiple
+    starts = [index * (length - window) // (count - 1) // multiple * multiple for index in range(count)]
+    borders = [0, *((before + window + start) // 2 for before, start in pairwise(starts)), length]
+    return [Span(*border, start, start + window) for border, start in zip(pairwise(borders), starts, strict=True)]
 
 
 def cut(height: int, width: int, tile: int, pad: int, multiple: int = 1) -> list[Tile]:

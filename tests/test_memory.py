@@ -58,7 +58,7 @@ def test_every_kind_and_scale_of_rrdbnet_with_automatic_tiles(scale, img):
     picture = np.random.default_rng(0).integers(0, 256, img, np.uint8)
     whole = RealESRGANer(scale, None, **options).enhance(picture)[0]
     cut, count = tiles_of(RealESRGANer(scale, None, **options, max_memory=1), picture)
-    assert count > 4
+    assert count > 1
     assert np.abs(cut.astype(int) - whole).max() <= 1
 
 
