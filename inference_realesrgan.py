@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -25,9 +27,10 @@ _STREAM = '-'
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of this script's options."""
     parser = cli.new_parser(__doc__)
-    parser.add_argument('-i', '--input', nargs='+', action='extend', metavar='PATH', default=argparse.SUPPRESS,
+    parser.add_argument('-i', '--input', type=cli.path, nargs='+', action='extend', metavar='PATH',
+                        default=argparse.SUPPRESS,
                         help='pictures, folders or glob patterns, or - for stdin (default: inputs)')
-    parser.add_argument('-o', '--output', default='results', metavar='FOLDER',
+    parser.add_argument('-o', '--output', type=cli.path, default='results', metavar='FOLDER',
                         help='folder for the results, or - for stdout (default: %(default)s)')
     parser.add_argument('-r', '--recursive', action='store_true', help='go into folders and keep their structure')
     cli.add_upsampler_options(parser, default_model='RealESRGAN_x4plus')
@@ -68,29 +71,36 @@ def _work(args: argparse.Namespace) -> int:
         logger.error('--face_enhance is not built yet')
         return 1
     inputs = getattr(args, 'input', ['inputs'])
-    jobs = _jobs(args, inputs)
     tally = Tally()
+    jobs = _jobs(args, inputs, tally)
     todo = _without_existing(jobs, tally) if args.skip_existing and args.output != _STREAM else jobs
     if todo:
+        if args.output != _STREAM:
+            _check_folder(Path(args.output))
         upsampler = cli.build_upsampler(cli.upsampler_options(args))
-        sources = {job.source.resolve() for job in jobs}
+        sources = {os.path.realpath(job.source) for job in jobs if not job.from_stdin}
         _upscale_all(todo, sources, upsampler, args, tally)
     if not args.quiet:
         print(tally.summary(time.perf_counter() - start), file=sys.stderr if args.output == _STREAM else sys.stdout)
     return int(tally.failed > 0)
 
 
-def _jobs(args: argparse.Namespace, inputs: Sequence[str]) -> list[Job]:
-    from realesrgan.errors import RealESRGANError
+def _jobs(args: argparse.Namespace, inputs: Sequence[str], tally: Tally) -> list[Job]:
     from realesrgan.image_files import InputFile, find_pictures, plan
     output = Path(args.output)
+    to_stdout = args.output == _STREAM
     if list(inputs) == [_STREAM]:
-        return [replace(job, source=Path(_STREAM)) for job in plan([InputFile(Path('stdin'))], output, args.suffix,
-                                                                   args.ext)]
-    files = find_pictures(inputs, recursive=args.recursive)
-    if args.output == _STREAM and len(files) > 1:
-        raise RealESRGANError(f'{len(files)} pictures can\'t all go to stdout; name a folder with -o')
-    return plan(files, output, args.suffix, args.ext)
+        job, = plan([InputFile(Path('stdin'))], output, args.suffix, args.ext)
+        return [replace(job, from_stdin=True, to_stdout=to_stdout)]
+
+    def failed(error: Exception) -> None:
+        cli.log_error(error, traceback=args.verbose)
+        tally.failed += 1
+
+    files = find_pictures(inputs, recursive=args.recursive, exclude=None if to_stdout else output, on_error=failed)
+    if to_stdout and len(files) > 1:
+        raise cli.UsageError(f'{len(files)} pictures can\'t all go to stdout; name a folder with -o')
+    return [replace(job, to_stdout=to_stdout) for job in plan(files, output, args.suffix, args.ext)]
 
 
 def _without_existing(jobs: Sequence[Job], tally: Tally) -> list[Job]:
@@ -99,7 +109,14 @@ def _without_existing(jobs: Sequence[Job], tally: Tally) -> list[Job]:
     return missing
 
 
-def _upscale_all(jobs: Sequence[Job], sources: set[Path], upsampler: RealESRGANer, args: argparse.Namespace,
+def _check_folder(folder: Path) -> None:
+    """Find out before hours of work that the results can't be written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+
+
+def _upscale_all(jobs: Sequence[Job], sources: set[str], upsampler: RealESRGANer, args: argparse.Namespace,
                  tally: Tally) -> None:
     """Upscale the pictures; a failure is said and counted."""
     from tqdm import tqdm
@@ -120,8 +137,7 @@ def _upscale_all(jobs: Sequence[Job], sources: set[Path], upsampler: RealESRGANe
                     cli.log_error(outcome.error, traceback=args.verbose)
                     tally.failed += 1
                 else:
-                    logger.info('%s -> %s', outcome.job.source, args.output if args.output == _STREAM
-                                else outcome.target)
+                    logger.info('%s -> %s', outcome.job.source, 'stdout' if outcome.job.to_stdout else outcome.target)
                     tally.done += 1
                     tally.megapixels += outcome.megapixels
             bar.update()

@@ -8,12 +8,15 @@ import argparse
 import contextlib
 import difflib
 import logging
+import math
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .engines import ENGINES
 from .errors import RealESRGANError
 from .log import with_subject
 from .models import MODELS
@@ -23,6 +26,10 @@ if TYPE_CHECKING:
     from .upsampler import RealESRGANer
 
 logger = logging.getLogger(__name__)
+
+
+class UsageError(RealESRGANError):
+    """Arguments that don't go together; the exit status is 2."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +69,9 @@ def number(kind: Callable[[str], Any], low: float, high: float = float('inf')) -
         try:
             value = kind(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f'{text!r} is not a number') from None
-        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(
+                f'{text!r} is not a {"whole " if kind is int else ""}number') from None
+        if not (low <= value <= high and math.isfinite(value)):
             allowed = f'{low:g} or more' if high == float('inf') else f'{low:g} to {high:g}'
             raise argparse.ArgumentTypeError(f'{text} is out of range: allowed is {allowed}')
         return value
@@ -73,9 +81,23 @@ def number(kind: Callable[[str], Any], low: float, high: float = float('inf')) -
 def outscale(text: str) -> float:
     """Parse a finite number above 0."""
     value: float = number(float, 0)(text)
-    if not 0 < value < float('inf'):
+    if not value:
         raise argparse.ArgumentTypeError(f'{text} is out of range: it must be above 0')
     return value
+
+
+def file_name_part(text: str) -> str:
+    """Parse what goes into a file name: anything without separators of folders."""
+    if set(text) & {'/', os.sep, os.altsep}:
+        raise argparse.ArgumentTypeError(f'{text!r} would leave the folder: it must not hold a separator')
+    return text
+
+
+def path(text: str) -> str:
+    """Parse a path: anything but nothing, which an unset variable of a shell script gives."""
+    if not text:
+        raise argparse.ArgumentTypeError('it is empty')
+    return text
 
 
 def model_name(text: str) -> str:
@@ -120,11 +142,11 @@ def add_upsampler_options(parser: argparse.ArgumentParser, default_model: str) -
                        help='compute in single precision; else half is used where it is faster')
     group.add_argument('-g', '--gpu-id', type=number(int, 0), metavar='N',
                        help='GPU to use (default: the first, or the CPU where there is none)')
-    group.add_argument('--engine', choices=('auto', 'torch', 'openvino'), default='auto',
+    group.add_argument('--engine', choices=ENGINES, default='auto',
                        help='auto is openvino on a CPU where it is installed, else torch (default: %(default)s)')
     group = parser.add_argument_group('memory')
     group.add_argument('-t', '--tile', type=number(int, 0), default=0, metavar='PIXELS',
-                       help='cut pictures into tiles of this side to save memory; 0 for none (default: %(default)s)')
+                       help='cut into tiles of this side; 0 cuts by the memory there is (default: %(default)s)')
     group.add_argument('--tile_pad', type=number(int, 0), default=10, metavar='PIXELS',
                        help='what a tile sees around itself (default: %(default)s)')
     group.add_argument('--max_memory', type=number(float, 0.1), metavar='GIB',
@@ -138,7 +160,7 @@ def add_result_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group('result')
     group.add_argument('-s', '--outscale', type=outscale, default=4, metavar='FACTOR',
                        help='final size as a multiple of the input size (default: %(default)s)')
-    group.add_argument('--suffix', default='out', metavar='TEXT',
+    group.add_argument('--suffix', type=file_name_part, default='out', metavar='TEXT',
                        help='results are called NAME_SUFFIX; empty for NAME alone (default: %(default)s)')
     group.add_argument('--alpha_upsampler', choices=('realesrgan', 'bicubic'), default='realesrgan',
                        help='how transparency is enlarged (default: %(default)s)')
@@ -204,15 +226,20 @@ def configure_logging(args: argparse.Namespace) -> None:
 
 
 def run(work: Callable[[argparse.Namespace], int], parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
-    """Parse arguments, do the work and return the exit status: what it returns, 1 after an error, 130 after Ctrl-C.
+    """Parse arguments, do the work and return the exit status.
 
+    That is what the work returns, 1 after an error, 2 after one of usage, 130 after Ctrl-C.
     An error the user can act on becomes one line on stderr; -v shows its traceback. SIGTERM ends the run as tidily as
     Ctrl-C does, with status 143.
     """
+    for stream in ('stdout', 'stderr'):
+        if getattr(sys, stream) is None:  # closed by who started us
+            setattr(sys, stream, open(os.devnull, 'w'))  # noqa: SIM115, PTH123
     args = parser.parse_args(argv)
     configure_logging(args)
+    before = None
     with contextlib.suppress(ValueError):  # not in the main thread, as under a web server: signals are its business
-        signal.signal(signal.SIGTERM, _terminate)
+        before = signal.signal(signal.SIGTERM, _terminate)
     try:
         return work(args)
     except KeyboardInterrupt:
@@ -225,6 +252,10 @@ def run(work: Callable[[argparse.Namespace], int], parser: argparse.ArgumentPars
                      'that needs none: pip uninstall opencv-python; pip install opencv-python-headless', error)
     except (RealESRGANError, OSError, MemoryError) as error:
         log_error(error, traceback=args.verbose)
+        return 2 if isinstance(error, UsageError) else 1
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
     return 1
 
 

@@ -2,12 +2,16 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
+
+import cv2
 
 from .errors import ImageError, RealESRGANError
 from .files import whole_file
@@ -17,14 +21,15 @@ from .log import about
 
 logger = logging.getLogger(__name__)
 
-STREAM = Path('-')
-
 #: Results larger than this are written before the next picture is upscaled, so that two never wait in memory.
 _LARGE_BYTES = 1 << 28
 _WAITING = 2
 
 #: What a picture may fail with; anything else is a bug and ends the run.
-FAILURES = (RealESRGANError, OSError, MemoryError, ValueError)
+FAILURES = (RealESRGANError, OSError, MemoryError, ValueError, OverflowError, cv2.error)
+
+
+Result = TypeVar('Result')
 
 
 @dataclass(frozen=True)
@@ -44,15 +49,15 @@ class Outcome:
     megapixels: float = 0.0
 
 
-def upscale_files(jobs: Sequence[Job], sources: Collection[Path], upscale: Callable[[Picture], Picture],
+def upscale_files(jobs: Sequence[Job], sources: Collection[str], upscale: Callable[[Picture], Picture],
                   quality: int) -> Iterator[Outcome]:
     """Upscale pictures and yield what came of each, in order. One that fails does not hold up the others.
 
     Reading, the network (in this thread) and writing overlap; a few pictures at most wait between them.
 
     Args:
-        jobs: What to read and where to write; the source `STREAM` is stdin, the folder `STREAM` stdout.
-        sources: Resolved paths of all inputs, which are never written to.
+        jobs: What to read and where to write.
+        sources: Real paths of all inputs, which are never written to.
         upscale: Turns a picture into a larger one.
         quality: Of jpg and webp, 1 to 100.
     """
@@ -64,7 +69,7 @@ def upscale_files(jobs: Sequence[Job], sources: Collection[Path], upscale: Calla
     try:
         for job in jobs:
             while len(reads) < _WAITING and (following := next(waiting, None)) is not None:
-                reads.append(reader.submit(_read, following.source))
+                reads.append(_read_here(following) if following.from_stdin else reader.submit(_read, following))
             picture = reads.popleft()
             with about(job.source):
                 try:
@@ -72,8 +77,7 @@ def upscale_files(jobs: Sequence[Job], sources: Collection[Path], upscale: Calla
                     target = planned.choose(job, source)
                     result = upscale(source)
                 except FAILURES as error:
-                    outcome: Future[Outcome] = Future()
-                    outcome.set_result(Outcome(job, error=error))
+                    outcome = _done(Outcome(job, error=error))
                 else:
                     outcome = writer.submit(_write, job, source, result, target, quality)
                     if result.pixels.nbytes > _LARGE_BYTES:
@@ -93,13 +97,13 @@ def upscale_files(jobs: Sequence[Job], sources: Collection[Path], upscale: Calla
 class _Targets:
     """Says where results go: never over an input, never over a result of the same run."""
 
-    def __init__(self, sources: Collection[Path]) -> None:
+    def __init__(self, sources: Collection[str]) -> None:
         self._sources = sources
-        self._written: set[Path] = set()
+        self._written: set[str] = set()
 
     def choose(self, job: Job, picture: Picture) -> Path:
         target = job.target(alpha=picture.has_alpha)
-        resolved = target.resolve()
+        resolved = os.path.realpath(target)
         if resolved in self._sources:
             raise ImageError(f'its result would overwrite the input {target}; choose another --suffix or -o')
         if resolved in self._written:
@@ -110,16 +114,33 @@ class _Targets:
         return target
 
 
-def _read(source: Path) -> Picture:
-    with about(source):
-        return decode(sys.stdin.buffer.read() if source == STREAM else source.read_bytes())
+def _done(result: Result) -> Future[Result]:
+    """Return a future that has its result."""
+    future: Future[Result] = Future()
+    future.set_result(result)
+    return future
+
+
+def _read_here(job: Job) -> Future[Picture]:
+    """Read in this thread, where Ctrl-C ends the waiting."""
+    future: Future[Picture] = Future()
+    try:
+        future.set_result(_read(job))
+    except FAILURES as error:
+        future.set_exception(error)
+    return future
+
+
+def _read(job: Job) -> Picture:
+    with about(job.source):
+        return decode(sys.stdin.buffer.read() if job.from_stdin else job.source.read_bytes())
 
 
 def _write(job: Job, source: Picture, result: Picture, target: Path, quality: int) -> Outcome:
     height, width = source.pixels.shape[:2]
     with about(job.source):
         try:
-            if target.parent == STREAM:
+            if job.to_stdout:
                 sys.stdout.buffer.write(encode(result, target.suffix[1:], quality))
                 sys.stdout.buffer.flush()
             else:

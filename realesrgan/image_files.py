@@ -6,7 +6,7 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +40,8 @@ class Job:
     source: Path
     target_stem: Path
     extension: str
+    from_stdin: bool = False
+    to_stdout: bool = False
 
     def target(self, *, alpha: bool) -> Path:
         """Return the path of the result; with alpha in a format that holds it."""
@@ -48,26 +50,46 @@ class Job:
 
     @property
     def possible_targets(self) -> list[Path]:
-        """The paths that the result may have; which one is known once the picture is read."""
-        return list(dict.fromkeys((self.target(alpha=False), self.target(alpha=True))))
+        """The paths that the result may have; which one is known once the picture is read. A JPEG has no alpha."""
+        jpeg = self.source.suffix.lower() in ('.jpg', '.jpeg', '.jpe', '.jfif')
+        return list(dict.fromkeys(self.target(alpha=alpha) for alpha in ((False,) if jpeg else (False, True))))
 
 
-def find_pictures(inputs: Iterable[str], *, recursive: bool = False) -> list[InputFile]:
+def find_pictures(inputs: Iterable[str], *, recursive: bool = False, exclude: Path | None = None,
+                  on_error: Callable[[InputError], None] | None = None) -> list[InputFile]:
     """List the pictures that input arguments mean: files, folders and glob patterns, each file once.
 
     Of a folder every picture is taken, in natural order; what is not a picture is logged and left out, and so are
     subfolders unless `recursive`, which keeps their structure in `InputFile.folder`.
 
+    Args:
+        inputs: The arguments.
+        recursive: Go into folders.
+        exclude: A folder not to go into, that of the results.
+        on_error: Called with what can't be read, to go on with the rest; None raises it.
+
     Raises:
         InputError: an input names no file, folder or match, or no picture is found at all.
     """
-    found: dict[Path, InputFile] = {}
+    found: dict[str, InputFile] = {}
+    search = _Search(recursive, {os.path.realpath(exclude)} if exclude else set(), on_error or _raise)
+    failed = False
     for name in inputs:
-        for file in _expand(Path(name), name, recursive):
-            found.setdefault(file.path.resolve(), file)
-    if not found:
+        try:
+            for file in search.expand(Path(name), name):
+                found.setdefault(os.path.realpath(file.path), file)
+        except InputError as error:
+            if on_error is None:
+                raise
+            on_error(error)
+            failed = True
+    if not found and not failed:
         raise InputError(f'no pictures in {", ".join(inputs)}')
     return list(found.values())
+
+
+def _raise(error: InputError) -> None:
+    raise error
 
 
 def natural_key(path: Path) -> list[tuple[int, str]]:
@@ -75,39 +97,55 @@ def natural_key(path: Path) -> list[tuple[int, str]]:
     return [(int(part), '') if part.isdecimal() else (-1, part) for part in re.split(r'(\d+)', path.name.casefold())]
 
 
-def _expand(path: Path, name: str, recursive: bool) -> Iterator[InputFile]:
-    if path.is_dir():
-        yield from _in_folder(path, Path(), recursive)
-    elif path.exists():
-        yield InputFile(path)
-    else:
-        matches = sorted(map(Path, glob.glob(name, recursive=True)), key=natural_key)
-        if not matches:
-            raise InputError(f'{name}: no such file or folder')
-        for match in matches:
-            if match.is_dir():
-                logger.warning('%s: skipped, a folder', match)
-            else:
-                yield InputFile(match)
+class _Search:
+    """Goes through inputs; every folder is entered once, so that links that lead in circles end."""
 
+    def __init__(self, recursive: bool, visited: set[str], on_error: Callable[[InputError], None]) -> None:
+        self._recursive = recursive
+        self._visited = visited
+        self._on_error = on_error
 
-def _in_folder(folder: Path, below: Path, recursive: bool) -> Iterator[InputFile]:
-    try:
-        entries = sorted(folder.iterdir(), key=natural_key)
-    except OSError as error:
-        raise InputError(f'{folder}: {error.strerror}') from None
-    for entry in entries:
-        if entry.is_dir():
-            if recursive:
-                yield from _in_folder(entry, below / entry.name, recursive)
-            else:
-                logger.warning('%s: skipped, a folder (-r goes into folders)', entry)
-        elif entry.name.startswith('.realesrgan-'):
-            logger.warning('%s: skipped, left behind by an interrupted run', entry)
-        elif _looks_like_picture(entry):
-            yield InputFile(entry, below)
+    def expand(self, path: Path, name: str) -> Iterator[InputFile]:
+        if path.is_dir():
+            yield from self._folder(path, Path())
+        elif path.exists():
+            yield InputFile(path)
         else:
-            logger.warning('%s: skipped, not a picture', entry)
+            matches = sorted(map(Path, glob.glob(name, recursive=True)), key=natural_key)
+            if not matches:
+                raise InputError(f'{name}: no such file or folder')
+            for match in matches:
+                if match.is_dir():
+                    logger.warning('%s: skipped, a folder', match)
+                else:
+                    yield InputFile(match)
+
+    def _folder(self, folder: Path, below: Path) -> Iterator[InputFile]:
+        self._visited.add(os.path.realpath(folder))
+        try:
+            entries = sorted(folder.iterdir(), key=natural_key)
+        except OSError as error:
+            self._on_error(InputError(f'{folder}: {error.strerror}'))
+            return
+        for entry in sorted(entries, key=lambda entry: entry.is_symlink() and entry.is_dir()):  # real folders first
+            if entry.is_dir():
+                yield from self._subfolder(entry, below / entry.name)
+            elif entry.name.startswith('.realesrgan-'):
+                logger.warning('%s: skipped, left behind by an interrupted run', entry)
+            elif not entry.is_file() and not entry.is_symlink():
+                logger.warning('%s: skipped, not a file', entry)
+            elif _looks_like_picture(entry):
+                yield InputFile(entry, below)
+            else:
+                logger.warning('%s: skipped, not a picture', entry)
+
+    def _subfolder(self, folder: Path, below: Path) -> Iterator[InputFile]:
+        if os.path.realpath(folder) in self._visited:
+            logger.warning('%s: skipped, a folder that was visited, or that of the results', folder)
+        elif self._recursive:
+            yield from self._folder(folder, below)
+        else:
+            logger.warning('%s: skipped, a folder (-r goes into folders)', folder)
 
 
 def _looks_like_picture(path: Path) -> bool:
@@ -165,11 +203,4 @@ def _colliding(jobs: Sequence[Job]) -> list[int]:
 
 def _keys(job: Job) -> list[str]:
     """Return the names that the job's result may get; case is not told apart, as some file systems don't."""
-    return [os.path.abspath(path).casefold() for path in _realistic_targets(job)]
-
-
-def _realistic_targets(job: Job) -> list[Path]:
-    """Leave out what can't happen: a JPEG has no alpha that would turn its result into a png."""
-    if job.source.suffix.lower() in ('.jpg', '.jpeg', '.jpe', '.jfif'):
-        return [job.target(alpha=False)]
-    return job.possible_targets
+    return [os.path.abspath(path).casefold() for path in job.possible_targets]

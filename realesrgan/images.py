@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import re
 import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 
 from . import png, tiff
 from .errors import ImageError
-from .metadata import Metadata, header_size, header_with, read_metadata
+from .metadata import Metadata, header_size, header_with, read_metadata, resolution_as_exif
 
 logger = logging.getLogger(__name__)
 
@@ -27,10 +28,11 @@ __all__ = ['WRITABLE_EXTENSIONS', 'ImageError', 'Metadata', 'Picture', 'decode',
 
 #: What Pillow may open. It knows more, but those are no pictures, or start other programs.
 _PILLOW_FORMATS = ('PNG', 'JPEG', 'WEBP', 'GIF', 'BMP', 'DIB', 'TIFF', 'AVIF', 'JPEG2000', 'PPM', 'TGA', 'ICO',
-                   'PSD', 'QOI', 'PCX', 'SGI', 'DDS', 'SUN', 'ICNS')
+                   'PSD', 'QOI', 'PCX', 'DDS', 'SUN', 'ICNS')
 #: Of these, what may be deeper than Pillow reads.
 _OPENCV_FORMATS = ('JPEG2000', 'PPM', 'SUN')
 _TIFF_SIGNATURES = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
+_PNM_HEADER_BYTES = 4096
 _ENOUGH_TO_STREAM = 1 << 30  # bytes of pixels from which a file is not put together in memory
 
 # As many pixels as OpenCV reads; the default warns from 89 megapixels on, which scanned posters have.
@@ -112,8 +114,9 @@ def _decoded(data: bytes, image: Image.Image | None) -> tuple[np.ndarray, int | 
         decoded = tiff.decode(data)
         if decoded is not None:
             return *decoded, False
-    if image is None or kind in _OPENCV_FORMATS:
-        return _decoded_by_opencv(data), None, False
+    if image is None or (kind in _OPENCV_FORMATS and image.mode not in ('LA', 'La')):
+        pixels = _decoded_by_opencv(data)
+        return _spread_pnm(data, pixels) if kind == 'PPM' else pixels, None, False
     return _decoded_by_pillow(image)
 
 
@@ -126,13 +129,22 @@ def _decoded_by_opencv(data: bytes) -> np.ndarray:
     return pixels
 
 
+def _spread_pnm(data: bytes, pixels: np.ndarray) -> np.ndarray:
+    """Bring the values of a PGM or PPM, which names its own maximum, to the full range."""
+    words = re.sub(rb'#[^\n]*', b' ', data[:_PNM_HEADER_BYTES]).split(None, 4)
+    top = np.iinfo(pixels.dtype).max
+    if words[0] in (b'P1', b'P4') or not words[3].isdigit() or int(words[3]) == top:
+        return pixels
+    return np.rint(pixels * (top / int(words[3]))).clip(0, top).astype(pixels.dtype)
+
+
 def _in_integers(pixels: np.ndarray) -> np.ndarray:
     """Return 8- and 16-bit pixels as they are and floating point of 0..1 as 16 bits; refuse all else."""
     if pixels.dtype.kind == 'f':
         low, high = float(pixels.min()), float(pixels.max())
         if not (low >= 0 and high <= 1):  # NaN too
             raise ImageError(f'floating-point values from {low:g} to {high:g}; only 0 to 1 can be read')
-        return np.rint(pixels * 65535.0).astype(np.uint16)
+        return np.rint(pixels.astype(np.float32) * 65535).astype(np.uint16)
     if pixels.dtype not in (np.uint8, np.uint16):
         raise ImageError(f'values of type {pixels.dtype}; only 8 and 16 bits and floating point can be read')
     return pixels
@@ -282,7 +294,7 @@ def _webp_chunks(picture: Picture) -> tuple[list[int], list[np.ndarray]]:
     metadata = picture.metadata
     icc = metadata.icc if picture.pixels.ndim == 3 else None
     present = [(kind, chunk) for kind, chunk in (
-        (cv2.IMAGE_METADATA_EXIF, metadata.exif), (cv2.IMAGE_METADATA_ICCP, icc),
+        (cv2.IMAGE_METADATA_EXIF, metadata.exif or resolution_as_exif(metadata)), (cv2.IMAGE_METADATA_ICCP, icc),
         (cv2.IMAGE_METADATA_XMP, metadata.xmp)) if chunk]
     return [kind for kind, _ in present], [np.frombuffer(chunk, np.uint8) for _, chunk in present]
 

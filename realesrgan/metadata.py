@@ -94,6 +94,16 @@ def _exif_of_tiff(image: Image.Image) -> bytes | None:
 
 # ---- into files ----
 
+def resolution_as_exif(metadata: Metadata) -> bytes | None:
+    """Return EXIF of the resolution alone, for formats that have no other place for it."""
+    if not metadata.dpi:
+        return None
+    tags = Image.Exif()
+    tags[ExifTags.Base.XResolution], tags[ExifTags.Base.YResolution] = metadata.dpi
+    tags[ExifTags.Base.ResolutionUnit] = 2  # inch
+    return tags.tobytes().removeprefix(_EXIF_PREFIX)
+
+
 def header_size(kind: str) -> int:
     """Return how many bytes of a new file `header_with` replaces; 0 for formats that it leaves alone."""
     return _PNG_HEADER if kind == 'png' else _JFIF_HEADER if kind.startswith('j') else 0

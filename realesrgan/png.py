@@ -35,7 +35,7 @@ def decode(data: bytes) -> np.ndarray:
     width, height, depth, colour, _, _, interlaced = struct.unpack('>IIBBBBB', kinds[b'IHDR'])
     expected = None if interlaced else height * (1 + (width * depth * _CHANNELS.get(colour, 0) + 7) // 8)
     if (found := _inflated_size(content for kind, content in chunks if kind == b'IDAT')) < (expected or 1):
-        raise ImageError(f'damaged: {found} bytes of pixels, {expected} are due')
+        raise ImageError(f'damaged: {found} bytes of pixels, {expected or "more"} are due')
     cleaned = _SIGNATURE + b''.join(
         struct.pack('>I', len(content)) + kind + content + struct.pack('>I', zlib.crc32(kind + content))
         for kind, content in chunks if kind in _KEPT)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import io
 import logging
+import threading
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,9 +16,26 @@ from .errors import ImageError
 from .metadata import Metadata
 
 logger = logging.getLogger(__name__)
-logging.getLogger('tifffile').addHandler(logging.NullHandler())  # what it logs, the errors raised here say
-
 _XMP_TAG = 700
+
+
+class _Complaints(logging.Handler):
+    """Keeps what tifffile logs while a file is decoded: it goes on with a guess where a file is damaged."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._current = threading.local()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._current.lines = [*getattr(self._current, 'lines', []), record.getMessage()]
+
+    def take(self) -> list[str]:
+        lines, self._current.lines = getattr(self._current, 'lines', []), []
+        return lines
+
+
+_complaints = _Complaints()
+logging.getLogger('tifffile').addHandler(_complaints)
 
 
 def decode(data: bytes) -> tuple[np.ndarray, int] | None:
@@ -30,6 +48,7 @@ def decode(data: bytes) -> tuple[np.ndarray, int] | None:
     Raises:
         ImageError: damaged, or of a kind that is not read.
     """
+    _complaints.take()
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             page = file.pages.first
@@ -38,7 +57,10 @@ def decode(data: bytes) -> tuple[np.ndarray, int] | None:
             if converted and page.bitspersample == 8:
                 return None
             orientation = page.tags.valueof('Orientation', 1)
-            return _pixels(page, page.asarray()), orientation if orientation in range(1, 9) else 1
+            pixels = _pixels(page, page.asarray())
+            if complaints := _complaints.take():
+                raise ImageError(f'damaged: {complaints[0]}')
+            return pixels, orientation if orientation in range(1, 9) else 1
     except ImageError:
         raise
     except Exception as error:  # of a damaged file tifffile and its codecs raise nearly anything

@@ -67,7 +67,7 @@ def cut_axis_evenly(length: int, window: int, pad: int, multiple: int = 1) -> li
 
     Args:
         length: Length of the axis; a multiple of `multiple`.
-        window: Largest length of a window; more than `2 * (pad + multiple)`.
+        window: Largest length of a window; rounded down to `multiple`, more than `2 * (pad + multiple)`.
         pad: Least number of pixels seen beyond a span on each side, but for the ends of the axis.
         multiple: What windows start and end at.
     """

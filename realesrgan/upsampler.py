@@ -85,7 +85,7 @@ class RealESRGANer:
         self._shape = _shape(network)
         self._smallest_tile = max(_SMALLEST_TILE, 4 * self._shape.blend) if self._shape else _SMALLEST_TILE
         self._max_memory = max_memory
-        self._tile_limit = 0  # what memory was found to allow; 0 while it was always enough
+        self._limit = 0  # side of the tiles, or of automatic windows, that memory was found to allow; 0: any
         logger.info('engine: %s', self._engine.description)
 
     def enhance(self, img: np.ndarray, outscale: float | None = None,
@@ -107,7 +107,7 @@ class RealESRGANer:
             TypeError: another dtype.
             ValueError: another shape or an argument out of range.
             NonFiniteError: the network's result is not finite, in single precision either.
-            MemoryError: not enough memory even for tiles of 32 pixels.
+            MemoryError: not enough memory even for the smallest tiles, of 32 pixels (64 and 128 for x2 and x1).
         """
         if alpha_upsampler not in _ALPHA_UPSAMPLERS:
             raise ValueError(f'alpha_upsampler is {alpha_upsampler!r}; allowed are {", ".join(_ALPHA_UPSAMPLERS)}')
@@ -123,6 +123,8 @@ class RealESRGANer:
         if outscale is not None and outscale != self.scale:
             size = [max(int(side * outscale), 1) for side in picture.shape[1::-1]]
             result = cv2.resize(result, size, interpolation=cv2.INTER_LANCZOS4)
+        if mode == 'RGBA':
+            settle(result[..., 3], picture[..., 3])
         return result, mode
 
     def _upscale_alpha(self, alpha: np.ndarray, dtype: np.dtype, upsampler: str) -> np.ndarray:
@@ -131,7 +133,6 @@ class RealESRGANer:
             upscaled = cubic(alpha, dtype, self.scale)
         else:
             upscaled = self._upscale(GrayPixels(alpha, dtype))
-        settle(upscaled, alpha, self.scale)
         return upscaled
 
     def _upscale(self, pixels: Pixels) -> np.ndarray:
@@ -146,15 +147,17 @@ class RealESRGANer:
                 self._upscale_tiles(pixels, tiles, Stitcher(result, self.scale, blend))
                 return np.ascontiguousarray(result[:unpadded[0] * self.scale, :unpadded[1] * self.scale])
             except MemoryError as error:
-                side = max(tiles[0].rows.stop, tiles[0].columns.stop)
-                if side <= self._smallest_tile:
-                    raise MemoryError(f'not enough memory on {self.device} even for tiles of {side} pixels. Close '
-                                      'other programs, or use a smaller model such as realesr-general-x4v3') from error
-                smaller = max(side // 2, self._smallest_tile)
-                if not self._tile_limit:
-                    logger.warning('not enough memory on %s; trying tiles of %d pixels (set one with -t)',
-                                   self.device, smaller)
-                self._tile_limit = smaller
+                first, border = tiles[0], 0 if self.tile_size else self._border
+                side = max(first.rows.padded_stop, first.columns.padded_stop) if border else max(
+                    first.rows.stop, first.columns.stop)
+                smallest = border + (_SMALLEST_TILE if self.tile_size else self._smallest_tile)
+                if side <= smallest:
+                    raise MemoryError(
+                        f'not enough memory on {self.device} even for tiles of {max(side - border, 1)} pixels. Close '
+                        'other programs, or use a smaller model such as realesr-general-x4v3') from error
+                if not self._limit:
+                    logger.warning('not enough memory on %s; trying smaller tiles (set them with -t)', self.device)
+                self._limit = max(side // 2, smallest)
 
     def _tiles(self, height: int, width: int) -> tuple[list[Tile], int]:
         """Return the tiles of a picture and by how much they are blended.
@@ -162,25 +165,30 @@ class RealESRGANer:
         Tiles that were asked for are cut as 0.3.0 cuts them; those that memory asks for see all they depend on.
         """
         multiple = self.mod_scale or 1
-        if self.tile_size and not self._tile_limit:
-            return cut(height, width, self.tile_size, self.tile_pad, multiple), 0
+        if self.tile_size:
+            return cut(height, width, min(self.tile_size, self._limit or self.tile_size), self.tile_pad, multiple), 0
         shape = self._shape or RRDBNetShape()
-        pad = max(self.tile_pad, shape.reach)
-        border = 2 * (pad + multiple)
-        window = self._tile_limit + border if self._tile_limit else self._largest_window(height, width, border)
-        return cut_evenly(height, width, window, pad, multiple), shape.blend
+        window = self._limit or self._largest_window(height, width)
+        return cut_evenly(height, width, window, max(self.tile_pad, shape.reach), multiple), shape.blend
 
-    def _largest_window(self, height: int, width: int, border: int) -> int:
+    @property
+    def _border(self) -> int:
+        """What the windows of automatic tiles have beyond the tiles, on both sides together."""
+        shape = self._shape or RRDBNetShape()
+        return 2 * (max(self.tile_pad, shape.reach) + (self.mod_scale or 1))
+
+    def _largest_window(self, height: int, width: int) -> int:
         """Return the side of the largest window that memory allows, or of the picture if it is no larger."""
         if self._shape is None:
             return max(height, width)
-        for_pixel = bytes_per_pixel(self._shape, self._engine.kind, half=self.half)
+        for_pixel = bytes_per_pixel(self._shape, self._engine.kind, half=self._engine.half)
         allowed = self._max_memory or usable_bytes(self.device)
         if height * width * for_pixel <= allowed:
             return max(height, width)
-        window = max(math.isqrt(allowed // for_pixel), self._smallest_tile + border)
-        logger.info('tiles of %d pixels: the whole picture would need about %.1f GiB, %.1f are %s', window - border,
-                    height * width * for_pixel / 2 ** 30, allowed / 2 ** 30, 'allowed' if self._max_memory else 'free')
+        window = max(math.isqrt(allowed // for_pixel), self._smallest_tile + self._border)
+        logger.info('tiles of %d pixels: the whole picture would need about %.1f GiB, %.1f are %s',
+                    window - self._border, height * width * for_pixel / 2 ** 30, allowed / 2 ** 30,
+                    'allowed' if self._max_memory else 'free')
         return window
 
     def _upscale_tiles(self, pixels: Pixels, tiles: list[Tile], stitcher: Stitcher) -> None:

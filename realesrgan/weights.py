@@ -6,11 +6,16 @@ downloads them.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import hashlib
 import importlib.util
 import logging
+import os
 import pickle
+import pickletools
 import re
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -51,9 +56,9 @@ class WeightsError(RealESRGANError):
 # ---- where weights are ----
 
 def weights_folder() -> Path:
-    """Return the folder that downloads go to: `weights/` of the project's checkout, else of the current folder."""
+    """Return the folder that downloads go to: `weights/` of a writable checkout, else of the current folder."""
     project = _PROJECT / 'weights'
-    return project if project.is_dir() else Path.cwd() / 'weights'
+    return project if os.access(project, os.W_OK) else Path.cwd() / 'weights'
 
 
 def locate(file: WeightFile, packaged: PackagedWeights | None = None) -> Source:
@@ -117,7 +122,7 @@ def load_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
 
 def _local(path: str | Path) -> Path:
     """Return the path of a local file; a URL's file is fetched first unless it is at hand."""
-    if not re.match(r'https?://', str(path)):
+    if not re.match(r'https?://', str(path), re.IGNORECASE):
         return Path(path)
     url = str(path)
     released = {file.url: file for spec in MODELS.values() for file in (spec.weights, spec.denoise_partner) if file}
@@ -126,7 +131,8 @@ def _local(path: str | Path) -> Path:
     name = PurePosixPath(urlsplit(url).path).name
     if not name or url.split('?')[0].endswith('/'):
         raise WeightsError(f'{url}: names no file')
-    return fetch(url, weights_folder() / name)
+    # Under a name of its own: what stands elsewhere must not pass for a released file, nor for another URL's.
+    return fetch(url, weights_folder() / f'{hashlib.sha256(url.encode()).hexdigest()[:12]}-{name}')
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
@@ -142,16 +148,33 @@ def _read_pth(path: Path) -> dict[str, Any]:
     import torch
     with path.open('rb') as file:
         try:
-            content = torch.load(file, map_location='cpu', weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter('ignore')  # about old formats
+                content = torch.load(file, map_location='cpu', weights_only=True)
         except Exception as error:  # of a damaged file torch raises nearly anything
-            blocked = re.search(r'GLOBAL ([\w.]+)', str(error))
-            if blocked and isinstance(error, pickle.UnpicklingError):
+            if blocked := _blocked(error, path):
                 raise WeightsError(f'{path}: refused: it is not only weights but a pickle that wants to run '
-                                   f'{blocked[1]}. Get the file from a source you trust, or as .safetensors') from None
+                                   f'{blocked}. Get the file from a source you trust, or as .safetensors') from None
             raise WeightsError(f'{path}: not a PyTorch weight file, or a damaged one') from None
     if not isinstance(content, Mapping):
         raise WeightsError(f'{path}: holds a {type(content).__name__}, not a state dict')
     return dict(content)
+
+
+def _blocked(error: Exception, path: Path) -> str | None:
+    """Return the name of the code that a refused pickle would have run; None if it was refused for something else."""
+    named = re.search(r'GLOBAL ([\w.]+)', str(error))
+    if named and isinstance(error, pickle.UnpicklingError):
+        return named[1]
+    words: list[str] = []
+    with path.open('rb') as file, contextlib.suppress(Exception):  # as far as it is a pickle at all
+        for opcode, argument, _ in pickletools.genops(file):
+            if isinstance(argument, str):
+                words += argument.split()  # the two words of GLOBAL are one argument
+            name = '.'.join(words[-2:])
+            if opcode.name in ('GLOBAL', 'STACK_GLOBAL') and not name.startswith(('torch.', 'collections.')):
+                return name
+    return None
 
 
 def _tensors(content: Mapping[str, Any], path: Path) -> dict[str, torch.Tensor]:
@@ -322,4 +345,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -4,6 +4,7 @@ from __future__ import annotations
 import io
 import itertools
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
@@ -230,3 +231,33 @@ def test_a_transparent_result_goes_where_alpha_is_held(extension, opaque, transp
 
 def test_dots_in_the_name_are_no_extension():
     assert Job(Path('v1.5.png'), OUT / 'v1.5_out', 'jpg').target(alpha=True) == OUT / 'v1.5_out.png'
+
+
+def test_links_in_circles_end_and_real_folders_come_first(tmp_path, logged):
+    fill(tmp_path, 'sub/a.png')
+    for name in ('a', 'z'):
+        (tmp_path / name).symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / 'self.png').symlink_to(tmp_path / 'self.png')
+    found = find_pictures([str(tmp_path)], recursive=True)
+    assert InputFile(tmp_path / 'sub/a.png', Path('sub')) in found
+    assert len(found) == 2  # self.png fails when it is read
+
+
+def test_the_folder_of_the_results_is_not_an_input(tmp_path):
+    fill(tmp_path, 'a.png', 'results/a_out.png')
+    assert find_pictures([str(tmp_path)], recursive=True, exclude=tmp_path / 'results') == [
+        InputFile(tmp_path / 'a.png', Path())]
+
+
+def test_what_is_missing_is_reported_and_the_rest_found(tmp_path):
+    fill(tmp_path, 'a.png')
+    errors = []
+    assert len(find_pictures([str(tmp_path / 'a.png'), 'nope.png'], on_error=errors.append)) == 1
+    assert [str(error) for error in errors] == ['nope.png: no such file or folder']
+
+
+def test_a_pipe_in_a_folder_is_skipped(tmp_path, logged):
+    fill(tmp_path, 'a.png')
+    os.mkfifo(tmp_path / 'pipe')
+    assert len(find_pictures([str(tmp_path)])) == 1
+    assert 'pipe: skipped, not a file' in logged.text

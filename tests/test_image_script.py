@@ -85,7 +85,9 @@ def test_short_names_and_gpu_0():
     (['-dn', '1.1'], 'argument -dn/--denoise_strength: 1.1 is out of range: allowed is 0 to 1'),
     (['-dn', 'nan'], 'nan is out of range'), (['-s', '0'], '0 is out of range: it must be above 0'),
     (['-s', 'inf'], 'inf is out of range'), (['-t', '-1'], '-1 is out of range: allowed is 0 or more'),
-    (['-t', 'big'], "'big' is not a number"), (['--ext', 'gif'], "invalid choice: 'gif'"),
+    (['-t', 'big'], "'big' is not a whole number"), (['--max_memory', 'inf'], 'inf is out of range'),
+    (['--suffix', 'a/b'], "'a/b' would leave the folder"), (['-i', ''], 'it is empty'),
+    (['--ext', 'gif'], "invalid choice: 'gif'"),
     (['--quality', '0'], '0 is out of range: allowed is 1 to 100')])
 def test_bad_options_are_usage_errors(run, arguments, message):
     status, _, err = run(*arguments)
@@ -326,7 +328,7 @@ def test_stdin_to_stdout(tmp_path, tiny):
 
 def test_several_pictures_can_not_go_to_stdout(run):
     status, _, err = run('-i', INPUTS, '-o', '-')
-    assert status == 1
+    assert status == 2
     assert "4 pictures can't all go to stdout; name a folder with -o" in err
 
 
@@ -370,3 +372,34 @@ def test_a_result_never_overwrites_another_of_the_same_run(run, tmp_path):
     assert (status, files(tmp_path / 'results')) == (1, ['a_out.png'])
     assert out.startswith('1 done, 1 failed')
     assert "in/a.png: its result would overwrite another's" in err
+
+
+def test_a_missing_input_does_not_hold_up_the_others(run, tmp_path):
+    write(tmp_path / 'a.png', 4, 4, 3)
+    status, out, err = run('-i', 'nope.png', 'a.png')
+    assert (status, files(tmp_path / 'results')) == (1, ['a_out.png'])
+    assert 'error: nope.png: no such file or folder' in err
+    assert out.startswith('1 done, 1 failed')
+
+
+def test_skip_existing_does_not_take_anothers_result_for_its_own(run, tmp_path):
+    write(tmp_path / 'in/s.png', 4, 4, 3)
+    run('-i', 'in/s.png')
+    write(tmp_path / 'in/s.jpg', 4, 4, 3)
+    assert run('-i', 'in', '--skip_existing')[1].startswith('1 done, 0 failed, 1 skipped')
+    assert files(tmp_path / 'results') == ['s_out.jpg', 's_out.png']
+
+
+def test_a_size_that_no_library_makes_is_an_error_of_one_picture(run, tmp_path):
+    write(tmp_path / 'in/a.png', 4, 4, 3)
+    write(tmp_path / 'in/b.png', 4, 4, 3)
+    status, out, _ = run('-i', 'in', '-s', '1e9')
+    assert status == 1
+    assert out.startswith('0 done, 2 failed')
+
+
+@pytest.mark.parametrize('name', ['-', './-'])
+def test_a_folder_called_dash(run, tmp_path, name):
+    write(tmp_path / '-/a.png', 4, 4, 3)
+    assert run('-i', './-', '-o', './-')[0] == 0
+    assert files(tmp_path / '-') == ['a.png', 'a_out.png']

@@ -689,3 +689,35 @@ def test_a_picture_too_large_for_its_format_is_an_error(extension, shape, capfd)
     ('bmp', False)])
 def test_which_formats_hold_alpha(extension, alpha):
     assert holds_alpha(extension) is alpha
+
+
+# ---- found by a review ----
+
+def test_half_floats_do_not_overflow():
+    samples = np.linspace(0, 1, 60, dtype=np.float16).reshape(4, 5, 3)
+    expected = np.rint(samples.astype(np.float32) * 65535).astype(np.uint16)
+    assert np.array_equal(decode(tiff(samples)).pixels, rgb(expected))
+
+
+@pytest.mark.parametrize('lost', [1, 4, 10])
+def test_a_deflated_tiff_that_lost_its_end_is_refused(lost):
+    data = saved(noise(64, 64, 3), 'TIFF', compression='tiff_deflate')
+    with pytest.raises(ImageError, match='damaged'):
+        decode(data[:-lost])
+
+
+@pytest.mark.parametrize(('top', 'dtype'), [(1023, np.uint16), (65535, np.uint16), (100, np.uint8), (255, np.uint8)])
+@pytest.mark.parametrize('channels', [1, 3])
+def test_the_values_of_pnm_are_spread_from_their_own_maximum(top, dtype, channels):
+    samples = np.random.default_rng(0).integers(0, top + 1, (4, 5, channels)).astype(dtype)
+    header = f'P{5 if channels == 1 else 6}\n# made by hand\n5 4\n{top}\n'.encode()
+    data = header + (samples.astype('>u2') if dtype == np.uint16 else samples).tobytes()
+    full = np.iinfo(dtype).max
+    expected = np.rint(samples * (full / top)).astype(dtype)
+    assert np.array_equal(decode(data).pixels, expected[..., 0] if channels == 1 else rgb(expected))
+
+
+def test_resolution_is_kept_in_webp_too():
+    data = encode(Picture(noise(4, 5, 3), Metadata(dpi=(300.0, 300.0))), 'webp')
+    tags = Image.open(io.BytesIO(data)).getexif()
+    assert (tags[ExifTags.Base.XResolution], tags[ExifTags.Base.ResolutionUnit]) == (300.0, 2)

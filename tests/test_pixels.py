@@ -54,7 +54,7 @@ def test_hidden_colours_do_not_matter():
     other[other[..., 3] == 0, :3] = 0
     filled = fill_hidden(picture, np.dtype(np.uint16))
     assert np.array_equal(filled, fill_hidden(other, np.dtype(np.uint16)))
-    visible = picture[..., 3] > 0
+    visible = picture[..., 3] * 16.0 >= 65535
     assert np.array_equal(filled[visible], picture[visible, :3])
 
 
@@ -77,7 +77,7 @@ def test_settled_alpha_is_exact_inside_and_untouched_at_edges():
     alpha = np.zeros((6, 6), np.uint8)
     alpha[:, 3:] = 255
     upscaled = np.full((12, 12), 77, np.uint8)
-    settle(upscaled, alpha, 2)
+    settle(upscaled, alpha)
     assert (upscaled[:, :4] == 0).all()
     assert (upscaled[:, 4:8] == 77).all()
     assert (upscaled[:, 8:] == 255).all()

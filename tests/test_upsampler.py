@@ -144,7 +144,8 @@ class Overflowing:
     """An engine of half precision that overflows in one batch."""
 
     def __init__(self, engine):
-        self.kind, self.scale, self.engine, self.calls = engine.kind, engine.scale, engine, 0
+        self.kind, self.half, self.scale = engine.kind, True, engine.scale
+        self.engine, self.calls = engine, 0
 
     def __call__(self, batch):
         self.calls += 1
@@ -169,7 +170,8 @@ class Small:
     """An engine on a device with little memory."""
 
     def __init__(self, engine, largest):
-        self.kind, self.scale, self.engine, self.largest = engine.kind, engine.scale, engine, largest
+        self.kind, self.half, self.scale = engine.kind, engine.half, engine.scale
+        self.engine, self.largest = engine, largest
 
     def __call__(self, batch):
         if max(batch.shape[1:3]) > self.largest:
@@ -184,7 +186,7 @@ def test_out_of_memory_halves_the_tiles_with_one_warning(caplog):
     with caplog.at_level(logging.WARNING, 'realesrgan'):
         results = [tested.enhance(img)[0] for _ in range(2)]
     assert len(caplog.records) == 1
-    assert 'not enough memory on cpu; trying tiles of 100 pixels' in caplog.records[0].message
+    assert caplog.records[0].message == 'not enough memory on cpu; trying smaller tiles (set them with -t)'
     whole = upsampler(model).enhance(img)[0]
     for result in results:
         assert np.abs(result.astype(int) - whole).max() <= 1
@@ -193,7 +195,7 @@ def test_out_of_memory_halves_the_tiles_with_one_warning(caplog):
 def test_out_of_memory_with_the_smallest_tiles_says_what_to_do():
     tested = upsampler(compact(), tile=60)
     tested._engine = Small(tested._engine, 8)
-    with pytest.raises(MemoryError, match='not enough memory on cpu even for tiles of .. pixels. Close other programs'):
+    with pytest.raises(MemoryError, match='not enough memory on cpu even for tiles of 32 pixels. Close other programs'):
         tested.enhance(picture(100, 100, 3))
 
 

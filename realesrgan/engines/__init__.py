@@ -1,11 +1,12 @@
 """Run a network on a batch of pixels."""
 from __future__ import annotations
 
-from typing import Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING, Protocol
 
 from ..errors import RealESRGANError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 #: What `--engine` and `RealESRGANer(engine=...)` take.
 ENGINES = ('auto', 'torch', 'openvino')
@@ -22,6 +23,8 @@ class Engine(Protocol):
     scale: int
     #: 'torch' or 'openvino'.
     kind: str
+    #: Whether it computes in half precision.
+    half: bool
     #: What it is, for a log line: engine, device and precision.
     description: str
 

@@ -1,7 +1,7 @@
 """Which device and which precision a network runs on."""
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 
@@ -12,15 +12,11 @@ class DeviceError(RealESRGANError):
     """A device was asked for that is not there."""
 
 
-def _mps_count() -> int:
-    return int(torch.backends.mps.is_available())
-
-
 #: GPU backends in order of preference, with a count of their devices.
 _BACKENDS: dict[str, Callable[[], int]] = {
     'cuda': lambda: torch.cuda.device_count() if torch.cuda.is_available() else 0,
     'xpu': lambda: torch.xpu.device_count() if torch.xpu.is_available() else 0,
-    'mps': lambda: _mps_count(),
+    'mps': lambda: int(torch.backends.mps.is_available()),
 }
 
 
@@ -71,5 +67,6 @@ def pick_dtype(device: torch.device, half: bool) -> torch.dtype:
 
 def cpu_has_bfloat16() -> bool:
     """Tell whether this CPU multiplies bfloat16 natively (AMX, AVX512-BF16, or the ARM extension)."""
-    capabilities = torch.cpu.get_capabilities()
+    # Newer than the oldest PyTorch that we run on.
+    capabilities: Mapping[str, object] = getattr(torch.cpu, 'get_capabilities', dict)()
     return any(capabilities.get(name) for name in ('amx_bf16', 'avx512_bf16', 'bf16'))

@@ -26,7 +26,6 @@ class OpenVINOEngine:
     Args:
         network: The network, for its state dict.
         bfloat16: Compute in bfloat16, else in float32. What surrounds the convolutions is float32 either way.
-        threads: Threads to use, 0 for all cores.
 
     Raises:
         UnknownNetworkError: another network.
@@ -34,7 +33,7 @@ class OpenVINOEngine:
 
     kind = 'openvino'
 
-    def __init__(self, network: nn.Module, *, bfloat16: bool, threads: int = 0) -> None:
+    def __init__(self, network: nn.Module, *, bfloat16: bool) -> None:
         weights = {name: tensor.float().numpy() for name, tensor in network.state_dict().items()}
         self._shape = identify_network(network.state_dict())
         self._weights = weights
@@ -42,10 +41,10 @@ class OpenVINOEngine:
             'INFERENCE_PRECISION_HINT': 'bf16' if bfloat16 else 'f32',
             'PERFORMANCE_HINT': 'LATENCY',
             'NUM_STREAMS': 1,
-            'INFERENCE_NUM_THREADS': threads,
         }
         self._requests: dict[np.dtype, ov.InferRequest] = {}
         self.scale = self._shape.scale
+        self.half = bfloat16
         self.description = f'openvino, cpu, {"bfloat16" if bfloat16 else "float32"}'
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:

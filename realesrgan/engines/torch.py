@@ -22,6 +22,7 @@ class TorchEngine:
 
     def __init__(self, network: nn.Module, scale: int, device: torch.device, dtype: torch.dtype) -> None:
         self.scale = scale
+        self.half = dtype != torch.float32
         self.network = network.to(device, dtype).to(memory_format=torch.channels_last).eval()
         self.description = f'torch, {device}, {str(dtype).removeprefix("torch.")}'
         self._device = device
