@@ -71,6 +71,11 @@ def find_pictures(inputs: Iterable[str], *, recursive: bool = False) -> list[Inp
     return list(found.values())
 
 
+def list_folder(folder: Path) -> list[Path]:
+    """List the pictures of one folder in natural order, linked ones as often as they are linked; say what is none."""
+    return [file.path for file in _in_folder(folder, Path(), recursive=False)]
+
+
 def natural_key(path: Path) -> list[tuple[int, str]]:
     """Return a sort key under which 2.png comes before 10.png."""
     return [(int(part), '') if part.isdigit() else (-1, part) for part in re.split(r'(\d+)', path.name.casefold())]
