@@ -55,7 +55,8 @@ class Colour:
 
     def tag_options(self) -> list[str]:
         """Return the encoder's options that write the tags into the stream."""
-        return ['-color_range', self.range, '-colorspace', self.matrix, '-color_primaries', self.primaries,
+        matrix = 'rgb' if self.matrix == 'gbr' else self.matrix  # as this option calls it
+        return ['-color_range', self.range, '-colorspace', matrix, '-color_primaries', self.primaries,
                 '-color_trc', self.transfer]
 
 
@@ -106,17 +107,20 @@ class PixelFormat:
         return f'gray{depth}' if self.chroma == 'gray' else f'yuv{self.chroma}p{depth}'
 
 
+_SEMI_PLANAR = {'nv12': PixelFormat('420', 8), 'nv21': PixelFormat('420', 8), 'nv16': PixelFormat('422', 8),
+                'nv20': PixelFormat('422', 10), 'nv24': PixelFormat('444', 8), 'nv42': PixelFormat('444', 8)}
+
+
 def parse_pixel_format(name: str) -> PixelFormat:
     """Read a pixel format's name; RGB counts as 4:4:4, rare chroma as the next finer, unknown ones as 8-bit 4:2:0."""
     if found := re.match(r'gray(\d+)?', name):
         return PixelFormat('gray', int(found[1] or 8))
     if found := re.match(r'yuva?j?(4\d\d)p(\d+)?', name):
         return PixelFormat({'410': '420', '411': '422', '440': '444'}.get(found[1], found[1]), int(found[2] or 8))
-    if found := re.match(r'[pn]v?([024])(\d\d)?', name):  # p010, p210, p416, nv12, nv16, nv24, nv20
-        semi = {'nv12': ('420', 8), 'nv21': ('420', 8), 'nv16': ('422', 8), 'nv20': ('422', 10), 'nv24': ('444', 8),
-                'nv42': ('444', 8)}.get(name[:4]) or ({'0': '420', '2': '422', '4': '444'}[found[1]],
-                                                     int(found[2] or 8))
-        return PixelFormat(*semi)
+    if name[:4] in _SEMI_PLANAR:
+        return _SEMI_PLANAR[name[:4]]
+    if found := re.match(r'p([024])(\d\d)', name):  # p010, p210, p416
+        return PixelFormat({'0': '420', '2': '422', '4': '444'}[found[1]], int(found[2]))
     if found := re.match(r'gbra?p(\d+)?', name):
         return PixelFormat('444', int(found[1] or 8))
     if found := re.match(r'(?:rgb|bgr)a?(48|64)|(?:x2rgb|x2bgr)10', name):

@@ -59,6 +59,8 @@ def mux(ffmpeg: FFmpeg, video: Path, source: MediaInfo, target: Path, container:
     for name, value in tags_of.tags if tags_of else ():
         if name in _VIDEO_TAGS:
             command += ['-metadata:s:v:0', f'{name}={value}']
+    if cut is not None and cut.start:
+        command += ['-copypriorss', '0']  # packets before the cut, which a seek to a key frame brings along
     if cut is not None and cut.duration is not None:
         command += ['-t', seconds(video_start + cut.duration)]
     command += ['-strict', '-2', '-max_muxing_queue_size', '4096', '-f', MUXERS[container], f'file:{target}']
@@ -82,7 +84,7 @@ def _inputs(video: Path, source: MediaInfo, video_start: Fraction, cut: Cut | No
 
 def _carried(plan: Plan, container: str, covers: Sequence[tuple[Track, Path]]) -> list[str]:
     """Return the options about every track but the video."""
-    command, options = [], ['-c', 'copy', '-copypriorss', '0']
+    command, options = [], ['-c', 'copy']
     for position, carried in enumerate(plan.carried, 1):
         command += ['-map', f'1:{carried.track.index}']
         if carried.encoder != 'copy':

@@ -43,7 +43,7 @@ class Track:
 
     def __str__(self) -> str:
         kind = 'cover' if self.is_cover else self.kind
-        return f'{kind} track {self.index} ({", ".join(filter(None, (self.codec, self.language)))})'
+        return f'{kind} track {self.index} ({", ".join(filter(None, (self.file_name or self.codec, self.language)))})'
 
 
 @dataclass(frozen=True)

@@ -31,10 +31,14 @@ class TimeStamps:
         return self.pts[index] * self.time_base
 
     def is_constant(self, rate: Fraction) -> bool:
-        """Tell whether the frames fall on the ticks of `rate` one by one: none left out, no two on the same."""
+        """Tell whether the frames, shown one on each tick of `rate`, are never more than a tick early or late.
+
+        That much comes of clocks of milliseconds, of jitter, and of the frame that AVI files of ffmpeg leave out;
+        repeating or dropping a frame for it would be seen, and the shift is not heard.
+        """
         frame = self.time_base * rate
         double = 2 * frame.denominator
-        return all((2 * (pts - self.pts[0]) * frame.numerator + frame.denominator) // double == index
+        return all(abs((2 * (pts - self.pts[0]) * frame.numerator + frame.denominator) // double - index) <= 1
                    for index, pts in enumerate(self.pts))
 
 
