@@ -200,9 +200,9 @@ def _extracted(ffmpeg: FFmpeg, plan: VideoPlan, folder: Path) -> tuple[Reader, D
 def _damage_line(plan: VideoPlan, damage: Damage | None, frames: int) -> list[str]:
     """Say when the input broke, if it did."""
     if damage is not None:
-        time = clock(plan.begin + damage.frame / plan.decoding.rate)
-        return [f'{plan.info.source}: damaged at about {time} (frame {damage.frame + 1}); {frames} frames could be '
-                f'decoded: {damage.reason}']
+        broken, end = (clock(plan.begin + count / plan.decoding.rate) for count in (damage.frame, frames))
+        return [f'{plan.info.source}: damaged at about {broken}; {frames} frames could be decoded, up to {end}: '
+                f'{damage.reason}']
     if plan.is_total_exact and plan.total is not None and frames < plan.total:
         logger.warning('%d frames, fewer than the %d packets of the input; ffmpeg reports no damage', frames,
                        plan.total)
