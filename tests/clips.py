@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from fractions import Fraction
@@ -14,6 +15,7 @@ from realesrgan.archs.srvgg_arch import SRVGGNetCompact
 from realesrgan.media.binaries import find_ffmpeg
 
 FFMPEG = find_ffmpeg()
+ENVIRONMENT = os.environ | {'GCONV_PATH': '/nonexistent'}  # for static builds, see realesrgan.media.process
 EXACT = ['-c:v', 'libx264', '-crf', '0', '-preset', 'ultrafast', '-pix_fmt', 'yuv420p']
 
 
@@ -54,14 +56,14 @@ def make(path, *arguments):
 def ffmpeg(*arguments):
     """Run ffmpeg and return its stdout."""
     return subprocess.run([FFMPEG.ffmpeg, '-nostdin', '-v', 'error', *map(str, arguments)], check=True,
-                          stdout=subprocess.PIPE).stdout
+                          stdout=subprocess.PIPE, env=ENVIRONMENT).stdout
 
 
 def facts(path):
     """What ffprobe says of a file, with its frames counted by decoding."""
     command = [FFMPEG.ffprobe, '-v', 'error', '-count_frames', '-show_streams', '-show_format', '-show_chapters', '-of',
                'json', f'file:{path}']
-    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, env=ENVIRONMENT).stdout)
 
 
 def streams(path, kind):
@@ -87,7 +89,7 @@ def duration(path, kind='video'):
     """Seconds from the first to the end of the last packet of the first stream of a kind."""
     output = subprocess.run([FFMPEG.ffprobe, '-v', 'error', '-select_streams', f'{kind[0]}:0', '-show_entries',
                              'packet=pts_time,duration_time', '-of', 'csv=p=0', f'file:{path}'], check=True,
-                            stdout=subprocess.PIPE, text=True).stdout
+                            stdout=subprocess.PIPE, text=True, env=ENVIRONMENT).stdout
     times = [[Fraction(part) for part in line.split(',')[:2]] for line in output.split()]
     return float(max(start + length for start, length in times) - min(start for start, _ in times))
 

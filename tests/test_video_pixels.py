@@ -15,8 +15,9 @@ BT601 = ['-colorspace', 'smpte170m', '-color_primaries', 'smpte170m', '-color_tr
 def bars(path, matrix, *, size='128x64', tags=(), full=False, pixel_format='yuv420p', codec='libx264'):
     """Colour bars in a matrix and range, with tags."""
     return make(path, *picture(size, rate=10, seconds='0.3', kind='pal75bars'), '-vf',
-                f'scale=out_color_matrix={matrix}:out_range={"pc" if full else "tv"},format={pixel_format}', '-c:v',
-                codec, *(['-crf', '0'] if codec == 'libx264' else ['-x265-params', 'lossless=1:log-level=error']),
+                f'scale=out_color_matrix={matrix}:out_range={"pc" if full else "tv"},format={pixel_format},'
+                'setparams=colorspace=unknown:color_primaries=unknown:color_trc=unknown', '-c:v', codec,
+                *(['-crf', '0'] if codec == 'libx264' else ['-x265-params', 'lossless=1:log-level=error']),
                 '-color_range', 'pc' if full else 'tv', *tags)
 
 

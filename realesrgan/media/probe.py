@@ -32,6 +32,7 @@ class Track:
         is_cover: Whether it is a picture that belongs to the file, not a video.
         language: As tagged, or ''.
         file_name: Of an attachment or cover, or ''.
+        start: Seconds, on the clock of the file, or None.
     """
 
     index: int
@@ -40,6 +41,7 @@ class Track:
     is_cover: bool = False
     language: str = ''
     file_name: str = ''
+    start: Fraction | None = None
 
     def __str__(self) -> str:
         kind = 'cover' if self.is_cover else self.kind
@@ -180,7 +182,7 @@ def _track(stream: dict[str, Any]) -> Track:
     tags = {name.lower(): value for name, value in stream.get('tags', {}).items()}
     return Track(stream['index'], stream.get('codec_type', 'data'), stream.get('codec_name', 'unknown'),
                  is_cover=_is_cover(stream), language=tags.get('language', '').replace('und', ''),
-                 file_name=tags.get('filename', ''))
+                 file_name=tags.get('filename', ''), start=_start(stream))
 
 
 def _video(stream: dict[str, Any]) -> VideoStream:
@@ -203,11 +205,15 @@ def _video(stream: dict[str, Any]) -> VideoStream:
         colour=colour,
         real_rate=fraction(stream.get('r_frame_rate')),
         average_rate=fraction(stream.get('avg_frame_rate')),
-        start=Fraction(stream.get('start_pts', 0)) * Fraction(stream.get('time_base', '1/1')),
+        start=_start(stream) or Fraction(0),
         duration=fraction(stream.get('duration')),
         promised_frames=int(stream['nb_frames']) if stream.get('nb_frames', '').isdecimal() else None,
         is_interlaced=stream.get('field_order') in _INTERLACED,
         tags=tuple((name.lower(), value) for name, value in stream.get('tags', {}).items()))
+
+
+def _start(stream: dict[str, Any]) -> Fraction | None:
+    return Fraction(stream['start_pts']) * Fraction(stream['time_base']) if 'start_pts' in stream else None
 
 
 def _rotation(stream: dict[str, Any]) -> int:

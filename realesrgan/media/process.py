@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import logging
 import os
@@ -60,7 +61,8 @@ class Child:
         try:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE if feed else subprocess.DEVNULL, stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE, bufsize=0, cwd=cwd, **_OWN_GROUP)
+                stderr=subprocess.PIPE, bufsize=0, cwd=cwd,
+                env=_environment(command[0]), **_OWN_GROUP)
         except (OSError, ValueError) as error:
             raise MediaError(f'{command[0]} can\'t be started: {error}') from None
         self.output = cast(io.RawIOBase, self._process.stdout)
@@ -147,6 +149,27 @@ class Child:
                 self._process.kill()
             else:
                 os.killpg(self._process.pid, signal.SIGKILL)
+
+
+@functools.cache
+def _is_static(program: str) -> bool:
+    """Tell whether a program is an ELF file that names no dynamic loader."""
+    try:
+        with Path(program).open('rb') as file:
+            beginning = file.read(4096)
+    except OSError:
+        return False
+    return beginning.startswith(b'\x7fELF') and b'/ld-' not in beginning
+
+
+def _environment(program: str) -> dict[str, str] | None:
+    """Return the environment for a program, None for our own.
+
+    A static build with glibc, as pip's, crashes at every MPEG transport stream: to decode the names of services it
+    loads this machine's character sets, which belong to another glibc
+    (https://github.com/owncast/owncast/issues/4045).
+    """
+    return os.environ | {'GCONV_PATH': '/nonexistent'} if _is_static(program) else None
 
 
 def _end(status: int | None) -> str:
