@@ -19,8 +19,11 @@ logger = logging.getLogger(__name__)
 _COVER_TYPES = {'mjpeg': ('image/jpeg', 'jpg'), 'png': ('image/png', 'png'), 'bmp': ('image/bmp', 'bmp'),
                 'gif': ('image/gif', 'gif'), 'webp': ('image/webp', 'webp')}
 _VIDEO_TAGS = ('title', 'language', 'handler_name')
-# Containers whose zero ffmpeg moves from the start of the file to that of the first stream that it uses.
+# Containers whose zero ffmpeg moves from the start of the file to that of the first stream that it uses: always from
+# version 6.0 on, before that only where the offset of the input was left alone.
 _ZERO_IS_FIRST_USED = ('mpegts', 'mpeg', 'ogg', 'nsv')
+_ALWAYS_SINCE = (6, 0)
+_HARDLY_ANYTHING = Fraction(1, 1000000)
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ def mux(ffmpeg: FFmpeg, video: Path, source: MediaInfo, target: Path, container:
     for line in plan.lines:
         logger.warning('%s', line)
     covers = _extracted(ffmpeg, source, plan.covers, video.parent) if container == 'mkv' else []
-    command = [*ffmpeg.command(), '-y', *_inputs(video, source, plan, video_start, cut), '-map', '0:v:0']
+    command = [*ffmpeg.command(), '-y', *_inputs(ffmpeg, video, source, plan, video_start, cut), '-map', '0:v:0']
     command += _carried(plan, container, covers)
     command += ['-map_metadata', '1', '-map_chapters', '1', '-disposition:v:0', 'default']
     for name, value in tags_of.tags if tags_of else ():
@@ -70,19 +73,19 @@ def mux(ffmpeg: FFmpeg, video: Path, source: MediaInfo, target: Path, container:
         logger.warning('ffmpeg: %s', line)
 
 
-def _inputs(video: Path, source: MediaInfo, plan: Plan, video_start: Fraction, cut: Cut | None) -> list[str]:
+def _inputs(ffmpeg: FFmpeg, video: Path, source: MediaInfo, plan: Plan, video_start: Fraction,
+            cut: Cut | None) -> list[str]:
     """Return both inputs, the video first, moved so that they begin together as they did."""
     zero = source.start + (cut.start if cut else 0)
     used = [carried.track.start for carried in plan.carried if carried.track.start is not None]
-    if used and source.format_name in _ZERO_IS_FIRST_USED:
+    if used and source.format_name in _ZERO_IS_FIRST_USED and ffmpeg.version >= _ALWAYS_SINCE:
         video_start -= max(min(used) - zero, Fraction(0))
     command = ['-itsoffset', seconds(video_start)] if video_start > 0 else []
     command += ['-i', source_argument(str(video.absolute()))]
     if cut is not None:
         command += ['-ss', seconds(cut.start)]
-    if video_start < 0:
-        command += ['-itsoffset', seconds(-video_start)]
-    return [*command, '-i', source_argument(source.source)]
+    behind = max(-video_start, Fraction(0)) or -_HARDLY_ANYTHING
+    return [*command, '-itsoffset', seconds(behind), '-i', source_argument(source.source)]
 
 
 def _carried(plan: Plan, container: str, covers: Sequence[tuple[Track, Path]]) -> list[str]:
