@@ -16,6 +16,7 @@ from realesrgan.media.binaries import find_ffmpeg
 
 FFMPEG = find_ffmpeg()
 ENVIRONMENT = os.environ | {'GCONV_PATH': '/nonexistent'}  # for static builds, see realesrgan.media.process
+ALL_FRAMES = FFMPEG.all_frames()
 EXACT = ['-c:v', 'libx264', '-crf', '0', '-preset', 'ultrafast', '-pix_fmt', 'yuv420p']
 
 
@@ -33,7 +34,7 @@ def numbered(rate='25', seconds='1', size='64x48'):
 def numbers(path):
     """The numbers of the frames of such a video, by their light."""
     stream = video(path)
-    data = np.frombuffer(ffmpeg('-i', f'file:{path}', '-map', '0:v:0', '-vsync', '0', '-f', 'rawvideo', '-pix_fmt',
+    data = np.frombuffer(ffmpeg('-i', f'file:{path}', '-map', '0:v:0', *ALL_FRAMES, '-f', 'rawvideo', '-pix_fmt',
                                 'yuv420p', '-'), np.uint8).reshape(stream['frames'], -1)
     light = data[:, :stream['width'] * stream['height']].mean(1)
     found = np.rint((light - 20) / 8)
@@ -97,7 +98,7 @@ def duration(path, kind='video'):
 def frames(path, pixel_format='bgr24', filters='null'):
     """All frames as N x H x W x 3, converted by ffmpeg."""
     stream = video(path)
-    data = ffmpeg('-i', f'file:{path}', '-map', '0:v:0', '-vf', filters, '-vsync', '0', '-f', 'rawvideo', '-pix_fmt',
+    data = ffmpeg('-i', f'file:{path}', '-map', '0:v:0', '-vf', filters, *ALL_FRAMES, '-f', 'rawvideo', '-pix_fmt',
                   pixel_format, '-')
     pixels = np.frombuffer(data, np.uint16 if '48' in pixel_format else np.uint8)
     return pixels.reshape(-1, stream['height'], stream['width'], 3)

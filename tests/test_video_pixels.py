@@ -8,33 +8,38 @@ from test_video_script import networks, run  # noqa: F401  # fixtures
 from realesrgan import RealESRGANer
 from realesrgan.media.colour import PixelFormat, choose_pixel_format, colour_of, parse_pixel_format, step
 
-BT709 = ['-colorspace', 'bt709', '-color_primaries', 'bt709', '-color_trc', 'bt709']
-BT601 = ['-colorspace', 'smpte170m', '-color_primaries', 'smpte170m', '-color_trc', 'smpte170m']
+BT709 = {'colorspace': 'bt709', 'color_primaries': 'bt709', 'color_trc': 'bt709'}
+BT601 = {'colorspace': 'smpte170m', 'color_primaries': 'smpte170m', 'color_trc': 'smpte170m'}
+BT2020_PQ = {'colorspace': 'bt2020nc', 'color_primaries': 'bt2020', 'color_trc': 'smpte2084'}
 
 
-def bars(path, matrix, *, size='128x64', tags=(), full=False, pixel_format='yuv420p', codec='libx264'):
+def options(tags):
+    return [part for name, value in tags.items() for part in (f'-{name}', value)]
+
+
+def bars(path, matrix, *, size='128x64', tags=BT709, full=False, pixel_format='yuv420p', codec='libx264'):
     """Colour bars in a matrix and range, with tags."""
     return make(path, *picture(size, rate=10, seconds='0.3', kind='pal75bars'), '-vf',
                 f'scale=out_color_matrix={matrix}:out_range={"pc" if full else "tv"},format={pixel_format},'
-                'setparams=colorspace=unknown:color_primaries=unknown:color_trc=unknown', '-c:v', codec,
+                + 'setparams=' + ':'.join(f'{name}={tags[name] if tags else "unknown"}' for name in (
+                    'colorspace', 'color_primaries', 'color_trc')), '-c:v', codec,
                 *(['-crf', '0'] if codec == 'libx264' else ['-x265-params', 'lossless=1:log-level=error']),
-                '-color_range', 'pc' if full else 'tv', *tags)
+                '-color_range', 'pc' if full else 'tv', *options(tags))
 
 
 def mean_yuv(path, size):
     """Means over the picture of the stored values of Y, Cb and Cr, scaled by ffmpeg without a change of range."""
     width, height = size
-    data = clips.ffmpeg('-i', path, '-map', '0:v:0', '-vf', f'scale={width}:{height}:flags=area', '-vsync', '0', '-f',
-                        'rawvideo', '-pix_fmt', 'yuv444p', '-')
+    data = clips.ffmpeg('-i', path, '-map', '0:v:0', '-vf', f'scale={width}:{height}:flags=area', *clips.ALL_FRAMES,
+                        '-f', 'rawvideo', '-pix_fmt', 'yuv444p', '-')
     return np.frombuffer(data, np.uint8).reshape(-1, 3, height, width)
 
 
 @pytest.mark.parametrize(('matrix', 'tags', 'expected'), [
     ('bt709', BT709, ('tv', 'bt709', 'bt709', 'bt709')),
     ('smpte170m', BT601, ('tv', 'smpte170m', 'smpte170m', 'smpte170m')),
-    ('bt601', [], ('tv', 'smpte170m', 'smpte170m', 'smpte170m')),
-    ('bt2020', ['-colorspace', 'bt2020nc', '-color_primaries', 'bt2020', '-color_trc', 'smpte2084'],
-     ('tv', 'bt2020nc', 'bt2020', 'smpte2084'))])
+    ('bt601', {}, ('tv', 'smpte170m', 'smpte170m', 'smpte170m')),
+    ('bt2020', BT2020_PQ, ('tv', 'bt2020nc', 'bt2020', 'smpte2084'))])
 @pytest.mark.parametrize('extension', ['mp4', 'mkv'])
 def test_colours_survive_and_are_tagged(run, tmp_path, matrix, tags, expected, extension):  # noqa: F811
     source = bars(tmp_path / 'a.mp4', matrix, tags=tags)
@@ -48,20 +53,20 @@ def test_colours_survive_and_are_tagged(run, tmp_path, matrix, tags, expected, e
     assert np.abs(before.astype(int) - after)[:, :, :, 4::8].max() <= 2
     # and the RGB that a player makes of it is that of the source, scaled by ffmpeg
     shown = [clips.ffmpeg('-i', path, '-vf', f'scale=32:24:flags=area:in_color_matrix={matrix}',
-                          '-vsync', '0', '-f', 'rawvideo', '-pix_fmt', 'rgb24', '-') for path in (source, result)]
+                          *clips.ALL_FRAMES, '-f', 'rawvideo', '-pix_fmt', 'rgb24', '-') for path in (source, result)]
     shown = [np.frombuffer(data, np.uint8).reshape(-1, 24, 32, 3).astype(float).mean((0, 1, 2)) for data in shown]
     assert np.abs(shown[0] - shown[1]).max() < 2
 
 
 def test_untagged_video_of_720_lines_is_bt709(run, tmp_path):  # noqa: F811
-    bars(tmp_path / 'a.mp4', 'bt709', size='48x720')
+    bars(tmp_path / 'a.mp4', 'bt709', size='48x720', tags={})
     run('-i', 'a.mp4', '-s', '0.5', network='plain')
     assert video('results/a_out.mp4')['colour'] == ('tv', 'bt709', 'bt709', 'bt709')
 
 
 @pytest.mark.parametrize('pixel_format', ['yuv420p', 'yuvj420p'])
 def test_full_range_stays_full(run, tmp_path, pixel_format):  # noqa: F811
-    source = bars(tmp_path / 'a.mp4', 'bt709', tags=BT709, full=True, pixel_format=pixel_format)
+    source = bars(tmp_path / 'a.mp4', 'bt709', full=True, pixel_format=pixel_format)
     run('-i', 'a.mp4', '-s', '2', '--crf', '0', network='plain')
     assert video('results/a_out.mp4')['colour'] == ('pc', 'bt709', 'bt709', 'bt709')
     before, after = mean_yuv(source, (32, 24)), mean_yuv('results/a_out.mp4', (32, 24))
@@ -73,12 +78,12 @@ def test_10_bits_stay_10_bits(run, tmp_path):  # noqa: F811
     """A ramp in steps of a quarter of an 8-bit level: the steps are still there."""
     make(tmp_path / 'a.mkv', '-f', 'lavfi', '-i', 'nullsrc=64x48:d=0.2:r=10,format=yuv420p10le,'
          "geq=lum='400+floor(X/4)':cb=512:cr=512", '-c:v', 'libx265', '-x265-params', 'lossless=1:log-level=error',
-         '-pix_fmt', 'yuv420p10le', *BT709)
+         '-pix_fmt', 'yuv420p10le', *options(BT709))
     status, _, err = run('-i', 'a.mkv', '-s', '4', '--crf', '0', network='plain')
     assert status == 0, err
     result = video('results/a_out.mp4')
     assert (result['codec_name'], result['pix_fmt']) == ('h264', 'yuv420p10le')
-    data = clips.ffmpeg('-i', 'results/a_out.mp4', '-vsync', '0', '-f', 'rawvideo', '-pix_fmt', 'yuv420p10le', '-')
+    data = clips.ffmpeg('-i', 'results/a_out.mp4', *clips.ALL_FRAMES, '-f', 'rawvideo', '-pix_fmt', 'yuv420p10le', '-')
     light = np.frombuffer(data, np.uint16).reshape(2, -1)[0, :256 * 192].reshape(192, 256)
     levels = [np.median(light[:, 16 * step + 4:16 * step + 12]) for step in range(16)]
     assert np.abs(np.array(levels) - (400 + np.arange(16))).max() <= 1
@@ -86,7 +91,7 @@ def test_10_bits_stay_10_bits(run, tmp_path):  # noqa: F811
 
 
 def test_hevc_of_10_bits_by_name(run, tmp_path):  # noqa: F811
-    bars(tmp_path / 'a.mp4', 'bt709', tags=BT709, pixel_format='yuv420p10le', codec='libx265')
+    bars(tmp_path / 'a.mp4', 'bt709', pixel_format='yuv420p10le', codec='libx265')
     status, _, err = run('-i', 'a.mp4', '-s', '2', '--vcodec', 'libx265', '--crf', '30', '--preset', 'ultrafast')
     assert status == 0, err
     result = video('results/a_out.mp4')
@@ -121,7 +126,7 @@ def test_frames_are_those_of_the_upsampler(run, tmp_path, networks, deep):  # no
     """Lossless codec, single precision: what comes out of the file is what enhance() gives for what is decoded."""
     pixel_format = 'yuv420p10le' if deep else 'yuv420p'
     make(tmp_path / 'a.mkv', *picture('48x32', seconds='0.3'), '-vf',
-         f'scale=out_color_matrix=bt709,format={pixel_format}', '-c:v', 'ffv1', *BT709)
+         f'scale=out_color_matrix=bt709,format={pixel_format}', '-c:v', 'ffv1', *options(BT709))
     status, _, err = run('-i', 'a.mkv', '-s', '3', '--vcodec', 'ffv1', '--ext', 'mkv', '--pix_fmt',
                          'gbrp16le' if deep else 'bgr0')
     assert status == 0, err

@@ -22,7 +22,7 @@ from ..errors import RealESRGANError
 logger = logging.getLogger(__name__)
 
 _KEPT_LINES = 100
-_SAID_LINES = 3
+_FIRST_LINES, _LAST_LINES = 2, 1  # what it complains of at first is nearest to the cause
 _PIPE_BYTES = 1 << 20
 _F_SETPIPE_SZ = 1031
 # libx265 and others write their greeting past ffmpeg's log level.
@@ -137,7 +137,8 @@ class Child:
         said = list(dict.fromkeys(self._lines))
         if any('No space left on device' in line for line in said):
             return f'the disk is full ({self._name}: No space left on device)'
-        reason = '; '.join(said[-_SAID_LINES:]) or 'no reason given'
+        lines = dict.fromkeys(said[:_FIRST_LINES] + said[-_LAST_LINES:])
+        reason = '; '.join(lines) or 'no reason given'
         return f'{self._name} failed ({_end(self._process.returncode)}): {reason}'
 
     def kill(self) -> None:
