@@ -15,7 +15,6 @@ from realesrgan import cli
 
 if TYPE_CHECKING:
     from realesrgan.image_files import Job
-    from realesrgan.images import Picture
     from realesrgan.upsampler import RealESRGANer
 
 logger = logging.getLogger('realesrgan')
@@ -102,26 +101,29 @@ def _without_existing(jobs: Sequence[Job], tally: Tally) -> list[Job]:
 
 def _upscale_all(jobs: Sequence[Job], sources: set[Path], upsampler: RealESRGANer, args: argparse.Namespace,
                  tally: Tally) -> None:
-    """Upscale one picture after the other; a failure is said and counted, and the next one follows."""
+    """Upscale the pictures; a failure is said and counted."""
     from tqdm import tqdm
 
-    from realesrgan.errors import RealESRGANError
+    from realesrgan.image_batch import upscale_files
+    from realesrgan.images import Picture
+    from realesrgan.log import about
+
+    def upscale(picture: Picture) -> Picture:
+        pixels, _ = upsampler.enhance(picture.pixels, args.outscale, args.alpha_upsampler)
+        return Picture(pixels, picture.metadata)
+
     with tqdm(total=len(jobs), unit='image', disable=True if args.quiet else None) as bar:
         upsampler.on_tile = _TileBar(quiet=bool(bar.disable))
-        for job in jobs:
-            try:
-                picture = _read(job.source)
-                target = _target(job, picture, sources)
-                _write(_upscale(picture, upsampler, args), target, args)
-            except (RealESRGANError, OSError, MemoryError, ValueError) as error:
-                reason = cli.describe(error)
-                name = str(job.source)
-                logger.error('%s', reason if name in reason else f'{name}: {reason}', exc_info=args.verbose)
-                tally.failed += 1
-            else:
-                logger.info('%s -> %s', job.source, args.output if args.output == _STREAM else target)
-                tally.done += 1
-                tally.megapixels += picture.pixels.shape[0] * picture.pixels.shape[1] / 1e6
+        for outcome in upscale_files(jobs, sources, upscale, args.quality):
+            with about(outcome.job.source):
+                if outcome.error is not None:
+                    cli.log_error(outcome.error, traceback=args.verbose)
+                    tally.failed += 1
+                else:
+                    logger.info('%s -> %s', outcome.job.source, args.output if args.output == _STREAM
+                                else outcome.target)
+                    tally.done += 1
+                    tally.megapixels += outcome.megapixels
             bar.update()
 
 
@@ -148,42 +150,6 @@ class _TileBar:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-
-
-def _read(source: Path) -> Picture:
-    from realesrgan.images import decode
-    return decode(sys.stdin.buffer.read() if str(source) == _STREAM else source.read_bytes())
-
-
-def _upscale(picture: Picture, upsampler: RealESRGANer, args: argparse.Namespace) -> Picture:
-    from realesrgan.images import Picture
-    pixels, _ = upsampler.enhance(picture.pixels, outscale=args.outscale, alpha_upsampler=args.alpha_upsampler)
-    return Picture(pixels, picture.metadata)
-
-
-def _target(job: Job, picture: Picture, sources: set[Path]) -> Path:
-    """Return where the result goes, which is never a picture that is read."""
-    from realesrgan.errors import RealESRGANError
-    target = job.target(alpha=picture.has_alpha)
-    if target.resolve() in sources:
-        raise RealESRGANError(f'{job.source}: its result would overwrite the input {target}; '
-                              'choose another --suffix or -o')
-    if target.suffix[1:] != job.extension:
-        logger.warning('%s: has transparency, which %s does not hold; written as %s', job.source, job.extension,
-                       target.name)
-    return target
-
-
-def _write(picture: Picture, target: Path, args: argparse.Namespace) -> None:
-    from realesrgan.files import whole_file
-    from realesrgan.images import encode
-    data = encode(picture, target.suffix[1:], args.quality)
-    if args.output == _STREAM:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-        return
-    with whole_file(target) as temporary:
-        temporary.write_bytes(data)
 
 
 if __name__ == '__main__':

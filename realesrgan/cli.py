@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .errors import RealESRGANError
+from .log import with_subject
 from .models import MODELS
 from .version import __version__
 
@@ -38,6 +39,7 @@ class UpsamplerOptions:
         half: Half precision where the device is faster with it.
         gpu_id: Number of the GPU, or None.
         engine: One of `engines.ENGINES`.
+        max_memory: Bytes that the network may take, or None.
     """
 
     model_name: str
@@ -49,6 +51,7 @@ class UpsamplerOptions:
     half: bool
     gpu_id: int | None
     engine: str
+    max_memory: int | None
 
 
 # ---- types of options ----
@@ -141,6 +144,8 @@ def add_upsampler_options(parser: argparse.ArgumentParser, default_model: str, *
                        help='cut pictures into tiles of this side to save memory; 0 for none (default: %(default)s)')
     group.add_argument('--tile_pad', type=number(int, 0), default=10, metavar='PIXELS',
                        help='what a tile sees around itself (default: %(default)s)')
+    group.add_argument('--max_memory', type=number(float, 0.1), metavar='GIB',
+                       help='what the network may take while it runs; tiles are chosen by it (default: what is free)')
     group.add_argument('--pre_pad', type=number(int, 0), default=0, metavar='PIXELS',
                        help='added at the right and lower border before, cut off after (default: %(default)s)')
 
@@ -176,7 +181,8 @@ def upsampler_options(args: argparse.Namespace) -> UpsamplerOptions:
         pre_pad=args.pre_pad,
         half=not args.fp32,
         gpu_id=args.gpu_id,
-        engine=args.engine)
+        engine=args.engine,
+        max_memory=int(args.max_memory * 2 ** 30) if args.max_memory else None)
 
 
 def build_upsampler(options: UpsamplerOptions) -> RealESRGANer:
@@ -191,7 +197,8 @@ def build_upsampler(options: UpsamplerOptions) -> RealESRGANer:
     device = pick_device(gpu_id=options.gpu_id)
     network = load_model(options.model_name, options.model_path, options.denoise_strength)
     return RealESRGANer(network.scale, None, model=network, tile=options.tile, tile_pad=options.tile_pad,
-                        pre_pad=options.pre_pad, half=options.half, device=device, engine=options.engine)
+                        pre_pad=options.pre_pad, half=options.half, device=device, engine=options.engine,
+                        max_memory=options.max_memory)
 
 
 # ---- logging, and how a run ends ----
@@ -202,7 +209,7 @@ class _ToStderr(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm import tqdm
         prefix = f'{record.levelname.lower()}: ' if record.levelno >= logging.WARNING else ''
-        tqdm.write(prefix + self.format(record), file=sys.stderr)
+        tqdm.write(prefix + with_subject(self.format(record)), file=sys.stderr)
 
 
 def configure_logging(args: argparse.Namespace) -> None:
@@ -234,15 +241,20 @@ def run(work: Callable[[argparse.Namespace], int], parser: argparse.ArgumentPars
         logger.error('OpenCV can\'t be loaded: %s. Install it (Debian: apt-get install libgl1), or take the OpenCV '
                      'that needs none: pip uninstall opencv-python; pip install opencv-python-headless', error)
     except (RealESRGANError, OSError, MemoryError) as error:
-        logger.error('%s', describe(error), exc_info=args.verbose)
+        log_error(error, traceback=args.verbose)
     return 1
+
+
+def log_error(error: BaseException, *, traceback: bool) -> None:
+    """Log an error in one line, with its traceback if asked for."""
+    logger.error('%s', _describe(error), exc_info=error if traceback else None)
 
 
 def _terminate(signal_number: int, _frame: object) -> None:
     raise SystemExit(128 + signal_number)
 
 
-def describe(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     """Say an error in one line."""
     if isinstance(error, OSError) and error.strerror:
         return f'{error.filename}: {error.strerror}' if error.filename else error.strerror

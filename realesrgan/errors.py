@@ -3,3 +3,7 @@
 
 class RealESRGANError(Exception):
     """Something the user can act on: the message says what failed, the offending value and what to do."""
+
+
+class ImageError(RealESRGANError):
+    """A picture that can't be read or written; the message does not name the file."""

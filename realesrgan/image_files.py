@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import RealESRGANError
-from .images import WRITABLE_EXTENSIONS, ImageError, holds_alpha, is_picture
+from .images import WRITABLE_EXTENSIONS, holds_alpha, is_picture
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +19,6 @@ logger = logging.getLogger(__name__)
 _EXTENSIONS = frozenset(WRITABLE_EXTENSIONS) | frozenset((
     'dib', 'jfif', 'gif', 'avif', 'jp2', 'j2k', 'jpx', 'apng', 'ppm', 'pgm', 'pbm', 'pnm', 'pfm', 'tga', 'ico', 'psd',
     'qoi', 'hdr', 'exr', 'ras', 'pcx', 'dds', 'sgi'))
-_HEADER_BYTES = 4096
 
 
 class InputError(RealESRGANError):
@@ -78,7 +77,7 @@ def list_folder(folder: Path) -> list[Path]:
 
 def natural_key(path: Path) -> list[tuple[int, str]]:
     """Return a sort key under which 2.png comes before 10.png."""
-    return [(int(part), '') if part.isdigit() else (-1, part) for part in re.split(r'(\d+)', path.name.casefold())]
+    return [(int(part), '') if part.isdecimal() else (-1, part) for part in re.split(r'(\d+)', path.name.casefold())]
 
 
 def _expand(path: Path, name: str, recursive: bool) -> Iterator[InputFile]:
@@ -117,13 +116,7 @@ def _in_folder(folder: Path, below: Path, recursive: bool) -> Iterator[InputFile
 
 
 def _looks_like_picture(path: Path) -> bool:
-    if path.suffix[1:].lower() in _EXTENSIONS:
-        return True
-    try:
-        with path.open('rb') as file:
-            return is_picture(file.read(_HEADER_BYTES))
-    except (OSError, ImageError):
-        return False
+    return path.suffix[1:].lower() in _EXTENSIONS or is_picture(path)
 
 
 def plan(files: Sequence[InputFile], output: Path, suffix: str, extension: str) -> list[Job]:
@@ -140,23 +133,26 @@ def plan(files: Sequence[InputFile], output: Path, suffix: str, extension: str) 
             written).
     """
     names = [file.path.stem for file in files]
-    jobs = _jobs(files, names, output, suffix, extension)
+    jobs = [_job(file, file.path.stem, output, suffix, extension) for file in files]
     for index in _colliding(jobs):
         names[index] += '_' + files[index].path.suffix[1:]
-    jobs = _jobs(files, names, output, suffix, extension)
-    number = 2
-    while colliding := _colliding(jobs)[1:]:
-        for index in colliding:
-            names[index] += f'_{number}'
-        jobs = _jobs(files, names, output, suffix, extension)
-        number += 1
+    taken: set[str] = set()
+    numbers: Counter[str] = Counter()
+    jobs = []
+    for file, name in zip(files, names, strict=True):
+        job = _job(file, name, output, suffix, extension)
+        key = str(output / file.folder / name).casefold()
+        while not taken.isdisjoint(_keys(job)):
+            numbers[key] += 1
+            job = _job(file, f'{name}_{numbers[key] + 1}', output, suffix, extension)
+        taken.update(_keys(job))
+        jobs.append(job)
     return jobs
 
 
-def _jobs(files: Sequence[InputFile], names: Sequence[str], output: Path, suffix: str, extension: str) -> list[Job]:
+def _job(file: InputFile, name: str, output: Path, suffix: str, extension: str) -> Job:
     ending = f'_{suffix}' if suffix else ''
-    return [Job(file.path, output / file.folder / (name + ending), _extension(file.path, extension))
-            for file, name in zip(files, names, strict=True)]
+    return Job(file.path, output / file.folder / (name + ending), _extension(file.path, extension))
 
 
 def _extension(source: Path, extension: str) -> str:
@@ -167,11 +163,14 @@ def _extension(source: Path, extension: str) -> str:
 
 
 def _colliding(jobs: Sequence[Job]) -> list[int]:
-    """Return the positions of jobs whose result may get the name of another's; case is not told apart."""
-    def keys(job: Job) -> list[str]:
-        return [os.path.abspath(path).casefold() for path in _realistic_targets(job)]
-    counts = Counter(key for job in jobs for key in keys(job))
-    return [index for index, job in enumerate(jobs) if any(counts[key] > 1 for key in keys(job))]
+    """Return the positions of jobs whose result may get the name of another's."""
+    counts = Counter(key for job in jobs for key in _keys(job))
+    return [index for index, job in enumerate(jobs) if any(counts[key] > 1 for key in _keys(job))]
+
+
+def _keys(job: Job) -> list[str]:
+    """Return the names that the job's result may get; case is not told apart, as some file systems don't."""
+    return [os.path.abspath(path).casefold() for path in _realistic_targets(job)]
 
 
 def _realistic_targets(job: Job) -> list[Path]:

@@ -1,59 +1,42 @@
-"""Read and write pictures with what belongs to them: depth, alpha, orientation, colour profile, EXIF, XMP, resolution.
+"""Read and write pictures: their pixels in full depth, upright, and what their files say about them.
 
-OpenCV decodes and encodes, as the original does, and also deep pictures; Pillow reads what surrounds the pixels and
-decodes what OpenCV can't (palettes with transparency, CMYK, GIF, AVIF, ...); tifffile writes TIFF.
+Every format goes through the library that reads it truly. Pillow decodes what has 8 bits (to the same pixels as
+OpenCV, which the original uses), OpenCV what is deeper, tifffile TIFF. OpenCV encodes, as in the original.
 """
 from __future__ import annotations
 
 import contextlib
 import io
 import logging
-import struct
 import warnings
-import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageCms, UnidentifiedImageError
 
-from .errors import RealESRGANError
+from . import png, tiff
+from .errors import ImageError
+from .metadata import Metadata, header_size, header_with, read_metadata
 
 logger = logging.getLogger(__name__)
 
-_OPENCV_MODES = ('L', 'RGB', 'RGBA', 'I;16', 'I;16B', 'F')
-_OPENCV_FORMATS = ('PNG', 'JPEG', 'MPO', 'WEBP', 'BMP', 'DIB', 'TIFF', 'PPM', 'JPEG2000')
-_BASIC_TAGS = (ExifTags.Base.ImageDescription, ExifTags.Base.Make, ExifTags.Base.Model, ExifTags.Base.Software,
-               ExifTags.Base.DateTime, ExifTags.Base.Artist, ExifTags.Base.Copyright)
-_JPEG_SEGMENT_BYTES = 65533
-_XMP_IN_JPEG = b'http://ns.adobe.com/xap/1.0/\0'
-_METRES_PER_INCH = 0.0254
+__all__ = ['WRITABLE_EXTENSIONS', 'ImageError', 'Metadata', 'Picture', 'decode', 'encode', 'holds_alpha', 'is_picture',
+           'write']
+
+#: What Pillow may open. It knows more, but those are no pictures, or start other programs.
+_PILLOW_FORMATS = ('PNG', 'JPEG', 'WEBP', 'GIF', 'BMP', 'DIB', 'TIFF', 'AVIF', 'JPEG2000', 'PPM', 'TGA', 'ICO',
+                   'PSD', 'QOI', 'PCX', 'SGI', 'DDS', 'SUN', 'ICNS')
+#: Of these, what may be deeper than Pillow reads.
+_OPENCV_FORMATS = ('JPEG2000', 'PPM', 'SUN')
+_TIFF_SIGNATURES = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
+_ENOUGH_TO_STREAM = 1 << 30  # bytes of pixels from which a file is not put together in memory
 
 # As many pixels as OpenCV reads; the default warns from 89 megapixels on, which scanned posters have.
 Image.MAX_IMAGE_PIXELS = 1 << 29
 # What these log to stderr, the errors raised here say in one line.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-
-
-class ImageError(RealESRGANError):
-    """A picture that can't be read or written; the message does not name the file."""
-
-
-@dataclass(frozen=True)
-class Metadata:
-    """What a file says about its picture.
-
-    Attributes:
-        icc: ICC profile.
-        exif: EXIF as TIFF bytes, without the "Exif" prefix; its orientation is 1, for the pixels are upright.
-        xmp: XMP packet.
-        dpi: Resolution in pixels an inch, horizontal and vertical.
-    """
-
-    icc: bytes | None = None
-    exif: bytes | None = None
-    xmp: bytes | None = None
-    dpi: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +49,7 @@ class Picture:
     """
 
     pixels: np.ndarray
-    metadata: Metadata = Metadata()
+    metadata: Metadata = field(default_factory=Metadata)
 
     @property
     def has_alpha(self) -> bool:
@@ -85,58 +68,62 @@ def decode(data: bytes) -> Picture:
         raise ImageError('the file is empty')
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # of Pillow, about metadata it can't parse
-        image = _opened(data)
-        pixels, converted = _pixels(data, image)
-        if image is None:
-            return Picture(pixels)
-        metadata, orientation = _metadata(image)
-    if image.format == 'TIFF':
-        orientation = 1  # libtiff and Pillow have turned it already
+        image = _opened(io.BytesIO(data))
+        metadata, orientation = (Metadata(), 1) if image is None else read_metadata(image)
+        pixels, own_orientation, converted = _decoded(data, image)
     if converted or (metadata.icc and not _profile_fits(metadata.icc, pixels)):
         metadata = replace(metadata, icc=None)
-    return Picture(_upright(pixels, orientation), metadata)
+    return Picture(_upright(_in_integers(pixels), own_orientation or orientation), metadata)
 
 
-def is_picture(data: bytes) -> bool:
-    """Tell whether the beginning of a file looks like a picture's."""
-    return _opened(data, check=False) is not None
-
-
-def _opened(data: bytes, *, check: bool = True) -> Image.Image | None:
-    """Open a picture with Pillow, without decoding it; None if Pillow doesn't know the format."""
+def is_picture(file: Path | bytes) -> bool:
+    """Tell whether a file, or its beginning, looks like a picture's."""
     try:
-        image = Image.open(io.BytesIO(data))
-        if check and image.format == 'PNG':  # OpenCV's decoder would print of a damaged one
-            image.verify()
-            image = Image.open(io.BytesIO(data))
-        return image
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            image = _opened(io.BytesIO(file) if isinstance(file, bytes) else file)
+            if image is not None:
+                image.close()
+            return image is not None
+    except (ImageError, OSError):
+        return False
+
+
+def _opened(file: io.BytesIO | Path) -> Image.Image | None:
+    """Open a picture with Pillow, without decoding it; None if Pillow doesn't know it."""
+    try:
+        return Image.open(file, formats=_PILLOW_FORMATS)
     except UnidentifiedImageError:
         return None
     except Image.DecompressionBombError as error:
         raise ImageError(f'too large to read: {error}') from None
-    except (OSError, SyntaxError, ValueError, struct.error) as error:
+    except Exception as error:  # of a damaged file Pillow's plugins raise nearly anything
         raise ImageError(f'damaged: {error}') from None
 
 
-def _pixels(data: bytes, image: Image.Image | None) -> tuple[np.ndarray, bool]:
-    """Return the pixels, and whether their colours were converted from another space to sRGB."""
-    pixels = None
-    frames = getattr(image, 'n_frames', 1)
-    if image is None or (image.format in _OPENCV_FORMATS and image.mode in _OPENCV_MODES
-                         and 'transparency' not in image.info and (frames == 1 or image.format in ('MPO', 'TIFF'))):
-        try:
-            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-        except cv2.error:
-            pixels = None
-        if pixels is not None:
-            pixels = _in_integers(pixels)
-    if frames > 1 and image is not None and image.format != 'MPO':
+def _decoded(data: bytes, image: Image.Image | None) -> tuple[np.ndarray, int | None, bool]:
+    """Return the pixels, the orientation if the decoder knows it, and whether the colours were converted to sRGB."""
+    kind = None if image is None else image.format
+    if kind != 'MPO' and (frames := getattr(image, 'n_frames', 1)) > 1:  # MPO: the previews of a camera
         logger.warning('only the first of %d frames or pages is used', frames)
-    if pixels is not None:
-        return pixels, False
-    if image is None:
-        raise ImageError('not a picture, or a damaged one')
+    if kind == 'PNG':
+        return png.decode(data), None, False
+    if kind == 'TIFF' or data[:4] in _TIFF_SIGNATURES:
+        decoded = tiff.decode(data)
+        if decoded is not None:
+            return *decoded, False
+    if image is None or kind in _OPENCV_FORMATS:
+        return _decoded_by_opencv(data), None, False
     return _decoded_by_pillow(image)
+
+
+def _decoded_by_opencv(data: bytes) -> np.ndarray:
+    pixels = None
+    with contextlib.suppress(cv2.error):
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise ImageError('not a picture, or a damaged one')
+    return pixels
 
 
 def _in_integers(pixels: np.ndarray) -> np.ndarray:
@@ -148,27 +135,25 @@ def _in_integers(pixels: np.ndarray) -> np.ndarray:
         return np.rint(pixels * 65535.0).astype(np.uint16)
     if pixels.dtype not in (np.uint8, np.uint16):
         raise ImageError(f'values of type {pixels.dtype}; only 8 and 16 bits and floating point can be read')
-    if pixels.ndim == 3 and pixels.shape[2] not in (3, 4):
-        raise ImageError(f'{pixels.shape[2]} channels; only 1, 3 and 4 can be read')
     return pixels
 
 
-def _decoded_by_pillow(image: Image.Image) -> tuple[np.ndarray, bool]:
-    if image.mode == 'LAB' or image.mode.startswith(('I', 'F')):
-        raise ImageError(f'pixels of Pillow\'s mode {image.mode} in {image.format} can\'t be read truly')
+def _decoded_by_pillow(image: Image.Image) -> tuple[np.ndarray, int | None, bool]:
+    # Pillow turns TIFF by itself.
+    orientation = 1 if image.format == 'TIFF' else None
     try:
         image.load()
         if image.mode == 'CMYK':
-            return _bgr(_from_cmyk(image)), True
+            return _bgr(_from_cmyk(image)), orientation, True
         if image.mode in ('1', 'L') and 'transparency' not in image.info:
-            return np.array(image.convert('L')), False
+            return np.array(image.convert('L')), orientation, False
+        if image.mode == 'LAB' or image.mode.startswith(('I', 'F')):
+            raise ImageError(f'pixels of Pillow\'s mode {image.mode} in {image.format} can\'t be read truly')
         alpha = 'transparency' in image.info or image.mode in ('RGBA', 'LA', 'PA', 'RGBa', 'La')
-        if image.mode == 'La':
-            image = image.convert('LA')
-        return _bgr(image.convert('RGBA' if alpha else 'RGB')), image.mode not in ('P', 'PA', 'RGB', 'RGBA')
-    except Image.DecompressionBombError as error:
-        raise ImageError(f'too large to read: {error}') from None
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
+        return _bgr(image.convert('RGBA' if alpha else 'RGB')), orientation, image.mode == 'YCbCr'
+    except ImageError:
+        raise
+    except Exception as error:  # of a damaged file Pillow's plugins raise nearly anything
         raise ImageError(f'damaged: {error}') from None
 
 
@@ -195,35 +180,6 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
         pixels = pixels[:, ::-1]
     quarter_turns = {3: 2, 4: 2, 5: 1, 6: -1, 7: -1, 8: 1}.get(orientation, 0)
     return np.ascontiguousarray(np.rot90(pixels, quarter_turns))
-
-
-def _metadata(image: Image.Image) -> tuple[Metadata, int]:
-    """Return what an image file says, and the orientation that its EXIF asked for."""
-    exif = image.getexif()
-    orientation = exif.get(ExifTags.Base.Orientation, 1)
-    if image.format == 'TIFF':
-        exif = _without_layout(exif)
-    if ExifTags.Base.Orientation in exif:
-        exif[ExifTags.Base.Orientation] = 1
-    exif_bytes = exif.tobytes().removeprefix(b'Exif\0\0') if len(exif) else None
-    xmp = image.info.get('xmp') or image.info.get('XML:com.adobe.xmp')
-    dpi = image.info.get('dpi')
-    return Metadata(
-        icc=image.info.get('icc_profile') or None,
-        exif=exif_bytes,
-        xmp=xmp.encode() if isinstance(xmp, str) else xmp or None,
-        dpi=(float(dpi[0]), float(dpi[1])) if dpi and all(value > 1 for value in dpi) else None), orientation
-
-
-def _without_layout(exif: Image.Exif) -> Image.Exif:
-    """Keep of a TIFF's tags those that describe the picture, not how its file is laid out."""
-    kept = Image.Exif()
-    for tag in _BASIC_TAGS:
-        if tag in exif:
-            kept[tag] = exif[tag]
-    for ifd in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
-        kept.get_ifd(ifd).update(exif.get_ifd(ifd))
-    return kept
 
 
 def _profile_fits(icc: bytes, pixels: np.ndarray) -> bool:
@@ -262,73 +218,75 @@ def encode(picture: Picture, extension: str, quality: int = 95) -> bytes:
         ImageError: the picture can't be encoded, for instance because it is too large for the format.
     """
     kind = extension.lower()
-    pixels = picture.pixels
-    if pixels.dtype == np.uint16 and not _HOLDS[kind][1]:
-        logger.warning('%s holds 8 bits only: the 16-bit picture is converted', kind)
-        pixels = np.rint(pixels / 257).astype(np.uint8)
+    pixels = _in_depth(picture.pixels, kind)
     if kind in ('tif', 'tiff'):
-        return _encode_tiff(pixels, picture.metadata)
-    settings = {'webp': [cv2.IMWRITE_WEBP_QUALITY, quality], 'png': [], 'bmp': []}.get(
-        kind, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    kinds, chunks = [], []
-    for chunk_kind, chunk in _chunks(picture.metadata, kind):
-        kinds.append(chunk_kind)
-        chunks.append(np.frombuffer(chunk, np.uint8))
+        file = io.BytesIO()
+        tiff.write(file, pixels, picture.metadata)
+        return file.getvalue()
+    kinds, chunks = _webp_chunks(picture) if kind == 'webp' else ([], [])
     try:
-        done, buffer = cv2.imencodeWithMetadata(f'.{kind}', pixels, kinds, chunks, settings)
+        done, buffer = cv2.imencodeWithMetadata(f'.{kind}', pixels, kinds, chunks, _settings(kind, quality))
     except cv2.error as error:
         raise ImageError(f'OpenCV can\'t encode it as {kind}: {error.err or error}') from None
     if not done:
-        height, width = pixels.shape[:2]
-        raise ImageError(f'OpenCV can\'t encode it as {kind}; is {width}x{height} too large for the format?')
-    return _finished(buffer.tobytes(), kind, picture.metadata)
+        raise _too_large(pixels, kind)
+    size = header_size(kind)
+    header = header_with(buffer[:size].tobytes(), kind, picture.metadata)
+    return header + buffer[size:].tobytes()
 
 
-def _chunks(metadata: Metadata, kind: str) -> list[tuple[int, bytes]]:
-    """Return what OpenCV writes of the metadata, with its name for each kind."""
-    if kind == 'bmp':
-        return []
-    chunks = [(cv2.IMAGE_METADATA_EXIF, metadata.exif), (cv2.IMAGE_METADATA_ICCP, metadata.icc)]
-    if kind in ('png', 'webp'):
-        chunks.append((cv2.IMAGE_METADATA_XMP, metadata.xmp))
-    elif metadata.exif and len(metadata.exif) + 6 > _JPEG_SEGMENT_BYTES:
-        logger.warning('the EXIF data is too long for %s and is left out', kind)
-        chunks.pop(0)
-    return [(chunk_kind, chunk) for chunk_kind, chunk in chunks if chunk]
+def write(picture: Picture, path: Path, extension: str, quality: int = 95) -> None:
+    """Write a picture to a file; very large ones without a second copy in memory. The arguments are `encode`'s.
+
+    Raises:
+        ImageError: see `encode`.
+        OSError: the file can't be written.
+    """
+    kind = extension.lower()
+    if picture.pixels.nbytes < _ENOUGH_TO_STREAM or kind == 'webp':
+        path.write_bytes(encode(picture, kind, quality))
+        return
+    pixels = _in_depth(picture.pixels, kind)
+    if kind in ('tif', 'tiff'):
+        tiff.write(path, pixels, picture.metadata)
+        return
+    body = path.with_name(f'{path.stem}-body.{kind}')
+    try:
+        if not cv2.imwrite(str(body), pixels, _settings(kind, quality)):
+            raise _too_large(pixels, kind)
+        with body.open('rb') as source, path.open('wb') as target:
+            target.write(header_with(source.read(header_size(kind)), kind, picture.metadata))
+            while piece := source.read(_ENOUGH_TO_STREAM >> 6):
+                target.write(piece)
+    except cv2.error as error:
+        raise ImageError(f'OpenCV can\'t encode it as {kind}: {error.err or error}') from None
+    finally:
+        body.unlink(missing_ok=True)
 
 
-def _finished(data: bytes, kind: str, metadata: Metadata) -> bytes:
-    """Add what OpenCV leaves out: the resolution of png and jpg, the XMP of jpg."""
-    if kind == 'png' and metadata.dpi:
-        per_metre = (round(value / _METRES_PER_INCH) for value in metadata.dpi)
-        chunk = b'pHYs' + struct.pack('>IIB', *per_metre, 1)
-        header_end = 33  # signature and IHDR
-        return (data[:header_end] + struct.pack('>I', 9) + chunk + struct.pack('>I', zlib.crc32(chunk))
-                + data[header_end:])
-    if kind.startswith('j'):
-        if metadata.dpi:  # JFIF: unit and densities stand at byte 13
-            data = data[:13] + struct.pack('>BHH', 1, *(min(round(value), 65535) for value in metadata.dpi)) + data[18:]
-        if metadata.xmp:
-            segment = _XMP_IN_JPEG + metadata.xmp
-            if len(segment) > _JPEG_SEGMENT_BYTES:
-                logger.warning('the XMP data is too long for %s and is left out', kind)
-            else:
-                jfif_end = 20
-                data = data[:jfif_end] + struct.pack('>HH', 0xFFE1, len(segment) + 2) + segment + data[jfif_end:]
-    return data
+def _in_depth(pixels: np.ndarray, kind: str) -> np.ndarray:
+    if pixels.dtype == np.uint16 and not _HOLDS[kind][1]:
+        logger.warning('%s holds 8 bits only: the 16-bit picture is converted', kind)
+        return np.rint(pixels / 257).astype(np.uint8)
+    return pixels
 
 
-def _encode_tiff(pixels: np.ndarray, metadata: Metadata) -> bytes:
-    import tifffile
-    if metadata.exif:
-        logger.info('EXIF data is not written to tiff')
-    if pixels.ndim == 3:
-        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB)
-    file = io.BytesIO()
-    tifffile.imwrite(
-        file, pixels, photometric='minisblack' if pixels.ndim == 2 else 'rgb', metadata=None, software=False,
-        extrasamples=['unassalpha'] if pixels.ndim == 3 and pixels.shape[2] == 4 else None,
-        compression='zlib', predictor=True, iccprofile=metadata.icc, resolution=metadata.dpi,
-        resolutionunit='INCH' if metadata.dpi else None,
-        extratags=[(700, 1, len(metadata.xmp), metadata.xmp, True)] if metadata.xmp else [])
-    return file.getvalue()
+def _settings(kind: str, quality: int) -> list[int]:
+    if kind == 'webp':
+        return [cv2.IMWRITE_WEBP_QUALITY, quality]
+    return [cv2.IMWRITE_JPEG_QUALITY, quality] if kind.startswith('j') else []
+
+
+def _webp_chunks(picture: Picture) -> tuple[list[int], list[np.ndarray]]:
+    """Return what OpenCV writes of the metadata, with its name for each kind; webp has colours only."""
+    metadata = picture.metadata
+    icc = metadata.icc if picture.pixels.ndim == 3 else None
+    present = [(kind, chunk) for kind, chunk in (
+        (cv2.IMAGE_METADATA_EXIF, metadata.exif), (cv2.IMAGE_METADATA_ICCP, icc),
+        (cv2.IMAGE_METADATA_XMP, metadata.xmp)) if chunk]
+    return [kind for kind, _ in present], [np.frombuffer(chunk, np.uint8) for _, chunk in present]
+
+
+def _too_large(pixels: np.ndarray, kind: str) -> ImageError:
+    height, width = pixels.shape[:2]
+    return ImageError(f'OpenCV can\'t encode it as {kind}; is {width}x{height} too large for the format?')

@@ -33,16 +33,23 @@ class RRDBNetShape:
     num_block: int = 23
     num_grow_ch: int = 32
 
-    #: Multiple that the sides of the network's input must have (pixel-unshuffle).
     @property
     def multiple(self) -> int:
+        """What the sides of the input must be multiples of (pixel-unshuffle)."""
         return 4 // self.scale
 
-    #: Input pixels around a tile that its result is taken to depend on. The true reach is some 350 pixels;
-    #: from 32 on what is left out is hardly visible (`benchmarks/seams.py`).
     @property
     def reach(self) -> int:
+        """Input pixels around a tile that its result is taken to depend on.
+
+        The true reach is some 350 pixels; what is left out from 32 on is hardly visible (`benchmarks/seams.py`).
+        """
         return 32 * self.multiple
+
+    @property
+    def blend(self) -> int:
+        """Input pixels that tiles reach into each other, cross-faded, to hide what `reach` leaves out."""
+        return self.reach // 4
 
     def build(self) -> RRDBNet:
         """Return the network with random weights."""
@@ -60,12 +67,18 @@ class SRVGGNetCompactShape:
 
     @property
     def multiple(self) -> int:
+        """What the sides of the input must be multiples of."""
         return 1
 
-    #: Exact: one pixel for each 3x3 convolution.
     @property
     def reach(self) -> int:
+        """Input pixels around a tile that its result depends on: one for each 3x3 convolution."""
         return self.num_conv + 2
+
+    @property
+    def blend(self) -> int:
+        """Input pixels over which tiles are cross-faded: none, for `reach` is exact."""
+        return 0
 
     def build(self) -> SRVGGNetCompact:
         """Return the network with random weights."""

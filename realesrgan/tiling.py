@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -59,10 +60,40 @@ def cut_axis(length: int, tile: int, pad: int, multiple: int = 1) -> list[Span]:
     return spans
 
 
+def cut_axis_evenly(length: int, window: int, pad: int, multiple: int = 1) -> list[Span]:
+    """Cut one axis into as few spans as windows of a given length allow; all windows have one length, the shortest.
+
+    An engine that prepares itself for each new shape then does so once for a whole picture.
+
+    Args:
+        length: Length of the axis; a multiple of `multiple`.
+        window: Largest length of a window; more than `2 * (pad + multiple)`.
+        pad: Least number of pixels seen beyond a span on each side, but for the ends of the axis.
+        multiple: What windows start and end at.
+    """
+    if length <= window:
+        return [Span(0, length, 0, length)]
+    window = window // multiple * multiple
+    overlap = 2 * (pad + multiple)
+    count = -(-(length - overlap) // (window - overlap))
+    window = -(-(length + (count - 1) * overlap) // (count * multiple)) * multiple
+    starts = [index * (length - window) // (count - 1) // multiple * multiple for index in range(count)]
+    borders = [0, *((before + window + start) // 2 for before, start in pairwise(starts)), length]
+    return [Span(*border, start, start + window) for border, start in zip(pairwise(borders), starts, strict=True)]
+
+
 def cut(height: int, width: int, tile: int, pad: int, multiple: int = 1) -> list[Tile]:
     """Cut a picture into tiles, row by row; the arguments are those of `cut_axis`."""
-    columns = cut_axis(width, tile, pad, multiple)
-    return [Tile(row, column) for row in cut_axis(height, tile, pad, multiple) for column in columns]
+    return _crossed(cut_axis(height, tile, pad, multiple), cut_axis(width, tile, pad, multiple))
+
+
+def cut_evenly(height: int, width: int, window: int, pad: int, multiple: int = 1) -> list[Tile]:
+    """Cut a picture into tiles, row by row; the arguments are those of `cut_axis_evenly`."""
+    return _crossed(cut_axis_evenly(height, window, pad, multiple), cut_axis_evenly(width, window, pad, multiple))
+
+
+def _crossed(rows: list[Span], columns: list[Span]) -> list[Tile]:
+    return [Tile(row, column) for row in rows for column in columns]
 
 
 def pad_picture(picture: np.ndarray, pad: int, multiple: int = 1) -> np.ndarray:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,9 +15,11 @@ from torch import nn
 from .engines import Engine, NonFiniteError
 from .engines.devices import pick_device
 from .engines.factory import make_engine
-from .models import UnknownNetworkError, identify_network
+from .engines.memory import bytes_per_pixel, usable_bytes
+from .models import NetworkShape, RRDBNetShape, UnknownNetworkError, identify_network
 from .pixels import ColourPixels, GrayPixels, Pixels, cubic, fill_hidden, settle
-from .tiling import Tile, cut, pad_picture
+from .stitching import Stitcher
+from .tiling import Tile, cut, cut_evenly, pad_picture
 from .weights import build_network, interpolate, load_state_dict
 
 logger = logging.getLogger(__name__)
@@ -41,6 +44,8 @@ class RealESRGANer:
         device: A PyTorch device or its name; None picks the first GPU, else the CPU.
         gpu_id: Number of the GPU to use when `device` is None.
         engine: 'torch', 'openvino' or 'auto' (see `engines.factory.make_engine`).
+        max_memory: Bytes that the network may take while it runs, beside its weights and the result; None is most of
+            what is free. With `tile` 0 a picture that would need more is cut into tiles that need less.
 
     Attributes:
         on_tile: Called after each tile with the number of tiles done and their total; None at first.
@@ -56,7 +61,8 @@ class RealESRGANer:
     def __init__(self, scale: int, model_path: str | Path | Sequence[str | Path] | None,
                  dni_weight: Sequence[float] | None = None, model: nn.Module | None = None, tile: int = 0,
                  tile_pad: int = 10, pre_pad: int = 10, half: bool = False,
-                 device: str | torch.device | None = None, gpu_id: int | None = None, *, engine: str = 'auto') -> None:
+                 device: str | torch.device | None = None, gpu_id: int | None = None, *, engine: str = 'auto',
+                 max_memory: int | None = None) -> None:
         for name, value in (('tile', tile), ('tile_pad', tile_pad), ('pre_pad', pre_pad)):
             if value < 0:
                 raise ValueError(f'{name} is {value}; it must be 0 or more')
@@ -76,8 +82,10 @@ class RealESRGANer:
         self._engine = make_engine(network, scale, self.device, half=half, name=engine)
         self._exact_engine: Engine | None = None
         self.model = network
-        self._reach = _reach(network)
-        self._largest_tile = 0  # what memory was found to allow; 0 while it was always enough
+        self._shape = _shape(network)
+        self._smallest_tile = max(_SMALLEST_TILE, 4 * self._shape.blend) if self._shape else _SMALLEST_TILE
+        self._max_memory = max_memory
+        self._tile_limit = 0  # what memory was found to allow; 0 while it was always enough
         logger.info('engine: %s', self._engine.description)
 
     def enhance(self, img: np.ndarray, outscale: float | None = None,
@@ -133,28 +141,51 @@ class RealESRGANer:
         height, width = pixels.picture.shape[:2]
         result = np.empty((height * self.scale, width * self.scale, *pixels.channels), pixels.dtype)
         while True:
-            tile = min(filter(None, (self.tile_size, self._largest_tile)), default=0)
-            pad = self.tile_pad if tile == self.tile_size else max(self.tile_pad, self._reach)
+            tiles, blend = self._tiles(height, width)
             try:
-                self._upscale_tiles(pixels, cut(height, width, tile, pad, self.mod_scale or 1), result)
+                self._upscale_tiles(pixels, tiles, Stitcher(result, self.scale, blend))
                 return np.ascontiguousarray(result[:unpadded[0] * self.scale, :unpadded[1] * self.scale])
             except MemoryError as error:
-                side = tile or max(height, width)
-                if side <= _SMALLEST_TILE:
+                side = max(tiles[0].rows.stop, tiles[0].columns.stop)
+                if side <= self._smallest_tile:
                     raise MemoryError(f'not enough memory on {self.device} even for tiles of {side} pixels. Close '
                                       'other programs, or use a smaller model such as realesr-general-x4v3') from error
-                smaller = max(side // 2, _SMALLEST_TILE)
-                if not self._largest_tile:
+                smaller = max(side // 2, self._smallest_tile)
+                if not self._tile_limit:
                     logger.warning('not enough memory on %s; trying tiles of %d pixels (set one with -t)',
                                    self.device, smaller)
-                self._largest_tile = smaller
+                self._tile_limit = smaller
 
-    def _upscale_tiles(self, pixels: Pixels, tiles: list[Tile], result: np.ndarray) -> None:
+    def _tiles(self, height: int, width: int) -> tuple[list[Tile], int]:
+        """Return the tiles of a picture and by how much they are blended.
+
+        Tiles that were asked for are cut as 0.3.0 cuts them; those that memory asks for see all they depend on.
+        """
+        multiple = self.mod_scale or 1
+        if self.tile_size and not self._tile_limit:
+            return cut(height, width, self.tile_size, self.tile_pad, multiple), 0
+        shape = self._shape or RRDBNetShape()
+        pad = max(self.tile_pad, shape.reach)
+        border = 2 * (pad + multiple)
+        window = self._tile_limit + border if self._tile_limit else self._largest_window(height, width, border)
+        return cut_evenly(height, width, window, pad, multiple), shape.blend
+
+    def _largest_window(self, height: int, width: int, border: int) -> int:
+        """Return the side of the largest window that memory allows, or of the picture if it is no larger."""
+        if self._shape is None:
+            return max(height, width)
+        for_pixel = bytes_per_pixel(self._shape, self._engine.kind, half=self.half)
+        allowed = self._max_memory or usable_bytes(self.device)
+        if height * width * for_pixel <= allowed:
+            return max(height, width)
+        window = max(math.isqrt(allowed // for_pixel), self._smallest_tile + border)
+        logger.info('tiles of %d pixels: the whole picture would need about %.1f GiB, %.1f are %s', window - border,
+                    height * width * for_pixel / 2 ** 30, allowed / 2 ** 30, 'allowed' if self._max_memory else 'free')
+        return window
+
+    def _upscale_tiles(self, pixels: Pixels, tiles: list[Tile], stitcher: Stitcher) -> None:
         for done, tile in enumerate(tiles, 1):
-            window = tile.rows.window, tile.columns.window
-            upscaled = pixels.result(self._run(pixels.batch(*window)))
-            result[tile.rows.target(self.scale), tile.columns.target(self.scale)] = upscaled[
-                tile.rows.crop(self.scale), tile.columns.crop(self.scale)]
+            stitcher.add(tile, pixels.result(self._run(pixels.batch(tile.rows.window, tile.columns.window))))
             if self.on_tile is not None:
                 self.on_tile(done, len(tiles))
 
@@ -222,12 +253,12 @@ def _network(model_path: str | Path | Sequence[str | Path] | None, dni_weight: S
     return model.requires_grad_(False)
 
 
-def _reach(network: nn.Module) -> int:
-    """Return the pad that automatic tiles need (see `models`)."""
+def _shape(network: nn.Module) -> NetworkShape | None:
+    """Return the network's hyper-parameters; None for a network that is none of ours."""
     try:
-        return identify_network(network.state_dict()).reach
+        return identify_network(network.state_dict())
     except UnknownNetworkError:
-        return 32
+        return None
 
 
 def _checked(img: np.ndarray) -> np.ndarray:

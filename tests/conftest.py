@@ -1,6 +1,7 @@
 """Fixtures that several test files share."""
 from __future__ import annotations
 
+import logging
 import re
 import threading
 from collections import deque
@@ -8,6 +9,14 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def plain_logger():
+    """Give every test the package's logger as it is before a script has configured it."""
+    logger = logging.getLogger('realesrgan')
+    logger.handlers, logger.propagate = [], True
+    logger.setLevel(logging.NOTSET)
 
 
 @dataclass

@@ -1,12 +1,18 @@
 """Devices and precisions with faked hardware, and what the torch engine gives back."""
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from realesrgan.engines import NonFiniteError, devices
+from realesrgan.engines import NonFiniteError, devices, factory
 from realesrgan.engines.devices import DeviceError, pick_device, pick_dtype
+from realesrgan.engines.factory import EngineError, make_engine
 from realesrgan.engines.torch import TorchEngine
+from realesrgan.models import RRDBNetShape, SRVGGNetCompactShape
+from realesrgan.weights import load_model
 
 
 @pytest.fixture
@@ -113,3 +119,78 @@ def test_other_errors_pass():
         raise RuntimeError('device-side assert')
     with pytest.raises(RuntimeError, match='device-side assert'):
         engine(fail)(np.zeros((1, 2, 2, 3), np.uint8))
+
+
+# ---- which engine, and OpenVINO's results ----
+
+def small(scale=4):
+    torch.manual_seed(scale)
+    return RRDBNetShape(scale, 8, 1, 4).build()
+
+
+CPU = torch.device('cpu')
+
+
+@pytest.mark.parametrize('network', [small(4), small(2), small(1), SRVGGNetCompactShape(4, 8, 2).build(),
+                                     SRVGGNetCompactShape(2, 8, 3).build()])
+@pytest.mark.parametrize('dtype', [np.uint8, np.float32])
+def test_the_engines_agree_in_single_precision(network, dtype):
+    batch = np.random.default_rng(0).integers(0, 256, (2, 12, 16, 3), np.uint8)
+    batch = batch if dtype == np.uint8 else batch.astype(np.float32) / 255
+    results = [make_engine(network, network.scale, CPU, half=False, name=name)(batch) for name in ('torch', 'openvino')]
+    assert results[0].shape == results[1].shape == (2, 12 * network.scale, 16 * network.scale, 3)
+    assert results[0].dtype == results[1].dtype == dtype
+    assert np.abs(results[0].astype(float) - results[1]).max() <= (1 if dtype == np.uint8 else 1e-5)
+
+
+def test_openvino_results_outlive_the_next_call():
+    run = make_engine(small(), 4, CPU, half=False, name='openvino')
+    first = run(np.zeros((1, 4, 4, 3), np.uint8))
+    before = first.copy()
+    run(np.full((1, 4, 4, 3), 255, np.uint8))
+    assert np.array_equal(first, before)
+
+
+def test_openvino_takes_another_shape_and_another_dtype_at_any_time():
+    run = make_engine(small(), 4, CPU, half=False, name='openvino')
+    for shape, dtype in (((1, 4, 6, 3), np.uint8), ((2, 8, 4, 3), np.float32), ((1, 5, 5, 3), np.uint8)):
+        assert run(np.zeros(shape, dtype)).shape == (shape[0], 4 * shape[1], 4 * shape[2], 3)
+
+
+def test_openvino_reports_what_is_not_finite():
+    network = small()
+    network.conv_last.bias.data[1] = float('nan')
+    run = make_engine(network, 4, CPU, half=False, name='openvino')
+    with pytest.raises(NonFiniteError):
+        run(np.zeros((1, 4, 4, 3), np.uint8))
+
+
+def test_auto_is_openvino_on_a_cpu_where_it_knows_the_network():
+    assert make_engine(small(), 4, CPU, half=False).kind == 'openvino'
+    assert make_engine(Function(lambda x: x), 1, CPU, half=False).kind == 'torch'
+
+
+def test_auto_is_torch_without_openvino_and_asking_for_it_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr(factory.importlib.util, 'find_spec', lambda name: None)
+    assert make_engine(small(), 4, CPU, half=False).kind == 'torch'
+    with pytest.raises(EngineError, match='not installed: pip install openvino'):
+        make_engine(small(), 4, CPU, half=False, name='openvino')
+
+
+def test_openvino_is_refused_where_it_can_not_run():
+    with pytest.raises(DeviceError, match='runs on the CPU, not on cuda'):
+        make_engine(small(), 4, torch.device('cuda'), half=False, name='openvino')
+    with pytest.raises(EngineError, match='does not know this network'):
+        make_engine(Function(lambda x: x), 1, CPU, half=False, name='openvino')
+    with pytest.raises(ValueError, match="'ncnn'; allowed are auto, torch, openvino"):
+        make_engine(small(), 4, CPU, half=False, name='ncnn')
+
+
+@pytest.mark.parametrize(('name', 'psnr'), [('realesr-animevideov3', 52), ('RealESRGAN_x4plus', 46)])
+@pytest.mark.parametrize('engine', ['torch', 'openvino'])
+def test_half_precision_on_a_photo(name, psnr, engine):
+    """bfloat16 where this CPU has it; on any other the results are equal."""
+    photo = cv2.imread(str(Path(__file__).parent.parent / 'inputs/astronaut.jpg'))[40:104, 80:144]
+    single, half = (make_engine(load_model(name), 4, CPU, half=half, name=engine)(photo[None]).astype(float)
+                    for half in (False, True))
+    assert 10 * np.log10(255 ** 2 / max(np.mean((single - half) ** 2), 1e-9)) >= psnr

@@ -359,3 +359,14 @@ def test_interrupted_with_nothing_half_written(tmp_path, number, status):
     assert process.returncode == status
     assert 'Traceback' not in '\n'.join(lines)
     assert files(tmp_path) == ['in/a.png']
+
+
+def test_a_result_never_overwrites_another_of_the_same_run(run, tmp_path):
+    """A PNG with alpha called a.jpg becomes a_out.png, as a.png does."""
+    write(tmp_path / 'in/a.png', 4, 4, 3)
+    write(tmp_path / 'x.png', 5, 5, 4)
+    (tmp_path / 'x.png').rename(tmp_path / 'in/a.jpg')
+    status, out, err = run('-i', 'in')
+    assert (status, files(tmp_path / 'results')) == (1, ['a_out.png'])
+    assert out.startswith('1 done, 1 failed')
+    assert "in/a.png: its result would overwrite another's" in err

@@ -20,6 +20,8 @@ class Engine(Protocol):
 
     #: Pixels out for one pixel in, along a side.
     scale: int
+    #: 'torch' or 'openvino'.
+    kind: str
     #: What it is, for a log line: engine, device and precision.
     description: str
 

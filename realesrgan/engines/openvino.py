@@ -32,6 +32,8 @@ class OpenVINOEngine:
         UnknownNetworkError: another network.
     """
 
+    kind = 'openvino'
+
     def __init__(self, network: nn.Module, *, bfloat16: bool, threads: int = 0) -> None:
         weights = {name: tensor.float().numpy() for name, tensor in network.state_dict().items()}
         self._shape = identify_network(network.state_dict())

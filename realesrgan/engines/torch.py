@@ -18,6 +18,8 @@ class TorchEngine:
         dtype: Its precision.
     """
 
+    kind = 'torch'
+
     def __init__(self, network: nn.Module, scale: int, device: torch.device, dtype: torch.dtype) -> None:
         self.scale = scale
         self.network = network.to(device, dtype).to(memory_format=torch.channels_last).eval()

@@ -1,0 +1,62 @@
+"""What the benchmarks share: interleaved timing, tables, the machine's name."""
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).resolve().parent.parent
+PHOTO = PROJECT / 'inputs' / 'astronaut.jpg'
+sys.path.insert(0, str(PROJECT))  # the benchmarks run from a checkout
+
+
+def new_parser(description: str | None, runs: int) -> argparse.ArgumentParser:
+    """Return a parser with --runs and --json."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument('--runs', type=int, default=runs, help='counted runs of each (default: %(default)s)')
+    parser.add_argument('--json', type=Path, metavar='FILE', help='also write the figures to this file')
+    return parser
+
+
+def median_seconds(functions: Mapping[str, Callable[[], object]], runs: int) -> dict[str, float]:
+    """Time functions in turn, A B C A B C ..., after one uncounted round, so that a drifting machine is fair to all."""
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for counted in range(-1, runs):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function()
+            if counted >= 0:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def machine() -> str:
+    """Name the processor, its cores, and the libraries."""
+    import openvino
+    import torch
+    cpuinfo = Path('/proc/cpuinfo')
+    names = [line.split(':')[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith('model name')
+             ] if cpuinfo.exists() else [platform.processor()]
+    units = [name for name in ('amx_bf16', 'avx512_bf16', 'avx512_f', 'avx2') if torch.cpu.get_capabilities().get(name)]
+    return (f'{names[0]}, {os.cpu_count()} cores, {" ".join(units)}; Python {platform.python_version()}, '
+            f'torch {torch.__version__}, OpenVINO {openvino.__version__.split("-")[0]}')
+
+
+def report(rows: Sequence[Mapping[str, Any]], path: Path | None) -> None:
+    """Print rows as a Markdown table, with the machine above it, and write them to a JSON file if one is named."""
+    print(f'{machine()}\n')
+    columns = list(rows[0])
+    print('| ' + ' | '.join(columns) + ' |')
+    print('|' + '---|' * len(columns))
+    for row in rows:
+        print('| ' + ' | '.join(f'{row[name]:.3g}' if isinstance(row[name], float) else str(row[name])
+                                for name in columns) + ' |')
+    if path:
+        path.write_text(json.dumps({'machine': machine(), 'rows': list(rows)}, indent=1))

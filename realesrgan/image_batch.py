@@ -1,0 +1,130 @@
+"""Upscale picture files one after the other while the next is read and the last is written."""
+from __future__ import annotations
+
+import logging
+import sys
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import ImageError, RealESRGANError
+from .files import whole_file
+from .image_files import Job
+from .images import Picture, decode, encode, write
+from .log import about
+
+logger = logging.getLogger(__name__)
+
+STREAM = Path('-')
+
+#: Results larger than this are written before the next picture is upscaled, so that two never wait in memory.
+_LARGE_BYTES = 1 << 28
+_WAITING = 2
+
+#: What a picture may fail with; anything else is a bug and ends the run.
+FAILURES = (RealESRGANError, OSError, MemoryError, ValueError)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a picture.
+
+    Attributes:
+        job: What was to be done.
+        target: Where the result is; None if the picture failed.
+        error: Why it failed, else None.
+        megapixels: Of the input.
+    """
+
+    job: Job
+    target: Path | None = None
+    error: BaseException | None = None
+    megapixels: float = 0.0
+
+
+def upscale_files(jobs: Sequence[Job], sources: Collection[Path], upscale: Callable[[Picture], Picture],
+                  quality: int) -> Iterator[Outcome]:
+    """Upscale pictures and yield what came of each, in order. One that fails does not hold up the others.
+
+    Reading, the network (in this thread) and writing overlap; a few pictures at most wait between them.
+
+    Args:
+        jobs: What to read and where to write; the source `STREAM` is stdin, the folder `STREAM` stdout.
+        sources: Resolved paths of all inputs, which are never written to.
+        upscale: Turns a picture into a larger one.
+        quality: Of jpg and webp, 1 to 100.
+    """
+    reader, writer = ThreadPoolExecutor(1, 'read'), ThreadPoolExecutor(1, 'write')
+    reads: deque[Future[Picture]] = deque()
+    writes: deque[tuple[Job, Future[Outcome]]] = deque()
+    waiting = iter(jobs)
+    planned = _Targets(sources)
+    try:
+        for job in jobs:
+            while len(reads) < _WAITING and (following := next(waiting, None)) is not None:
+                reads.append(reader.submit(_read, following.source))
+            picture = reads.popleft()
+            with about(job.source):
+                try:
+                    source = picture.result()
+                    target = planned.choose(job, source)
+                    result = upscale(source)
+                except FAILURES as error:
+                    outcome: Future[Outcome] = Future()
+                    outcome.set_result(Outcome(job, error=error))
+                else:
+                    outcome = writer.submit(_write, job, source, result, target, quality)
+                    if result.pixels.nbytes > _LARGE_BYTES:
+                        outcome.exception()
+                    del source, result
+            writes.append((job, outcome))
+            del picture
+            while len(writes) > _WAITING or (writes and writes[0][1].done()):
+                yield writes.popleft()[1].result()
+        while writes:
+            yield writes.popleft()[1].result()
+    finally:
+        reader.shutdown(cancel_futures=True)
+        writer.shutdown(cancel_futures=True)
+
+
+class _Targets:
+    """Says where results go: never over an input, never over a result of the same run."""
+
+    def __init__(self, sources: Collection[Path]) -> None:
+        self._sources = sources
+        self._written: set[Path] = set()
+
+    def choose(self, job: Job, picture: Picture) -> Path:
+        target = job.target(alpha=picture.has_alpha)
+        resolved = target.resolve()
+        if resolved in self._sources:
+            raise ImageError(f'its result would overwrite the input {target}; choose another --suffix or -o')
+        if resolved in self._written:
+            raise ImageError(f'its result would overwrite another\'s, {target}; give it another name')
+        self._written.add(resolved)
+        if target.suffix[1:] != job.extension:
+            logger.warning('has transparency, which %s does not hold; written as %s', job.extension, target.name)
+        return target
+
+
+def _read(source: Path) -> Picture:
+    with about(source):
+        return decode(sys.stdin.buffer.read() if source == STREAM else source.read_bytes())
+
+
+def _write(job: Job, source: Picture, result: Picture, target: Path, quality: int) -> Outcome:
+    height, width = source.pixels.shape[:2]
+    with about(job.source):
+        try:
+            if target.parent == STREAM:
+                sys.stdout.buffer.write(encode(result, target.suffix[1:], quality))
+                sys.stdout.buffer.flush()
+            else:
+                with whole_file(target) as temporary:
+                    write(result, temporary, target.suffix[1:], quality)
+        except FAILURES as error:
+            return Outcome(job, error=error)
+    return Outcome(job, target, megapixels=height * width / 1e6)
