@@ -17,7 +17,8 @@ setup(
     license='BSD-3-Clause',
     python_requires='>=3.11',
     packages=find_packages(include=['realesrgan', 'realesrgan.*']),
-    py_modules=['inference_realesrgan'],
+    py_modules=['inference_realesrgan', 'inference_realesrgan_video'],
     install_requires=requirements,
-    entry_points={'console_scripts': ['inference_realesrgan = inference_realesrgan:main']},
+    entry_points={'console_scripts': ['inference_realesrgan = inference_realesrgan:main',
+                                      'inference_realesrgan_video = inference_realesrgan_video:main']},
 )

@@ -110,6 +110,19 @@ def model_name(text: str) -> str:
     raise argparse.ArgumentTypeError(f'unknown model {text!r}: choose from {", ".join(MODELS)}; nearest is {hint}')
 
 
+def gpu_ids(text: str) -> list[int]:
+    """Parse numbers of GPUs with commas between them."""
+    return [number(int, 0)(part) for part in text.split(',')]
+
+
+class _Joined(argparse.Action):
+    """Joins the lists of several values into one, each item once."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any,
+                 option_string: str | None = None) -> None:
+        setattr(namespace, self.dest, list(dict.fromkeys(item for value in values for item in value)))
+
+
 class _DenoiseStrength(argparse.Action):
     """Stores the value and that it was given, for with most models it has no effect, and then that is said."""
 
@@ -128,8 +141,8 @@ def new_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def add_upsampler_options(parser: argparse.ArgumentParser, default_model: str) -> None:
-    """Add the options that `upsampler_options` reads."""
+def add_upsampler_options(parser: argparse.ArgumentParser, default_model: str, *, several_gpus: bool = False) -> None:
+    """Add the options that `upsampler_options` reads; with `several_gpus`, `args.gpu_id` is a list or None."""
     group = parser.add_argument_group('model')
     group.add_argument('-n', '--model_name', type=model_name, default=default_model, metavar='NAME',
                        help='one of ' + ', '.join(MODELS) + ' (default: %(default)s)')
@@ -140,8 +153,12 @@ def add_upsampler_options(parser: argparse.ArgumentParser, default_model: str) -
                        help='weights to use instead: a .pth or .safetensors file, or an https URL of one')
     group.add_argument('--fp32', action='store_true',
                        help='compute in single precision; else half is used where it is faster')
-    group.add_argument('-g', '--gpu-id', type=number(int, 0), metavar='N',
-                       help='GPU to use (default: the first, or the CPU where there is none)')
+    if several_gpus:
+        group.add_argument('-g', '--gpu-id', type=gpu_ids, nargs='+', action=_Joined, metavar='N',
+                           help='GPUs to use, as 0 1 or 0,1 (default: the first, or the CPU where there is none)')
+    else:
+        group.add_argument('-g', '--gpu-id', type=number(int, 0), metavar='N',
+                           help='GPU to use (default: the first, or the CPU where there is none)')
     group.add_argument('--engine', choices=ENGINES, default='auto',
                        help='auto is openvino on a CPU where it is installed, else torch (default: %(default)s)')
     group = parser.add_argument_group('memory')

@@ -1,7 +1,9 @@
-"""Write files whole or not at all."""
+"""Write files whole or not at all, and leave nothing else behind."""
 from __future__ import annotations
 
 import contextlib
+import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,3 +31,20 @@ def whole_file(target: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def temporary_folder(target: Path) -> Iterator[Path]:
+    """Yield a new folder beside `target`, for what is needed on the way to it; it is removed in the end.
+
+    Missing folders on the way to `target` are made.
+
+    Raises:
+        OSError: it can't be made.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix='.realesrgan-', dir=target.parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

