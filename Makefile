@@ -26,7 +26,8 @@ $(VENV)/ready: requirements.txt constraints.txt
 	$(PIP) install -q -c constraints.txt --no-build-isolation -r requirements.txt
 	@$(BIN)/python -c 'import cv2' 2>/dev/null || { \
 	echo 'This machine has no libGL; taking the OpenCV that needs none.'; \
-	$(PIP) uninstall -q -y opencv-python; $(PIP) install -q -c constraints.txt opencv-python-headless; }
+	$(PIP) uninstall -q -y opencv-python; \
+	$(PIP) install -q -c constraints.txt --force-reinstall --no-deps opencv-python-headless; }
 	@touch $@
 
 $(VENV)/ready-dev: $(VENV)/ready requirements-dev.txt
