@@ -12,8 +12,6 @@ setup(
     name='realesrgan',
     version=version['__version__'],
     description='Upscale images and videos with Real-ESRGAN, on any machine',
-    long_description=(root / 'README.md').read_text(encoding='utf-8'),
-    long_description_content_type='text/markdown',
     license='BSD-3-Clause',
     python_requires='>=3.11',
     packages=find_packages(include=['realesrgan', 'realesrgan.*']),
