@@ -104,10 +104,10 @@ def paste(large: np.ndarray, square: np.ndarray, mask: np.ndarray, matrix: np.nd
     rows, columns = _reach(back, large.shape)
     if rows.start >= rows.stop or columns.start >= columns.stop:
         return
-    back[:, 2] -= columns.start, rows.start
-    size = columns.stop - columns.start, rows.stop - rows.start
-    face = cv2.warpAffine(square, back, size)
-    share = cv2.warpAffine(mask, back, size, flags=cv2.INTER_LINEAR)
+    # From the picture's corner on, for cv2.warpAffine rounds positions differently when it starts elsewhere.
+    size = columns.stop, rows.stop
+    face = cv2.warpAffine(square, back, size)[rows, columns]
+    share = cv2.warpAffine(mask, back, size, flags=cv2.INTER_LINEAR)[rows, columns]
     if large.ndim == 2:
         target, face = large[rows, columns], cv2.cvtColor(face, cv2.COLOR_BGR2GRAY)
     else:
