@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from .download import DownloadError
 from .errors import RealESRGANError
-from .models import FACE_DETECTOR, FACE_MODELS, FACE_PARSER
+from .models import FACE_MODELS
 from .weights import WeightsError, load_state_dict, locate, obtain, weights_folder
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def obtain_face_files(model: str) -> FaceFiles:
     """
     if model not in FACE_MODELS:
         raise ValueError(f'unknown face model {model!r}: choose from {", ".join(FACE_MODELS)}')
-    files = (FACE_MODELS[model], FACE_DETECTOR, FACE_PARSER)
+    files = FACE_MODELS[model]
     try:
         return FaceFiles(*map(obtain, files))
     except (DownloadError, OSError) as error:

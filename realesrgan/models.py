@@ -171,18 +171,21 @@ def _face_release(path: str, sha256: str) -> WeightFile:
     return WeightFile(f'https://github.com/{path}', sha256)
 
 
-#: The networks that restore faces: what `--face_model` accepts.
-FACE_MODELS: Mapping[str, WeightFile] = {
-    'GFPGANv1.3': _face_release('TencentARC/GFPGAN/releases/download/v1.3.0/GFPGANv1.3.pth',
-                                'c953a88f2727c85c3d9ae72e2bd4846bbaf59fe6972ad94130e23e7017524a70'),
-    'GFPGANv1.4': _face_release('TencentARC/GFPGAN/releases/download/v1.3.4/GFPGANv1.4.pth',
-                                'e2cd4703ab14f4d01fd1383a8a8b266f9a5833dacee8e6a79d3bf21a1b6be5ad'),
+_RETINAFACE = _face_release('xinntao/facexlib/releases/download/v0.1.0/detection_Resnet50_Final.pth',
+                            '6d1de9c2944f2ccddca5f5e010ea5ae64a39845a86311af6fdf30841b0a5a16d')
+_PARSENET = _face_release('xinntao/facexlib/releases/download/v0.2.2/parsing_parsenet.pth',
+                          '3d558d8d0e42c20224f13cf5a29c79eba2d59913419f945545d8cf7b72920de2')
+
+#: What `--face_model` accepts, with the files it needs: GFPGAN, which restores the faces, RetinaFace, which finds them,
+#: and ParseNet, which tells a face from what is around it.
+FACE_MODELS: Mapping[str, tuple[WeightFile, WeightFile, WeightFile]] = {
+    'GFPGANv1.3': (_face_release('TencentARC/GFPGAN/releases/download/v1.3.0/GFPGANv1.3.pth',
+                                 'c953a88f2727c85c3d9ae72e2bd4846bbaf59fe6972ad94130e23e7017524a70'),
+                   _RETINAFACE, _PARSENET),
+    'GFPGANv1.4': (_face_release('TencentARC/GFPGAN/releases/download/v1.3.4/GFPGANv1.4.pth',
+                                 'e2cd4703ab14f4d01fd1383a8a8b266f9a5833dacee8e6a79d3bf21a1b6be5ad'),
+                   _RETINAFACE, _PARSENET),
 }
-#: What each of them needs besides: RetinaFace, which finds the faces, and ParseNet, which tells skin from background.
-FACE_DETECTOR = _face_release('xinntao/facexlib/releases/download/v0.1.0/detection_Resnet50_Final.pth',
-                              '6d1de9c2944f2ccddca5f5e010ea5ae64a39845a86311af6fdf30841b0a5a16d')
-FACE_PARSER = _face_release('xinntao/facexlib/releases/download/v0.2.2/parsing_parsenet.pth',
-                            '3d558d8d0e42c20224f13cf5a29c79eba2d59913419f945545d8cf7b72920de2')
 
 
 def identify_network(state_dict: Mapping[str, torch.Tensor]) -> NetworkShape:

@@ -19,9 +19,7 @@ from urllib.parse import urlsplit
 from .download import fetch, file_sha256
 from .errors import RealESRGANError
 from .models import (
-    FACE_DETECTOR,
     FACE_MODELS,
-    FACE_PARSER,
     MODELS,
     ModelSpec,
     PackagedWeights,
@@ -312,12 +310,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         _print_sources()
         return 0
     failed = False
-    done: set[WeightFile] = set()
+    seen: set[WeightFile] = set()
     for name in files if 'all' in names else names:
         for file in files[name]:
-            if file in done:
+            if file in seen:
                 continue
-            done.add(file)
+            seen.add(file)
             try:
                 print(f'{name}: {obtain(file)}')
             except (RealESRGANError, OSError) as error:
@@ -329,7 +327,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _files_of_models() -> dict[str, list[WeightFile]]:
     """Return the released files that each model needs, those for faces last."""
     files = {name: [file for file in (spec.weights, spec.denoise_partner) if file] for name, spec in MODELS.items()}
-    return files | {name: [file, FACE_DETECTOR, FACE_PARSER] for name, file in FACE_MODELS.items()}
+    return files | {name: list(needed) for name, needed in FACE_MODELS.items()}
 
 
 def _print_sources() -> None:
@@ -337,10 +335,10 @@ def _print_sources() -> None:
         print(f'{spec.name:<28}{_describe(locate(spec.weights, spec.packaged))}')
         if spec.denoise_partner:
             print(f'{"  and for -dn":<28}{_describe(locate(spec.denoise_partner))}')
-    for name, file in FACE_MODELS.items():
-        print(f'{name:<28}{_describe(locate(file))}')
-    for file in (FACE_DETECTOR, FACE_PARSER):
-        print(f'{"  and for faces":<28}{_describe(locate(file))}')
+    for name, (restorer, *_) in FACE_MODELS.items():
+        print(f'{name:<28}{_describe(locate(restorer))}')
+    for file in FACE_MODELS['GFPGANv1.3'][1:]:
+        print(f'{"  and for both":<28}{_describe(locate(file))}')
 
 
 if __name__ == '__main__':

@@ -290,7 +290,7 @@ def test_all_missing_files_are_named(tmp_path, monkeypatch, weights):
     with pytest.raises(WeightsError) as caught:
         FaceEnhancer(upsampler())
     assert f'missing: {", ".join(names)}. They can\'t be fetched (no network' in str(caught.value)
-    assert f'Put them into {tmp_path / "weights"}: {FACE_MODELS["GFPGANv1.3"].url}, https://' in str(caught.value)
+    assert f'Put them into {tmp_path / "weights"}: {FACE_MODELS["GFPGANv1.3"][0].url}, https://' in str(caught.value)
     (tmp_path / 'weights').mkdir()
     (tmp_path / 'weights' / names[0]).symlink_to(weights / names[0])
     with pytest.raises(WeightsError, match=f'missing: {names[1]}, {names[2]}. '):
