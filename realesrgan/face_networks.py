@@ -75,8 +75,8 @@ def obtain_face_files(model: str) -> FaceFiles:
     except (DownloadError, OSError) as error:
         missing = [file for file in files if not isinstance(locate(file), Path)]
         raise WeightsError(
-            f'face enhancement needs weights that are missing: {", ".join(file.name for file in missing)}. They can\'t '
-            f'be fetched ({error}). Put them into {weights_folder()}: {", ".join(file.url for file in missing)}'
+            f'face enhancement needs weights that are missing: {", ".join(file.name for file in missing)}. Put them '
+            f'into {weights_folder()}, from {", ".join(file.url for file in missing)}, for the download failed: {error}'
         ) from error
 
 

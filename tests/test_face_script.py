@@ -74,6 +74,7 @@ def test_which_models_are_for_drawings():
 
 # ---- what is missing ----
 
+@face_stand_ins.needs_gfpgan
 def test_missing_weights_end_the_run_before_it_begins(run, tmp_path, monkeypatch):
     monkeypatch.setattr('realesrgan.weights.fetch', unreachable)
     monkeypatch.setattr(cli, 'build_upsampler', None)  # nothing is built either
@@ -82,8 +83,8 @@ def test_missing_weights_end_the_run_before_it_begins(run, tmp_path, monkeypatch
     assert (status, out) == (1, '')
     assert len(err.splitlines()) == 1
     assert err.startswith('error: face enhancement needs weights that are missing: GFPGANv1.4.pth, '
-                          'detection_Resnet50_Final.pth, parsing_parsenet.pth. They can\'t be fetched (')
-    assert f'Put them into {tmp_path / "weights"}: {", ".join(file.url for file in FACE_MODELS["GFPGANv1.4"])}' in err
+                          'detection_Resnet50_Final.pth, parsing_parsenet.pth. Put them into ')
+    assert f'into {tmp_path / "weights"}, from {", ".join(file.url for file in FACE_MODELS["GFPGANv1.4"])}, for' in err
     assert not Path('results').exists()
 
 
@@ -114,6 +115,7 @@ def test_bad_options_are_usage_errors(run, arguments, message):
 
 # ---- the whole way, on a photo, with a detector that works ----
 
+@face_stand_ins.needs_gfpgan
 def test_a_photo(run, monkeypatch, tmp_path):
     face_stand_ins.save_small_networks(tmp_path / 'faces')
     for file in (tmp_path / 'faces').iterdir():
