@@ -22,6 +22,8 @@ _OUTSIDE = (135, 133, 132)
 _NOT_FACE = (0, 14, 16, 17, 18)
 _BORDER = 10
 _BLUR_SIGMA = 11
+#: Pixels; see `paste`.
+_LARGE = 8192
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def paste(large: np.ndarray, square: np.ndarray, mask: np.ndarray, matrix: np.nd
 
     Args:
         large: HxW (gray), HxWx3 (BGR) or HxWx4 (BGRA, whose alpha stays); uint8 or uint16.
-        square: 512 x 512 x 3, BGR, of the dtype of `large`.
+        square: 512 x 512 x 3, BGR, of the dtype of `large`; gray, all three the same, if that is gray.
         mask: 512 x 512, float64 in 0..1.
         matrix: From `alignment`.
         scale: Size of `large` as a multiple of the picture's.
@@ -104,12 +106,18 @@ def paste(large: np.ndarray, square: np.ndarray, mask: np.ndarray, matrix: np.nd
     rows, columns = _reach(back, large.shape)
     if rows.start >= rows.stop or columns.start >= columns.stop:
         return
-    # From the picture's corner on, for cv2.warpAffine rounds positions differently when it starts elsewhere.
-    size = columns.stop, rows.stop
-    face = cv2.warpAffine(square, back, size)[rows, columns]
-    share = cv2.warpAffine(mask, back, size, flags=cv2.INTER_LINEAR)[rows, columns]
+    # From the picture's corner on, as facexlib does, for cv2.warpAffine rounds positions differently when it starts
+    # elsewhere; but not where that would take much memory, or more than the 32767 pixels that it can do.
+    origin = np.zeros(2, int)
+    if max(rows.stop, columns.stop) > _LARGE:
+        origin[:] = columns.start, rows.start
+    back[:, 2] -= origin
+    size = columns.stop - origin[0], rows.stop - origin[1]
+    part = slice(rows.start - origin[1], None), slice(columns.start - origin[0], None)
+    face = cv2.warpAffine(square, back, size)[part]
+    share = cv2.warpAffine(mask, back, size, flags=cv2.INTER_LINEAR)[part]
     if large.ndim == 2:
-        target, face = large[rows, columns], cv2.cvtColor(face, cv2.COLOR_BGR2GRAY)
+        target, face = large[rows, columns], face[..., 0]
     else:
         target, share = large[rows, columns, :3], share[..., None]
     target[...] = share * face + (1 - share) * target  # cut off, not rounded, as facexlib does

@@ -4,6 +4,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 import torch
 
@@ -71,7 +72,7 @@ class FaceEnhancer:
         """Upscale one picture and restore its faces; arguments, result and errors are those of `RealESRGANer.enhance`.
 
         Where no face is, the result is that of `RealESRGANer.enhance`. Faces are restored at the depth of the picture;
-        in a gray one they are gray. Alpha is not touched.
+        in a gray one, and in one of gray and alpha as BGRA, they are gray. Alpha is not touched.
         """
         large, mode = self.upsampler.enhance(img, outscale, alpha_upsampler)
         scale = self.upsampler.scale if outscale is None else outscale
@@ -88,6 +89,7 @@ class FaceEnhancer:
     def _restore(self, picture: np.ndarray, large: np.ndarray, scale: float) -> None:
         """Restore the faces of an HxWx3 BGR picture in its enlargement, in place."""
         faces = self._find(picture)
+        gray = large.ndim == 2 or (large.shape[2] == 4 and (picture == picture[..., :1]).all())
         logger.debug('%d faces', len(faces))
         for face in faces:
             matrix = geometry.alignment(face)
@@ -98,6 +100,8 @@ class FaceEnhancer:
             restored = geometry.from_network(self._run(
                 lambda batch: self._networks.restorer(batch, return_rgb=False, randomize_noise=False)[0], square),
                 square.dtype)
+            if gray:
+                restored = cv2.cvtColor(cv2.cvtColor(restored, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
             scores = self._run(lambda batch: self._networks.parser(batch)[0], restored)
             mask = geometry.soft_mask(scores[0].argmax(0)) * self._weight
             geometry.paste(large, restored, mask, matrix, scale)

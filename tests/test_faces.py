@@ -153,6 +153,20 @@ def test_floating_point_as_the_upsampler_takes_it(workplace, found):
     assert np.abs(difference).max() <= 1
 
 
+def test_gray_with_alpha_stays_gray(workplace, found):
+    gray = picture()
+    img = cv2.merge([gray, gray, gray, picture()[::-1]])
+    enhancer = quick()
+    enhancer._networks.restorer.forward = lambda batch, **options: (torch.stack([batch[:, 0], -batch[:, 1],
+                                                                                 batch[:, 2]], 1), None)
+    enhancer.upsampler.enhance = lambda img, *arguments: (cv2.resize(img, None, fx=4, fy=4), 'RGBA')
+    result = enhancer.enhance(img)[0]
+    assert (result != cv2.resize(img, None, fx=4, fy=4)).any()
+    assert (result[..., 0] == result[..., 1]).all() and (result[..., 1] == result[..., 2]).all()
+    img[0, 0, 0] ^= 1  # one pixel that is not gray
+    assert (enhancer.enhance(img)[0][..., 0] != enhancer.enhance(img)[0][..., 1]).any()
+
+
 def test_no_face_is_the_plain_result(workplace):
     for name in ('camera_gray.png', 'cat_16bit.png', 'globe_alpha.png'):
         img = cv2.imread(str(INPUTS / name), cv2.IMREAD_UNCHANGED)
@@ -383,6 +397,18 @@ def test_a_mark_in_the_middle_of_the_face_lands_there(workplace, monkeypatch):
     centre = np.array([columns.mean() + left, rows.mean() + top])
     expected = marked.mean(0) * 2 + 0.5
     assert np.hypot(*(centre - expected)) < 0.03 * 2 * face.size
+
+
+def test_paste_far_from_the_corner_of_a_huge_picture():
+    square = np.random.default_rng(0).integers(0, 256, (512, 512, 3), np.uint8)
+    mask = np.ones((512, 512))
+    small, huge = np.zeros((600, 300), np.uint8), np.zeros((600, 40000), np.uint8)
+    for large, shift in ((small, 0), (huge, 39000)):
+        paste(large, square, mask, np.array([[1.0, 0.1, 5 - shift / 2], [-0.1, 1, 7 + shift / 20]]), 2)
+    assert small.any()
+    difference = np.abs(huge[:, 39000:39300].astype(int) - small)
+    assert (difference > 8).mean() < 0.001  # pixels that warpAffine takes from a place 1/32 of a pixel aside
+    assert not huge[:, :38900].any()
 
 
 def test_paste_outside_of_the_picture_changes_nothing():
