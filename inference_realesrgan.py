@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from realesrgan import cli
 
 if TYPE_CHECKING:
+    from realesrgan.faces import FaceEnhancer
     from realesrgan.image_files import Job
     from realesrgan.upsampler import RealESRGANer
 
@@ -35,6 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('-r', '--recursive', action='store_true', help='go into folders and keep their structure')
     cli.add_upsampler_options(parser, default_model='RealESRGAN_x4plus')
     cli.add_result_options(parser)
+    cli.add_face_options(parser)
     parser.add_argument('--ext', choices=('auto', 'jpg', 'png', 'webp', 'tiff'), default='auto',
                         help='format of the results; auto is that of the input (default: %(default)s)')
     parser.add_argument('--quality', type=cli.number(int, 1, 100), default=95, metavar='1..100',
@@ -67,19 +69,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _work(args: argparse.Namespace) -> int:
     start = time.perf_counter()
-    if args.face_enhance:
-        logger.error('--face_enhance is not built yet')
-        return 1
+    faces = cli.face_options(args)
     inputs = getattr(args, 'input', ['inputs'])
     tally = Tally()
     jobs = _jobs(args, inputs, tally)
     todo = _without_existing(jobs, tally) if args.skip_existing and args.output != _STREAM else jobs
     if todo:
+        enhancer = cli.build_enhancer(cli.upsampler_options(args), faces)
         if args.output != _STREAM:
             _check_folder(Path(args.output))
-        upsampler = cli.build_upsampler(cli.upsampler_options(args))
         sources = {os.path.realpath(job.source) for job in jobs if not job.from_stdin}
-        _upscale_all(todo, sources, upsampler, args, tally)
+        _upscale_all(todo, sources, enhancer, args, tally)
     if not args.quiet:
         print(tally.summary(time.perf_counter() - start), file=sys.stderr if args.output == _STREAM else sys.stdout)
     return int(tally.failed > 0)
@@ -116,8 +116,8 @@ def _check_folder(folder: Path) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
 
-def _upscale_all(jobs: Sequence[Job], sources: set[str], upsampler: RealESRGANer, args: argparse.Namespace,
-                 tally: Tally) -> None:
+def _upscale_all(jobs: Sequence[Job], sources: set[str], enhancer: RealESRGANer | FaceEnhancer,
+                 args: argparse.Namespace, tally: Tally) -> None:
     """Upscale the pictures; a failure is said and counted."""
     from tqdm import tqdm
 
@@ -126,11 +126,11 @@ def _upscale_all(jobs: Sequence[Job], sources: set[str], upsampler: RealESRGANer
     from realesrgan.log import about
 
     def upscale(picture: Picture) -> Picture:
-        pixels, _ = upsampler.enhance(picture.pixels, args.outscale, args.alpha_upsampler)
+        pixels, _ = enhancer.enhance(picture.pixels, args.outscale, args.alpha_upsampler)
         return Picture(pixels, picture.metadata)
 
     with tqdm(total=len(jobs), unit='image', disable=True if args.quiet else None) as bar:
-        upsampler.on_tile = _TileBar(quiet=bool(bar.disable))
+        enhancer.on_tile = _TileBar(quiet=bool(bar.disable))
         for outcome in upscale_files(jobs, sources, upscale, args.quality):
             with about(outcome.job.source):
                 if outcome.error is not None:

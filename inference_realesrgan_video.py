@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from realesrgan import cli
 
 if TYPE_CHECKING:
+    from realesrgan.faces import FaceEnhancer
     from realesrgan.upsampler import RealESRGANer
     from realesrgan.video import Outcome
     from realesrgan.video_plan import VideoOptions
@@ -36,6 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
                         help='folder for the result (default: %(default)s)')
     cli.add_upsampler_options(parser, default_model='realesr-animevideov3', several_gpus=True)
     cli.add_result_options(parser)
+    cli.add_face_options(parser)
     parser.add_argument('--ext', choices=('auto', *_CONTAINERS, *_PICTURES), default='auto',
                         help='container of the result, auto is mp4; jpg and png are for a single picture '
                              '(default: %(default)s)')
@@ -85,11 +87,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _work(args: argparse.Namespace) -> int:
-    if args.face_enhance:
-        if 'anime' not in args.model_name:
-            logger.error('--face_enhance is not built yet')
-            return 1
-        logger.warning('--face_enhance is turned off: %s is for drawings', args.model_name)
     if args.num_process_per_gpu > 1 or len(args.gpu_id or ()) > 1:
         logger.info('one process on one device is used; several are not built yet')
     target = _target(args)
@@ -143,7 +140,7 @@ def _folder(args: argparse.Namespace, target: Path) -> int:
 
 
 def _upscale(args: argparse.Namespace, target: Path, total: int | None,
-             work: Callable[[RealESRGANer, Callable[[], None]], Outcome]) -> int:
+             work: Callable[[RealESRGANer | FaceEnhancer, Callable[[], None]], Outcome]) -> int:
     """Do the work under a bar, and say what came of it."""
     from tqdm import tqdm
     upsampler = _upsampler(args)
@@ -163,9 +160,9 @@ def _advance(bar: Any) -> None:
     bar.update()
 
 
-def _upsampler(args: argparse.Namespace) -> RealESRGANer:
-    options = cli.upsampler_options(args)
-    return cli.build_upsampler(replace(options, gpu_id=args.gpu_id[0] if args.gpu_id else None))
+def _upsampler(args: argparse.Namespace) -> RealESRGANer | FaceEnhancer:
+    options = replace(cli.upsampler_options(args), gpu_id=args.gpu_id[0] if args.gpu_id else None)
+    return cli.build_enhancer(options, cli.face_options(args))
 
 
 def _options(args: argparse.Namespace) -> VideoOptions:

@@ -14,15 +14,17 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .engines import ENGINES
 from .errors import RealESRGANError
 from .log import with_subject
-from .models import MODELS
+from .models import FACE_MODELS, MODELS
 from .version import __version__
 
 if TYPE_CHECKING:
+    from .faces import FaceEnhancer
     from .upsampler import RealESRGANer
 
 logger = logging.getLogger(__name__)
@@ -59,6 +61,16 @@ class UpsamplerOptions:
     gpu_id: int | None
     engine: str
     max_memory: int | None
+
+
+@dataclass(frozen=True)
+class FaceOptions:
+    """How faces are restored; see `faces.FaceEnhancer` for the meaning of each."""
+
+    model: str
+    weight: float
+    only_center_face: bool
+    min_size: int
 
 
 # ---- types of options ----
@@ -181,8 +193,22 @@ def add_result_options(parser: argparse.ArgumentParser) -> None:
                        help='results are called NAME_SUFFIX; empty for NAME alone (default: %(default)s)')
     group.add_argument('--alpha_upsampler', choices=('realesrgan', 'bicubic'), default='realesrgan',
                        help='how transparency is enlarged (default: %(default)s)')
-    group.add_argument('--face_enhance', action='store_true', help='restore faces with GFPGAN')
     group.add_argument('--skip_existing', action='store_true', help='leave out what has a result already')
+
+
+def add_face_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that `face_options` reads."""
+    group = parser.add_argument_group('faces')
+    group.add_argument('--face_enhance', action='store_true',
+                       help='restore faces with GFPGAN; not with models for drawings')
+    group.add_argument('--face_model', choices=tuple(FACE_MODELS), default='GFPGANv1.3',
+                       help='the network that restores them (default: %(default)s)')
+    group.add_argument('--face_weight', type=number(float, 0, 1), default=1.0, metavar='0..1',
+                       help='1 is the restored face, 0 the upscaled one (default: %(default)g)')
+    group.add_argument('--only_center_face', action='store_true',
+                       help='restore the face nearest to the centre only')
+    group.add_argument('--face_min_size', type=number(int, 0), default=0, metavar='PIXELS',
+                       help='leave faces alone that are smaller in the input (default: %(default)s)')
 
 
 def add_verbosity_options(parser: argparse.ArgumentParser) -> None:
@@ -205,6 +231,37 @@ def upsampler_options(args: argparse.Namespace) -> UpsamplerOptions:
         gpu_id=args.gpu_id,
         engine=args.engine,
         max_memory=int(args.max_memory * 2 ** 30) if args.max_memory else None)
+
+
+def face_options(args: argparse.Namespace) -> FaceOptions | None:
+    """Collect the options of `add_face_options`; None without --face_enhance, or, with a log line, for drawings."""
+    if not args.face_enhance:
+        return None
+    name = args.model_name
+    if args.model_path is not None and Path(args.model_path).stem in MODELS:
+        name = Path(args.model_path).stem
+    if MODELS[name].drawings:
+        logger.warning('face enhancement is turned off: %s is a model for drawings', name)
+        return None
+    return FaceOptions(args.face_model, args.face_weight, args.only_center_face, args.face_min_size)
+
+
+def build_enhancer(options: UpsamplerOptions, faces: FaceOptions | None) -> RealESRGANer | FaceEnhancer:
+    """Return the upsampler, in a `FaceEnhancer` if faces are restored.
+
+    What the faces need is looked for first, so that nothing large is loaded, and no picture is touched, in vain.
+
+    Raises:
+        RealESRGANError: packages or weights can't be had, or the device is not there.
+    """
+    if faces is None:
+        return build_upsampler(options)
+    from .face_networks import import_face_packages, obtain_face_files
+    import_face_packages()
+    obtain_face_files(faces.model)
+    from .faces import FaceEnhancer
+    return FaceEnhancer(build_upsampler(options), faces.model, faces.weight,
+                        only_center_face=faces.only_center_face, min_size=faces.min_size)
 
 
 def build_upsampler(options: UpsamplerOptions) -> RealESRGANer:

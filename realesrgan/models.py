@@ -1,4 +1,4 @@
-"""The six models of Real-ESRGAN, and which network a state dict belongs to."""
+"""The six models of Real-ESRGAN, the files of the face models, and which network a state dict belongs to."""
 from __future__ import annotations
 
 import math
@@ -112,13 +112,14 @@ class PackagedWeights:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """One model that `-n` accepts."""
+    """One model that `-n` accepts; `drawings` says that it was made for drawings, whose faces are not restored."""
 
     name: str
     network: NetworkShape
     weights: WeightFile
     denoise_partner: WeightFile | None = None
     packaged: PackagedWeights | None = None
+    drawings: bool = False
 
 
 def _release(path: str, sha256: str) -> WeightFile:
@@ -140,6 +141,7 @@ MODELS: Mapping[str, ModelSpec] = {spec.name: spec for spec in (
         'RealESRGAN_x4plus_anime_6B', RRDBNetShape(num_block=6),
         _release('v0.2.2.4/RealESRGAN_x4plus_anime_6B.pth',
                  'f872d837d3c90ed2e05227bed711af5671a6fd1c9f7d7e91c911a61f155e99da'),
+        drawings=True,
         packaged=PackagedWeights(
             'REALESRGAN_X4PLUSANIME_UP4X',
             'd63c7e93c58ec5d0048ca1f0a995f40b2af17c2816a2e0a3b7172046d98795ec',
@@ -151,6 +153,7 @@ MODELS: Mapping[str, ModelSpec] = {spec.name: spec for spec in (
         'realesr-animevideov3', SRVGGNetCompactShape(num_conv=16),
         _release('v0.2.5.0/realesr-animevideov3.pth',
                  'b8a8376811077954d82ca3fcf476f1ac3da3e8a68a4f4d71363008000a18b75d'),
+        drawings=True,
         packaged=PackagedWeights(
             'REALESRGAN_ANIMAVIDEOV3_UP4X',
             '157c0a10405f885d4c53ce76fe2ba731694bcd16ec90ab6b889335e384239682',
@@ -162,6 +165,27 @@ MODELS: Mapping[str, ModelSpec] = {spec.name: spec for spec in (
         denoise_partner=_release('v0.2.5.0/realesr-general-wdn-x4v3.pth',
                                  '1641f8c4464b9f097c9fdda5589273713f67cf59f3d909e0bd688f0cee269dca')),
 )}
+
+
+def _face_release(path: str, sha256: str) -> WeightFile:
+    return WeightFile(f'https://github.com/{path}', sha256)
+
+
+_RETINAFACE = _face_release('xinntao/facexlib/releases/download/v0.1.0/detection_Resnet50_Final.pth',
+                            '6d1de9c2944f2ccddca5f5e010ea5ae64a39845a86311af6fdf30841b0a5a16d')
+_PARSENET = _face_release('xinntao/facexlib/releases/download/v0.2.2/parsing_parsenet.pth',
+                          '3d558d8d0e42c20224f13cf5a29c79eba2d59913419f945545d8cf7b72920de2')
+
+#: What `--face_model` accepts, with the files it needs: GFPGAN, which restores the faces, RetinaFace, which finds them,
+#: and ParseNet, which tells a face from what is around it.
+FACE_MODELS: Mapping[str, tuple[WeightFile, WeightFile, WeightFile]] = {
+    'GFPGANv1.3': (_face_release('TencentARC/GFPGAN/releases/download/v1.3.0/GFPGANv1.3.pth',
+                                 'c953a88f2727c85c3d9ae72e2bd4846bbaf59fe6972ad94130e23e7017524a70'),
+                   _RETINAFACE, _PARSENET),
+    'GFPGANv1.4': (_face_release('TencentARC/GFPGAN/releases/download/v1.3.4/GFPGANv1.4.pth',
+                                 'e2cd4703ab14f4d01fd1383a8a8b266f9a5833dacee8e6a79d3bf21a1b6be5ad'),
+                   _RETINAFACE, _PARSENET),
+}
 
 
 def identify_network(state_dict: Mapping[str, torch.Tensor]) -> NetworkShape:

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import Protocol, Self
 
 import numpy as np
 
@@ -29,9 +29,6 @@ from .media.timing import clock
 from .pipeline import run_overlapped
 from .video_plan import VideoError, VideoOptions, VideoPlan
 
-if TYPE_CHECKING:
-    from .upsampler import RealESRGANer
-
 logger = logging.getLogger(__name__)
 
 DEFAULT_FOLDER_RATE = Fraction(24)
@@ -44,6 +41,13 @@ class Reader(Protocol):
     def __exit__(self, *exception: object) -> None: ...
     def __iter__(self) -> Iterator[np.ndarray]: ...
     def kill(self) -> None: ...
+
+
+class Enhancer(Protocol):
+    """Upscales frames: a `RealESRGANer` or a `FaceEnhancer`."""
+
+    def enhance(self, img: np.ndarray, outscale: float | None = None,
+                alpha_upsampler: str = 'realesrgan') -> tuple[np.ndarray, str]: ...
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class Upscaling:
         on_frame: Called after each frame.
     """
 
-    def __init__(self, upsampler: RealESRGANer, outscale: float, on_frame: Callable[[], None]) -> None:
+    def __init__(self, upsampler: Enhancer, outscale: float, on_frame: Callable[[], None]) -> None:
         self._upsampler = upsampler
         self._outscale = outscale
         self._on_frame = on_frame
@@ -103,7 +107,7 @@ def upscale_frames(reader: Reader, writer: FrameWriter, upscaling: Upscaling) ->
     writer.finish()
 
 
-def upscale_video(ffmpeg: FFmpeg, plan: VideoPlan, target: Path, options: VideoOptions, upsampler: RealESRGANer,
+def upscale_video(ffmpeg: FFmpeg, plan: VideoPlan, target: Path, options: VideoOptions, upsampler: Enhancer,
                   on_frame: Callable[[], None]) -> Outcome:
     """Upscale a video with its tracks to `target`, which is written whole or not at all.
 
@@ -136,7 +140,7 @@ def upscale_video(ffmpeg: FFmpeg, plan: VideoPlan, target: Path, options: VideoO
 
 
 def upscale_folder(ffmpeg: FFmpeg, files: Sequence[Path], target: Path, options: VideoOptions,
-                   upsampler: RealESRGANer, on_frame: Callable[[], None]) -> Outcome:
+                   upsampler: Enhancer, on_frame: Callable[[], None]) -> Outcome:
     """Upscale pictures of one size to a video, which is written whole or not at all.
 
     Raises:

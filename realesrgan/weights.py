@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 from .download import fetch, file_sha256
 from .errors import RealESRGANError
 from .models import (
+    FACE_MODELS,
     MODELS,
     ModelSpec,
     PackagedWeights,
@@ -324,24 +325,43 @@ def main(argv: Sequence[str] | None = None) -> int:
         description='List the models and where their weights would come from, or download those named.')
     parser.add_argument('names', nargs='*', metavar='NAME', help='models to download, or "all"')
     names = parser.parse_args(argv).names
-    if unknown := [name for name in names if name not in MODELS and name != 'all']:
-        parser.error(f'unknown model {unknown[0]!r}: choose from {", ".join(MODELS)} or all')
+    files = _files_of_models()
+    if unknown := [name for name in names if name not in files and name != 'all']:
+        parser.error(f'unknown model {unknown[0]!r}: choose from {", ".join(files)} or all')
     logging.basicConfig(level=logging.INFO, format='%(message)s')
     if not names:
-        for spec in MODELS.values():
-            print(f'{spec.name:<28}{_describe(locate(spec.weights, spec.packaged))}')
-            if spec.denoise_partner:
-                print(f'{"  and for -dn":<28}{_describe(locate(spec.denoise_partner))}')
+        _print_sources()
         return 0
     failed = False
-    for name in MODELS if 'all' in names else names:
-        for file in filter(None, (MODELS[name].weights, MODELS[name].denoise_partner)):
+    seen: set[WeightFile] = set()
+    for name in files if 'all' in names else names:
+        for file in files[name]:
+            if file in seen:
+                continue
+            seen.add(file)
             try:
                 print(f'{name}: {obtain(file)}')
             except (RealESRGANError, OSError) as error:
                 print(f'{name}: {error}', file=sys.stderr)
                 failed = True
     return int(failed)
+
+
+def _files_of_models() -> dict[str, list[WeightFile]]:
+    """Return the released files that each model needs, those for faces last."""
+    files = {name: [file for file in (spec.weights, spec.denoise_partner) if file] for name, spec in MODELS.items()}
+    return files | {name: list(needed) for name, needed in FACE_MODELS.items()}
+
+
+def _print_sources() -> None:
+    for spec in MODELS.values():
+        print(f'{spec.name:<28}{_describe(locate(spec.weights, spec.packaged))}')
+        if spec.denoise_partner:
+            print(f'{"  and for -dn":<28}{_describe(locate(spec.denoise_partner))}')
+    for name, (restorer, *_) in FACE_MODELS.items():
+        print(f'{name:<28}{_describe(locate(restorer))}')
+    for file in FACE_MODELS['GFPGANv1.3'][1:]:
+        print(f'{"  and for both":<28}{_describe(locate(file))}')
 
 
 if __name__ == '__main__':

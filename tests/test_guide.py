@@ -1,10 +1,12 @@
 """The image examples of the user's guide (sections 6.1, 6.3, 7, 8, 9.1 and 9.2), as they stand there."""
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import cv2
+import face_stand_ins
 import numpy as np
 import pytest
 import torch
@@ -18,6 +20,8 @@ PROJECT = Path(__file__).parent.parent
 EXAMPLES = {
     '6.1 one picture': 'python inference_realesrgan.py -n RealESRGAN_x4plus -i input.jpg -o results',
     '6.1 a folder': 'python inference_realesrgan.py -n RealESRGAN_x4plus -i input_folder -o results',
+    '6.1 anime': 'python inference_realesrgan.py -n RealESRGAN_x4plus_anime_6B -i anime_images -o results '
+                 '--face_enhance -t 400 --suffix enhanced',
     '6.1 denoise': 'python inference_realesrgan.py -n realesr-general-x4v3 -i noisy_images -o results -dn 0.8 '
                    '--fp32 -s 2',
     '6.3 RGBA': 'python inference_realesrgan.py -n RealESRGAN_x4plus -i transparent_image.png -o results '
@@ -74,7 +78,7 @@ def workplace(tmp_path, monkeypatch):
     for name in ('realesr-general-x4v3', 'realesr-general-wdn-x4v3'):
         torch.save({'params': SRVGGNetCompact(3, 3, 8, 2, 4).state_dict()}, f'weights/{name}.pth')
     rng = np.random.default_rng(0)
-    for folder in ('input_folder', 'noisy_images', 'large_images', 'images'):
+    for folder in ('input_folder', 'anime_images', 'noisy_images', 'large_images', 'images'):
         Path(folder).mkdir()
         for name in ('a.jpg', 'b.png'):
             cv2.imwrite(f'{folder}/{name}', rng.integers(0, 256, (9, 11, 3), np.uint8))
@@ -92,9 +96,24 @@ def test_example(workplace, command):
     source = Path(arguments[arguments.index('-i') + 1])
     stems = [source] if source.is_file() else sorted(source.iterdir())
     scale = 2 if '-s' in arguments else 4
+    suffix = 'enhanced' if 'enhanced' in arguments else 'out'
     for stem in stems:
-        result = cv2.imread(f'results/{stem.stem}_out{stem.suffix}', cv2.IMREAD_UNCHANGED)
+        result = cv2.imread(f'results/{stem.stem}_{suffix}{stem.suffix}', cv2.IMREAD_UNCHANGED)
         assert result.shape == (9 * scale, 11 * scale, 4 if 'transparent' in stem.name else 3)
+
+
+@face_stand_ins.needs_gfpgan
+def test_7_3_best_quality(workplace, monkeypatch):
+    face_stand_ins.save_small_networks(Path('weights'))
+    face_stand_ins.put_in_place(monkeypatch)
+    shutil.copy(PROJECT / 'inputs' / 'astronaut.jpg', 'input.jpg')
+    common = '-n RealESRGAN_x4plus -i input.jpg -o results --fp32 -t 0 --pre_pad 20'.split()
+    assert inference_realesrgan.main([*common, '--face_enhance']) == 0
+    assert inference_realesrgan.main([*common, '--suffix', 'plain']) == 0
+    result, plain = (cv2.imread(f'results/input_{suffix}.jpg').astype(int) for suffix in ('out', 'plain'))
+    rows, columns = np.nonzero((np.abs(result - plain) > 20).any(2))
+    assert 100 < rows.mean() < 400  # the face is at 122..350
+    assert 350 < columns.mean() < 560  # and at 363..546
 
 
 def test_9_2_batch_script_and_wrapper(workplace):

@@ -1,8 +1,10 @@
 """The video examples of the user's guide (sections 6.2, 7.2, 8.1 and 8.2), as they stand there."""
 import shlex
+import shutil
 from pathlib import Path
 
 import clips
+import face_stand_ins
 import pytest
 import torch
 from clips import EXACT, make, picture, sound, video
@@ -51,6 +53,11 @@ def test_example(workplace, command):
     assert [path.name for path in Path('results').iterdir()] == [f'{source.stem}_out.mp4']
 
 
-def test_the_example_with_faces_says_that_it_is_to_come(workplace, capfd):
-    assert inference_realesrgan_video.main(shlex.split(FACES)[2:]) == 1
-    assert capfd.readouterr().err == 'error: --face_enhance is not built yet\n'
+@face_stand_ins.needs_gfpgan
+def test_the_example_with_faces(workplace, monkeypatch):
+    face_stand_ins.save_small_networks(Path('weights'))
+    clips.save_network('weights/RealESRGAN_x4plus.pth')
+    face_stand_ins.put_in_place(monkeypatch)
+    shutil.copy('video.mp4', 'movie.mp4')
+    assert inference_realesrgan_video.main(shlex.split(FACES)[2:]) == 0
+    assert video('results/movie_out.mp4')['frames'] == 12

@@ -12,6 +12,7 @@ from clips import EXACT, make, picture, sound, video
 
 import inference_realesrgan_video
 from realesrgan import RealESRGANer
+from realesrgan.download import DownloadError
 
 PROJECT = Path(__file__).parent.parent
 SCRIPT = PROJECT / 'inference_realesrgan_video.py'
@@ -437,11 +438,16 @@ def test_lines_of_a_run(run, tmp_path):
     assert run('-i', 'a.mp4', '-s', '1', '-q')[1:] == ('', '')
 
 
-def test_faces_and_several_processes(run, tmp_path):
+def test_faces_and_several_processes(run, tmp_path, monkeypatch):
+    def unreachable(url, target, sha256):
+        raise DownloadError(f'{url}: no network')
+    monkeypatch.setattr('realesrgan.weights.fetch', unreachable)
+    monkeypatch.setattr('realesrgan.weights._PROJECT', tmp_path)
     make(tmp_path / 'a.mp4', *picture(seconds='0.1'), *EXACT)
     status, _, err = run('-i', 'a.mp4', '--face_enhance', '-n', 'RealESRGAN_x4plus')
-    assert (status, err) == (1, 'error: --face_enhance is not built yet\n')
+    assert status == 1
+    assert 'error: face enhancement needs weights that are missing: GFPGANv1.3.pth, ' in err
     status, _, err = run('-i', 'a.mp4', '-s', '1', '--face_enhance', '--num_process_per_gpu', '2')
     assert status == 0
-    assert 'warning: --face_enhance is turned off: realesr-animevideov3 is for drawings' in err
+    assert 'warning: face enhancement is turned off: realesr-animevideov3 is a model for drawings' in err
     assert 'one process on one device is used; several are not built yet' in err

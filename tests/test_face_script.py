@@ -1,0 +1,151 @@
+"""--face_enhance as its users meet it: turned off for drawings, missing weights and packages, what is imported."""
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import face_stand_ins
+import numpy as np
+import pytest
+import torch
+
+import inference_realesrgan
+from realesrgan import RealESRGANer, cli
+from realesrgan.archs.srvgg_arch import SRVGGNetCompact
+from realesrgan.models import FACE_MODELS
+
+PROJECT = Path(__file__).parent.parent
+PHOTO = str(PROJECT / 'inputs' / 'astronaut.jpg')
+HEAVY = ('gfpgan', 'basicsr', 'facexlib', 'torchvision')
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capfd):
+    """Run the script in a folder of its own, with a small network for every model; return status, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr('realesrgan.weights._PROJECT', tmp_path)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    (tmp_path / 'weights').mkdir()
+    for name in ('tiny', 'RealESRGAN_x4plus_anime_6B', 'realesr-animevideov3'):
+        torch.save(SRVGGNetCompact(3, 3, 8, 2, 4).state_dict(), f'weights/{name}.pth')
+
+    def run_main(*arguments):
+        try:
+            status = inference_realesrgan.main(list(arguments))
+        except SystemExit as error:
+            status = error.code
+        out, err = capfd.readouterr()
+        assert 'Traceback' not in err
+        return status, out, err
+    yield run_main
+    torch.set_num_threads(threads)
+
+
+def plain(weights, outscale=4):
+    return RealESRGANer(4, weights, pre_pad=0).enhance(cv2.imread(PHOTO), outscale)[0]
+
+
+# ---- drawings ----
+
+@pytest.mark.parametrize(('arguments', 'weights'), [
+    ('-n RealESRGAN_x4plus_anime_6B', 'RealESRGAN_x4plus_anime_6B'),
+    ('-n realesr-animevideov3', 'realesr-animevideov3'),
+    ('--model_path weights/realesr-animevideov3.pth', 'realesr-animevideov3')])
+def test_drawings_keep_their_faces(run, tmp_path, monkeypatch, arguments, weights):
+    for name in HEAVY:
+        monkeypatch.setitem(sys.modules, name, None)  # an import would fail
+    status, out, err = run('-i', PHOTO, '-o', '.', '--ext', 'png', '--face_enhance', '--fp32', '-s', '2',
+                           *arguments.split())
+    assert status == 0
+    assert out.startswith('1 done, 0 failed, ')
+    assert [line for line in err.splitlines() if line.startswith('warning')] == [
+        f'warning: face enhancement is turned off: {weights} is a model for drawings']
+    assert np.array_equal(cv2.imread('astronaut_out.png', -1), plain(f'weights/{weights}.pth', 2))
+
+
+def test_which_models_are_for_drawings():
+    parser = inference_realesrgan.build_parser()
+    on = [name for name in cli.MODELS if cli.face_options(parser.parse_args(['--face_enhance', '-n', name]))]
+    assert on == ['RealESRGAN_x4plus', 'RealESRNet_x4plus', 'RealESRGAN_x2plus', 'realesr-general-x4v3']
+    assert cli.face_options(parser.parse_args([])) is None
+
+
+# ---- what is missing ----
+
+@face_stand_ins.needs_gfpgan
+def test_missing_weights_end_the_run_before_it_begins(run, tmp_path, monkeypatch):
+    monkeypatch.setattr('realesrgan.weights.fetch', unreachable)
+    monkeypatch.setattr(cli, 'build_upsampler', None)  # nothing is built either
+    status, out, err = run('-i', PHOTO, '-o', 'results', '--face_enhance', '--model_path', 'weights/tiny.pth',
+                           '--face_model', 'GFPGANv1.4')
+    assert (status, out) == (1, '')
+    assert len(err.splitlines()) == 1
+    assert err.startswith('error: face enhancement needs weights that are missing: GFPGANv1.4.pth, '
+                          'detection_Resnet50_Final.pth, parsing_parsenet.pth. Put them into ')
+    assert f'into {tmp_path / "weights"}, from {", ".join(file.url for file in FACE_MODELS["GFPGANv1.4"])}, for' in err
+    assert not Path('results').exists()
+
+
+def unreachable(url, target, sha256):
+    from realesrgan.download import DownloadError
+    raise DownloadError(f'{url}: no network')
+
+
+def test_missing_packages_end_the_run_before_it_begins(run, monkeypatch):
+    for name in [name for name in sys.modules if name.split('.')[0] == 'gfpgan']:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, 'gfpgan', None)
+    status, out, err = run('-i', PHOTO, '-o', 'results', '--face_enhance', '--model_path', 'weights/tiny.pth')
+    assert (status, out, len(err.splitlines())) == (1, '', 1)
+    assert err.startswith('error: --face_enhance needs gfpgan')
+    assert not Path('results').exists()
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (['--face_weight', '1.1'], '1.1 is out of range: allowed is 0 to 1'),
+    (['--face_min_size', '-1'], '-1 is out of range: allowed is 0 or more'),
+    (['--face_model', 'GFPGANv1'], "invalid choice: 'GFPGANv1'")])
+def test_bad_options_are_usage_errors(run, arguments, message):
+    status, _, err = run(*arguments)
+    assert status == 2
+    assert message in err
+
+
+# ---- the whole way, on a photo, with a detector that works ----
+
+@face_stand_ins.needs_gfpgan
+def test_a_photo(run, monkeypatch, tmp_path):
+    face_stand_ins.save_small_networks(tmp_path / 'faces')
+    for file in (tmp_path / 'faces').iterdir():
+        file.rename(tmp_path / 'weights' / file.name)
+    face_stand_ins.put_in_place(monkeypatch)
+    common = '-o', '.', '--model_path', 'weights/tiny.pth', '--ext', 'png', '--fp32', '-s', '2', '--face_enhance'
+    status, out, err = run('-i', PHOTO, *common)
+    assert status == 0
+    assert out.startswith('1 done, 0 failed, ')
+    assert 'faces: GFPGANv1.3 in float32 on cpu' in err
+    result, expected = cv2.imread('astronaut_out.png', -1), plain('weights/tiny.pth', 2)
+    rows, columns = np.nonzero((result != expected).any(2))
+    assert (result[50:186, 170:286] != expected[50:186, 170:286]).mean() > 0.5
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == pytest.approx((25, 194, 141, 310), abs=9)
+    written = sorted(path.name for path in tmp_path.iterdir())
+    assert written == ['astronaut_out.png', 'faces', 'weights']
+    for options in (['--face_weight', '0'], ['--face_min_size', '100']):
+        assert run('-i', PHOTO, *common, *options, '--suffix', 'off')[0] == 0
+        assert np.array_equal(cv2.imread('astronaut_off.png', -1), expected)
+    assert run('-i', PHOTO, *common, '--only_center_face', '--face_model', 'GFPGANv1.4', '--suffix', 'one')[0] == 0
+    assert np.array_equal(cv2.imread('astronaut_one.png', -1), result)
+
+
+# ---- what is imported ----
+
+def test_without_faces_nothing_of_theirs_is_imported(tmp_path):
+    torch.save(SRVGGNetCompact(3, 3, 8, 2, 4).state_dict(), tmp_path / 'tiny.pth')
+    code = (f'import sys, inference_realesrgan as script\n'
+            f'status = script.main(["-i", {PHOTO!r}, "-o", {str(tmp_path)!r}, "--model_path", '
+            f'{str(tmp_path / "tiny.pth")!r}])\n'
+            f'print(status, "torch" in sys.modules, [name for name in {HEAVY} if name in sys.modules])')
+    result = subprocess.run([sys.executable, '-c', code], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == '0 True []'
