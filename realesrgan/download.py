@@ -106,18 +106,23 @@ def _check(part: Path, sha256: str | None, url: str) -> None:
 
 
 def _may_pass(error: Exception) -> bool:
-    """Tell whether a failed request may succeed when it is tried again."""
+    """Tell whether a failed request may succeed when it is tried again; not if there is no network at all."""
     from requests.exceptions import InvalidSchema, InvalidURL, MissingSchema, SSLError
-    from urllib3.exceptions import LocationParseError
-    return not isinstance(error, (InvalidURL, InvalidSchema, MissingSchema, SSLError, LocationParseError))
+    from urllib3.exceptions import LocationParseError, NameResolutionError
+    final = (InvalidSchema, InvalidURL, MissingSchema, SSLError, LocationParseError, NameResolutionError)
+    return not isinstance(error, final) and not isinstance(_innermost(error), final)
 
 
 def _reason(error: Exception) -> str:
     """Return the innermost reason that requests and urllib3 wrap, without their object addresses."""
+    text = str(_innermost(error))
+    return text.split('>: ', 1)[-1] if '>: ' in text else text
+
+
+def _innermost(error: Exception) -> Exception:
     while isinstance(inner := getattr(error, 'reason', None) or (error.args[0] if error.args else None), Exception):
         error = inner
-    text = str(error)
-    return text.split('>: ', 1)[-1] if '>: ' in text else text
+    return error
 
 
 @contextlib.contextmanager

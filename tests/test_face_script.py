@@ -3,6 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import clips
 import cv2
 import face_stand_ins
 import numpy as np
@@ -141,10 +142,15 @@ def test_a_photo(run, monkeypatch, tmp_path):
 
 # ---- what is imported ----
 
-def test_without_faces_nothing_of_theirs_is_imported(tmp_path):
+@pytest.mark.parametrize('script', ['inference_realesrgan', 'inference_realesrgan_video'])
+def test_without_faces_nothing_of_theirs_is_imported(tmp_path, script):
     torch.save(SRVGGNetCompact(3, 3, 8, 2, 4).state_dict(), tmp_path / 'tiny.pth')
-    code = (f'import sys, inference_realesrgan as script\n'
-            f'status = script.main(["-i", {PHOTO!r}, "-o", {str(tmp_path)!r}, "--model_path", '
+    source = PHOTO
+    if script == 'inference_realesrgan_video':
+        source = str(tmp_path / 'a.mp4')
+        clips.make(tmp_path / 'a.mp4', *clips.picture(seconds='0.1'), *clips.EXACT)
+    code = (f'import sys, {script} as script\n'
+            f'status = script.main(["-i", {source!r}, "-o", {str(tmp_path)!r}, "--model_path", '
             f'{str(tmp_path / "tiny.pth")!r}])\n'
             f'print(status, "torch" in sys.modules, [name for name in {HEAVY} if name in sys.modules])')
     result = subprocess.run([sys.executable, '-c', code], cwd=PROJECT, capture_output=True, text=True, check=True)
