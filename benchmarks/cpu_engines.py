@@ -50,7 +50,10 @@ def ncnn(model: str, picture: np.ndarray) -> Callable[[], object] | None:
 
 def main() -> None:
     """Print the table."""
-    args = measure.new_parser(__doc__, runs=5).parse_args()
+    parser = measure.new_parser(__doc__, runs=3)
+    parser.add_argument('--fp16', action='store_true',
+                        help="the original's default too, which takes minutes a picture on some processors")
+    args = parser.parse_args()
     photo = cv2.imread(str(measure.PHOTO))
     single, half = (ceiling(dtype, args.runs) for dtype in (torch.float32, torch.bfloat16))
     rows: list[dict[str, Any]] = [
@@ -59,8 +62,9 @@ def main() -> None:
         for name, rate in (('torch float32', single), ('torch bfloat16', half))]
     for model, height, width in CASES:
         network, picture = load_model(model), cv2.resize(photo, (width, height))
-        functions = {BASELINE: original(network, picture, torch.float32),
-                     "original's default: torch float16, NCHW": original(network, picture, torch.float16)}
+        functions = {BASELINE: original(network, picture, torch.float32)}
+        if args.fp16:
+            functions["original's default: torch float16, NCHW"] = original(network, picture, torch.float16)
         for name in ('torch', 'openvino'):
             for is_half in (False, True):
                 engine = make_engine(copy.deepcopy(network), MODELS[model].network.scale, torch.device('cpu'),
