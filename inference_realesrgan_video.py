@@ -9,16 +9,17 @@ import re
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from realesrgan import cli
 
 if TYPE_CHECKING:
-    from realesrgan.faces import FaceEnhancer
-    from realesrgan.upsampler import RealESRGANer
-    from realesrgan.video import Outcome
+    from realesrgan.dry_run import Outline
+    from realesrgan.pool import Pool
+    from realesrgan.video import Outcome, Work
     from realesrgan.video_plan import VideoOptions
 
 logger = logging.getLogger('realesrgan')
@@ -67,8 +68,17 @@ def _add_video_options(parser: argparse.ArgumentParser) -> None:
                        help='ffmpeg, or the folder of ffmpeg and ffprobe (default: in PATH, else of pip)')
     group.add_argument('--extract_frame_first', action='store_true',
                        help='decode the whole video to files before upscaling it')
+    group = parser.add_argument_group('long videos')
     group.add_argument('--num_process_per_gpu', type=cli.number(int, 1), default=1, metavar='N',
-                       help='processes on each GPU (default: %(default)s)')
+                       help='processes on each GPU, or on the CPU, which they share (default: %(default)s)')
+    group.add_argument('--chunk', type=_argument(parse_time), default='10', metavar='TIME',
+                       help='length of the parts that workers take and an interrupted run keeps; 0 for one part '
+                            '(default: %(default)s s)')
+    group.add_argument('--restart', action='store_true',
+                       help='throw away the parts of an earlier run that had other options')
+    group.add_argument('--keep_parts', action='store_true', help='leave the parts when the video is done')
+    group.add_argument('--dry_run', action='store_true',
+                       help='say what would be done, how long it would take and what it would need; do nothing')
 
 
 def _argument(parse: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -87,8 +97,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _work(args: argparse.Namespace) -> int:
-    if args.num_process_per_gpu > 1 or len(args.gpu_id or ()) > 1:
-        logger.info('one process on one device is used; several are not built yet')
     target = _target(args)
     if args.skip_existing and target.exists():
         logger.info('%s: skipped, it exists', target)
@@ -112,7 +120,7 @@ def _target(args: argparse.Namespace) -> Path:
 def _file(args: argparse.Namespace, target: Path) -> int:
     from realesrgan.media.binaries import find_ffmpeg
     from realesrgan.media.probe import is_picture, probe
-    from realesrgan.video import upscale_video
+    from realesrgan.video import outline_video, upscale_video
     from realesrgan.video_plan import VideoError, plan_video
     ffmpeg = find_ffmpeg(args.ffmpeg_bin)
     info = probe(ffmpeg, args.input)
@@ -122,47 +130,87 @@ def _file(args: argparse.Namespace, target: Path) -> int:
         raise VideoError(f'{args.input}: its result would overwrite it; choose another --suffix or -o')
     options = _options(args)
     plan = plan_video(ffmpeg, info, options)
-    return _upscale(args, target, plan.total, lambda upsampler, on_frame: upscale_video(
-        ffmpeg, plan, target, options, upsampler, on_frame))
+    if args.dry_run:
+        return _describe(args, target, outline_video(ffmpeg, plan, options))
+    return _upscale(args, target, plan.total, lambda work: upscale_video(ffmpeg, plan, options, work))
 
 
 def _folder(args: argparse.Namespace, target: Path) -> int:
     from realesrgan.frame_folders import list_frames
     from realesrgan.media.binaries import find_ffmpeg
-    from realesrgan.video import upscale_folder
+    from realesrgan.video import outline_folder, upscale_folder
     ffmpeg = find_ffmpeg(args.ffmpeg_bin)
     files = list_frames(Path(args.input))
     for name in ('start', 'end'):
         if getattr(args, name) is not None:
             logger.warning('--%s has no effect on a folder of frames', name)
-    return _upscale(args, target, len(files), lambda upsampler, on_frame: upscale_folder(
-        ffmpeg, files, target, _options(args), upsampler, on_frame))
+    options = _options(args)
+    if args.dry_run:
+        return _describe(args, target, outline_folder(ffmpeg, files, options))
+    return _upscale(args, target, len(files), lambda work: upscale_folder(ffmpeg, files, options, work))
 
 
-def _upscale(args: argparse.Namespace, target: Path, total: int | None,
-             work: Callable[[RealESRGANer | FaceEnhancer, Callable[[], None]], Outcome]) -> int:
+def _upscale(args: argparse.Namespace, target: Path, total: int | None, upscale: Callable[[Work], Outcome]) -> int:
     """Do the work under a bar, and say what came of it."""
     from tqdm import tqdm
-    upsampler = _upsampler(args)
+
+    from realesrgan import weights
+    from realesrgan.video import Work
+    upsampler, faces = replace(cli.upsampler_options(args), gpu_id=None), cli.face_options(args)
+    if faces is not None:
+        cli.prepare_faces(faces)
+    settings = {'weights': weights.fingerprint(upsampler.model_name, upsampler.model_path, upsampler.denoise_strength),
+                **asdict(upsampler), 'faces': asdict(faces) if faces else None}
+    for name in ('model_path', 'gpu_id', 'max_memory', 'threads'):  # what the pixels do not depend on
+        del settings[name]
     start = time.perf_counter()
     with tqdm(total=total, unit='frame', disable=True if args.quiet else None) as bar:
-        outcome = work(upsampler, lambda: _advance(bar))
+        outcome = upscale(Work(target, partial(_pool, args, upsampler, faces), settings, partial(_advance, bar),
+                               restart=args.restart, keep_parts=args.keep_parts))
     seconds = time.perf_counter() - start
     for problem in outcome.problems:
         logger.error('%s', problem)
     if not args.quiet:
-        print(f'{target}: {outcome.frames} frames, {outcome.frames / max(seconds, 1e-9):.3g} frames/s, '
-              f'{seconds:.1f} s')
+        reused = f' ({outcome.reused} of them from an earlier run)' if outcome.reused else ''
+        print(f'{target}: {outcome.frames} frames{reused}, '
+              f'{(outcome.frames - outcome.reused) / max(seconds, 1e-9):.3g} frames/s, {seconds:.1f} s')
     return int(bool(outcome.problems))
 
 
-def _advance(bar: Any) -> None:
-    bar.update()
+def _describe(args: argparse.Namespace, target: Path, outline: Outline) -> int:
+    """Print what would be done."""
+    from realesrgan.dry_run import describe
+    places = _places(args)
+    enhancer = cli.build_worker(cli.upsampler_options(args), cli.face_options(args), places[0])
+    parallel = len(places) if enhancer.device.type == 'cpu' else len(set(places))
+    for line in describe(outline, target, places, enhancer, parallel=parallel):
+        print(line)
+    return 0
 
 
-def _upsampler(args: argparse.Namespace) -> RealESRGANer | FaceEnhancer:
-    options = replace(cli.upsampler_options(args), gpu_id=args.gpu_id[0] if args.gpu_id else None)
-    return cli.build_enhancer(options, cli.face_options(args))
+def _advance(bar: Any, frames: int) -> None:
+    """Show how many frames are done; those of an earlier run count for nothing in the rate."""
+    if bar.n == 0 and frames > 1:
+        bar.initial = bar.n = frames
+        bar.refresh()
+    bar.update(frames - bar.n)
+
+
+def _pool(args: argparse.Namespace, upsampler: cli.UpsamplerOptions, faces: cli.FaceOptions | None,
+          on_note: Callable[[Any], None]) -> Pool:
+    """Return the workers: this process alone if there is one and no GPU, else a process for each."""
+    from realesrgan.chunks import initialize
+    from realesrgan.engines.devices import available_gpus
+    from realesrgan.pool import ProcessPool, SerialPool
+    places = _places(args)
+    if len(places) == 1 and not available_gpus():
+        return SerialPool(initialize, (cli.build_worker, upsampler, faces, *places), on_note)
+    return ProcessPool(places, initialize, (cli.build_worker, upsampler, faces), on_note)
+
+
+def _places(args: argparse.Namespace) -> list[cli.Place]:
+    return [cli.Place(gpu, args.num_process_per_gpu) for _ in range(args.num_process_per_gpu)
+            for gpu in args.gpu_id or [None]]
 
 
 def _options(args: argparse.Namespace) -> VideoOptions:
@@ -170,7 +218,8 @@ def _options(args: argparse.Namespace) -> VideoOptions:
     from realesrgan.video_plan import VideoOptions
     return VideoOptions(
         outscale=args.outscale, fps=args.fps, start=args.start, end=args.end, deinterlace=args.deinterlace,
-        extract_first=args.extract_frame_first, container=args.ext if args.ext in _CONTAINERS else 'mp4',
+        extract_first=args.extract_frame_first, chunk=args.chunk,
+        container=args.ext if args.ext in _CONTAINERS else 'mp4',
         encoder=EncoderOptions(args.vcodec, args.crf, args.preset, args.pix_fmt))
 
 
@@ -184,7 +233,7 @@ def _picture(args: argparse.Namespace) -> int:
     if args.skip_existing and any(target.exists() for target in jobs[0].possible_targets):
         logger.info('%s: skipped, its result exists', source)
         return 0
-    upsampler = _upsampler(args)
+    upsampler = cli.build_worker(cli.upsampler_options(args), cli.face_options(args), _places(args)[0])
 
     def upscale(picture: Picture) -> Picture:
         pixels, _ = upsampler.enhance(picture.pixels, args.outscale, args.alpha_upsampler)

@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +49,7 @@ class UpsamplerOptions:
         gpu_id: Number of the GPU, or None.
         engine: One of `engines.ENGINES`.
         max_memory: Bytes that the network may take, or None.
+        threads: How many a CPU computes with, or None for all.
     """
 
     model_name: str
@@ -61,6 +62,7 @@ class UpsamplerOptions:
     gpu_id: int | None
     engine: str
     max_memory: int | None
+    threads: int | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,22 @@ class FaceOptions:
     weight: float
     only_center_face: bool
     min_size: int
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a worker computes.
+
+    Attributes:
+        gpu_id: Number of the GPU, or None for the first, or the CPU where there is none.
+        workers: How many share it.
+    """
+
+    gpu_id: int | None
+    workers: int
+
+    def __str__(self) -> str:
+        return 'the CPU or the first GPU' if self.gpu_id is None else f'GPU {self.gpu_id}'
 
 
 # ---- types of options ----
@@ -256,12 +274,40 @@ def build_enhancer(options: UpsamplerOptions, faces: FaceOptions | None) -> Real
     """
     if faces is None:
         return build_upsampler(options)
-    from .face_networks import import_face_packages, obtain_face_files
-    import_face_packages()
-    obtain_face_files(faces.model)
+    prepare_faces(faces)
     from .faces import FaceEnhancer
     return FaceEnhancer(build_upsampler(options), faces.model, faces.weight,
                         only_center_face=faces.only_center_face, min_size=faces.min_size)
+
+
+def prepare_faces(faces: FaceOptions) -> None:
+    """Make sure that what the faces need is there, before anything large is loaded.
+
+    Raises:
+        RealESRGANError: packages are not installed, or weights can't be had.
+    """
+    from .face_networks import import_face_packages, obtain_face_files
+    import_face_packages()
+    obtain_face_files(faces.model)
+
+
+def build_worker(options: UpsamplerOptions, faces: FaceOptions | None, place: Place) -> RealESRGANer | FaceEnhancer:
+    """Return what a worker upscales with: its share of a CPU's threads and of the memory of where it computes.
+
+    Raises:
+        RealESRGANError: see `build_enhancer`.
+    """
+    options = replace(options, gpu_id=place.gpu_id)
+    if place.workers > 1:
+        import torch
+
+        from .engines.devices import pick_device
+        from .engines.memory import usable_bytes
+        device = pick_device(gpu_id=place.gpu_id)
+        options = replace(
+            options, max_memory=(options.max_memory or usable_bytes(device)) // place.workers,
+            threads=max(torch.get_num_threads() // place.workers, 1) if device.type == 'cpu' else None)
+    return build_enhancer(options, faces)
 
 
 def build_upsampler(options: UpsamplerOptions) -> RealESRGANer:
@@ -277,7 +323,7 @@ def build_upsampler(options: UpsamplerOptions) -> RealESRGANer:
     network = load_model(options.model_name, options.model_path, options.denoise_strength)
     return RealESRGANer(network.scale, None, model=network, tile=options.tile, tile_pad=options.tile_pad,
                         pre_pad=options.pre_pad, half=options.half, device=device, engine=options.engine,
-                        max_memory=options.max_memory)
+                        max_memory=options.max_memory, threads=options.threads)
 
 
 # ---- logging, and how a run ends ----

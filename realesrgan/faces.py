@@ -54,9 +54,9 @@ class FaceEnhancer:
         self._weight = weight
         self._only_center_face = only_center_face
         self._min_size = min_size
-        self._device = upsampler.device
-        self._networks = load_face_networks(obtain_face_files(model), self._device)
-        logger.info('faces: %s in float32 on %s', model, self._device)
+        self.device = upsampler.device
+        self._networks = load_face_networks(obtain_face_files(model), self.device)
+        logger.info('faces: %s in float32 on %s', model, self.device)
 
     @property
     def on_tile(self) -> Callable[[int, int], None] | None:
@@ -82,7 +82,7 @@ class FaceEnhancer:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            raise MemoryError(f'not enough memory on {self._device} for the faces of a picture of {img.shape[1]}x'
+            raise MemoryError(f'not enough memory on {self.device} for the faces of a picture of {img.shape[1]}x'
                               f'{img.shape[0]} pixels; leave out --face_enhance') from error
         return large, mode
 
@@ -107,7 +107,7 @@ class FaceEnhancer:
             geometry.paste(large, restored, mask, matrix, scale)
 
     def _run(self, network: Callable[[torch.Tensor], torch.Tensor], square: np.ndarray) -> np.ndarray:
-        return network(torch.from_numpy(geometry.to_network(square)).to(self._device)).cpu().numpy()
+        return network(torch.from_numpy(geometry.to_network(square)).to(self.device)).cpu().numpy()
 
     def _find(self, picture: np.ndarray) -> list[Face]:
         """Return the faces to restore, the surest first."""

@@ -8,6 +8,9 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+#: How the names of files begin that are not whole yet.
+TEMPORARY_PREFIX = '.realesrgan-'
+
 
 @contextlib.contextmanager
 def whole_file(target: Path) -> Iterator[Path]:
@@ -20,7 +23,7 @@ def whole_file(target: Path) -> Iterator[Path]:
         OSError: the folder can't be made or written, or the block wrote no file.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f'.realesrgan-{uuid.uuid4().hex[:12]}{target.suffix}')
+    temporary = target.with_name(f'{TEMPORARY_PREFIX}{uuid.uuid4().hex[:12]}{target.suffix}')
     try:
         yield temporary
         temporary.replace(target)
@@ -43,7 +46,7 @@ def temporary_folder(target: Path) -> Iterator[Path]:
         OSError: it can't be made.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix='.realesrgan-', dir=target.parent))
+    folder = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=target.parent))
     try:
         yield folder
     finally:

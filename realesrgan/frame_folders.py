@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -31,28 +32,45 @@ def list_frames(folder: Path) -> list[Path]:
     return files
 
 
-class FolderReader:
-    """The frames in files: a context manager and an iterator of HxWx3, BGR, uint8, or uint16 if the first is so.
+@dataclass(frozen=True)
+class FrameShape:
+    """What all frames have in common; `name` is the file that it was read off."""
 
-    The size of every file is looked at before the first frame is computed.
+    height: int
+    width: int
+    deep: bool
+    name: str
 
-    Args:
-        files: Pictures of one size.
+
+def measure(files: Sequence[Path]) -> FrameShape:
+    """Return the shape of the first picture, after a look at the size of every one.
 
     Raises:
-        FrameError: a picture of another size than the first.
-        ImageError: a picture that can't be read.
+        FrameError: one is of another size, or the first can't be read.
+    """
+    first = _read(files[0], deep=None)
+    shape = FrameShape(first.shape[0], first.shape[1], first.dtype == np.uint16, files[0].name)
+    for file in files[1:]:
+        size = _size(file)
+        if size not in (None, (shape.width, shape.height)):
+            raise _misfit(file, size, shape)
+    return shape
+
+
+class FolderReader:
+    """The frames in files: a context manager and an iterator of HxWx3, BGR, uint8 or, if deep, uint16.
+
+    Args:
+        files: Pictures.
+        shape: Of all of them.
+
+    Raises:
+        FrameError: while iterating, a picture of another shape, or one that can't be read.
     """
 
-    def __init__(self, files: Sequence[Path]) -> None:
+    def __init__(self, files: Sequence[Path], shape: FrameShape) -> None:
         self._files = files
-        first = self._read(files[0], None)
-        self.height, self.width = first.shape[:2]
-        self.dtype = first.dtype
-        for file in files[1:]:
-            size = _size(file)
-            if size not in (None, (self.width, self.height)):
-                raise self._misfit(file, size)
+        self._shape = shape
 
     def __enter__(self) -> Self:
         return self
@@ -65,32 +83,33 @@ class FolderReader:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         for file in self._files:
-            frame = self._read(file, self.dtype)
-            if frame.shape[:2] != (self.height, self.width):
-                raise self._misfit(file, frame.shape[1::-1])
+            frame = _read(file, deep=self._shape.deep)
+            if frame.shape[:2] != (self._shape.height, self._shape.width):
+                raise _misfit(file, frame.shape[1::-1], self._shape)
             yield frame
 
-    def _misfit(self, file: Path, size: tuple[int, ...] | None) -> FrameError:
-        width, height = size or (0, 0)
-        return FrameError(f'{file}: is {width}x{height}, but {self._files[0].name} is {self.width}x{self.height}; the '
-                          'frames of a video must be of one size')
 
-    @staticmethod
-    def _read(file: Path, dtype: np.dtype | None) -> np.ndarray:
-        """Read a picture as BGR; alpha is dropped, the depth made that of the first."""
-        try:
-            picture = decode(file.read_bytes()).pixels
-        except ImageError as error:
-            raise FrameError(f'{file}: {error}') from None
-        if picture.ndim == 2:
-            picture = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
-        elif picture.shape[2] == 4:
-            picture = picture[..., :3]
-        if dtype == np.uint8 and picture.dtype == np.uint16:
-            picture = np.rint(picture / 257).astype(np.uint8)
-        elif dtype == np.uint16 and picture.dtype == np.uint8:
-            picture = picture.astype(np.uint16) * np.uint16(257)
-        return np.ascontiguousarray(picture)
+def _misfit(file: Path, size: tuple[int, ...] | None, shape: FrameShape) -> FrameError:
+    width, height = size or (0, 0)
+    return FrameError(f'{file}: is {width}x{height}, but {shape.name} is {shape.width}x{shape.height}; the frames of a '
+                      'video must be of one size')
+
+
+def _read(file: Path, *, deep: bool | None) -> np.ndarray:
+    """Read a picture as BGR of a depth, None for its own; alpha is dropped."""
+    try:
+        picture = decode(file.read_bytes()).pixels
+    except ImageError as error:
+        raise FrameError(f'{file}: {error}') from None
+    if picture.ndim == 2:
+        picture = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
+    elif picture.shape[2] == 4:
+        picture = picture[..., :3]
+    if deep is False and picture.dtype == np.uint16:
+        picture = np.rint(picture / 257).astype(np.uint8)
+    elif deep is True and picture.dtype == np.uint8:
+        picture = picture.astype(np.uint16) * np.uint16(257)
+    return np.ascontiguousarray(picture)
 
 
 def _size(file: Path) -> tuple[int, int] | None:

@@ -46,6 +46,7 @@ class RealESRGANer:
         engine: 'torch', 'openvino' or 'auto' (see `engines.factory.make_engine`).
         max_memory: Bytes that the network may take while it runs, beside its weights and the result; None is most of
             what is free. With `tile` 0 a picture that would need more is cut into tiles that need less.
+        threads: How many a CPU computes with, None for the engine's own choice. PyTorch's are those of the process.
 
     Attributes:
         on_tile: Called after each tile with the number of tiles done and their total; None at first.
@@ -62,7 +63,7 @@ class RealESRGANer:
                  dni_weight: Sequence[float] | None = None, model: nn.Module | None = None, tile: int = 0,
                  tile_pad: int = 10, pre_pad: int = 10, half: bool = False,
                  device: str | torch.device | None = None, gpu_id: int | None = None, *, engine: str = 'auto',
-                 max_memory: int | None = None) -> None:
+                 max_memory: int | None = None, threads: int | None = None) -> None:
         for name, value in (('tile', tile), ('tile_pad', tile_pad), ('pre_pad', pre_pad)):
             if value < 0:
                 raise ValueError(f'{name} is {value}; it must be 0 or more')
@@ -79,7 +80,7 @@ class RealESRGANer:
         own_scale = getattr(network, 'scale', scale)
         if own_scale != scale:
             raise ValueError(f'scale is {scale}, but the network upscales by {own_scale}')
-        self._engine = make_engine(network, scale, self.device, half=half, name=engine)
+        self._engine = make_engine(network, scale, self.device, half=half, name=engine, threads=threads)
         self._exact_engine: Engine | None = None
         self.model = network
         self._shape = _shape(network)

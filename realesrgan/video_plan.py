@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import logging
+from bisect import bisect_right
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
@@ -9,7 +10,7 @@ from .errors import RealESRGANError
 from .media.binaries import FFmpeg
 from .media.colour import is_rgb, parse_pixel_format
 from .media.encoder import EncoderOptions
-from .media.frames import Decoding
+from .media.frames import Decoding, Kept
 from .media.mux import Cut
 from .media.probe import MediaInfo, VideoStream, time_stamps
 from .media.process import MediaError
@@ -32,6 +33,7 @@ class VideoOptions:
         start, end: Seconds from the start of the file, or None.
         deinterlace: 'auto', 'on' or 'off'.
         extract_first: Whether all frames are written to files before the first is upscaled.
+        chunk: Seconds of the result in a chunk, 0 for one chunk.
         container: A key of `media.encoder.MUXERS`.
         encoder: Codec, quality, pixel format.
     """
@@ -42,6 +44,7 @@ class VideoOptions:
     end: Fraction | None = None
     deinterlace: str = 'auto'
     extract_first: bool = False
+    chunk: Fraction = Fraction(10)
     container: str = 'mp4'
     encoder: EncoderOptions = field(default_factory=EncoderOptions)
 
@@ -53,12 +56,13 @@ class VideoPlan:
     Attributes:
         info: The input.
         video: Its stream to upscale.
-        decoding: Which frames.
+        decoding: All frames that are wanted.
         total: The number of frames that come out, as far as it is known in advance.
         is_total_exact: Whether fewer mean that something was lost.
         begin: Time of the first frame, in seconds after the start of the file.
         cut: The part of the tracks that goes with it, or None for all.
         video_start: When the video begins after the start of the file, or of `cut`.
+        stamps: The time stamps of the frames that are wanted; None where they can't be relied on.
     """
 
     info: MediaInfo
@@ -69,6 +73,62 @@ class VideoPlan:
     begin: Fraction
     cut: Cut | None
     video_start: Fraction
+    stamps: TimeStamps | None = None
+
+    @property
+    def is_divisible(self) -> bool:
+        """Whether it can be decoded in chunks: a file of known length."""
+        return self.total is not None and not self.info.is_stream
+
+    def last_start(self) -> int:
+        """Return the largest number at which a chunk may begin and still hold a frame."""
+        assert self.total is not None
+        if self.stamps is None or not self.decoding.resample:
+            return self.total - 1
+        shown = (self.stamps.pts[-1] - self.stamps.pts[0]) * self.stamps.time_base
+        return min(int(shown * self.decoding.rate), self.total - 1)
+
+    def expected(self, first: int, stop: int | None) -> int | None:
+        """Return how many frames come of the chunk from `first` up to `stop`, None where that is not known exactly."""
+        if stop is None:
+            return self.total - first if self.total is not None and self.is_total_exact else None
+        return stop - first
+
+    def chunk(self, first: int, stop: int | None, *, seek: bool = True) -> Decoding:
+        """Return how the frames from number `first` up to `stop`, or to the end, are decoded on their own.
+
+        Args:
+            first, stop: Numbers among all frames that come out.
+            seek: Whether to begin at a key frame; else all frames before are decoded and dropped, which takes longer.
+        """
+        if self.stamps is None:
+            return replace(self.decoding, kept=Kept(first, stop if stop is not None else self.decoding.kept.stop))
+        if self.decoding.resample:
+            kept = Kept(first, stop if stop is not None else self.decoding.kept.stop, 'pts')
+            start = first / self.decoding.rate
+        else:
+            kept = Kept(self._between(first), self.decoding.kept.stop if stop is None else self._between(stop), 'time')
+            start = self.stamps.time(first) - self.stamps.time(0)
+        return replace(self.decoding, kept=kept, seek=self._seek(start) if seek else None)
+
+    def _between(self, index: int) -> Fraction | int | None:
+        """Return a time between a frame and the one before, so that no rounding decides which of them is the first."""
+        assert self.stamps is not None
+        if index == 0:
+            return self.decoding.kept.start
+        return (self.stamps.time(index - 1) + self.stamps.time(index)) / 2 - self.stamps.time(0)
+
+    def _seek(self, start: Fraction) -> Fraction | None:
+        """Return the time of the key frame before the last one before a frame, on the clock of the file.
+
+        From the last one itself on not all can be decoded where containers seek too far, or where the picture is
+        refreshed little by little.
+        """
+        assert self.stamps is not None
+        time_base = self.stamps.time_base
+        shown = bisect_right(self.stamps.pts, self.stamps.pts[0] + start / time_base) - 1
+        before = bisect_right(self.stamps.keys, self.stamps.pts[shown])
+        return self.stamps.keys[before - 2] * time_base if before >= 3 else None
 
 
 def plan_video(ffmpeg: FFmpeg, info: MediaInfo, options: VideoOptions) -> VideoPlan:
@@ -87,14 +147,17 @@ def plan_video(ffmpeg: FFmpeg, info: MediaInfo, options: VideoOptions) -> VideoP
     if not constant:
         logger.info('variable frame rate: made constant at %s frames/s, with repeats and drops', rate)
     decoding = Decoding(rate, resample=not constant or rate != own_rate, deinterlace=_deinterlaces(video, options))
-    plan = VideoPlan(info, video, replace(decoding, lead=video.start - info.start), _total(info, stamps, decoding),
+    reliable = stamps if stamps and stamps.complete and stamps.in_order else None
+    if reliable:
+        decoding = replace(decoding, origin=reliable.pts[0])
+    plan = VideoPlan(info, video, decoding, _total(info, stamps, decoding),
                      is_total_exact=bool(stamps and stamps.complete and not decoding.resample),
-                     begin=video.start - info.start, cut=None, video_start=video.start - info.start)
+                     begin=video.start - info.start, cut=None, video_start=video.start - info.start, stamps=reliable)
     if info.is_stream and info.duration is None:
         # Live: it starts anew at every opening, so that only what ffmpeg sees when it decodes counts.
         plan = replace(plan, decoding=replace(decoding, resample=True, from_zero=True), video_start=Fraction(0))
     if options.start is not None or options.end is not None:
-        plan = _cut(plan, stamps, options)
+        plan = _cut(plan, options)
     _say(plan)
     return plan
 
@@ -110,17 +173,18 @@ def _total(info: MediaInfo, stamps: TimeStamps | None, decoding: Decoding) -> in
     """Return the number of frames that will come out, by the time stamps or the length that the container gives."""
     assert info.video is not None
     if not decoding.resample and stamps is not None:
-        return len(stamps.pts) if stamps.complete else info.video.promised_frames
+        return len(stamps.pts) if stamps.complete else info.video.promised_frames or stamps.packets
     duration = info.video.duration or info.duration
-    return round(duration * decoding.rate) if duration else None
+    return max(round(duration * decoding.rate), 1) if duration else None
 
 
-def _cut(plan: VideoPlan, stamps: TimeStamps | None, options: VideoOptions) -> VideoPlan:
+def _cut(plan: VideoPlan, options: VideoOptions) -> VideoPlan:
     """Restrict a plan to what lies between --start and --end."""
     start, end = options.start or Fraction(0), options.end
     if end is not None and end <= start:
         raise VideoError(f'--end {clock(end)} is not after --start {clock(start)}')
-    if stamps is None or not stamps.complete:
+    stamps = plan.stamps
+    if stamps is None:
         return _cut_by_time(plan, start, end)
     zero, rate, decoding = plan.info.start, plan.decoding.rate, plan.decoding
     first = first_at_or_after(stamps, start + zero)
@@ -132,21 +196,23 @@ def _cut(plan: VideoPlan, stamps: TimeStamps | None, options: VideoOptions) -> V
     if decoding.resample:
         length = end - begin if end is not None else (plan.info.duration or stamps.time(-1) - zero + 1 / rate) - begin
         frames = max(round(length * rate), 1)
+        kept = Kept(0, frames if end is not None else None, 'pts')
     else:
         frames = last - first
-    # The seek goes between two frames, so that no rounding of times decides which is the first.
-    gap = (stamps.time(first) - stamps.time(first - 1)) / 2 if first else Fraction(0)
-    decoding = replace(decoding, seek=begin - gap if first else None, lead=gap if first else decoding.lead,
-                       frames=frames if end is not None or not decoding.resample else None)
+        bounds = ((stamps.time(index - 1) + stamps.time(index)) / 2 - stamps.time(first)
+                  if 0 < index < len(stamps.pts) else None for index in (first, last))
+        kept = Kept(next(bounds), next(bounds), 'time')
     cut_start = begin if options.start is not None else Fraction(0)
-    return replace(plan, decoding=decoding, total=frames, begin=begin, video_start=begin - cut_start,
+    plan = replace(plan, decoding=replace(decoding, origin=stamps.pts[first], kept=kept), total=frames, begin=begin,
+                   video_start=begin - cut_start, stamps=replace(stamps, pts=stamps.pts[first:last]),
                    cut=Cut(cut_start, Fraction(frames) / rate if end is not None else None))
+    return replace(plan, decoding=plan.chunk(0, None))
 
 
 def _cut_by_time(plan: VideoPlan, start: Fraction, end: Fraction | None) -> VideoPlan:
     """Cut where no time stamps are known in advance."""
     duration = None if end is None else end - start
-    decoding = replace(plan.decoding, seek=start, lead=Fraction(0), duration=duration)
+    decoding = replace(plan.decoding, seek=start, duration=duration)
     total = None if duration is None else round(duration * decoding.rate)
     return replace(plan, decoding=decoding, total=total, is_total_exact=False, begin=start,
                    cut=None if plan.info.is_stream else Cut(start, duration), video_start=Fraction(0))

@@ -215,6 +215,26 @@ def interpolate(first: StateDict, second: StateDict, shares: Sequence[float]) ->
     return {name: shares[0] * tensor + shares[1] * second[name] for name, tensor in first.items()}
 
 
+def fingerprint(name: str, model_path: str | None = None, denoise_strength: float | None = None) -> str:
+    """Return a hash of the weights that `load_model` would load, which are fetched if they are not at hand.
+
+    Raises:
+        WeightsError, DownloadError: see `load_model`.
+    """
+    spec = MODELS.get(Path(model_path).stem, MODELS[name]) if model_path is not None else MODELS[name]
+    source = locate(spec.weights, spec.packaged)
+    if model_path is None and isinstance(source, PackagedWeights):
+        hashes = [source.bin_sha256]
+    else:
+        files = [obtain(spec.weights) if model_path is None else _local(model_path)]
+        if spec.denoise_partner is not None and denoise_strength != 1:
+            files.append(_partner_path(spec, spec.denoise_partner, model_path))
+        if missing := [file for file in files if not file.is_file()]:
+            raise WeightsError(f'{missing[0]}: no such weight file')
+        hashes = [file_sha256(file) for file in files]
+    return hashlib.sha256(' '.join(hashes).encode()).hexdigest()[:16]
+
+
 # ---- from state dicts to networks ----
 
 def build_network(state_dict: StateDict, origin: str | Path) -> Network:

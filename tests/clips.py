@@ -118,3 +118,11 @@ def belongings():
     """The number of child processes and of open files of this process."""
     process = psutil.Process()
     return len(process.children(recursive=True)), process.num_fds()
+
+
+def times(path):
+    """The times of the frames of the video, in seconds and in order."""
+    output = subprocess.run([FFMPEG.ffprobe, '-v', 'error', '-select_streams', 'v:0', '-show_entries',
+                             'packet=pts_time', '-of', 'csv=p=0', f'file:{path}'], check=True,
+                            stdout=subprocess.PIPE, text=True, env=ENVIRONMENT).stdout
+    return sorted(float(line.split(',')[0]) for line in output.split())

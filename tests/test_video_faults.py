@@ -84,7 +84,7 @@ def test_sound_alone_is_no_video(run, tmp_path):
 def test_tracks_that_can_not_be_carried_do_not_cost_the_video(run, tmp_path, monkeypatch):
     from realesrgan.media import mux
     make(tmp_path / 'a.mp4', *picture(seconds='0.2'), *sound('0.2'), *EXACT)
-    monkeypatch.setattr(mux, 'MUXERS', {'mp4': 'adts'})
+    monkeypatch.setattr(mux, '_carried', lambda *_: ['-map', '1:7'])
     status, _, err = run('-i', 'a.mp4', '-s', '1')
     assert status == 1
     assert 'a.mp4: its other tracks could not be carried, the video alone is kept: ffmpeg failed' in err
@@ -193,6 +193,9 @@ def test_a_full_disk_is_a_clear_error_and_leaves_nothing(run, tmp_path):
 def counted(work):
     """Run `work` and assert that as many children, open files and threads are there after it as before."""
     import threading
+
+    from tqdm import tqdm
+    tqdm(disable=True)  # it starts a thread at the first bar
     before = *clips.belongings(), threading.active_count()
     result = work()
     assert (*clips.belongings(), threading.active_count()) == before
@@ -236,7 +239,7 @@ def test_a_killed_decoder_or_encoder_ends_the_run(run, tmp_path, monkeypatch, wh
     status, _, err = counted(lambda: run('-i', 'a.mp4'))
     assert status == 1
     assert 'ffmpeg failed (signal 9)' in err
-    assert files(tmp_path) == (['a.mp4', 'results/a_out.mp4'] if which == 'pipe:1' else ['a.mp4'])
+    assert files(tmp_path) == ['a.mp4']
 
 
 @pytest.mark.parametrize(('number', 'status'), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])

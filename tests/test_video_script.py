@@ -438,7 +438,7 @@ def test_lines_of_a_run(run, tmp_path):
     assert run('-i', 'a.mp4', '-s', '1', '-q')[1:] == ('', '')
 
 
-def test_faces_and_several_processes(run, tmp_path, monkeypatch):
+def test_faces_need_their_weights_and_are_not_for_drawings(run, tmp_path, monkeypatch):
     def unreachable(url, target, sha256):
         raise DownloadError(f'{url}: no network')
     monkeypatch.setattr('realesrgan.weights.fetch', unreachable)
@@ -447,7 +447,6 @@ def test_faces_and_several_processes(run, tmp_path, monkeypatch):
     status, _, err = run('-i', 'a.mp4', '--face_enhance', '-n', 'RealESRGAN_x4plus')
     assert status == 1
     assert 'error: face enhancement needs weights that are missing: GFPGANv1.3.pth, ' in err
-    status, _, err = run('-i', 'a.mp4', '-s', '1', '--face_enhance', '--num_process_per_gpu', '2')
+    status, _, err = run('-i', 'a.mp4', '-s', '1', '--face_enhance')
     assert status == 0
     assert 'warning: face enhancement is turned off: realesr-animevideov3 is a model for drawings' in err
-    assert 'one process on one device is used; several are not built yet' in err

@@ -17,7 +17,8 @@ class EngineError(RealESRGANError):
     """An engine was asked for that can't run here."""
 
 
-def make_engine(network: nn.Module, scale: int, device: torch.device, *, half: bool, name: str = 'auto') -> Engine:
+def make_engine(network: nn.Module, scale: int, device: torch.device, *, half: bool, name: str = 'auto',
+                threads: int | None = None) -> Engine:
     """Return an engine for a network.
 
     Args:
@@ -25,6 +26,7 @@ def make_engine(network: nn.Module, scale: int, device: torch.device, *, half: b
         scale: Its scale.
         device: Where it runs.
         half: Half precision where the device is faster with it (see `devices.pick_dtype`).
+        threads: How many a CPU computes with, None for the engine's own choice. PyTorch's are those of the process.
         name: One of `ENGINES`; 'auto' is OpenVINO on a CPU where it is installed and knows the network, else torch.
 
     Raises:
@@ -36,12 +38,14 @@ def make_engine(network: nn.Module, scale: int, device: torch.device, *, half: b
         raise ValueError(f'engine is {name!r}; allowed are {", ".join(ENGINES)}')
     dtype = pick_dtype(device, half)
     reason = _against_openvino(network, device)
+    if threads is not None:
+        torch.set_num_threads(threads)
     if name == 'torch' or (name == 'auto' and reason is not None):
         return TorchEngine(network, scale, device, dtype)
     if reason is not None:
         raise reason
     from .openvino import OpenVINOEngine
-    return OpenVINOEngine(network, bfloat16=dtype == torch.bfloat16)
+    return OpenVINOEngine(network, bfloat16=dtype == torch.bfloat16, threads=threads)
 
 
 def _against_openvino(network: nn.Module, device: torch.device) -> RealESRGANError | None:

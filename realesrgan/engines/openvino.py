@@ -26,6 +26,7 @@ class OpenVINOEngine:
     Args:
         network: The network, for its state dict.
         bfloat16: Compute in bfloat16, else in float32. What surrounds the convolutions is float32 either way.
+        threads: The number that it computes with; None is all cores.
 
     Raises:
         UnknownNetworkError: another network.
@@ -33,7 +34,7 @@ class OpenVINOEngine:
 
     kind = 'openvino'
 
-    def __init__(self, network: nn.Module, *, bfloat16: bool) -> None:
+    def __init__(self, network: nn.Module, *, bfloat16: bool, threads: int | None = None) -> None:
         weights = {name: tensor.float().numpy() for name, tensor in network.state_dict().items()}
         self._shape = identify_network(network.state_dict())
         self._weights = weights
@@ -42,6 +43,8 @@ class OpenVINOEngine:
             'PERFORMANCE_HINT': 'LATENCY',
             'NUM_STREAMS': 1,
         }
+        if threads is not None:
+            self._settings['INFERENCE_NUM_THREADS'] = threads
         self._requests: dict[np.dtype, ov.InferRequest] = {}
         self.scale = self._shape.scale
         self.half = bfloat16

@@ -14,6 +14,7 @@ from .process import Child, MediaError
 
 #: ffmpeg's muxer for each container that can be chosen.
 MUXERS = {'mp4': 'mp4', 'mkv': 'matroska', 'mov': 'mov', 'webm': 'webm'}
+_EXACT_IN_MP4 = ('264', '265', 'hevc', 'av1', 'vp9')  # in names of encoders
 _WEBM_ENCODERS = ('libvpx', 'libvpx-vp9', 'libaom-av1', 'libsvtav1', 'librav1e', 'av1_nvenc', 'av1_qsv', 'vp9_qsv',
                   'vp8_vaapi', 'vp9_vaapi', 'av1_vaapi', 'av1_amf')
 
@@ -62,6 +63,16 @@ class Encoding:
     container: str
     crf: float | None = None
     preset: str | None = None
+
+
+def part_container(codec: str, container: str) -> str:
+    """Return the container of parts that are joined later: MP4 where it takes the codec, for its exact time stamps.
+
+    Args:
+        codec: ffmpeg's name of the encoder.
+        container: That of the result.
+    """
+    return 'mp4' if container in ('mkv', 'webm') and any(name in codec for name in _EXACT_IN_MP4) else container
 
 
 def choose_codec(asked: str | None, container: str) -> str:

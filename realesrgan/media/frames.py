@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import logging
+import re
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,13 +14,35 @@ import numpy as np
 
 from .binaries import FFmpeg
 from .colour import parse_pixel_format
-from .probe import MediaInfo, VideoStream
-from .process import Child, MediaError, source_argument
+from .probe import MediaInfo, VideoStream, absolute_argument
+from .process import Child, MediaError
 from .timing import seconds
 
 logger = logging.getLogger(__name__)
 
-DEINTERLACE = ('auto', 'on', 'off')
+_KILLED = (-signal.SIGTERM, -9)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Which of the frames that come out of the decoder, and of resampling, are kept.
+
+    Attributes:
+        start, stop: The first, and the first that is not; None for no bound.
+        unit: 'frame' counts the frames that come; 'time' is in seconds, and 'pts' in ticks of a resampled video's
+            rate, both by the frame's own time, after `Decoding.origin`.
+    """
+
+    start: int | Fraction | None
+    stop: int | Fraction | None
+    unit: str = 'frame'
+
+    def filter(self) -> str:
+        """Return the arguments of ffmpeg's filter trim; none if all are kept."""
+        ending = '' if self.unit == 'time' else f'_{self.unit}'
+        bounds = {'start': self.start or None if self.unit == 'frame' else self.start, 'end': self.stop}
+        return ':'.join(f'{name}{ending}={value if isinstance(value, int) else seconds(value)}'
+                        for name, value in bounds.items() if value is not None)
 
 
 @dataclass(frozen=True)
@@ -31,20 +55,22 @@ class Decoding:
         from_zero: Whether resampling begins at the start of the file, with repeats of the first frame if it comes
             later.
         deinterlace: Whether bwdif turns two fields into one frame.
-        seek: Seconds from the start of the file that are passed over, or None to begin at the first frame.
-        lead: Seconds by which the first frame comes after `seek`, or the start of the file.
+        origin: The time stamp, in the stream's own time base, from which `kept` counts; None where time stamps are not
+            relied on.
+        seek: Seconds that are passed over: with an origin on the clock of the file, to a key frame from which all
+            that is kept can be decoded; else from the start of the file, to the first frame.
         duration: Seconds to decode, or None for all.
-        frames: The number of frames to decode, or None for all.
+        kept: Which frames of those.
     """
 
     rate: Fraction
     resample: bool = False
     from_zero: bool = False
     deinterlace: bool = False
+    origin: int | None = None
     seek: Fraction | None = None
-    lead: Fraction = Fraction(0)
     duration: Fraction | None = None
-    frames: int | None = None
+    kept: Kept = Kept(None, None)
 
 
 @dataclass(frozen=True)
@@ -68,7 +94,7 @@ class FrameReader:
             twice.
 
     Raises:
-        MediaError: ffmpeg can't be started; or, while iterating, not a single frame could be decoded.
+        MediaError: ffmpeg can't be started; or, while iterating, it was killed, which is no fault of the file.
     """
 
     def __init__(self, ffmpeg: FFmpeg, info: MediaInfo, decoding: Decoding, also: Sequence[str] = ()) -> None:
@@ -112,8 +138,8 @@ class FrameReader:
     def _look_back(self, rest: int) -> None:
         """Find out whether the end was the true one."""
         status = self._child.finish()
-        if self.decoded == 0:
-            raise MediaError(f'no frame could be decoded: {self._child.failure()}')
+        if status in _KILLED:
+            raise MediaError(self._child.failure())
         if status != 0 or rest or self._child.errors:
             reason = self._child.failure() if status else '; '.join(list(dict.fromkeys(self._child.errors))[:2])
             first = self.decoded if self._first_error is None else self._first_error
@@ -130,6 +156,17 @@ def decode_command(ffmpeg: FFmpeg, info: MediaInfo, decoding: Decoding, also: Se
     assert info.video is not None
     return [*input_of(ffmpeg, info, decoding), *_output(ffmpeg, info.video, decoding),
             '-f', 'rawvideo', '-pix_fmt', 'bgr48le' if is_deep(info.video.pixel_format) else 'bgr24', 'pipe:1', *also]
+
+
+def examine(ffmpeg: FFmpeg, info: MediaInfo, decoding: Decoding) -> tuple[int, list[str]]:
+    """Decode frames for nothing, and return how many there are and what ffmpeg says of damage."""
+    assert info.video is not None
+    with Child([*input_of(ffmpeg, info, decoding), *_output(ffmpeg, info.video, decoding), '-f', 'null', '-progress',
+                'pipe:1', '-']) as child:
+        report = (child.output.readall() or b'').decode(errors='replace')
+        child.finish()
+        counts = re.findall(r'^frame=\s*(\d+)', report, re.MULTILINE)
+        return int(counts[-1]) if counts else 0, child.errors
 
 
 def extract_frames(ffmpeg: FFmpeg, info: MediaInfo, decoding: Decoding, folder: Path) -> Damage | None:
@@ -157,22 +194,28 @@ def extract_frames(ffmpeg: FFmpeg, info: MediaInfo, decoding: Decoding, folder: 
 def input_of(ffmpeg: FFmpeg, info: MediaInfo, decoding: Decoding) -> list[str]:
     """Return the beginning of the command, up to the input."""
     command = ffmpeg.command()
+    if decoding.origin is not None:
+        # Frames keep their own time stamps; where the seek goes to does not matter if it is not too late.
+        command += ['-copyts', '-noaccurate_seek', '-seek_timestamp', '1']
     if decoding.seek is not None:
         command += ['-ss', seconds(decoding.seek)]
     if decoding.duration is not None:
         command += ['-t', seconds(decoding.duration)]
-    if decoding.lead:
-        command += ['-itsoffset', seconds(-decoding.lead)]
-    source = info.source if info.is_stream else str(Path(info.source).absolute())
-    return [*command, '-i', source_argument(source)]
+    return [*command, '-i', absolute_argument(info)]
 
 
 def _output(ffmpeg: FFmpeg, video: VideoStream, decoding: Decoding) -> list[str]:
     filters = []
+    if decoding.origin is not None:
+        filters.append(f'setpts=PTS-({decoding.origin})')
     if decoding.deinterlace:
         filters.append('bwdif=mode=send_frame:parity=auto:deint=all')
     if decoding.resample:
         filters.append(f'fps={decoding.rate}{":start_time=0" if decoding.from_zero else ""}')
+    if kept := decoding.kept.filter():
+        filters.append(f'trim={kept}')
     filters.append(f'scale={video.width}:{video.height}:{video.colour.from_yuv()}')
-    options = ['-map', f'0:{video.index}', '-vf', ','.join(filters), *ffmpeg.all_frames()]
-    return options if decoding.frames is None else [*options, '-frames:v', str(decoding.frames)]
+    # Numbers in the place of times, which some videos repeat, and of which ffmpeg then complains.
+    tick = 1 / decoding.rate
+    filters += [f'settb={tick}', 'setpts=N']
+    return ['-map', f'0:{video.index}', '-vf', ','.join(filters), *ffmpeg.all_frames(), '-enc_time_base', str(tick)]

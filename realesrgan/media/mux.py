@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .binaries import FFmpeg
 from .encoder import MUXERS
-from .probe import MediaInfo, Track, VideoStream
+from .probe import MediaInfo, Track, VideoStream, absolute_argument
 from .process import MediaError, run, source_argument
 from .timing import seconds
 from .tracks import Plan, plan_tracks
@@ -23,7 +23,8 @@ _VIDEO_TAGS = ('title', 'language', 'handler_name')
 # version 6.0 on, before that only where the offset of the input was left alone.
 _ZERO_IS_FIRST_USED = ('mpegts', 'mpeg', 'ogg', 'nsv')
 _ALWAYS_SINCE = (6, 0)
-_HARDLY_ANYTHING = Fraction(1, 1000000)
+_MICRO = 1000000
+_HARDLY_ANYTHING = Fraction(1, _MICRO)
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,39 @@ class Cut:
     duration: Fraction | None
 
 
+def write_list(target: Path, parts: Sequence[tuple[Path, int]], rate: Fraction) -> None:
+    """Write the list from which ffmpeg's demuxer concat reads the parts of a video as one.
+
+    Args:
+        target: A file in the folder of the parts, whose names need no quoting.
+        parts: The path of each and its number of frames.
+        rate: Frames a second. A part takes its exact time, or the roundings of many would add up.
+    """
+    lines, frames = ['ffconcat version 1.0'], 0
+    for path, count in parts:
+        begin, frames = frames, frames + count
+        length = round(frames / rate * _MICRO) - round(begin / rate * _MICRO)
+        lines += [f'file {path.name}', f'duration {seconds(Fraction(length, _MICRO))}']
+    target.write_text('\n'.join(lines) + '\n')
+
+
+def join(ffmpeg: FFmpeg, video: Path, target: Path, container: str) -> None:
+    """Write the parts of a list (see `write_list`) as one video to `target`.
+
+    Raises:
+        MediaError: ffmpeg failed.
+    """
+    _run([*ffmpeg.command(), '-y', *_parts(video), '-map', '0:v:0', '-c', 'copy', '-strict', '-2', '-f',
+          MUXERS[container], source_argument(str(target.absolute()))], video)
+
+
 def mux(ffmpeg: FFmpeg, video: Path, source: MediaInfo, target: Path, container: str, *, video_start: Fraction,
         cut: Cut | None, tags_of: VideoStream | None) -> None:
-    """Write `video` with the tracks, chapters and metadata of `source` to `target`.
+    """Write a video with the tracks, chapters and metadata of `source` to `target`.
 
     Args:
         ffmpeg: The programs.
-        video: The upscaled video, which begins at 0.
+        video: The list of the parts of the upscaled video, which begins at 0 (see `write_list`).
         source: Where the tracks come from; its video is not taken.
         target: The file to write.
         container: A key of `MUXERS`.
@@ -54,7 +81,7 @@ def mux(ffmpeg: FFmpeg, video: Path, source: MediaInfo, target: Path, container:
     plan = plan_tracks(source.tracks, container)
     for line in plan.lines:
         logger.warning('%s', line)
-    covers = _extracted(ffmpeg, source, plan.covers, video.parent) if container == 'mkv' else []
+    covers = _extracted(ffmpeg, source, plan.covers, target.parent) if container == 'mkv' else []
     command = [*ffmpeg.command(), '-y', *_inputs(ffmpeg, video, source, plan, video_start, cut), '-map', '0:v:0']
     command += _carried(plan, container, covers)
     command += ['-map_metadata', '1', '-map_chapters', '1', '-disposition:v:0', 'default']
@@ -65,12 +92,21 @@ def mux(ffmpeg: FFmpeg, video: Path, source: MediaInfo, target: Path, container:
         command += ['-copypriorss', '0']  # packets before the cut, which a seek to a key frame brings along
     if cut is not None and cut.duration is not None:
         command += ['-t', seconds(video_start + cut.duration)]
-    command += ['-strict', '-2', '-max_muxing_queue_size', '4096', '-f', MUXERS[container], f'file:{target}']
-    _, errors = run(command)
+    _run([*command, '-strict', '-2', '-max_muxing_queue_size', '4096', '-f', MUXERS[container],
+          source_argument(str(target.absolute()))], video)
+
+
+def _run(command: Sequence[str], video: Path) -> None:
+    """Run ffmpeg in the folder of the parts: it finds them beside their list only if that has a plain name."""
+    _, errors = run(command, cwd=video.parent)
     if any('No space left' in line for line in errors):
         raise MediaError('the disk is full (ffmpeg: No space left on device)')
     for line in errors:
         logger.warning('ffmpeg: %s', line)
+
+
+def _parts(video: Path) -> list[str]:
+    return ['-f', 'concat', '-i', video.name]
 
 
 def _inputs(ffmpeg: FFmpeg, video: Path, source: MediaInfo, plan: Plan, video_start: Fraction,
@@ -81,11 +117,11 @@ def _inputs(ffmpeg: FFmpeg, video: Path, source: MediaInfo, plan: Plan, video_st
     if used and source.format_name in _ZERO_IS_FIRST_USED and ffmpeg.version >= _ALWAYS_SINCE:
         video_start -= max(min(used) - zero, Fraction(0))
     command = ['-itsoffset', seconds(video_start)] if video_start > 0 else []
-    command += ['-i', source_argument(str(video.absolute()))]
+    command += _parts(video)
     if cut is not None:
         command += ['-ss', seconds(cut.start)]
     behind = max(-video_start, Fraction(0)) or -_HARDLY_ANYTHING
-    return [*command, '-itsoffset', seconds(behind), '-i', source_argument(source.source)]
+    return [*command, '-itsoffset', seconds(behind), '-i', absolute_argument(source)]
 
 
 def _carried(plan: Plan, container: str, covers: Sequence[tuple[Track, Path]]) -> list[str]:
@@ -114,7 +150,7 @@ def _extracted(ffmpeg: FFmpeg, source: MediaInfo, covers: Sequence[Track], folde
     files = []
     for track in covers:
         file = folder / f'cover{track.index}.{_COVER_TYPES[track.codec][1]}'
-        run([*ffmpeg.command(), '-y', '-i', source_argument(source.source), '-map', f'0:{track.index}', '-c', 'copy',
+        run([*ffmpeg.command(), '-y', '-i', absolute_argument(source), '-map', f'0:{track.index}', '-c', 'copy',
              '-frames:v', '1', '-f', 'image2', '-update', '1', str(file.absolute())])
         files.append((track, file.absolute()))
     return files

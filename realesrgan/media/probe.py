@@ -139,6 +139,11 @@ def probe(ffmpeg: FFmpeg, source: str) -> MediaInfo:
         brand=container.get('tags', {}).get('major_brand', '').strip())
 
 
+def absolute_argument(info: MediaInfo) -> str:
+    """Return an input as ffmpeg takes it in any folder."""
+    return source_argument(info.source if is_url(info.source) else str(Path(info.source).absolute()))
+
+
 def is_picture(ffmpeg: FFmpeg, info: MediaInfo) -> bool:
     """Tell whether an input is a single still picture."""
     name = info.format_name
@@ -157,6 +162,7 @@ def time_stamps(ffmpeg: FFmpeg, info: MediaInfo) -> TimeStamps | None:
     output, _ = run([ffmpeg.ffprobe, '-v', 'fatal', '-select_streams', str(info.video.index), '-show_entries',
                      'packet=pts,flags:stream=time_base', '-of', 'compact=p=0', source_argument(info.source)])
     pts: list[int | None] = []
+    keys: list[int] = []
     time_base = Fraction(1)
     for line in output.decode(errors='replace').splitlines():
         entries = dict(part.partition('=')[::2] for part in line.split('|'))
@@ -164,7 +170,9 @@ def time_stamps(ffmpeg: FFmpeg, info: MediaInfo) -> TimeStamps | None:
             time_base = Fraction(entries['time_base'])
         elif 'D' not in entries.get('flags', 'D'):  # D: decoded, but cut off by the container's edit list
             pts.append(int(entries['pts']) if entries.get('pts', 'N/A') != 'N/A' else None)
-    return stamps_of(pts, time_base) if pts else None
+            if 'K' in entries['flags'] and pts[-1] is not None:
+                keys.append(pts[-1])
+    return stamps_of(pts, time_base, keys) if pts else None
 
 
 def _picked(streams: list[dict[str, Any]]) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ from fractions import Fraction
 #: Rates that decimals and averages stand for.
 _USUAL_RATES = tuple(Fraction(rate * 1000, 1001) for rate in (24, 30, 48, 60, 120)) + tuple(
     Fraction(rate) for rate in (10, 12, 15, 20, 24, 25, 30, 48, 50, 60, 90, 100, 120, 240))
+_FARTHEST_REORDERING = 32  # frames; H.264 and HEVC allow 16
 _HIGHEST_RATE = 240  # above it, r_frame_rate is the clock of the container and no rate
 
 
@@ -20,11 +21,17 @@ class TimeStamps:
         pts: In units of `time_base`, ascending, one for each frame.
         time_base: Seconds.
         complete: Whether each frame has one; where some lack it, nothing is known of the others either.
+        packets: The number of packets, those without a time stamp too.
+        keys: Those of the key frames, ascending.
+        in_order: Whether the clock runs on: no jump in it, as where two recordings were put together.
     """
 
     pts: tuple[int, ...]
     time_base: Fraction
     complete: bool
+    packets: int = 0
+    keys: tuple[int, ...] = ()
+    in_order: bool = True
 
     def time(self, index: int) -> Fraction:
         """Return the time of a frame in seconds."""
@@ -127,7 +134,10 @@ def _count(flags: Iterable[bool]) -> int:
     return sum(flags)
 
 
-def stamps_of(pts: Sequence[int | None], time_base: Fraction) -> TimeStamps:
-    """Collect the time stamps of packets, which come in the order of decoding."""
-    known = sorted(value for value in pts if value is not None)
-    return TimeStamps(tuple(known), time_base, complete=len(known) == len(pts) == len(set(known)))
+def stamps_of(pts: Sequence[int | None], time_base: Fraction, keys: Sequence[int] = ()) -> TimeStamps:
+    """Collect the time stamps of packets, which come in the order of decoding, and those of the key frames."""
+    known = [value for value in pts if value is not None]
+    shown = sorted(range(len(known)), key=known.__getitem__)
+    return TimeStamps(tuple(known[index] for index in shown), time_base,
+                      complete=len(known) == len(pts) == len(set(known)), packets=len(pts), keys=tuple(sorted(keys)),
+                      in_order=all(abs(rank - index) <= _FARTHEST_REORDERING for rank, index in enumerate(shown)))
