@@ -13,6 +13,7 @@ import torch
 from realesrgan import RealESRGANer, face_networks
 from realesrgan.archs.srvgg_arch import SRVGGNetCompact
 from realesrgan.face_geometry import paste
+from realesrgan.engines import NonFiniteError
 from realesrgan.face_networks import FaceFiles, FacePackagesError, load_face_networks
 from realesrgan.faces import FaceEnhancer
 from realesrgan.models import FACE_MODELS
@@ -210,6 +211,15 @@ def test_a_face_that_leaves_the_picture(workplace, found):
 
 
 @pytest.mark.parametrize(('options', 'message'), [
+@pytest.mark.parametrize('network', ['restorer', 'parser'])
+def test_what_is_not_finite_is_not_pasted(workplace, found, network):
+    enhancer = quick()
+    broken = torch.full((1, 3 if network == 'restorer' else 19, 512, 512), float('nan'))
+    getattr(enhancer._networks, network).forward = lambda batch, **options: (broken, None)
+    with pytest.raises(NonFiniteError, match='a face network gave values that are not finite .float32 on cpu.: are '):
+        enhancer.enhance(picture(3))
+
+
     ({'weight': 1.5}, 'weight is 1.5; allowed is 0 to 1'), ({'weight': float('nan')}, 'weight is nan'),
     ({'min_size': -1}, 'min_size is -1'),
     ({'model': 'GFPGANv1.2'}, "unknown face model 'GFPGANv1.2': choose from GFPGANv1.3, GFPGANv1.4")])
