@@ -1,6 +1,7 @@
 """FaceEnhancer: what it changes and what it leaves, its agreement with gfpgan's GFPGANer, its weights and imports."""
 import os
 import sys
+import tracemalloc
 import types
 from pathlib import Path
 
@@ -423,6 +424,17 @@ def test_paste_far_from_the_corner_of_a_huge_picture():
 
 def test_paste_outside_of_the_picture_changes_nothing():
     large = np.full((40, 40), 7, np.uint16)
+def test_a_large_face_takes_little_more_memory_than_its_pixels():
+    square = np.full((512, 512, 3), 101, np.uint8)
+    large = np.full((1500, 1500, 3), 7, np.uint8)
+    tracemalloc.start()
+    paste(large, square, np.full((512, 512), 0.5), np.array([[0.5, 0, 20], [0, 0.5, 20]]), 2)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.unique(large).tolist() == [54]
+    assert peak < 16 * 1500 ** 2  # 11 bytes for each pixel of the square, and a band of the blend
+
+
     matrix = np.array([[10.0, 0, 5000], [0, 10, 0]])
     paste(large, np.zeros((512, 512, 3), np.uint16), np.ones((512, 512)), matrix, 2)
     assert (large == 7).all()
