@@ -13,8 +13,8 @@ import torch
 
 from realesrgan import RealESRGANer, face_networks
 from realesrgan.archs.srvgg_arch import SRVGGNetCompact
-from realesrgan.face_geometry import paste
 from realesrgan.engines import NonFiniteError
+from realesrgan.face_geometry import paste
 from realesrgan.face_networks import FaceFiles, FacePackagesError, load_face_networks
 from realesrgan.faces import FaceEnhancer
 from realesrgan.models import FACE_MODELS
@@ -211,7 +211,6 @@ def test_a_face_that_leaves_the_picture(workplace, found):
         assert quick().enhance(img, 2)[0].shape == (192, 160, 3)
 
 
-@pytest.mark.parametrize(('options', 'message'), [
 @pytest.mark.parametrize('network', ['restorer', 'parser'])
 def test_what_is_not_finite_is_not_pasted(workplace, found, network):
     enhancer = quick()
@@ -221,6 +220,7 @@ def test_what_is_not_finite_is_not_pasted(workplace, found, network):
         enhancer.enhance(picture(3))
 
 
+@pytest.mark.parametrize(('options', 'message'), [
     ({'weight': 1.5}, 'weight is 1.5; allowed is 0 to 1'), ({'weight': float('nan')}, 'weight is nan'),
     ({'min_size': -1}, 'min_size is -1'),
     ({'model': 'GFPGANv1.2'}, "unknown face model 'GFPGANv1.2': choose from GFPGANv1.3, GFPGANv1.4")])
@@ -305,8 +305,10 @@ def test_code_in_a_weight_file_is_refused(workplace, weights, name):
         FaceEnhancer(upsampler(), 'GFPGANv1.4')
     assert not Path('pwned').exists()
     torch.save({'params': {'a': torch.zeros(1)}}, bad)
-    with pytest.raises(WeightsError, match=f'{name}.pth: does not fit .*: .*Missing key'):
+    with pytest.raises(WeightsError, match=f'{name}.pth: does not fit .*: .*Missing key') as caught:
         FaceEnhancer(upsampler(), 'GFPGANv1.4')
+    assert str(caught.value).endswith(' ...; delete it to have it fetched again')
+    assert len(str(caught.value)) < len(str(bad)) + 300  # of the hundreds of names only the first
 
 
 def test_all_missing_files_are_named(tmp_path, monkeypatch, weights):
@@ -422,8 +424,6 @@ def test_paste_far_from_the_corner_of_a_huge_picture():
     assert not huge[:, :38900].any()
 
 
-def test_paste_outside_of_the_picture_changes_nothing():
-    large = np.full((40, 40), 7, np.uint16)
 def test_a_large_face_takes_little_more_memory_than_its_pixels():
     square = np.full((512, 512, 3), 101, np.uint8)
     large = np.full((1500, 1500, 3), 7, np.uint8)
@@ -435,6 +435,8 @@ def test_a_large_face_takes_little_more_memory_than_its_pixels():
     assert peak < 16 * 1500 ** 2  # 11 bytes for each pixel of the square, and a band of the blend
 
 
+def test_paste_outside_of_the_picture_changes_nothing():
+    large = np.full((40, 40), 7, np.uint16)
     matrix = np.array([[10.0, 0, 5000], [0, 10, 0]])
     paste(large, np.zeros((512, 512, 3), np.uint16), np.ones((512, 512)), matrix, 2)
     assert (large == 7).all()
