@@ -24,6 +24,7 @@ _BORDER = 10
 _BLUR_SIGMA = 11
 #: Pixels; see `paste`.
 _LARGE = 8192
+_BAND = 64
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,10 @@ def paste(large: np.ndarray, square: np.ndarray, mask: np.ndarray, matrix: np.nd
         target, face = large[rows, columns], face[..., 0]
     else:
         target, share = large[rows, columns, :3], share[..., None]
-    target[...] = share * face + (1 - share) * target  # cut off, not rounded, as facexlib does
+    for start in range(0, len(target), _BAND):  # of a portrait's face all at once would take gigabytes
+        band = slice(start, start + _BAND)
+        # Cut off, not rounded, as facexlib does.
+        target[band] = share[band] * face[band] + (1 - share[band]) * target[band]
 
 
 def _reach(back: np.ndarray, shape: tuple[int, ...]) -> tuple[slice, slice]:

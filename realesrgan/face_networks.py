@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import textwrap
 import types
 import warnings
 from collections.abc import Iterator
@@ -108,8 +109,8 @@ def _loaded(network: nn.Module, path: Path, device: torch.device) -> nn.Module:
     try:
         network.load_state_dict(state_dict, strict=True)
     except RuntimeError as error:
-        reason = ' '.join(line.strip() for line in str(error).splitlines()[:2])
-        raise WeightsError(f'{path}: does not fit {type(network).__name__}: {reason}. Delete it to have it fetched '
+        reason = textwrap.shorten(str(error), 200, placeholder=' ...')  # it names every parameter
+        raise WeightsError(f'{path}: does not fit {type(network).__name__}: {reason}; delete it to have it fetched '
                            'again') from None
     return network.requires_grad_(False).eval().to(device)
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from . import face_geometry as geometry
+from .engines import NonFiniteError
 from .engines.torch import is_out_of_memory
 from .face_geometry import Face
 from .face_networks import load_face_networks, obtain_face_files
@@ -107,7 +108,11 @@ class FaceEnhancer:
             geometry.paste(large, restored, mask, matrix, scale)
 
     def _run(self, network: Callable[[torch.Tensor], torch.Tensor], square: np.ndarray) -> np.ndarray:
-        return network(torch.from_numpy(geometry.to_network(square)).to(self.device)).cpu().numpy()
+        result = network(torch.from_numpy(geometry.to_network(square)).to(self.device)).cpu().numpy()
+        if not np.isfinite(result).all():
+            raise NonFiniteError(f'a face network gave values that are not finite (float32 on {self.device}): are its '
+                                 'weights damaged? python -m realesrgan.weights says where they are')
+        return result
 
     def _find(self, picture: np.ndarray) -> list[Face]:
         """Return the faces to restore, the surest first."""

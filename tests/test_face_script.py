@@ -11,12 +11,18 @@ import pytest
 import torch
 
 import inference_realesrgan
-from realesrgan import RealESRGANer, cli
+import inference_realesrgan_video
+from realesrgan import RealESRGANer, cli, faces
 from realesrgan.archs.srvgg_arch import SRVGGNetCompact
+from realesrgan.face_networks import load_face_networks
 from realesrgan.models import FACE_MODELS
 
 PROJECT = Path(__file__).parent.parent
 PHOTO = str(PROJECT / 'inputs' / 'astronaut.jpg')
+#: Two frames around the face in that photo, which moves by 16 pixels between them.
+FACE_CLIP = ('-loop', '1', '-r', '10', '-t', '0.2', '-i', PHOTO, '-vf', "crop=128:128:'60+16*n':0", '-pix_fmt',
+             'yuv444p', '-c:v', 'ffv1')
+LOSSLESS = ('--fp32', '-s', '2', '--vcodec', 'ffv1', '--ext', 'mkv')
 HEAVY = ('gfpgan', 'basicsr', 'facexlib', 'torchvision')
 
 
@@ -32,9 +38,9 @@ def run(tmp_path, monkeypatch, capfd):
     for name in ('tiny', 'RealESRGAN_x4plus_anime_6B', 'realesr-animevideov3'):
         torch.save(SRVGGNetCompact(3, 3, 8, 2, 4).state_dict(), f'weights/{name}.pth')
 
-    def run_main(*arguments):
+    def run_main(*arguments, script=inference_realesrgan):
         try:
-            status = inference_realesrgan.main(list(arguments))
+            status = script.main(list(arguments))
         except SystemExit as error:
             status = error.code
         out, err = capfd.readouterr()
@@ -64,6 +70,22 @@ def test_drawings_keep_their_faces(run, tmp_path, monkeypatch, arguments, weight
     assert [line for line in err.splitlines() if line.startswith('warning')] == [
         f'warning: face enhancement is turned off: {weights} is a model for drawings']
     assert np.array_equal(cv2.imread('astronaut_out.png', -1), plain(f'weights/{weights}.pth', 2))
+
+
+@pytest.mark.parametrize('name', ['RealESRGAN_x4plus_anime_6B', 'realesr-animevideov3'])
+def test_drawings_in_a_video_keep_their_faces(run, tmp_path, monkeypatch, name):
+    clips.make(tmp_path / 'a.mkv', *FACE_CLIP)
+    assert run('-i', 'a.mkv', '-n', name, *LOSSLESS, '--suffix', 'plain', script=inference_realesrgan_video)[0] == 0
+    for package in HEAVY:
+        monkeypatch.setitem(sys.modules, package, None)  # an import would fail
+    status, out, err = run('-i', 'a.mkv', '-n', name, *LOSSLESS, '--face_enhance', script=inference_realesrgan_video)
+    assert status == 0
+    assert out.startswith('results/a_out.mkv: 2 frames, ')
+    assert [line for line in err.splitlines() if line.startswith('warning')] == [
+        f'warning: face enhancement is turned off: {name} is a model for drawings']
+    result, expected = (clips.frames(tmp_path / f'results/a_{suffix}.mkv') for suffix in ('out', 'plain'))
+    assert result.shape == (2, 256, 256, 3)
+    assert np.array_equal(result, expected)
 
 
 def test_which_models_are_for_drawings():
@@ -138,6 +160,30 @@ def test_a_photo(run, monkeypatch, tmp_path):
         assert np.array_equal(cv2.imread('astronaut_off.png', -1), expected)
     assert run('-i', PHOTO, *common, '--only_center_face', '--face_model', 'GFPGANv1.4', '--suffix', 'one')[0] == 0
     assert np.array_equal(cv2.imread('astronaut_one.png', -1), result)
+
+
+@face_stand_ins.needs_gfpgan
+def test_a_video(run, monkeypatch, tmp_path):
+    face_stand_ins.save_small_networks(tmp_path / 'weights')
+    face_stand_ins.put_in_place(monkeypatch)
+    built = []
+    monkeypatch.setattr(faces, 'load_face_networks', lambda *args: built.append(args) or load_face_networks(*args))
+    clips.make(tmp_path / 'face.mkv', *FACE_CLIP)
+    clips.make(tmp_path / 'none.mkv', *clips.picture('96x80', rate='10', seconds='0.3'), *clips.EXACT)
+    common = '-n', 'RealESRGAN_x4plus', '--model_path', 'weights/tiny.pth', *LOSSLESS
+    for name in ('face', 'none'):
+        for options in (['--suffix', 'plain'], ['--face_enhance']):
+            assert run('-i', f'{name}.mkv', *common, *options, script=inference_realesrgan_video)[0] == 0
+    assert len(built) == 2  # once for a video, not for a frame
+    result, expected = (clips.frames(tmp_path / f'results/none_{suffix}.mkv') for suffix in ('out', 'plain'))
+    assert result.shape == (3, 160, 192, 3)
+    assert np.array_equal(result, expected)
+    result, expected = (clips.frames(tmp_path / f'results/face_{suffix}.mkv') for suffix in ('out', 'plain'))
+    for number, frame in enumerate((result != expected).any(3)):
+        rows, columns = np.nonzero(frame)
+        assert frame[50:186, 50 - 32 * number:166 - 32 * number].mean() > 0.8
+        assert (rows.min(), rows.max(), columns.min(), columns.max()) == pytest.approx(
+            (25, 194, 21 - 32 * number, 190 - 32 * number), abs=12)
 
 
 # ---- what is imported ----

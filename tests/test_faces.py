@@ -1,6 +1,7 @@
 """FaceEnhancer: what it changes and what it leaves, its agreement with gfpgan's GFPGANer, its weights and imports."""
 import os
 import sys
+import tracemalloc
 import types
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 
 from realesrgan import RealESRGANer, face_networks
 from realesrgan.archs.srvgg_arch import SRVGGNetCompact
+from realesrgan.engines import NonFiniteError
 from realesrgan.face_geometry import paste
 from realesrgan.face_networks import FaceFiles, FacePackagesError, load_face_networks
 from realesrgan.faces import FaceEnhancer
@@ -209,6 +211,15 @@ def test_a_face_that_leaves_the_picture(workplace, found):
         assert quick().enhance(img, 2)[0].shape == (192, 160, 3)
 
 
+@pytest.mark.parametrize('network', ['restorer', 'parser'])
+def test_what_is_not_finite_is_not_pasted(workplace, found, network):
+    enhancer = quick()
+    broken = torch.full((1, 3 if network == 'restorer' else 19, 512, 512), float('nan'))
+    getattr(enhancer._networks, network).forward = lambda batch, **options: (broken, None)
+    with pytest.raises(NonFiniteError, match='a face network gave values that are not finite .float32 on cpu.: are '):
+        enhancer.enhance(picture(3))
+
+
 @pytest.mark.parametrize(('options', 'message'), [
     ({'weight': 1.5}, 'weight is 1.5; allowed is 0 to 1'), ({'weight': float('nan')}, 'weight is nan'),
     ({'min_size': -1}, 'min_size is -1'),
@@ -294,8 +305,10 @@ def test_code_in_a_weight_file_is_refused(workplace, weights, name):
         FaceEnhancer(upsampler(), 'GFPGANv1.4')
     assert not Path('pwned').exists()
     torch.save({'params': {'a': torch.zeros(1)}}, bad)
-    with pytest.raises(WeightsError, match=f'{name}.pth: does not fit .*: .*Missing key'):
+    with pytest.raises(WeightsError, match=f'{name}.pth: does not fit .*: .*Missing key') as caught:
         FaceEnhancer(upsampler(), 'GFPGANv1.4')
+    assert str(caught.value).endswith(' ...; delete it to have it fetched again')
+    assert len(str(caught.value)) < len(str(bad)) + 300  # of the hundreds of names only the first
 
 
 def test_all_missing_files_are_named(tmp_path, monkeypatch, weights):
@@ -409,6 +422,17 @@ def test_paste_far_from_the_corner_of_a_huge_picture():
     difference = np.abs(huge[:, 39000:39300].astype(int) - small)
     assert (difference > 8).mean() < 0.001  # pixels that warpAffine takes from a place 1/32 of a pixel aside
     assert not huge[:, :38900].any()
+
+
+def test_a_large_face_takes_little_more_memory_than_its_pixels():
+    square = np.full((512, 512, 3), 101, np.uint8)
+    large = np.full((1500, 1500, 3), 7, np.uint8)
+    tracemalloc.start()
+    paste(large, square, np.full((512, 512), 0.5), np.array([[0.5, 0, 20], [0, 0.5, 20]]), 2)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.unique(large).tolist() == [54]
+    assert peak < 16 * 1500 ** 2  # 11 bytes for each pixel of the square, and a band of the blend
 
 
 def test_paste_outside_of_the_picture_changes_nothing():
