@@ -15,7 +15,7 @@ from torch import nn
 from .engines import Engine, NonFiniteError
 from .engines.devices import pick_device
 from .engines.factory import make_engine
-from .engines.memory import bytes_per_pixel, usable_bytes
+from .engines.memory import bytes_per_pixel, check_result_fits, usable_bytes
 from .models import NetworkShape, RRDBNetShape, UnknownNetworkError, identify_network
 from .pixels import ColourPixels, GrayPixels, Pixels, cubic, fill_hidden, settle
 from .stitching import Stitcher
@@ -86,6 +86,7 @@ class RealESRGANer:
         self._smallest_tile = max(_SMALLEST_TILE, 4 * self._shape.blend) if self._shape else _SMALLEST_TILE
         self._max_memory = max_memory
         self._limit = 0  # side of the tiles, or of automatic windows, that memory was found to allow; 0: any
+        self._fitting = (0, 0), 0  # the last picture's sides, and of its largest window
         logger.info('engine: %s', self._engine.description)
 
     def enhance(self, img: np.ndarray, outscale: float | None = None,
@@ -130,19 +131,19 @@ class RealESRGANer:
     def _upscale_alpha(self, alpha: np.ndarray, dtype: np.dtype, upsampler: str) -> np.ndarray:
         alpha = np.ascontiguousarray(alpha)
         if upsampler == 'bicubic':
-            upscaled = cubic(alpha, dtype, self.scale)
-        else:
-            upscaled = self._upscale(GrayPixels(alpha, dtype))
-        return upscaled
+            return cubic(alpha, dtype, self.scale)
+        return self._upscale(GrayPixels(alpha, dtype))
 
     def _upscale(self, pixels: Pixels) -> np.ndarray:
         """Run a picture, padded, in tiles; after running out of memory, again with tiles of half the size."""
         unpadded = pixels.picture.shape[:2]
         pixels.picture = pad_picture(pixels.picture, self.pre_pad, self.mod_scale or 1)
         height, width = pixels.picture.shape[:2]
-        result = np.empty((height * self.scale, width * self.scale, *pixels.channels), pixels.dtype)
+        shape = height * self.scale, width * self.scale, *pixels.channels
+        check_result_fits(math.prod(shape) * pixels.dtype.itemsize)
+        result = np.empty(shape, pixels.dtype)
         while True:
-            tiles, blend = self._tiles(height, width)
+            tiles, blend = self._tiles(height, width, result.nbytes)
             try:
                 self._upscale_tiles(pixels, tiles, Stitcher(result, self.scale, blend))
                 return np.ascontiguousarray(result[:unpadded[0] * self.scale, :unpadded[1] * self.scale])
@@ -158,8 +159,9 @@ class RealESRGANer:
                 if not self._limit:
                     logger.warning('not enough memory on %s; trying smaller tiles (set them with -t)', self.device)
                 self._limit = max(side // 2, smallest)
+                self._engine.release()
 
-    def _tiles(self, height: int, width: int) -> tuple[list[Tile], int]:
+    def _tiles(self, height: int, width: int, result_bytes: int) -> tuple[list[Tile], int]:
         """Return the tiles of a picture and by how much they are blended.
 
         Tiles that were asked for are cut as 0.3.0 cuts them; those that memory asks for see all they depend on.
@@ -168,7 +170,9 @@ class RealESRGANer:
         if self.tile_size:
             return cut(height, width, min(self.tile_size, self._limit or self.tile_size), self.tile_pad, multiple), 0
         shape = self._shape or RRDBNetShape()
-        window = self._limit or self._largest_window(height, width)
+        if self._fitting[0] != (height, width):  # what has fitted once, fits again
+            self._fitting = (height, width), self._largest_window(height, width, result_bytes)
+        window = min(self._fitting[1], self._limit or self._fitting[1])
         return cut_evenly(height, width, window, max(self.tile_pad, shape.reach), multiple), shape.blend
 
     @property
@@ -177,12 +181,15 @@ class RealESRGANer:
         shape = self._shape or RRDBNetShape()
         return 2 * (max(self.tile_pad, shape.reach) + (self.mod_scale or 1))
 
-    def _largest_window(self, height: int, width: int) -> int:
+    def _largest_window(self, height: int, width: int, result_bytes: int) -> int:
         """Return the side of the largest window that memory allows, or of the picture if it is no larger."""
         if self._shape is None:
             return max(height, width)
         for_pixel = bytes_per_pixel(self._shape, self._engine.kind, half=self._engine.half)
-        allowed = self._max_memory or usable_bytes(self.device)
+        allowed = self._max_memory or usable_bytes(self.device, result_bytes)
+        if height * width * for_pixel > allowed and not self._max_memory:
+            self._engine.release()
+            allowed = usable_bytes(self.device, result_bytes)
         if height * width * for_pixel <= allowed:
             return max(height, width)
         window = max(math.isqrt(allowed // for_pixel), self._smallest_tile + self._border)

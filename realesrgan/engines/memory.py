@@ -39,9 +39,27 @@ def bytes_per_pixel(shape: NetworkShape, engine: str, *, half: bool) -> int:
     return int(figure / folded) + _FLOAT_RESULT_BYTES * shape.scale ** 2
 
 
-def usable_bytes(device: torch.device) -> int:
-    """Return how much memory a network may take on a device: four fifths of what is free."""
-    return int(_free_bytes(device) * _SHARE_OF_FREE)
+def usable_bytes(device: torch.device, result_bytes: int = 0) -> int:
+    """Return how much memory a network may take on a device: four fifths of what is free.
+
+    Args:
+        device: Where it runs.
+        result_bytes: What the result, not yet written to, will take of the host's memory.
+    """
+    free = _free_bytes(device) - (result_bytes if device.type == 'cpu' else 0)
+    return max(int(free * _SHARE_OF_FREE), 0)
+
+
+def check_result_fits(result_bytes: int) -> None:
+    """Find out before the network runs that its result has no room; systems hand out memory that they don't have.
+
+    Raises:
+        MemoryError: it is larger than the host's free memory and swap space.
+    """
+    free = min(psutil.virtual_memory().available + psutil.swap_memory().free, _left_in_container())
+    if result_bytes > free:
+        raise MemoryError(f'the result alone takes {result_bytes / 2 ** 30:.1f} GiB of memory, {free / 2 ** 30:.1f} '
+                          'are free. Close other programs, or cut the picture')
 
 
 def _free_bytes(device: torch.device) -> int:
@@ -55,9 +73,10 @@ def _free_bytes(device: torch.device) -> int:
 
 
 def _left_in_container() -> int:
-    """Return what the container's limit leaves; very much without one (Linux, cgroup v2)."""
+    """Return what the container's limit leaves, cached files included; very much without one (Linux, cgroup v2)."""
     try:
         limit = int((_CGROUP / 'memory.max').read_text())  # "max" without one
-        return limit - int((_CGROUP / 'memory.current').read_text())
-    except (OSError, ValueError):
+        statistics = dict(line.split() for line in (_CGROUP / 'memory.stat').read_text().splitlines())
+        return limit - int((_CGROUP / 'memory.current').read_text()) + int(statistics['inactive_file'])
+    except (OSError, ValueError, KeyError):
         return sys.maxsize
