@@ -8,7 +8,6 @@ import torch
 from realesrgan import RealESRGANer, upsampler
 from realesrgan.engines import memory
 from realesrgan.models import RRDBNetShape, SRVGGNetCompactShape
-from realesrgan.pixels import ColourPixels
 
 
 def tiles_of(tested, img):
@@ -41,7 +40,7 @@ def test_tiles_of_an_exact_reach_change_nothing(engine, caplog):
 
 
 def test_what_is_free_decides_without_a_bound(monkeypatch):
-    monkeypatch.setattr(upsampler, 'usable_bytes', lambda device, result_bytes: 60 * 60 * 900)
+    monkeypatch.setattr(upsampler, 'usable_bytes', lambda device, for_results: 60 * 60 * 900)
     img = np.zeros((150, 130, 3), np.uint8)
     assert tiles_of(RealESRGANer(4, None, model=compact(), pre_pad=0, device='cpu'), img)[1] > 4
 
@@ -67,7 +66,7 @@ def keeping(monkeypatch, room):
     tested = RealESRGANer(4, None, model=compact(), pre_pad=0, device='cpu')
     engine = tested._engine = Keeping(tested._engine)
     monkeypatch.setattr(upsampler, 'bytes_per_pixel', lambda *_, **__: 1)
-    monkeypatch.setattr(upsampler, 'usable_bytes', lambda device, result_bytes: room - engine.kept)
+    monkeypatch.setattr(upsampler, 'usable_bytes', lambda device, for_results: room - engine.kept)
     return tested, engine
 
 
@@ -106,10 +105,21 @@ def test_the_result_takes_its_part_of_what_is_free(monkeypatch):
     assert memory.usable_bytes(torch.device('cpu'), 1001) == 0
 
 
-def test_a_result_larger_than_all_memory_is_an_error():
+def test_a_result_larger_than_all_memory_is_an_error(monkeypatch):
+    tested = RealESRGANer(4, None, model=compact(), pre_pad=0, device='cpu')
     huge = np.broadcast_to(np.uint8(0), (2 ** 20, 2 ** 20, 3))
     with pytest.raises(MemoryError, match='the result alone takes 49152.0 GiB'):
-        RealESRGANer(4, None, model=compact(), pre_pad=0, device='cpu')._upscale(ColourPixels(huge, np.uint8))
+        tested.enhance(huge)
+    with pytest.raises(MemoryError, match='the result alone takes 48.0 GiB.*a smaller -s'):
+        monkeypatch.setattr(memory, '_left_in_container', lambda: 2 ** 30)
+        tested.enhance(np.zeros((16, 16, 3), np.uint8), outscale=8192)
+
+
+def test_results_are_those_of_the_network_alpha_and_the_last_size():
+    need = memory.result_bytes
+    assert need(300, 4, None, alpha=False) == need(300, 4, 4, alpha=False) == 4800
+    assert need(300, 4, 2, alpha=False) == 4800 + 1200
+    assert need(400, 2, 8, alpha=True) == 2 * 1600 + 25600
 
 
 def test_tiles_that_were_asked_for_are_kept():

@@ -39,27 +39,40 @@ def bytes_per_pixel(shape: NetworkShape, engine: str, *, half: bool) -> int:
     return int(figure / folded) + _FLOAT_RESULT_BYTES * shape.scale ** 2
 
 
-def usable_bytes(device: torch.device, result_bytes: int = 0) -> int:
+def result_bytes(values: int, scale: int, outscale: float | None, *, alpha: bool) -> int:
+    """Return what the results of a picture take of the host's memory: the network's, and what is made of it.
+
+    Args:
+        values: Bytes of the picture in the result's dtype.
+        scale: The network's.
+        outscale: Final size as a multiple of the picture's; None is the network's.
+        alpha: Whether it has alpha, which is a result of its own at first.
+    """
+    resized = 0 if outscale in (None, scale) else outscale ** 2
+    return int(values * (scale ** 2 * (1 + alpha) + resized))
+
+
+def usable_bytes(device: torch.device, for_results: int = 0) -> int:
     """Return how much memory a network may take on a device: four fifths of what is free.
 
     Args:
         device: Where it runs.
-        result_bytes: What the result, not yet written to, will take of the host's memory.
+        for_results: What results, not yet written to, will take of the host's memory.
     """
-    free = _free_bytes(device) - (result_bytes if device.type == 'cpu' else 0)
+    free = _free_bytes(device) - (for_results if device.type == 'cpu' else 0)
     return max(int(free * _SHARE_OF_FREE), 0)
 
 
-def check_result_fits(result_bytes: int) -> None:
-    """Find out before the network runs that its result has no room; systems hand out memory that they don't have.
+def check_room(for_results: int) -> None:
+    """Find out before the network runs that the results have no room; systems hand out memory that they don't have.
 
     Raises:
-        MemoryError: it is larger than the host's free memory and swap space.
+        MemoryError: they take more than the host's free memory and swap space.
     """
     free = min(psutil.virtual_memory().available + psutil.swap_memory().free, _left_in_container())
-    if result_bytes > free:
-        raise MemoryError(f'the result alone takes {result_bytes / 2 ** 30:.1f} GiB of memory, {free / 2 ** 30:.1f} '
-                          'are free. Close other programs, or cut the picture')
+    if for_results > free:
+        raise MemoryError(f'the result alone takes {for_results / 2 ** 30:.1f} GiB of memory, {free / 2 ** 30:.1f} '
+                          'are free. Close other programs, use a smaller -s, or cut the picture')
 
 
 def _free_bytes(device: torch.device) -> int:
