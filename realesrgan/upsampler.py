@@ -138,7 +138,7 @@ class RealESRGANer:
         return self._upscale(GrayPixels(alpha, dtype), room)
 
     def _upscale(self, pixels: Pixels, room: int) -> np.ndarray:
-        """Run a picture, padded, in tiles, halved while memory runs out; `room` is what its results take of the host's."""
+        """Run a picture, padded, in tiles, halved while memory runs out; `room` is what its results take of it."""
         unpadded = pixels.picture.shape[:2]
         pixels.picture = pad_picture(pixels.picture, self.pre_pad, self.mod_scale or 1)
         height, width = pixels.picture.shape[:2]
