@@ -13,11 +13,14 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import measure
 import numpy as np
+
+if TYPE_CHECKING:
+    from realesrgan.engines import Engine
 
 MODEL = 'RealESRGAN_x4plus'
 
@@ -68,59 +71,75 @@ def compared(name: str, first: list[str], second: list[str], runs: int) -> list[
             for what, times, (seconds, peak) in zip(('bare script', 'ours'), (1.0, ratio), medians, strict=True)]
 
 
+class Timed:
+    """An engine that adds up its seconds; all else is the engine's own."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.seconds = 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        start = time.perf_counter()
+        try:
+            return self._engine(batch)
+        finally:
+            self.seconds += time.perf_counter() - start
+
+
 def share_beside_network(folder: Path, output: Path) -> float:
-    """Return which part of a folder's wall time the network is not running, of pictures after the first."""
+    """Return which part of a folder's wall time the network is not running, once it has run a picture of their size."""
     from realesrgan.image_batch import upscale_files
     from realesrgan.image_files import find_pictures, plan
     from realesrgan.images import Picture
     from realesrgan.upsampler import RealESRGANer
     from realesrgan.weights import load_model
     upsampler = RealESRGANer(4, None, model=load_model(MODEL), pre_pad=0, half=True)
-    inside, engine = [0.0], upsampler._engine
-
-    def timed(batch: np.ndarray) -> np.ndarray:
-        start = time.perf_counter()
-        result = engine(batch)
-        inside[0] += time.perf_counter() - start
-        return result
-    timed.kind = engine.kind  # type: ignore[attr-defined]
-    upsampler.enhance(cv2.imread(str(measure.PHOTO)))
-    upsampler._engine = timed  # type: ignore[assignment]
     jobs = plan(find_pictures([str(folder)]), output, 'out', 'auto')
+    upsampler.enhance(cv2.imread(str(jobs[0].source)))
+    engine = upsampler._engine = Timed(upsampler._engine)
     start = time.perf_counter()
-    list(upscale_files(jobs, set(), lambda picture: Picture(upsampler.enhance(picture.pixels)[0]), 95))
-    return 1 - inside[0] / (time.perf_counter() - start)
+    outcomes = list(upscale_files(jobs, set(), lambda picture: Picture(upsampler.enhance(picture.pixels)[0]), 95))
+    seconds = time.perf_counter() - start
+    for outcome in outcomes:
+        if outcome.error is not None:
+            raise outcome.error
+    return 1 - engine.seconds / seconds
 
 
 def main() -> None:
     """Print the tables."""
     parser = measure.new_parser(__doc__, runs=3)
     parser.add_argument('--pictures', type=int, default=20, help='in the folder (default: %(default)s)')
+    parser.add_argument('--sides', type=int, nargs=2, default=(512, 256), metavar='PIXELS',
+                        help='of the single photo and of those in the folder (default: 512 256)')
     parser.add_argument('--bare', nargs=3, help='run the bare script: MODEL FOLDER OUTPUT')
     args = parser.parse_args()
     if args.bare:
         bare(*args.bare)
         return
     photo = cv2.imread(str(measure.PHOTO))
+    table = measure.Table(args.json)
     with tempfile.TemporaryDirectory() as temporary:
-        rows = []
-        for name, count, side in (('one photo of 512x512', 1, 512), ('a folder of 256x256', args.pictures, 256)):
+        for name, count, side in zip(('one photo', 'a folder'), (1, args.pictures), args.sides, strict=True):
             folder = Path(temporary) / f'{count}x{side}'
             folder.mkdir()
             for index in range(count):
                 cv2.imwrite(str(folder / f'{index:03}.png'), np.roll(cv2.resize(photo, (side, side)), index, axis=1))
             script = [sys.executable, str(measure.PROJECT / 'inference_realesrgan.py'), '-n', MODEL, '-i', str(folder),
                       '-o', f'{temporary}/ours']
-            rows += compared(f'{name}, {count}', [sys.executable, __file__, '--bare', MODEL, str(folder),
-                                                  f'{temporary}/bare'], script, args.runs)
-        share = share_beside_network(folder, Path(temporary) / 'share')
+            table.add(compared(f'{name} of {side}x{side}, {count}', [
+                sys.executable, __file__, '--bare', MODEL, str(folder), f'{temporary}/bare'], script, args.runs))
         tiny = Path(temporary) / 'tiny.png'
         cv2.imwrite(str(tiny), cv2.resize(photo, (64, 64)))
-        rows += compared('start-up: 64x64, animevideov3', [sys.executable, '-c', 'import torch, cv2'], [
+        rows = compared('start-up: 64x64, animevideov3', [sys.executable, '-c', 'import torch, cv2'], [
             sys.executable, str(measure.PROJECT / 'inference_realesrgan.py'), '-n', 'realesr-animevideov3', '-i',
             str(tiny), '-o', f'{temporary}/ours'], args.runs)
-        rows[-2]['what'] = 'import torch, cv2'
-    measure.report(rows, args.json)
+        rows[0]['what'] = 'import torch, cv2'
+        table.add(rows)
+        share = share_beside_network(folder, Path(temporary) / 'share')
     print(f'\nReading, writing and pixels beside the network: {share:.1%} of the folder\'s wall time')
 
 

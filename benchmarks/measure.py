@@ -49,14 +49,26 @@ def machine() -> str:
             f'torch {torch.__version__}, OpenVINO {openvino.__version__.split("-")[0]}')
 
 
+class Table:
+    """Prints rows as a Markdown table when they come, the machine above it, and keeps a JSON file of all of them."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._rows: list[Mapping[str, Any]] = []
+
+    def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Print rows and write the file, if one is named."""
+        columns = list(rows[0])
+        if not self._rows:
+            print(f'{machine()}\n\n| {" | ".join(columns)} |\n|{"---|" * len(columns)}')
+        for row in rows:
+            cells = [f'{row[name]:.3g}' if isinstance(row[name], float) else str(row[name]) for name in columns]
+            print(f'| {" | ".join(cells)} |', flush=True)
+        self._rows += rows
+        if self._path:
+            self._path.write_text(json.dumps({'machine': machine(), 'rows': self._rows}, indent=1))
+
+
 def report(rows: Sequence[Mapping[str, Any]], path: Path | None) -> None:
-    """Print rows as a Markdown table, with the machine above it, and write them to a JSON file if one is named."""
-    print(f'{machine()}\n')
-    columns = list(rows[0])
-    print('| ' + ' | '.join(columns) + ' |')
-    print('|' + '---|' * len(columns))
-    for row in rows:
-        print('| ' + ' | '.join(f'{row[name]:.3g}' if isinstance(row[name], float) else str(row[name])
-                                for name in columns) + ' |')
-    if path:
-        path.write_text(json.dumps({'machine': machine(), 'rows': list(rows)}, indent=1))
+    """Print all rows of a table, and write them to a JSON file if one is named."""
+    Table(path).add(rows)

@@ -15,7 +15,7 @@ from torch import nn
 from .engines import Engine, NonFiniteError
 from .engines.devices import pick_device
 from .engines.factory import make_engine
-from .engines.memory import bytes_per_pixel, usable_bytes
+from .engines.memory import bytes_per_pixel, check_room, result_bytes, usable_bytes
 from .models import NetworkShape, RRDBNetShape, UnknownNetworkError, identify_network
 from .pixels import ColourPixels, GrayPixels, Pixels, cubic, fill_hidden, settle
 from .stitching import Stitcher
@@ -87,6 +87,7 @@ class RealESRGANer:
         self._smallest_tile = max(_SMALLEST_TILE, 4 * self._shape.blend) if self._shape else _SMALLEST_TILE
         self._max_memory = max_memory
         self._limit = 0  # side of the tiles, or of automatic windows, that memory was found to allow; 0: any
+        self._fitting = (0, 0), 0  # the last picture's sides, and of its largest window
         logger.info('engine: %s', self._engine.description)
 
     def enhance(self, img: np.ndarray, outscale: float | None = None,
@@ -114,13 +115,16 @@ class RealESRGANer:
             raise ValueError(f'alpha_upsampler is {alpha_upsampler!r}; allowed are {", ".join(_ALPHA_UPSAMPLERS)}')
         if outscale is not None and not 0 < outscale < float('inf'):
             raise ValueError(f'outscale is {outscale}; it must be above 0')
-        picture, dtype = _plain(_checked(img)), _depth(img)
+        dtype = _depth(_checked(img))
+        room = result_bytes(img.size * dtype.itemsize, self.scale, outscale, alpha=img.ndim == 3 and img.shape[2] == 4)
+        check_room(room)
+        picture = _plain(img)
         mode = 'L' if picture.ndim == 2 else {3: 'RGB', 4: 'RGBA'}[picture.shape[2]]
         if mode == 'RGBA':
-            colours = self._upscale(ColourPixels(fill_hidden(picture, dtype), dtype))
-            result = np.dstack((colours, self._upscale_alpha(picture[..., 3], dtype, alpha_upsampler)))
+            colours = self._upscale(ColourPixels(fill_hidden(picture, dtype), dtype), room)
+            result = np.dstack((colours, self._upscale_alpha(picture[..., 3], dtype, alpha_upsampler, room)))
         else:
-            result = self._upscale((GrayPixels if mode == 'L' else ColourPixels)(picture, dtype))
+            result = self._upscale((GrayPixels if mode == 'L' else ColourPixels)(picture, dtype), room)
         if outscale is not None and outscale != self.scale:
             size = [max(int(side * outscale), 1) for side in picture.shape[1::-1]]
             result = cv2.resize(result, size, interpolation=cv2.INTER_LANCZOS4)
@@ -128,22 +132,20 @@ class RealESRGANer:
             settle(result[..., 3], picture[..., 3])
         return result, mode
 
-    def _upscale_alpha(self, alpha: np.ndarray, dtype: np.dtype, upsampler: str) -> np.ndarray:
+    def _upscale_alpha(self, alpha: np.ndarray, dtype: np.dtype, upsampler: str, room: int) -> np.ndarray:
         alpha = np.ascontiguousarray(alpha)
         if upsampler == 'bicubic':
-            upscaled = cubic(alpha, dtype, self.scale)
-        else:
-            upscaled = self._upscale(GrayPixels(alpha, dtype))
-        return upscaled
+            return cubic(alpha, dtype, self.scale)
+        return self._upscale(GrayPixels(alpha, dtype), room)
 
-    def _upscale(self, pixels: Pixels) -> np.ndarray:
-        """Run a picture, padded, in tiles; after running out of memory, again with tiles of half the size."""
+    def _upscale(self, pixels: Pixels, room: int) -> np.ndarray:
+        """Run a picture, padded, in tiles, halved while memory runs out; `room` is what its results take of it."""
         unpadded = pixels.picture.shape[:2]
         pixels.picture = pad_picture(pixels.picture, self.pre_pad, self.mod_scale or 1)
         height, width = pixels.picture.shape[:2]
         result = np.empty((height * self.scale, width * self.scale, *pixels.channels), pixels.dtype)
         while True:
-            tiles, blend = self._tiles(height, width)
+            tiles, blend = self._tiles(height, width, room)
             try:
                 self._upscale_tiles(pixels, tiles, Stitcher(result, self.scale, blend))
                 return np.ascontiguousarray(result[:unpadded[0] * self.scale, :unpadded[1] * self.scale])
@@ -159,8 +161,9 @@ class RealESRGANer:
                 if not self._limit:
                     logger.warning('not enough memory on %s; trying smaller tiles (set them with -t)', self.device)
                 self._limit = max(side // 2, smallest)
+                self._engine.release()
 
-    def _tiles(self, height: int, width: int) -> tuple[list[Tile], int]:
+    def _tiles(self, height: int, width: int, room: int) -> tuple[list[Tile], int]:
         """Return the tiles of a picture and by how much they are blended.
 
         Tiles that were asked for are cut as 0.3.0 cuts them; those that memory asks for see all they depend on.
@@ -169,7 +172,9 @@ class RealESRGANer:
         if self.tile_size:
             return cut(height, width, min(self.tile_size, self._limit or self.tile_size), self.tile_pad, multiple), 0
         shape = self._shape or RRDBNetShape()
-        window = self._limit or self._largest_window(height, width)
+        if self._fitting[0] != (height, width):  # what has fitted once, fits again
+            self._fitting = (height, width), self._largest_window(height, width, room)
+        window = min(self._fitting[1], self._limit or self._fitting[1])
         return cut_evenly(height, width, window, max(self.tile_pad, shape.reach), multiple), shape.blend
 
     @property
@@ -178,12 +183,15 @@ class RealESRGANer:
         shape = self._shape or RRDBNetShape()
         return 2 * (max(self.tile_pad, shape.reach) + (self.mod_scale or 1))
 
-    def _largest_window(self, height: int, width: int) -> int:
+    def _largest_window(self, height: int, width: int, room: int) -> int:
         """Return the side of the largest window that memory allows, or of the picture if it is no larger."""
         if self._shape is None:
             return max(height, width)
         for_pixel = bytes_per_pixel(self._shape, self._engine.kind, half=self._engine.half)
-        allowed = self._max_memory or usable_bytes(self.device)
+        allowed = self._max_memory or usable_bytes(self.device, room)
+        if height * width * for_pixel > allowed and not self._max_memory:
+            self._engine.release()
+            allowed = usable_bytes(self.device, room)
         if height * width * for_pixel <= allowed:
             return max(height, width)
         window = max(math.isqrt(allowed // for_pixel), self._smallest_tile + self._border)

@@ -3,6 +3,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import openvino as ov
+import psutil
 import pytest
 import torch
 from torch import nn
@@ -155,6 +157,35 @@ def test_openvino_takes_another_shape_and_another_dtype_at_any_time():
     run = make_engine(small(), 4, CPU, half=False, name='openvino')
     for shape, dtype in (((1, 4, 6, 3), np.uint8), ((2, 8, 4, 3), np.float32), ((1, 5, 5, 3), np.uint8)):
         assert run(np.zeros(shape, dtype)).shape == (shape[0], 4 * shape[1], 4 * shape[2], 3)
+
+
+def test_openvino_keeps_memory_for_one_dtype_until_it_is_released():
+    run = make_engine(SRVGGNetCompactShape(4, 64, 2).build(), 4, CPU, half=False, name='openvino')
+    process = psutil.Process()
+    run(np.zeros((1, 512, 512, 3), np.uint8))
+    with_bytes = process.memory_info().rss
+    run(np.zeros((1, 8, 8, 3), np.float32))
+    assert process.memory_info().rss < with_bytes - 50e6
+    result = run(np.full((1, 512, 512, 3), 7, np.uint8))
+    before = process.memory_info().rss
+    run.release()
+    assert process.memory_info().rss < before - 50e6
+    assert np.array_equal(run(np.full((1, 512, 512, 3), 7, np.uint8)), result)
+
+
+@pytest.mark.parametrize('call', ['compile_model', 'infer'])
+def test_openvino_out_of_memory_is_a_memory_error(monkeypatch, call):
+    class Failing:
+        def fail(self, *_, **__):
+            raise RuntimeError('Exception from src/core.cpp:117:\nstd::bad_alloc\n\n')
+        compile_model = infer = fail
+    run = make_engine(small(), 4, CPU, half=False, name='openvino')
+    if call == 'infer':
+        monkeypatch.setattr(run, '_compiled', lambda dtype: Failing())
+    else:
+        monkeypatch.setattr(ov, 'Core', Failing)
+    with pytest.raises(MemoryError, match=r'^openvino, cpu, float32: Exception from .*: std::bad_alloc$'):
+        run(np.zeros((1, 4, 4, 3), np.uint8))
 
 
 def test_openvino_reports_what_is_not_finite():

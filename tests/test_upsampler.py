@@ -153,6 +153,9 @@ class Overflowing:
             raise NonFiniteError('infinity')
         return self.engine(batch)
 
+    def release(self):
+        self.engine.release()
+
 
 def test_a_tile_that_overflows_is_computed_again_in_single_precision(caplog):
     img, model = picture(8, 16, 3), network()
@@ -177,6 +180,9 @@ class Small:
         if max(batch.shape[1:3]) > self.largest:
             raise MemoryError('out of memory')
         return self.engine(batch)
+
+    def release(self):
+        self.engine.release()
 
 
 def test_out_of_memory_halves_the_tiles_with_one_warning(caplog):

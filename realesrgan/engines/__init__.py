@@ -42,3 +42,7 @@ class Engine(Protocol):
             MemoryError: the device has not enough memory for the batch.
         """
         ...
+
+    def release(self) -> None:
+        """Give back the memory that is kept for the next batch."""
+        ...

@@ -39,9 +39,40 @@ def bytes_per_pixel(shape: NetworkShape, engine: str, *, half: bool) -> int:
     return int(figure / folded) + _FLOAT_RESULT_BYTES * shape.scale ** 2
 
 
-def usable_bytes(device: torch.device) -> int:
-    """Return how much memory a network may take on a device: four fifths of what is free."""
-    return int(_free_bytes(device) * _SHARE_OF_FREE)
+def result_bytes(values: int, scale: int, outscale: float | None, *, alpha: bool) -> int:
+    """Return what the results of a picture take of the host's memory: the network's, and what is made of it.
+
+    Args:
+        values: Bytes of the picture in the result's dtype.
+        scale: The network's.
+        outscale: Final size as a multiple of the picture's; None is the network's.
+        alpha: Whether it has alpha, which is a result of its own at first.
+    """
+    resized = 0 if outscale in (None, scale) else outscale ** 2
+    return int(values * (scale ** 2 * (1 + alpha) + resized))
+
+
+def usable_bytes(device: torch.device, for_results: int = 0) -> int:
+    """Return how much memory a network may take on a device: four fifths of what is free.
+
+    Args:
+        device: Where it runs.
+        for_results: What results, not yet written to, will take of the host's memory.
+    """
+    free = _free_bytes(device) - (for_results if device.type == 'cpu' else 0)
+    return max(int(free * _SHARE_OF_FREE), 0)
+
+
+def check_room(for_results: int) -> None:
+    """Find out before the network runs that the results have no room; systems hand out memory that they don't have.
+
+    Raises:
+        MemoryError: they take more than the host's free memory and swap space.
+    """
+    free = min(psutil.virtual_memory().available + psutil.swap_memory().free, _left_in_container())
+    if for_results > free:
+        raise MemoryError(f'the result alone takes {for_results / 2 ** 30:.1f} GiB of memory, {free / 2 ** 30:.1f} '
+                          'are free. Close other programs, use a smaller -s, or cut the picture')
 
 
 def _free_bytes(device: torch.device) -> int:
@@ -55,9 +86,10 @@ def _free_bytes(device: torch.device) -> int:
 
 
 def _left_in_container() -> int:
-    """Return what the container's limit leaves; very much without one (Linux, cgroup v2)."""
+    """Return what the container's limit leaves, cached files included; very much without one (Linux, cgroup v2)."""
     try:
         limit = int((_CGROUP / 'memory.max').read_text())  # "max" without one
-        return limit - int((_CGROUP / 'memory.current').read_text())
-    except (OSError, ValueError):
+        statistics = dict(line.split() for line in (_CGROUP / 'memory.stat').read_text().splitlines())
+        return limit - int((_CGROUP / 'memory.current').read_text()) + int(statistics['inactive_file'])
+    except (OSError, ValueError, KeyError):
         return sys.maxsize

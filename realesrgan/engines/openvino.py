@@ -46,23 +46,35 @@ class OpenVINOEngine:
         if threads is not None:
             self._settings['INFERENCE_NUM_THREADS'] = threads
         self._requests: dict[np.dtype, ov.InferRequest] = {}
+        self._dtype: np.dtype | None = None  # of the last batch
         self.scale = self._shape.scale
         self.half = bfloat16
         self.description = f'openvino, cpu, {"bfloat16" if bfloat16 else "float32"}'
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
-        if batch.dtype not in self._requests:
-            self._requests[batch.dtype] = self._compiled(batch.dtype)
-        request = self._requests[batch.dtype]
         try:
+            request = self._request(batch.dtype)
             request.infer([np.ascontiguousarray(batch)], share_inputs=True)
         except RuntimeError as error:
             if any(sign in str(error).lower() for sign in ('memory', 'bad_alloc', 'alloc')):
-                raise MemoryError(f'{self.description}: {str(error).splitlines()[-1]}') from error
+                raise MemoryError(f'{self.description}: {" ".join(str(error).split())}') from error
             raise
         if not np.isfinite(request.get_output_tensor(1).data):
             raise NonFiniteError(f'the network gave values that are not finite ({self.description})')
         return request.get_output_tensor(0).data.copy()
+
+    def release(self) -> None:
+        for request in self._requests.values():
+            request.get_compiled_model().release_memory()
+
+    def _request(self, dtype: np.dtype) -> ov.InferRequest:
+        """Return what runs batches of a dtype; that of the other keeps no memory."""
+        if dtype != self._dtype:
+            self.release()
+            self._dtype = dtype
+        if dtype not in self._requests:
+            self._requests[dtype] = self._compiled(dtype)
+        return self._requests[dtype]
 
     def _compiled(self, dtype: np.dtype) -> ov.InferRequest:
         """Return the network compiled for pictures of uint8, or of float32 in 0..1."""

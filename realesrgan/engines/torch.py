@@ -40,6 +40,10 @@ class TorchEngine:
                 raise MemoryError(f'{self.description}: {str(error).splitlines()[0]}') from error
             raise
 
+    def release(self) -> None:
+        if self._device.type != 'cpu':
+            getattr(torch, self._device.type).empty_cache()
+
     def _prepared(self, batch: np.ndarray) -> torch.Tensor:
         """Return NHWC pixels as an NCHW tensor of RGB in 0..1 on the device; its memory stays NHWC (channels_last)."""
         pixels = torch.from_numpy(np.ascontiguousarray(batch[..., ::-1])).to(self._device)
