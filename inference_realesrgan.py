@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 from realesrgan import cli
 
 if TYPE_CHECKING:
-    from realesrgan.faces import FaceEnhancer
+    from realesrgan.image_batch import Batch, Outcome
     from realesrgan.image_files import Job
-    from realesrgan.upsampler import RealESRGANer
 
 logger = logging.getLogger('realesrgan')
 
@@ -68,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _work(args: argparse.Namespace) -> int:
+    from realesrgan.image_batch import Batch
     start = time.perf_counter()
     faces = cli.face_options(args)
     inputs = getattr(args, 'input', ['inputs'])
@@ -75,11 +75,9 @@ def _work(args: argparse.Namespace) -> int:
     jobs = _jobs(args, inputs, tally)
     todo = _without_existing(jobs, tally) if args.skip_existing and args.output != _STREAM else jobs
     if todo:
-        enhancer = cli.build_enhancer(cli.upsampler_options(args), faces)
-        if args.output != _STREAM:
-            _check_folder(Path(args.output))
         sources = {os.path.realpath(job.source) for job in jobs if not job.from_stdin}
-        _upscale_all(todo, sources, enhancer, args, tally)
+        batch = Batch(todo, sources, args.outscale, args.alpha_upsampler, args.quality)
+        _follow(_outcomes(batch, faces, args), len(todo), args, tally)
     if not args.quiet:
         print(tally.summary(time.perf_counter() - start), file=sys.stderr if args.output == _STREAM else sys.stdout)
     return int(tally.failed > 0)
@@ -109,29 +107,45 @@ def _without_existing(jobs: Sequence[Job], tally: Tally) -> list[Job]:
     return missing
 
 
-def _check_folder(folder: Path) -> None:
+def _check_folder(output: str) -> None:
     """Find out before hours of work that the results can't be written."""
+    if output == _STREAM:
+        return
+    folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
 
-def _upscale_all(jobs: Sequence[Job], sources: set[str], enhancer: RealESRGANer | FaceEnhancer,
-                 args: argparse.Namespace, tally: Tally) -> None:
-    """Upscale the pictures; a failure is said and counted."""
+def _outcomes(batch: Batch, faces: cli.FaceOptions | None, args: argparse.Namespace) -> Iterator[Outcome]:
+    """Upscale pictures in this process, in order, or in one for each of several GPUs, as they come."""
+    from realesrgan import weights, worker
+    from realesrgan.image_batch import cut_batch, upscale_batch, upscale_whole_batch
+    from realesrgan.pool import ProcessPool
+    options, places = cli.upsampler_options(args), [cli.Place(gpu, 1) for gpu in args.gpu_id or [None]]
+    if len(places) == 1 or len(batch.jobs) == 1:
+        enhancer = cli.build_worker(options, faces, places[0])
+        enhancer.on_tile = _TileBar(quiet=args.quiet or not sys.stderr.isatty())
+        worker.initialize(lambda: enhancer)
+        _check_folder(args.output)
+        yield from upscale_batch(batch)
+        return
+    if faces is not None:
+        cli.prepare_faces(faces)
+    weights.fingerprint(options.model_name, options.model_path, options.denoise_strength)  # fetched once, not by each
+    _check_folder(args.output)
+    with ProcessPool(places, worker.initialize, (cli.build_worker, options, faces)) as pool:
+        for outcomes in pool.imap_unordered(upscale_whole_batch, cut_batch(batch)):
+            yield from outcomes
+
+
+def _follow(outcomes: Iterator[Outcome], total: int, args: argparse.Namespace, tally: Tally) -> None:
+    """Say and count what comes of the pictures."""
     from tqdm import tqdm
 
-    from realesrgan.image_batch import upscale_files
-    from realesrgan.images import Picture
     from realesrgan.log import about
-
-    def upscale(picture: Picture) -> Picture:
-        pixels, _ = enhancer.enhance(picture.pixels, args.outscale, args.alpha_upsampler)
-        return Picture(pixels, picture.metadata)
-
-    with tqdm(total=len(jobs), unit='image', disable=True if args.quiet else None) as bar:
-        enhancer.on_tile = _TileBar(quiet=bool(bar.disable))
-        for outcome in upscale_files(jobs, sources, upscale, args.quality):
+    with tqdm(total=total, unit='image', disable=True if args.quiet else None) as bar:
+        for outcome in outcomes:
             with about(outcome.job.source):
                 if outcome.error is not None:
                     cli.log_error(outcome.error, traceback=args.verbose)

@@ -9,7 +9,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
                         help='video, URL, folder of frames, or picture (default: %(default)s)')
     parser.add_argument('-o', '--output', default='results', metavar='FOLDER',
                         help='folder for the result (default: %(default)s)')
-    cli.add_upsampler_options(parser, default_model='realesr-animevideov3', several_gpus=True)
+    cli.add_upsampler_options(parser, default_model='realesr-animevideov3')
     cli.add_result_options(parser)
     cli.add_face_options(parser)
     parser.add_argument('--ext', choices=('auto', *_CONTAINERS, *_PICTURES), default='auto',
@@ -156,7 +156,7 @@ def _upscale(args: argparse.Namespace, target: Path, total: int | None, upscale:
 
     from realesrgan import weights
     from realesrgan.video import Work
-    upsampler, faces = replace(cli.upsampler_options(args), gpu_id=None), cli.face_options(args)
+    upsampler, faces = cli.upsampler_options(args), cli.face_options(args)
     if faces is not None:
         cli.prepare_faces(faces)
     settings = {'weights': weights.fingerprint(upsampler.model_name, upsampler.model_path, upsampler.denoise_strength),
@@ -199,9 +199,9 @@ def _advance(bar: Any, frames: int) -> None:
 def _pool(args: argparse.Namespace, upsampler: cli.UpsamplerOptions, faces: cli.FaceOptions | None,
           on_note: Callable[[Any], None]) -> Pool:
     """Return the workers: this process alone if there is one and no GPU, else a process for each."""
-    from realesrgan.chunks import initialize
     from realesrgan.engines.devices import available_gpus
     from realesrgan.pool import ProcessPool, SerialPool
+    from realesrgan.worker import initialize
     places = _places(args)
     if len(places) == 1 and not available_gpus():
         return SerialPool(initialize, (cli.build_worker, upsampler, faces, *places), on_note)

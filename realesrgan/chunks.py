@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, Self
@@ -21,6 +21,7 @@ from .parts import seal
 from .pipeline import run_overlapped
 from .pool import report
 from .video_plan import VideoError
+from .worker import Enhancer, enhancer
 
 logger = logging.getLogger(__name__)
 
@@ -32,13 +33,6 @@ class Reader(Protocol):
     def __exit__(self, *exception: object) -> None: ...
     def __iter__(self) -> Iterator[np.ndarray]: ...
     def kill(self) -> None: ...
-
-
-class Enhancer(Protocol):
-    """Upscales frames: a `RealESRGANer` or a `FaceEnhancer`."""
-
-    def enhance(self, img: np.ndarray, outscale: float | None = None,
-                alpha_upsampler: str = 'realesrgan') -> tuple[np.ndarray, str]: ...
 
 
 @dataclass(frozen=True)
@@ -148,15 +142,6 @@ class Upscaled:
                    Damage(int(damage[0]), str(damage[1])) if isinstance(damage, list) else None)
 
 
-_enhancer: Enhancer | None = None
-
-
-def initialize(build: Callable[..., Enhancer], *arguments: object) -> None:
-    """Make the upsampler of this process: `build` is called with the arguments."""
-    global _enhancer
-    _enhancer = build(*arguments)
-
-
 def upscale_chunk(chunk: Chunk) -> Upscaled:
     """Upscale a chunk with this process's upsampler and write its part, whole or not at all.
 
@@ -166,11 +151,10 @@ def upscale_chunk(chunk: Chunk) -> Upscaled:
         MemoryError: not enough memory for a frame.
         OSError: the part can't be written.
     """
-    assert _enhancer is not None, 'initialize() comes first'
     source: VideoFrames | FileFrames | None = chunk.frames
     with whole_file(chunk.target) as temporary:
         while source is not None:
-            upscaling = Upscaling(_enhancer, chunk)
+            upscaling = Upscaling(enhancer(), chunk)
             with contextlib.ExitStack() as stack:
                 reader = source.open()
                 stack.enter_context(reader)

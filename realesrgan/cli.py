@@ -46,9 +46,9 @@ class UpsamplerOptions:
         tile_pad: Input pixels that a tile sees around itself.
         pre_pad: Input pixels added at the border.
         half: Half precision where the device is faster with it.
-        gpu_id: Number of the GPU, or None.
         engine: One of `engines.ENGINES`.
         max_memory: Bytes that the network may take, or None.
+        gpu_id: Number of the GPU, or None for the first, or the CPU.
         threads: How many a CPU computes with, or None for all.
     """
 
@@ -59,9 +59,9 @@ class UpsamplerOptions:
     tile_pad: int
     pre_pad: int
     half: bool
-    gpu_id: int | None
     engine: str
     max_memory: int | None
+    gpu_id: int | None = None
     threads: int | None = None
 
 
@@ -171,8 +171,8 @@ def new_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def add_upsampler_options(parser: argparse.ArgumentParser, default_model: str, *, several_gpus: bool = False) -> None:
-    """Add the options that `upsampler_options` reads; with `several_gpus`, `args.gpu_id` is a list or None."""
+def add_upsampler_options(parser: argparse.ArgumentParser, default_model: str) -> None:
+    """Add the options that `upsampler_options` reads, and -g, a list or None."""
     group = parser.add_argument_group('model')
     group.add_argument('-n', '--model_name', type=model_name, default=default_model, metavar='NAME',
                        help='one of ' + ', '.join(MODELS) + ' (default: %(default)s)')
@@ -183,12 +183,8 @@ def add_upsampler_options(parser: argparse.ArgumentParser, default_model: str, *
                        help='weights to use instead: a .pth or .safetensors file, or an https URL of one')
     group.add_argument('--fp32', action='store_true',
                        help='compute in single precision; else half is used where it is faster')
-    if several_gpus:
-        group.add_argument('-g', '--gpu-id', type=gpu_ids, nargs='+', action=_Joined, metavar='N',
-                           help='GPUs to use, as 0 1 or 0,1 (default: the first, or the CPU where there is none)')
-    else:
-        group.add_argument('-g', '--gpu-id', type=number(int, 0), metavar='N',
-                           help='GPU to use (default: the first, or the CPU where there is none)')
+    group.add_argument('-g', '--gpu-id', type=gpu_ids, nargs='+', action=_Joined, metavar='N',
+                       help='GPUs to use, as 0 1 or 0,1 (default: the first, or the CPU where there is none)')
     group.add_argument('--engine', choices=ENGINES, default='auto',
                        help='auto is openvino on a CPU where it is installed, else torch (default: %(default)s)')
     group = parser.add_argument_group('memory')
@@ -246,7 +242,6 @@ def upsampler_options(args: argparse.Namespace) -> UpsamplerOptions:
         tile_pad=args.tile_pad,
         pre_pad=args.pre_pad,
         half=not args.fp32,
-        gpu_id=args.gpu_id,
         engine=args.engine,
         max_memory=int(args.max_memory * 2 ** 30) if args.max_memory else None)
 

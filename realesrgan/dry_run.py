@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from .chunks import Enhancer
 from .disk import estimated_bytes, free_bytes, mebibytes
 from .media.encoder import Encoding
 from .parts import parts_folder
+from .worker import Enhancer
 
 _TIMED_FRAMES = 3
 

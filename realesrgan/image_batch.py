@@ -7,7 +7,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,12 +18,14 @@ from .files import whole_file
 from .image_files import Job
 from .images import Picture, decode, encode, write
 from .log import about
+from .worker import enhancer
 
 logger = logging.getLogger(__name__)
 
 #: Results larger than this are written before the next picture is upscaled, so that two never wait in memory.
 _LARGE_BYTES = 1 << 28
 _WAITING = 2
+_PICTURES_OF_A_TASK = 4
 
 #: What a picture may fail with; anything else is a bug and ends the run.
 FAILURES = (RealESRGANError, OSError, MemoryError, ValueError, OverflowError, cv2.error)
@@ -92,6 +94,36 @@ def upscale_files(jobs: Sequence[Job], sources: Collection[str], upscale: Callab
     finally:
         reader.shutdown(cancel_futures=True)
         writer.shutdown(cancel_futures=True)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures that a worker takes at once, and how they are upscaled: see `upscale_files` and `enhance`."""
+
+    jobs: Sequence[Job]
+    sources: Collection[str]
+    outscale: float
+    alpha_upsampler: str
+    quality: int
+
+
+def upscale_batch(batch: Batch) -> Iterator[Outcome]:
+    """Upscale pictures with this process's upsampler; see `upscale_files`."""
+    def upscale(picture: Picture) -> Picture:
+        pixels, _ = enhancer().enhance(picture.pixels, batch.outscale, batch.alpha_upsampler)
+        return Picture(pixels, picture.metadata)
+    return upscale_files(batch.jobs, batch.sources, upscale, batch.quality)
+
+
+def upscale_whole_batch(batch: Batch) -> list[Outcome]:
+    """Do the same as a task of a pool."""
+    return list(upscale_batch(batch))
+
+
+def cut_batch(batch: Batch) -> list[Batch]:
+    """Cut the pictures of a batch into small ones, for several workers."""
+    return [replace(batch, jobs=batch.jobs[start:start + _PICTURES_OF_A_TASK])
+            for start in range(0, len(batch.jobs), _PICTURES_OF_A_TASK)]
 
 
 class _Targets:

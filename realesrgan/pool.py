@@ -278,6 +278,8 @@ def _serve(connection: Connection, level: int, initializer: Initializer, initarg
             send('fault', error)
         except Exception as error:
             send('failure', error)
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends by itself
 
 
 class _Sender:
@@ -323,6 +325,7 @@ def _with_traceback(error: Exception, text: str) -> Exception:
 
 
 def _end(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
     raise SystemExit(128 + signal.SIGTERM)
 
 

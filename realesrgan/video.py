@@ -44,7 +44,7 @@ class Work:
 
     Attributes:
         target: The result.
-        make_pool: Makes the workers, whose `chunks.initialize` has been called; gets what hears their reports.
+        make_pool: Makes the workers, whose `worker.initialize` has been called; gets what hears their reports.
         settings: All that the pixels depend on beside `VideoOptions`, by the names that users know.
         on_frames: Called with the number of frames upscaled so far, by earlier runs too.
         restart: Whether parts of a run with other settings are thrown away.

@@ -1,5 +1,6 @@
 """inference_realesrgan.py as its users run it: options, every kind of picture, exit codes, messages."""
 import io
+import logging
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from PIL import Image, ImageCms
 import inference_realesrgan
 from realesrgan import RealESRGANer
 from realesrgan.archs.srvgg_arch import SRVGGNetCompact
-from realesrgan.cli import upsampler_options
+from realesrgan.cli import Place, build_upsampler, upsampler_options
 
 PROJECT = Path(__file__).parent.parent
 SCRIPT = PROJECT / 'inference_realesrgan.py'
@@ -76,7 +77,7 @@ def test_short_names_and_gpu_0():
     assert args.input == ['a', 'b', 'c']
     assert (args.model_name, args.output, args.outscale, args.tile) == ('realesr-general-x4v3', 'out', 3.5, 200)
     options = upsampler_options(args)
-    assert (options.denoise_strength, options.gpu_id, options.half) == (0.2, 0, True)
+    assert (options.denoise_strength, args.gpu_id, options.half) == (0.2, [0], True)
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [
@@ -301,13 +302,37 @@ def test_denoise_strength_without_effect_is_said(run, tmp_path):
     assert 'has no effect' not in run('-i', 'a.png')[2]
 
 
+def build_on_the_cpu(options, faces, place):
+    assert place in (Place(0, 1), Place(1, 1))
+    logging.getLogger('realesrgan').info('works for %s', place)
+    return build_upsampler(options)
+
+
+def test_several_gpus_share_the_pictures(run, tmp_path, monkeypatch):
+    for index in range(9):
+        write(tmp_path / f'in/{index}.png', 10, 12, 3)
+    (tmp_path / 'in/3.png').write_bytes(b'\x89PNG\r\n\x1a\nbroken')
+    assert run('-i', 'in', '-o', 'one')[0] == 1
+    monkeypatch.setattr('realesrgan.cli.build_worker', build_on_the_cpu)
+    status, out, err = run('-i', 'in', '-o', 'two', '-g', '0,1')
+    assert (status, out.startswith('8 done, 1 failed, ')) == (1, True)
+    assert err.count('error: in/3.png: ') == 1
+    assert {'works for GPU 0', 'works for GPU 1'} < set(err.splitlines())
+    assert files(tmp_path / 'two') == files(tmp_path / 'one') == [f'{name}_out.png' for name in '01245678']
+    for name in files(tmp_path / 'one'):
+        assert (tmp_path / 'two' / name).read_bytes() == (tmp_path / 'one' / name).read_bytes()
+
+
 def test_a_gpu_that_is_not_there(run, tmp_path, monkeypatch):
     from realesrgan.engines import devices
     monkeypatch.setattr(devices, 'available_gpus', list)
     write(tmp_path / 'a.png', 4, 4, 3)
-    status, _, err = run('-i', 'a.png', '-g', '0')
-    assert status == 1
-    assert err.startswith('error: there is no GPU 0; this machine has no GPU that PyTorch can use')
+    write(tmp_path / 'b.png', 4, 4, 3)
+    for more in (['-g', '0'], ['b.png', '-g', '0', '1']):
+        status, _, err = run('-i', 'a.png', *more)
+        assert status == 1
+        assert 'error: there is no GPU 0; this machine has no GPU that PyTorch can use' in err
+        assert err.count('error: ') == 1
 
 
 # ---- as processes ----
