@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """Frames a second of the video script, of its network alone, and of a loop that works as the original does.
 
+Then the same script as a process, with one and with two workers, and what joining the parts takes.
+
 The clip is made by ffmpeg: 640x480, 24 frames/s. All three upscale it to twice its size with realesr-animevideov3:
 
 - the script, end to end, without the time that it takes to load the network;
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -28,13 +31,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from realesrgan.media.binaries import FFmpeg, find_ffmpeg
 from realesrgan.media.frames import FrameReader
 from realesrgan.media.probe import probe
+from realesrgan.pool import SerialPool
 from realesrgan.upsampler import RealESRGANer
-from realesrgan.video import upscale_video
+from realesrgan.video import Work, upscale_video
 from realesrgan.video_plan import VideoOptions, plan_video
 from realesrgan.weights import load_model
+from realesrgan.worker import initialize
 
 WIDTH, HEIGHT, RATE, OUTSCALE = 640, 480, 24, 2
 MODEL = 'realesr-animevideov3'
+SCRIPT = Path(__file__).resolve().parent.parent / 'inference_realesrgan_video.py'
 
 
 def make_clip(ffmpeg: FFmpeg, path: Path, seconds: float) -> None:
@@ -49,8 +55,22 @@ def script_rate(ffmpeg: FFmpeg, clip: Path, upsampler: RealESRGANer, target: Pat
     options = VideoOptions(outscale=OUTSCALE)
     start = time.perf_counter()
     plan = plan_video(ffmpeg, probe(ffmpeg, str(clip)), options)
-    outcome = upscale_video(ffmpeg, plan, target, options, upsampler, lambda: None)
+    work = Work(target, lambda hear: SerialPool(initialize, (lambda: upsampler,), hear), {}, lambda _: None)
+    outcome = upscale_video(ffmpeg, plan, options, work)
     return outcome.frames / (time.perf_counter() - start)
+
+
+def seconds_of_workers(clip: Path, folder: Path, repeat: int) -> tuple[list[float], float]:
+    """Return the seconds of the whole script with one and two workers, in turn, and of one that only joins."""
+    def seconds(name: str, *more: str) -> float:
+        start = time.perf_counter()
+        subprocess.run([sys.executable, SCRIPT, '-i', str(clip), '-o', str(folder / name), '-s', str(OUTSCALE), '-q',
+                        '--chunk', '3', *more], check=True)
+        return time.perf_counter() - start
+    counted = [(seconds('one', '--keep_parts'), seconds('two', '--num_process_per_gpu', '2'), seconds('one'))
+               for _ in range(repeat)]
+    one, two, join = (statistics.median(column) for column in zip(*counted, strict=True))
+    return [one, two], join
 
 
 def network_rate(ffmpeg: FFmpeg, clip: Path, upsampler: RealESRGANer) -> float:
@@ -109,13 +129,17 @@ def main() -> int:
             'script': max(script_rate(ffmpeg, clip, upsampler, Path(folder) / 'a.mp4') for _ in range(args.repeat)),
             'network alone': max(network_rate(ffmpeg, clip, upsampler) for _ in range(args.repeat)),
             'loop of the original': original_rate(ffmpeg, clip, Path(folder) / 'b.mp4', args.original_frames)}
+        workers, join = seconds_of_workers(clip, Path(folder), args.repeat)
     for name, rate in rates.items():
         print(f'{name:20} {rate:7.3f} frames/s')
     script = rates['script']
     print(f'the script has {100 * script / rates["network alone"]:.0f} % of the network\'s rate and '
           f'{script / rates["loop of the original"]:.1f} times that of the loop')
+    print(f'one worker takes {workers[0]:.1f} s with start-up, two {workers[1]:.1f} s ({workers[1] / workers[0]:.2f} '
+          f'times); a run that finds all parts, to join them, {join:.1f} s with start-up')
     if args.json:
-        args.json.write_text(json.dumps({name: round(rate, 4) for name, rate in rates.items()}, indent=2) + '\n')
+        args.json.write_text(json.dumps({name: round(rate, 4) for name, rate in rates.items()} | {
+            'seconds of one and two workers': workers, 'seconds of joining': join}, indent=2) + '\n')
     return 0
 
 
