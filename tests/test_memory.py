@@ -128,7 +128,7 @@ def test_tiles_that_were_asked_for_are_kept():
 
 
 @pytest.mark.parametrize(('scale', 'img'), [
-    (2, (300, 260, 3)), (1, (600, 520, 4)), (4, (150, 130)), (2, (151, 259, 3))])
+    (2, (300, 260, 3)), (1, (600, 520, 4)), (4, (150, 130)), (2, (151, 359, 3))])
 def test_every_kind_and_scale_of_rrdbnet_with_automatic_tiles(scale, img):
     torch.manual_seed(1)
     options = {'model': RRDBNetShape(scale, 8, 1, 4).build(), 'pre_pad': 0, 'device': 'cpu', 'engine': 'torch'}
