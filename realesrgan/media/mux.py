@@ -118,7 +118,7 @@ def _inputs(ffmpeg: FFmpeg, video: Path, source: MediaInfo, plan: Plan, video_st
         video_start -= max(min(used) - zero, Fraction(0))
     command = ['-itsoffset', seconds(video_start)] if video_start > 0 else []
     command += _parts(video)
-    if cut is not None:
+    if cut is not None and cut.start:  # with an -ss of 0, ffmpeg drops the first packet
         command += ['-ss', seconds(cut.start)]
     behind = max(-video_start, Fraction(0)) or -_HARDLY_ANYTHING
     return [*command, '-itsoffset', seconds(behind), '-i', absolute_argument(source)]
