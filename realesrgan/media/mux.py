@@ -101,6 +101,8 @@ def _run(command: Sequence[str], video: Path) -> None:
     _, errors = run(command, cwd=video.parent)
     if any('No space left' in line for line in errors):
         raise MediaError('the disk is full (ffmpeg: No space left on device)')
+    if missing := [line for line in errors if 'Impossible to open' in line]:  # for ffmpeg that is the end, not an error
+        raise MediaError(f'a part can\'t be read: {missing[0]}')
     for line in errors:
         logger.warning('ffmpeg: %s', line)
 
