@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import re
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -26,6 +27,7 @@ logger = logging.getLogger('realesrgan')
 
 _CONTAINERS = ('mp4', 'mkv', 'mov', 'webm')
 _PICTURES = ('jpg', 'png')
+_OWN_FILES = ('/dev/stdin', '/dev/fd/')
 _QUALITY = 95  # of a single picture as jpg
 
 
@@ -103,7 +105,7 @@ def _work(args: argparse.Namespace) -> int:
         return 0
     if Path(args.input).is_dir():
         return _folder(args, target)
-    return _file(args, target)
+    return _piped(args, target) if _is_pipe(args.input) else _file(args, target)
 
 
 def _target(args: argparse.Namespace) -> Path:
@@ -115,6 +117,22 @@ def _target(args: argparse.Namespace) -> Path:
     stem = (name if Path(args.input).is_dir() else Path(name).stem) or 'stream'
     ending = f'_{args.suffix}' if args.suffix else ''
     return Path(args.output) / f'{stem}{ending}.{args.ext if args.ext in _CONTAINERS else "mp4"}'
+
+
+def _is_pipe(source: str) -> bool:
+    """Tell whether an input is a pipe, or this process's own stdin, which ffmpeg does not share."""
+    return source.startswith(_OWN_FILES) or (Path(source).exists() and not Path(source).is_file())
+
+
+def _piped(args: argparse.Namespace, target: Path) -> int:
+    """Upscale what can be read once only from a copy, for it is looked at before it is decoded."""
+    from realesrgan.files import temporary_folder
+    logger.info('%s: copied to a file first; the run can\'t be resumed', args.input)
+    with temporary_folder(target) as folder:
+        copy = folder / Path(args.input).name
+        with Path(args.input).open('rb') as pipe, copy.open('wb') as file:
+            shutil.copyfileobj(pipe, file)
+        return _file(argparse.Namespace(**vars(args) | {'input': str(copy), 'chunk': 0, 'restart': True}), target)
 
 
 def _file(args: argparse.Namespace, target: Path) -> int:

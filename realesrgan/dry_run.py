@@ -13,7 +13,7 @@ import psutil
 
 from .disk import estimated_bytes, free_bytes, mebibytes
 from .media.encoder import Encoding
-from .parts import parts_folder
+from .parts import Parts, parts_folder
 from .worker import Enhancer
 
 _TIMED_FRAMES = 3
@@ -56,7 +56,7 @@ def describe(outline: Outline, target: Path, workers: Sequence[object], enhancer
     frames = 'unknown number' if outline.total is None else f'{outline.total}'
     lines = [f'result   {target}', f'frames   {frames}, {width}x{height} to {encoding.width}x{encoding.height}, '
              f'{encoding.rate} frames/s, {encoding.codec} {encoding.pixel_format}']
-    there = len(list(parts_folder(target).glob(f'[0-9]*.{encoding.container}')))
+    there = len(Parts(parts_folder(target), encoding.container).whole())
     lines.append(f'chunks   {outline.chunks}' + (f', {there} of them there from an earlier run' if there else ''))
     counts = {str(place): list(map(str, workers)).count(str(place)) for place in workers}
     lines.append('workers  ' + ', '.join(f'{count} on {place}' for place, count in counts.items()))

@@ -51,20 +51,22 @@ class Parts:
     def note(self, index: int) -> dict[str, Any] | None:
         """Return what `seal` has written down about a part; None if the part is not whole."""
         path = self.path(index)
-        return json.loads(path.with_suffix('.json').read_text()) if path.exists() else None
+        note = _read(path.with_suffix('.json'))
+        return note if path.exists() and path.stat().st_size == note.get('bytes') else None
 
     def whole(self) -> list[int]:
         """Return the numbers of the parts that are whole."""
-        return sorted(int(path.stem) for path in self.folder.glob(f'[0-9]*.{self._extension}'))
+        indices = sorted(int(path.stem) for path in self.folder.glob(f'[0-9]*.{self._extension}'))
+        return [index for index in indices if self.note(index) is not None]
 
 
 def seal(path: Path, temporary: Path, note: Mapping[str, Any]) -> None:
     """Make a finished part ready to be renamed from `temporary` to `path`, after which it counts as whole.
 
-    What is written down about it, and itself, are on the disk by then.
+    What is written down about it goes into a file beside it; its content is on the disk when this returns.
     """
     with whole_file(path.with_suffix('.json')) as file:
-        file.write_text(json.dumps(note))
+        file.write_text(json.dumps({**note, 'bytes': temporary.stat().st_size}))
     with temporary.open('rb+') as written:
         os.fsync(written.fileno())
 
@@ -134,15 +136,10 @@ def _prepare(parts: Parts, manifest: dict[str, Any], target: Path, *, restart: b
     folder, whole = parts.folder, parts.whole()
     _clear_temporary(folder)
     file = folder / _MANIFEST
-    try:
-        found = json.loads(file.read_text())
-    except FileNotFoundError:
-        found = {}
-        if {path.name for path in folder.iterdir()} - {_LOCK}:
-            raise PartsError(f'{folder}: is in the way: parts of {target.name} would go there, but it holds something '
-                             'else; move it away, or choose another --suffix or -o') from None
-    except ValueError:
-        found = {}
+    if not file.exists() and {path.name for path in folder.iterdir()} - {_LOCK}:
+        raise PartsError(f'{folder}: is in the way: parts of {target.name} would go there, but it holds something '
+                         'else; move it away, or choose another --suffix or -o')
+    found = _read(file)
     if found != manifest or restart:
         if found and whole and not restart:
             raise PartsError(f'{folder}: holds parts of another run: {_difference(found, manifest)}. Repeat that run '
@@ -150,6 +147,15 @@ def _prepare(parts: Parts, manifest: dict[str, Any], target: Path, *, restart: b
         _empty(folder)
         with whole_file(file) as temporary:
             temporary.write_text(json.dumps(manifest, indent=1))
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """Return what a file of JSON holds, nothing if it is missing or damaged."""
+    try:
+        found = json.loads(file.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
@@ -172,7 +178,8 @@ def _clear_temporary(folder: Path) -> None:
 
 
 def _empty(folder: Path) -> None:
-    for path in folder.iterdir():
+    # The manifest goes last: by it the folder is known as ours, should this be interrupted.
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == _MANIFEST):
         if _OURS.fullmatch(path.name):
             path.unlink()
 

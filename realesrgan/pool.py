@@ -62,6 +62,10 @@ def report(note: Any) -> None:
         _report(note)
 
 
+def _one_line(error: BaseException) -> str:
+    return ' '.join(str(error).split()) or type(error).__name__
+
+
 # ---- a pool of one: this process ----
 
 class SerialPool:
@@ -84,7 +88,7 @@ class SerialPool:
         self.terminate()
 
     def imap_unordered(self, func: Callable[[Task], Result], iterable: Iterable[Task]) -> Iterator[Result]:
-        """See `Pool`."""
+        """See `Pool`; what is neither a `RealESRGANError`, an `OSError` nor a `MemoryError` becomes a `WorkerError`."""
         global _report
         for task in iterable:
             if self._initialize is not None:
@@ -93,6 +97,10 @@ class SerialPool:
             _report = self._on_note
             try:
                 result = func(task)
+            except (RealESRGANError, OSError, MemoryError):
+                raise
+            except Exception as error:
+                raise WorkerError(f'the work failed: {_one_line(error)}') from error
             finally:
                 _report = None
             yield result
@@ -221,7 +229,7 @@ class ProcessPool:
         if worker.order is None:
             return
         if failure is not None:
-            how = f'failed: {" ".join(str(failure).split()) or type(failure).__name__}'
+            how = f'failed: {_one_line(failure)}'
         others = [device for device in self._devices if device != worker.device]
         devices = [worker.device, *others[:1]][worker.order.attempts - 1:]
         if not devices:
@@ -232,16 +240,17 @@ class ProcessPool:
 
     def terminate(self) -> None:
         """See `Pool`."""
-        for worker in self._workers:
-            worker.ask_to_end()
-        for worker in self._workers:
-            worker.end()
-        self._workers.clear()
+        with _interrupts_ignored():  # a second Ctrl-C would leave workers behind
+            for worker in self._workers:
+                worker.ask_to_end()
+            for worker in self._workers:
+                worker.end()
+            self._workers.clear()
 
 
 @contextlib.contextmanager
 def _interrupts_ignored() -> Iterator[None]:
-    """Let a process be started that Ctrl-C in the terminal does not reach: it is this process's to end it."""
+    """Ignore Ctrl-C; a process that is started meanwhile never hears it: it is this process's to end it."""
     try:
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     except ValueError:  # not in the main thread

@@ -1,4 +1,5 @@
 """Long videos: chunks, several workers, and runs that go on where an earlier one was stopped."""
+import atexit
 import contextlib
 import json
 import random
@@ -19,9 +20,13 @@ from clips import EXACT, make, picture, sound, video
 from test_video_script import SCRIPT, files, networks, run  # noqa: F401  # fixtures
 
 from realesrgan import chunks, disk
+from realesrgan import parts as parts_module
 from realesrgan.chunks import cut
+from realesrgan.media.mux import join, write_list
 from realesrgan.media.probe import probe
+from realesrgan.media.process import MediaError
 from realesrgan.media.timing import stamps_of
+from realesrgan.pool import ProcessPool, WorkerError
 from realesrgan.video_plan import VideoOptions, plan_video
 
 # ruff: noqa: F811  # fixtures are given by name
@@ -235,6 +240,48 @@ def test_a_folder_that_is_not_ours_is_left_alone(run, tmp_path):
     assert files(tmp_path) == ['a.mp4', 'results/a_out_parts/my own.txt']
 
 
+@pytest.mark.parametrize(('name', 'data'), [('000001.mp4', b'x' * 99), ('000001.json', b''), ('000001.json', None)])
+def test_a_damaged_part_is_made_again(run, tmp_path, stopped, name, data):
+    stopped()
+    damaged = tmp_path / 'results/a_out_parts' / name
+    damaged.unlink()
+    if data is not None:
+        damaged.write_bytes(data)
+    status, out, err = run('-i', 'a.mp4', *LOSSLESS, '--chunk', '1', network='plain')
+    assert (status, '(25 of them from an earlier run)' in out) == (0, True), err
+    assert counts('results/a_out.mp4') == list(range(100))
+    assert files(Path('results')) == ['a_out.mp4']
+
+
+@pytest.mark.parametrize('text', ['{"vers', '[1]'])
+def test_a_damaged_manifest_means_a_new_start(run, tmp_path, stopped, text):
+    stopped()
+    (tmp_path / 'results/a_out_parts/manifest.json').write_text(text)
+    status, out, _ = run('-i', 'a.mp4', *LOSSLESS, '--chunk', '1', network='plain')
+    assert (status, out.startswith('results/a_out.mp4: 100 frames, ')) == (0, True)
+
+
+def test_parts_are_known_as_ours_while_they_are_removed(tmp_path, monkeypatch):
+    with contextlib.suppress(Stop), parts_module.opened(tmp_path / 'a.mp4', 'mp4', {'x': 1}) as opened:
+        for index in range(3):
+            opened.path(index).write_bytes(b'xy')
+            opened.path(index).with_suffix('.json').write_text('{"bytes": 2}')
+        assert opened.whole() == [0, 1, 2]
+        removed, unlink = [], Path.unlink
+        monkeypatch.setattr(Path, 'unlink', lambda path, **more: removed.append(path.name) or unlink(path, **more))
+    assert removed.index('manifest.json') == 6
+    assert not opened.folder.exists()
+
+
+def test_joining_a_part_that_can_not_be_read_is_an_error(tmp_path):
+    good = make(tmp_path / '000000.mp4', *picture(), *EXACT)
+    bad = tmp_path / '000001.mp4'
+    bad.write_bytes(b'no video')
+    write_list(tmp_path / 'parts.ffconcat', [(good, 24), (bad, 24)], Fraction(24))
+    with pytest.raises(MediaError, match="a part can't be read: .*000001.mp4"):
+        join(clips.FFMPEG, tmp_path / 'parts.ffconcat', tmp_path / 'a.mp4', 'mp4')
+
+
 def test_two_runs_of_one_result(run, tmp_path, monkeypatch):
     make(tmp_path / 'a.mp4', *picture(seconds='0.5'), *EXACT)
     real, seen = chunks.upscale_chunk, []
@@ -338,6 +385,28 @@ def test_killed_at_any_moment(tmp_path, networks, undisturbed, who, workers):
     assert hashes(result) == hashes(undisturbed / 'results/a_out.mp4')
     assert clips.packets(result, 'a:0') == clips.packets(undisturbed / 'a.mp4', 'a:0')
     assert files(tmp_path) == ['a.mp4', 'results/a_out.mp4']
+
+
+def fails(task):
+    raise RuntimeError('CUDA error:\n  out of luck')
+
+
+def ends_slowly(device):
+    atexit.register(time.sleep, 0.5)
+
+
+def test_a_worker_that_fails_is_tried_again_and_ends_quietly(capfd, caplog):
+    with pytest.raises(WorkerError, match='a worker on 7 failed: CUDA error: out of luck'), ProcessPool(
+            [7], ends_slowly, ()) as pool:
+        list(pool.imap_unordered(fails, [1]))
+    assert caplog.messages == ['a worker on 7 failed: CUDA error: out of luck; its work is tried again on 7']
+    assert 'Traceback' not in capfd.readouterr().err
+
+
+def test_what_fails_in_the_one_process_is_one_line(run, tmp_path, monkeypatch):
+    make(tmp_path / 'a.mp4', *picture(seconds='0.2'), *EXACT)
+    monkeypatch.setattr('realesrgan.video.upscale_chunk', fails)
+    assert run('-i', 'a.mp4', '-q')[::2] == (1, 'error: the work failed: CUDA error: out of luck\n')
 
 
 # ---- room on the disk ----

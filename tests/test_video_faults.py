@@ -5,6 +5,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -192,8 +193,6 @@ def test_a_full_disk_is_a_clear_error_and_leaves_nothing(run, tmp_path):
 
 def counted(work):
     """Run `work` and assert that as many children, open files and threads are there after it as before."""
-    import threading
-
     from tqdm import tqdm
     tqdm(disable=True)  # it starts a thread at the first bar
     before = *clips.belongings(), threading.active_count()
@@ -291,6 +290,18 @@ def test_a_stream_of_unknown_length_that_can_not_seek(run, tmp_path, http_server
     assert clips.numbers('results/live_out.mp4') == list(range(25))
     assert clips.packets('results/live_out.mp4', 'a:0') == clips.packets(source, 'a:0')
     assert files(tmp_path) == ['a.mkv', 'results/live_out.mp4']
+
+
+def test_a_pipe_is_copied_first(run, tmp_path):
+    source = make(tmp_path / 'a.mkv', *clips.numbered(), *EXACT)
+    os.mkfifo(tmp_path / 'b.pipe')
+    writer = threading.Thread(target=lambda: (tmp_path / 'b.pipe').write_bytes(source.read_bytes()))
+    writer.start()
+    status, _, err = run('-i', 'b.pipe', '-s', '1', '--crf', '0', network='plain')
+    writer.join()
+    assert (status, "b.pipe: copied to a file first; the run can't be resumed" in err) == (0, True)
+    assert clips.numbers('results/b_out.mp4') == list(range(25))
+    assert files(tmp_path / 'results') == ['b_out.mp4']
 
 
 # ---- the parts by themselves ----

@@ -127,6 +127,13 @@ def test_rates_stay_exact(run, tmp_path, rate, container):
     assert Fraction(result['avg_frame_rate']) == Fraction(rate) or container == 'mkv'
 
 
+@pytest.mark.parametrize('rate', ['60000/1001', '24000/1001'])
+def test_rates_that_matroska_rounds_come_out_exact(run, tmp_path, rate):
+    make(tmp_path / 'a.mkv', *picture(rate=rate, seconds='0.5'), *EXACT)
+    run('-i', 'a.mkv', '-s', '1')
+    assert video('results/a_out.mp4')['rate'] == (rate, rate)
+
+
 @pytest.mark.parametrize(('size', 'outscale', 'expected'), [
     ('175x143', '1', (174, 142)), ('175x143', '2', (350, 286)), ('175x143', '3', (524, 428)), ('2x2', '0.5', (2, 2))])
 def test_odd_sizes(run, tmp_path, size, outscale, expected):
@@ -213,6 +220,15 @@ def test_start_and_end_cut_all_tracks_alike(run, tmp_path):
     assert abs(clips.duration('results/a_out.mkv', 'audio') - 1.8) < 0.06
     starts = [float(stream['start_time']) for stream in clips.facts('results/a_out.mkv')['streams']]
     assert abs(starts[0] - starts[1]) < 0.05
+
+
+def test_an_end_alone_keeps_the_first_sound(run, tmp_path):
+    source = make(tmp_path / 'a.mkv', *picture(seconds='2'), *sound('2'), *EXACT, '-c:a', 'aac')
+    run('-i', 'a.mkv', '-s', '1', '--end', '1')
+    before, after = (clips.ffmpeg('-i', path, '-map', 'a:0', '-c', 'copy', '-f', 'adts', '-')
+                     for path in (source, 'results/a_out.mp4'))
+    assert len(after) > 2000
+    assert before.startswith(after)
 
 
 def test_a_range_without_frames_is_an_error(run, tmp_path):

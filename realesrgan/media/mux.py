@@ -101,6 +101,8 @@ def _run(command: Sequence[str], video: Path) -> None:
     _, errors = run(command, cwd=video.parent)
     if any('No space left' in line for line in errors):
         raise MediaError('the disk is full (ffmpeg: No space left on device)')
+    if missing := [line for line in errors if 'Impossible to open' in line]:  # for ffmpeg that is the end, not an error
+        raise MediaError(f'a part can\'t be read: {missing[0]}')
     for line in errors:
         logger.warning('ffmpeg: %s', line)
 
@@ -118,7 +120,7 @@ def _inputs(ffmpeg: FFmpeg, video: Path, source: MediaInfo, plan: Plan, video_st
         video_start -= max(min(used) - zero, Fraction(0))
     command = ['-itsoffset', seconds(video_start)] if video_start > 0 else []
     command += _parts(video)
-    if cut is not None:
+    if cut is not None and cut.start:  # with an -ss of 0, ffmpeg drops the first packet
         command += ['-ss', seconds(cut.start)]
     behind = max(-video_start, Fraction(0)) or -_HARDLY_ANYTHING
     return [*command, '-itsoffset', seconds(behind), '-i', absolute_argument(source)]

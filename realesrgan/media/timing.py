@@ -10,6 +10,7 @@ from fractions import Fraction
 _USUAL_RATES = tuple(Fraction(rate * 1000, 1001) for rate in (24, 30, 48, 60, 120)) + tuple(
     Fraction(rate) for rate in (10, 12, 15, 20, 24, 25, 30, 48, 50, 60, 90, 100, 120, 240))
 _FARTHEST_REORDERING = 32  # frames; H.264 and HEVC allow 16
+_ROUNDING = Fraction(1, 10 ** 6)
 _HIGHEST_RATE = 240  # above it, r_frame_rate is the clock of the container and no rate
 
 
@@ -57,7 +58,8 @@ def frame_rate(stamps: TimeStamps | None, real: Fraction | None, average: Fracti
         real: What ffprobe calls r_frame_rate: the lowest that all time stamps fit, a guess from the first frames.
         average: What ffprobe calls avg_frame_rate.
     """
-    guesses = [rate for rate in (real, average) if rate and rate <= _HIGHEST_RATE]
+    # Matroska's nanoseconds and ffmpeg's small denominators make 19001/317 of 60000/1001.
+    guesses = [usual(rate, _ROUNDING) for rate in (real, average) if rate and rate <= _HIGHEST_RATE]
     guesses += [usual(rate) for rate in guesses]
     if not guesses:
         return Fraction(24), False
@@ -71,10 +73,10 @@ def frame_rate(stamps: TimeStamps | None, real: Fraction | None, average: Fracti
     return guesses[0] if guesses[0] == real else usual(guesses[0]), False
 
 
-def usual(rate: Fraction) -> Fraction:
-    """Return the usual rate that is within 0.02 % of `rate`, or else `rate`."""
+def usual(rate: Fraction, tolerance: Fraction = Fraction(1, 5000)) -> Fraction:
+    """Return the usual rate that is nearest to `rate` if they differ by less than `tolerance` of it, else `rate`."""
     nearest = min(_USUAL_RATES, key=lambda known: abs(known - rate))
-    return nearest if abs(nearest / rate - 1) < Fraction(1, 5000) else rate
+    return nearest if abs(nearest / rate - 1) < tolerance else rate
 
 
 def fraction(text: object) -> Fraction | None:
