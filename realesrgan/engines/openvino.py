@@ -45,6 +45,7 @@ class OpenVINOEngine:
         }
         if threads is not None:
             self._settings['INFERENCE_NUM_THREADS'] = threads
+            self._settings['ENABLE_CPU_PINNING'] = False  # or several processes would share the same cores
         self._requests: dict[np.dtype, ov.InferRequest] = {}
         self._dtype: np.dtype | None = None  # of the last batch
         self.scale = self._shape.scale
