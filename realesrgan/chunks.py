@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 
@@ -129,17 +129,16 @@ class Upscaled:
     computed: int
     damage: Damage | None = None
 
-    def note(self) -> dict[str, object]:
+    def note(self) -> dict[str, Any]:
         """Return it for the folder of parts."""
         damage = [self.damage.frame, self.damage.reason] if self.damage else None
         return {'frames': self.frames, 'computed': self.computed, 'damage': damage}
 
     @classmethod
-    def from_note(cls, index: int, note: dict[str, object]) -> Self:
+    def from_note(cls, index: int, note: dict[str, Any]) -> Self:
         """Read it back."""
         damage = note['damage']
-        return cls(index, int(str(note['frames'])), int(str(note['computed'])),
-                   Damage(int(damage[0]), str(damage[1])) if isinstance(damage, list) else None)
+        return cls(index, note['frames'], note['computed'], Damage(*damage) if damage else None)
 
 
 def upscale_chunk(chunk: Chunk) -> Upscaled:

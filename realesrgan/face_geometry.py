@@ -15,7 +15,8 @@ from .pixels import to_unit
 #: corners of the mouth; x and y.
 _TEMPLATE = np.array([[192.98138, 239.94708], [318.90277, 240.1936], [256.63416, 314.01935], [201.26117, 371.41043],
                       [313.08905, 371.15118]])
-_SIDE = 512
+#: Side of the square that faces are brought to, in pixels; the networks know no other.
+FACE_SIDE = 512
 #: What lies outside the picture, BGR in 0..255.
 _OUTSIDE = (135, 133, 132)
 #: Classes of ParseNet that are no part of a face: background, hat, two of the neck, clothes.
@@ -70,7 +71,7 @@ def crop(picture: np.ndarray, matrix: np.ndarray) -> np.ndarray:
         512 x 512 x 3 of the same dtype.
     """
     step = np.iinfo(picture.dtype).max // 255
-    return cv2.warpAffine(picture, matrix, (_SIDE, _SIDE), borderMode=cv2.BORDER_CONSTANT,
+    return cv2.warpAffine(picture, matrix, (FACE_SIDE, FACE_SIDE), borderMode=cv2.BORDER_CONSTANT,
                           borderValue=[value * step for value in _OUTSIDE])
 
 
@@ -129,7 +130,8 @@ def paste(large: np.ndarray, square: np.ndarray, mask: np.ndarray, matrix: np.nd
 
 def _reach(back: np.ndarray, shape: tuple[int, ...]) -> tuple[slice, slice]:
     """Return the rows and columns of the large picture that the square reaches."""
-    corners = np.array([[0, 0, 1], [_SIDE, 0, 1], [0, _SIDE, 1], [_SIDE, _SIDE, 1]]) @ back.T
+    side = FACE_SIDE
+    corners = np.array([[0, 0, 1], [side, 0, 1], [0, side, 1], [side, side, 1]]) @ back.T
     left, top = np.floor(corners.min(0)).astype(int) - 1
     right, bottom = np.ceil(corners.max(0)).astype(int) + 2
     return slice(max(top, 0), min(bottom, shape[0])), slice(max(left, 0), min(right, shape[1]))

@@ -17,15 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from .download import DownloadError
 from .errors import RealESRGANError
+from .face_geometry import FACE_SIDE
 from .models import FACE_MODELS
 from .weights import WeightsError, load_state_dict, locate, obtain, weights_folder
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
-
-#: Side of the square that faces are brought to, in pixels; the networks know no other.
-FACE_SIDE = 512
 
 _INSTALL = 'pip install setuptools cython torchvision; pip install --no-build-isolation basicsr facexlib gfpgan'
 

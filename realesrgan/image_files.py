@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import RealESRGANError
+from .files import TEMPORARY_PREFIX
 from .images import WRITABLE_EXTENSIONS, holds_alpha, is_picture
 
 logger = logging.getLogger(__name__)
@@ -135,7 +136,7 @@ class _Search:
         for entry in sorted(entries, key=lambda entry: entry.is_symlink() and entry.is_dir()):  # real folders first
             if entry.is_dir():
                 yield from self._subfolder(entry, below / entry.name)
-            elif entry.name.startswith('.realesrgan-'):
+            elif entry.name.startswith(TEMPORARY_PREFIX):
                 logger.warning('%s: skipped, left behind by an interrupted run', entry)
             elif not entry.is_file() and not entry.is_symlink():
                 logger.warning('%s: skipped, not a file', entry)

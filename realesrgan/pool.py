@@ -6,6 +6,7 @@ what a film of days needs: a worker that dies is replaced, its task tried again,
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import logging.handlers
 import multiprocessing
@@ -274,7 +275,7 @@ def _serve(connection: Connection, level: int, initializer: Initializer, initarg
     root = logging.getLogger('realesrgan')
     root.handlers, root.propagate = [logging.handlers.QueueHandler(send)], False  # type: ignore[arg-type]
     root.setLevel(level)
-    _report = lambda note: send('note', note)  # noqa: E731
+    _report = functools.partial(send, 'note')
     with contextlib.suppress(EOFError, BrokenPipeError):  # the parent is gone
         try:
             initializer(*initargs)

@@ -14,7 +14,7 @@ from .media.frames import Decoding, Kept
 from .media.mux import Cut
 from .media.probe import MediaInfo, VideoStream, time_stamps
 from .media.process import MediaError
-from .media.timing import TimeStamps, clock, first_at_or_after, frame_rate
+from .media.timing import TimeStamps, clock, frame_rate
 
 logger = logging.getLogger(__name__)
 
@@ -101,22 +101,18 @@ class VideoPlan:
             first, stop: Numbers among all frames that come out.
             seek: Whether to begin at a key frame; else all frames before are decoded and dropped, which takes longer.
         """
+        whole = self.decoding.kept
         if self.stamps is None:
-            return replace(self.decoding, kept=Kept(first, stop if stop is not None else self.decoding.kept.stop))
+            return replace(self.decoding, kept=Kept(first, whole.stop if stop is None else stop))
         if self.decoding.resample:
-            kept = Kept(first, stop if stop is not None else self.decoding.kept.stop, 'pts')
+            kept = Kept(first, whole.stop if stop is None else stop, 'pts')
             start = first / self.decoding.rate
         else:
-            kept = Kept(self._between(first), self.decoding.kept.stop if stop is None else self._between(stop), 'time')
-            start = self.stamps.time(first) - self.stamps.time(0)
+            zero = self.stamps.time(0)
+            kept = Kept(self.stamps.before(first) - zero if first else whole.start,
+                        whole.stop if stop is None else self.stamps.before(stop) - zero, 'time')
+            start = self.stamps.time(first) - zero
         return replace(self.decoding, kept=kept, seek=self._seek(start) if seek else None)
-
-    def _between(self, index: int) -> Fraction | int | None:
-        """Return a time between a frame and the one before, so that no rounding decides which of them is the first."""
-        assert self.stamps is not None
-        if index == 0:
-            return self.decoding.kept.start
-        return (self.stamps.time(index - 1) + self.stamps.time(index)) / 2 - self.stamps.time(0)
 
     def _seek(self, start: Fraction) -> Fraction | None:
         """Return the time of the key frame before the last one before a frame, on the clock of the file.
@@ -187,8 +183,8 @@ def _cut(plan: VideoPlan, options: VideoOptions) -> VideoPlan:
     if stamps is None:
         return _cut_by_time(plan, start, end)
     zero, rate, decoding = plan.info.start, plan.decoding.rate, plan.decoding
-    first = first_at_or_after(stamps, start + zero)
-    last = len(stamps.pts) if end is None else first_at_or_after(stamps, end + zero)
+    first = stamps.first_at_or_after(start + zero)
+    last = len(stamps.pts) if end is None else stamps.first_at_or_after(end + zero)
     if first >= last:
         shown = clock(stamps.time(len(stamps.pts) - 1) - zero)
         raise VideoError(f'no frame between --start and --end: the last one is shown at {shown}')
@@ -199,9 +195,9 @@ def _cut(plan: VideoPlan, options: VideoOptions) -> VideoPlan:
         kept = Kept(0, frames if end is not None else None, 'pts')
     else:
         frames = last - first
-        bounds = ((stamps.time(index - 1) + stamps.time(index)) / 2 - stamps.time(first)
-                  if 0 < index < len(stamps.pts) else None for index in (first, last))
-        kept = Kept(next(bounds), next(bounds), 'time')
+        lower, upper = (stamps.before(index) - stamps.time(first) if 0 < index < len(stamps.pts) else None
+                        for index in (first, last))
+        kept = Kept(lower, upper, 'time')
     cut_start = begin if options.start is not None else Fraction(0)
     plan = replace(plan, decoding=replace(decoding, origin=stamps.pts[first], kept=kept), total=frames, begin=begin,
                    video_start=begin - cut_start, stamps=replace(stamps, pts=stamps.pts[first:last]),

@@ -26,8 +26,8 @@ def make_engine(network: nn.Module, scale: int, device: torch.device, *, half: b
         scale: Its scale.
         device: Where it runs.
         half: Half precision where the device is faster with it (see `devices.pick_dtype`).
-        threads: How many a CPU computes with, None for the engine's own choice. PyTorch's are those of the process.
         name: One of `ENGINES`; 'auto' is OpenVINO on a CPU where it is installed and knows the network, else torch.
+        threads: How many a CPU computes with, None for the engine's own choice. PyTorch's are those of the process.
 
     Raises:
         ValueError: another name.

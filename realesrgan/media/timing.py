@@ -2,7 +2,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -37,6 +38,14 @@ class TimeStamps:
     def time(self, index: int) -> Fraction:
         """Return the time of a frame in seconds."""
         return self.pts[index] * self.time_base
+
+    def before(self, index: int) -> Fraction:
+        """Return a time between a frame and the one before, so that no rounding decides which of them is the first."""
+        return (self.time(index - 1) + self.time(index)) / 2
+
+    def first_at_or_after(self, time: Fraction) -> int:
+        """Return the index of the first frame shown at `time` or later; the number of frames if there is none."""
+        return bisect_left(self.pts, time / self.time_base)
 
     def is_constant(self, rate: Fraction) -> bool:
         """Tell whether the frames, shown one on each tick of `rate`, are never more than a tick early or late.
@@ -125,15 +134,6 @@ def seconds(value: Fraction) -> str:
     """Write a time for ffmpeg, in microseconds as it reckons itself."""
     sign, millionths = '-' if value < 0 else '', abs(round(value * 1000000))
     return f'{sign}{millionths // 1000000}.{millionths % 1000000:06}'
-
-
-def first_at_or_after(stamps: TimeStamps, time: Fraction) -> int:
-    """Return the index of the first frame shown at `time` or later; the number of frames if there is none."""
-    return _count(stamps.time(index) < time for index in range(len(stamps.pts)))
-
-
-def _count(flags: Iterable[bool]) -> int:
-    return sum(flags)
 
 
 def stamps_of(pts: Sequence[int | None], time_base: Fraction, keys: Sequence[int] = ()) -> TimeStamps:
