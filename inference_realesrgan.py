@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from realesrgan import cli
+from realesrgan import cli, worker
 
 if TYPE_CHECKING:
     from realesrgan.image_batch import Batch, Outcome
@@ -117,24 +117,23 @@ def _check_folder(output: str) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
 
-def _outcomes(batch: Batch, faces: cli.FaceOptions | None, args: argparse.Namespace) -> Iterator[Outcome]:
+def _outcomes(batch: Batch, faces: worker.FaceOptions | None, args: argparse.Namespace) -> Iterator[Outcome]:
     """Upscale pictures in this process, in order, or in one for each of several GPUs, as they come."""
-    from realesrgan import weights, worker
+    from realesrgan import weights
     from realesrgan.image_batch import cut_batch, upscale_batch, upscale_whole_batch
     from realesrgan.pool import ProcessPool
-    options, places = cli.upsampler_options(args), [cli.Place(gpu, 1) for gpu in args.gpu_id or [None]]
+    options, places = cli.upsampler_options(args), [worker.Place(gpu, 1) for gpu in args.gpu_id or [None]]
     if len(places) == 1 or len(batch.jobs) == 1:
-        enhancer = cli.build_worker(options, faces, places[0])
-        enhancer.on_tile = _TileBar(quiet=args.quiet or not sys.stderr.isatty())
-        worker.initialize(lambda: enhancer)
+        worker.initialize(worker.build, options, faces, places[0])
+        worker.enhancer().on_tile = _TileBar(quiet=args.quiet or not sys.stderr.isatty())
         _check_folder(args.output)
         yield from upscale_batch(batch)
         return
     if faces is not None:
-        cli.prepare_faces(faces)
+        worker.prepare_faces(faces)
     weights.fingerprint(options.model_name, options.model_path, options.denoise_strength)  # fetched once, not by each
     _check_folder(args.output)
-    with ProcessPool(places, worker.initialize, (cli.build_worker, options, faces)) as pool:
+    with ProcessPool(places, worker.initialize, (worker.build, options, faces)) as pool:
         for outcomes in pool.imap_unordered(upscale_whole_batch, cut_batch(batch)):
             yield from outcomes
 

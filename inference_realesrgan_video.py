@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from realesrgan import cli
+from realesrgan import cli, worker
 
 if TYPE_CHECKING:
     from realesrgan.dry_run import Outline
@@ -176,7 +176,7 @@ def _upscale(args: argparse.Namespace, target: Path, total: int | None, upscale:
     from realesrgan.video import Work
     upsampler, faces = cli.upsampler_options(args), cli.face_options(args)
     if faces is not None:
-        cli.prepare_faces(faces)
+        worker.prepare_faces(faces)
     settings = {'weights': weights.fingerprint(upsampler.model_name, upsampler.model_path, upsampler.denoise_strength),
                 **asdict(upsampler), 'faces': asdict(faces) if faces else None}
     for name in ('model_path', 'gpu_id', 'max_memory', 'threads'):  # what the pixels do not depend on
@@ -199,7 +199,7 @@ def _describe(args: argparse.Namespace, target: Path, outline: Outline) -> int:
     """Print what would be done."""
     from realesrgan.dry_run import describe
     places = _places(args)
-    enhancer = cli.build_worker(cli.upsampler_options(args), cli.face_options(args), places[0])
+    enhancer = worker.build(cli.upsampler_options(args), cli.face_options(args), places[0])
     parallel = len(places) if enhancer.device.type == 'cpu' else len(set(places))
     for line in describe(outline, target, places, enhancer, parallel=parallel):
         print(line)
@@ -214,20 +214,19 @@ def _advance(bar: Any, frames: int) -> None:
     bar.update(frames - bar.n)
 
 
-def _pool(args: argparse.Namespace, upsampler: cli.UpsamplerOptions, faces: cli.FaceOptions | None,
+def _pool(args: argparse.Namespace, upsampler: worker.UpsamplerOptions, faces: worker.FaceOptions | None,
           on_note: Callable[[Any], None]) -> Pool:
     """Return the workers: this process alone if there is one and no GPU, else a process for each."""
     from realesrgan.engines.devices import available_gpus
     from realesrgan.pool import ProcessPool, SerialPool
-    from realesrgan.worker import initialize
     places = _places(args)
     if len(places) == 1 and not available_gpus():
-        return SerialPool(initialize, (cli.build_worker, upsampler, faces, *places), on_note)
-    return ProcessPool(places, initialize, (cli.build_worker, upsampler, faces), on_note)
+        return SerialPool(worker.initialize, (worker.build, upsampler, faces, *places), on_note)
+    return ProcessPool(places, worker.initialize, (worker.build, upsampler, faces), on_note)
 
 
-def _places(args: argparse.Namespace) -> list[cli.Place]:
-    return [cli.Place(gpu, args.num_process_per_gpu) for _ in range(args.num_process_per_gpu)
+def _places(args: argparse.Namespace) -> list[worker.Place]:
+    return [worker.Place(gpu, args.num_process_per_gpu) for _ in range(args.num_process_per_gpu)
             for gpu in args.gpu_id or [None]]
 
 
@@ -243,21 +242,15 @@ def _options(args: argparse.Namespace) -> VideoOptions:
 
 def _picture(args: argparse.Namespace) -> int:
     """Upscale a single picture as the image script does, to a picture of its name."""
-    from realesrgan.image_batch import upscale_files
+    from realesrgan.image_batch import Batch, upscale_batch
     from realesrgan.image_files import InputFile, plan
-    from realesrgan.images import Picture
     source = Path(args.input)
     jobs = plan([InputFile(source)], Path(args.output), args.suffix, args.ext if args.ext in _PICTURES else 'auto')
     if args.skip_existing and any(target.exists() for target in jobs[0].possible_targets):
         logger.info('%s: skipped, its result exists', source)
         return 0
-    upsampler = cli.build_worker(cli.upsampler_options(args), cli.face_options(args), _places(args)[0])
-
-    def upscale(picture: Picture) -> Picture:
-        pixels, _ = upsampler.enhance(picture.pixels, args.outscale, args.alpha_upsampler)
-        return Picture(pixels, picture.metadata)
-
-    [outcome] = upscale_files(jobs, {os.path.realpath(source)}, upscale, _QUALITY)
+    worker.initialize(worker.build, cli.upsampler_options(args), cli.face_options(args), _places(args)[0])
+    [outcome] = upscale_batch(Batch(jobs, {os.path.realpath(source)}, args.outscale, args.alpha_upsampler, _QUALITY))
     if outcome.error is not None:
         raise outcome.error
     logger.info('%s: a single picture, upscaled to %s', source, outcome.target)

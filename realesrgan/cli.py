@@ -1,4 +1,4 @@
-"""What both scripts share: options, logging, the way from parsed arguments to an upsampler, and how a run ends.
+"""What both scripts share: options, logging, and how a run ends.
 
 Nothing here imports PyTorch or OpenCV before it is needed, so that `--help` answers at once.
 """
@@ -13,82 +13,21 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .engines import ENGINES
 from .errors import RealESRGANError
 from .log import with_subject
 from .models import FACE_MODELS, MODELS
 from .version import __version__
-
-if TYPE_CHECKING:
-    from .faces import FaceEnhancer
-    from .upsampler import RealESRGANer
+from .worker import FaceOptions, UpsamplerOptions
 
 logger = logging.getLogger(__name__)
 
 
 class UsageError(RealESRGANError):
     """Arguments that don't go together; the exit status is 2."""
-
-
-@dataclass(frozen=True)
-class UpsamplerOptions:
-    """Everything that makes one upsampler differ from another.
-
-    Attributes:
-        model_name: A key of `models.MODELS`.
-        model_path: File or URL of weights to use instead of the model's own, or None.
-        denoise_strength: 0..1, or None where it was not given.
-        tile: Side of the tiles in input pixels, 0 for none.
-        tile_pad: Input pixels that a tile sees around itself.
-        pre_pad: Input pixels added at the border.
-        half: Half precision where the device is faster with it.
-        engine: One of `engines.ENGINES`.
-        max_memory: Bytes that the network may take, or None.
-        gpu_id: Number of the GPU, or None for the first, or the CPU.
-        threads: How many a CPU computes with, or None for all.
-    """
-
-    model_name: str
-    model_path: str | None
-    denoise_strength: float | None
-    tile: int
-    tile_pad: int
-    pre_pad: int
-    half: bool
-    engine: str
-    max_memory: int | None
-    gpu_id: int | None = None
-    threads: int | None = None
-
-
-@dataclass(frozen=True)
-class FaceOptions:
-    """How faces are restored; see `faces.FaceEnhancer` for the meaning of each."""
-
-    model: str
-    weight: float
-    only_center_face: bool
-    min_size: int
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a worker computes.
-
-    Attributes:
-        gpu_id: Number of the GPU, or None for the first, or the CPU where there is none.
-        workers: How many share it.
-    """
-
-    gpu_id: int | None
-    workers: int
-
-    def __str__(self) -> str:
-        return 'the CPU or the first GPU' if self.gpu_id is None else f'GPU {self.gpu_id}'
 
 
 # ---- types of options ----
@@ -257,68 +196,6 @@ def face_options(args: argparse.Namespace) -> FaceOptions | None:
         logger.warning('face enhancement is turned off: %s is a model for drawings', name)
         return None
     return FaceOptions(args.face_model, args.face_weight, args.only_center_face, args.face_min_size)
-
-
-def build_enhancer(options: UpsamplerOptions, faces: FaceOptions | None) -> RealESRGANer | FaceEnhancer:
-    """Return the upsampler, in a `FaceEnhancer` if faces are restored.
-
-    What the faces need is looked for first, so that nothing large is loaded, and no picture is touched, in vain.
-
-    Raises:
-        RealESRGANError: packages or weights can't be had, or the device is not there.
-    """
-    if faces is None:
-        return build_upsampler(options)
-    prepare_faces(faces)
-    from .faces import FaceEnhancer
-    return FaceEnhancer(build_upsampler(options), faces.model, faces.weight,
-                        only_center_face=faces.only_center_face, min_size=faces.min_size)
-
-
-def prepare_faces(faces: FaceOptions) -> None:
-    """Make sure that what the faces need is there, before anything large is loaded.
-
-    Raises:
-        RealESRGANError: packages are not installed, or weights can't be had.
-    """
-    from .face_networks import import_face_packages, obtain_face_files
-    import_face_packages()
-    obtain_face_files(faces.model)
-
-
-def build_worker(options: UpsamplerOptions, faces: FaceOptions | None, place: Place) -> RealESRGANer | FaceEnhancer:
-    """Return what a worker upscales with: its share of a CPU's threads and of the memory of where it computes.
-
-    Raises:
-        RealESRGANError: see `build_enhancer`.
-    """
-    options = replace(options, gpu_id=place.gpu_id)
-    if place.workers > 1:
-        import torch
-
-        from .engines.devices import pick_device
-        from .engines.memory import usable_bytes
-        device = pick_device(gpu_id=place.gpu_id)
-        options = replace(
-            options, max_memory=(options.max_memory or usable_bytes(device)) // place.workers,
-            threads=max(torch.get_num_threads() // place.workers, 1) if device.type == 'cpu' else None)
-    return build_enhancer(options, faces)
-
-
-def build_upsampler(options: UpsamplerOptions) -> RealESRGANer:
-    """Find the weights, build the network and return its upsampler.
-
-    Raises:
-        RealESRGANError: the weights can't be had, or the device is not there.
-    """
-    from .engines.devices import pick_device
-    from .upsampler import RealESRGANer
-    from .weights import load_model
-    device = pick_device(gpu_id=options.gpu_id)
-    network = load_model(options.model_name, options.model_path, options.denoise_strength)
-    return RealESRGANer(network.scale, None, model=network, tile=options.tile, tile_pad=options.tile_pad,
-                        pre_pad=options.pre_pad, half=options.half, device=device, engine=options.engine,
-                        max_memory=options.max_memory, threads=options.threads)
 
 
 # ---- logging, and how a run ends ----

@@ -19,6 +19,22 @@ def plain_logger():
     logger.setLevel(logging.NOTSET)
 
 
+@pytest.fixture
+def run_script(tmp_path, monkeypatch, capfd):
+    """Run a script's main in a folder of its own; return its status, stdout and stderr, which holds no traceback."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(script, *arguments):
+        try:
+            status = script.main(list(map(str, arguments)))
+        except SystemExit as error:
+            status = error.code
+        out, err = capfd.readouterr()
+        assert 'Traceback' not in err
+        return status, out, err
+    return run
+
+
 @dataclass
 class HttpServer:
     """A server on this machine: what it serves, how it misbehaves, what it was asked.

@@ -12,7 +12,7 @@ import torch
 
 import inference_realesrgan
 import inference_realesrgan_video
-from realesrgan import RealESRGANer, cli, faces
+from realesrgan import RealESRGANer, cli, faces, worker
 from realesrgan.archs.srvgg_arch import SRVGGNetCompact
 from realesrgan.face_networks import load_face_networks
 from realesrgan.models import FACE_MODELS
@@ -27,9 +27,8 @@ HEAVY = ('gfpgan', 'basicsr', 'facexlib', 'torchvision')
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capfd):
-    """Run the script in a folder of its own, with a small network for every model; return status, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
+def run(run_script, tmp_path, monkeypatch):
+    """Run a script in a folder of its own, with a small network for every model."""
     monkeypatch.setattr('realesrgan.weights._PROJECT', tmp_path)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -37,16 +36,7 @@ def run(tmp_path, monkeypatch, capfd):
     (tmp_path / 'weights').mkdir()
     for name in ('tiny', 'RealESRGAN_x4plus_anime_6B', 'realesr-animevideov3'):
         torch.save(SRVGGNetCompact(3, 3, 8, 2, 4).state_dict(), f'weights/{name}.pth')
-
-    def run_main(*arguments, script=inference_realesrgan):
-        try:
-            status = script.main(list(arguments))
-        except SystemExit as error:
-            status = error.code
-        out, err = capfd.readouterr()
-        assert 'Traceback' not in err
-        return status, out, err
-    yield run_main
+    yield lambda *arguments, script=inference_realesrgan: run_script(script, *arguments)
     torch.set_num_threads(threads)
 
 
@@ -100,7 +90,7 @@ def test_which_models_are_for_drawings():
 @face_stand_ins.needs_gfpgan
 def test_missing_weights_end_the_run_before_it_begins(run, tmp_path, monkeypatch):
     monkeypatch.setattr('realesrgan.weights.fetch', unreachable)
-    monkeypatch.setattr(cli, 'build_upsampler', None)  # nothing is built either
+    monkeypatch.setattr(worker, 'build_upsampler', None)  # nothing is built either
     status, out, err = run('-i', PHOTO, '-o', 'results', '--face_enhance', '--model_path', 'weights/tiny.pth',
                            '--face_model', 'GFPGANv1.4')
     assert (status, out) == (1, '')

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -16,7 +17,8 @@ from PIL import Image, ImageCms
 import inference_realesrgan
 from realesrgan import RealESRGANer
 from realesrgan.archs.srvgg_arch import SRVGGNetCompact
-from realesrgan.cli import Place, build_upsampler, upsampler_options
+from realesrgan.cli import upsampler_options
+from realesrgan.worker import Place, build_upsampler
 
 PROJECT = Path(__file__).parent.parent
 SCRIPT = PROJECT / 'inference_realesrgan.py'
@@ -33,19 +35,9 @@ def tiny(tmp_path):
 
 
 @pytest.fixture
-def run(tmp_path, tiny, monkeypatch, capfd):
-    """Run the script's main in a folder of its own with the tiny network; return status, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def run_main(*arguments):
-        try:
-            status = inference_realesrgan.main(['--model_path', tiny, *map(str, arguments)])
-        except SystemExit as error:
-            status = error.code
-        out, err = capfd.readouterr()
-        assert 'Traceback' not in err
-        return status, out, err
-    return run_main
+def run(run_script, tiny):
+    """Run the script in a folder of its own with the tiny network."""
+    return partial(run_script, inference_realesrgan, '--model_path', tiny)
 
 
 def write(path, *shape, dtype=np.uint8):
@@ -313,7 +305,7 @@ def test_several_gpus_share_the_pictures(run, tmp_path, monkeypatch):
         write(tmp_path / f'in/{index}.png', 10, 12, 3)
     (tmp_path / 'in/3.png').write_bytes(b'\x89PNG\r\n\x1a\nbroken')
     assert run('-i', 'in', '-o', 'one')[0] == 1
-    monkeypatch.setattr('realesrgan.cli.build_worker', build_on_the_cpu)
+    monkeypatch.setattr('realesrgan.worker.build', build_on_the_cpu)
     status, out, err = run('-i', 'in', '-o', 'two', '-g', '0,1')
     assert (status, out.startswith('8 done, 1 failed, ')) == (1, True)
     assert err.count('error: in/3.png: ') == 1

@@ -26,20 +26,10 @@ def networks(tmp_path_factory):
 
 
 @pytest.fixture
-def run(tmp_path, networks, monkeypatch, capfd):
-    """Run the script's main in a folder of its own with a small network; return status, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def run_main(*arguments, network='tiny'):
-        try:
-            status = inference_realesrgan_video.main(
-                ['--model_path', networks[network], '--engine', 'torch', '--fp32', *map(str, arguments)])
-        except SystemExit as error:
-            status = error.code
-        out, err = capfd.readouterr()
-        assert 'Traceback' not in err
-        return status, out, err
-    return run_main
+def run(run_script, networks):
+    """Run the script in a folder of its own with a small network."""
+    return lambda *arguments, network='tiny': run_script(
+        inference_realesrgan_video, '--model_path', networks[network], '--engine', 'torch', '--fp32', *arguments)
 
 
 def files(folder):
