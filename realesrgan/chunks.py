@@ -1,8 +1,6 @@
 """Upscale one chunk of a video to a part of its own: what a worker does."""
 from __future__ import annotations
 
-import contextlib
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,8 +20,6 @@ from .pipeline import run_overlapped
 from .pool import report
 from .video_plan import VideoError
 from .worker import Enhancer, enhancer
-
-logger = logging.getLogger(__name__)
 
 
 class Reader(Protocol):
@@ -154,10 +150,7 @@ def upscale_chunk(chunk: Chunk) -> Upscaled:
     with whole_file(chunk.target) as temporary:
         while source is not None:
             upscaling = Upscaling(enhancer(), chunk)
-            with contextlib.ExitStack() as stack:
-                reader = source.open()
-                stack.enter_context(reader)
-                writer = stack.enter_context(FrameWriter(chunk.ffmpeg, temporary, chunk.encoding))
+            with source.open() as reader, FrameWriter(chunk.ffmpeg, temporary, chunk.encoding) as writer:
                 upscale_frames(reader, writer, upscaling)
             damage = reader.damage if isinstance(reader, FrameReader) else None
             source = source.missed(upscaling.frames) if isinstance(source, VideoFrames) else None

@@ -1,7 +1,6 @@
 """A folder of pictures as the frames of a video."""
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,6 @@ import numpy as np
 
 from .image_files import InputError, list_folder
 from .images import ImageError, decode
-
-logger = logging.getLogger(__name__)
 
 
 class FrameError(ImageError):

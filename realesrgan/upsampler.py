@@ -171,17 +171,20 @@ class RealESRGANer:
         multiple = self.mod_scale or 1
         if self.tile_size:
             return cut(height, width, min(self.tile_size, self._limit or self.tile_size), self.tile_pad, multiple), 0
-        shape = self._shape or RRDBNetShape()
         if self._fitting[0] != (height, width):  # what has fitted once, fits again
             self._fitting = (height, width), self._largest_window(height, width, room)
         window = min(self._fitting[1], self._limit or self._fitting[1])
-        return cut_evenly(height, width, window, max(self.tile_pad, shape.reach), multiple), shape.blend
+        return cut_evenly(height, width, window, self._reach, multiple), (self._shape or RRDBNetShape()).blend
+
+    @property
+    def _reach(self) -> int:
+        """What automatic tiles see around themselves."""
+        return max(self.tile_pad, (self._shape or RRDBNetShape()).reach)
 
     @property
     def _border(self) -> int:
         """What the windows of automatic tiles have beyond the tiles, on both sides together."""
-        shape = self._shape or RRDBNetShape()
-        return 2 * (max(self.tile_pad, shape.reach) + (self.mod_scale or 1))
+        return 2 * (self._reach + (self.mod_scale or 1))
 
     def _largest_window(self, height: int, width: int, room: int) -> int:
         """Return the side of the largest window that memory allows, or of the picture if it is no larger."""
@@ -211,7 +214,7 @@ class RealESRGANer:
         try:
             return self._engine(batch)
         except NonFiniteError:
-            if not self.half:
+            if not self._engine.half:
                 raise
             logger.warning('a tile overflowed in half precision and is computed again in float32')
         if self._exact_engine is None:

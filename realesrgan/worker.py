@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
     from .faces import FaceEnhancer
     from .upsampler import RealESRGANer
@@ -29,8 +30,6 @@ class UpsamplerOptions:
         half: Half precision where the device is faster with it.
         engine: One of `engines.ENGINES`.
         max_memory: Bytes that the network may take, or None.
-        gpu_id: Number of the GPU, or None for the first, or the CPU.
-        threads: How many a CPU computes with, or None for all.
     """
 
     model_name: str
@@ -42,8 +41,6 @@ class UpsamplerOptions:
     half: bool
     engine: str
     max_memory: int | None
-    gpu_id: int | None = None
-    threads: int | None = None
 
 
 @dataclass(frozen=True)
@@ -93,38 +90,42 @@ def build(options: UpsamplerOptions, faces: FaceOptions | None, place: Place) ->
     Raises:
         RealESRGANError: packages or weights can't be had, or the device is not there.
     """
-    options = replace(options, gpu_id=place.gpu_id)
+    if faces is not None:
+        prepare_faces(faces)
+    from .engines.devices import pick_device
+    device, threads = pick_device(gpu_id=place.gpu_id), None
     if place.workers > 1:
         import torch
 
-        from .engines.devices import pick_device
         from .engines.memory import usable_bytes
-        device = pick_device(gpu_id=place.gpu_id)
-        options = replace(
-            options, max_memory=(options.max_memory or usable_bytes(device)) // place.workers,
-            threads=max(torch.get_num_threads() // place.workers, 1) if device.type == 'cpu' else None)
+        options = replace(options, max_memory=(options.max_memory or usable_bytes(device)) // place.workers)
+        if device.type == 'cpu':
+            threads = max(torch.get_num_threads() // place.workers, 1)
+    upsampler = build_upsampler(options, device, threads)
     if faces is None:
-        return build_upsampler(options)
-    prepare_faces(faces)
+        return upsampler
     from .faces import FaceEnhancer
-    return FaceEnhancer(build_upsampler(options), faces.model, faces.weight,
-                        only_center_face=faces.only_center_face, min_size=faces.min_size)
+    return FaceEnhancer(upsampler, faces.model, faces.weight, only_center_face=faces.only_center_face,
+                        min_size=faces.min_size)
 
 
-def build_upsampler(options: UpsamplerOptions) -> RealESRGANer:
+def build_upsampler(options: UpsamplerOptions, device: torch.device, threads: int | None = None) -> RealESRGANer:
     """Find the weights, build the network and return its upsampler.
 
+    Args:
+        options: The upsampler's.
+        device: Where it computes.
+        threads: How many a CPU computes with, or None for all.
+
     Raises:
-        RealESRGANError: the weights can't be had, or the device is not there.
+        RealESRGANError: the weights can't be had.
     """
-    from .engines.devices import pick_device
     from .upsampler import RealESRGANer
     from .weights import load_model
-    device = pick_device(gpu_id=options.gpu_id)
     network = load_model(options.model_name, options.model_path, options.denoise_strength)
     return RealESRGANer(network.scale, None, model=network, tile=options.tile, tile_pad=options.tile_pad,
                         pre_pad=options.pre_pad, half=options.half, device=device, engine=options.engine,
-                        max_memory=options.max_memory, threads=options.threads)
+                        max_memory=options.max_memory, threads=threads)
 
 
 # ---- the upsampler of this process ----

@@ -161,12 +161,22 @@ def test_a_tile_that_overflows_is_computed_again_in_single_precision(caplog):
     img, model = picture(8, 16, 3), network()
     expected = upsampler(model, tile=8).enhance(img)[0]
     tested = upsampler(model, tile=8)
-    tested._engine, tested.half = Overflowing(tested._engine), True
+    tested._engine = Overflowing(tested._engine)
     with caplog.at_level(logging.WARNING, 'realesrgan'):
         result = tested.enhance(img)[0]
     assert np.array_equal(result, expected)
     assert [record.message for record in caplog.records] == [
         'a tile overflowed in half precision and is computed again in float32']
+
+
+def test_a_tile_that_overflows_in_single_precision_is_not_computed_again(caplog):
+    model = network()
+    tested = RealESRGANer(4, None, model=model, tile=8, half=True, device='cpu', engine='torch')
+    tested._engine = Overflowing(tested._engine)
+    tested._engine.half = False  # what a CPU without bfloat16 makes of half=True
+    with pytest.raises(NonFiniteError):
+        tested.enhance(picture(8, 16, 3))
+    assert caplog.records == []
 
 
 class Small:

@@ -144,8 +144,7 @@ class FrameWriter:
         Raises:
             MediaError: the encoder failed.
         """
-        if self._child.finish() != 0 or any('No space left' in line for line in self._child.errors):
-            raise MediaError(self._child.failure())
+        self._child.check()
 
 
 def encode_command(ffmpeg: FFmpeg, target: Path, encoding: Encoding) -> list[str]:

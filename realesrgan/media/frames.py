@@ -1,7 +1,6 @@
 """Decode a video to pictures in memory, through a pipe."""
 from __future__ import annotations
 
-import logging
 import re
 import signal
 from collections.abc import Iterator, Sequence
@@ -15,10 +14,8 @@ import numpy as np
 from .binaries import FFmpeg
 from .colour import parse_pixel_format
 from .probe import MediaInfo, VideoStream, absolute_argument
-from .process import Child, MediaError
+from .process import Child, MediaError, NoSpaceError
 from .timing import seconds
-
-logger = logging.getLogger(__name__)
 
 _KILLED = (-signal.SIGTERM, -9)
 
@@ -40,7 +37,7 @@ class Kept:
     def filter(self) -> str:
         """Return the arguments of ffmpeg's filter trim; none if all are kept."""
         ending = '' if self.unit == 'time' else f'_{self.unit}'
-        bounds = {'start': self.start or None if self.unit == 'frame' else self.start, 'end': self.stop}
+        bounds = {'start': (self.start or None) if self.unit == 'frame' else self.start, 'end': self.stop}
         return ':'.join(f'{name}{ending}={value if isinstance(value, int) else seconds(value)}'
                         for name, value in bounds.items() if value is not None)
 
@@ -101,7 +98,7 @@ class FrameReader:
         if info.video is None:
             raise MediaError(f'{info.source}: has no video')
         self._video = info.video
-        self.dtype = np.dtype(np.uint16 if is_deep(info.video.pixel_format) else np.uint8)
+        self.dtype = np.dtype(np.uint16 if _is_deep(info) else np.uint8)
         self.damage: Damage | None = None
         self.decoded = 0
         self._first_error: int | None = None
@@ -139,9 +136,9 @@ class FrameReader:
         """Find out whether the end was the true one."""
         status = self._child.finish()
         if status in _KILLED:
-            raise MediaError(self._child.failure())
+            raise self._child.failure()
         if status != 0 or rest or self._child.errors:
-            reason = self._child.failure() if status else '; '.join(list(dict.fromkeys(self._child.errors))[:2])
+            reason = str(self._child.failure()) if status else '; '.join(list(dict.fromkeys(self._child.errors))[:2])
             first = self.decoded if self._first_error is None else self._first_error
             self.damage = Damage(first, reason or 'the last frame is cut')
 
@@ -153,16 +150,13 @@ def is_deep(pixel_format: str) -> bool:
 
 def decode_command(ffmpeg: FFmpeg, info: MediaInfo, decoding: Decoding, also: Sequence[str] = ()) -> list[str]:
     """Return the command that writes the frames to stdout, and the other tracks where `also` says."""
-    assert info.video is not None
-    return [*input_of(ffmpeg, info, decoding), *_output(ffmpeg, info.video, decoding),
-            '-f', 'rawvideo', '-pix_fmt', 'bgr48le' if is_deep(info.video.pixel_format) else 'bgr24', 'pipe:1', *also]
+    return [*_decoding(ffmpeg, info, decoding), '-f', 'rawvideo', '-pix_fmt', 'bgr48le' if _is_deep(info) else 'bgr24',
+            'pipe:1', *also]
 
 
 def examine(ffmpeg: FFmpeg, info: MediaInfo, decoding: Decoding) -> tuple[int, list[str]]:
     """Decode frames for nothing, and return how many there are and what ffmpeg says of damage."""
-    assert info.video is not None
-    with Child([*input_of(ffmpeg, info, decoding), *_output(ffmpeg, info.video, decoding), '-f', 'null', '-progress',
-                'pipe:1', '-']) as child:
+    with Child([*_decoding(ffmpeg, info, decoding), '-f', 'null', '-progress', 'pipe:1', '-']) as child:
         report = (child.output.readall() or b'').decode(errors='replace')
         child.finish()
         counts = re.findall(r'^frame=\s*(\d+)', report, re.MULTILINE)
@@ -175,24 +169,32 @@ def extract_frames(ffmpeg: FFmpeg, info: MediaInfo, decoding: Decoding, folder: 
     Raises:
         MediaError: ffmpeg failed; the frames up to then are there.
     """
-    assert info.video is not None
-    deep = is_deep(info.video.pixel_format)
-    command = [*input_of(ffmpeg, info, decoding), *_output(ffmpeg, info.video, decoding), '-f', 'image2',
-               '-compression_level', '1', '-pix_fmt', 'rgb48be' if deep else 'rgb24', '%08d.png']
+    command = [*_decoding(ffmpeg, info, decoding), '-f', 'image2', '-compression_level', '1', '-pix_fmt',
+               'rgb48be' if _is_deep(info) else 'rgb24', '%08d.png']
     # Run in the folder, for a % in its name would be taken for a pattern's.
     with Child(command, cwd=folder) as child:
         status = child.finish()
         failure, errors = child.failure(), child.errors
     count = sum(1 for _ in folder.iterdir())
-    if any('No space left' in error for error in errors):
-        raise MediaError(failure)
+    if isinstance(failure, NoSpaceError):
+        raise failure
     if count == 0:
         raise MediaError(f'no frame could be decoded: {failure}')
-    return Damage(count, failure if status else '; '.join(errors[:2])) if status or errors else None
+    return Damage(count, str(failure) if status else '; '.join(errors[:2])) if status or errors else None
 
 
-def input_of(ffmpeg: FFmpeg, info: MediaInfo, decoding: Decoding) -> list[str]:
-    """Return the beginning of the command, up to the input."""
+def _is_deep(info: MediaInfo) -> bool:
+    assert info.video is not None
+    return is_deep(info.video.pixel_format)
+
+
+def _decoding(ffmpeg: FFmpeg, info: MediaInfo, decoding: Decoding) -> list[str]:
+    """Return the command up to the format of the output."""
+    assert info.video is not None
+    return [*_input(ffmpeg, info, decoding), *_output(ffmpeg, info.video, decoding)]
+
+
+def _input(ffmpeg: FFmpeg, info: MediaInfo, decoding: Decoding) -> list[str]:
     command = ffmpeg.command()
     if decoding.origin is not None:
         # Frames keep their own time stamps; where the seek goes to does not matter if it is not too late.

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -12,8 +11,6 @@ from .binaries import FFmpeg
 from .colour import Colour, colour_of
 from .process import MediaError, is_url, run, source_argument
 from .timing import TimeStamps, fraction, stamps_of
-
-logger = logging.getLogger(__name__)
 
 _PICTURE_FORMATS = ('image2', 'ico')
 _PICTURE_BRANDS = ('avif', 'mif1', 'heic')

@@ -36,6 +36,10 @@ class MediaError(RealESRGANError):
     """ffmpeg is missing, or failed; what it said is in the message."""
 
 
+class NoSpaceError(MediaError):
+    """The disk is full."""
+
+
 class Child:
     """A running ffmpeg or ffprobe; a context manager that kills and reaps it, if need be, and closes its pipes.
 
@@ -121,7 +125,7 @@ class Child:
                 data = data[self._process.stdin.write(data):]
         except OSError:
             self.finish()
-            raise MediaError(self.failure()) from None
+            raise self.failure() from None
 
     def finish(self) -> int:
         """Close its stdin, wait for its end, and return its exit status."""
@@ -132,14 +136,24 @@ class Child:
         self._listener.join()
         return status
 
-    def failure(self) -> str:
-        """Say in one line how it ended and what it said last."""
+    def check(self) -> None:
+        """Wait for its end, as `finish` does.
+
+        Raises:
+            NoSpaceError: the disk is full, which ffmpeg does not always take for a failure.
+            MediaError: it failed.
+        """
+        if self.finish() != 0 or isinstance(self.failure(), NoSpaceError):
+            raise self.failure()
+
+    def failure(self) -> MediaError:
+        """Return the error that says in one line how it ended and what it said last."""
         said = list(dict.fromkeys(self._lines))
         if any('No space left on device' in line for line in said):
-            return f'the disk is full ({self._name}: No space left on device)'
+            return NoSpaceError(f'the disk is full ({self._name}: No space left on device)')
         lines = dict.fromkeys(said[:_FIRST_LINES] + said[-_LAST_LINES:])
         reason = '; '.join(lines) or 'no reason given'
-        return f'{self._name} failed ({_end(self._process.returncode)}): {reason}'
+        return MediaError(f'{self._name} failed ({_end(self._process.returncode)}): {reason}')
 
     def kill(self) -> None:
         """Kill it, and what it has started, if it is still there; the pipes stay open for who is blocked on them."""
@@ -189,12 +203,11 @@ def run(command: Sequence[str], cwd: Path | None = None) -> tuple[bytes, list[st
     """Run a command to its end and return its stdout and the lines of its stderr.
 
     Raises:
-        MediaError: it can't be started, or its exit status is not 0.
+        MediaError: it can't be started, or failed, see `Child.check`.
     """
     with Child(command, cwd=cwd) as child:
         output = child.output.readall()
-        if child.finish() != 0:
-            raise MediaError(child.failure())
+        child.check()
         return output or b'', child.errors
 
 
