@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from .engines import ENGINES
-from .errors import RealESRGANError
+from .errors import RealESRGANError, one_line
 from .log import with_subject
 from .models import FACE_MODELS, MODELS
 from .version import __version__
@@ -264,4 +264,4 @@ def _describe(error: BaseException) -> str:
     """Say an error in one line."""
     if isinstance(error, OSError) and error.strerror:
         return f'{error.filename}: {error.strerror}' if error.filename else error.strerror
-    return ' '.join(str(error).split()) or type(error).__name__
+    return one_line(error)

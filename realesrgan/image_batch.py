@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,8 +27,8 @@ _LARGE_BYTES = 1 << 28
 _WAITING = 2
 _PICTURES_OF_A_TASK = 4
 
-#: What a picture may fail with; anything else is a bug and ends the run.
-FAILURES = (RealESRGANError, OSError, MemoryError, ValueError, OverflowError, cv2.error)
+# What a picture may fail with; anything else is a bug and ends the run.
+_FAILURES = (RealESRGANError, OSError, MemoryError, ValueError, OverflowError, cv2.error)
 
 
 Result = TypeVar('Result')
@@ -65,7 +65,7 @@ def upscale_files(jobs: Sequence[Job], sources: Collection[str], upscale: Callab
     """
     reader, writer = ThreadPoolExecutor(1, 'read'), ThreadPoolExecutor(1, 'write')
     reads: deque[Future[Picture]] = deque()
-    writes: deque[tuple[Job, Future[Outcome]]] = deque()
+    writes: deque[Future[Outcome]] = deque()
     waiting = iter(jobs)
     planned = _Targets(sources)
     try:
@@ -78,19 +78,19 @@ def upscale_files(jobs: Sequence[Job], sources: Collection[str], upscale: Callab
                     source = picture.result()
                     target = planned.choose(job, source)
                     result = upscale(source)
-                except FAILURES as error:
+                except _FAILURES as error:
                     outcome = _done(Outcome(job, error=error))
                 else:
                     outcome = writer.submit(_write, job, source, result, target, quality)
                     if result.pixels.nbytes > _LARGE_BYTES:
                         outcome.exception()
                     del source, result
-            writes.append((job, outcome))
+            writes.append(outcome)
             del picture
-            while len(writes) > _WAITING or (writes and writes[0][1].done()):
-                yield writes.popleft()[1].result()
+            while len(writes) > _WAITING or (writes and writes[0].done()):
+                yield writes.popleft().result()
         while writes:
-            yield writes.popleft()[1].result()
+            yield writes.popleft().result()
     finally:
         reader.shutdown(cancel_futures=True)
         writer.shutdown(cancel_futures=True)
@@ -101,7 +101,7 @@ class Batch:
     """Pictures that a worker takes at once, and how they are upscaled: see `upscale_files` and `enhance`."""
 
     jobs: Sequence[Job]
-    sources: Collection[str]
+    sources: Set[str]
     outscale: float
     alpha_upsampler: str
     quality: int
@@ -121,9 +121,20 @@ def upscale_whole_batch(batch: Batch) -> list[Outcome]:
 
 
 def cut_batch(batch: Batch) -> list[Batch]:
-    """Cut the pictures of a batch into small ones, for several workers."""
-    return [replace(batch, jobs=batch.jobs[start:start + _PICTURES_OF_A_TASK])
-            for start in range(0, len(batch.jobs), _PICTURES_OF_A_TASK)]
+    """Cut the pictures of a batch into small ones, for several workers; those that may clash stay together."""
+    by_result: dict[str, list[Job]] = {}
+    for job in batch.jobs:
+        by_result.setdefault(str(job.target_stem).casefold(), []).append(job)
+    tasks: list[list[Job]] = [[]]
+    for jobs in by_result.values():
+        if len(tasks[-1]) >= _PICTURES_OF_A_TASK:
+            tasks.append([])
+        tasks[-1] += jobs
+    return [replace(batch, jobs=jobs, sources=batch.sources & _results_of(jobs)) for jobs in tasks]
+
+
+def _results_of(jobs: Sequence[Job]) -> set[str]:
+    return {os.path.realpath(job.target(alpha=alpha)) for job in jobs for alpha in (False, True)}
 
 
 class _Targets:
@@ -158,7 +169,7 @@ def _read_here(job: Job) -> Future[Picture]:
     future: Future[Picture] = Future()
     try:
         future.set_result(_read(job))
-    except FAILURES as error:
+    except _FAILURES as error:
         future.set_exception(error)
     return future
 
@@ -178,6 +189,6 @@ def _write(job: Job, source: Picture, result: Picture, target: Path, quality: in
             else:
                 with whole_file(target) as temporary:
                     write(result, temporary, target.suffix[1:], quality)
-        except FAILURES as error:
+        except _FAILURES as error:
             return Outcome(job, error=error)
     return Outcome(job, target, megapixels=height * width / 1e6)

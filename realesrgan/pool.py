@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol, Self, TypeVar
 
-from .errors import RealESRGANError
+from .errors import RealESRGANError, one_line
+from .log import with_subject
 
 logger = logging.getLogger(__name__)
 
@@ -63,10 +64,6 @@ def report(note: Any) -> None:
         _report(note)
 
 
-def _one_line(error: BaseException) -> str:
-    return ' '.join(str(error).split()) or type(error).__name__
-
-
 # ---- a pool of one: this process ----
 
 class SerialPool:
@@ -101,7 +98,7 @@ class SerialPool:
             except (RealESRGANError, OSError, MemoryError):
                 raise
             except Exception as error:
-                raise WorkerError(f'the work failed: {_one_line(error)}') from error
+                raise WorkerError(f'the work failed: {one_line(error)}') from error
             finally:
                 _report = None
             yield result
@@ -151,7 +148,7 @@ class _Worker:
         status = self._process.exitcode or 0
         self._process.close()
         self.connection.close()
-        if status == -signal.SIGKILL:
+        if status == -9:  # SIGKILL, for which Windows has no name
             return 'was killed, as the system does when memory runs out'
         return f'was ended by signal {-status}' if status < 0 else f'ended with status {status}'
 
@@ -230,7 +227,7 @@ class ProcessPool:
         if worker.order is None:
             return
         if failure is not None:
-            how = f'failed: {_one_line(failure)}'
+            how = f'failed: {one_line(failure)}'
         others = [device for device in self._devices if device != worker.device]
         devices = [worker.device, *others[:1]][worker.order.attempts - 1:]
         if not devices:
@@ -307,6 +304,7 @@ class _Sender:
             self._connection.send_bytes(data)
 
     def put_nowait(self, record: logging.LogRecord) -> None:
+        record.msg = with_subject(record.msg)  # the picture, which only this process knows; already formatted
         self('log', record)
 
 

@@ -18,6 +18,8 @@ import inference_realesrgan
 from realesrgan import RealESRGANer
 from realesrgan.archs.srvgg_arch import SRVGGNetCompact
 from realesrgan.cli import upsampler_options
+from realesrgan.image_batch import Batch, cut_batch
+from realesrgan.image_files import InputFile, plan
 from realesrgan.worker import Place, build_upsampler
 
 PROJECT = Path(__file__).parent.parent
@@ -297,7 +299,7 @@ def test_denoise_strength_without_effect_is_said(run, tmp_path):
 def build_on_the_cpu(options, faces, place):
     assert place in (Place(0, 1), Place(1, 1))
     logging.getLogger('realesrgan').info('works for %s', place)
-    return build_upsampler(options)
+    return build_upsampler(options, torch.device('cpu'))
 
 
 def test_several_gpus_share_the_pictures(run, tmp_path, monkeypatch):
@@ -313,6 +315,19 @@ def test_several_gpus_share_the_pictures(run, tmp_path, monkeypatch):
     assert files(tmp_path / 'two') == files(tmp_path / 'one') == [f'{name}_out.png' for name in '01245678']
     for name in files(tmp_path / 'one'):
         assert (tmp_path / 'two' / name).read_bytes() == (tmp_path / 'one' / name).read_bytes()
+    write(tmp_path / 'deep.png', 10, 12, 3, dtype=np.uint16)
+    err = run('-i', 'in/0.png', 'deep.png', '-g', '0,1', '--ext', 'jpg')[2]
+    assert 'warning: deep.png: ' in err
+
+
+def test_pictures_that_may_have_one_result_are_one_task(tmp_path):
+    files = [InputFile(Path(f'{name}')) for name in ('1.png', '2.png', '3.png', 'a.jpg', 'a.png', 'b.png')]
+    jobs = plan(files, tmp_path, 'out', 'auto')
+    own = os.path.realpath(tmp_path / '2_out.png')
+    batches = cut_batch(Batch(jobs, {own, os.path.realpath('1.png')}, 4, 'realesrgan', 95))
+    assert [[job.source.name for job in batch.jobs] for batch in batches] == [
+        ['1.png', '2.png', '3.png', 'a.jpg', 'a.png'], ['b.png']]
+    assert [batch.sources for batch in batches] == [{own}, set()]
 
 
 def test_a_gpu_that_is_not_there(run, tmp_path, monkeypatch):
