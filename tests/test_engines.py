@@ -116,21 +116,20 @@ def test_out_of_memory_is_a_memory_error(error):
         engine(fail)(np.zeros((1, 2, 2, 3), np.uint8))
 
 
-def test_transfers_to_and_from_cuda_go_through_pinned_memory(monkeypatch):
-    pinned, moved = [], []
-    empty = torch.empty
-    monkeypatch.setattr(torch.Tensor, 'pin_memory', lambda self: pinned.append(self.shape) or self)
-    monkeypatch.setattr(torch, 'empty', lambda shape, *, dtype, pin_memory: pinned.append(shape) or empty(
+def test_results_come_from_cuda_through_pinned_memory_but_for_the_largest(monkeypatch):
+    pinned = []
+    empty, to = torch.empty, torch.Tensor.to
+    monkeypatch.setattr(torch, 'empty', lambda shape, *, dtype, pin_memory: pinned.append(tuple(shape)) or empty(
         shape, dtype=dtype))
     on_cuda = engine(lambda x: x.repeat_interleave(2, 2))
-    on_cuda._device, on_cuda._pins = torch.device('cuda'), True
-    to = torch.Tensor.to
-    monkeypatch.setattr(torch.Tensor, 'to', lambda self, target, **options: moved.append(options) or self
-                        if target == on_cuda._device else to(self, target, **options))
+    on_cuda._device = torch.device('cuda')
+    monkeypatch.setattr(torch.Tensor, 'to',
+                        lambda self, target: self if target == on_cuda._device else to(self, target))
     pixels = np.random.default_rng(0).integers(0, 256, (1, 4, 5, 3), np.uint8)
     assert np.array_equal(on_cuda(pixels), pixels.repeat(2, 1))
-    assert pinned == [(1, 4, 5, 3), (1, 8, 5, 3)]
-    assert moved == [{'non_blocking': True}]
+    monkeypatch.setattr('realesrgan.engines.torch._MOST_PINNED_BYTES', 8 * 5 * 3 - 1)
+    assert np.array_equal(on_cuda(pixels), pixels.repeat(2, 1))
+    assert pinned == [(1, 8, 5, 3)]
 
 
 def test_other_errors_pass():

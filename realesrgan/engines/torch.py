@@ -7,6 +7,9 @@ from torch import nn
 
 from . import NonFiniteError
 
+# Page-locked memory, into which a GPU copies by itself, is kept by PyTorch for the next batch: not for whole pictures.
+_MOST_PINNED_BYTES = 64 << 20
+
 
 class TorchEngine:
     """Runs a network in PyTorch; see `Engine` for the interface.
@@ -27,7 +30,6 @@ class TorchEngine:
         self.description = f'torch, {device}, {str(dtype).removeprefix("torch.")}'
         self._device = device
         self._dtype = dtype
-        self._pins = device.type == 'cuda'  # page-locked memory, which the GPU copies by itself at the bus's full rate
 
     @torch.inference_mode()
     def __call__(self, batch: np.ndarray) -> np.ndarray:
@@ -47,16 +49,13 @@ class TorchEngine:
 
     def _prepared(self, batch: np.ndarray) -> torch.Tensor:
         """Return NHWC pixels as an NCHW tensor of RGB in 0..1 on the device; its memory stays NHWC (channels_last)."""
-        pixels = torch.from_numpy(np.ascontiguousarray(batch[..., ::-1]))
-        if self._pins:
-            pixels = pixels.pin_memory()
-        pixels = pixels.to(self._device, non_blocking=self._pins)
+        pixels = torch.from_numpy(np.ascontiguousarray(batch[..., ::-1])).to(self._device)
         if pixels.dtype == torch.uint8:
             pixels = pixels.float().div_(255)
         return pixels.to(self._dtype).permute(0, 3, 1, 2)
 
     def _on_host(self, result: torch.Tensor) -> torch.Tensor:
-        if not self._pins:
+        if self._device.type != 'cuda' or result.nbytes > _MOST_PINNED_BYTES:
             return result.cpu()
         return torch.empty(result.shape, dtype=result.dtype, pin_memory=True).copy_(result)
 
