@@ -34,9 +34,9 @@ _QUALITY = 95  # of a single picture as jpg
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of this script's options."""
     parser = cli.new_parser(__doc__)
-    parser.add_argument('-i', '--input', default='inputs', metavar='PATH',
+    parser.add_argument('-i', '--input', type=cli.path, default='inputs', metavar='PATH',
                         help='video, URL, folder of frames, or picture (default: %(default)s)')
-    parser.add_argument('-o', '--output', default='results', metavar='FOLDER',
+    parser.add_argument('-o', '--output', type=cli.path, default='results', metavar='FOLDER',
                         help='folder for the result (default: %(default)s)')
     cli.add_upsampler_options(parser, default_model='realesr-animevideov3')
     cli.add_result_options(parser)
@@ -127,6 +127,8 @@ def _is_pipe(source: str) -> bool:
 def _piped(args: argparse.Namespace, target: Path) -> int:
     """Upscale what can be read once only from a copy, for it is looked at before it is decoded."""
     from realesrgan.files import temporary_folder
+    if args.dry_run:
+        raise cli.UsageError(f'{args.input}: --dry_run would use up what can be read once only; give a file')
     logger.info('%s: copied to a file first; the run can\'t be resumed', args.input)
     with temporary_folder(target) as folder:
         copy = folder / Path(args.input).name
@@ -179,8 +181,7 @@ def _upscale(args: argparse.Namespace, target: Path, total: int | None, upscale:
         worker.prepare_faces(faces)
     settings = {'weights': weights.fingerprint(upsampler.model_name, upsampler.model_path, upsampler.denoise_strength),
                 **asdict(upsampler), 'faces': asdict(faces) if faces else None}
-    for name in ('model_path', 'gpu_id', 'max_memory', 'threads'):  # what the pixels do not depend on
-        del settings[name]
+    del settings['model_path'], settings['max_memory']  # the weights count, and memory changes what is hardly visible
     start = time.perf_counter()
     with tqdm(total=total, unit='frame', disable=True if args.quiet else None) as bar:
         outcome = upscale(Work(target, partial(_pool, args, upsampler, faces), settings, partial(_advance, bar),
@@ -248,6 +249,9 @@ def _picture(args: argparse.Namespace) -> int:
     jobs = plan([InputFile(source)], Path(args.output), args.suffix, args.ext if args.ext in _PICTURES else 'auto')
     if args.skip_existing and any(target.exists() for target in jobs[0].possible_targets):
         logger.info('%s: skipped, its result exists', source)
+        return 0
+    if args.dry_run:
+        print(f'result   {jobs[0].target(alpha=False)}, a single picture')
         return 0
     worker.initialize(worker.build, cli.upsampler_options(args), cli.face_options(args), _places(args)[0])
     [outcome] = upscale_batch(Batch(jobs, {os.path.realpath(source)}, args.outscale, args.alpha_upsampler, _QUALITY))

@@ -31,6 +31,11 @@ def estimated_bytes(encoding: Encoding, frames: int) -> int:
     return int(encoding.width * encoding.height * frames * min(bits, _MOST_BITS) / 8)
 
 
+def extracted_bytes(width: int, height: int, frames: int, *, deep: bool) -> int:
+    """Guess what frames take as png files: half of their pixels."""
+    return width * height * 3 * (1 + deep) * frames // 2
+
+
 def free_bytes(folder: Path) -> int:
     """Return the room on the disk that a folder, or its nearest parent that exists, is on."""
     while not folder.exists() and folder != folder.parent:

@@ -30,6 +30,7 @@ class Outline:
         encoding: How the result is encoded.
         chunks: Their number.
         sample: Opens a reader of the first frames; None where they could not be read again.
+        for_files: Bytes of the frames that are written to files first.
     """
 
     total: int | None
@@ -38,6 +39,7 @@ class Outline:
     encoding: Encoding
     chunks: int
     sample: Callable[[], Iterable[np.ndarray]] | None
+    for_files: int = 0
 
 
 def describe(outline: Outline, target: Path, workers: Sequence[object], enhancer: Enhancer, *,
@@ -65,7 +67,8 @@ def describe(outline: Outline, target: Path, workers: Sequence[object], enhancer
         share = 1 - min(there / outline.chunks, 1)
         lines.append(f'time     about {timedelta(seconds=round(outline.total * share * seconds / parallel))}')
         size = estimated_bytes(encoding, outline.total)
-        lines.append(f'disk     about {mebibytes(size)}, twice that before the parts are removed; '
+        files = f', {mebibytes(outline.for_files)} of extracted frames' if outline.for_files else ''
+        lines.append(f'disk     about {mebibytes(size)}, twice that before the parts are removed{files}; '
                      f'{mebibytes(free_bytes(target.parent))} are free')
     lines.append(f'memory   {mebibytes(psutil.Process().memory_info().rss)} for each worker, beside that of a GPU')
     return lines

@@ -56,7 +56,7 @@ class Parts:
 
     def whole(self) -> list[int]:
         """Return the numbers of the parts that are whole."""
-        indices = sorted(int(path.stem) for path in self.folder.glob(f'[0-9]*.{self._extension}'))
+        indices = sorted(int(path.stem) for path in self.folder.glob(f'{"[0-9]" * 6}.{self._extension}'))
         return [index for index in indices if self.note(index) is not None]
 
 

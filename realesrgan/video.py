@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .chunks import Chunk, FileFrames, Progress, Upscaled, VideoFrames, cut, upscale_chunk
-from .disk import DiskWatch, check_room, estimated_bytes, free_bytes, mebibytes
+from .disk import DiskWatch, check_room, estimated_bytes, extracted_bytes, free_bytes, mebibytes
 from .dry_run import Outline
 from .files import temporary_folder
 from .frame_folders import FolderReader, FrameShape, list_frames, measure
@@ -25,7 +25,7 @@ from .media.encoder import Encoding, choose_codec, part_container, pixel_format_
 from .media.frames import Damage, FrameReader, examine, extract_frames, is_deep
 from .media.mux import join, mux, track_recording, write_list
 from .media.probe import probe
-from .media.process import MediaError
+from .media.process import MediaError, NoSpaceError
 from .media.timing import clock
 from .parts import LIST, TRACKS, Parts, identity, opened
 from .pool import Pool
@@ -45,7 +45,7 @@ class Work:
     Attributes:
         target: The result.
         make_pool: Makes the workers, whose `worker.initialize` has been called; gets what hears their reports.
-        settings: All that the pixels depend on beside `VideoOptions`, by the names that users know.
+        settings: All that the pixels depend on beside `VideoOptions`, by name.
         on_frames: Called with the number of frames upscaled so far, by earlier runs too.
         restart: Whether parts of a run with other settings are thrown away.
         keep_parts: Whether the parts stay when the result is there.
@@ -84,11 +84,14 @@ def upscale_video(ffmpeg: FFmpeg, plan: VideoPlan, options: VideoOptions, work: 
         VideoError, MediaError, WorkerError, PartsError, DiskFullError: see the message.
         OSError: the result can't be written.
     """
+    if plan.info.is_stream and options.extract_first:
+        logger.warning('--extract_frame_first has no effect on a stream, which can be read once only')
+        options = replace(options, extract_first=False)
     encoding = video_encoding(ffmpeg, plan, options)
-    manifest = _manifest(ffmpeg, identity([Path(plan.info.source)]) if plan.is_divisible else {
-        'source': plan.info.source}, options, work)
+    manifest = _manifest(ffmpeg, {'source': plan.info.source} if plan.info.is_stream else identity(
+        [Path(plan.info.source)]), options, work)
     with opened(work.target, encoding.container, manifest, restart=work.restart, keep=work.keep_parts) as parts:
-        _say_room(parts.folder, encoding, plan.total)
+        _say_room(parts.folder, encoding, plan.total, _extracted_bytes(plan, options))
         with ExitStack() as stack:
             chunks, damage = _video_chunks(ffmpeg, plan, options, encoding, parts, stack)
             done, reused = _upscale_all(chunks, parts, work)
@@ -132,7 +135,8 @@ def outline_video(ffmpeg: FFmpeg, plan: VideoPlan, options: VideoOptions) -> Out
         with FrameReader(ffmpeg, plan.info, plan.decoding) as reader:
             yield from reader
     return Outline(plan.total, (plan.video.width, plan.video.height), options.outscale, encoding,
-                   len(_video_ranges(plan, options)), None if plan.info.is_stream else sample)
+                   len(_video_ranges(plan, options)), None if plan.info.is_stream else sample,
+                   _extracted_bytes(plan, options))
 
 
 def outline_folder(ffmpeg: FFmpeg, files: Sequence[Path], options: VideoOptions) -> Outline:
@@ -151,7 +155,7 @@ def _video_ranges(plan: VideoPlan, options: VideoOptions) -> Sequence[tuple[int,
         return [(0, None)]
     length = math.ceil(options.chunk * plan.decoding.rate)
     if length and plan.stamps is None and plan.total is not None:
-        length = max(length, plan.total // _MOST_UNSEEKABLE)
+        length = max(length, math.ceil(plan.total / _MOST_UNSEEKABLE))
     return cut(plan.total, length, plan.last_start())
 
 
@@ -225,10 +229,17 @@ def _manifest(ffmpeg: FFmpeg, source: Mapping[str, Any], options: VideoOptions, 
                for name, value in asked.items()}}
 
 
-def _say_room(folder: Path, encoding: Encoding, frames: int | None) -> None:
-    """Warn if the disk seems too small for the parts and the result made of them."""
+def _extracted_bytes(plan: VideoPlan, options: VideoOptions) -> int:
+    """Return what the frames take that are written to files before the first is upscaled."""
+    video = plan.video
+    return extracted_bytes(video.width, video.height, plan.total or 0, deep=is_deep(video.pixel_format)
+                           ) if options.extract_first else 0
+
+
+def _say_room(folder: Path, encoding: Encoding, frames: int | None, for_files: int = 0) -> None:
+    """Warn if the disk seems too small for the parts and the result made of them, and for extracted frames."""
     if frames is not None:
-        needed, free = 2 * estimated_bytes(encoding, frames), free_bytes(folder)
+        needed, free = 2 * estimated_bytes(encoding, frames) + for_files, free_bytes(folder)
         if needed > free:
             logger.warning('about %s of disk will be needed, %s are free', mebibytes(needed), mebibytes(free))
 
@@ -333,9 +344,9 @@ def _with_tracks(ffmpeg: FFmpeg, plan: VideoPlan | None, video: Path, recorded: 
             source = probe(ffmpeg, str(recorded))
             start -= source.start  # the recording keeps the clock of the pass that made it
         mux(ffmpeg, video, source, whole, container, video_start=start, cut=plan.cut, tags_of=plan.video)
+    except NoSpaceError:
+        raise
     except MediaError as error:
-        if 'disk is full' in str(error):
-            raise
         with contextlib.suppress(FileNotFoundError):
             whole.unlink()
         join(ffmpeg, video, whole, container)

@@ -54,8 +54,7 @@ class VideoPlan:
     """How a video is read.
 
     Attributes:
-        info: The input.
-        video: Its stream to upscale.
+        info: The input, with a video stream.
         decoding: All frames that are wanted.
         total: The number of frames that come out, as far as it is known in advance.
         is_total_exact: Whether fewer mean that something was lost.
@@ -66,7 +65,6 @@ class VideoPlan:
     """
 
     info: MediaInfo
-    video: VideoStream
     decoding: Decoding
     total: int | None
     is_total_exact: bool
@@ -74,6 +72,12 @@ class VideoPlan:
     cut: Cut | None
     video_start: Fraction
     stamps: TimeStamps | None = None
+
+    @property
+    def video(self) -> VideoStream:
+        """The stream to upscale."""
+        assert self.info.video is not None
+        return self.info.video
 
     @property
     def is_divisible(self) -> bool:
@@ -146,7 +150,7 @@ def plan_video(ffmpeg: FFmpeg, info: MediaInfo, options: VideoOptions) -> VideoP
     reliable = stamps if stamps and stamps.complete and stamps.in_order else None
     if reliable:
         decoding = replace(decoding, origin=reliable.pts[0])
-    plan = VideoPlan(info, video, decoding, _total(info, stamps, decoding),
+    plan = VideoPlan(info, decoding, _total(info, stamps, decoding),
                      is_total_exact=bool(stamps and stamps.complete and not decoding.resample),
                      begin=video.start - info.start, cut=None, video_start=video.start - info.start, stamps=reliable)
     if info.is_stream and info.duration is None:
@@ -209,7 +213,9 @@ def _cut_by_time(plan: VideoPlan, start: Fraction, end: Fraction | None) -> Vide
     """Cut where no time stamps are known in advance."""
     duration = None if end is None else end - start
     decoding = replace(plan.decoding, seek=start, duration=duration)
-    total = None if duration is None else round(duration * decoding.rate)
+    whole = plan.video.duration or plan.info.duration
+    shown = duration if duration is not None else whole - start if whole is not None else None
+    total = max(round(shown * decoding.rate), 1) if shown is not None and shown > 0 else None
     return replace(plan, decoding=decoding, total=total, is_total_exact=False, begin=start,
                    cut=None if plan.info.is_stream else Cut(start, duration), video_start=Fraction(0))
 

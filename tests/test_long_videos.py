@@ -2,6 +2,7 @@
 import atexit
 import contextlib
 import json
+import os
 import random
 import re
 import shutil
@@ -13,6 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import clips
+import cv2
 import numpy as np
 import psutil
 import pytest
@@ -103,6 +105,16 @@ def test_containers(same, tmp_path, name, arguments):
     expected = same(name, [(1, '0.7')])
     assert len(expected) == 150
     assert counts('whole/a_out.mp4') == list(range(150))
+
+
+def test_without_time_stamps_there_are_twenty_parts_at_most(same, run, tmp_path):
+    make(tmp_path / 'a.avi', *counted('25', '3.16'), '-c:v', 'mpeg4', '-bf', '2', '-q:v', '2')
+    for more, frames, parts in ([], 79, 20), (['--start', '1'], 54, 18):
+        out = run('-i', 'a.avi', '-s', '1', '--dry_run', '--chunk', '0.1', *more)[1].splitlines()
+        assert out[1].startswith(f'frames   {frames}, ')
+        assert out[2] == f'chunks   {parts}'
+    same('a.avi', [(1, '0.5')], '--start', '1')
+    assert counts('whole/a_out.mp4') == list(range(24, 79))  # ffmpeg takes the first frame of such a file for late
 
 
 @pytest.mark.parametrize('name', ['a.mkv', 'a.mp4', 'a.ts'])
@@ -230,14 +242,15 @@ def test_workers_devices_and_memory_may_differ(run, tmp_path, stopped):
     assert counts('results/a_out.mp4') == list(range(100))
 
 
-def test_a_folder_that_is_not_ours_is_left_alone(run, tmp_path):
+@pytest.mark.parametrize('name', ['my own.txt', '01 intro.mp4'])
+def test_a_folder_that_is_not_ours_is_left_alone(run, tmp_path, name):
     make(tmp_path / 'a.mp4', *picture(seconds='0.2'), *EXACT)
-    mine = tmp_path / 'results/a_out_parts/my own.txt'
+    mine = tmp_path / f'results/a_out_parts/{name}'
     mine.parent.mkdir(parents=True)
     mine.write_text('x')
     status, _, err = run('-i', 'a.mp4')
     assert (status, 'results/a_out_parts: is in the way' in err) == (1, True)
-    assert files(tmp_path) == ['a.mp4', 'results/a_out_parts/my own.txt']
+    assert files(tmp_path) == ['a.mp4', f'results/a_out_parts/{name}']
 
 
 @pytest.mark.parametrize(('name', 'data'), [('000001.mp4', b'x' * 99), ('000001.json', b''), ('000001.json', None)])
@@ -456,7 +469,17 @@ def test_dry_run(run, tmp_path):
     assert re.fullmatch(r'about \d+:\d\d:\d\d', lines['time'])
     assert re.fullmatch(r'about \d+ MiB, twice that before the parts are removed; \d+ [GM]iB are free', lines['disk'])
     assert re.fullmatch(r'\d+ MiB for each worker, beside that of a GPU', lines['memory'])
+    assert ', 3 MiB of extracted frames; ' in run('-i', 'a.mp4', '--dry_run', '--extract_frame_first')[1]
     assert files(tmp_path) == ['a.mp4']
+
+
+def test_dry_run_of_a_picture_and_of_a_pipe(run, tmp_path):
+    cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((4, 4, 3), np.uint8))
+    assert run('-i', 'a.png', '--dry_run')[:2] == (0, 'result   results/a_out.png, a single picture\n')
+    os.mkfifo(tmp_path / 'b.pipe')
+    status, _, err = run('-i', 'b.pipe', '--dry_run')
+    assert (status, err) == (2, 'error: b.pipe: --dry_run would use up what can be read once only; give a file\n')
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != 'networks') == ['a.png', 'b.pipe']
 
 
 # ---- the parts by themselves ----

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import clips
+import cv2
 import numpy as np
 import psutil
 import pytest
@@ -276,6 +277,21 @@ def test_a_video_from_a_server(run, tmp_path, http_server):
     assert name == 'my_20film_out.mp4'
     assert clips.numbers(f'results/{name}') == list(range(25))
     assert clips.packets(f'results/{name}', 'a:0') == clips.packets(source, 'a:0')
+
+
+def test_of_a_stream_frames_are_not_extracted_first(run, tmp_path, http_server):
+    cv2.imwrite(str(tmp_path / 'cover.png'), np.zeros((8, 8, 3), np.uint8))
+    source = make(tmp_path / 'a.mp4', *clips.numbered(), *sound(), '-i', 'cover.png', *EXACT, '-map', '0:v', '-map',
+                  '1:a', '-map', '2:v', '-c:v:1', 'png', '-disposition:v:1', 'attached_pic', '-movflags', '+faststart')
+    http_server.files['/a.mp4'] = source.read_bytes()
+    status, _, err = run('-i', f'{http_server.url}/a.mp4', '-s', '1', '--crf', '0', '--extract_frame_first',
+                         network='plain')
+    assert status == 0, err
+    assert 'warning: --extract_frame_first has no effect on a stream, which can be read once only' in err
+    assert 'cover' in err
+    assert 'is left out: of a stream only audio and subtitles are carried' in err
+    assert clips.numbers('results/a_out.mp4') == list(range(25))
+    assert clips.packets('results/a_out.mp4', 'a:0') == clips.packets(source, 'a:0')
 
 
 def test_a_stream_of_unknown_length_that_can_not_seek(run, tmp_path, http_server):

@@ -62,7 +62,7 @@ def join(ffmpeg: FFmpeg, video: Path, target: Path, container: str) -> None:
 
 
 def mux(ffmpeg: FFmpeg, video: Path, source: MediaInfo, target: Path, container: str, *, video_start: Fraction,
-        cut: Cut | None, tags_of: VideoStream | None) -> None:
+        cut: Cut | None, tags_of: VideoStream) -> None:
     """Write a video with the tracks, chapters and metadata of `source` to `target`.
 
     Args:
@@ -85,7 +85,7 @@ def mux(ffmpeg: FFmpeg, video: Path, source: MediaInfo, target: Path, container:
     command = [*ffmpeg.command(), '-y', *_inputs(ffmpeg, video, source, plan, video_start, cut), '-map', '0:v:0']
     command += _carried(plan, container, covers)
     command += ['-map_metadata', '1', '-map_chapters', '1', '-disposition:v:0', 'default']
-    for name, value in tags_of.tags if tags_of else ():
+    for name, value in tags_of.tags:
         if name in _VIDEO_TAGS:
             command += ['-metadata:s:v:0', f'{name}={value}']
     if cut is not None and cut.start:
@@ -99,8 +99,6 @@ def mux(ffmpeg: FFmpeg, video: Path, source: MediaInfo, target: Path, container:
 def _run(command: Sequence[str], video: Path) -> None:
     """Run ffmpeg in the folder of the parts: it finds them beside their list only if that has a plain name."""
     _, errors = run(command, cwd=video.parent)
-    if any('No space left' in line for line in errors):
-        raise MediaError('the disk is full (ffmpeg: No space left on device)')
     if missing := [line for line in errors if 'Impossible to open' in line]:  # for ffmpeg that is the end, not an error
         raise MediaError(f'a part can\'t be read: {missing[0]}')
     for line in errors:
@@ -163,6 +161,9 @@ def track_recording(tracks: Sequence[Track], target: Path) -> list[str]:
 
     For an input that can be read once only.
     """
+    for track in tracks:
+        if track.kind not in ('audio', 'subtitle'):
+            logger.warning('%s is left out: of a stream only audio and subtitles are carried', track)
     plan = plan_tracks([track for track in tracks if track.kind in ('audio', 'subtitle')], 'mkv')
     if not plan.carried:
         return []
