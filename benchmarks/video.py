@@ -95,10 +95,11 @@ def compared(ffmpeg: FFmpeg, clip: Path, folder: Path, original_frames: int, run
         'original\'s loop': lambda: run_original(ffmpeg, clip, original, folder / 'a.mp4', original_frames),
         'network alone': lambda: [upsampler.enhance(frame, outscale=OUTSCALE) for frame in frames],
         'script': lambda: run_script(ffmpeg, clip, upsampler, folder / 'b.mp4')}, runs)
-    loop, network, script = (count / value for count, value in zip(
-        (original_frames, len(frames), len(frames)), seconds.values(), strict=True))
-    return [{'what': name, 'frames/s': rate, 'times the loop': rate / loop, 'of the network': rate / network}
-            for name, rate in zip(seconds, (loop, network, script), strict=True)]
+    counts = (min(original_frames, len(frames)), len(frames), len(frames))
+    rates = [count / value for count, value in zip(counts, seconds.values(), strict=True)]
+    return [{'what': name, 'seconds': value, 'frames/s': rate, 'times the loop': rate / rates[0],
+             'of the network': rate / rates[1]}
+            for (name, value), rate in zip(seconds.items(), rates, strict=True)]
 
 
 def main() -> None:
@@ -112,13 +113,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder, clip = Path(temporary), Path(temporary) / 'clip.mp4'
         make_clip(ffmpeg, clip, args.frames)
-        measure.report(compared(ffmpeg, clip, folder, args.original_frames, args.runs), args.json)
+        table = measure.Table(args.json)
+        table.add(compared(ffmpeg, clip, folder, args.original_frames, args.runs))
         seconds = measure.median_seconds({
             'one worker': lambda: run_process(clip, folder / 'one', '--keep_parts'),
             'joining alone': lambda: run_process(clip, folder / 'one'),
             'two workers': lambda: run_process(clip, folder / 'two', '--num_process_per_gpu', '2')}, args.runs)
-    for name, value in seconds.items():
-        print(f'\n{name}, the whole process: {value:.2f} s, {value / seconds["one worker"]:.1%} of one worker\'s')
+    table.add([{'what': f'whole process, {name}', 'seconds': value, 'frames/s': args.frames / value,
+                'times the loop': '', 'of the network': ''} for name, value in seconds.items()])
 
 
 if __name__ == '__main__':

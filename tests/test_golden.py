@@ -16,9 +16,8 @@ INPUTS = np.load(GOLDEN / 'inputs.npz')
 OUTPUTS = np.load(GOLDEN / 'outputs.npz')
 
 # The RGBA inputs. The original lets the colour of hidden pixels bleed into visible ones, and its alpha goes through the
-# network even inside areas that are fully opaque or transparent (FACTS: "what the original gets wrong"). Of the pixels
-# of these cases at least as many are equal as is said here; and the same colours, and the same alpha as a gray picture,
-# must come out as the original has them.
+# network even inside areas that are fully opaque or transparent. Of these cases' pixels at least as many are equal as
+# is said here; and the same colours, and the same alpha as a gray picture, must come out as the original has them.
 ALPHA_EXCEPTIONS = {3: 0.9, 13: 0.9, 23: 0.9, 33: 0.85, 39: 0.6, 40: 0.6, 48: 0.85}
 
 
