@@ -10,7 +10,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -149,6 +149,9 @@ def _file(args: argparse.Namespace, target: Path) -> int:
     if target.exists() and Path(args.input).exists() and target.samefile(args.input):
         raise VideoError(f'{args.input}: its result would overwrite it; choose another --suffix or -o')
     options = _options(args)
+    if options.extract_first and info.is_stream:
+        logger.warning('--extract_frame_first has no effect on a stream, which can be read once only')
+        options = replace(options, extract_first=False)
     plan = plan_video(ffmpeg, info, options)
     if args.dry_run:
         return _describe(args, target, outline_video(ffmpeg, plan, options))

@@ -84,9 +84,6 @@ def upscale_video(ffmpeg: FFmpeg, plan: VideoPlan, options: VideoOptions, work: 
         VideoError, MediaError, WorkerError, PartsError, DiskFullError: see the message.
         OSError: the result can't be written.
     """
-    if plan.info.is_stream and options.extract_first:
-        logger.warning('--extract_frame_first has no effect on a stream, which can be read once only')
-        options = replace(options, extract_first=False)
     encoding = video_encoding(ffmpeg, plan, options)
     manifest = _manifest(ffmpeg, {'source': plan.info.source} if plan.info.is_stream else identity(
         [Path(plan.info.source)]), options, work)
@@ -231,9 +228,10 @@ def _manifest(ffmpeg: FFmpeg, source: Mapping[str, Any], options: VideoOptions, 
 
 def _extracted_bytes(plan: VideoPlan, options: VideoOptions) -> int:
     """Return what the frames take that are written to files before the first is upscaled."""
+    if not options.extract_first:
+        return 0
     video = plan.video
-    return extracted_bytes(video.width, video.height, plan.total or 0, deep=is_deep(video.pixel_format)
-                           ) if options.extract_first else 0
+    return extracted_bytes(video.width, video.height, plan.total or 0, deep=is_deep(video.pixel_format))
 
 
 def _say_room(folder: Path, encoding: Encoding, frames: int | None, for_files: int = 0) -> None:

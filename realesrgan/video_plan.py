@@ -32,7 +32,7 @@ class VideoOptions:
         fps: Frames a second of the result, or None for the input's.
         start, end: Seconds from the start of the file, or None.
         deinterlace: 'auto', 'on' or 'off'.
-        extract_first: Whether all frames are written to files before the first is upscaled.
+        extract_first: Whether all frames are written to files before the first is upscaled; not for a stream.
         chunk: Seconds of the result in a chunk, 0 for one chunk.
         container: A key of `media.encoder.MUXERS`.
         encoder: Codec, quality, pixel format.

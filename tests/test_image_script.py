@@ -321,7 +321,7 @@ def test_several_gpus_share_the_pictures(run, tmp_path, monkeypatch):
 
 
 def test_pictures_that_may_have_one_result_are_one_task(tmp_path):
-    files = [InputFile(Path(f'{name}')) for name in ('1.png', '2.png', '3.png', 'a.jpg', 'a.png', 'b.png')]
+    files = [InputFile(Path(name)) for name in ('1.png', '2.png', '3.png', 'a.jpg', 'a.png', 'b.png')]
     jobs = plan(files, tmp_path, 'out', 'auto')
     own = os.path.realpath(tmp_path / '2_out.png')
     batches = cut_batch(Batch(jobs, {own, os.path.realpath('1.png')}, 4, 'realesrgan', 95))

@@ -292,6 +292,8 @@ def test_of_a_stream_frames_are_not_extracted_first(run, tmp_path, http_server):
     assert 'is left out: of a stream only audio and subtitles are carried' in err
     assert clips.numbers('results/a_out.mp4') == list(range(25))
     assert clips.packets('results/a_out.mp4', 'a:0') == clips.packets(source, 'a:0')
+    out = run('-i', f'{http_server.url}/a.mp4', '--extract_frame_first', '--dry_run')[1]
+    assert ('frames   25, ' in out, 'extracted frames' in out) == (True, False)
 
 
 def test_a_stream_of_unknown_length_that_can_not_seek(run, tmp_path, http_server):
