@@ -13,11 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from realesrgan import cli, worker
+from realesrgan import cli
+from realesrgan.errors import UsageError
+from realesrgan.workers import worker
 
 if TYPE_CHECKING:
-    from realesrgan.image_batch import Batch, Outcome
-    from realesrgan.image_files import Job
+    from realesrgan.pictures.batch import Batch, Outcome
+    from realesrgan.pictures.inputs import Job
 
 logger = logging.getLogger('realesrgan')
 
@@ -67,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _work(args: argparse.Namespace) -> int:
-    from realesrgan.image_batch import Batch
+    from realesrgan.pictures.batch import Batch
     start = time.perf_counter()
     faces = cli.face_options(args)
     inputs = getattr(args, 'input', ['inputs'])
@@ -84,7 +86,7 @@ def _work(args: argparse.Namespace) -> int:
 
 
 def _jobs(args: argparse.Namespace, inputs: Sequence[str], tally: Tally) -> list[Job]:
-    from realesrgan.image_files import InputFile, find_pictures, plan
+    from realesrgan.pictures.inputs import InputFile, find_pictures, plan
     output = Path(args.output)
     to_stdout = args.output == _STREAM
     if list(inputs) == [_STREAM]:
@@ -97,7 +99,7 @@ def _jobs(args: argparse.Namespace, inputs: Sequence[str], tally: Tally) -> list
 
     files = find_pictures(inputs, recursive=args.recursive, exclude=None if to_stdout else output, on_error=failed)
     if to_stdout and len(files) > 1:
-        raise cli.UsageError(f'{len(files)} pictures can\'t all go to stdout; name a folder with -o')
+        raise UsageError(f'{len(files)} pictures can\'t all go to stdout; name a folder with -o')
     return [replace(job, to_stdout=to_stdout) for job in plan(files, output, args.suffix, args.ext)]
 
 
@@ -119,9 +121,9 @@ def _check_folder(output: str) -> None:
 
 def _outcomes(batch: Batch, faces: worker.FaceOptions | None, args: argparse.Namespace) -> Iterator[Outcome]:
     """Upscale pictures in this process, in order, or in one for each of several GPUs, as they come."""
-    from realesrgan import weights
-    from realesrgan.image_batch import cut_batch, upscale_batch, upscale_whole_batch
-    from realesrgan.pool import ProcessPool
+    from realesrgan.pictures.batch import cut_batch, upscale_batch, upscale_whole_batch
+    from realesrgan.weights import loading as weights
+    from realesrgan.workers.pool import ProcessPool
     options, places = cli.upsampler_options(args), [worker.Place(gpu, 1) for gpu in args.gpu_id or [None]]
     if len(places) == 1 or len(batch.jobs) == 1:
         worker.initialize(worker.build, options, faces, places[0])

@@ -15,13 +15,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from realesrgan import cli, worker
+from realesrgan import cli
+from realesrgan.errors import UsageError
+from realesrgan.workers import worker
 
 if TYPE_CHECKING:
-    from realesrgan.dry_run import Outline
-    from realesrgan.pool import Pool
-    from realesrgan.video import Outcome, Work
-    from realesrgan.video_plan import VideoOptions
+    from realesrgan.videos.dry_run import Outline
+    from realesrgan.videos.plan import VideoOptions
+    from realesrgan.videos.run import Outcome, Work
+    from realesrgan.workers.pool import Pool
 
 logger = logging.getLogger('realesrgan')
 
@@ -50,7 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_video_options(parser: argparse.ArgumentParser) -> None:
-    from realesrgan.media.timing import parse_rate, parse_time
+    from realesrgan.ffmpeg.timing import parse_rate, parse_time
     group = parser.add_argument_group('video')
     group.add_argument('--fps', type=_argument(parse_rate), metavar='RATE',
                        help='frames a second of the result, as 25, 29.97 or 30000/1001; the duration stays '
@@ -110,7 +112,7 @@ def _work(args: argparse.Namespace) -> int:
 
 def _target(args: argparse.Namespace) -> Path:
     """Return the path of the result, NAME_SUFFIX.EXT, where NAME is that of the input without its extension."""
-    from realesrgan.media.process import is_url
+    from realesrgan.ffmpeg.process import is_url
     name = Path(args.input).resolve().name if args.input in ('.', '..') else Path(args.input).name
     if is_url(args.input):
         name = re.sub(r'[^\w.-]+', '_', re.split(r'[?#]', args.input)[0].rstrip('/').rsplit('/', 1)[-1])
@@ -126,9 +128,9 @@ def _is_pipe(source: str) -> bool:
 
 def _piped(args: argparse.Namespace, target: Path) -> int:
     """Upscale what can be read once only from a copy, for it is looked at before it is decoded."""
-    from realesrgan.files import temporary_folder
+    from realesrgan.atomic_files import temporary_folder
     if args.dry_run:
-        raise cli.UsageError(f'{args.input}: --dry_run would use up what can be read once only; give a file')
+        raise UsageError(f'{args.input}: --dry_run would use up what can be read once only; give a file')
     logger.info('%s: copied to a file first; the run can\'t be resumed', args.input)
     with temporary_folder(target) as folder:
         copy = folder / Path(args.input).name
@@ -138,10 +140,11 @@ def _piped(args: argparse.Namespace, target: Path) -> int:
 
 
 def _file(args: argparse.Namespace, target: Path) -> int:
-    from realesrgan.media.binaries import find_ffmpeg
-    from realesrgan.media.probe import is_picture, probe
-    from realesrgan.video import outline_video, upscale_video
-    from realesrgan.video_plan import VideoError, plan_video
+    from realesrgan.errors import VideoError
+    from realesrgan.ffmpeg.probe import is_picture, probe
+    from realesrgan.ffmpeg.programs import find_ffmpeg
+    from realesrgan.videos.plan import plan_video
+    from realesrgan.videos.run import outline_video, upscale_video
     ffmpeg = find_ffmpeg(args.ffmpeg_bin)
     info = probe(ffmpeg, args.input)
     if is_picture(ffmpeg, info):
@@ -159,9 +162,9 @@ def _file(args: argparse.Namespace, target: Path) -> int:
 
 
 def _folder(args: argparse.Namespace, target: Path) -> int:
-    from realesrgan.frame_folders import list_frames
-    from realesrgan.media.binaries import find_ffmpeg
-    from realesrgan.video import outline_folder, upscale_folder
+    from realesrgan.ffmpeg.programs import find_ffmpeg
+    from realesrgan.videos.frame_folders import list_frames
+    from realesrgan.videos.run import outline_folder, upscale_folder
     ffmpeg = find_ffmpeg(args.ffmpeg_bin)
     files = list_frames(Path(args.input))
     for name in ('start', 'end'):
@@ -177,8 +180,8 @@ def _upscale(args: argparse.Namespace, target: Path, total: int | None, upscale:
     """Do the work under a bar, and say what came of it."""
     from tqdm import tqdm
 
-    from realesrgan import weights
-    from realesrgan.video import Work
+    from realesrgan.videos.run import Work
+    from realesrgan.weights import loading as weights
     upsampler, faces = cli.upsampler_options(args), cli.face_options(args)
     if faces is not None:
         worker.prepare_faces(faces)
@@ -201,7 +204,7 @@ def _upscale(args: argparse.Namespace, target: Path, total: int | None, upscale:
 
 def _describe(args: argparse.Namespace, target: Path, outline: Outline) -> int:
     """Print what would be done."""
-    from realesrgan.dry_run import describe
+    from realesrgan.videos.dry_run import describe
     places = _places(args)
     enhancer = worker.build(cli.upsampler_options(args), cli.face_options(args), places[0])
     parallel = len(places) if enhancer.device.type == 'cpu' else len(set(places))
@@ -222,7 +225,7 @@ def _pool(args: argparse.Namespace, upsampler: worker.UpsamplerOptions, faces: w
           on_note: Callable[[Any], None]) -> Pool:
     """Return the workers: this process alone if there is one and no GPU, else a process for each."""
     from realesrgan.engines.devices import available_gpus
-    from realesrgan.pool import ProcessPool, SerialPool
+    from realesrgan.workers.pool import ProcessPool, SerialPool
     places = _places(args)
     if len(places) == 1 and not available_gpus():
         return SerialPool(worker.initialize, (worker.build, upsampler, faces, *places), on_note)
@@ -235,8 +238,8 @@ def _places(args: argparse.Namespace) -> list[worker.Place]:
 
 
 def _options(args: argparse.Namespace) -> VideoOptions:
-    from realesrgan.media.encoder import EncoderOptions
-    from realesrgan.video_plan import VideoOptions
+    from realesrgan.ffmpeg.encoder import EncoderOptions
+    from realesrgan.videos.plan import VideoOptions
     return VideoOptions(
         outscale=args.outscale, fps=args.fps, start=args.start, end=args.end, deinterlace=args.deinterlace,
         extract_first=args.extract_frame_first, chunk=args.chunk,
@@ -246,8 +249,8 @@ def _options(args: argparse.Namespace) -> VideoOptions:
 
 def _picture(args: argparse.Namespace) -> int:
     """Upscale a single picture as the image script does, to a picture of its name."""
-    from realesrgan.image_batch import Batch, upscale_batch
-    from realesrgan.image_files import InputFile, plan
+    from realesrgan.pictures.batch import Batch, upscale_batch
+    from realesrgan.pictures.inputs import InputFile, plan
     source = Path(args.input)
     jobs = plan([InputFile(source)], Path(args.output), args.suffix, args.ext if args.ext in _PICTURES else 'auto')
     if args.skip_existing and any(target.exists() for target in jobs[0].possible_targets):

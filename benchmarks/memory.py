@@ -30,8 +30,8 @@ def child(model: str, engine: str, half: str, side: str) -> None:
     """Run one network once, without the picture's own arrays, and print the process's peak memory."""
     import torch
 
-    from realesrgan.engines.factory import make_engine
-    from realesrgan.weights import load_model
+    from realesrgan.engines.choice import make_engine
+    from realesrgan.weights.loading import load_model
     network = load_model(model)
     run = make_engine(network, network.scale, torch.device('cpu'), half=half == '1', name=engine)
     picture = np.random.default_rng(0).integers(0, 256, (1, int(side), int(side), 3), np.uint8)

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from realesrgan.engines import Engine
-from realesrgan.engines.factory import make_engine
-from realesrgan.stitching import Stitcher
-from realesrgan.tiling import Tile, cut, cut_evenly
-from realesrgan.weights import load_model
+from realesrgan.engines.choice import make_engine
+from realesrgan.upscaling.blending import Stitcher
+from realesrgan.upscaling.tiles import Tile, cut, cut_evenly
+from realesrgan.weights.loading import load_model
 
 TILE = 128
 PADS = {'RealESRGAN_x4plus': (10, 16, 24, 32, 48), 'realesr-animevideov3': (10, 18)}

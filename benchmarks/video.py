@@ -22,15 +22,15 @@ import measure
 import numpy as np
 import torch
 
-from realesrgan.media.binaries import FFmpeg, find_ffmpeg
-from realesrgan.media.frames import FrameReader
-from realesrgan.media.probe import probe
-from realesrgan.pool import SerialPool
-from realesrgan.upsampler import RealESRGANer
-from realesrgan.video import Work, upscale_video
-from realesrgan.video_plan import VideoOptions, plan_video
-from realesrgan.weights import load_model
-from realesrgan.worker import initialize
+from realesrgan.ffmpeg.decoder import FrameReader
+from realesrgan.ffmpeg.probe import probe
+from realesrgan.ffmpeg.programs import FFmpeg, find_ffmpeg
+from realesrgan.upscaling.upsampler import RealESRGANer
+from realesrgan.videos.plan import VideoOptions, plan_video
+from realesrgan.videos.run import Work, upscale_video
+from realesrgan.weights.loading import load_model
+from realesrgan.workers.pool import SerialPool
+from realesrgan.workers.worker import initialize
 
 WIDTH, HEIGHT, RATE, OUTSCALE = 640, 480, 24, 2
 MODEL = 'realesr-animevideov3'

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from .version import __version__
 
 if TYPE_CHECKING:
-    from .upsampler import RealESRGANer
+    from .upscaling.upsampler import RealESRGANer
 
 __all__ = ['RealESRGANer', '__version__']
 
 
 def __getattr__(name: str) -> Any:
     if name == 'RealESRGANer':
-        from .upsampler import RealESRGANer
+        from .upscaling.upsampler import RealESRGANer
         return RealESRGANer
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -16,18 +16,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .engines import ENGINES
-from .errors import RealESRGANError, one_line
+from .engines.engine import ENGINES
+from .errors import RealESRGANError, UsageError, one_line
 from .log import with_subject
 from .models import FACE_MODELS, MODELS
 from .version import __version__
-from .worker import FaceOptions, UpsamplerOptions
+from .workers.worker import FaceOptions, UpsamplerOptions
 
 logger = logging.getLogger(__name__)
-
-
-class UsageError(RealESRGANError):
-    """Arguments that don't go together; the exit status is 2."""
 
 
 # ---- types of options ----

@@ -1,14 +1,111 @@
-"""The base of the errors whose message is written for the person who runs the program, and what errors say."""
+"""Every error the project raises on purpose. Each message is written for the person who runs the program.
+
+    RealESRGANError              what the user can act on
+    +-- UsageError               options that contradict each other or the input; exit status 2
+    +-- WeightsError             weights that are missing, damaged, dangerous or of another network
+    |   +-- DownloadError        a file could not be fetched
+    |   +-- NcnnFormatError      not an ncnn model of a kind that can be read
+    |   +-- UnknownNetworkError  a state dict of no known architecture
+    +-- DeviceError              a device that is not there
+    +-- EngineError              an engine that can't run here
+    +-- NonFiniteError           a network gave NaN or infinity
+    +-- FacePackagesError        a package that --face_enhance needs is not installed
+    +-- InputError               an input that names nothing to work on
+    +-- ImageError               a picture that can't be read or written
+    |   +-- FrameError           a picture that does not fit the other frames of its folder
+    +-- VideoError               a video that can't be upscaled as asked
+    +-- MediaError               ffmpeg is missing or failed; the message holds what it said
+    |   +-- NoSpaceError         ffmpeg found the disk full
+    +-- PartsError               parts that another run is writing, or that belong to another run
+    +-- DiskFullError            too little room on the disk
+    +-- WorkerError              a worker died, or failed through no fault of its task
+    Cancelled                    the caller's cancel event was set; a BaseException, so that code which goes on
+                                 after a failed file does not go on after this
+
+Beside these, reading and writing files raises OSError, and a lack of memory MemoryError.
+"""
 
 
 class RealESRGANError(Exception):
     """Something the user can act on: the message says what failed, the offending value and what to do."""
 
 
+class UsageError(RealESRGANError):
+    """Options that contradict each other or the input; the scripts exit with status 2."""
+
+
+class WeightsError(RealESRGANError):
+    """Weights that are missing, damaged, dangerous or of another network."""
+
+
+class DownloadError(WeightsError):
+    """A file could not be fetched."""
+
+
+class NcnnFormatError(WeightsError):
+    """The pair of files is not an ncnn model of a kind that can be read."""
+
+
+class UnknownNetworkError(WeightsError):
+    """A state dict that fits no known architecture."""
+
+
+class DeviceError(RealESRGANError):
+    """A device was asked for that is not there."""
+
+
+class EngineError(RealESRGANError):
+    """An engine was asked for that can't run here."""
+
+
+class NonFiniteError(RealESRGANError):
+    """A network gave a value that is not a number or is infinite."""
+
+
+class FacePackagesError(RealESRGANError):
+    """A package that face enhancement needs is not installed."""
+
+
+class InputError(RealESRGANError):
+    """An input that names nothing to work on."""
+
+
 class ImageError(RealESRGANError):
     """A picture that can't be read or written; the message does not name the file."""
 
 
+class FrameError(ImageError):
+    """A picture that does not fit the other frames of its folder."""
+
+
+class VideoError(RealESRGANError):
+    """A video that can't be upscaled as asked."""
+
+
+class MediaError(RealESRGANError):
+    """ffmpeg is missing or failed; what it said is in the message."""
+
+
+class NoSpaceError(MediaError):
+    """ffmpeg found the disk full."""
+
+
+class PartsError(RealESRGANError):
+    """Parts that another run is writing, or that belong to another run."""
+
+
+class DiskFullError(RealESRGANError):
+    """There is too little room on the disk."""
+
+
+class WorkerError(RealESRGANError):
+    """A worker died, or failed through no fault of its task; the message says how."""
+
+
+class Cancelled(BaseException):  # like asyncio.CancelledError, no Exception
+    """The run was cancelled through the caller's event; finished results and parts are kept."""
+
+
 def one_line(error: BaseException) -> str:
-    """Say an error in one line."""
+    """Return the message of an error as one line."""
     return ' '.join(str(error).split()) or type(error).__name__

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .errors import RealESRGANError
+from .errors import UnknownNetworkError
 
 if TYPE_CHECKING:
     import torch
@@ -18,10 +18,6 @@ if TYPE_CHECKING:
     Network = RRDBNet | SRVGGNetCompact
 
 _RELEASES = 'https://github.com/xinntao/Real-ESRGAN/releases/download/'
-
-
-class UnknownNetworkError(RealESRGANError):
-    """A state dict that fits neither RRDBNet nor SRVGGNetCompact."""
 
 
 @dataclass(frozen=True)

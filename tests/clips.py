@@ -12,7 +12,7 @@ import psutil
 import torch
 
 from realesrgan.archs.srvgg_arch import SRVGGNetCompact
-from realesrgan.media.binaries import find_ffmpeg
+from realesrgan.ffmpeg.programs import find_ffmpeg
 
 FFMPEG = find_ffmpeg()
 ENVIRONMENT = os.environ | {'GCONV_PATH': '/nonexistent'}  # for static builds, see realesrgan.media.process

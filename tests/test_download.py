@@ -11,7 +11,8 @@ import time
 import pytest
 import requests
 
-from realesrgan.download import DownloadError, _reason, fetch, file_sha256
+from realesrgan.errors import DownloadError
+from realesrgan.weights.download import _reason, fetch, file_sha256
 
 # Longer than the pieces that are read at once, so that a cut falls inside a piece and after whole ones.
 BODY = random.Random(0).randbytes((2 << 20) + 12345)

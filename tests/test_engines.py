@@ -9,12 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from realesrgan.engines import NonFiniteError, devices, factory
-from realesrgan.engines.devices import DeviceError, pick_device, pick_dtype
-from realesrgan.engines.factory import EngineError, make_engine
+from realesrgan.engines import choice as factory
+from realesrgan.engines import devices
+from realesrgan.engines.choice import make_engine
+from realesrgan.engines.devices import pick_device, pick_dtype
 from realesrgan.engines.torch import TorchEngine
+from realesrgan.errors import DeviceError, EngineError, NonFiniteError
 from realesrgan.models import RRDBNetShape, SRVGGNetCompactShape
-from realesrgan.weights import load_model
+from realesrgan.weights.loading import load_model
 
 
 @pytest.fixture

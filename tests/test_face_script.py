@@ -12,10 +12,12 @@ import torch
 
 import inference_realesrgan
 import inference_realesrgan_video
-from realesrgan import RealESRGANer, cli, faces, worker
+from realesrgan import RealESRGANer, cli
 from realesrgan.archs.srvgg_arch import SRVGGNetCompact
-from realesrgan.face_networks import load_face_networks
+from realesrgan.faces import enhancer as faces
+from realesrgan.faces.networks import load_face_networks
 from realesrgan.models import FACE_MODELS
+from realesrgan.workers import worker
 
 PROJECT = Path(__file__).parent.parent
 PHOTO = str(PROJECT / 'inputs' / 'astronaut.jpg')
@@ -29,7 +31,7 @@ HEAVY = ('gfpgan', 'basicsr', 'facexlib', 'torchvision')
 @pytest.fixture
 def run(run_script, tmp_path, monkeypatch):
     """Run a script in a folder of its own, with a small network for every model."""
-    monkeypatch.setattr('realesrgan.weights._PROJECT', tmp_path)
+    monkeypatch.setattr('realesrgan.weights.loading._PROJECT', tmp_path)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -89,7 +91,7 @@ def test_which_models_are_for_drawings():
 
 @face_stand_ins.needs_gfpgan
 def test_missing_weights_end_the_run_before_it_begins(run, tmp_path, monkeypatch):
-    monkeypatch.setattr('realesrgan.weights.fetch', unreachable)
+    monkeypatch.setattr('realesrgan.weights.loading.fetch', unreachable)
     monkeypatch.setattr(worker, 'build_upsampler', None)  # nothing is built either
     status, out, err = run('-i', PHOTO, '-o', 'results', '--face_enhance', '--model_path', 'weights/tiny.pth',
                            '--face_model', 'GFPGANv1.4')
@@ -102,7 +104,7 @@ def test_missing_weights_end_the_run_before_it_begins(run, tmp_path, monkeypatch
 
 
 def unreachable(url, target, sha256):
-    from realesrgan.download import DownloadError
+    from realesrgan.errors import DownloadError
     raise DownloadError(f'{url}: no network')
 
 

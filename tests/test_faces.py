@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from realesrgan import RealESRGANer, face_networks
+from realesrgan import RealESRGANer
 from realesrgan.archs.srvgg_arch import SRVGGNetCompact
-from realesrgan.engines import NonFiniteError
-from realesrgan.face_geometry import paste
-from realesrgan.face_networks import FaceFiles, FacePackagesError, load_face_networks
-from realesrgan.faces import FaceEnhancer
+from realesrgan.errors import FacePackagesError, NonFiniteError, WeightsError
+from realesrgan.faces import networks as face_networks
+from realesrgan.faces.enhancer import FaceEnhancer
+from realesrgan.faces.geometry import paste
+from realesrgan.faces.networks import FaceFiles, load_face_networks
 from realesrgan.models import FACE_MODELS
-from realesrgan.weights import WeightsError
 
 pytestmark = face_stand_ins.needs_gfpgan
 
@@ -313,8 +313,8 @@ def test_code_in_a_weight_file_is_refused(workplace, weights, name):
 
 def test_all_missing_files_are_named(tmp_path, monkeypatch, weights):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr('realesrgan.weights._PROJECT', tmp_path)
-    monkeypatch.setattr('realesrgan.weights.fetch', unreachable)
+    monkeypatch.setattr('realesrgan.weights.loading._PROJECT', tmp_path)
+    monkeypatch.setattr('realesrgan.weights.loading.fetch', unreachable)
     names = ['GFPGANv1.3.pth', 'detection_Resnet50_Final.pth', 'parsing_parsenet.pth']
     with pytest.raises(WeightsError) as caught:
         FaceEnhancer(upsampler())
@@ -330,7 +330,7 @@ def test_all_missing_files_are_named(tmp_path, monkeypatch, weights):
 
 
 def unreachable(url, target, sha256):
-    from realesrgan.download import DownloadError
+    from realesrgan.errors import DownloadError
     raise DownloadError(f'no network for {url}')
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from realesrgan.image_files import InputError, InputFile, Job, find_pictures, natural_key, plan
+from realesrgan.errors import InputError
+from realesrgan.pictures.inputs import InputFile, Job, find_pictures, natural_key, plan
 
 OUT = Path('results')
 

@@ -18,9 +18,9 @@ import inference_realesrgan
 from realesrgan import RealESRGANer
 from realesrgan.archs.srvgg_arch import SRVGGNetCompact
 from realesrgan.cli import upsampler_options
-from realesrgan.image_batch import Batch, cut_batch
-from realesrgan.image_files import InputFile, plan
-from realesrgan.worker import Place, build_upsampler
+from realesrgan.pictures.batch import Batch, cut_batch
+from realesrgan.pictures.inputs import InputFile, plan
+from realesrgan.workers.worker import Place, build_upsampler
 
 PROJECT = Path(__file__).parent.parent
 SCRIPT = PROJECT / 'inference_realesrgan.py'
@@ -307,7 +307,7 @@ def test_several_gpus_share_the_pictures(run, tmp_path, monkeypatch):
         write(tmp_path / f'in/{index}.png', 10, 12, 3)
     (tmp_path / 'in/3.png').write_bytes(b'\x89PNG\r\n\x1a\nbroken')
     assert run('-i', 'in', '-o', 'one')[0] == 1
-    monkeypatch.setattr('realesrgan.worker.build', build_on_the_cpu)
+    monkeypatch.setattr('realesrgan.workers.worker.build', build_on_the_cpu)
     status, out, err = run('-i', 'in', '-o', 'two', '-g', '0,1')
     assert (status, out.startswith('8 done, 1 failed, ')) == (1, True)
     assert err.count('error: in/3.png: ') == 1

@@ -12,7 +12,8 @@ import pytest
 import tifffile
 from PIL import ExifTags, Image, ImageCms
 
-from realesrgan.images import ImageError, Metadata, Picture, decode, encode, holds_alpha, is_picture
+from realesrgan.errors import ImageError
+from realesrgan.pictures.codecs import Metadata, Picture, decode, encode, holds_alpha, is_picture
 
 EXIF_IFD, GPS_IFD, ORIENTATION = ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo, ExifTags.Base.Orientation
 MAKE, DESCRIPTION = ExifTags.Base.Make, ExifTags.Base.ImageDescription

@@ -21,15 +21,15 @@ import pytest
 from clips import EXACT, make, picture, sound, video
 from test_video_script import SCRIPT, files, networks, run  # noqa: F401  # fixtures
 
-from realesrgan import chunks, disk
-from realesrgan import parts as parts_module
-from realesrgan.chunks import cut
-from realesrgan.media.mux import join, write_list
-from realesrgan.media.probe import probe
-from realesrgan.media.process import MediaError
-from realesrgan.media.timing import stamps_of
-from realesrgan.pool import ProcessPool, WorkerError
-from realesrgan.video_plan import VideoOptions, plan_video
+from realesrgan.errors import MediaError, WorkerError
+from realesrgan.ffmpeg.mux import join, write_list
+from realesrgan.ffmpeg.probe import probe
+from realesrgan.ffmpeg.timing import stamps_of
+from realesrgan.videos import checkpoint as parts_module
+from realesrgan.videos import chunks, disk
+from realesrgan.videos.chunks import cut
+from realesrgan.videos.plan import VideoOptions, plan_video
+from realesrgan.workers.pool import ProcessPool
 
 # ruff: noqa: F811  # fixtures are given by name
 
@@ -189,7 +189,7 @@ def stopped(run, tmp_path, monkeypatch):
                 raise Stop
             return real(chunk)
         with monkeypatch.context() as patch:
-            patch.setattr('realesrgan.video.upscale_chunk', fails_at_the_third)
+            patch.setattr('realesrgan.videos.run.upscale_chunk', fails_at_the_third)
             status, _, err = run('-i', name, *LOSSLESS, '--chunk', '1', *more, network='plain')
         assert status == 130
         assert '2 finished parts stay in results/a_out_parts; the same command goes on from there' in err
@@ -303,7 +303,7 @@ def test_two_runs_of_one_result(run, tmp_path, monkeypatch):
         command = [sys.executable, SCRIPT, '-i', 'a.mp4', '-n', 'realesr-animevideov3']
         seen.append(subprocess.run(command, capture_output=True, text=True))
         return real(chunk)
-    monkeypatch.setattr('realesrgan.video.upscale_chunk', another_run_meanwhile)
+    monkeypatch.setattr('realesrgan.videos.run.upscale_chunk', another_run_meanwhile)
     assert run('-i', 'a.mp4', '-s', '1')[0] == 0
     assert seen[0].returncode == 1
     assert seen[0].stderr.splitlines()[-1] == (
@@ -418,7 +418,7 @@ def test_a_worker_that_fails_is_tried_again_and_ends_quietly(capfd, caplog):
 
 def test_what_fails_in_the_one_process_is_one_line(run, tmp_path, monkeypatch):
     make(tmp_path / 'a.mp4', *picture(seconds='0.2'), *EXACT)
-    monkeypatch.setattr('realesrgan.video.upscale_chunk', fails)
+    monkeypatch.setattr('realesrgan.videos.run.upscale_chunk', fails)
     assert run('-i', 'a.mp4', '-q')[::2] == (1, 'error: the work failed: CUDA error: out of luck\n')
 
 
@@ -450,7 +450,7 @@ def test_too_little_room_is_said_before(run, tmp_path, monkeypatch):
     make(tmp_path / 'a.mp4', *picture(seconds='0.2'), *EXACT)
     usage = shutil.disk_usage('.')
     monkeypatch.setattr(shutil, 'disk_usage', lambda folder: usage._replace(free=100 << 20))
-    monkeypatch.setattr('realesrgan.video.estimated_bytes', lambda encoding, frames: 200 << 20)
+    monkeypatch.setattr('realesrgan.videos.run.estimated_bytes', lambda encoding, frames: 200 << 20)
     assert 'warning: about 400 MiB of disk will be needed, 100 MiB are free' in run('-i', 'a.mp4', '-s', '1')[2]
 
 

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from realesrgan import RealESRGANer, upsampler
+from realesrgan import RealESRGANer
 from realesrgan.engines import memory
 from realesrgan.models import RRDBNetShape, SRVGGNetCompactShape
+from realesrgan.upscaling import upsampler
 
 
 def tiles_of(tested, img):

@@ -7,14 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from realesrgan.models import (
-    MODELS,
-    RRDBNetShape,
-    SRVGGNetCompactShape,
-    UnknownNetworkError,
-    current_names,
-    identify_network,
-)
+from realesrgan.errors import UnknownNetworkError
+from realesrgan.models import MODELS, RRDBNetShape, SRVGGNetCompactShape, current_names, identify_network
 
 GOLDEN = Path(__file__).parent / 'data' / 'golden'
 ODD_SHAPES = [

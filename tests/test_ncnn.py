@@ -7,7 +7,8 @@ import struct
 import numpy as np
 import pytest
 
-from realesrgan.ncnn import NcnnFormatError, read_tensors
+from realesrgan.errors import NcnnFormatError
+from realesrgan.weights.ncnn import read_tensors
 
 FP16 = struct.pack('<I', 0x01306B47)
 FP32 = struct.pack('<I', 0)

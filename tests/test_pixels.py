@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from realesrgan.pixels import ColourPixels, GrayPixels, cubic, fill_hidden, quantise, settle
+from realesrgan.upscaling.pixels import ColourPixels, GrayPixels, cubic, fill_hidden, quantise, settle
 
 WHOLE = slice(None)
 

@@ -9,8 +9,8 @@ import traceback
 import psutil
 import pytest
 
-from realesrgan.errors import RealESRGANError
-from realesrgan.pool import Pool, ProcessPool, SerialPool, WorkerError, report
+from realesrgan.errors import RealESRGANError, WorkerError
+from realesrgan.workers.pool import Pool, ProcessPool, SerialPool, report
 
 device = None
 

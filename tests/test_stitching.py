@@ -2,8 +2,8 @@
 import numpy as np
 import pytest
 
-from realesrgan.stitching import Stitcher
-from realesrgan.tiling import cut, cut_axis_evenly, cut_evenly
+from realesrgan.upscaling.blending import Stitcher
+from realesrgan.upscaling.tiles import cut, cut_axis_evenly, cut_evenly
 
 
 def stitched(picture, tiles, scale, blend, change=lambda piece, index: piece):

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from realesrgan.tiling import Span, cut, cut_axis, pad_picture
+from realesrgan.upscaling.tiles import Span, cut, cut_axis, pad_picture
 
 
 def test_without_a_tile_size_there_is_one_span():

@@ -9,7 +9,7 @@ from torch import nn
 from realesrgan import RealESRGANer
 from realesrgan.archs.rrdbnet_arch import RRDBNet
 from realesrgan.archs.srvgg_arch import SRVGGNetCompact
-from realesrgan.engines import NonFiniteError
+from realesrgan.errors import NonFiniteError
 
 
 def network(scale=4):

@@ -18,10 +18,10 @@ from clips import EXACT, make, picture, sound, video
 from test_video_script import SCRIPT, files, networks, run  # noqa: F401  # fixtures
 
 from realesrgan import RealESRGANer
-from realesrgan.engines import NonFiniteError
-from realesrgan.media import binaries
-from realesrgan.media.process import Child, MediaError
-from realesrgan.pipeline import run_overlapped
+from realesrgan.errors import MediaError, NonFiniteError
+from realesrgan.ffmpeg import programs as binaries
+from realesrgan.ffmpeg.process import Child
+from realesrgan.workers.overlap import run_overlapped
 
 # ruff: noqa: F811  # fixtures are given by name
 
@@ -84,7 +84,7 @@ def test_sound_alone_is_no_video(run, tmp_path):
 
 
 def test_tracks_that_can_not_be_carried_do_not_cost_the_video(run, tmp_path, monkeypatch):
-    from realesrgan.media import mux
+    from realesrgan.ffmpeg import mux
     make(tmp_path / 'a.mp4', *picture(seconds='0.2'), *sound('0.2'), *EXACT)
     monkeypatch.setattr(mux, '_carried', lambda *_: ['-map', '1:7'])
     status, _, err = run('-i', 'a.mp4', '-s', '1')

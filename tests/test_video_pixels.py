@@ -6,7 +6,7 @@ from clips import make, picture, video
 from test_video_script import networks, run  # noqa: F401  # fixtures
 
 from realesrgan import RealESRGANer
-from realesrgan.media.colour import PixelFormat, choose_pixel_format, colour_of, parse_pixel_format, step
+from realesrgan.ffmpeg.colour import PixelFormat, choose_pixel_format, colour_of, parse_pixel_format, step
 
 BT709 = {'colorspace': 'bt709', 'color_primaries': 'bt709', 'color_trc': 'bt709'}
 BT601 = {'colorspace': 'smpte170m', 'color_primaries': 'smpte170m', 'color_trc': 'smpte170m'}

@@ -12,7 +12,7 @@ from clips import EXACT, make, picture, sound, video
 
 import inference_realesrgan_video
 from realesrgan import RealESRGANer
-from realesrgan.download import DownloadError
+from realesrgan.errors import DownloadError
 
 PROJECT = Path(__file__).parent.parent
 SCRIPT = PROJECT / 'inference_realesrgan_video.py'
@@ -447,8 +447,8 @@ def test_lines_of_a_run(run, tmp_path):
 def test_faces_need_their_weights_and_are_not_for_drawings(run, tmp_path, monkeypatch):
     def unreachable(url, target, sha256):
         raise DownloadError(f'{url}: no network')
-    monkeypatch.setattr('realesrgan.weights.fetch', unreachable)
-    monkeypatch.setattr('realesrgan.weights._PROJECT', tmp_path)
+    monkeypatch.setattr('realesrgan.weights.loading.fetch', unreachable)
+    monkeypatch.setattr('realesrgan.weights.loading._PROJECT', tmp_path)
     make(tmp_path / 'a.mp4', *picture(seconds='0.1'), *EXACT)
     status, _, err = run('-i', 'a.mp4', '--face_enhance', '-n', 'RealESRGAN_x4plus')
     assert status == 1

@@ -21,11 +21,10 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from realesrgan import weights
-from realesrgan.download import DownloadError
+from realesrgan.errors import DownloadError, WeightsError
 from realesrgan.models import FACE_MODELS, MODELS, RRDBNetShape, SRVGGNetCompactShape
-from realesrgan.weights import (
-    WeightsError,
+from realesrgan.weights import loading as weights
+from realesrgan.weights.loading import (
     build_network,
     interpolate,
     load_model,
@@ -480,7 +479,7 @@ def test_denoise_strength_without_a_partner_is_a_warning(strength, caplog):
     network = load_model('RealESRGAN_x4plus', 'net.pth', strength)
     assert_equal(network.state_dict(), state_dict_of(TINY))
     (record,) = caplog.records
-    assert (record.name, record.levelname) == ('realesrgan.weights', 'WARNING')
+    assert (record.name, record.levelname) == ('realesrgan.weights.loading', 'WARNING')
     assert re.search(rf'-dn {strength:g} has no effect: net\.pth has no denoise partner', record.getMessage())
 
 

@@ -1,1 +1,0 @@
-"""The two networks of Real-ESRGAN, with the parameter names of the released weights."""

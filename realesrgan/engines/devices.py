@@ -5,12 +5,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from ..errors import RealESRGANError
-
-
-class DeviceError(RealESRGANError):
-    """A device was asked for that is not there."""
-
+from ..errors import DeviceError
 
 #: GPU backends in order of preference, with a count of their devices.
 _BACKENDS: dict[str, Callable[[], int]] = {

@@ -12,8 +12,8 @@ import openvino as ov
 from openvino import opset13 as op
 from torch import nn
 
+from ..errors import NonFiniteError
 from ..models import RRDBNetShape, SRVGGNetCompactShape, identify_network
-from . import NonFiniteError
 
 _CHANNELS = 1  # the axis, in NCHW
 _LEAK = np.float32(0.2)

@@ -5,7 +5,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from . import NonFiniteError
+from ..errors import NonFiniteError
 
 # Page-locked memory, into which a GPU copies by itself, is kept by PyTorch for the next batch: not for whole pictures.
 _MOST_PINNED_BYTES = 64 << 20

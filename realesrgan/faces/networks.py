@@ -1,0 +1,155 @@
+"""The three networks of face enhancement: imported on today's torchvision, and given their weights by us.
+
+gfpgan and facexlib would fetch their files by themselves, into the current folder or their own, and load them as they
+are. Here only their network classes are used; the files come through `weights`, checked, and load as weights only.
+"""
+from __future__ import annotations
+
+import contextlib
+import sys
+import textwrap
+import types
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import DownloadError, FacePackagesError, WeightsError
+from ..models import FACE_MODELS
+from ..weights.loading import load_state_dict, locate, obtain, weights_folder
+from .geometry import FACE_SIDE
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+_INSTALL = 'pip install setuptools cython torchvision; pip install --no-build-isolation basicsr facexlib gfpgan'
+
+
+@dataclass(frozen=True)
+class FaceFiles:
+    """Paths of the three weight files."""
+
+    restorer: Path
+    detector: Path
+    parser: Path
+
+
+@dataclass(frozen=True)
+class FaceNetworks:
+    """The three networks on one device, in float32 and evaluation mode.
+
+    Attributes:
+        restorer: GFPGANv1Clean: N x 3 x 512 x 512 RGB in -1..1 to a pair whose first is the same, restored.
+        detector: facexlib's RetinaFace, with `detect_faces(picture, threshold)`.
+        parser: ParseNet: N x 3 x 512 x 512 RGB in -1..1 to a pair whose first is N x 19 x 512 x 512 class scores.
+    """
+
+    restorer: nn.Module
+    detector: Any  # an nn.Module, whose methods mypy takes for tensors
+    parser: nn.Module
+
+
+def obtain_face_files(model: str) -> FaceFiles:
+    """Return the paths of the weights of a face model, downloading what is not at hand into `weights_folder()`.
+
+    Args:
+        model: A key of `models.FACE_MODELS`.
+
+    Raises:
+        ValueError: unknown model.
+        WeightsError: some are not at hand and can't be fetched; all of those are named.
+    """
+    if model not in FACE_MODELS:
+        raise ValueError(f'unknown face model {model!r}: choose from {", ".join(FACE_MODELS)}')
+    files = FACE_MODELS[model]
+    try:
+        return FaceFiles(*map(obtain, files))
+    except (DownloadError, OSError) as error:
+        missing = [file for file in files if not isinstance(locate(file), Path)]
+        raise WeightsError(
+            f'face enhancement needs weights that are missing: {", ".join(file.name for file in missing)}. Put them '
+            f'into {weights_folder()}, from {", ".join(file.url for file in missing)}, for the download failed: {error}'
+        ) from error
+
+
+def load_face_networks(files: FaceFiles, device: torch.device) -> FaceNetworks:
+    """Build the three networks and load their weights.
+
+    Raises:
+        FacePackagesError: gfpgan, facexlib or what they need is not installed.
+        WeightsError: a file is damaged, holds code, or is of another network.
+    """
+    # float32 always, with or without --fp32. The modulated convolutions of StyleGAN2, GFPGAN's decoder, overflow
+    # float16: NVIDIA clamped activations and normalised styles beforehand to train it so (Karras et al., 2020,
+    # StyleGAN2-ADA, appendix), which GFPGAN has not. bfloat16 keeps 8 bits of a landmark's or a colour's value.
+    classes = import_face_packages()
+    restorer = classes.GFPGANv1Clean(
+        out_size=FACE_SIDE, num_style_feat=512, channel_multiplier=2, decoder_load_path=None, fix_decoder=False,
+        num_mlp=8, input_is_latent=True, different_w=True, narrow=1, sft_half=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # facexlib builds its ResNet with an argument that torchvision renamed
+        detector = classes.RetinaFace(network_name='resnet50', device=device)
+    parser = classes.ParseNet(in_size=FACE_SIDE, out_size=FACE_SIDE, parsing_ch=19)
+    return FaceNetworks(_loaded(restorer, files.restorer, device), _loaded(detector, files.detector, device),
+                        _loaded(parser, files.parser, device))
+
+
+def _loaded(network: nn.Module, path: Path, device: torch.device) -> nn.Module:
+    # "module." is what torch.nn.DataParallel left before each name of the detector's.
+    state_dict = {name.removeprefix('module.'): tensor for name, tensor in load_state_dict(path).items()}
+    try:
+        network.load_state_dict(state_dict, strict=True)
+    except RuntimeError as error:
+        reason = textwrap.shorten(str(error), 200, placeholder=' ...')  # it names every parameter
+        raise WeightsError(f'{path}: does not fit {type(network).__name__}: {reason}; delete it to have it fetched '
+                           'again') from None
+    return network.requires_grad_(False).eval().to(device)
+
+
+# ---- gfpgan, facexlib and basicsr on today's torchvision ----
+
+def import_face_packages() -> Any:
+    """Import gfpgan and facexlib and return a namespace of their GFPGANv1Clean, RetinaFace and ParseNet.
+
+    Raises:
+        FacePackagesError: they, or what they need, are not installed.
+    """
+    try:
+        with _functional_tensor():
+            from facexlib.detection.retinaface import RetinaFace
+            from facexlib.parsing.parsenet import ParseNet
+            from gfpgan.archs.gfpganv1_clean_arch import GFPGANv1Clean
+    except ModuleNotFoundError as error:
+        raise FacePackagesError(_advice(error.name or str(error), sys.version_info[:2])) from error
+    return types.SimpleNamespace(GFPGANv1Clean=GFPGANv1Clean, RetinaFace=RetinaFace, ParseNet=ParseNet)
+
+
+def _advice(missing: str, version: tuple[int, int]) -> str:
+    """Say what to do about a missing package. On Python 3.13: https://github.com/XPixelGroup/BasicSR/issues/749"""
+    if version >= (3, 13) and missing.split('.')[0] in ('basicsr', 'gfpgan', 'facexlib', 'torchvision'):
+        return (f'--face_enhance needs {missing}, which is not installed, and basicsr, which it needs, does not build '
+                f'on Python {version[0]}.{version[1]}. Use an environment of Python 3.11 or 3.12 '
+                '(python3.12 -m venv .venv) and install the requirements there, or leave --face_enhance out')
+    return f'--face_enhance needs {missing}, which is not installed: {_INSTALL}'
+
+
+@contextlib.contextmanager
+def _functional_tensor() -> Iterator[None]:
+    """Let `torchvision.transforms.functional_tensor` be imported meanwhile, with its one function that basicsr uses.
+
+    torchvision 0.17 removed the module: https://github.com/XPixelGroup/BasicSR/issues/533
+    """
+    name = 'torchvision.transforms.functional_tensor'
+    from torchvision.transforms.functional import rgb_to_grayscale
+    if name in sys.modules:
+        yield
+        return
+    module = types.ModuleType(name)
+    module.__dict__['rgb_to_grayscale'] = rgb_to_grayscale
+    sys.modules[name] = module
+    try:
+        yield
+    finally:
+        del sys.modules[name]

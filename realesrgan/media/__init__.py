@@ -1,1 +1,0 @@
-"""ffmpeg and ffprobe: nothing outside this package starts them."""

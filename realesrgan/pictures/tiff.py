@@ -1,0 +1,118 @@
+"""Decode and encode TIFF in full depth, with alpha as it is meant."""
+from __future__ import annotations
+
+import io
+import logging
+import threading
+from pathlib import Path
+from typing import BinaryIO
+
+import cv2
+import numpy as np
+import tifffile
+from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC
+
+from ..errors import ImageError
+from .metadata import Metadata
+
+logger = logging.getLogger(__name__)
+_XMP_TAG = 700
+
+
+class _Complaints(logging.Handler):
+    """Keeps what tifffile logs while a file is decoded: it goes on with a guess where a file is damaged."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._current = threading.local()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._current.lines = [*getattr(self._current, 'lines', []), record.getMessage()]
+
+    def take(self) -> list[str]:
+        lines, self._current.lines = getattr(self._current, 'lines', []), []
+        return lines
+
+
+_complaints = _Complaints()
+logging.getLogger('tifffile').addHandler(_complaints)
+
+
+def decode(data: bytes) -> tuple[np.ndarray, int] | None:
+    """Decode the first page of a TIFF file.
+
+    Returns:
+        The samples as HxW (gray), HxWx3 (BGR) or HxWx4 (BGRA), of the file's own type but spread to 8 or 16 bits, and
+        the orientation (1..8). None for CMYK and YCbCr of 8 bits, which Pillow converts.
+
+    Raises:
+        ImageError: damaged, or of a kind that is not read.
+    """
+    _complaints.take()
+    try:
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            page = file.pages.first
+            converted = page.photometric == PHOTOMETRIC.SEPARATED or (
+                page.photometric == PHOTOMETRIC.YCBCR and page.compression != COMPRESSION.JPEG)
+            if converted and page.bitspersample == 8:
+                return None
+            orientation = page.tags.valueof('Orientation', 1)
+            pixels = _pixels(page, page.asarray())
+            if complaints := _complaints.take():
+                raise ImageError(f'damaged: {complaints[0]}')
+            return pixels, orientation if orientation in range(1, 9) else 1
+    except ImageError:
+        raise
+    except Exception as error:  # of a damaged file tifffile and its codecs raise nearly anything
+        raise ImageError(f'damaged, or of a kind that is not read: {" ".join(str(error).split())}') from None
+
+
+def _pixels(page: tifffile.TiffPage, samples: np.ndarray) -> np.ndarray:
+    samples = np.atleast_3d(samples if samples.ndim < 3 or page.planarconfig == 1 else np.moveaxis(samples, 0, -1))
+    if samples.dtype.kind != 'f':
+        samples = _spread(samples, page.bitspersample)
+    colours = 3 if page.photometric in (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR) else 1
+    base, extra = samples[..., :colours], samples[..., colours:]
+    if page.photometric == PHOTOMETRIC.MINISWHITE:
+        base = (1 if base.dtype.kind == 'f' else np.iinfo(base.dtype).max) - base
+    elif page.photometric == PHOTOMETRIC.PALETTE:
+        base = (np.asarray(page.colormap) >> 8).astype(np.uint8).T[page.asarray()]
+    elif page.photometric not in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR):
+        raise ImageError(f'colours of kind {PHOTOMETRIC(page.photometric).name} can\'t be read')
+    if extra.shape[2] > 1:
+        logger.warning('%d further channels are left out', extra.shape[2] - 1)
+    if not extra.shape[2]:
+        return np.ascontiguousarray(base[..., 0] if base.shape[2] == 1 else base[..., ::-1])
+    alpha = extra[..., :1]
+    if page.extrasamples and page.extrasamples[0] == EXTRASAMPLE.ASSOCALPHA:
+        base = _divided(base, alpha)
+    return np.dstack((*np.broadcast_arrays(*(base[..., channel] for channel in (-1, base.shape[2] // 2, 0))), alpha))
+
+
+def _spread(samples: np.ndarray, bits: int) -> np.ndarray:
+    """Bring integers of fewer bits than their type to the full range of 8 or 16."""
+    if bits in (8, 16) or bits > 16:
+        return samples
+    dtype = np.uint8 if bits < 8 else np.uint16
+    return np.rint(samples * (np.iinfo(dtype).max / (2 ** bits - 1))).astype(dtype)
+
+
+def _divided(base: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Undo the multiplication of colours by alpha."""
+    top = 1.0 if base.dtype.kind == 'f' else float(np.iinfo(base.dtype).max)
+    colours = np.divide(base * top, alpha, out=np.zeros(base.shape), where=alpha > 0).clip(0, top)
+    return colours.astype(base.dtype) if base.dtype.kind == 'f' else np.rint(colours).astype(base.dtype)
+
+
+def write(file: BinaryIO | Path, pixels: np.ndarray, metadata: Metadata) -> None:
+    """Write a TIFF of gray, BGR or BGRA pixels, deflated, with profile, XMP and resolution; EXIF is left out."""
+    if metadata.exif:
+        logger.info('EXIF data is not written to tiff')
+    if pixels.ndim == 3:
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+    tifffile.imwrite(
+        file, pixels, photometric='minisblack' if pixels.ndim == 2 else 'rgb', metadata=None, software=False,
+        extrasamples=['unassalpha'] if pixels.ndim == 3 and pixels.shape[2] == 4 else None,
+        compression='zlib', predictor=True, iccprofile=metadata.icc, resolution=metadata.dpi,
+        resolutionunit='INCH' if metadata.dpi else None,
+        extratags=[(_XMP_TAG, 1, len(metadata.xmp), metadata.xmp, True)] if metadata.xmp else [])

@@ -1,0 +1,79 @@
+"""How much room on the disk a video will need, and whether it is still there."""
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+from ..errors import DiskFullError
+from ..ffmpeg.encoder import Encoding
+
+#: What is left to others; below it a run stops while everything can still be closed in order.
+RESERVE_BYTES = 64 << 20
+_SECONDS_BETWEEN_LOOKS = 1.0
+# Bits for a pixel as libx264 makes of films at its default crf of 23; six steps of crf double them.
+_USUAL_BITS, _USUAL_CRF, _CRF_TO_DOUBLE = 0.1, 23, 6
+_MOST_BITS = 8.0
+_LARGE_CODECS = ('ffv1', 'huffyuv', 'ffvhuff', 'utvideo', 'prores', 'dnxhd', 'rawvideo', 'png', 'magicyuv', 'cfhd')
+
+
+def estimated_bytes(encoding: Encoding, frames: int) -> int:
+    """Guess the size of a video; films differ by more than twice either way."""
+    bits = _USUAL_BITS
+    if encoding.crf is not None:
+        bits *= 2 ** ((_USUAL_CRF - encoding.crf) / _CRF_TO_DOUBLE)
+    if any(name in encoding.codec for name in _LARGE_CODECS):
+        bits = _MOST_BITS
+    return int(encoding.width * encoding.height * frames * min(bits, _MOST_BITS) / 8)
+
+
+def extracted_bytes(width: int, height: int, frames: int, *, deep: bool) -> int:
+    """Guess what frames take as png files: half of their pixels."""
+    return width * height * 3 * (1 + deep) * frames // 2
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the room on the disk that a folder, or its nearest parent that exists, is on."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def check_room(folder: Path, needed: int, purpose: str) -> None:
+    """Make sure that `needed` bytes can be written and the reserve stays.
+
+    Raises:
+        DiskFullError: there are fewer.
+    """
+    free = free_bytes(folder)
+    if free < needed + RESERVE_BYTES:
+        raise DiskFullError(f'{folder}: the disk has {mebibytes(free)} left, too little for {purpose}. Make room and '
+                            'run the same command again: it goes on from the parts that are there')
+
+
+def mebibytes(count: int) -> str:
+    """Write a size for people."""
+    return f'{count / 2 ** 20:.0f} MiB' if count < 10 * 2 ** 30 else f'{count / 2 ** 30:.0f} GiB'
+
+
+class DiskWatch:
+    """Looks at the disk of a folder now and then.
+
+    Args:
+        folder: Where the run writes.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._next = 0.0
+
+    def look(self) -> None:
+        """Look, if the last look was a second ago.
+
+        Raises:
+            DiskFullError: less than the reserve is left.
+        """
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + _SECONDS_BETWEEN_LOOKS
+            check_room(self._folder, 0, f'the next frames ({mebibytes(RESERVE_BYTES)} stay free)')

@@ -1,0 +1,118 @@
+"""A folder of pictures as the frames of a video."""
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import cv2
+import numpy as np
+
+from ..errors import FrameError, ImageError, InputError
+from ..pictures.codecs import decode
+from ..pictures.inputs import list_folder
+
+
+def list_frames(folder: Path) -> list[Path]:
+    """List the pictures of a folder in natural order; what is none is logged and left out.
+
+    Raises:
+        InputError: there is none.
+    """
+    files = list_folder(folder)
+    if not files:
+        raise InputError(f'{folder}: no pictures in it; a folder is taken for one of frames. Give videos one by one')
+    return files
+
+
+@dataclass(frozen=True)
+class FrameShape:
+    """What all frames have in common; `name` is the file that it was read off."""
+
+    height: int
+    width: int
+    deep: bool
+    name: str
+
+
+def measure(files: Sequence[Path]) -> FrameShape:
+    """Return the shape of the first picture, after a look at the size of every one.
+
+    Raises:
+        FrameError: one is of another size, or the first can't be read.
+    """
+    first = _read(files[0], deep=None)
+    shape = FrameShape(first.shape[0], first.shape[1], first.dtype == np.uint16, files[0].name)
+    for file in files[1:]:
+        size = _size(file)
+        if size not in (None, (shape.width, shape.height)):
+            raise _misfit(file, size, shape)
+    return shape
+
+
+class FolderReader:
+    """The frames in files: a context manager and an iterator of HxWx3, BGR, uint8 or, if deep, uint16.
+
+    Args:
+        files: Pictures.
+        shape: Of all of them.
+
+    Raises:
+        FrameError: while iterating, a picture of another shape, or one that can't be read.
+    """
+
+    def __init__(self, files: Sequence[Path], shape: FrameShape) -> None:
+        self._files = files
+        self._shape = shape
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def kill(self) -> None:
+        """Nothing to stop: reading a file ends by itself."""
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for file in self._files:
+            frame = _read(file, deep=self._shape.deep)
+            if frame.shape[:2] != (self._shape.height, self._shape.width):
+                raise _misfit(file, frame.shape[1::-1], self._shape)
+            yield frame
+
+
+def _misfit(file: Path, size: tuple[int, ...] | None, shape: FrameShape) -> FrameError:
+    width, height = size or (0, 0)
+    return FrameError(f'{file}: is {width}x{height}, but {shape.name} is {shape.width}x{shape.height}; the frames of a '
+                      'video must be of one size')
+
+
+def _read(file: Path, *, deep: bool | None) -> np.ndarray:
+    """Read a picture as BGR of a depth, None for its own; alpha is dropped."""
+    try:
+        picture = decode(file.read_bytes()).pixels
+    except ImageError as error:
+        raise FrameError(f'{file}: {error}') from None
+    if picture.ndim == 2:
+        picture = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
+    elif picture.shape[2] == 4:
+        picture = picture[..., :3]
+    if deep is False and picture.dtype == np.uint16:
+        picture = np.rint(picture / 257).astype(np.uint8)
+    elif deep is True and picture.dtype == np.uint8:
+        picture = picture.astype(np.uint16) * np.uint16(257)
+    return np.ascontiguousarray(picture)
+
+
+def _size(file: Path) -> tuple[int, int] | None:
+    """Return width and height by the file's header, upright; None where only decoding tells."""
+    from PIL import ExifTags, Image
+    try:
+        with Image.open(file) as image:
+            sideways = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8) and image.format != 'TIFF'
+            width, height = image.size
+    except (OSError, SyntaxError, ValueError):
+        return None
+    return (height, width) if sideways else (width, height)

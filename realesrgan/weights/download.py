@@ -1,0 +1,135 @@
+"""Fetch one file over HTTP: resumed after a cut, checked against its hash, whole or not at all."""
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import DownloadError
+
+logger = logging.getLogger(__name__)
+
+_ATTEMPTS = 4
+_TIMEOUT_SECONDS = (10, 60)  # to connect, between two pieces
+_PIECE_BYTES = 1 << 20
+
+
+def fetch(url: str, target: Path, sha256: str | None = None, *, pause_seconds: float = 1.0) -> Path:
+    """Download `url` to `target` and return `target`.
+
+    What has arrived waits in `TARGET.part`. A cut connection or a server error is tried again, going on from there; a
+    later run goes on from there too when `sha256` can tell that the pieces fit. Proxies are taken from the environment
+    (`HTTPS_PROXY`, `NO_PROXY`).
+
+    Args:
+        url: An http or https URL.
+        target: The final name; its folder is made.
+        sha256: Hex digest that the file must have; None accepts anything complete.
+        pause_seconds: Pause before the second attempt; it doubles each time.
+
+    Raises:
+        DownloadError: refused by the server, no network, or another hash. Nothing is left under `target`.
+        OSError: the file can't be written.
+    """
+    import requests
+    import urllib3
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + '.part')
+    with _only_process(target):
+        if target.exists():
+            return target
+        if sha256 is None:
+            part.unlink(missing_ok=True)
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                _receive(url, part)
+                break
+            except requests.HTTPError as error:
+                status = error.response.status_code
+                if (status < 500 and status not in (408, 429)) or attempt == _ATTEMPTS:
+                    raise DownloadError(f'{url}: the server answered {status} {error.response.reason}') from None
+            except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+                if attempt == _ATTEMPTS or not _may_pass(error):
+                    raise DownloadError(f'{url}: {_reason(error)}. Is there a network, or a proxy to set in '
+                                        f'HTTPS_PROXY? Or fetch the file elsewhere and put it at {target}') from None
+            logger.info('%s: interrupted, trying again', url)
+            time.sleep(pause_seconds * 2 ** (attempt - 1))
+        _check(part, sha256, url)
+        part.replace(target)
+    return target
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file as lower-case hex."""
+    with path.open('rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def _receive(url: str, part: Path) -> None:
+    """Append what is missing to `part`."""
+    import requests
+    from tqdm import tqdm
+
+    have = part.stat().st_size if part.exists() else 0
+    headers = {'Range': f'bytes={have}-', 'Accept-Encoding': 'identity'} if have else {'Accept-Encoding': 'identity'}
+    with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT_SECONDS) as response:
+        if response.status_code == 416 and have:  # `part` already holds all there is
+            return
+        response.raise_for_status()
+        if response.status_code != 206:
+            have = 0
+        length = response.headers.get('Content-Length')
+        total = have + int(length) if length else None
+        with part.open('ab' if have else 'wb') as file, tqdm(
+                total=total, initial=have, unit='B', unit_scale=True, desc=part.stem, disable=None) as bar:
+            while piece := response.raw.read1(_PIECE_BYTES, decode_content=True):  # read() drops what came before a cut
+                file.write(piece)
+                bar.update(len(piece))
+
+
+def _check(part: Path, sha256: str | None, url: str) -> None:
+    if sha256 is None:
+        return
+    actual = file_sha256(part)
+    if actual != sha256:
+        part.unlink()
+        raise DownloadError(f'{url}: the file that arrived is not the one expected and was deleted; '
+                            f'its sha256 is {actual}, expected was {sha256}')
+
+
+def _may_pass(error: Exception) -> bool:
+    """Tell whether a failed request may succeed when it is tried again; not if there is no network at all."""
+    from requests.exceptions import InvalidSchema, InvalidURL, MissingSchema, SSLError
+    from urllib3.exceptions import LocationParseError, NameResolutionError
+    final = (InvalidSchema, InvalidURL, MissingSchema, SSLError, LocationParseError, NameResolutionError)
+    return not isinstance(error, final) and not isinstance(_innermost(error), final)
+
+
+def _reason(error: Exception) -> str:
+    """Return the innermost reason that requests and urllib3 wrap, without their object addresses."""
+    text = str(_innermost(error))
+    return text.split('>: ', 1)[-1] if '>: ' in text else text
+
+
+def _innermost(error: Exception) -> Exception:
+    while isinstance(inner := getattr(error, 'reason', None) or (error.args[0] if error.args else None), Exception):
+        error = inner
+    return error
+
+
+@contextlib.contextmanager
+def _only_process(target: Path) -> Iterator[None]:
+    """Let only one process at a time fetch `target`."""
+    from filelock import FileLock
+
+    lock_file = target.with_name(f'.{target.name}.lock')
+    with FileLock(lock_file):
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # Windows keeps an open file
+                lock_file.unlink()
