@@ -8,13 +8,13 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-#: How the names of files begin that are not whole yet.
+#: How the names of unfinished files begin.
 TEMPORARY_PREFIX = '.realesrgan-'
 
 
 @contextlib.contextmanager
 def whole_file(target: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `target`; on a clean exit it is renamed to `target`, else removed.
+    """Yield a temporary path beside `target`; a clean exit renames it to `target`, any other removes it.
 
     The temporary name is short, starts with a dot and keeps the extension, which encoders go by. Missing folders on
     the way to `target` are made.
@@ -28,7 +28,7 @@ def whole_file(target: Path) -> Iterator[Path]:
         yield temporary
         temporary.replace(target)
     except OSError as error:
-        if error.filename == str(temporary):  # which nobody has heard of
+        if error.filename == str(temporary):  # a name the user has never seen
             error.filename, error.filename2 = str(target), None
         raise
     finally:
@@ -38,7 +38,7 @@ def whole_file(target: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def temporary_folder(target: Path) -> Iterator[Path]:
-    """Yield a new folder beside `target`, for what is needed on the way to it; it is removed in the end.
+    """Yield a new folder beside `target` for what is needed on the way to it, and remove it in the end.
 
     Missing folders on the way to `target` are made.
 

@@ -1,16 +1,20 @@
-"""Name the picture or video that a log line is about."""
+"""Attach log lines to the file they are about, and to the run that logged them."""
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import contextvars
+import logging
+import threading
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
 _subject: ContextVar[str] = ContextVar('subject', default='')
+_listener: ContextVar[logging.Handler | None] = ContextVar('listener', default=None)
 
 
 @contextlib.contextmanager
 def about(name: object) -> Iterator[None]:
-    """Say that all log lines of this thread are about `name` meanwhile."""
+    """Attach `name`, a file, to everything this thread logs inside the block."""
     token = _subject.set(str(name))
     try:
         yield
@@ -18,7 +22,49 @@ def about(name: object) -> Iterator[None]:
         _subject.reset(token)
 
 
-def with_subject(message: str) -> str:
-    """Return a log line with the name of what it is about before it, unless the line begins with it."""
-    subject = _subject.get()
+def subject_of(record: logging.LogRecord) -> str:
+    """Return the file that a log record is about, or ''. A record of a worker process carries its own."""
+    own: str | None = getattr(record, 'subject', None)
+    return _subject.get() if own is None else own
+
+
+def prefix_subject(record: logging.LogRecord, message: str) -> str:
+    """Put the file that a record is about in front of its message, unless the message begins with it."""
+    subject = subject_of(record)
     return message if not subject or message.startswith(subject) else f'{subject}: {message}'
+
+
+class _Listener(logging.Handler):
+    """Passes on the warnings of one run: those logged in the context that it was set in."""
+
+    def __init__(self, hear: Callable[[str, str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._hear = hear
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        # Not emit(): its caller holds a lock, and what the caller of a run does with a warning may take long.
+        if _listener.get() is self:
+            self._hear(subject_of(record), record.getMessage())
+        return True
+
+
+@contextlib.contextmanager
+def hear_warnings(hear: Callable[[str, str], None]) -> Iterator[None]:
+    """Call `hear(file, message)` for each warning that is logged inside the block.
+
+    Only this thread's warnings count, and those of threads made by `new_thread`, so that runs in other threads of
+    the same process do not mix.
+    """
+    listener, logger = _Listener(hear), logging.getLogger('realesrgan')
+    token = _listener.set(listener)
+    logger.addHandler(listener)
+    try:
+        yield
+    finally:
+        logger.removeHandler(listener)
+        _listener.reset(token)
+
+
+def new_thread(task: Callable[[], None], name: str) -> threading.Thread:
+    """Return a thread, not started yet, whose log lines count as this thread's."""
+    return threading.Thread(target=contextvars.copy_context().run, args=(task,), name=name)

@@ -1,4 +1,4 @@
-"""The folder beside a result in which its parts wait until all are there, so that an interrupted run can go on."""
+"""The folder beside a result in which its parts wait until all are there, so that an interrupted run can be resumed."""
 from __future__ import annotations
 
 import contextlib
@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from filelock import FileLock, Timeout
 
 from ..atomic_files import TEMPORARY_PREFIX, whole_file
 from ..errors import PartsError
+from ..version import __version__
+from ..workers.options import FaceOptions
+from .options import VideoOptions
 
 logger = logging.getLogger(__name__)
 
@@ -27,161 +31,35 @@ TRACKS, LIST = 'tracks.mkv', 'parts.ffconcat'
 _OURS = re.compile(rf'\d{{6}}\.\w+|{_MANIFEST}|{TRACKS}|{LIST}')
 
 
-class Parts:
-    """The parts of one result, and what is written down about each.
+# ---- what parts depend on ----
 
-    Use `opened` to get one.
+def describe_run(ffmpeg_version: Sequence[int], source: Mapping[str, Any], weights: str, options: VideoOptions,
+                 faces: FaceOptions | None) -> dict[str, Any]:
+    """Return everything that parts depend on, by the names users know: parts of an equal run may be reused.
 
-    Attributes:
-        folder: Where they are.
-    """
-
-    def __init__(self, folder: Path, extension: str) -> None:
-        self.folder = folder
-        self._extension = extension
-
-    def path(self, index: int) -> Path:
-        """Return the path of a part; it exists when the part is whole."""
-        return self.folder / f'{index:06}.{self._extension}'
-
-    def note(self, index: int) -> dict[str, Any] | None:
-        """Return what `seal` has written down about a part; None if the part is not whole."""
-        path = self.path(index)
-        note = _read(path.with_suffix('.json'))
-        return note if path.exists() and path.stat().st_size == note.get('bytes') else None
-
-    def whole(self) -> list[int]:
-        """Return the numbers of the parts that are whole."""
-        indices = sorted(int(path.stem) for path in self.folder.glob(f'{"[0-9]" * 6}.{self._extension}'))
-        return [index for index in indices if self.note(index) is not None]
-
-
-def seal(path: Path, temporary: Path, note: Mapping[str, Any]) -> None:
-    """Make a finished part ready to be renamed from `temporary` to `path`, after which it counts as whole.
-
-    What is written down about it goes into a file beside it; its content is on the disk when this returns.
-    """
-    with whole_file(path.with_suffix('.json')) as file:
-        file.write_text(json.dumps({**note, 'bytes': temporary.stat().st_size}))
-    with temporary.open('rb+') as written:
-        os.fsync(written.fileno())
-
-
-def parts_folder(target: Path) -> Path:
-    """Return the folder for the parts of a result."""
-    return target.with_name(f'{target.stem}_parts')
-
-
-@contextlib.contextmanager
-def opened(target: Path, extension: str, manifest: Mapping[str, Any], *, restart: bool = False,
-           keep: bool = False) -> Iterator[Parts]:
-    """Open the folder of parts of a result, for this run alone: `NAME_parts` beside it.
-
-    It is removed after a clean exit, unless it is to be kept, and after any other if no part is whole.
+    Not in it: the device and the number of workers, `max_memory`, whose tiles hardly show, and the path of the
+    weights, whose content counts.
 
     Args:
-        target: The result.
-        extension: Of the parts.
-        manifest: All that parts depend on, by the names that a user knows; of simple values.
-        restart: Whether parts of something else are thrown away.
-        keep: Whether the folder stays.
-
-    Raises:
-        PartsError: another run has it open, or its parts are of something else; the message says what differs.
-        OSError: it can't be made.
+        ffmpeg_version: Of the encoder.
+        source: What `identify_files` says about the input.
+        weights: Their fingerprint.
+        options: The caller's.
+        faces: How faces are restored, or None.
     """
-    folder = parts_folder(target)
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / _LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise PartsError(f'{target}: another run is writing it; wait for that one, or choose another --suffix or '
-                         '-o') from None
-    parts = Parts(folder, extension)
-    try:
-        _prepare(parts, json.loads(json.dumps(manifest)), target, restart=restart)
-        with _tidied(parts, keep=keep):
-            yield parts
-    finally:
-        lock.release()
-        if not (folder / _MANIFEST).exists():
-            with contextlib.suppress(OSError):
-                (folder / _LOCK).unlink(missing_ok=True)
-                folder.rmdir()
+    upsampler = asdict(options.upsampler)
+    del upsampler['model_path'], upsampler['max_memory']
+    video = {name: getattr(options, name) for name in (
+        'outscale', 'fps', 'start', 'end', 'deinterlace', 'extract_first', 'chunk', 'container', 'codec', 'crf',
+        'preset', 'pixel_format')}
+    return {'version': __version__, 'ffmpeg': '.'.join(map(str, ffmpeg_version)), **source, 'weights': weights,
+            **upsampler, 'faces': asdict(faces) if faces else None,
+            **{name: f'{value:g}' if isinstance(value, float) else value if value is None else str(value)
+               for name, value in video.items()}}
 
 
-@contextlib.contextmanager
-def _tidied(parts: Parts, *, keep: bool) -> Iterator[None]:
-    """Remove in the end what no other run needs."""
-    finished = False
-    try:
-        yield
-        finished = True
-    finally:
-        _clear_temporary(parts.folder)
-        whole = len(parts.whole())
-        if whole and not finished:
-            logger.warning('%d finished parts stay in %s; the same command goes on from there', whole, parts.folder)
-        if not whole or (finished and not keep):
-            _empty(parts.folder)
-
-
-def _prepare(parts: Parts, manifest: dict[str, Any], target: Path, *, restart: bool) -> None:
-    """Make sure that what is in the folder belongs to this run."""
-    folder, whole = parts.folder, parts.whole()
-    _clear_temporary(folder)
-    file = folder / _MANIFEST
-    if not file.exists() and {path.name for path in folder.iterdir()} - {_LOCK}:
-        raise PartsError(f'{folder}: is in the way: parts of {target.name} would go there, but it holds something '
-                         'else; move it away, or choose another --suffix or -o')
-    found = _read(file)
-    if found != manifest or restart:
-        if found and whole and not restart:
-            raise PartsError(f'{folder}: holds parts of another run: {_difference(found, manifest)}. Repeat that run '
-                             f'to finish {target.name}, or start anew with --restart')
-        _empty(folder)
-        with whole_file(file) as temporary:
-            temporary.write_text(json.dumps(manifest, indent=1))
-
-
-def _read(file: Path) -> dict[str, Any]:
-    """Return what a file of JSON holds, nothing if it is missing or damaged."""
-    try:
-        found = json.loads(file.read_bytes())
-    except (FileNotFoundError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    names = [name for name in dict.fromkeys([*wanted, *found]) if found.get(name) != wanted.get(name)]
-    return ', '.join(f'{name} was {_short(found.get(name))}, is {_short(wanted.get(name))}' for name in names)
-
-
-def _short(value: object) -> str:
-    text = 'not given' if value is None else str(value)
-    return text if len(text) <= 60 else f'{text[:60]}...'
-
-
-def _clear_temporary(folder: Path) -> None:
-    """Remove what runs that were killed have left."""
-    for path in folder.glob(f'{TEMPORARY_PREFIX}*'):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
-
-
-def _empty(folder: Path) -> None:
-    # The manifest goes last: by it the folder is known as ours, should this be interrupted.
-    for path in sorted(folder.iterdir(), key=lambda path: path.name == _MANIFEST):
-        if _OURS.fullmatch(path.name):
-            path.unlink()
-
-
-def identity(files: Sequence[Path]) -> dict[str, Any]:
-    """Return what tells files from others of the same names, for a manifest: sizes, times and samples of the content.
+def identify_files(files: Sequence[Path]) -> dict[str, Any]:
+    """Return what tells files from others of the same names: sizes, times and samples of the content.
 
     Raises:
         OSError: one can't be read.
@@ -199,3 +77,160 @@ def identity(files: Sequence[Path]) -> dict[str, Any]:
                 digest.update(file.read(_SAMPLE_BYTES if len(files) == 1 else _SAMPLE_BYTES // 64))
     return {'source': files[0].name if len(files) == 1 else f'{len(files)} pictures', 'bytes': size,
             'modified': datetime.fromtimestamp(newest).isoformat(' '), 'content': digest.hexdigest()[:16]}
+
+
+# ---- the folder ----
+
+class Parts:
+    """The parts of one result, with a note beside each. `open_parts` returns one.
+
+    Attributes:
+        folder: Where they are.
+    """
+
+    def __init__(self, folder: Path, extension: str) -> None:
+        self.folder = folder
+        self._extension = extension
+
+    def path(self, index: int) -> Path:
+        """Return the path of a part; it exists when the part is whole."""
+        return self.folder / f'{index:06}.{self._extension}'
+
+    def note(self, index: int) -> dict[str, Any] | None:
+        """Return the note that `seal` wrote about a part; None if the part is not whole."""
+        path = self.path(index)
+        note = _read_json(path.with_suffix('.json'))
+        return note if path.exists() and path.stat().st_size == note.get('bytes') else None
+
+    def list_whole(self) -> list[int]:
+        """Return the numbers of the parts that are whole."""
+        indices = sorted(int(path.stem) for path in self.folder.glob(f'{"[0-9]" * 6}.{self._extension}'))
+        return [index for index in indices if self.note(index) is not None]
+
+
+def seal(path: Path, temporary: Path, note: Mapping[str, Any]) -> None:
+    """Prepare a finished part for being renamed from `temporary` to `path`, after which it counts as whole.
+
+    The note goes into a file beside it. When this returns, the part's content is on the disk.
+    """
+    with whole_file(path.with_suffix('.json')) as file:
+        file.write_text(json.dumps({**note, 'bytes': temporary.stat().st_size}))
+    with temporary.open('rb+') as written:
+        os.fsync(written.fileno())
+
+
+def parts_folder(target: Path) -> Path:
+    """Return the folder for the parts of a result."""
+    return target.with_name(f'{target.stem}_parts')
+
+
+@contextlib.contextmanager
+def open_parts(target: Path, extension: str, manifest: Mapping[str, Any], *, restart: bool = False,
+               keep: bool = False) -> Iterator[Parts]:
+    """Open the folder of parts of a result, `NAME_parts` beside it, for this run alone.
+
+    A clean exit removes it unless `keep` is set; any other exit removes it only if no part is whole.
+
+    Args:
+        target: The result.
+        extension: Of the parts.
+        manifest: See `describe_run`.
+        restart: Whether parts of a different run are thrown away.
+        keep: Whether the folder stays.
+
+    Raises:
+        PartsError: another run has it open, or it holds parts of a different run; the message says what differs.
+        OSError: it can't be made.
+    """
+    folder = parts_folder(target)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / _LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise PartsError(f'{target}: another run is writing it; wait until it ends, or choose another --suffix or '
+                         '-o') from None
+    parts = Parts(folder, extension)
+    try:
+        _prepare_folder(parts, json.loads(json.dumps(manifest)), target, restart=restart)
+        with _tidy_afterwards(parts, keep=keep):
+            yield parts
+    finally:
+        lock.release()
+        if not (folder / _MANIFEST).exists():
+            with contextlib.suppress(OSError):
+                (folder / _LOCK).unlink(missing_ok=True)
+                folder.rmdir()
+
+
+@contextlib.contextmanager
+def _tidy_afterwards(parts: Parts, *, keep: bool) -> Iterator[None]:
+    """Remove in the end what no other run needs."""
+    finished = False
+    try:
+        yield
+        finished = True
+    finally:
+        _remove_temporary_files(parts.folder)
+        whole = len(parts.list_whole())
+        if whole and not finished:
+            logger.warning('%d finished parts stay in %s; the same command resumes from them', whole, parts.folder)
+        if not whole or (finished and not keep):
+            _empty_folder(parts.folder)
+
+
+def _prepare_folder(parts: Parts, manifest: dict[str, Any], target: Path, *, restart: bool) -> None:
+    """Check that the parts in the folder may be reused, or make room for new ones.
+
+    Raises:
+        PartsError: the folder holds something else.
+    """
+    folder, whole = parts.folder, parts.list_whole()
+    _remove_temporary_files(folder)
+    file = folder / _MANIFEST
+    if not file.exists() and {path.name for path in folder.iterdir()} - {_LOCK}:
+        raise PartsError(f'{folder}: is in the way: parts of {target.name} would go there, but it holds something '
+                         'else; move it away, or choose another --suffix or -o')
+    found = _read_json(file)
+    if found != manifest or restart:
+        if found and whole and not restart:
+            raise PartsError(f'{folder}: holds parts of another run: {_list_differences(found, manifest)}. Repeat that '
+                             f'run to finish {target.name}, or start anew with --restart')
+        _empty_folder(folder)
+        with whole_file(file) as temporary:
+            temporary.write_text(json.dumps(manifest, indent=1))
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    """Return the object in a JSON file, or an empty one if the file is missing or damaged."""
+    try:
+        found = json.loads(file.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _list_differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    names = [name for name in dict.fromkeys([*wanted, *found]) if found.get(name) != wanted.get(name)]
+    return ', '.join(f'{name} was {_shorten(found.get(name))}, is {_shorten(wanted.get(name))}' for name in names)
+
+
+def _shorten(value: object) -> str:
+    text = 'not given' if value is None else str(value)
+    return text if len(text) <= 60 else f'{text[:60]}...'
+
+
+def _remove_temporary_files(folder: Path) -> None:
+    """Remove what killed runs have left behind."""
+    for path in folder.glob(f'{TEMPORARY_PREFIX}*'):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _empty_folder(folder: Path) -> None:
+    # The manifest goes last: if this is interrupted, it still marks the folder as ours.
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == _MANIFEST):
+        if _OURS.fullmatch(path.name):
+            path.unlink()

@@ -1,4 +1,4 @@
-"""How much room on the disk a video will need, and whether it is still there."""
+"""How much room on the disk a video needs, and whether it is there."""
 from __future__ import annotations
 
 import shutil
@@ -18,7 +18,7 @@ _LARGE_CODECS = ('ffv1', 'huffyuv', 'ffvhuff', 'utvideo', 'prores', 'dnxhd', 'ra
 
 
 def estimated_bytes(encoding: Encoding, frames: int) -> int:
-    """Guess the size of a video; films differ by more than twice either way."""
+    """Estimate the size of a video; films differ by more than a factor of two either way."""
     bits = _USUAL_BITS
     if encoding.crf is not None:
         bits *= 2 ** ((_USUAL_CRF - encoding.crf) / _CRF_TO_DOUBLE)
@@ -28,27 +28,27 @@ def estimated_bytes(encoding: Encoding, frames: int) -> int:
 
 
 def extracted_bytes(width: int, height: int, frames: int, *, deep: bool) -> int:
-    """Guess what frames take as png files: half of their pixels."""
+    """Estimate what frames take as png files: half of their pixels."""
     return width * height * 3 * (1 + deep) * frames // 2
 
 
 def free_bytes(folder: Path) -> int:
-    """Return the room on the disk that a folder, or its nearest parent that exists, is on."""
+    """Return the free room on the disk of a folder, or of its nearest parent that exists."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return shutil.disk_usage(folder).free
 
 
 def check_room(folder: Path, needed: int, purpose: str) -> None:
-    """Make sure that `needed` bytes can be written and the reserve stays.
+    """Check that `needed` bytes can be written and the reserve stays.
 
     Raises:
-        DiskFullError: there are fewer.
+        DiskFullError: they can't.
     """
     free = free_bytes(folder)
     if free < needed + RESERVE_BYTES:
         raise DiskFullError(f'{folder}: the disk has {mebibytes(free)} left, too little for {purpose}. Make room and '
-                            'run the same command again: it goes on from the parts that are there')
+                            'run the same command again: it resumes from the finished parts')
 
 
 def mebibytes(count: int) -> str:
@@ -68,7 +68,7 @@ class DiskWatch:
         self._next = 0.0
 
     def look(self) -> None:
-        """Look, if the last look was a second ago.
+        """Look, unless the last look was less than a second ago.
 
         Raises:
             DiskFullError: less than the reserve is left.

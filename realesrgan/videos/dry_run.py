@@ -1,86 +1,70 @@
-"""Say what a run on a video would do and need, after timing a few frames."""
+"""Find out what a run on a video would do and need, by timing a few frames."""
 from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import psutil
 
-from ..ffmpeg.encoder import Encoding
-from ..workers.worker import Enhancer
+from ..workers.enhancers import Enhancer
+from ..workers.options import Place
 from .checkpoint import Parts, parts_folder
 from .disk import estimated_bytes, free_bytes, mebibytes
+from .source import Source
 
 _TIMED_FRAMES = 3
 
 
-@dataclass(frozen=True)
-class Outline:
-    """A run, in numbers.
-
-    Attributes:
-        total: Frames, or None if that is unknown.
-        size: Width and height of the input.
-        outscale: Final size as a multiple of the input's.
-        encoding: How the result is encoded.
-        chunks: Their number.
-        sample: Opens a reader of the first frames; None where they could not be read again.
-        for_files: Bytes of the frames that are written to files first.
-    """
-
-    total: int | None
-    size: tuple[int, int]
-    outscale: float
-    encoding: Encoding
-    chunks: int
-    sample: Callable[[], Iterable[np.ndarray]] | None
-    for_files: int = 0
-
-
-def describe(outline: Outline, target: Path, workers: Sequence[object], enhancer: Enhancer, *,
-             parallel: int) -> list[str]:
-    """Time a few frames and return the plan, a line for each of its points.
+def outline_run(source: Source, target: Path, outscale: float, places: Sequence[Place], enhancer: Enhancer) -> list[str]:
+    """Time a few frames and return what a run would do, a line for each point.
 
     Args:
-        outline: The run.
+        source: What would be upscaled.
         target: The result.
-        workers: Where each of them computes.
-        enhancer: The upsampler of one worker.
-        parallel: By how much all are faster than one.
+        outscale: Final size as a multiple of the input's.
+        places: Where each worker would compute.
+        enhancer: What one worker would upscale with.
     """
-    seconds = _seconds_per_frame(outline, enhancer)
-    encoding, width, height = outline.encoding, *outline.size
-    frames = 'unknown number' if outline.total is None else f'{outline.total}'
-    lines = [f'result   {target}', f'frames   {frames}, {width}x{height} to {encoding.width}x{encoding.height}, '
+    # Workers that share a CPU get their share of its cores; on it `enhancer` is timed with its own share.
+    parallel = len(places) if enhancer.device.type == 'cpu' else len(set(places))
+    seconds = _time_frames(source, outscale, enhancer)
+    encoding, (width, height) = source.encoding, source.size
+    frames = 'unknown number' if source.total is None else f'{source.total}'
+    lines = [f'result   {target}',
+             f'frames   {frames}, {width}x{height} to {encoding.width}x{encoding.height}, '
              f'{encoding.rate} frames/s, {encoding.codec} {encoding.pixel_format}']
-    there = len(Parts(parts_folder(target), encoding.container).whole())
-    lines.append(f'chunks   {outline.chunks}' + (f', {there} of them there from an earlier run' if there else ''))
-    counts = {str(place): list(map(str, workers)).count(str(place)) for place in workers}
+    chunks, there = len(source.cut()), len(Parts(parts_folder(target), encoding.container).list_whole())
+    lines.append(f'chunks   {chunks}' + (f', {there} of them there from an earlier run' if there else ''))
+    counts = {place: places.count(place) for place in places}
     lines.append('workers  ' + ', '.join(f'{count} on {place}' for place, count in counts.items()))
     lines.append(f'speed    {parallel / seconds:.3g} frames/s, timed on {_TIMED_FRAMES} frames')
-    if outline.total is not None:
-        share = 1 - min(there / outline.chunks, 1)
-        lines.append(f'time     about {timedelta(seconds=round(outline.total * share * seconds / parallel))}')
-        size = estimated_bytes(encoding, outline.total)
-        files = f', {mebibytes(outline.for_files)} of extracted frames' if outline.for_files else ''
-        lines.append(f'disk     about {mebibytes(size)}, twice that before the parts are removed{files}; '
-                     f'{mebibytes(free_bytes(target.parent))} are free')
+    if source.total is not None:
+        left = source.total * (1 - min(there / chunks, 1))
+        lines.append(f'time     about {timedelta(seconds=round(left * seconds / parallel))}')
+        lines.append(_outline_disk(source, source.total, target))
     lines.append(f'memory   {mebibytes(psutil.Process().memory_info().rss)} for each worker, beside that of a GPU')
     return lines
 
 
-def _seconds_per_frame(outline: Outline, enhancer: Enhancer) -> float:
-    width, height = outline.size
-    blank = np.zeros((height, width, 3), np.uint16 if outline.encoding.dtype_is_deep else np.uint8)
-    frames = list(itertools.islice(outline.sample(), _TIMED_FRAMES)) if outline.sample else []
+def _outline_disk(source: Source, frames: int, target: Path) -> str:
+    extracted = f', {mebibytes(source.extracted_bytes)} of extracted frames' if source.extracted_bytes else ''
+    return (f'disk     about {mebibytes(estimated_bytes(source.encoding, frames))}, twice that before the parts are '
+            f'removed{extracted}; {mebibytes(free_bytes(target.parent))} are free')
+
+
+def _time_frames(source: Source, outscale: float, enhancer: Enhancer) -> float:
+    """Return the seconds that a frame takes."""
+    width, height = source.size
+    blank = np.zeros((height, width, 3), np.uint16 if source.encoding.dtype_is_deep else np.uint8)
+    sample = source.sample()
+    frames = list(itertools.islice(sample, _TIMED_FRAMES)) if sample is not None else []
     frames = frames or [blank] * _TIMED_FRAMES
-    enhancer.enhance(frames[0], outscale=outline.outscale)  # what is compiled or allocated at the first frame
+    enhancer.enhance(frames[0], outscale=outscale)  # compiles and allocates what later frames reuse
     start = time.perf_counter()
     for frame in frames:
-        enhancer.enhance(frame, outscale=outline.outscale)
+        enhancer.enhance(frame, outscale=outscale)
     return (time.perf_counter() - start) / len(frames)

@@ -1,52 +1,28 @@
-"""What is decoded of a video, at which rate, and which part of the other tracks goes with it."""
+"""Decide what of a video is decoded, at which rate, and which part of its other tracks goes with it."""
 from __future__ import annotations
 
 import logging
 from bisect import bisect_right
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from ..errors import MediaError, VideoError
 from ..ffmpeg.colour import is_rgb, parse_pixel_format
 from ..ffmpeg.decoder import Decoding, Kept
-from ..ffmpeg.encoder import EncoderOptions
 from ..ffmpeg.mux import Cut
 from ..ffmpeg.probe import MediaInfo, VideoStream, time_stamps
 from ..ffmpeg.programs import FFmpeg
 from ..ffmpeg.timing import TimeStamps, clock, frame_rate
+from .options import VideoOptions
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class VideoOptions:
-    """What the user may say about a video.
-
-    Attributes:
-        outscale: Final size as a multiple of the input's.
-        fps: Frames a second of the result, or None for the input's.
-        start, end: Seconds from the start of the file, or None.
-        deinterlace: 'auto', 'on' or 'off'.
-        extract_first: Whether all frames are written to files before the first is upscaled; not for a stream.
-        chunk: Seconds of the result in a chunk, 0 for one chunk.
-        container: A key of `media.encoder.MUXERS`.
-        encoder: Codec, quality, pixel format.
-    """
-
-    outscale: float = 4
-    fps: Fraction | None = None
-    start: Fraction | None = None
-    end: Fraction | None = None
-    deinterlace: str = 'auto'
-    extract_first: bool = False
-    chunk: Fraction = Fraction(10)
-    container: str = 'mp4'
-    encoder: EncoderOptions = field(default_factory=EncoderOptions)
-
-
-@dataclass(frozen=True)
 class VideoPlan:
     """How a video is read.
+
+    Frames are numbered as they come out: those between --start and --end, after resampling.
 
     Attributes:
         info: The input, with a video stream.
@@ -55,7 +31,7 @@ class VideoPlan:
         is_total_exact: Whether fewer mean that something was lost.
         begin: Time of the first frame, in seconds after the start of the file.
         cut: The part of the tracks that goes with it, or None for all.
-        video_start: When the video begins after the start of the file, or of `cut`.
+        video_start: When the video begins, in seconds after the start of the file or, where there is one, of `cut`.
         stamps: The time stamps of the frames that are wanted; None where they can't be relied on.
     """
 
@@ -80,58 +56,78 @@ class VideoPlan:
         return self.total is not None and not self.info.is_stream
 
     def last_start(self) -> int:
-        """Return the largest number at which a chunk may begin and still hold a frame."""
+        """Return the largest number at which a chunk may begin and still hold a frame.
+
+        A resampled video ends with repeats of its last frame. No chunk may begin there: it would decode nothing.
+        """
         assert self.total is not None
         if self.stamps is None or not self.decoding.resample:
             return self.total - 1
         shown = (self.stamps.pts[-1] - self.stamps.pts[0]) * self.stamps.time_base
         return min(int(shown * self.decoding.rate), self.total - 1)
 
-    def expected(self, first: int, stop: int | None) -> int | None:
-        """Return how many frames come of the chunk from `first` up to `stop`, None where that is not known exactly."""
+    def count_expected(self, first: int, stop: int | None) -> int | None:
+        """Return how many frames the chunk from `first` up to `stop` holds, None where that is not known exactly."""
         if stop is None:
             return self.total - first if self.total is not None and self.is_total_exact else None
         return stop - first
 
-    def chunk(self, first: int, stop: int | None, *, seek: bool = True) -> Decoding:
+    def decode_chunk(self, first: int, stop: int | None, *, seek: bool = True) -> Decoding:
         """Return how the frames from number `first` up to `stop`, or to the end, are decoded on their own.
 
         Args:
-            first, stop: Numbers among all frames that come out.
+            first, stop: Numbers of frames.
             seek: Whether to begin at a key frame; else all frames before are decoded and dropped, which takes longer.
         """
-        whole = self.decoding.kept
-        if self.stamps is None:
-            return replace(self.decoding, kept=Kept(first, whole.stop if stop is None else stop))
+        stamps, whole = self.stamps, self.decoding.kept
+        if stamps is None:
+            return replace(self.decoding, kept=_keep_by_number(whole, first, stop))
         if self.decoding.resample:
-            kept = Kept(first, whole.stop if stop is None else stop, 'pts')
-            start = first / self.decoding.rate
+            kept, start = _keep_by_tick(whole, first, stop), first / self.decoding.rate
         else:
-            zero = self.stamps.time(0)
-            kept = Kept(self.stamps.before(first) - zero if first else whole.start,
-                        whole.stop if stop is None else self.stamps.before(stop) - zero, 'time')
-            start = self.stamps.time(first) - zero
-        return replace(self.decoding, kept=kept, seek=self._seek(start) if seek else None)
+            kept, start = _keep_by_time(whole, first, stop, stamps), stamps.time(first) - stamps.time(0)
+        return replace(self.decoding, kept=kept, seek=_find_key_frame(stamps, start) if seek else None)
 
-    def _seek(self, start: Fraction) -> Fraction | None:
-        """Return the time of the key frame before the last one before a frame, on the clock of the file.
 
-        From the last one itself on not all can be decoded where containers seek too far, or where the picture is
-        refreshed little by little.
-        """
-        assert self.stamps is not None
-        time_base = self.stamps.time_base
-        shown = bisect_right(self.stamps.pts, self.stamps.pts[0] + start / time_base) - 1
-        before = bisect_right(self.stamps.keys, self.stamps.pts[shown])
-        return self.stamps.keys[before - 2] * time_base if before >= 3 else None
+# ---- the three clocks by which a chunk is cut out; `whole` is what the whole video keeps ----
 
+def _keep_by_number(whole: Kept, first: int, stop: int | None) -> Kept:
+    """Count frames as they leave the decoder, for files whose time stamps can't be relied on (AVI, MPEG-PS)."""
+    return Kept(first, whole.stop if stop is None else stop)
+
+
+def _keep_by_tick(whole: Kept, first: int, stop: int | None) -> Kept:
+    """Count ticks of the new rate, for resampled video: a tick is the same frame wherever decoding began."""
+    return Kept(first, whole.stop if stop is None else stop, 'pts')
+
+
+def _keep_by_time(whole: Kept, first: int, stop: int | None, stamps: TimeStamps) -> Kept:
+    """Cut half-way between two frames, so that no rounding in ffmpeg moves a frame to the other side."""
+    zero = stamps.time(0)
+    return Kept(stamps.before(first) - zero if first else whole.start,
+                whole.stop if stop is None else stamps.before(stop) - zero, 'time')
+
+
+def _find_key_frame(stamps: TimeStamps, start: Fraction) -> Fraction | None:
+    """Return the time, on the clock of the file, at which decoding begins for a frame `start` seconds into the video.
+
+    That is the second-to-last key frame at or before it, not the last one: some containers seek past the time asked
+    for, and where the picture is refreshed little by little (intra refresh) or frames refer across a key frame
+    (open GOPs), not everything after the last key frame can be decoded from it. None: from the start of the file.
+    """
+    shown = bisect_right(stamps.pts, stamps.pts[0] + start / stamps.time_base) - 1
+    keys_before = bisect_right(stamps.keys, stamps.pts[shown])
+    return stamps.keys[keys_before - 2] * stamps.time_base if keys_before >= 3 else None
+
+
+# ---- planning ----
 
 def plan_video(ffmpeg: FFmpeg, info: MediaInfo, options: VideoOptions) -> VideoPlan:
     """Look at a video's time stamps and decide how it is read.
 
     Raises:
         VideoError: there is no video, or none between --start and --end.
-        MediaError: ffprobe failed.
+        MediaError: ffprobe failed, or the pixel format can't be read.
     """
     video = info.video
     if video is None:
@@ -141,31 +137,32 @@ def plan_video(ffmpeg: FFmpeg, info: MediaInfo, options: VideoOptions) -> VideoP
     rate = options.fps or own_rate
     if not constant:
         logger.info('variable frame rate: made constant at %s frames/s, with repeats and drops', rate)
-    decoding = Decoding(rate, resample=not constant or rate != own_rate, deinterlace=_deinterlaces(video, options))
+    decoding = Decoding(rate, resample=not constant or rate != own_rate, deinterlace=_needs_bwdif(video, options))
     reliable = stamps if stamps and stamps.complete and stamps.in_order else None
     if reliable:
         decoding = replace(decoding, origin=reliable.pts[0])
-    plan = VideoPlan(info, decoding, _total(info, stamps, decoding),
+    plan = VideoPlan(info, decoding, _count_frames(info, stamps, decoding),
                      is_total_exact=bool(stamps and stamps.complete and not decoding.resample),
                      begin=video.start - info.start, cut=None, video_start=video.start - info.start, stamps=reliable)
     if info.is_stream and info.duration is None:
-        # Live: it starts anew at every opening, so that only what ffmpeg sees when it decodes counts.
+        # A live stream starts anew each time it is opened, so only what ffmpeg sees while it decodes counts.
         plan = replace(plan, decoding=replace(decoding, resample=True, from_zero=True), video_start=Fraction(0))
     if options.start is not None or options.end is not None:
-        plan = _cut(plan, options)
-    _say(plan)
+        plan = _cut(plan, options.start, options.end)
+    _describe(plan)
     return plan
 
 
-def _deinterlaces(video: VideoStream, options: VideoOptions) -> bool:
-    does = options.deinterlace == 'on' or (options.deinterlace == 'auto' and video.is_interlaced)
+def _needs_bwdif(video: VideoStream, options: VideoOptions) -> bool:
+    """Decide whether the video is deinterlaced, and log it."""
+    wanted = options.deinterlace == 'on' or (options.deinterlace == 'auto' and video.is_interlaced)
     if video.is_interlaced:
-        logger.info('interlaced: %s', 'made progressive by bwdif' if does else 'left so (--deinterlace off)')
-    return does
+        logger.info('interlaced: %s', 'made progressive by bwdif' if wanted else 'left so (--deinterlace off)')
+    return wanted
 
 
-def _total(info: MediaInfo, stamps: TimeStamps | None, decoding: Decoding) -> int | None:
-    """Return the number of frames that will come out, by the time stamps or the length that the container gives."""
+def _count_frames(info: MediaInfo, stamps: TimeStamps | None, decoding: Decoding) -> int | None:
+    """Return the number of frames that will come out, by the time stamps or by the length in the container."""
     assert info.video is not None
     if not decoding.resample and stamps is not None:
         return len(stamps.pts) if stamps.complete else info.video.promised_frames or stamps.packets
@@ -173,39 +170,56 @@ def _total(info: MediaInfo, stamps: TimeStamps | None, decoding: Decoding) -> in
     return max(round(duration * decoding.rate), 1) if duration else None
 
 
-def _cut(plan: VideoPlan, options: VideoOptions) -> VideoPlan:
-    """Restrict a plan to what lies between --start and --end."""
-    start, end = options.start or Fraction(0), options.end
-    if end is not None and end <= start:
-        raise VideoError(f'--end {clock(end)} is not after --start {clock(start)}')
+def _cut(plan: VideoPlan, start: Fraction | None, end: Fraction | None) -> VideoPlan:
+    """Restrict a plan to what lies between --start and --end.
+
+    Raises:
+        VideoError: nothing does.
+    """
+    lower = start or Fraction(0)
+    if end is not None and end <= lower:
+        raise VideoError(f'--end {clock(end)} is not after --start {clock(lower)}')
     stamps = plan.stamps
     if stamps is None:
-        return _cut_by_time(plan, start, end)
-    zero, rate, decoding = plan.info.start, plan.decoding.rate, plan.decoding
-    first = stamps.first_at_or_after(start + zero)
+        return _cut_without_stamps(plan, lower, end)
+    zero = plan.info.start
+    first = stamps.first_at_or_after(lower + zero)
     last = len(stamps.pts) if end is None else stamps.first_at_or_after(end + zero)
     if first >= last:
         shown = clock(stamps.time(len(stamps.pts) - 1) - zero)
         raise VideoError(f'no frame between --start and --end: the last one is shown at {shown}')
     begin = stamps.time(first) - zero
-    if decoding.resample:
-        length = end - begin if end is not None else (plan.info.duration or stamps.time(-1) - zero + 1 / rate) - begin
-        frames = max(round(length * rate), 1)
-        kept = Kept(0, frames if end is not None else None, 'pts')
+    if plan.decoding.resample:
+        frames, kept = _cut_by_tick(plan, stamps, begin, end)
     else:
-        frames = last - first
-        lower, upper = (stamps.before(index) - stamps.time(first) if 0 < index < len(stamps.pts) else None
-                        for index in (first, last))
-        kept = Kept(lower, upper, 'time')
-    cut_start = begin if options.start is not None else Fraction(0)
-    plan = replace(plan, decoding=replace(decoding, origin=stamps.pts[first], kept=kept), total=frames, begin=begin,
-                   video_start=begin - cut_start, stamps=replace(stamps, pts=stamps.pts[first:last]),
-                   cut=Cut(cut_start, Fraction(frames) / rate if end is not None else None))
-    return replace(plan, decoding=plan.chunk(0, None))
+        frames, kept = _cut_by_time(stamps, first, last)
+    cut_start = begin if start is not None else Fraction(0)
+    plan = replace(
+        plan, decoding=replace(plan.decoding, origin=stamps.pts[first], kept=kept), total=frames, begin=begin,
+        video_start=begin - cut_start, stamps=replace(stamps, pts=stamps.pts[first:last]),
+        cut=Cut(cut_start, frames / plan.decoding.rate if end is not None else None))
+    return replace(plan, decoding=plan.decode_chunk(0, None))
 
 
-def _cut_by_time(plan: VideoPlan, start: Fraction, end: Fraction | None) -> VideoPlan:
-    """Cut where no time stamps are known in advance."""
+def _cut_by_tick(plan: VideoPlan, stamps: TimeStamps, begin: Fraction, end: Fraction | None) -> tuple[int, Kept]:
+    """Return how many frames of a resampled video lie between two times, and what keeps them."""
+    rate = plan.decoding.rate
+    if end is not None:
+        frames = max(round((end - begin) * rate), 1)
+        return frames, Kept(0, frames, 'pts')
+    whole = plan.info.duration or stamps.time(-1) - plan.info.start + 1 / rate
+    return max(round((whole - begin) * rate), 1), Kept(0, None, 'pts')
+
+
+def _cut_by_time(stamps: TimeStamps, first: int, last: int) -> tuple[int, Kept]:
+    """Return how many frames lie between two numbers of the uncut video, and what keeps them."""
+    lower, upper = (stamps.before(index) - stamps.time(first) if 0 < index < len(stamps.pts) else None
+                    for index in (first, last))
+    return last - first, Kept(lower, upper, 'time')
+
+
+def _cut_without_stamps(plan: VideoPlan, start: Fraction, end: Fraction | None) -> VideoPlan:
+    """Let ffmpeg seek by itself, where no time stamps are known in advance."""
     duration = None if end is None else end - start
     decoding = replace(plan.decoding, seek=start, duration=duration)
     whole = plan.video.duration or plan.info.duration
@@ -215,7 +229,12 @@ def _cut_by_time(plan: VideoPlan, start: Fraction, end: Fraction | None) -> Vide
                    cut=None if plan.info.is_stream else Cut(start, duration), video_start=Fraction(0))
 
 
-def _say(plan: VideoPlan) -> None:
+def _describe(plan: VideoPlan) -> None:
+    """Log what will be read.
+
+    Raises:
+        MediaError: the pixels have more than 16 bits.
+    """
     video = plan.video
     logger.info('%s: %s %s, %dx%d, %s frames/s, %s', plan.info.source, video.codec, video.pixel_format, video.width,
                 video.height, plan.decoding.rate,
@@ -223,4 +242,4 @@ def _say(plan: VideoPlan) -> None:
     if 'yuva' in video.pixel_format or (is_rgb(video.pixel_format) and 'a' in video.pixel_format):
         logger.warning('the transparency of the video is left out')
     if parse_pixel_format(video.pixel_format).bits > 16:
-        raise MediaError(f'pixels of {video.pixel_format} can\'t be read truly')
+        raise MediaError(f'pixels of {video.pixel_format} can\'t be read exactly')

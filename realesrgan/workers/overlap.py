@@ -3,19 +3,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from functools import partial
 from queue import Empty, Full, Queue
 from typing import Generic, TypeVar
+
+from ..log import new_thread
 
 In = TypeVar('In')
 Out = TypeVar('Out')
 Item = TypeVar('Item')
 
-_READ_AHEAD = 4
-_WRITTEN_BEHIND = 2
-_PATIENCE_SECONDS = 0.2  # between looks at whether to stop
+_SECONDS_BETWEEN_LOOKS = 0.2  # at whether to stop
 
 
-class _Stopped(Exception):  # noqa: N818  # no error: another end of the pipeline has one
+class _Stopped(Exception):  # noqa: N818  # not an error: the error is in another thread
     """The run is over."""
 
 
@@ -35,73 +36,94 @@ class _Belt(Generic[Item]):
     def _put(self, entry: tuple[Item] | None) -> None:
         while not self._stop.is_set():
             try:
-                return self._items.put(entry, timeout=_PATIENCE_SECONDS)
+                return self._items.put(entry, timeout=_SECONDS_BETWEEN_LOOKS)
             except Full:
                 continue
         raise _Stopped
 
-    def get(self) -> tuple[Item] | None:
-        """Return an item in a tuple, or None at the end."""
+    def take(self, use: Callable[[Item], None]) -> bool:
+        """Use the next item; return whether there was one before the end."""
         while not self._stop.is_set():
             try:
-                return self._items.get(timeout=_PATIENCE_SECONDS)
+                entry = self._items.get(timeout=_SECONDS_BETWEEN_LOOKS)
             except Empty:
                 continue
+            if entry is not None:
+                use(entry[0])
+            self._items.task_done()
+            return entry is not None
         raise _Stopped
+
+    def wait_until_used(self) -> None:
+        """Wait until all items have been used."""
+        with self._items.all_tasks_done:
+            while self._items.unfinished_tasks:
+                if self._stop.is_set():
+                    raise _Stopped
+                self._items.all_tasks_done.wait(_SECONDS_BETWEEN_LOOKS)
 
 
 def run_overlapped(source: Iterable[In], work: Callable[[In], Out], write: Callable[[Out], None],
-                   abort: Callable[[], None]) -> None:
+                   abort: Callable[[], None], *, ahead: int, behind: int,
+                   is_large: Callable[[Out], bool] = lambda _: False) -> None:
     """Take items from `source` in one thread, `work` on them in this one, and `write` the results in a third.
 
     Args:
         source: Gives the items.
         work: Makes a result of an item.
         write: Takes the results, in the order of their items.
-        abort: Called when something failed or this thread was interrupted: must make `source` and `write` return.
+        abort: Called when one of the three failed or this thread was interrupted: must make `source` and `write`
+            return soon.
+        ahead: How many items may wait to be worked on.
+        behind: How many results may wait to be written.
+        is_large: Whether a result is written before the next item is worked on, so that no two fill the memory.
 
     Raises:
-        Exception: the first that any of the three raised. No thread is left then.
+        BaseException: the first that any of the three raised. No thread is left then.
     """
     stop = threading.Event()
-    before: _Belt[In] = _Belt(_READ_AHEAD, stop)
-    behind: _Belt[Out] = _Belt(_WRITTEN_BEHIND, stop)
+    items: _Belt[In] = _Belt(ahead, stop)
+    results: _Belt[Out] = _Belt(behind, stop)
     failures: list[BaseException] = []
 
-    def read_all() -> None:
-        for item in source:
-            before.put(item)
-        before.end()
+    def work_on(item: In) -> None:
+        result = work(item)
+        results.put(result)
+        if is_large(result):
+            results.wait_until_used()
 
-    def work_all() -> None:
-        while (entry := before.get()) is not None:
-            behind.put(work(entry[0]))
-        behind.end()
+    def work_on_all() -> None:
+        _empty(items, work_on)
+        results.end()
 
-    def write_all() -> None:
-        while (entry := behind.get()) is not None:
-            write(entry[0])
-
-    reading, writing = (threading.Thread(target=_guarded(task, failures, stop), name=task.__name__)
-                        for task in (read_all, write_all))
+    reader = new_thread(_guarded(partial(_fill, items, source), failures, stop), 'reader')
+    writer = new_thread(_guarded(partial(_empty, results, write), failures, stop), 'writer')
     try:
-        reading.start()
-        writing.start()
-        _guarded(work_all, failures, stop)()
-        writing.join()
+        reader.start()
+        writer.start()
+        _guarded(work_on_all, failures, stop)()
+        writer.join()
     finally:
-        if failures or writing.is_alive():
+        if failures or writer.is_alive():
             stop.set()
             abort()
-        _join(reading, writing)
+        for thread in (reader, writer):
+            if thread.ident is not None:  # an interrupt may have come before it was started
+                thread.join()
     if failures:
         raise failures[0]
 
 
-def _join(*threads: threading.Thread) -> None:
-    for thread in threads:
-        if thread.ident is not None:  # an interrupt may have come before it was started
-            thread.join()
+def _fill(belt: _Belt[Item], source: Iterable[Item]) -> None:
+    for item in source:
+        belt.put(item)
+        del item  # or it would stay in memory while the next one is read
+    belt.end()
+
+
+def _empty(belt: _Belt[Item], use: Callable[[Item], None]) -> None:
+    while belt.take(use):
+        pass
 
 
 def _guarded(task: Callable[[], None], failures: list[BaseException], stop: threading.Event) -> Callable[[], None]:

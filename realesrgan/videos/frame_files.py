@@ -1,4 +1,4 @@
-"""A folder of pictures as the frames of a video."""
+"""Picture files as the frames of a video."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
@@ -9,26 +9,19 @@ from typing import Self
 import cv2
 import numpy as np
 
-from ..errors import FrameError, ImageError, InputError
+from ..errors import FrameError, ImageError
 from ..pictures.codecs import decode
-from ..pictures.inputs import list_folder
-
-
-def list_frames(folder: Path) -> list[Path]:
-    """List the pictures of a folder in natural order; what is none is logged and left out.
-
-    Raises:
-        InputError: there is none.
-    """
-    files = list_folder(folder)
-    if not files:
-        raise InputError(f'{folder}: no pictures in it; a folder is taken for one of frames. Give videos one by one')
-    return files
 
 
 @dataclass(frozen=True)
 class FrameShape:
-    """What all frames have in common; `name` is the file that it was read off."""
+    """What all frames have in common.
+
+    Attributes:
+        height, width: In pixels.
+        deep: Whether they have 16 bits.
+        name: The file that this was read off.
+    """
 
     height: int
     width: int
@@ -36,22 +29,22 @@ class FrameShape:
     name: str
 
 
-def measure(files: Sequence[Path]) -> FrameShape:
-    """Return the shape of the first picture, after a look at the size of every one.
+def measure_frames(files: Sequence[Path]) -> FrameShape:
+    """Return the shape of the first picture, after comparing the size of every other one with it.
 
     Raises:
         FrameError: one is of another size, or the first can't be read.
     """
-    first = _read(files[0], deep=None)
+    first = _read_frame(files[0], deep=None)
     shape = FrameShape(first.shape[0], first.shape[1], first.dtype == np.uint16, files[0].name)
     for file in files[1:]:
-        size = _size(file)
+        size = _read_size(file)
         if size not in (None, (shape.width, shape.height)):
             raise _misfit(file, size, shape)
     return shape
 
 
-class FolderReader:
+class FrameFileReader:
     """The frames in files: a context manager and an iterator of HxWx3, BGR, uint8 or, if deep, uint16.
 
     Args:
@@ -59,7 +52,7 @@ class FolderReader:
         shape: Of all of them.
 
     Raises:
-        FrameError: while iterating, a picture of another shape, or one that can't be read.
+        FrameError: while iterating, a picture of another size, or one that can't be read.
     """
 
     def __init__(self, files: Sequence[Path], shape: FrameShape) -> None:
@@ -73,11 +66,11 @@ class FolderReader:
         pass
 
     def kill(self) -> None:
-        """Nothing to stop: reading a file ends by itself."""
+        """Do nothing: reading a file ends by itself."""
 
     def __iter__(self) -> Iterator[np.ndarray]:
         for file in self._files:
-            frame = _read(file, deep=self._shape.deep)
+            frame = _read_frame(file, deep=self._shape.deep)
             if frame.shape[:2] != (self._shape.height, self._shape.width):
                 raise _misfit(file, frame.shape[1::-1], self._shape)
             yield frame
@@ -89,8 +82,8 @@ def _misfit(file: Path, size: tuple[int, ...] | None, shape: FrameShape) -> Fram
                       'video must be of one size')
 
 
-def _read(file: Path, *, deep: bool | None) -> np.ndarray:
-    """Read a picture as BGR of a depth, None for its own; alpha is dropped."""
+def _read_frame(file: Path, *, deep: bool | None) -> np.ndarray:
+    """Read a picture as BGR without alpha, converted to a depth; None keeps its own."""
     try:
         picture = decode(file.read_bytes()).pixels
     except ImageError as error:
@@ -106,8 +99,8 @@ def _read(file: Path, *, deep: bool | None) -> np.ndarray:
     return np.ascontiguousarray(picture)
 
 
-def _size(file: Path) -> tuple[int, int] | None:
-    """Return width and height by the file's header, upright; None where only decoding tells."""
+def _read_size(file: Path) -> tuple[int, int] | None:
+    """Return width and height, upright, from the file's header; None where only decoding tells."""
     from PIL import ExifTags, Image
     try:
         with Image.open(file) as image:

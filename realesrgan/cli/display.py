@@ -1,0 +1,131 @@
+"""Show the events of a run on a terminal: bars while it works, a line for each file, the totals at the end."""
+from __future__ import annotations
+
+import logging
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TextIO
+
+from ..events import Event, Found, Outcome, Outlined, Progress
+from ..log import about
+from .run import log_error
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+logger = logging.getLogger(__name__)
+
+_SECONDS_BEFORE_TILES = 3  # how long a picture must take for its tiles to be shown
+
+
+class Display:
+    """Takes the events of a run; a context manager that removes its bars in the end.
+
+    Args:
+        unit: What the rates count: 'megapixels' for pictures, 'frames' for videos.
+        quiet: Show errors only.
+        verbose: Show the tracebacks of errors.
+        to: Where lines and totals go.
+    """
+
+    def __init__(self, unit: str, *, quiet: bool, verbose: bool, to: TextIO) -> None:
+        self._unit = unit
+        self._quiet = quiet
+        self._verbose = verbose
+        self._to = to
+        self._start = time.perf_counter()
+        self._outcomes: list[Outcome] = []
+        self._outlined = False
+        self._files: tqdm[Any] | None = None
+        self._steps: tqdm[Any] | None = None
+        self._shown = ''
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 traceback: TracebackType | None) -> None:
+        self._close_steps()
+        if self._files is not None:
+            self._files.close()
+
+    def __call__(self, event: Event) -> None:
+        """Show an event."""
+        if isinstance(event, Found):
+            self._open_files(event.count)
+        elif isinstance(event, Progress):
+            self._advance(event)
+        elif isinstance(event, Outcome):
+            self._finish_file(event)
+        elif isinstance(event, Outlined):
+            self._outlined = True
+            for line in event.lines:
+                print(line, file=self._to)
+
+    def summarise(self) -> int:
+        """Print the totals of the run and return the exit status: 1 if any file failed."""
+        failed = sum(outcome.failed for outcome in self._outcomes)
+        skipped = sum(outcome.skipped for outcome in self._outcomes)
+        parts = [f'{len(self._outcomes) - failed - skipped} done', f'{failed} failed']
+        if skipped:
+            parts.append(f'{skipped} skipped')
+        seconds = time.perf_counter() - self._start
+        amount = sum(outcome.megapixels if self._unit == 'megapixels' else outcome.frames - outcome.reused
+                     for outcome in self._outcomes)
+        if not self._quiet and not self._outlined:
+            print(f'{", ".join(parts)}, {seconds:.1f} s, {amount / max(seconds, 1e-9):.3g} {self._unit}/s',
+                  file=self._to)
+        return int(failed > 0)
+
+    # ---- bars ----
+
+    def _open_files(self, count: int) -> None:
+        from tqdm import tqdm
+        if count > 1 or self._unit == 'megapixels':
+            self._files = tqdm(total=count, unit='file', disable=True if self._quiet else None)
+
+    def _advance(self, event: Progress) -> None:
+        """Show tiles only of pictures that take long, and frames always."""
+        from tqdm import tqdm
+        if self._quiet or (event.total == 1 and self._unit == 'megapixels'):
+            return
+        bar = self._steps
+        if bar is not None and event.source != self._shown:
+            return  # of several pictures at a time one is shown
+        if bar is None:
+            # An earlier run's frames count for nothing in the rate.
+            self._shown = event.source
+            bar = self._steps = tqdm(
+                total=event.total, initial=event.reused, leave=False, disable=None,
+                unit='tile' if self._unit == 'megapixels' else 'frame', position=int(self._files is not None),
+                delay=_SECONDS_BEFORE_TILES if self._unit == 'megapixels' else 0)
+        bar.update(event.done - bar.n)
+
+    def _close_steps(self) -> None:
+        if self._steps is not None:
+            self._steps.close()
+            self._steps = None
+
+    def _finish_file(self, outcome: Outcome) -> None:
+        if outcome.source == self._shown:
+            self._close_steps()
+        self._outcomes.append(outcome)
+        with about(outcome.source):
+            if outcome.error is not None:
+                log_error(outcome.error, traceback=self._verbose)
+            elif outcome.skipped:
+                logger.info('skipped: %s exists', outcome.target)
+            elif self._unit == 'megapixels':
+                logger.info('%s -> %s', outcome.source, outcome.target or 'stdout')
+            for problem in outcome.problems:
+                logger.error('%s', problem)
+        if self._unit == 'frames' and outcome.frames and not self._quiet:
+            self._print_video(outcome)
+        if self._files is not None and not outcome.skipped:
+            self._files.update()
+
+    def _print_video(self, outcome: Outcome) -> None:
+        reused = f' ({outcome.reused} of them from an earlier run)' if outcome.reused else ''
+        rate = (outcome.frames - outcome.reused) / max(outcome.seconds, 1e-9)
+        print(f'{outcome.target}: {outcome.frames} frames{reused}, {rate:.3g} frames/s, {outcome.seconds:.1f} s',
+              file=self._to)

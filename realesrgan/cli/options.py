@@ -1,0 +1,198 @@
+"""Command-line options that both scripts share, and what they become.
+
+Nothing here imports PyTorch, numpy or OpenCV, so that `--help` answers at once.
+"""
+from __future__ import annotations
+
+import argparse
+import difflib
+import math
+import os
+from collections.abc import Callable
+from typing import Any
+
+from ..engines.engine import ENGINES
+from ..models import FACE_MODELS, MODELS
+from ..version import __version__
+from ..workers.options import FaceOptions, UpsamplerOptions
+
+# ---- types of options ----
+
+def number_type(kind: Callable[[str], Any], low: float, high: float = float('inf')) -> Callable[[str], Any]:
+    """Return an argparse type: a number of `kind` from `low` to `high`."""
+    def parse(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(
+                f'{text!r} is not a {"whole " if kind is int else ""}number') from None
+        if not (low <= value <= high and math.isfinite(value)):
+            allowed = f'{low:g} or more' if high == float('inf') else f'{low:g} to {high:g}'
+            raise argparse.ArgumentTypeError(f'{text} is out of range: allowed is {allowed}')
+        return value
+    return parse
+
+
+def type_of(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return an argparse type that shows the message of the parser's ValueError."""
+    def convert(text: str) -> Any:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+    return convert
+
+
+def parse_outscale(text: str) -> float:
+    """Parse a finite number above 0."""
+    value: float = number_type(float, 0)(text)
+    if not value:
+        raise argparse.ArgumentTypeError(f'{text} is out of range: it must be above 0')
+    return value
+
+
+def parse_file_name_part(text: str) -> str:
+    """Parse a part of a file name, which must not hold a separator of folders."""
+    if set(text) & {'/', os.sep, os.altsep}:
+        raise argparse.ArgumentTypeError(f'{text!r} would leave the folder: it must not hold a separator')
+    return text
+
+
+def parse_path(text: str) -> str:
+    """Parse a path. An empty one, which an unset variable of a shell script gives, is refused."""
+    if not text:
+        raise argparse.ArgumentTypeError('it is empty')
+    return text
+
+
+def parse_model_name(text: str) -> str:
+    """Parse a model's name; a trailing `.pth` is ignored, as the original does."""
+    name = text.removesuffix('.pth')
+    if name in MODELS:
+        return name
+    nearest = difflib.get_close_matches(name.lower(), [known.lower() for known in MODELS], n=1, cutoff=0)
+    hint = next(known for known in MODELS if known.lower() in nearest)
+    raise argparse.ArgumentTypeError(f'unknown model {text!r}: choose from {", ".join(MODELS)}; nearest is {hint}')
+
+
+def parse_gpu_ids(text: str) -> list[int]:
+    """Parse numbers of GPUs with commas between them."""
+    return [number_type(int, 0)(part) for part in text.split(',')]
+
+
+class _Joined(argparse.Action):
+    """Joins the lists of several values into one, each item once."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any,
+                 option_string: str | None = None) -> None:
+        setattr(namespace, self.dest, list(dict.fromkeys(item for value in values for item in value)))
+
+
+# ---- options of both scripts ----
+
+def new_parser(description: str) -> argparse.ArgumentParser:
+    """Return a parser with --version."""
+    parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
+    parser.add_argument('--version', action='version', version=f'Real-ESRGAN {__version__}')
+    return parser
+
+
+def add_input_options(parser: argparse.ArgumentParser, inputs: str, output: str) -> None:
+    """Add -i, a list, and -o, with what each takes."""
+    parser.add_argument('-i', '--input', type=parse_path, nargs='+', action='extend', metavar='PATH',
+                        default=argparse.SUPPRESS, help=f'{inputs} (default: inputs)')
+    parser.add_argument('-o', '--output', type=parse_path, default='results', metavar='FOLDER',
+                        help=f'{output} (default: %(default)s)')
+
+
+def read_inputs(args: argparse.Namespace) -> list[str]:
+    """Return what -i was given; `inputs` without one, which `extend` would add to."""
+    return getattr(args, 'input', ['inputs'])
+
+
+def add_upsampler_options(parser: argparse.ArgumentParser, default_model: str) -> None:
+    """Add the options that `upsampler_options` reads, and -g, a list or None."""
+    denoisable = ', '.join(spec.name for spec in MODELS.values() if spec.denoise_partner)
+    group = parser.add_argument_group('model')
+    group.add_argument('-n', '--model_name', type=parse_model_name, default=default_model, metavar='NAME',
+                       help='one of ' + ', '.join(MODELS) + ' (default: %(default)s)')
+    group.add_argument('-dn', '--denoise_strength', type=number_type(float, 0, 1), metavar='0..1',
+                       help=f'0 keeps the noise, 1 removes it; {denoisable} only (default: 0.5)')
+    group.add_argument('--model_path', metavar='PATH',
+                       help='weights to use instead: a .pth or .safetensors file, or an https URL of one')
+    group.add_argument('--fp32', action='store_true',
+                       help='compute in single precision (default: half precision where it is faster)')
+    group.add_argument('-g', '--gpu-id', type=parse_gpu_ids, nargs='+', action=_Joined, metavar='N',
+                       help='GPUs to use, as 0 1 or 0,1 (default: the first, or the CPU where there is none)')
+    group.add_argument('--engine', choices=ENGINES, default='auto',
+                       help='what runs the network; auto is openvino on a CPU where it is installed, else torch '
+                            '(default: %(default)s)')
+    group = parser.add_argument_group('memory')
+    group.add_argument('-t', '--tile', type=number_type(int, 0), default=0, metavar='PIXELS',
+                       help='cut pictures into tiles of this side; 0 chooses by free memory (default: %(default)s)')
+    group.add_argument('--tile_pad', type=number_type(int, 0), default=10, metavar='PIXELS',
+                       help='how far a tile sees beyond its border (default: %(default)s)')
+    group.add_argument('--max_memory', type=number_type(float, 0.1), metavar='GIB',
+                       help='memory the network may use while it runs; it decides the tiles (default: what is free)')
+    group.add_argument('--pre_pad', type=number_type(int, 0), default=0, metavar='PIXELS',
+                       help='added at the right and lower border first, and cut off afterwards (default: %(default)s)')
+
+
+def add_result_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options about results that pictures and videos have in common."""
+    group = parser.add_argument_group('result')
+    group.add_argument('-s', '--outscale', type=parse_outscale, default=4, metavar='FACTOR',
+                       help='final size as a multiple of the input size (default: %(default)s)')
+    group.add_argument('--suffix', type=parse_file_name_part, default='out', metavar='TEXT',
+                       help='results are called NAME_SUFFIX; empty for NAME alone (default: %(default)s)')
+    group.add_argument('--alpha_upsampler', choices=('realesrgan', 'bicubic'), default='realesrgan',
+                       help='how transparency is enlarged (default: %(default)s)')
+    group.add_argument('--skip_existing', action='store_true', help='skip inputs whose result exists')
+
+
+def add_face_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that `face_options` reads."""
+    group = parser.add_argument_group('faces')
+    group.add_argument('--face_enhance', action='store_true',
+                       help='restore faces with GFPGAN; not with models for drawings')
+    group.add_argument('--face_model', choices=tuple(FACE_MODELS), default='GFPGANv1.3',
+                       help='the network that restores them (default: %(default)s)')
+    group.add_argument('--face_weight', type=number_type(float, 0, 1), default=1.0, metavar='0..1',
+                       help='1 shows the restored face, 0 the upscaled one (default: %(default)g)')
+    group.add_argument('--only_center_face', action='store_true',
+                       help='restore only the face nearest to the centre')
+    group.add_argument('--face_min_size', type=number_type(int, 0), default=0, metavar='PIXELS',
+                       help='leave smaller faces of the input as they are (default: %(default)s)')
+
+
+def add_verbosity_options(parser: argparse.ArgumentParser) -> None:
+    """Add -v and -q."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument('-v', '--verbose', action='store_true', help='log details, and tracebacks of errors')
+    group.add_argument('-q', '--quiet', action='store_true', help='log errors only')
+
+
+def upsampler_options(args: argparse.Namespace) -> UpsamplerOptions:
+    """Collect the options of `add_upsampler_options`."""
+    return UpsamplerOptions(
+        model_name=args.model_name,
+        model_path=args.model_path,
+        denoise_strength=args.denoise_strength,
+        tile=args.tile,
+        tile_pad=args.tile_pad,
+        pre_pad=args.pre_pad,
+        half=not args.fp32,
+        engine=args.engine,
+        max_memory=int(args.max_memory * 2 ** 30) if args.max_memory else None)
+
+
+def face_options(args: argparse.Namespace) -> FaceOptions | None:
+    """Collect the options of `add_face_options`; None without --face_enhance."""
+    if not args.face_enhance:
+        return None
+    return FaceOptions(args.face_model, args.face_weight, args.only_center_face, args.face_min_size)
+
+
+def gpu_ids(args: argparse.Namespace) -> tuple[int, ...]:
+    """Return the numbers that -g was given; none without it."""
+    return tuple(args.gpu_id or ())

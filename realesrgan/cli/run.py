@@ -1,0 +1,81 @@
+"""How a script runs: logging, signals, errors in one line, exit statuses."""
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+from ..errors import RealESRGANError, UsageError, one_line
+from ..log import prefix_subject
+
+logger = logging.getLogger(__name__)
+
+
+def run(work: Callable[[argparse.Namespace], int], parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
+    """Parse arguments, do the work and return the exit status.
+
+    The status is what `work` returns; 1 after an error, 2 after a usage error, 130 after Ctrl-C. An error the user can
+    act on becomes one line on stderr; -v adds its traceback. SIGTERM ends the run as cleanly as Ctrl-C does, with
+    status 143.
+    """
+    for stream in ('stdout', 'stderr'):
+        if getattr(sys, stream) is None:  # whoever started us has closed it
+            setattr(sys, stream, open(os.devnull, 'w'))  # noqa: SIM115, PTH123
+    args = parser.parse_args(argv)
+    configure_logging(verbose=args.verbose, quiet=args.quiet)
+    before = None
+    with contextlib.suppress(ValueError):  # not in the main thread, as under a web server, which handles signals itself
+        before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return work(args)
+    except KeyboardInterrupt:
+        logger.error('interrupted')
+        return 130
+    except ImportError as error:
+        if 'libGL' not in str(error):
+            raise
+        logger.error('OpenCV can\'t be loaded: %s. Install it (Debian: apt-get install libgl1), or take the OpenCV '
+                     'that needs none: pip uninstall opencv-python; pip install opencv-python-headless', error)
+    except (RealESRGANError, OSError, MemoryError) as error:
+        log_error(error, traceback=args.verbose)
+        return 2 if isinstance(error, UsageError) else 1
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
+    return 1
+
+
+def log_error(error: BaseException, *, traceback: bool) -> None:
+    """Log an error in one line, and its traceback if asked to."""
+    logger.error('%s', _describe(error), exc_info=error if traceback else None)
+
+
+def configure_logging(*, verbose: bool, quiet: bool) -> None:
+    """Send the package's log to stderr: warnings and news, with `verbose` details too, with `quiet` only errors."""
+    root = logging.getLogger('realesrgan')
+    root.handlers = [_StderrHandler()]
+    root.propagate = False
+    root.setLevel(logging.DEBUG if verbose else logging.ERROR if quiet else logging.INFO)
+
+
+class _StderrHandler(logging.Handler):
+    """Writes log lines to stderr, above a progress bar if there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+        level = f'{record.levelname.lower()}: ' if record.levelno >= logging.WARNING else ''
+        tqdm.write(level + prefix_subject(record, self.format(record)), file=sys.stderr)
+
+
+def _terminate(signal_number: int, _frame: object) -> None:
+    raise SystemExit(128 + signal_number)
+
+
+def _describe(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f'{error.filename}: {error.strerror}' if error.filename else error.strerror
+    return one_line(error)

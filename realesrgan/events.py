@@ -1,0 +1,144 @@
+"""What a run reports to its caller, and how the caller stops it; pictures and videos share both."""
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+
+from .errors import Cancelled
+from .log import hear_warnings
+
+
+@dataclass(frozen=True)
+class Found:
+    """The inputs have been listed.
+
+    Attributes:
+        count: How many files will be upscaled; skipped ones and names that lead nowhere are not among them.
+    """
+
+    count: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Part of a file is done.
+
+    Attributes:
+        source: The input.
+        done: Tiles of the current picture, or frames of the video, that are done.
+        total: How many there will be, or None if that is unknown.
+        reused: How many of those done are frames that an earlier run had upscaled.
+    """
+
+    source: str
+    done: int
+    total: int | None
+    reused: int = 0
+
+
+@dataclass(frozen=True)
+class Warned:
+    """Something the user should know went differently than asked; it has been logged too.
+
+    Attributes:
+        source: The input that it concerns, or '' if it concerns all.
+        message: One line.
+    """
+
+    source: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Outlined:
+    """What a dry run found out about an input, a line for each point."""
+
+    source: str
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one input ended.
+
+    Attributes:
+        source: The input: a path, a URL, or '-' for stdin.
+        target: Path of the result; None if there is none, or if it went to stdout.
+        error: Why it failed, else None.
+        skipped: Whether it was left out because its result exists.
+        problems: What the result lacks, a line each; a result with problems counts as failed but is kept.
+        frames: Frames written; 1 for a picture.
+        reused: How many of them an earlier run had upscaled.
+        megapixels: Size of the picture that was read; 0 for a video.
+        seconds: Wall time from opening the input to the finished result; for pictures, of the network alone.
+    """
+
+    source: str
+    target: Path | None = None
+    error: BaseException | None = None
+    skipped: bool = False
+    problems: tuple[str, ...] = ()
+    frames: int = 0
+    reused: int = 0
+    megapixels: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def failed(self) -> bool:
+        """Whether the result is missing or incomplete."""
+        return self.error is not None or bool(self.problems)
+
+
+Event = Found | Progress | Warned | Outlined | Outcome
+
+
+def _ignore(_event: Event) -> None:
+    pass
+
+
+class Run:
+    """The two lines between a run and its caller: events go out, and the wish to stop comes in.
+
+    Args:
+        on_event: Called with each event, in the thread that uses this object. What it raises ends the run.
+        cancel: Ends the run when it is set, from any thread.
+    """
+
+    def __init__(self, on_event: Callable[[Event], None] | None, cancel: threading.Event | None) -> None:
+        self._on_event = on_event or _ignore
+        self._cancel = cancel or threading.Event()
+        self._warnings: SimpleQueue[Warned] = SimpleQueue()  # of the run's other threads too
+
+    @contextlib.contextmanager
+    def report_warnings(self) -> Iterator[None]:
+        """Report what is logged as a warning inside the block."""
+        with hear_warnings(lambda source, message: self._warnings.put(Warned(source, message))):
+            yield
+        self._report_waiting()
+
+    def check(self) -> None:
+        """Report waiting warnings, and end the run if the caller wants that.
+
+        Raises:
+            Cancelled: the caller has set `cancel`.
+        """
+        self._report_waiting()
+        if self._cancel.is_set():
+            raise Cancelled
+
+    def tell(self, event: Event) -> None:
+        """Report an event.
+
+        Raises:
+            Cancelled: the caller has set `cancel`.
+        """
+        self.check()
+        self._on_event(event)
+
+    def _report_waiting(self) -> None:
+        while not self._warnings.empty():
+            self._on_event(self._warnings.get())

@@ -1,0 +1,193 @@
+"""`upscale_pictures`: everything that the image script does, for programs."""
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ..errors import UsageError
+from ..events import Event, Found, Outcome, Run
+from ..workers.options import FaceOptions, UpsamplerOptions, drop_faces_of_drawings, list_places
+from ..workers.pool import make_pool
+from .inputs import InputFile, Job, find_pictures, plan
+
+#: As an input stdin, as the output folder stdout.
+STREAM = '-'
+_PICTURES_OF_A_TASK = 4  # where several workers share them
+
+
+@dataclass(frozen=True)
+class PictureOptions:
+    """How pictures are upscaled, and where.
+
+    Attributes:
+        upsampler: The network and how it runs.
+        faces: How faces are restored; None leaves them alone.
+        gpu_ids: Numbers of the GPUs that share the pictures; none for the first, or the CPU where there is none.
+        outscale: Final size as a multiple of the input's.
+        suffix: Results are called NAME_SUFFIX; '' for NAME alone.
+        extension: Format of the results, a key of `formats.FORMATS`; 'auto' is that of each input.
+        quality: 1..100, of jpg and webp.
+        alpha_upsampler: 'realesrgan' or 'bicubic'.
+        recursive: Whether to go into folders, whose structure the results keep.
+        skip_existing: Whether to leave out pictures whose result exists.
+    """
+
+    upsampler: UpsamplerOptions = field(default_factory=UpsamplerOptions)
+    faces: FaceOptions | None = None
+    gpu_ids: tuple[int, ...] = ()
+    outscale: float = 4
+    suffix: str = 'out'
+    extension: str = 'auto'
+    quality: int = 95
+    alpha_upsampler: str = 'realesrgan'
+    recursive: bool = False
+    skip_existing: bool = False
+
+
+def upscale_pictures(inputs: Sequence[str], output: str, options: PictureOptions | None = None, *,
+                     on_event: Callable[[Event], None] | None = None,
+                     cancel: threading.Event | None = None) -> list[Outcome]:
+    """Upscale picture files. One that fails does not hold up the others.
+
+    Args:
+        inputs: Pictures, folders and glob patterns; or '-' alone for a picture on stdin.
+        output: Folder for the results, or '-' for stdout.
+        options: How; None for the defaults.
+        on_event: Called in this thread: with `Found` once, with `Progress` and `Warned`, and for each picture with
+            `Outcome`. What it raises ends the run.
+        cancel: Ends the run, after the current tile, when it is set. Results that are finished stay.
+
+    Returns:
+        The outcome of each picture. Errors are in there, a line each (`errors.one_line`).
+
+    Raises:
+        UsageError: several pictures are to go to stdout.
+        InputError: the inputs hold no picture at all.
+        WeightsError, DeviceError, EngineError, FacePackagesError: no worker can be built.
+        WorkerError: a worker process died, and so did those that took over its pictures.
+        OSError: the output folder can't be written.
+        Cancelled: `cancel` was set.
+    """
+    run = Run(on_event, cancel)
+    with run.report_warnings():
+        return _Pictures(run, output, options or PictureOptions()).upscale(inputs)
+
+
+class _Pictures:
+    """One run over pictures."""
+
+    def __init__(self, run: Run, output: str, options: PictureOptions) -> None:
+        self._run = run
+        self._output = output
+        self._options = options
+        self._outcomes: list[Outcome] = []
+        self._ended: set[str] = set()
+
+    def upscale(self, inputs: Sequence[str]) -> list[Outcome]:
+        options = self._options
+        faces = drop_faces_of_drawings(options.upsampler, options.faces)
+        jobs = self._list_jobs(inputs)
+        waiting = [job for job in jobs if not self._skip(job)]
+        self._run.tell(Found(len(waiting)))
+        if waiting:
+            if self._output != STREAM:
+                _check_writable(Path(self._output))
+            self._upscale_all(waiting, jobs, faces)
+        return self._outcomes
+
+    def _list_jobs(self, inputs: Sequence[str]) -> list[Job]:
+        options, to_stdout = self._options, self._output == STREAM
+        if list(inputs) == [STREAM]:
+            files = [InputFile(Path('stdin'), data=sys.stdin.buffer.read())]
+        else:
+            files = find_pictures(inputs, recursive=options.recursive,
+                                  exclude=None if to_stdout else Path(self._output),
+                                  on_error=lambda name, error: self._end(Outcome(name, error=error)))
+        if to_stdout and len(files) > 1:
+            raise UsageError(f'{len(files)} pictures can\'t all go to stdout; name a folder with -o')
+        return [replace(job, to_stdout=to_stdout)
+                for job in plan(files, Path(self._output), options.suffix, options.extension)]
+
+    def _skip(self, job: Job) -> bool:
+        """Report a picture as skipped if its result exists and that matters."""
+        if not self._options.skip_existing or job.to_stdout:
+            return False
+        existing = [target for target in job.possible_targets if target.exists()]
+        if existing:
+            self._end(Outcome(str(job.source), existing[0], skipped=True))
+        return bool(existing)
+
+    def _end(self, outcome: Outcome) -> None:
+        self._outcomes.append(outcome)
+        self._run.tell(outcome)
+
+    def _upscale_all(self, jobs: Sequence[Job], all_jobs: Sequence[Job], faces: FaceOptions | None) -> None:
+        from .worker import PictureTask, PictureWorker, ResultOptions
+        options = self._options
+        places = list_places(options.gpu_ids)
+        sources = frozenset(os.path.realpath(job.source) for job in all_jobs if job.data is None)
+        tasks = [PictureTask(jobs, sources)]
+        if len(places) > 1 and len(jobs) > 1:
+            _fetch_weights(options.upsampler, faces)  # once, not by each worker
+            tasks = [PictureTask(some, sources & _results_of(some)) for some in share_jobs(jobs)]
+        else:
+            places = places[:1]
+        build = partial(PictureWorker, options.upsampler, faces,
+                        ResultOptions(options.outscale, options.alpha_upsampler, options.quality))
+        with make_pool(build, places, self._run.check, isolate=False) as pool:
+            for _ in pool.map_unordered(tasks, self._hear):
+                pass
+
+    def _hear(self, note: Any) -> None:
+        """Pass on what a worker reports; a task that is tried again reports pictures a second time."""
+        if not isinstance(note, Outcome):
+            self._run.tell(note)
+        elif note.source not in self._ended:
+            self._ended.add(note.source)
+            self._end(note)
+
+
+def _fetch_weights(options: UpsamplerOptions, faces: FaceOptions | None) -> None:
+    from ..weights.sources import prefetch
+    from ..workers.enhancers import prepare_faces
+    if faces is not None:
+        prepare_faces(faces)
+    prefetch(options.model_name, options.model_path, options.denoise_strength)
+
+
+def _check_writable(folder: Path) -> None:
+    """Find out before hours of work that the results can't be written.
+
+    Raises:
+        OSError: the folder, or the nearest parent that exists, is no folder or can't be written.
+    """
+    while not os.path.lexists(folder) and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+
+
+def share_jobs(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Cut pictures into small tasks for several workers; those whose results may clash stay together."""
+    by_result: dict[str, list[Job]] = {}
+    for job in jobs:
+        by_result.setdefault(str(job.target_stem).casefold(), []).append(job)
+    tasks: list[list[Job]] = [[]]
+    for clashing in by_result.values():
+        if len(tasks[-1]) >= _PICTURES_OF_A_TASK:
+            tasks.append([])
+        tasks[-1] += clashing
+    return tasks
+
+
+def _results_of(jobs: Sequence[Job]) -> set[str]:
+    return {os.path.realpath(target) for job in jobs for target in job.possible_targets}

@@ -1,0 +1,183 @@
+"""Upscale picture files: what each worker does, with the next picture read and the last one written meanwhile."""
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence, Set
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+
+from ..atomic_files import whole_file
+from ..errors import ImageError, RealESRGANError
+from ..events import Outcome, Progress
+from ..log import about
+from ..workers.enhancers import Enhancer, build_enhancer
+from ..workers.options import FaceOptions, Place, UpsamplerOptions
+from ..workers.overlap import run_overlapped
+from ..workers.pool import Report
+from .codecs import Picture, decode, encode, write
+from .inputs import Job
+
+logger = logging.getLogger(__name__)
+
+#: A result larger than this is written before the next picture is upscaled, so that two never wait in memory.
+_LARGE_BYTES = 1 << 28
+_READ_AHEAD = 2
+_WRITTEN_BEHIND = 2
+
+# What a picture may fail with; anything else is a bug and ends the run.
+_FAILURES = (RealESRGANError, OSError, MemoryError, ValueError, OverflowError, cv2.error)
+
+
+@dataclass(frozen=True)
+class PictureTask:
+    """Pictures that a worker takes at once.
+
+    Attributes:
+        jobs: What to read and where to write.
+        sources: Real paths of all inputs of the run, which are never written to.
+    """
+
+    jobs: Sequence[Job]
+    sources: Set[str]
+
+
+@dataclass(frozen=True)
+class ResultOptions:
+    """What the results are to be like: see `PictureOptions`."""
+
+    outscale: float
+    alpha_upsampler: str
+    quality: int
+
+
+@dataclass(frozen=True)
+class _Result:
+    """A picture to be written."""
+
+    job: Job
+    target: Path
+    picture: Picture
+    megapixels: float
+    seconds: float
+
+
+class PictureWorker:
+    """Upscales pictures with one upsampler. It reports a `Progress` for each tile, and each picture's `Outcome`.
+
+    Args:
+        options: The upsampler's.
+        faces: How faces are restored, or None.
+        results: What the results are to be like.
+        place: Where it computes.
+    """
+
+    def __init__(self, options: UpsamplerOptions, faces: FaceOptions | None, results: ResultOptions,
+                 place: Place) -> None:
+        self._enhancer: Enhancer = build_enhancer(options, faces, place)
+        self._results = results
+
+    def __call__(self, task: PictureTask, report: Report) -> None:
+        """Upscale the pictures of a task, in order. One that fails does not hold up the others."""
+        written: deque[Outcome] = deque()  # by the writing thread, reported by this one
+
+        def report_written() -> None:
+            while written:
+                report(written.popleft())
+
+        def upscale(item: tuple[Job, Picture | Exception]) -> _Result | Outcome:
+            job, picture = item
+
+            def report_tile(done: int, total: int) -> None:
+                report_written()
+                report(Progress(str(job.source), done, total))
+
+            report_written()
+            self._enhancer.on_tile = report_tile
+            with about(job.source):
+                return self._upscale(job, picture, targets)
+
+        targets = _Targets(task.sources)
+        run_overlapped(_read_all(task.jobs), upscale, lambda result: written.append(self._write(result)), lambda: None,
+                       ahead=_READ_AHEAD, behind=_WRITTEN_BEHIND, is_large=_is_large)
+        report_written()
+
+    def _upscale(self, job: Job, picture: Picture | Exception, targets: _Targets) -> _Result | Outcome:
+        start = time.perf_counter()
+        try:
+            if isinstance(picture, Exception):
+                raise picture
+            target = targets.choose(job, picture)
+            pixels, _ = self._enhancer.enhance(picture.pixels, self._results.outscale, self._results.alpha_upsampler)
+        except _FAILURES as error:
+            return Outcome(str(job.source), error=error)
+        height, width = picture.pixels.shape[:2]
+        return _Result(job, target, Picture(pixels, picture.metadata), height * width / 1e6,
+                       time.perf_counter() - start)
+
+    def _write(self, result: _Result | Outcome) -> Outcome:
+        if isinstance(result, Outcome):
+            return result
+        job, target, quality = result.job, result.target, self._results.quality
+        with about(job.source):
+            try:
+                if job.to_stdout:
+                    sys.stdout.buffer.write(encode(result.picture, target.suffix[1:], quality))
+                    sys.stdout.buffer.flush()
+                else:
+                    with whole_file(target) as temporary:
+                        write(result.picture, temporary, target.suffix[1:], quality)
+            except _FAILURES as error:
+                return Outcome(str(job.source), error=error)
+        return Outcome(str(job.source), None if job.to_stdout else target, frames=1, megapixels=result.megapixels,
+                       seconds=result.seconds)
+
+
+def _read_all(jobs: Iterable[Job]) -> Iterator[tuple[Job, Picture | Exception]]:
+    """Yield each job with its picture, or with the reason why it can't be read."""
+    for job in jobs:
+        with about(job.source):
+            try:
+                picture: Picture | Exception = decode(job.source.read_bytes() if job.data is None else job.data)
+            except _FAILURES as error:
+                picture = error
+        yield job, picture
+        del picture  # or it would stay in memory while the next one is read
+
+
+def _is_large(result: _Result | Outcome) -> bool:
+    return isinstance(result, _Result) and result.picture.pixels.nbytes > _LARGE_BYTES
+
+
+class _Targets:
+    """Chooses where results go: never over an input, never over a result of the same task.
+
+    Args:
+        sources: Real paths of all inputs.
+    """
+
+    def __init__(self, sources: Set[str]) -> None:
+        self._sources = sources
+        self._chosen: set[str] = set()
+
+    def choose(self, job: Job, picture: Picture) -> Path:
+        """Return the path of a result, in a format that holds the picture's alpha.
+
+        Raises:
+            ImageError: the result would overwrite an input or another result.
+        """
+        target = job.target(alpha=picture.has_alpha)
+        resolved = os.path.realpath(target)
+        if resolved in self._sources:
+            raise ImageError(f'its result would overwrite the input {target}; choose another --suffix or -o')
+        if resolved in self._chosen:
+            raise ImageError(f'its result would overwrite another\'s, {target}; give it another name')
+        self._chosen.add(resolved)
+        if target.suffix[1:] != job.extension:
+            logger.warning('has transparency, which %s does not hold; written as %s', job.extension, target.name)
+        return target

@@ -1,0 +1,60 @@
+"""Decide how a result is encoded: codec, pixel format, size, rate and colour."""
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from fractions import Fraction
+
+from ..ffmpeg.colour import PixelFormat, colour_of, is_rgb, parse_pixel_format
+from ..ffmpeg.decoder import is_deep
+from ..ffmpeg.encoder import Encoding, choose_codec, part_container, pixel_format_for
+from ..ffmpeg.programs import FFmpeg
+from .frame_files import FrameShape
+from .options import VideoOptions
+from .plan import VideoPlan
+
+logger = logging.getLogger(__name__)
+
+_DEFAULT_RATE = Fraction(24)  # of a folder of frames
+
+
+def encode_like_video(ffmpeg: FFmpeg, plan: VideoPlan, options: VideoOptions) -> Encoding:
+    """Return how the parts of a video are encoded: rate, shape of pixels, colour, chroma and depth of the input.
+
+    Raises:
+        MediaError: the encoder is not there, or does not go with the container or the pixel format.
+    """
+    video = plan.video
+    codec = choose_codec(options.codec, options.container)
+    wanted = parse_pixel_format(video.pixel_format)
+    pixel_format = pixel_format_for(ffmpeg, codec, options.pixel_format, wanted)
+    if options.pixel_format is None and parse_pixel_format(pixel_format) != wanted:
+        logger.warning('%s does not take the %s of the input: encoded as %s', codec, wanted.name, pixel_format)
+    colour = video.colour
+    if is_rgb(video.pixel_format):
+        colour = replace(colour, range='tv')  # it becomes Y'CbCr, which players expect in limited range
+    return Encoding(
+        width=_scale_side(video.width, options.outscale), height=_scale_side(video.height, options.outscale),
+        dtype_is_deep=is_deep(video.pixel_format), rate=plan.decoding.rate, sample_aspect=video.sample_aspect,
+        colour=colour, codec=codec, pixel_format=pixel_format, container=part_container(codec, options.container),
+        crf=options.crf, preset=options.preset)
+
+
+def encode_frames(ffmpeg: FFmpeg, shape: FrameShape, options: VideoOptions) -> Encoding:
+    """Return how the parts of a folder of frames are encoded.
+
+    Raises:
+        MediaError: see `encode_like_video`.
+    """
+    codec = choose_codec(options.codec, options.container)
+    height = _scale_side(shape.height, options.outscale)
+    pixel_format = pixel_format_for(ffmpeg, codec, options.pixel_format, PixelFormat('420', 10 if shape.deep else 8))
+    return Encoding(
+        width=_scale_side(shape.width, options.outscale), height=height, dtype_is_deep=shape.deep,
+        rate=options.fps or _DEFAULT_RATE, sample_aspect=Fraction(1), colour=colour_of(height, {}), codec=codec,
+        pixel_format=pixel_format, container=part_container(codec, options.container), crf=options.crf,
+        preset=options.preset)
+
+
+def _scale_side(side: int, outscale: float) -> int:
+    return max(int(side * outscale), 1)  # as RealESRGANer.enhance does

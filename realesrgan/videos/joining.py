@@ -1,0 +1,80 @@
+"""Join the parts of a video, with the tracks of its source, to the result."""
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+from ..atomic_files import temporary_folder
+from ..errors import MediaError, NoSpaceError
+from ..ffmpeg.mux import join, mux, write_list
+from ..ffmpeg.probe import probe
+from ..ffmpeg.programs import FFmpeg
+from .checkpoint import LIST, Parts
+from .chunks import Upscaled
+from .disk import check_room
+from .plan import VideoPlan
+
+Join = Callable[[Path, Path], list[str]]
+
+
+def join_parts(parts: Parts, done: Sequence[Upscaled], rate: Fraction, target: Path, join_list: Join) -> list[str]:
+    """Write the result, whole or not at all, and return what it lacks, a line each.
+
+    Args:
+        parts: The folder of parts.
+        done: What became of each chunk, in order.
+        rate: Frames a second.
+        target: The result.
+        join_list: Joins the parts of a list, its first argument, to a file, its second; `join_alone` or
+            `join_with_tracks`.
+
+    Raises:
+        DiskFullError: the disk has too little room.
+        MediaError: ffmpeg failed.
+        OSError: the result can't be written.
+    """
+    files = [(parts.path(upscaled.index), upscaled.frames) for upscaled in done if upscaled.frames]
+    check_room(parts.folder, sum(path.stat().st_size for path, _ in files),
+               f'{target.name}, which the parts are joined to')
+    video = parts.folder / LIST
+    write_list(video, files, rate)
+    with temporary_folder(parts.folder / 'whole') as folder:
+        whole = folder / f'whole{target.suffix}'
+        problems = join_list(video, whole)
+        whole.replace(target)
+    return problems
+
+
+def join_alone(ffmpeg: FFmpeg, container: str, video: Path, whole: Path) -> list[str]:
+    """Join the parts of a video that has no other tracks."""
+    join(ffmpeg, video, whole, container)
+    return []
+
+
+def join_with_tracks(ffmpeg: FFmpeg, plan: VideoPlan, recorded: Path | None, container: str, video: Path,
+                     whole: Path) -> list[str]:
+    """Join the parts with the tracks of the source. If those can't be carried, the video alone is kept.
+
+    Args:
+        ffmpeg: The programs.
+        plan: How the source was read.
+        recorded: Tracks of a source that can be read once only, recorded while it was decoded; None for other sources.
+        container: Of the result.
+        video, whole: See `join_parts`.
+    """
+    try:
+        source, start = plan.info, plan.video_start
+        if recorded is not None:
+            source = probe(ffmpeg, str(recorded))
+            start -= source.start  # the recording keeps the clock of the pass that made it
+        mux(ffmpeg, video, source, whole, container, video_start=start, cut=plan.cut, tags_of=plan.video)
+    except NoSpaceError:
+        raise
+    except MediaError as error:
+        with contextlib.suppress(FileNotFoundError):
+            whole.unlink()
+        join(ffmpeg, video, whole, container)
+        return [f'{plan.info.source}: its other tracks could not be carried, the video alone is kept: {error}']
+    return []

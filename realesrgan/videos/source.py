@@ -1,0 +1,256 @@
+"""What is upscaled to a video: the two kinds of sources, a file (or stream) and a folder of frames."""
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..atomic_files import temporary_folder
+from ..errors import MediaError
+from ..ffmpeg.decoder import Damage, FrameReader, examine, extract_frames, is_deep
+from ..ffmpeg.encoder import Encoding
+from ..ffmpeg.mux import track_recording
+from ..ffmpeg.probe import MediaInfo
+from ..ffmpeg.programs import FFmpeg
+from ..ffmpeg.timing import clock
+from .checkpoint import TRACKS, Parts, identify_files
+from .chunks import Chunk, FrameFiles, Upscaled, VideoFrames, cut_into_chunks
+from .disk import extracted_bytes
+from .encoding import encode_frames, encode_like_video
+from .frame_files import FrameFileReader, FrameShape, measure_frames
+from .joining import Join, join_alone, join_with_tracks
+from .options import VideoOptions
+from .plan import VideoPlan, plan_video
+
+logger = logging.getLogger(__name__)
+
+_MOST_UNSEEKABLE = 20  # chunks of a video of which each is decoded from the start: ten times the work of decoding
+
+Ranges = Sequence[tuple[int, int | None]]
+
+
+class Source(Protocol):
+    """Something to upscale to a video.
+
+    Attributes:
+        name: The input as it was given.
+        ffmpeg: The programs.
+        encoding: How its parts are encoded.
+        total: Its number of frames, or None if that is unknown.
+        size: Width and height of its frames.
+        extracted_bytes: What is written of its frames to files first.
+    """
+
+    name: str
+    ffmpeg: FFmpeg
+    encoding: Encoding
+    total: int | None
+    size: tuple[int, int]
+    extracted_bytes: int
+
+    def identify(self) -> Mapping[str, Any]:
+        """Return what tells this source from another one of the same name."""
+        ...
+
+    def cut(self) -> Ranges:
+        """Return the chunks as ranges of frames, the last one open."""
+        ...
+
+    def make_chunks(self, parts: Parts, stack: ExitStack) -> list[Chunk]:
+        """Return the chunks; what they need on the disk stays until the stack ends."""
+        ...
+
+    def find_damage(self, chunks: Sequence[Chunk], done: Sequence[Upscaled]) -> list[str]:
+        """Return what is damaged, a line each.
+
+        Raises:
+            MediaError: no frame could be decoded.
+        """
+        ...
+
+    def make_join(self, parts: Parts) -> Join:
+        """Return what joins the parts."""
+        ...
+
+    def sample(self) -> Iterable[np.ndarray] | None:
+        """Start reading frames, for a dry run; None where they could not be read again."""
+        ...
+
+
+class FrameSource:
+    """Picture files of one size.
+
+    Args:
+        ffmpeg: The programs.
+        name: The folder.
+        files: Its pictures, in order.
+        options: The caller's.
+
+    Raises:
+        FrameError: one is of another size, or the first can't be read.
+        MediaError: the encoder is not there, or does not go with the container or the pixel format.
+    """
+
+    extracted_bytes = 0
+
+    def __init__(self, ffmpeg: FFmpeg, name: str, files: Sequence[Path], options: VideoOptions) -> None:
+        self.ffmpeg, self.name = ffmpeg, name
+        self._files, self._options = files, options
+        self._shape = measure_frames(files)
+        self.encoding = encode_frames(ffmpeg, self._shape, options)
+        self.total: int | None = len(files)
+        self.size = self._shape.width, self._shape.height
+
+    def identify(self) -> Mapping[str, Any]:
+        return identify_files(self._files)
+
+    def cut(self) -> Ranges:
+        return _cut_files(self._files, self._options, self.encoding)
+
+    def make_chunks(self, parts: Parts, stack: ExitStack) -> list[Chunk]:
+        return _chunks_of_files(self, self._files, self._shape, self._options, parts)
+
+    def find_damage(self, chunks: Sequence[Chunk], done: Sequence[Upscaled]) -> list[str]:
+        return []
+
+    def make_join(self, parts: Parts) -> Join:
+        return partial(join_alone, self.ffmpeg, self._options.container)
+
+    def sample(self) -> Iterable[np.ndarray] | None:
+        return FrameFileReader(self._files, self._shape)
+
+
+class VideoSource:
+    """A video file or stream.
+
+    Args:
+        ffmpeg: The programs.
+        name: The input as it was given.
+        info: What ffprobe says about it, or about a copy of it.
+        options: The caller's.
+
+    Raises:
+        VideoError: it has no video, or none between --start and --end.
+        MediaError: ffprobe failed, or the encoder is not there or does not go with the container.
+    """
+
+    def __init__(self, ffmpeg: FFmpeg, name: str, info: MediaInfo, options: VideoOptions) -> None:
+        self.ffmpeg, self.name = ffmpeg, name
+        self._extracts = options.extract_first and not info.is_stream
+        if options.extract_first and info.is_stream:
+            logger.warning('--extract_frame_first has no effect on a stream, which can be read once only')
+        self._options = options
+        self._plan: VideoPlan = plan_video(ffmpeg, info, options)
+        self.encoding = encode_like_video(ffmpeg, self._plan, options)
+        self.total = self._plan.total
+        video = self._plan.video
+        self.size = video.width, video.height
+        self.extracted_bytes = extracted_bytes(
+            *self.size, self.total or 0, deep=is_deep(video.pixel_format)) if self._extracts else 0
+        self._extraction_damage: Damage | None = None
+
+    def identify(self) -> Mapping[str, Any]:
+        info = self._plan.info
+        return {'source': info.source} if info.is_stream else identify_files([Path(info.source)])
+
+    def cut(self) -> Ranges:
+        plan = self._plan
+        if not plan.is_divisible:
+            return [(0, None)]
+        length = math.ceil(self._options.chunk * plan.decoding.rate)
+        if length and plan.stamps is None and plan.total is not None:
+            length = max(length, math.ceil(plan.total / _MOST_UNSEEKABLE))
+        return cut_into_chunks(plan.total, length, plan.last_start())
+
+    def make_chunks(self, parts: Parts, stack: ExitStack) -> list[Chunk]:
+        plan = self._plan
+        if self._extracts:
+            return self._extract(parts, stack)
+        if not plan.is_divisible:
+            logger.info('the length is unknown: one part, which can\'t be resumed')
+            recording = track_recording(plan.info.tracks, parts.folder / TRACKS) if plan.info.is_stream else []
+            return [self._chunk(parts, 0, 0, VideoFrames(self.ffmpeg, plan.info, plan.decoding,
+                                                         also=tuple(recording)))]
+        chunks = []
+        for index, (first, stop) in enumerate(self.cut()):
+            decoding = plan.decode_chunk(first, stop)
+            seeks = decoding.seek is not None and plan.stamps is not None
+            frames = VideoFrames(self.ffmpeg, plan.info, decoding, expected=plan.count_expected(first, stop),
+                                 unseeked=plan.decode_chunk(first, stop, seek=False) if seeks else None)
+            chunks.append(self._chunk(parts, index, first, frames))
+        return chunks
+
+    def _chunk(self, parts: Parts, index: int, first: int, frames: VideoFrames) -> Chunk:
+        return Chunk(index, first, frames, self.encoding, self.ffmpeg, self._options.outscale, parts.path(index))
+
+    def _extract(self, parts: Parts, stack: ExitStack) -> list[Chunk]:
+        """Decode all frames into a folder and return the chunks of its files."""
+        folder = stack.enter_context(temporary_folder(parts.folder / 'frames'))
+        logger.info('extracting frames')
+        self._extraction_damage = extract_frames(self.ffmpeg, self._plan.info, self._plan.decoding, folder)
+        files = sorted(folder.iterdir())
+        return _chunks_of_files(self, files, measure_frames(files[:1]), self._options, parts)
+
+    def find_damage(self, chunks: Sequence[Chunk], done: Sequence[Upscaled]) -> list[str]:
+        plan, frames = self._plan, sum(upscaled.frames for upscaled in done)
+        damage = self._extraction_damage if self._extracts else self._first_damage(chunks, done)
+        if not frames:
+            raise MediaError(f'no frame could be decoded: {damage.reason if damage else "no reason given"}')
+        if damage is not None:
+            broken, end = (clock(plan.begin + count / plan.decoding.rate) for count in (damage.frame, frames))
+            return [f'{self.name}: damaged at about {broken}; {frames} frames could be decoded, up to {end}: '
+                    f'{damage.reason}']
+        if plan.is_total_exact and plan.total is not None and frames < plan.total:
+            logger.warning('%d frames, fewer than the %d packets of the input; ffmpeg reports no damage', frames,
+                           plan.total)
+        return []
+
+    def _first_damage(self, chunks: Sequence[Chunk], done: Sequence[Upscaled]) -> Damage | None:
+        """Return the first damage that the workers met, counted from the first frame of all.
+
+        After a seek ffmpeg may complain about frames that it can't decode but that nobody needs. If only chunks that
+        were sought complain, the video is decoded once more from its start: if that passes, nothing is damaged.
+        """
+        found = [(chunk, upscaled.damage) for chunk, upscaled in zip(chunks, done, strict=True) if upscaled.damage]
+        if not found:
+            return None
+        if all(isinstance(chunk.frames, VideoFrames) and chunk.frames.unseeked for chunk, _ in found):
+            logger.info('looking for damage')
+            if not examine(self.ffmpeg, self._plan.info, self._plan.decode_chunk(0, None, seek=False))[1]:
+                return None
+        chunk, damage = found[0]
+        return replace(damage, frame=chunk.first + damage.frame)
+
+    def make_join(self, parts: Parts) -> Join:
+        recorded = parts.folder / TRACKS
+        if self._plan.info.is_stream and not recorded.exists():
+            return partial(join_alone, self.ffmpeg, self._options.container)
+        return partial(join_with_tracks, self.ffmpeg, self._plan, recorded if recorded.exists() else None,
+                       self._options.container)
+
+    def sample(self) -> Iterable[np.ndarray] | None:
+        return None if self._plan.info.is_stream else self._decode()
+
+    def _decode(self) -> Iterator[np.ndarray]:
+        with FrameReader(self.ffmpeg, self._plan.info, self._plan.decoding) as reader:
+            yield from reader
+
+
+def _cut_files(files: Sequence[Path], options: VideoOptions, encoding: Encoding) -> Ranges:
+    return cut_into_chunks(len(files), math.ceil(options.chunk * encoding.rate), len(files) - 1)
+
+
+def _chunks_of_files(source: Source, files: Sequence[Path], shape: FrameShape, options: VideoOptions,
+                     parts: Parts) -> list[Chunk]:
+    ranges = _cut_files(files, options, source.encoding)
+    return [Chunk(index, first, FrameFiles(tuple(files[first:stop]), shape), source.encoding, source.ffmpeg,
+                  options.outscale, parts.path(index)) for index, (first, stop) in enumerate(ranges)]
+
+

@@ -1,0 +1,95 @@
+"""Upscale one source to a video: chunks to workers, their parts into a folder, the parts to the result."""
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from ..events import Progress, Run
+from ..workers.options import FaceOptions
+from ..workers.pool import Pool
+from .checkpoint import Parts, describe_run, open_parts
+from .chunks import Chunk, ChunkProgress, Upscaled
+from .disk import DiskWatch, estimated_bytes, free_bytes, mebibytes
+from .joining import join_parts
+from .options import VideoOptions
+from .source import Source
+
+logger = logging.getLogger(__name__)
+
+
+def upscale_source(source: Source, target: Path, options: VideoOptions, faces: FaceOptions | None, weights: str,
+                   pool: Pool, run: Run) -> tuple[int, int, tuple[str, ...]]:
+    """Upscale a source to `target`, which is written whole or not at all.
+
+    A damaged source gives what could be decoded of it, and a problem. When the run can't go on, parts that are whole
+    stay, and the same call goes on from them.
+
+    Args:
+        source: What to upscale.
+        target: The result.
+        options: The caller's.
+        faces: How faces are restored, or None.
+        weights: Fingerprint of the weights.
+        pool: The workers, `ChunkWorker` each.
+        run: Hears of progress, and ends the run.
+
+    Returns:
+        The number of frames written, how many of them an earlier run had upscaled, and what the result lacks, a line
+        each.
+
+    Raises:
+        VideoError, MediaError, WorkerError, PartsError, DiskFullError: see the message.
+        OSError: the result can't be written.
+        Cancelled: the caller wanted that.
+    """
+    manifest = describe_run(source.ffmpeg.version, source.identify(), weights, options, faces)
+    with open_parts(target, source.encoding.container, manifest, restart=options.restart,
+                    keep=options.keep_parts) as parts:
+        _warn_of_little_room(source, parts.folder)
+        with ExitStack() as stack:
+            chunks = source.make_chunks(parts, stack)
+            done, reused = _upscale_chunks(source, chunks, parts, pool, run)
+        problems = source.find_damage(chunks, done)
+        problems += join_parts(parts, done, source.encoding.rate, target, source.make_join(parts))
+    logger.debug('%d frames computed', sum(upscaled.computed for upscaled in done))
+    return sum(upscaled.frames for upscaled in done), reused, tuple(problems)
+
+
+def _upscale_chunks(source: Source, chunks: Sequence[Chunk], parts: Parts, pool: Pool,
+                    run: Run) -> tuple[list[Upscaled], int]:
+    """Upscale the chunks that have no part yet; return what became of all, and how many frames were there already."""
+    done = {chunk.index: Upscaled.from_note(chunk.index, note) for chunk in chunks
+            if (note := parts.note(chunk.index)) is not None}
+    frames = {index: upscaled.frames for index, upscaled in done.items()}
+    reused = sum(frames.values())
+    if done:
+        logger.info('%d of %d parts are there from an earlier run', len(done), len(chunks))
+    todo = [chunk for chunk in chunks if chunk.index not in done]
+    disk = DiskWatch(parts.folder)
+
+    def hear(note: Any) -> None:
+        if isinstance(note, ChunkProgress):
+            frames[note.index] = note.frames
+            run.tell(Progress(source.name, sum(frames.values()), source.total, reused))
+            disk.look()
+
+    run.tell(Progress(source.name, reused, source.total, reused))
+    if todo:
+        disk.look()
+        for upscaled in pool.map_unordered(todo, hear):
+            done[upscaled.index] = upscaled
+            hear(ChunkProgress(upscaled.index, upscaled.frames))
+    return [done[chunk.index] for chunk in chunks], reused
+
+
+def _warn_of_little_room(source: Source, folder: Path) -> None:
+    """Warn if the disk seems too small for the parts, the result made of them, and extracted frames."""
+    if source.total is None:
+        return
+    needed = 2 * estimated_bytes(source.encoding, source.total) + source.extracted_bytes
+    free = free_bytes(folder)
+    if needed > free:
+        logger.warning('about %s of disk will be needed, %s are free', mebibytes(needed), mebibytes(free))

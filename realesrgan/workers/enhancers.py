@@ -1,0 +1,71 @@
+"""Build what a worker upscales with, from its options and its place."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
+
+from .options import FaceOptions, Place, UpsamplerOptions
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from ..faces.enhancer import FaceEnhancer
+    from ..upscaling.upsampler import RealESRGANer
+
+
+class Enhancer(Protocol):
+    """Upscales pictures: a `RealESRGANer` or a `FaceEnhancer`."""
+
+    device: torch.device
+    on_tile: Callable[[int, int], None] | None
+
+    def enhance(self, img: np.ndarray, outscale: float | None = None,
+                alpha_upsampler: str = 'realesrgan') -> tuple[np.ndarray, str]: ...
+
+
+def prepare_faces(faces: FaceOptions) -> None:
+    """Check that the packages and weights that faces need are there, before anything large is loaded.
+
+    Raises:
+        FacePackagesError: packages are not installed.
+        WeightsError: weights are missing and can't be fetched.
+    """
+    from ..faces.networks import import_face_packages, obtain_face_files
+    import_face_packages()
+    obtain_face_files(faces.model)
+
+
+def build_enhancer(options: UpsamplerOptions, faces: FaceOptions | None, place: Place) -> RealESRGANer | FaceEnhancer:
+    """Return what one worker upscales with; workers that share a place share its memory, and a CPU's threads.
+
+    Raises:
+        RealESRGANError: packages or weights can't be had, or the device is not there.
+    """
+    if faces is not None:
+        prepare_faces(faces)
+    from ..engines.devices import pick_device
+    device, threads = pick_device(gpu_id=place.gpu_id), None
+    if place.workers > 1:
+        import torch
+
+        from ..engines.memory import usable_bytes
+        options = replace(options, max_memory=(options.max_memory or usable_bytes(device)) // place.workers)
+        if device.type == 'cpu':
+            threads = max(torch.get_num_threads() // place.workers, 1)
+    upsampler = _build_upsampler(options, device, threads)
+    if faces is None:
+        return upsampler
+    from ..faces.enhancer import FaceEnhancer
+    return FaceEnhancer(upsampler, faces.model, faces.weight, only_center_face=faces.only_center_face,
+                        min_size=faces.min_size)
+
+
+def _build_upsampler(options: UpsamplerOptions, device: torch.device, threads: int | None) -> RealESRGANer:
+    from ..upscaling.upsampler import RealESRGANer
+    from ..weights.loading import load_model
+    network = load_model(options.model_name, options.model_path, options.denoise_strength)
+    return RealESRGANer(network.scale, None, model=network, tile=options.tile, tile_pad=options.tile_pad,
+                        pre_pad=options.pre_pad, half=options.half, device=device, engine=options.engine,
+                        max_memory=options.max_memory, threads=threads)

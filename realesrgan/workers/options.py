@@ -1,0 +1,84 @@
+"""What a worker is built from: the options of its upsampler and of its faces, and the device it computes on."""
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..models import MODELS
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class UpsamplerOptions:
+    """Everything that makes one upsampler differ from another.
+
+    Attributes:
+        model_name: A key of `models.MODELS`.
+        model_path: File or URL of weights to use instead of the model's own, or None.
+        denoise_strength: 0..1, for models with a denoise partner; None where the user gave none.
+        tile: Side of the tiles in input pixels, 0 to choose by memory.
+        tile_pad: Input pixels that a tile sees around itself.
+        pre_pad: Input pixels added at the right and lower border, and cut off afterwards.
+        half: Half precision where the device is faster with it.
+        engine: 'auto', or the name of a row in `engines.table`.
+        max_memory: Bytes that the network may take while it runs, or None for most of what is free.
+    """
+
+    model_name: str = 'RealESRGAN_x4plus'
+    model_path: str | None = None
+    denoise_strength: float | None = None
+    tile: int = 0
+    tile_pad: int = 10
+    pre_pad: int = 0
+    half: bool = True
+    engine: str = 'auto'
+    max_memory: int | None = None
+
+
+@dataclass(frozen=True)
+class FaceOptions:
+    """How faces are restored; `faces.FaceEnhancer` explains each."""
+
+    model: str = 'GFPGANv1.3'
+    weight: float = 1.0
+    only_center_face: bool = False
+    min_size: int = 0
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a worker computes.
+
+    Attributes:
+        gpu_id: Number of the GPU, or None for the first, or the CPU where there is none.
+        workers: How many workers share it.
+    """
+
+    gpu_id: int | None = None
+    workers: int = 1
+
+    def __str__(self) -> str:
+        return 'the CPU or the first GPU' if self.gpu_id is None else f'GPU {self.gpu_id}'
+
+
+def list_places(gpu_ids: tuple[int, ...], workers_per_gpu: int = 1) -> list[Place]:
+    """Return the place of every worker, those of different GPUs in turn.
+
+    Args:
+        gpu_ids: Numbers of the GPUs; none for the first, or the CPU.
+        workers_per_gpu: Workers on each of them.
+    """
+    return [Place(gpu, workers_per_gpu) for _ in range(workers_per_gpu) for gpu in gpu_ids or (None,)]
+
+
+def drop_faces_of_drawings(upsampler: UpsamplerOptions, faces: FaceOptions | None) -> FaceOptions | None:
+    """Return `faces`, or None with a warning if the model is for drawings, which GFPGAN would turn into photos."""
+    name = upsampler.model_name
+    if upsampler.model_path is not None and Path(upsampler.model_path).stem in MODELS:
+        name = Path(upsampler.model_path).stem
+    if faces is None or not MODELS[name].drawings:
+        return faces
+    logger.warning('face enhancement is turned off: %s is a model for drawings', name)
+    return None
