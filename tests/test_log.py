@@ -1,0 +1,52 @@
+"""Log lines know the file they are about, and reach the run they belong to."""
+from __future__ import annotations
+
+import logging
+import threading
+
+from realesrgan.log import about, hear_warnings, new_thread, prefix_subject
+
+logger = logging.getLogger('realesrgan.test')
+
+
+def record(message):
+    return logging.LogRecord('realesrgan.test', logging.WARNING, __file__, 1, message, (), None)
+
+
+def test_the_file_stands_in_front_once():
+    with about('a.png'):
+        assert prefix_subject(record('x'), 'is damaged') == 'a.png: is damaged'
+        assert prefix_subject(record('x'), 'a.png: is damaged') == 'a.png: is damaged'
+        with about('b.png'):
+            assert prefix_subject(record('x'), 'is damaged') == 'b.png: is damaged'
+    assert prefix_subject(record('x'), 'is damaged') == 'is damaged'
+
+
+def test_warnings_are_heard_and_news_are_not():
+    heard = []
+    logger.warning('before')
+    with hear_warnings(lambda *line: heard.append(line)), about('a.png'):
+        logger.info('news')
+        logger.warning('number %d', 7)
+    logger.warning('after')
+    assert heard == [('a.png', 'number 7')]
+
+
+def test_runs_in_two_threads_hear_their_own_warnings_only():
+    heard = {'one': [], 'two': []}
+    both = threading.Barrier(2)
+
+    def run(name):
+        with hear_warnings(lambda _, message: heard[name].append(message)):
+            both.wait(30)
+            logger.warning('%s itself', name)
+            thread = new_thread(lambda: logger.warning('%s in a thread', name), name)
+            thread.start()
+            thread.join()
+            both.wait(30)
+    threads = [threading.Thread(target=run, args=(name,)) for name in heard]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert heard == {name: [f'{name} itself', f'{name} in a thread'] for name in heard}
