@@ -1,6 +1,6 @@
 # make demo   set up .venv and upscale a picture
 # make test   set up .venv and run the tests
-# make lint   set up .venv and run the linter and the type checker
+# make lint   set up .venv and run the linters and the type checker
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -18,6 +18,7 @@ test: $(VENV)/ready-dev
 lint: $(VENV)/ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 # basicsr asks for torch to be built with; without isolation it takes the one installed a line above.
 $(VENV)/ready: requirements.txt constraints.txt

@@ -1,0 +1,34 @@
+"""What docs/architecture.md says about imports is what the linter checks, and the code keeps to it."""
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from importlinter.cli import lint_imports
+
+ROOT = Path(__file__).parents[1]
+FILES = [*(ROOT / 'realesrgan').rglob('*.py'), ROOT / 'inference_realesrgan.py', ROOT / 'inference_realesrgan_video.py']
+
+
+def test_the_document_names_the_layers_that_the_linter_checks():
+    text = (ROOT / 'docs' / 'architecture.md').read_text()
+    block = re.search(r'## Rooms.*?```\n(.*?)```', text, re.DOTALL)[1]
+    contract = tomllib.loads((ROOT / 'pyproject.toml').read_text())['tool']['importlinter']['contracts'][0]
+    assert block.splitlines() == contract['layers']
+
+
+def test_imports_go_one_way(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    assert lint_imports(no_cache=True) == 0, capsys.readouterr().out
+
+
+@pytest.mark.parametrize('file', FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_files_and_functions_are_short(file):
+    text = file.read_text()
+    limit = 200 if file.parent == ROOT else 300
+    assert len(text.splitlines()) <= limit
+    functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    assert [node.name for node in functions if node.end_lineno - node.lineno >= 50] == []
