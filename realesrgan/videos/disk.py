@@ -10,7 +10,8 @@ from ..ffmpeg.encoder import Encoding
 
 #: What is left to others; below it a run stops while everything can still be closed in order.
 RESERVE_BYTES = 64 << 20
-_SECONDS_BETWEEN_LOOKS = 1.0
+#: Between two looks of a `DiskWatch`.
+SECONDS_BETWEEN_LOOKS = 1.0
 # Bits for a pixel as libx264 makes of films at its default crf of 23; six steps of crf double them.
 _USUAL_BITS, _USUAL_CRF, _CRF_TO_DOUBLE = 0.1, 23, 6
 _MOST_BITS = 8.0
@@ -75,5 +76,5 @@ class DiskWatch:
         """
         now = time.monotonic()
         if now >= self._next:
-            self._next = now + _SECONDS_BETWEEN_LOOKS
+            self._next = now + SECONDS_BETWEEN_LOOKS
             check_room(self._folder, 0, f'the next frames ({mebibytes(RESERVE_BYTES)} stay free)')

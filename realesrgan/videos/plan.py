@@ -86,7 +86,7 @@ class VideoPlan:
             kept, start = _keep_by_tick(whole, first, stop), first / self.decoding.rate
         else:
             kept, start = _keep_by_time(whole, first, stop, stamps), stamps.time(first) - stamps.time(0)
-        return replace(self.decoding, kept=kept, seek=_find_key_frame(stamps, start) if seek else None)
+        return replace(self.decoding, kept=kept, seek=find_key_frame(stamps, start) if seek else None)
 
 
 # ---- the three clocks by which a chunk is cut out; `whole` is what the whole video keeps ----
@@ -108,7 +108,7 @@ def _keep_by_time(whole: Kept, first: int, stop: int | None, stamps: TimeStamps)
                 whole.stop if stop is None else stamps.before(stop) - zero, 'time')
 
 
-def _find_key_frame(stamps: TimeStamps, start: Fraction) -> Fraction | None:
+def find_key_frame(stamps: TimeStamps, start: Fraction) -> Fraction | None:
     """Return the time, on the clock of the file, at which decoding begins for a frame `start` seconds into the video.
 
     That is the second-to-last key frame at or before it, not the last one: some containers seek past the time asked

@@ -1,0 +1,155 @@
+"""`upscale_pictures` as a program calls it: options, events, outcomes, cancelling, threads."""
+from __future__ import annotations
+
+import threading
+
+import clips
+import cv2
+import numpy as np
+import pytest
+from clips import files
+
+from realesrgan import RealESRGANer
+from realesrgan.errors import Cancelled, ImageError, InputError
+from realesrgan.events import Found, Outcome, Progress, Warned
+from realesrgan.pictures import PictureOptions, upscale_pictures
+from realesrgan.workers.options import UpsamplerOptions
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope='session')
+def weights(tmp_path_factory):
+    """Two small networks of different weights."""
+    folder = tmp_path_factory.mktemp('weights')
+    return {'tiny': clips.save_network(folder / 'tiny.pth'),
+            'plain': clips.save_network(folder / 'plain.pth', plain=True)}
+
+
+@pytest.fixture
+def options(weights):
+    return lambda network='tiny', tile=0, **more: PictureOptions(
+        UpsamplerOptions(model_path=weights[network], tile=tile, half=False), **more)
+
+
+def write(path, *shape, seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    img = np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+    assert cv2.imwrite(str(path), img)
+    return img
+
+
+def test_events_and_outcomes(folder, options, weights):
+    img = write(folder / 'in/a.png', 20, 10, 3)
+    (folder / 'in/b.png').write_bytes(b'\x89PNG\r\n\x1a\nbroken')
+    (folder / 'in/c.txt').write_text('x')
+    write(folder / 'd.png', 4, 4, 4)
+    events = []
+    outcomes = upscale_pictures(['nope.png', 'in', 'd.png'], 'out', options(tile=10, extension='jpg'),
+                                on_event=events.append)
+    assert [(outcome.source, outcome.failed) for outcome in outcomes] == [
+        ('nope.png', True), ('in/a.png', False), ('in/b.png', True), ('d.png', False)]
+    assert isinstance(outcomes[0].error, InputError)
+    assert isinstance(outcomes[2].error, ImageError)
+    done = outcomes[1]
+    assert (done.target.as_posix(), done.frames, done.megapixels) == ('out/a_out.jpg', 1, 20 * 10 / 1e6)
+    assert done.seconds > 0
+    assert [event for event in events if isinstance(event, Outcome)] == outcomes
+    assert Found(3) in events
+    assert [event for event in events if isinstance(event, Progress) and event.source == 'in/a.png'] == [
+        Progress('in/a.png', 1, 2), Progress('in/a.png', 2, 2)]
+    assert Warned('d.png', 'has transparency, which jpg does not hold; written as d_out.png') in events
+    assert Warned('', 'in/c.txt: skipped, not a picture') in events
+    [again] = upscale_pictures(['in/a.png'], 'out', options())
+    expected = RealESRGANer(4, weights['tiny'], pre_pad=0).enhance(img)[0]
+    assert np.array_equal(cv2.imread(str(again.target)), expected)
+
+
+def test_defaults_are_those_of_the_script(folder):
+    options = PictureOptions()
+    assert (options.outscale, options.suffix, options.extension, options.quality) == (4, 'out', 'auto', 95)
+    assert options.upsampler == UpsamplerOptions(
+        model_name='RealESRGAN_x4plus', tile=0, tile_pad=10, pre_pad=0, half=True, engine='auto')
+
+
+def test_skipped_pictures_are_outcomes_too(folder, options):
+    write(folder / 'a.png', 4, 4, 3)
+    upscale_pictures(['a.png'], 'out', options())
+    events = []
+    [outcome] = upscale_pictures(['a.png'], 'out', options(skip_existing=True), on_event=events.append)
+    assert (outcome.skipped, outcome.failed, outcome.target.name) == (True, False, 'a_out.png')
+    assert events == [outcome, Found(0)]
+
+
+def test_two_threads_with_two_models(folder, options):
+    """Each thread gets the pixels that it gets alone, and hears of its own pictures only."""
+    for index in range(6):
+        write(folder / f'in/{index}.png', 40, 30, 3 + index % 2, seed=index)
+    runs = {'tiny': options('tiny', tile=16, suffix='tiny'), 'plain': options('plain', outscale=3, suffix='plain')}
+    for chosen in runs.values():
+        upscale_pictures(['in'], 'alone', chosen)
+    heard = {name: [] for name in runs}
+    both = threading.Barrier(2)
+
+    def upscale(name):
+        both.wait(60)
+        upscale_pictures(['in'], 'out', runs[name], on_event=heard[name].append)
+    threads = [threading.Thread(target=upscale, args=(name,)) for name in runs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert files(folder / 'out') == files(folder / 'alone')
+    assert len(files(folder / 'out')) == 12
+    for name in files(folder / 'out'):
+        assert (folder / 'out' / name).read_bytes() == (folder / 'alone' / name).read_bytes()
+    for name, events in heard.items():
+        targets = [event.target.name for event in events if isinstance(event, Outcome)]
+        assert targets == [f'{index}_{name}.png' for index in range(6)]
+
+
+def test_a_run_cancelled_from_another_thread_leaves_nothing_half_written(folder, options):
+    for index in range(8):
+        write(folder / f'in/{index}.png', 64, 64, 3)
+    cancel, far = threading.Event(), threading.Event()
+    thread = threading.Thread(target=lambda: far.wait(60) and cancel.set())
+    thread.start()
+
+    def hear(event):
+        if isinstance(event, Progress) and event.source == 'in/4.png':
+            far.set()
+            cancel.wait(60)
+    threads = threading.active_count()
+    with pytest.raises(Cancelled):
+        upscale_pictures(['in'], 'out', options(tile=16), on_event=hear, cancel=cancel)
+    thread.join()
+    assert threading.active_count() <= threads
+    written = files(folder / 'out')
+    assert {'0_out.png', '1_out.png'} <= set(written) < {f'{index}_out.png' for index in range(5)}
+    for name in written:
+        assert cv2.imread(str(folder / 'out' / name)).shape == (256, 256, 3)
+
+
+def test_a_cancelled_run_does_not_begin(folder, options):
+    write(folder / 'a.png', 4, 4, 3)
+    cancel = threading.Event()
+    cancel.set()
+    with pytest.raises(Cancelled):
+        upscale_pictures(['a.png'], 'out', options(), cancel=cancel)
+    assert files(folder) == ['a.png']
+
+
+def test_an_exception_of_the_listener_ends_the_run(folder, options):
+    write(folder / 'a.png', 4, 4, 3)
+    write(folder / 'b.png', 4, 4, 3)
+
+    def hear(event):
+        if isinstance(event, Progress):
+            raise ValueError('enough')
+    with pytest.raises(ValueError, match='enough'):
+        upscale_pictures(['a.png', 'b.png'], 'out', options(), on_event=hear)
+    assert not (folder / 'out').exists() or files(folder / 'out') == []

@@ -1,0 +1,21 @@
+"""Run the video script with small networks; what several files of tests share."""
+from __future__ import annotations
+
+import clips
+import pytest
+
+import inference_realesrgan_video
+
+
+@pytest.fixture(scope='session')
+def networks(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('networks')
+    return {'tiny': clips.save_network(folder / 'tiny.pth'),
+            'plain': clips.save_network(folder / 'plain.pth', plain=True)}
+
+
+@pytest.fixture
+def run(run_script, networks):
+    """Run the script in a folder of its own with a small network."""
+    return lambda *arguments, network='tiny': run_script(
+        inference_realesrgan_video, '--model_path', networks[network], '--engine', 'torch', '--fp32', *arguments)

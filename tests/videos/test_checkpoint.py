@@ -1,0 +1,172 @@
+"""Runs that resume where an earlier one stopped, and what is refused."""
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import clips
+import numpy as np
+import pytest
+from clips import EXACT, files, make, picture, sound, video
+from numbered_frames import LOSSLESS, OPEN_GOPS, counted, counts, hashes, parts
+
+from realesrgan.videos.checkpoint import open_parts
+from realesrgan.videos.worker import ChunkWorker
+
+SCRIPT = Path(__file__).parents[2] / 'inference_realesrgan_video.py'
+
+
+class Stop(KeyboardInterrupt):
+    """Ctrl-C, told apart from a real one."""
+
+
+@pytest.fixture
+def stopped(run, tmp_path, monkeypatch):
+    """Run and be interrupted in the third of four chunks."""
+    def stop(name='a.mp4', *more):
+        upscale = ChunkWorker.__call__
+
+        def fails_at_the_third(self, chunk, report):
+            if chunk.index == 2:
+                raise Stop
+            return upscale(self, chunk, report)
+        with monkeypatch.context() as patch:
+            patch.setattr(ChunkWorker, '__call__', fails_at_the_third)
+            status, _, err = run('-i', name, *LOSSLESS, '--chunk', '1', *more, network='plain')
+        assert status == 130
+        assert '2 finished parts stay in results/a_out_parts; the same command resumes from them' in err
+        assert parts() == ['000000.mp4', '000001.mp4']
+    make(tmp_path / 'a.mp4', *counted('25', '4'), *sound('4'), *EXACT)
+    return stop
+
+
+def test_the_same_command_goes_on(run, tmp_path, stopped):
+    assert run('-i', 'a.mp4', *LOSSLESS, '-o', 'whole', network='plain')[0] == 0
+    stopped()
+    before = [Path('results/a_out_parts', name).stat().st_mtime_ns for name in parts()]
+    status, out, err = run('-i', 'a.mp4', *LOSSLESS, '--chunk', '1', '--keep_parts', network='plain')
+    assert status == 0
+    assert '2 of 4 parts are there from an earlier run' in err
+    assert out.startswith('results/a_out.mp4: 100 frames (50 of them from an earlier run), ')
+    assert [Path('results/a_out_parts', name).stat().st_mtime_ns for name in parts()][:2] == before
+    assert hashes('results/a_out.mp4') == hashes('whole/a_out.mp4')
+    assert len(parts()) == 4
+    Path('results/a_out.mp4').unlink()
+    status, out, err = run('-i', 'a.mp4', *LOSSLESS, '--chunk', '1', network='plain')
+    assert '4 of 4 parts are there from an earlier run' in err
+    assert hashes('results/a_out.mp4') == hashes('whole/a_out.mp4')
+    assert files(Path('results')) == ['a_out.mp4']
+
+
+def test_other_options_or_another_source_are_refused(run, tmp_path, stopped):
+    stopped()
+    status, _, err = run('-i', 'a.mp4', '-s', '2', '--crf', '0', '--preset', 'fast', '--chunk', '1', network='plain')
+    assert status == 1
+    assert err.splitlines()[-1] == (
+        'error: a.mp4: results/a_out_parts: holds parts of another run: outscale was 1, is 2, preset was ultrafast, is '
+        'fast. Repeat that run to finish a_out.mp4, or start anew with --restart')
+    assert run('-i', 'a.mp4', *LOSSLESS, '--chunk', '1')[2].count('weights was ') == 1
+    shutil.copyfile('a.mp4', 'b.mp4')
+    Path('b.mp4').replace('a.mp4')
+    assert 'modified was ' in run('-i', 'a.mp4', *LOSSLESS, '--chunk', '1', network='plain')[2]
+    assert len(parts()) == 2
+    status, out, _ = run('-i', 'a.mp4', '-s', '2', '--chunk', '1', '--restart', network='plain')
+    assert (status, out.startswith('results/a_out.mp4: 100 frames, ')) == (0, True)
+    assert video('results/a_out.mp4')['size'] == (128, 64)
+    assert files(Path('results')) == ['a_out.mp4']
+
+
+def test_workers_devices_and_memory_may_differ(run, tmp_path, stopped):
+    stopped()
+    status, out, err = run('-i', 'a.mp4', *LOSSLESS, '--chunk', '1', '--num_process_per_gpu', '2', '--max_memory', '1',
+                           network='plain')
+    assert (status, '(50 of them from an earlier run)' in out) == (0, True), err
+    assert counts('results/a_out.mp4') == list(range(100))
+
+
+@pytest.mark.parametrize('name', ['my own.txt', '01 intro.mp4'])
+def test_a_folder_that_is_not_ours_is_left_alone(run, tmp_path, name):
+    make(tmp_path / 'a.mp4', *picture(seconds='0.2'), *EXACT)
+    mine = tmp_path / f'results/a_out_parts/{name}'
+    mine.parent.mkdir(parents=True)
+    mine.write_text('x')
+    status, _, err = run('-i', 'a.mp4')
+    assert (status, 'results/a_out_parts: is in the way' in err) == (1, True)
+    assert files(tmp_path) == ['a.mp4', f'results/a_out_parts/{name}']
+
+
+@pytest.mark.parametrize(('name', 'data'), [('000001.mp4', b'x' * 99), ('000001.json', b''), ('000001.json', None)])
+def test_a_damaged_part_is_made_again(run, tmp_path, stopped, name, data):
+    stopped()
+    damaged = tmp_path / 'results/a_out_parts' / name
+    damaged.unlink()
+    if data is not None:
+        damaged.write_bytes(data)
+    status, out, err = run('-i', 'a.mp4', *LOSSLESS, '--chunk', '1', network='plain')
+    assert (status, '(25 of them from an earlier run)' in out) == (0, True), err
+    assert counts('results/a_out.mp4') == list(range(100))
+    assert files(Path('results')) == ['a_out.mp4']
+
+
+@pytest.mark.parametrize('text', ['{"vers', '[1]'])
+def test_a_damaged_manifest_means_a_new_start(run, tmp_path, stopped, text):
+    stopped()
+    (tmp_path / 'results/a_out_parts/manifest.json').write_text(text)
+    status, out, _ = run('-i', 'a.mp4', *LOSSLESS, '--chunk', '1', network='plain')
+    assert (status, out.startswith('results/a_out.mp4: 100 frames, ')) == (0, True)
+
+
+def test_parts_are_known_as_ours_while_they_are_removed(tmp_path, monkeypatch):
+    with contextlib.suppress(Stop), open_parts(tmp_path / 'a.mp4', 'mp4', {'x': 1}) as opened:
+        for index in range(3):
+            opened.path(index).write_bytes(b'xy')
+            opened.path(index).with_suffix('.json').write_text('{"bytes": 2}')
+        assert opened.list_whole() == [0, 1, 2]
+        removed, unlink = [], Path.unlink
+        monkeypatch.setattr(Path, 'unlink', lambda path, **more: removed.append(path.name) or unlink(path, **more))
+    assert removed.index('manifest.json') == 6
+    assert not opened.folder.exists()
+
+
+def test_two_runs_of_one_result(run, tmp_path, monkeypatch):
+    make(tmp_path / 'a.mp4', *picture(seconds='0.5'), *EXACT)
+    upscale, seen = ChunkWorker.__call__, []
+
+    def another_run_meanwhile(self, chunk, report):
+        command = [sys.executable, SCRIPT, '-i', 'a.mp4', '-n', 'realesr-animevideov3']
+        seen.append(subprocess.run(command, capture_output=True, text=True))
+        return upscale(self, chunk, report)
+    monkeypatch.setattr(ChunkWorker, '__call__', another_run_meanwhile)
+    assert run('-i', 'a.mp4', '-s', '1')[0] == 0
+    assert seen[0].returncode == 1
+    assert seen[0].stderr.splitlines()[-1] == (
+        'error: a.mp4: results/a_out.mp4: another run is writing it; wait until it ends, or choose another --suffix or '
+        '-o')
+    assert files(tmp_path) == ['a.mp4', 'results/a_out.mp4']
+
+
+def test_damage_in_the_middle_of_chunks(run, tmp_path):
+    source = make(tmp_path / 'whole.mkv', *picture('128x96', seconds='6'), *OPEN_GOPS)
+    data = bytearray(source.read_bytes())
+    middle = len(data) // 2
+    data[middle:middle + 3000] = np.random.default_rng(0).integers(0, 256, 3000, np.uint8).tobytes()
+    (tmp_path / 'a.mkv').write_bytes(data)
+    status, _, err = run('-i', 'a.mkv', '-s', '0.5', '--chunk', '1')
+    assert status == 1
+    found = re.search(r'error: a.mkv: damaged at about 0:00:0(\d\.\d+); (\d+) frames could be decoded', err)
+    assert 2 <= float(found[1]) <= 4, err
+    assert video('results/a_out.mp4')['frames'] == int(found[2]) > 100
+
+
+def test_the_manifest_names_what_pixels_depend_on(run, tmp_path):
+    make(tmp_path / 'a.mp4', *picture(seconds='0.2'), *EXACT)
+    run('-i', 'a.mp4', '--keep_parts', '--crf', '20')
+    manifest = json.loads((tmp_path / 'results/a_out_parts/manifest.json').read_text())
+    assert {name: manifest[name] for name in ('outscale', 'crf', 'half', 'tile', 'source', 'chunk')} == {
+        'outscale': '4', 'crf': '20', 'half': False, 'tile': 0, 'source': 'a.mp4', 'chunk': '10'}
+    assert {'version', 'weights', 'modified', 'bytes', 'content', 'ffmpeg'} < set(manifest)

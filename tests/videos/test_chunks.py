@@ -1,0 +1,125 @@
+"""However a video is cut into chunks and shared among workers, the frames are the same."""
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import clips
+import numpy as np
+import pytest
+from clips import EXACT, files, make, picture, sound, video
+from numbered_frames import LOSSLESS, OPEN_GOPS, counted, counts, hashes
+
+from realesrgan.videos.chunks import cut_into_chunks
+
+
+@pytest.fixture
+def same(run, tmp_path):
+    """Run with other numbers of workers and lengths of chunks, and compare what comes out with a run in one go."""
+    def compare(name, ways, *more):
+        assert run('-i', name, *LOSSLESS, '--chunk', '0', '-o', 'whole', *more, network='plain')[0] == 0
+        expected = hashes('whole/a_out.mp4')
+        for workers, chunk in ways:
+            status, _, err = run('-i', name, *LOSSLESS, '--num_process_per_gpu', workers, '--chunk', chunk, *more,
+                                 network='plain')
+            assert (status, 'finished parts' in err) == (0, False), err
+            assert hashes('results/a_out.mp4') == expected
+            assert video('results/a_out.mp4')['rate'] == video('whole/a_out.mp4')['rate']
+            if clips.streams('whole/a_out.mp4', 'audio'):
+                assert clips.packets('results/a_out.mp4', 'a:0') == clips.packets('whole/a_out.mp4', 'a:0')
+            assert files(Path('results')) == ['a_out.mp4']
+        return expected
+    return compare
+
+
+def test_chunks_and_workers_do_not_change_a_frame(same, tmp_path):
+    make(tmp_path / 'a.mp4', *counted(), *sound('20'), *OPEN_GOPS)
+    expected = same('a.mp4', [(1, 3), (2, 1), (5, 3)])
+    assert clips.packets('whole/a_out.mp4', 'a:0') == clips.packets('a.mp4', 'a:0')
+    assert counts('whole/a_out.mp4') == list(range(600))
+    assert len(expected) == 600
+    assert video('whole/a_out.mp4')['rate'] == ('30000/1001', '30000/1001')
+
+
+@pytest.mark.parametrize(('name', 'arguments'), [
+    ('a.ts', ['-output_ts_offset', '1234.5']),
+    ('a.mkv', []),
+    ('a.mov', ['-bf', '2', '-g', '30']),
+    ('a.m2ts', ['-x264-params', 'intra-refresh=1:keyint=30']),
+    ('a.avi', ['-c:v', 'mpeg4', '-bf', '2', '-q:v', '2']),
+    ('a.mpg', ['-c:v', 'mpeg2video', '-bf', '2', '-q:v', '2', '-c:a', 'mp2']),
+    ('a.webm', ['-c:v', 'libvpx', '-b:v', '1M', '-auto-alt-ref', '1', '-lag-in-frames', '16', '-c:a', 'libopus']),
+    ('a.flv', [])])
+def test_containers(same, tmp_path, name, arguments):
+    make(tmp_path / name, *counted('25', '6'), *sound('6'), *OPEN_GOPS, '-c:a', 'aac', *arguments)
+    expected = same(name, [(1, '0.7')])
+    assert len(expected) == 150
+    assert counts('whole/a_out.mp4') == list(range(150))
+
+
+def test_without_time_stamps_there_are_twenty_parts_at_most(same, run, tmp_path):
+    make(tmp_path / 'a.avi', *counted('25', '3.16'), '-c:v', 'mpeg4', '-bf', '2', '-q:v', '2')
+    for more, frames, parts in ([], 79, 20), (['--start', '1'], 54, 18):
+        out = run('-i', 'a.avi', '-s', '1', '--dry_run', '--chunk', '0.1', *more)[1].splitlines()
+        assert out[1].startswith(f'frames   {frames}, ')
+        assert out[2] == f'chunks   {parts}'
+    same('a.avi', [(1, '0.5')], '--start', '1')
+    assert counts('whole/a_out.mp4') == list(range(24, 79))  # ffmpeg takes the first frame of such a file for late
+
+
+@pytest.mark.parametrize('name', ['a.mkv', 'a.mp4', 'a.ts'])
+def test_a_variable_rate(same, tmp_path, name):
+    make(tmp_path / name, *counted('30', '8'), *sound('8'), '-vf', "select='not(between(mod(n,40),7,19))'",
+         *clips.ALL_FRAMES, *OPEN_GOPS)
+    expected = same(name, [(1, '0.7'), (2, '1.7')])
+    assert len(expected) in (240, 241)
+
+
+@pytest.mark.parametrize('more', [['--fps', '50'], ['--fps', '11'], ['--start', '1.5', '--end', '5.1'],
+                                  ['--start', '2.02', '--fps', '29.97'], ['--deinterlace', 'on'],
+                                  ['--extract_frame_first']])
+def test_options_that_choose_frames(same, tmp_path, more):
+    make(tmp_path / 'a.mp4', *counted('25', '6'), *OPEN_GOPS)
+    same('a.mp4', [(1, '0.7')], *more)
+
+
+@pytest.mark.parametrize(('container', 'codec'), [('mkv', 'ffv1'), ('mkv', 'libx264'), ('webm', 'libvpx'),
+                                                  ('webm', 'libvpx-vp9'), ('mov', 'prores_ks')])
+def test_results_of_every_container_are_joined_in_time(run, tmp_path, container, codec):
+    make(tmp_path / 'a.mp4', *counted(seconds='5'), *OPEN_GOPS)
+    for chunk in ('0', '0.7'):
+        status, _, err = run('-i', 'a.mp4', '-s', '1', '--vcodec', codec, '--ext', container, '--chunk', chunk, '-o',
+                             f'x{chunk}', network='plain')
+        assert status == 0, err
+    times = [clips.times(f'x{chunk}/a_out.{container}') for chunk in ('0', '0.7')]
+    assert len(times[0]) == 150
+    assert np.abs(np.subtract(*times)).max() <= 0.0011
+    assert counts(f'x0.7/a_out.{container}') == list(range(150))
+
+
+def test_a_folder_of_frames_in_chunks(run, tmp_path):
+    make(tmp_path / 'a.mp4', *counted('24', '3'), *EXACT)
+    (tmp_path / 'shots').mkdir()
+    clips.ffmpeg('-i', 'a.mp4', 'shots/%d.png')
+    for workers, chunk in ((1, 0), (1, 1), (2, '0.5')):
+        status, _, err = run('-i', 'shots', *LOSSLESS, '--num_process_per_gpu', workers, '--chunk', chunk,
+                               network='plain')
+        assert status == 0, err
+        assert counts('results/shots_out.mp4') == list(range(72))
+        assert video('results/shots_out.mp4')['rate'] == ('24/1', '24/1')
+        assert files(Path('results')) == ['shots_out.mp4']
+
+
+def test_frames_that_a_seek_misses_are_decoded_from_the_start(run, tmp_path, monkeypatch):
+    make(tmp_path / 'a.mkv', *counted('25', '4'), *OPEN_GOPS)
+    monkeypatch.setattr('realesrgan.videos.plan.find_key_frame', lambda stamps, start: start + Fraction(1))
+    status, _, err = run('-i', 'a.mkv', *LOSSLESS, '--chunk', '1', network='plain')
+    assert status == 0, err
+    assert counts('results/a_out.mp4') == list(range(100))
+
+
+@pytest.mark.parametrize(('total', 'length', 'last', 'expected'), [
+    (10, 4, 9, [(0, 4), (4, 8), (8, None)]), (8, 4, 7, [(0, 4), (4, None)]), (8, 4, 3, [(0, None)]),
+    (8, 0, 7, [(0, None)]), (None, 4, 0, [(0, None)]), (1, 4, 0, [(0, None)])])
+def test_cut(total, length, last, expected):
+    assert cut_into_chunks(total, length, last) == expected

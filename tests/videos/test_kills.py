@@ -1,0 +1,134 @@
+"""Processes that are killed at any moment: nothing survives, nothing is lost, the next run finishes."""
+from __future__ import annotations
+
+import contextlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import clips
+import psutil
+import pytest
+from clips import EXACT, files, make, picture, sound
+from numbered_frames import LOSSLESS, OPEN_GOPS, hashes, parts
+
+SCRIPT = Path(__file__).parents[2] / 'inference_realesrgan_video.py'
+
+
+def start(tmp_path, networks, *more, workers=2):
+    """Start the script in a process on a clip that takes some seconds, and return once frames are being computed."""
+    command = [sys.executable, SCRIPT, '-i', 'a.mp4', '--model_path', networks['tiny'], '--engine', 'torch', '--fp32',
+               *LOSSLESS, '--chunk', '0.5', '--num_process_per_gpu', str(workers), '-v', *more]
+    return subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def family(process):
+    """The workers and the programs of ffmpeg."""
+    found = {'worker': [], 'ffmpeg': []}
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            command = ' '.join(child.cmdline())
+            if 'spawn_main' in command:
+                found['worker'].append(child)
+            elif 'pipe:' in command:
+                found['ffmpeg'].append(child)
+    return found
+
+
+def wait_for_parts(process, tmp_path, count, pause):
+    folder = tmp_path / 'results/a_out_parts'
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        if folder.exists() and len(parts(folder)) >= count:
+            time.sleep(pause)
+            return
+        time.sleep(0.02)
+    raise AssertionError(process.communicate()[0])
+
+
+def strike(process, name, number):
+    """Send a signal to the main process, a worker or an ffmpeg, and return all children that were there.
+
+    The victim is stopped first, so that it is known to have been alive: between two chunks there is no ffmpeg.
+    """
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        children = family(process)
+        victims = {'main': [psutil.Process(process.pid)], **children}[name]
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if victims:
+                victim = random.choice(victims)
+                victim.suspend()
+                if victim.status() == psutil.STATUS_STOPPED:
+                    victim.send_signal(number)
+                    victim.resume()
+                    return [child for found in children.values() for child in found]
+        time.sleep(0.005)
+    raise AssertionError(f'no {name} to strike: {process.communicate()[0]}')
+
+
+@pytest.fixture(scope='module')
+def undisturbed(tmp_path_factory, networks):
+    folder = tmp_path_factory.mktemp('undisturbed')
+    make(folder / 'a.mp4', *picture('160x120', seconds='10'), *sound('10'), *OPEN_GOPS)
+    process = start(folder, networks)
+    text = process.communicate()[0]
+    assert process.returncode == 0, text
+    return folder
+
+
+@pytest.mark.parametrize('who', ['main -9', 'main INT', 'main TERM', 'worker -9', 'ffmpeg -9'])
+@pytest.mark.parametrize('workers', [1, 2])
+def test_killed_at_any_moment(tmp_path, networks, undisturbed, who, workers):
+    if who == 'worker -9' and workers == 1:
+        pytest.skip('the one worker is the main process')
+    shutil.copy2(undisturbed / 'a.mp4', tmp_path / 'a.mp4')
+    process = start(tmp_path, networks, workers=workers)
+    wait_for_parts(process, tmp_path, 2, random.uniform(0, 0.5))
+    name, number = who.split()
+    children = strike(process, name, {'-9': signal.SIGKILL, 'INT': signal.SIGINT, 'TERM': signal.SIGTERM}[number])
+    text = process.communicate(timeout=60)[0]
+    assert 'Traceback' not in text or name == 'ffmpeg'  # -v shows that of the error
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert alive == []
+    expected = {'main -9': -9, 'main INT': 130, 'main TERM': 143, 'worker -9': 0, 'ffmpeg -9': 1}
+    assert process.returncode == expected[who], text
+    if process.returncode == 0:
+        assert 'was killed' in text
+    else:
+        whole = len(parts(tmp_path / 'results/a_out_parts'))
+        again = start(tmp_path, networks, workers=workers)
+        text = again.communicate(timeout=120)[0]
+        assert again.returncode == 0, text
+        assert f'{whole} of 20 parts are there from an earlier run' in text
+    result = tmp_path / 'results/a_out.mp4'
+    assert hashes(result) == hashes(undisturbed / 'results/a_out.mp4')
+    assert clips.packets(result, 'a:0') == clips.packets(undisturbed / 'a.mp4', 'a:0')
+    assert files(tmp_path) == ['a.mp4', 'results/a_out.mp4']
+
+
+@pytest.mark.parametrize(('number', 'status'), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_no_process_survives_a_signal(tmp_path, networks, number, status):
+    make(tmp_path / 'a.mp4', *picture('320x240', seconds='20'), *EXACT)
+    process = subprocess.Popen(
+        [sys.executable, SCRIPT, '-i', tmp_path / 'a.mp4', '--model_path', networks['tiny'], '--engine', 'torch', '-v',
+         '--fp32', '-o', tmp_path / 'out'], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    with process:
+        for line in process.stderr:
+            if 'pipe:0' in line:
+                break
+        time.sleep(0.5)
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(number)
+        rest = process.stderr.read()
+        process.wait(60)
+    assert process.returncode == status
+    assert len(children) == 2
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert alive == []
+    assert 'Traceback' not in rest
+    assert number == signal.SIGKILL or files(tmp_path) == ['a.mp4']

@@ -1,0 +1,186 @@
+"""inference_realesrgan_video.py as its users run it: options, inputs, names, messages."""
+from __future__ import annotations
+
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import clips
+import cv2
+import numpy as np
+import pytest
+from clips import EXACT, files, make, picture, sound, video
+
+import inference_realesrgan_video
+from realesrgan.errors import DownloadError
+
+PROJECT = Path(__file__).parents[2]
+
+
+# ---- options ----
+
+def test_defaults_are_those_of_0_3_0():
+    args = inference_realesrgan_video.build_parser().parse_args([])
+    assert {name: getattr(args, name) for name in (
+        'model_name', 'output', 'denoise_strength', 'outscale', 'suffix', 'tile', 'tile_pad', 'pre_pad',
+        'face_enhance', 'fp32', 'fps', 'ffmpeg_bin', 'extract_frame_first', 'num_process_per_gpu',
+        'alpha_upsampler', 'ext')} == {
+        'model_name': 'realesr-animevideov3', 'output': 'results', 'denoise_strength': None,
+        'outscale': 4, 'suffix': 'out', 'tile': 0, 'tile_pad': 10, 'pre_pad': 0, 'face_enhance': False,
+        'fp32': False, 'fps': None, 'ffmpeg_bin': 'ffmpeg', 'extract_frame_first': False, 'num_process_per_gpu': 1,
+        'alpha_upsampler': 'realesrgan', 'ext': 'auto'}
+
+
+@pytest.mark.parametrize('arguments', ['-g 0 1', '-g 0,1', '-g 0,1 1'])
+def test_several_gpus(arguments):
+    assert inference_realesrgan_video.build_parser().parse_args(arguments.split()).gpu_id == [0, 1]
+
+
+def test_rates_and_times():
+    args = inference_realesrgan_video.build_parser().parse_args('--fps 29.97 --start 1:02.5 --end 0:01:30'.split())
+    assert (args.fps, args.start, args.end) == (Fraction(30000, 1001), Fraction(125, 2), 90)
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (['--fps', '0'], "'0' is no frame rate; write it as 25, 29.97 or 30000/1001"),
+    (['--start', 'noon'], "'noon' is no time; write it as 90, 1:30 or 0:01:30.5"),
+    (['-g', '0,x'], "'x' is not a whole number"), (['--ext', 'avi'], "invalid choice: 'avi'"),
+    (['--num_process_per_gpu', '0'], '0 is out of range'), (['-i', ''], 'it is empty'), (['-o', ''], 'it is empty')])
+def test_bad_options_are_usage_errors(run, arguments, message):
+    status, _, err = run(*arguments)
+    assert status == 2
+    assert message in err
+
+
+def test_help_is_quick_for_it_imports_nothing_large():
+    code = ('import sys, inference_realesrgan_video as script\n'
+            'try: script.main(["--help"])\n'
+            'except SystemExit: pass\n'
+            'print([name for name in ("torch", "cv2", "numpy", "PIL", "tqdm") if name in sys.modules])')
+    result = subprocess.run([sys.executable, '-c', code], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == '[]'
+
+
+# ---- names ----
+
+@pytest.mark.parametrize('name', ['a b.mp4', "it's \"q\".mp4", '$(touch x);`y`.mp4', '-i.mp4', '한국어 é.mp4',
+                                  'a%03d.mp4', 'noextension', 'a.b.MKV', 'pipe:1.mp4', 'a?b#c&d.mp4'])
+def test_names(run, tmp_path, name):
+    make(tmp_path / name, *picture(seconds='0.1'), *EXACT, '-f', 'mp4')
+    status, _, err = run(f'--input={name}', '-s', '1')
+    assert status == 0, err
+    assert files(tmp_path) == sorted([name, f'results/{Path(name).stem}_out.mp4'])
+
+
+def test_suffix_and_extension(run, tmp_path):
+    make(tmp_path / 'a.mp4', *picture(seconds='0.1'), *EXACT)
+    run('-i', 'a.mp4', '-s', '1', '--suffix', '', '-o', 'b/c', '--ext', 'mkv')
+    run('-i', 'a.mp4', '-s', '1', '--suffix', 'x 1', '-o', 'b', '--ext', 'mov')
+    assert files(tmp_path / 'b') == ['a_x 1.mov', 'c/a.mkv']
+
+
+def test_an_input_is_never_overwritten_and_an_old_result_is(run, tmp_path):
+    make(tmp_path / 'a.mp4', *picture(seconds='0.1'), *EXACT)
+    before = (tmp_path / 'a.mp4').read_bytes()
+    status, _, err = run('-i', 'a.mp4', '-o', '.', '--suffix', '')
+    assert (status, (tmp_path / 'a.mp4').read_bytes()) == (1, before)
+    assert 'error: a.mp4: its result would overwrite it; choose another --suffix or -o' in err
+    (tmp_path / 'results').mkdir()
+    (tmp_path / 'results/a_out.mp4').write_text('old')
+    status, _, err = run('-i', 'a.mp4', '--skip_existing')
+    assert (status, 'a.mp4: skipped: results/a_out.mp4 exists' in err) == (0, True)
+    assert (tmp_path / 'results/a_out.mp4').read_text() == 'old'
+    run('-i', 'a.mp4', '-s', '1')
+    assert video('results/a_out.mp4')['frames'] == 3
+
+
+# ---- folders, pictures, extraction ----
+
+def write_frames(folder, count, *, size=(12, 16), dtype=np.uint8, first=1):
+    folder.mkdir(exist_ok=True)
+    top = np.iinfo(dtype).max
+    for number in range(first, first + count):
+        cv2.imwrite(str(folder / f'{number}.png'), np.full((*size, 3), number * top // 20, dtype))
+
+
+def test_a_folder_of_frames_in_natural_order(run, tmp_path):
+    write_frames(tmp_path / 'shots', 11)
+    (tmp_path / 'shots/notes.txt').write_text('no picture')
+    status, _, err = run('-i', 'shots', '-s', '2', '--crf', '0', network='plain')
+    assert (status, 'notes.txt: skipped, not a picture' in err) == (0, True)
+    result = video('results/shots_out.mp4')
+    assert (result['frames'], result['rate'][0], result['size'], result['pix_fmt']) == (11, '24/1', (32, 24), 'yuv420p')
+    means = clips.frames('results/shots_out.mp4').mean((1, 2, 3))
+    assert np.abs(means - [number * 255 // 20 for number in range(1, 12)]).max() < 2.5
+    run('-i', 'shots/', '-s', '1', '--fps', '29.97')
+    assert video('results/shots_out.mp4')['rate'][0] == '30000/1001'
+
+
+def test_frames_of_another_size_are_an_error_that_names_the_first(run, tmp_path):
+    write_frames(tmp_path / 'shots', 3)
+    write_frames(tmp_path / 'shots', 2, size=(12, 17), first=4)
+    status, _, err = run('-i', 'shots')
+    assert status == 1
+    assert '4.png: is 17x12, but 1.png is 16x12; the frames of a video must be of one size' in err
+    assert files(tmp_path / 'results') == []
+
+
+def test_a_folder_of_deep_frames_stays_deep(run, tmp_path):
+    write_frames(tmp_path / 'shots', 3, dtype=np.uint16)
+    assert run('-i', 'shots', '-s', '1')[0] == 0
+    assert video('results/shots_out.mp4')['pix_fmt'] == 'yuv420p10le'
+
+
+def test_a_folder_without_frames(run, tmp_path):
+    (tmp_path / 'empty').mkdir()
+    status, _, err = run('-i', 'empty')
+    assert (status, err) == (
+        1, 'error: empty: neither videos nor pictures in it\n')
+
+
+@pytest.mark.parametrize(('name', 'result'), [('a.png', 'a_out.png'), ('b.JPG', 'b_out.JPG'), ('c.webp', 'c_out.webp'),
+                                              ('d.bmp', 'd_out.bmp'), ('e.tif', 'e_out.tif')])
+def test_a_single_picture_gives_a_picture(run, tmp_path, name, result):
+    img = np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / name), img)
+    status, _, err = run('-i', name, '-s', '2')
+    assert status == 0, err
+    assert files(tmp_path / 'results') == [result]
+    assert cv2.imread(f'results/{result}').shape == (18, 14, 3)
+
+
+def test_extract_frame_first_gives_the_same_video(run, tmp_path):
+    source = make(tmp_path / 'a.mp4', *picture(rate='30000/1001'), *sound(), *EXACT)
+    run('-i', 'a.mp4', '-s', '1', '-o', 'piped', '--ext', 'mkv', '--vcodec', 'ffv1')
+    status, _, err = run('-i', 'a.mp4', '-s', '1', '-o', '100%d', '--ext', 'mkv', '--vcodec', 'ffv1',
+                         '--extract_frame_first')
+    assert status == 0, err
+    assert np.array_equal(clips.frames('piped/a_out.mkv'), clips.frames('100%d/a_out.mkv'))
+    assert clips.packets('100%d/a_out.mkv', 'a:0') == clips.packets(source, 'a:0')
+    assert video('100%d/a_out.mkv')['rate'][0] == '30000/1001'
+    assert files(tmp_path) == ['100%d/a_out.mkv', 'a.mp4', 'piped/a_out.mkv']
+
+
+# ---- lines ----
+
+def test_lines_of_a_run(run, tmp_path):
+    make(tmp_path / 'a.mp4', *picture(), *EXACT)
+    _, out, err = run('-i', 'a.mp4', '-s', '1')
+    assert err.splitlines()[0] == 'a.mp4: h264 yuv420p, 64x48, 24 frames/s, 24 frames'
+    assert out.startswith('results/a_out.mp4: 24 frames, ')
+    assert run('-i', 'a.mp4', '-s', '1', '-q')[1:] == ('', '')
+
+
+def test_faces_need_their_weights_and_are_not_for_drawings(run, tmp_path, monkeypatch):
+    def unreachable(url, target, sha256):
+        raise DownloadError(f'{url}: no network')
+    monkeypatch.setattr('realesrgan.weights.loading.fetch', unreachable)
+    monkeypatch.setattr('realesrgan.weights.loading._PROJECT', tmp_path)
+    make(tmp_path / 'a.mp4', *picture(seconds='0.1'), *EXACT)
+    status, _, err = run('-i', 'a.mp4', '--face_enhance', '-n', 'RealESRGAN_x4plus')
+    assert status == 1
+    assert 'error: face enhancement needs weights that are missing: GFPGANv1.3.pth, ' in err
+    status, _, err = run('-i', 'a.mp4', '-s', '1', '--face_enhance')
+    assert status == 0
+    assert 'warning: face enhancement is turned off: realesr-animevideov3 is a model for drawings' in err

@@ -1,0 +1,110 @@
+"""Audio, subtitles, chapters, attachments, covers and metadata of every kind of result."""
+from __future__ import annotations
+
+import clips
+import pytest
+from clips import EXACT, files, make, picture, sound, video
+
+
+@pytest.fixture
+def rich(tmp_path):
+    """An mkv with two audio tracks, two subtitles, chapters, a title, an attachment and a cover."""
+    (tmp_path / 's.srt').write_text('1\n00:00:00,100 --> 00:00:00,900\nhello\n', encoding='utf-8')
+    (tmp_path / 'chapters.txt').write_text(
+        ';FFMETADATA1\ntitle=The film\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=500\ntitle=One\n'
+        '[CHAPTER]\nTIMEBASE=1/1000\nSTART=500\nEND=1000\ntitle=Two\n')
+    (tmp_path / 'font.ttf').write_bytes(b'not quite a font')
+    make(tmp_path / 'cover.png', *picture('16x16'), '-frames:v', '1')
+    return make(
+        tmp_path / 'rich.mkv', *picture(), *sound(), *sound(frequency=880), '-i', tmp_path / 's.srt', '-i',
+        tmp_path / 'chapters.txt', *'-map 0 -map 1 -map 2 -map 3 -map 3 -map_metadata 4'.split(),
+        *EXACT, '-c:a:0', 'aac', '-c:a:1', 'libopus', '-c:s:0', 'srt', '-c:s:1', 'ass', '-metadata:s:a:1',
+        'language=kor', '-metadata:s:s:0', 'language=eng', '-attach', tmp_path / 'font.ttf', '-metadata:s:t:0',
+        'mimetype=font/ttf', '-attach', tmp_path / 'cover.png', '-metadata:s:t:1', 'mimetype=image/png',
+        '-metadata:s:t:1', 'filename=cover.png')
+
+
+def kinds(path):
+    return [(stream['codec_type'], stream.get('codec_name')) for stream in clips.facts(path)['streams']]
+
+
+def test_all_tracks_into_mp4(run, tmp_path, rich):
+    status, _, err = run('-i', 'rich.mkv', '-s', '1')
+    assert status == 0, err
+    result = 'results/rich_out.mp4'
+    assert [kind for kind in kinds(result) if kind[0] != 'data'] == [
+        ('video', 'h264'), ('audio', 'aac'), ('audio', 'opus'), ('subtitle', 'mov_text'), ('subtitle', 'mov_text'),
+        ('video', 'png')]
+    assert clips.packets(result, 'a:0') == clips.packets(rich, 'a:0')
+    assert clips.packets(result, 'a:1') == clips.packets(rich, 'a:1')
+    told = clips.facts(result)
+    assert [chapter['tags']['title'] for chapter in told['chapters']] == ['One', 'Two']
+    assert told['format']['tags']['title'] == 'The film'
+    assert clips.streams(result, 'audio')[1]['tags']['language'] == 'kor'
+    assert clips.streams(result, 'video')[1]['disposition']['attached_pic'] == 1
+    assert 'attachment track 5 (font.ttf) is left out: mp4 does not hold it' in err
+    assert 'subtitle track 3 (subrip, eng) is converted to mov_text' in err
+
+
+def test_all_tracks_into_mkv(run, tmp_path, rich):
+    status, _, err = run('-i', 'rich.mkv', '-s', '1', '--ext', 'mkv')
+    assert status == 0, err
+    result = 'results/rich_out.mkv'
+    assert sorted(kinds(result)) == sorted(kinds(rich))
+    for which in ('a:0', 'a:1', 's:0', 's:1'):
+        assert clips.packets(result, which) == clips.packets(rich, which)
+    assert [chapter['tags']['title'] for chapter in clips.facts(result)['chapters']] == ['One', 'Two']
+    assert 'left out' not in err
+    covers = [clips.ffmpeg('-i', path, '-map', '0:v:1', '-c', 'copy', '-f', 'image2pipe', '-')
+              for path in (rich, result)]
+    assert covers[0] == covers[1]
+
+
+def test_webm_gets_its_own_codecs(run, tmp_path, rich):
+    status, _, err = run('-i', 'rich.mkv', '-s', '1', '--ext', 'webm', '--end', '0.2')
+    assert status == 0, err
+    assert kinds('results/rich_out.webm') == [('video', 'vp9'), ('audio', 'opus'), ('audio', 'opus'),
+                                              ('subtitle', 'webvtt'), ('subtitle', 'webvtt')]
+    assert 'webm holds VP8, VP9 and AV1 only' in run('-i', 'rich.mkv', '--ext', 'webm', '--vcodec', 'libx264')[2]
+
+
+def test_pcm_is_copied_into_mov_and_converted_for_mp4(run, tmp_path):
+    source = make(tmp_path / 'a.mov', *picture(), *sound(), *EXACT, '-c:a', 'pcm_s16le')
+    run('-i', 'a.mov', '-s', '1', '--ext', 'mov')
+    assert clips.packets('results/a_out.mov', 'a:0') == clips.packets(source, 'a:0')
+    _, _, err = run('-i', 'a.mov', '-s', '1')
+    assert kinds('results/a_out.mp4') == [('video', 'h264'), ('audio', 'aac')]
+    assert 'audio track 1 (pcm_s16le) is converted to aac, for mp4 does not hold it' in err
+
+
+def test_audio_longer_than_the_video_and_no_audio(run, tmp_path):
+    source = make(tmp_path / 'a.mp4', *picture(), *sound('3'), *EXACT)
+    run('-i', 'a.mp4', '-s', '1')
+    assert clips.packets('results/a_out.mp4', 'a:0') == clips.packets(source, 'a:0')
+    assert abs(clips.duration('results/a_out.mp4') - 1) < 0.01
+    make(tmp_path / 'b.mp4', *picture(), *EXACT)
+    run('-i', 'b.mp4', '-s', '1')
+    assert kinds('results/b_out.mp4') == [('video', 'h264')]
+
+
+@pytest.mark.parametrize(('audio', 'picture_later'), [('0.5', '0'), ('0', '0.52')])
+@pytest.mark.parametrize('extension', ['mkv', 'mp4', 'ts'])
+def test_the_offset_between_tracks_is_kept(run, tmp_path, audio, picture_later, extension):
+    source = make(tmp_path / f'a.{extension}', '-itsoffset', picture_later, *picture(rate=25), '-itsoffset', audio,
+                  *sound(), *EXACT, '-c:a', 'aac')
+    run('-i', source.name, '-s', '1')
+    before, after = ([float(stream['start_time']) for stream in clips.facts(path)['streams']]
+                     for path in (source, 'results/a_out.mp4'))
+    assert abs((after[1] - after[0]) - (before[1] - before[0])) < 0.025
+    assert video('results/a_out.mp4')['frames'] == video(source)['frames']
+
+
+def test_tracks_that_can_not_be_carried_do_not_cost_the_video(run, tmp_path, monkeypatch):
+    from realesrgan.ffmpeg import mux
+    make(tmp_path / 'a.mp4', *picture(seconds='0.2'), *sound('0.2'), *EXACT)
+    monkeypatch.setattr(mux, '_carried', lambda *_: ['-map', '1:7'])
+    status, _, err = run('-i', 'a.mp4', '-s', '1')
+    assert status == 1
+    assert 'a.mp4: its other tracks could not be carried, the video alone is kept: ffmpeg failed' in err
+    assert video('results/a_out.mp4')['frames'] == 5
+    assert files(tmp_path) == ['a.mp4', 'results/a_out.mp4']
