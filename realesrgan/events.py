@@ -96,6 +96,14 @@ class Outcome:
 Event = Found | Progress | Warned | Outlined | Outcome
 
 
+class _CallerError(BaseException):
+    """Carries what `on_event` has raised past everything that takes errors for those of a picture or a task."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+
 def _ignore(_event: Event) -> None:
     pass
 
@@ -114,11 +122,14 @@ class Run:
         self._warnings: SimpleQueue[Warned] = SimpleQueue()  # of the run's other threads too
 
     @contextlib.contextmanager
-    def report_warnings(self) -> Iterator[None]:
-        """Report what is logged as a warning inside the block."""
-        with hear_warnings(lambda source, message: self._warnings.put(Warned(source, message))):
-            yield
-        self._report_waiting()
+    def session(self) -> Iterator[None]:
+        """Report what is logged as a warning inside the block, and raise what `on_event` raises there."""
+        try:
+            with hear_warnings(lambda source, message: self._warnings.put(Warned(source, message))):
+                yield
+            self._report_waiting()
+        except _CallerError as wrapped:
+            raise wrapped.error from None
 
     def check(self) -> None:
         """Report waiting warnings, and end the run if the caller wants that.
@@ -137,8 +148,14 @@ class Run:
             Cancelled: the caller has set `cancel`.
         """
         self.check()
-        self._on_event(event)
+        self._call(event)
 
     def _report_waiting(self) -> None:
         while not self._warnings.empty():
-            self._on_event(self._warnings.get())
+            self._call(self._warnings.get())
+
+    def _call(self, event: Event) -> None:
+        try:
+            self._on_event(event)
+        except Exception as error:
+            raise _CallerError(error) from None

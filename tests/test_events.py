@@ -18,7 +18,7 @@ def test_events_arrive_in_the_callers_thread_warnings_of_other_threads_too():
     def warn():
         with about('a.png'):
             logging.getLogger('realesrgan.test').warning('careful')
-    with run.report_warnings():
+    with run.session():
         thread = new_thread(warn, 'reader')
         thread.start()
         thread.join()
@@ -30,7 +30,7 @@ def test_events_arrive_in_the_callers_thread_warnings_of_other_threads_too():
 def test_waiting_warnings_are_reported_in_the_end():
     heard = []
     run = Run(heard.append, None)
-    with run.report_warnings():
+    with run.session():
         logging.getLogger('realesrgan.test').warning('careful')
     assert heard == [Warned('', 'careful')]
 
@@ -55,3 +55,14 @@ def test_nothing_that_goes_on_after_errors_goes_on_after_a_cancelled_run():
     (Outcome('a', problems=('no sound',)), True)])
 def test_what_counts_as_failed(outcome, failed):
     assert outcome.failed is failed
+
+
+def test_what_the_listener_raises_passes_everything_that_catches_errors():
+    def raise_error(_event):
+        raise ValueError('enough')
+    run = Run(raise_error, None)
+    with pytest.raises(ValueError, match='enough'), run.session():
+        try:
+            run.tell(Found(1))
+        except Exception:
+            pytest.fail('taken for an error of a picture')

@@ -76,7 +76,7 @@ def upscale_pictures(inputs: Sequence[str], output: str, options: PictureOptions
         Cancelled: `cancel` was set.
     """
     run = Run(on_event, cancel)
-    with run.report_warnings():
+    with run.session():
         return _Pictures(run, output, options or PictureOptions()).upscale(inputs)
 
 

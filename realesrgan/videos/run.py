@@ -69,7 +69,7 @@ def upscale_videos(inputs: Sequence[str], output: str, options: VideoOptions | N
         Cancelled: `cancel` was set.
     """
     run = Run(on_event, cancel)
-    with run.report_warnings(), ExitStack() as stack:
+    with run.session(), ExitStack() as stack:
         return _Videos(run, Path(output), options or VideoOptions(), stack).upscale(inputs)
 
 
