@@ -12,14 +12,14 @@ import torch
 
 import inference_realesrgan
 import inference_realesrgan_video
-from realesrgan import RealESRGANer, cli
+from realesrgan import RealESRGANer
 from realesrgan.archs.srvgg_arch import SRVGGNetCompact
 from realesrgan.faces import enhancer as faces
 from realesrgan.faces.networks import load_face_networks
-from realesrgan.models import FACE_MODELS
-from realesrgan.workers import worker
+from realesrgan.models import FACE_MODELS, MODELS
+from realesrgan.workers.options import FaceOptions, UpsamplerOptions, drop_faces_of_drawings
 
-PROJECT = Path(__file__).parent.parent
+PROJECT = Path(__file__).parents[2]
 PHOTO = str(PROJECT / 'inputs' / 'astronaut.jpg')
 #: Two frames around the face in that photo, which moves by 16 pixels between them.
 FACE_CLIP = ('-loop', '1', '-r', '10', '-t', '0.2', '-i', PHOTO, '-vf', "crop=128:128:'60+16*n':0", '-pix_fmt',
@@ -81,10 +81,13 @@ def test_drawings_in_a_video_keep_their_faces(run, tmp_path, monkeypatch, name):
 
 
 def test_which_models_are_for_drawings():
-    parser = inference_realesrgan.build_parser()
-    on = [name for name in cli.MODELS if cli.face_options(parser.parse_args(['--face_enhance', '-n', name]))]
-    assert on == ['RealESRGAN_x4plus', 'RealESRNet_x4plus', 'RealESRGAN_x2plus', 'realesr-general-x4v3']
-    assert cli.face_options(parser.parse_args([])) is None
+    faces = FaceOptions()
+    for name, spec in MODELS.items():
+        assert drop_faces_of_drawings(UpsamplerOptions(name), faces) == (None if spec.drawings else faces)
+    assert [MODELS[name].drawings for name in ('RealESRGAN_x4plus', 'RealESRGAN_x4plus_anime_6B',
+                                               'realesr-animevideov3', 'realesr-general-x4v3')] == [
+        False, True, True, False]
+    assert drop_faces_of_drawings(UpsamplerOptions(), None) is None
 
 
 # ---- what is missing ----
@@ -92,7 +95,7 @@ def test_which_models_are_for_drawings():
 @face_stand_ins.needs_gfpgan
 def test_missing_weights_end_the_run_before_it_begins(run, tmp_path, monkeypatch):
     monkeypatch.setattr('realesrgan.weights.loading.fetch', unreachable)
-    monkeypatch.setattr(worker, 'build_upsampler', None)  # nothing is built either
+    monkeypatch.setattr('realesrgan.upscaling.upsampler.RealESRGANer', None)  # nothing is built either
     status, out, err = run('-i', PHOTO, '-o', 'results', '--face_enhance', '--model_path', 'weights/tiny.pth',
                            '--face_model', 'GFPGANv1.4')
     assert (status, out) == (1, '')

@@ -12,17 +12,21 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from clips import files
 from PIL import Image, ImageCms
 
 import inference_realesrgan
 from realesrgan import RealESRGANer
 from realesrgan.archs.srvgg_arch import SRVGGNetCompact
-from realesrgan.cli import upsampler_options
-from realesrgan.pictures.batch import Batch, cut_batch
-from realesrgan.pictures.inputs import InputFile, plan
-from realesrgan.workers.worker import Place, build_upsampler
+from realesrgan.cli.options import upsampler_options
+from realesrgan.models import MODELS
+from realesrgan.pictures.inputs import InputFile
+from realesrgan.pictures.names import plan
+from realesrgan.pictures.run import share_jobs
+from realesrgan.pictures.worker import PictureWorker
+from realesrgan.workers.options import Place
 
-PROJECT = Path(__file__).parent.parent
+PROJECT = Path(__file__).parents[2]
 SCRIPT = PROJECT / 'inference_realesrgan.py'
 INPUTS = PROJECT / 'inputs'
 
@@ -49,10 +53,6 @@ def write(path, *shape, dtype=np.uint8):
     return img
 
 
-def files(folder):
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob('*') if path.is_file())
-
-
 # ---- options ----
 
 def test_defaults_are_those_of_0_3_0():
@@ -60,7 +60,7 @@ def test_defaults_are_those_of_0_3_0():
     assert {name: getattr(args, name) for name in (
         'model_name', 'output', 'denoise_strength', 'outscale', 'model_path', 'suffix', 'tile', 'tile_pad', 'pre_pad',
         'face_enhance', 'fp32', 'alpha_upsampler', 'ext', 'gpu_id')} == {
-        'model_name': 'RealESRGAN_x4plus', 'output': 'results', 'denoise_strength': 0.5, 'outscale': 4,
+        'model_name': 'RealESRGAN_x4plus', 'output': 'results', 'denoise_strength': None, 'outscale': 4,
         'model_path': None, 'suffix': 'out', 'tile': 0, 'tile_pad': 10, 'pre_pad': 0, 'face_enhance': False,
         'fp32': False, 'alpha_upsampler': 'realesrgan', 'ext': 'auto', 'gpu_id': None}
 
@@ -75,8 +75,7 @@ def test_short_names_and_gpu_0():
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [
-    (['-n', 'realesr_x4plus'], 'choose from RealESRGAN_x4plus, RealESRNet_x4plus, RealESRGAN_x4plus_anime_6B, '
-     'RealESRGAN_x2plus, realesr-animevideov3, realesr-general-x4v3; nearest is RealES'),
+    (['-n', 'realesr_x4plus'], f'choose from {", ".join(MODELS)}; nearest is RealES'),
     (['-dn', '1.1'], 'argument -dn/--denoise_strength: 1.1 is out of range: allowed is 0 to 1'),
     (['-dn', 'nan'], 'nan is out of range'), (['-s', '0'], '0 is out of range: it must be above 0'),
     (['-s', 'inf'], 'inf is out of range'), (['-t', '-1'], '-1 is out of range: allowed is 0 or more'),
@@ -296,10 +295,13 @@ def test_denoise_strength_without_effect_is_said(run, tmp_path):
     assert 'has no effect' not in run('-i', 'a.png')[2]
 
 
-def build_on_the_cpu(options, faces, place):
-    assert place in (Place(0, 1), Place(1, 1))
-    logging.getLogger('realesrgan').info('works for %s', place)
-    return build_upsampler(options, torch.device('cpu'))
+class WorkerOnTheCPU(PictureWorker):
+    """Stands in for a worker on a GPU."""
+
+    def __init__(self, options, faces, results, place):
+        assert place in (Place(0, 1), Place(1, 1))
+        logging.getLogger('realesrgan').info('works for %s', place)
+        super().__init__(options, faces, results, Place())
 
 
 def test_several_gpus_share_the_pictures(run, tmp_path, monkeypatch):
@@ -307,7 +309,7 @@ def test_several_gpus_share_the_pictures(run, tmp_path, monkeypatch):
         write(tmp_path / f'in/{index}.png', 10, 12, 3)
     (tmp_path / 'in/3.png').write_bytes(b'\x89PNG\r\n\x1a\nbroken')
     assert run('-i', 'in', '-o', 'one')[0] == 1
-    monkeypatch.setattr('realesrgan.workers.worker.build', build_on_the_cpu)
+    monkeypatch.setattr('realesrgan.pictures.worker.PictureWorker', WorkerOnTheCPU)
     status, out, err = run('-i', 'in', '-o', 'two', '-g', '0,1')
     assert (status, out.startswith('8 done, 1 failed, ')) == (1, True)
     assert err.count('error: in/3.png: ') == 1
@@ -323,11 +325,8 @@ def test_several_gpus_share_the_pictures(run, tmp_path, monkeypatch):
 def test_pictures_that_may_have_one_result_are_one_task(tmp_path):
     files = [InputFile(Path(name)) for name in ('1.png', '2.png', '3.png', 'a.jpg', 'a.png', 'b.png')]
     jobs = plan(files, tmp_path, 'out', 'auto')
-    own = os.path.realpath(tmp_path / '2_out.png')
-    batches = cut_batch(Batch(jobs, {own, os.path.realpath('1.png')}, 4, 'realesrgan', 95))
-    assert [[job.source.name for job in batch.jobs] for batch in batches] == [
+    assert [[job.source.name for job in shared] for shared in share_jobs(jobs)] == [
         ['1.png', '2.png', '3.png', 'a.jpg', 'a.png'], ['b.png']]
-    assert [batch.sources for batch in batches] == [{own}, set()]
 
 
 def test_a_gpu_that_is_not_there(run, tmp_path, monkeypatch):
