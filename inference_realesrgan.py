@@ -122,18 +122,18 @@ def _check_folder(output: str) -> None:
 def _outcomes(batch: Batch, faces: worker.FaceOptions | None, args: argparse.Namespace) -> Iterator[Outcome]:
     """Upscale pictures in this process, in order, or in one for each of several GPUs, as they come."""
     from realesrgan.pictures.batch import cut_batch, upscale_batch, upscale_whole_batch
-    from realesrgan.weights import loading as weights
+    from realesrgan.weights.sources import prefetch
     from realesrgan.workers.pool import ProcessPool
     options, places = cli.upsampler_options(args), [worker.Place(gpu, 1) for gpu in args.gpu_id or [None]]
+    if faces is not None:
+        worker.prepare_faces(faces)
+    prefetch(options.model_name, options.model_path, options.denoise_strength)  # fetched once, not by each worker
     if len(places) == 1 or len(batch.jobs) == 1:
         worker.initialize(worker.build, options, faces, places[0])
         worker.enhancer().on_tile = _TileBar(quiet=args.quiet or not sys.stderr.isatty())
         _check_folder(args.output)
         yield from upscale_batch(batch)
         return
-    if faces is not None:
-        worker.prepare_faces(faces)
-    weights.fingerprint(options.model_name, options.model_path, options.denoise_strength)  # fetched once, not by each
     _check_folder(args.output)
     with ProcessPool(places, worker.initialize, (worker.build, options, faces)) as pool:
         for outcomes in pool.imap_unordered(upscale_whole_batch, cut_batch(batch)):

@@ -181,11 +181,12 @@ def _upscale(args: argparse.Namespace, target: Path, total: int | None, upscale:
     from tqdm import tqdm
 
     from realesrgan.videos.run import Work
-    from realesrgan.weights import loading as weights
+    from realesrgan.weights.sources import fingerprint, prefetch
     upsampler, faces = cli.upsampler_options(args), cli.face_options(args)
     if faces is not None:
         worker.prepare_faces(faces)
-    settings = {'weights': weights.fingerprint(upsampler.model_name, upsampler.model_path, upsampler.denoise_strength),
+    prefetch(upsampler.model_name, upsampler.model_path, upsampler.denoise_strength)
+    settings = {'weights': fingerprint(upsampler.model_name, upsampler.model_path, upsampler.denoise_strength),
                 **asdict(upsampler), 'faces': asdict(faces) if faces else None}
     del settings['model_path'], settings['max_memory']  # the weights count, and memory changes what is hardly visible
     start = time.perf_counter()
@@ -205,8 +206,10 @@ def _upscale(args: argparse.Namespace, target: Path, total: int | None, upscale:
 def _describe(args: argparse.Namespace, target: Path, outline: Outline) -> int:
     """Print what would be done."""
     from realesrgan.videos.dry_run import describe
-    places = _places(args)
-    enhancer = worker.build(cli.upsampler_options(args), cli.face_options(args), places[0])
+    from realesrgan.weights.sources import prefetch
+    upsampler, places = cli.upsampler_options(args), _places(args)
+    prefetch(upsampler.model_name, upsampler.model_path, upsampler.denoise_strength)
+    enhancer = worker.build(upsampler, cli.face_options(args), places[0])
     parallel = len(places) if enhancer.device.type == 'cpu' else len(set(places))
     for line in describe(outline, target, places, enhancer, parallel=parallel):
         print(line)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .engines.engine import ENGINES
+from .engines.table import engine_choices
 from .errors import RealESRGANError, UsageError, one_line
 from .log import with_subject
 from .models import FACE_MODELS, MODELS
@@ -113,15 +113,16 @@ def add_upsampler_options(parser: argparse.ArgumentParser, default_model: str) -
                        help='one of ' + ', '.join(MODELS) + ' (default: %(default)s)')
     group.add_argument('-dn', '--denoise_strength', type=number(float, 0, 1), default=0.5, metavar='0..1',
                        action=_DenoiseStrength,
-                       help='0 keeps the noise, 1 removes it; realesr-general-x4v3 only (default: %(default)s)')
+                       help='0 keeps the noise, 1 removes it; only with ' + ', '.join(
+                           name for name, spec in MODELS.items() if spec.denoise_partner) + ' (default: %(default)s)')
     group.add_argument('--model_path', metavar='PATH',
                        help='weights to use instead: a .pth or .safetensors file, or an https URL of one')
     group.add_argument('--fp32', action='store_true',
                        help='compute in single precision; else half is used where it is faster')
     group.add_argument('-g', '--gpu-id', type=gpu_ids, nargs='+', action=_Joined, metavar='N',
                        help='GPUs to use, as 0 1 or 0,1 (default: the first, or the CPU where there is none)')
-    group.add_argument('--engine', choices=ENGINES, default='auto',
-                       help='auto is openvino on a CPU where it is installed, else torch (default: %(default)s)')
+    group.add_argument('--engine', choices=engine_choices(), default='auto',
+                       help='auto takes the first of the others that runs here (default: %(default)s)')
     group = parser.add_argument_group('memory')
     group.add_argument('-t', '--tile', type=number(int, 0), default=0, metavar='PIXELS',
                        help='cut into tiles of this side; 0 cuts by the memory there is (default: %(default)s)')

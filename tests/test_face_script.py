@@ -31,7 +31,7 @@ HEAVY = ('gfpgan', 'basicsr', 'facexlib', 'torchvision')
 @pytest.fixture
 def run(run_script, tmp_path, monkeypatch):
     """Run a script in a folder of its own, with a small network for every model."""
-    monkeypatch.setattr('realesrgan.weights.loading._PROJECT', tmp_path)
+    monkeypatch.setattr('realesrgan.weights.sources.PROJECT', tmp_path)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -83,7 +83,9 @@ def test_drawings_in_a_video_keep_their_faces(run, tmp_path, monkeypatch, name):
 def test_which_models_are_for_drawings():
     parser = inference_realesrgan.build_parser()
     on = [name for name in cli.MODELS if cli.face_options(parser.parse_args(['--face_enhance', '-n', name]))]
-    assert on == ['RealESRGAN_x4plus', 'RealESRNet_x4plus', 'RealESRGAN_x2plus', 'realesr-general-x4v3']
+    assert on == [name for name, spec in cli.MODELS.items() if not spec.drawings]
+    assert {name for name, spec in cli.MODELS.items() if spec.drawings} >= {'RealESRGAN_x4plus_anime_6B',
+                                                                            'realesr-animevideov3'}
     assert cli.face_options(parser.parse_args([])) is None
 
 
@@ -91,7 +93,7 @@ def test_which_models_are_for_drawings():
 
 @face_stand_ins.needs_gfpgan
 def test_missing_weights_end_the_run_before_it_begins(run, tmp_path, monkeypatch):
-    monkeypatch.setattr('realesrgan.weights.loading.fetch', unreachable)
+    monkeypatch.setattr('realesrgan.weights.download.fetch', unreachable)
     monkeypatch.setattr(worker, 'build_upsampler', None)  # nothing is built either
     status, out, err = run('-i', PHOTO, '-o', 'results', '--face_enhance', '--model_path', 'weights/tiny.pth',
                            '--face_model', 'GFPGANv1.4')
@@ -99,7 +101,7 @@ def test_missing_weights_end_the_run_before_it_begins(run, tmp_path, monkeypatch
     assert len(err.splitlines()) == 1
     assert err.startswith('error: face enhancement needs weights that are missing: GFPGANv1.4.pth, '
                           'detection_Resnet50_Final.pth, parsing_parsenet.pth. Put them into ')
-    assert f'into {tmp_path / "weights"}, from {", ".join(file.url for file in FACE_MODELS["GFPGANv1.4"])}, for' in err
+    assert f'into {tmp_path / "weights"}, from {", ".join(file.url for file in FACE_MODELS["GFPGANv1.4"])}; the' in err
     assert not Path('results').exists()
 
 

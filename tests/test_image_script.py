@@ -18,6 +18,7 @@ import inference_realesrgan
 from realesrgan import RealESRGANer
 from realesrgan.archs.srvgg_arch import SRVGGNetCompact
 from realesrgan.cli import upsampler_options
+from realesrgan.models import MODELS
 from realesrgan.pictures.batch import Batch, cut_batch
 from realesrgan.pictures.inputs import InputFile, plan
 from realesrgan.workers.worker import Place, build_upsampler
@@ -75,8 +76,7 @@ def test_short_names_and_gpu_0():
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [
-    (['-n', 'realesr_x4plus'], 'choose from RealESRGAN_x4plus, RealESRNet_x4plus, RealESRGAN_x4plus_anime_6B, '
-     'RealESRGAN_x2plus, realesr-animevideov3, realesr-general-x4v3; nearest is RealES'),
+    (['-n', 'realesr_x4plus'], f'choose from {", ".join(MODELS)}; nearest is RealES'),
     (['-dn', '1.1'], 'argument -dn/--denoise_strength: 1.1 is out of range: allowed is 0 to 1'),
     (['-dn', 'nan'], 'nan is out of range'), (['-s', '0'], '0 is out of range: it must be above 0'),
     (['-s', 'inf'], 'inf is out of range'), (['-t', '-1'], '-1 is out of range: allowed is 0 or more'),

@@ -28,7 +28,7 @@ class UpsamplerOptions:
         tile_pad: Input pixels that a tile sees around itself.
         pre_pad: Input pixels added at the border.
         half: Half precision where the device is faster with it.
-        engine: One of `engines.ENGINES`.
+        engine: One of `engines.table.engine_choices()`.
         max_memory: Bytes that the network may take, or None.
     """
 
@@ -121,8 +121,9 @@ def build_upsampler(options: UpsamplerOptions, device: torch.device, threads: in
         RealESRGANError: the weights can't be had.
     """
     from ..upscaling.upsampler import RealESRGANer
-    from ..weights.loading import load_model
-    network = load_model(options.model_name, options.model_path, options.denoise_strength)
+    from ..weights.loading import load_network
+    from ..weights.sources import resolve
+    network = load_network(resolve(options.model_name, options.model_path, options.denoise_strength))
     return RealESRGANer(network.scale, None, model=network, tile=options.tile, tile_pad=options.tile_pad,
                         pre_pad=options.pre_pad, half=options.half, device=device, engine=options.engine,
                         max_memory=options.max_memory, threads=threads)
