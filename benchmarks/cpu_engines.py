@@ -14,7 +14,7 @@ import torch
 
 from realesrgan.engines.choice import make_engine
 from realesrgan.models import MODELS
-from realesrgan.weights.loading import load_model
+from realesrgan.weights import load_model
 
 CASES = (('realesr-animevideov3', 448, 640), ('realesr-animevideov3', 256, 256), ('RealESRGAN_x4plus', 256, 256))
 MFLOP_PER_PIXEL = {'realesr-animevideov3': 1.2, 'RealESRGAN_x4plus': 35.9}

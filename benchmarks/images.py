@@ -20,7 +20,7 @@ import measure
 import numpy as np
 
 if TYPE_CHECKING:
-    from realesrgan.engines import Engine
+    from realesrgan.engines.engine import Engine
 
 MODEL = 'RealESRGAN_x4plus'
 
@@ -37,7 +37,7 @@ def bare(model: str, folder: str, output: str) -> None:
     import basicsr.archs.rrdbnet_arch
     import basicsr.utils.download_util  # noqa: F401
 
-    from realesrgan.weights.loading import load_model
+    from realesrgan.weights import load_model
     network = load_model(model)
     Path(output).mkdir(exist_ok=True)
     for path in sorted(Path(folder).iterdir()):
@@ -91,15 +91,19 @@ class Timed:
 
 def share_beside_network(folder: Path, output: Path) -> float:
     """Return which part of a folder's wall time the network is not running, once it has run a picture of their size."""
+    from realesrgan.engines.choice import make_engine
+    from realesrgan.engines.devices import pick_device
     from realesrgan.pictures.batch import upscale_files
     from realesrgan.pictures.codecs import Picture
     from realesrgan.pictures.inputs import find_pictures, plan
     from realesrgan.upscaling.upsampler import RealESRGANer
-    from realesrgan.weights.loading import load_model
-    upsampler = RealESRGANer(4, None, model=load_model(MODEL), pre_pad=0, half=True)
+    from realesrgan.weights import load_model
+    network = load_model(MODEL)
+    engine = Timed(make_engine(network, 4, pick_device(), half=True))
+    upsampler = RealESRGANer(4, None, model=network, pre_pad=0, engine=engine)
     jobs = plan(find_pictures([str(folder)]), output, 'out', 'auto')
     upsampler.enhance(cv2.imread(str(jobs[0].source)))
-    engine = upsampler._engine = Timed(upsampler._engine)
+    engine.seconds = 0.0
     start = time.perf_counter()
     outcomes = list(upscale_files(jobs, set(), lambda picture: Picture(upsampler.enhance(picture.pixels)[0]), 95))
     seconds = time.perf_counter() - start

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measure what a network needs to run, in bytes for each pixel of input: the table in `realesrgan/engines/memory.py`.
+"""Measure what a network needs to run, in bytes per pixel of input: `working_bytes` in `realesrgan/archs/`.
 
 Each figure is the growth of a fresh process's peak memory between a small and a large picture.
 """
@@ -31,7 +31,7 @@ def child(model: str, engine: str, half: str, side: str) -> None:
     import torch
 
     from realesrgan.engines.choice import make_engine
-    from realesrgan.weights.loading import load_model
+    from realesrgan.weights import load_model
     network = load_model(model)
     run = make_engine(network, network.scale, torch.device('cpu'), half=half == '1', name=engine)
     picture = np.random.default_rng(0).integers(0, 256, (1, int(side), int(side), 3), np.uint8)

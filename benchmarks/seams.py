@@ -9,11 +9,11 @@ import measure
 import numpy as np
 import torch
 
-from realesrgan.engines import Engine
 from realesrgan.engines.choice import make_engine
+from realesrgan.engines.engine import Engine
 from realesrgan.upscaling.blending import Stitcher
-from realesrgan.upscaling.tiles import Tile, cut, cut_evenly
-from realesrgan.weights.loading import load_model
+from realesrgan.upscaling.tiles import Tile, cut_into_even_tiles, cut_into_tiles
+from realesrgan.weights import load_model
 
 TILE = 128
 PADS = {'RealESRGAN_x4plus': (10, 16, 24, 32, 48), 'realesr-animevideov3': (10, 18)}
@@ -40,7 +40,8 @@ def main() -> None:
         whole = engine(picture[None])[0].astype(float)
         for pad in pads:
             for blend in sorted({0, min(8, pad)}):
-                tiles = cut_evenly(384, 384, TILE + 2 * (pad + 1), pad) if blend else cut(384, 384, TILE, pad)
+                tiles = (cut_into_even_tiles(384, 384, TILE + 2 * (pad + 1), pad) if blend else
+                         cut_into_tiles(384, 384, TILE, pad))
                 difference = stitched(engine, picture, tiles, blend) - whole
                 rows.append({'model': model, 'tile': TILE, 'pad': pad, 'blend': blend,
                              'PSNR (dB)': 10 * np.log10(255 ** 2 / max(np.mean(difference ** 2), 1e-9)),

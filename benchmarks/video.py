@@ -28,7 +28,7 @@ from realesrgan.ffmpeg.programs import FFmpeg, find_ffmpeg
 from realesrgan.upscaling.upsampler import RealESRGANer
 from realesrgan.videos.plan import VideoOptions, plan_video
 from realesrgan.videos.run import Work, upscale_video
-from realesrgan.weights.loading import load_model
+from realesrgan.weights import load_model
 from realesrgan.workers.pool import SerialPool
 from realesrgan.workers.worker import initialize
 

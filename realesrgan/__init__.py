@@ -1,6 +1,6 @@
 """Real-ESRGAN inference: upscale images and videos (Wang et al., ICCVW 2021).
 
-Importing the package imports nothing else; `RealESRGANer` brings PyTorch with it on first use.
+Importing the package imports nothing else; PyTorch is imported when `RealESRGANer` is first used.
 """
 from __future__ import annotations
 

@@ -18,13 +18,13 @@ def test_a_timed_engine_is_the_engine_and_adds_up_its_seconds():
     import images
 
     class Engine:
-        kind, half, scale = 'torch', True, 4
+        name, half, scale = 'torch', True, 4
 
         def __call__(self, batch):
             return batch + 1
 
     timed = images.Timed(Engine())
-    assert (timed.kind, timed.half, timed.scale) == ('torch', True, 4)
+    assert (timed.name, timed.half, timed.scale) == ('torch', True, 4)
     assert timed.seconds == 0
     assert timed(np.int64(2)) == 3
     assert timed.seconds > 0

@@ -1,40 +1,24 @@
-"""The table of models, and which network a state dict belongs to."""
+"""The tables of models, and a new row in one of them."""
 from __future__ import annotations
 
+import hashlib
 import re
-from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
-from realesrgan.errors import UnknownNetworkError
-from realesrgan.models import MODELS, RRDBNetShape, SRVGGNetCompactShape, current_names, identify_network
-
-GOLDEN = Path(__file__).parent / 'data' / 'golden'
-ODD_SHAPES = [
-    RRDBNetShape(4, 8, 1, 4),
-    RRDBNetShape(2, 16, 3, 8),
-    RRDBNetShape(1, 8, 2, 4),
-    RRDBNetShape(4, 3, 12, 12),
-    SRVGGNetCompactShape(1, 8, 1),
-    SRVGGNetCompactShape(2, 24, 5),
-    SRVGGNetCompactShape(3, 12, 0),
-    SRVGGNetCompactShape(8, 16, 11),
-]
+import inference_realesrgan
+from realesrgan import RealESRGANer
+from realesrgan.archs.srvgg import SRVGGNetCompactShape
+from realesrgan.cli import new_parser
+from realesrgan.models import FACE_MODELS, MODELS, FaceModelSpec, ModelSpec, WeightFile
 
 
-def state_dict_of(shape):
-    """The state dict of a network without values."""
-    with torch.device('meta'):
-        return shape.build().state_dict()
-
-
-# ---- the table ----
-
-def test_table_holds_the_six_models_in_order():
-    assert list(MODELS) == ['RealESRGAN_x4plus', 'RealESRNet_x4plus', 'RealESRGAN_x4plus_anime_6B', 'RealESRGAN_x2plus',
-                            'realesr-animevideov3', 'realesr-general-x4v3']
-    assert [spec.name for spec in MODELS.values()] == list(MODELS)
+@pytest.mark.parametrize('name', MODELS)
+def test_a_row_is_found_under_its_own_name(name):
+    assert MODELS[name].name == name
 
 
 @pytest.mark.parametrize(('name', 'release', 'first_digits'), [
@@ -48,28 +32,28 @@ def test_table_holds_the_six_models_in_order():
 def test_weight_files_are_those_of_the_releases(name, release, first_digits):
     weights = MODELS[name].weights
     assert weights.url == f'https://github.com/xinntao/Real-ESRGAN/releases/download/{release}/{name}.pth'
-    assert weights.name == f'{name}.pth'
     assert weights.sha256.startswith(first_digits)
 
 
 def test_every_hash_is_64_lower_case_hex_digits_and_stands_once():
-    hashes = [file.sha256 for spec in MODELS.values() for file in (spec.weights, spec.denoise_partner) if file]
+    files = [file for spec in MODELS.values() for file in (spec.weights, spec.denoise_partner) if file]
+    files += {file for spec in FACE_MODELS.values() for file in spec}
     packaged = [spec.packaged for spec in MODELS.values() if spec.packaged]
+    hashes = [file.sha256 for file in files]
     hashes += [sha256 for pair in packaged for sha256 in (pair.param_sha256, pair.bin_sha256)]
-    assert len(set(hashes)) == len(hashes) == 13
+    assert len(set(hashes)) == len(hashes)
     assert [sha256 for sha256 in hashes if not re.fullmatch('[0-9a-f]{64}', sha256)] == []
 
 
-def test_only_general_x4v3_has_a_denoise_partner():
-    partners = {name: spec.denoise_partner.name for name, spec in MODELS.items() if spec.denoise_partner}
-    assert partners == {'realesr-general-x4v3': 'realesr-general-wdn-x4v3.pth'}
+def test_the_denoise_partner_of_general_x4v3():
+    assert MODELS['realesr-general-x4v3'].denoise_partner.name == 'realesr-general-wdn-x4v3.pth'
 
 
-def test_three_models_come_in_the_data_package():
-    stems = {name: spec.packaged.stem for name, spec in MODELS.items() if spec.packaged}
-    assert stems == {'RealESRGAN_x4plus': 'REALESRGAN_X4PLUS_UP4X',
-                     'RealESRGAN_x4plus_anime_6B': 'REALESRGAN_X4PLUSANIME_UP4X',
-                     'realesr-animevideov3': 'REALESRGAN_ANIMAVIDEOV3_UP4X'}
+@pytest.mark.parametrize(('name', 'stem'), [
+    ('RealESRGAN_x4plus', 'REALESRGAN_X4PLUS_UP4X'), ('RealESRGAN_x4plus_anime_6B', 'REALESRGAN_X4PLUSANIME_UP4X'),
+    ('realesr-animevideov3', 'REALESRGAN_ANIMAVIDEOV3_UP4X')])
+def test_models_of_the_data_package(name, stem):
+    assert MODELS[name].packaged.stem == stem
 
 
 @pytest.mark.parametrize(('name', 'parameters', 'scale', 'multiple'), [
@@ -82,161 +66,59 @@ def test_three_models_come_in_the_data_package():
 ])
 def test_networks_of_the_table(name, parameters, scale, multiple):
     shape = MODELS[name].network
-    assert sum(tensor.numel() for tensor in state_dict_of(shape).values()) == parameters
+    with torch.device('meta'):
+        state_dict = shape.build().state_dict()
+    assert sum(tensor.numel() for tensor in state_dict.values()) == parameters
     assert (shape.scale, shape.multiple) == (scale, multiple)
 
 
-def test_multiple_is_the_fold_of_the_pixel_unshuffle():
-    assert [RRDBNetShape(scale).multiple for scale in (4, 2, 1)] == [1, 2, 4]
+@pytest.mark.parametrize('name', FACE_MODELS)
+def test_a_face_model_has_three_files(name):
+    assert isinstance(FACE_MODELS[name], FaceModelSpec)
+    assert len({file.name for file in FACE_MODELS[name]}) == 3
 
 
-@pytest.mark.parametrize('num_conv', [1, 4])
-def test_reach_of_srvgg_is_exact(num_conv):
-    shape = SRVGGNetCompactShape(scale=2, num_feat=4, num_conv=num_conv)
+# ---- a new row ----
+
+@pytest.fixture
+def newcomer(monkeypatch, tmp_path):
+    """A model of another scale and another size than any, with its weights in weights/."""
+    shape = SRVGGNetCompactShape(scale=3, num_feat=12, num_conv=2)
     torch.manual_seed(0)
-    network = shape.build()
-    side = 4 * shape.reach + 1
-    picture = torch.rand(1, 3, side, side, requires_grad=True)
-    network(picture)[..., side, side].sum().backward()  # a pixel of the middle
-    touched = picture.grad.abs().sum((0, 1)).nonzero()
-    assert touched.min(0).values.tolist() == [side // 2 - shape.reach] * 2
-    assert touched.max(0).values.tolist() == [side // 2 + shape.reach] * 2
+    (tmp_path / 'weights').mkdir()
+    path = tmp_path / 'weights' / 'newcomer-x3.pth'
+    torch.save({'params': shape.build().state_dict()}, path)
+    row = ModelSpec('newcomer-x3', shape, WeightFile('https://example.invalid/newcomer-x3.pth',
+                                                     hashlib.sha256(path.read_bytes()).hexdigest()))
+    monkeypatch.setitem(MODELS, row.name, row)
+    return path
 
 
-# ---- identification ----
-
-@pytest.mark.parametrize('shape', [*{spec.network for spec in MODELS.values()}, *ODD_SHAPES], ids=str)
-def test_network_is_read_off_its_own_state_dict(shape):
-    assert identify_network(state_dict_of(shape)) == shape
-
-
-@pytest.mark.parametrize(('file', 'shape'), [
-    ('rrdb_x4.pth', RRDBNetShape(4, 8, 1, 4)),
-    ('rrdb_x2.pth', RRDBNetShape(2, 8, 1, 4)),
-    ('rrdb_x1.pth', RRDBNetShape(1, 8, 1, 4)),
-    ('srvgg_x4.pth', SRVGGNetCompactShape(4, 8, 3)),
-])
-def test_network_is_read_off_the_original_s_files(file, shape):
-    (state_dict,) = torch.load(GOLDEN / file, weights_only=True).values()
-    assert identify_network(state_dict) == shape
+def test_a_row_is_all_that_a_new_model_needs(newcomer, run_script, tmp_path):
+    picture = np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / 'a.png'), picture)
+    status, out, err = run_script(inference_realesrgan, '-n', 'newcomer-x3', '-i', 'a.png', '-o', '.', '-s', '3',
+                                  '--fp32')
+    assert (status, out.split(',')[0]) == (0, '1 done')
+    assert f'weights: {newcomer}' in err
+    expected = RealESRGANer(3, newcomer, pre_pad=0, device='cpu').enhance(picture)[0]
+    assert np.array_equal(cv2.imread(str(tmp_path / 'a_out.png')), expected)
 
 
-def test_order_of_the_names_does_not_matter():
-    shape = SRVGGNetCompactShape(2, 8, 11)
-    assert identify_network(dict(sorted(state_dict_of(shape).items()))) == shape
+@pytest.mark.usefixtures('newcomer')
+def test_help_and_errors_name_a_new_model(run_script):
+    from realesrgan import cli
+    parser = new_parser('')
+    cli.add_upsampler_options(parser, 'newcomer-x3')
+    assert 'newcomer-x3' in parser.format_help()
+    assert 'newcomer-x3' in run_script(inference_realesrgan, '-n', 'newcomer-x2')[2]
 
 
-@pytest.mark.parametrize(('arguments', 'message'), [
-    ((1, 1, 4), '1 channels to 16; SRVGGNetCompact maps 3 to 3 x scale'),
-    ((3, 1, 4), '3 channels to 16; SRVGGNetCompact'),
-    ((4, 3, 4), '4 channels to 48; SRVGGNetCompact'),
-])
-def test_srvgg_on_other_channels_is_refused(arguments, message):
-    from realesrgan.archs.srvgg_arch import SRVGGNetCompact
-    channels_in, channels_out, scale = arguments
-    network = SRVGGNetCompact(channels_in, channels_out, num_feat=8, num_conv=2, upscale=scale)
-    with pytest.raises(UnknownNetworkError, match=message):
-        identify_network(network.state_dict())
-
-
-@pytest.mark.parametrize(('channels_in', 'channels_out', 'message'), [
-    (1, 1, '1 channels to 1; RRDBNet maps 3, 12 or 48 to 3'),
-    (3, 1, '3 channels to 1; RRDBNet'),
-    (4, 4, '4 channels to 4; RRDBNet'),
-])
-def test_rrdbnet_on_other_channels_is_refused(channels_in, channels_out, message):
-    from realesrgan.archs.rrdbnet_arch import RRDBNet
-    network = RRDBNet(channels_in, channels_out, num_feat=8, num_block=1, num_grow_ch=4)
-    with pytest.raises(UnknownNetworkError, match=message):
-        identify_network(network.state_dict())
-
-
-@pytest.mark.parametrize('act_type', ['relu', 'leakyrelu'])
-def test_srvgg_without_prelu_is_refused(act_type):
-    from realesrgan.archs.srvgg_arch import SRVGGNetCompact
-    network = SRVGGNetCompact(num_feat=8, num_conv=2, act_type=act_type)
-    with pytest.raises(UnknownNetworkError, match=r'body\.1\.weight, the slopes of a PReLU, is missing'):
-        identify_network(network.state_dict())
-
-
-@pytest.mark.parametrize(('names', 'found'), [
-    (['features.0.weight', 'features.0.bias', 'a', 'b'], r'holds features\.0\.weight, features\.0\.bias, a \.\.\.'),
-    (['x'], r'holds x \.\.\.'),
-    ([], r'holds nothing'),
-    ([0, 1], r'holds 0, 1 \.\.\.'),
-], ids=['four', 'one', 'none', 'numbers'])
-def test_alien_state_dict_is_refused_by_its_first_names(names, found):
-    with pytest.raises(UnknownNetworkError, match=f'fits neither RRDBNet .* nor SRVGGNetCompact .* {found}'):
-        identify_network({name: torch.zeros(2, 2) for name in names})
-
-
-@pytest.mark.parametrize('changes', [
-    {'conv_last.weight': None},
-    {'body.0.rdb1.conv1.weight': None},
-    {'conv_first.weight': torch.zeros(8)},
-    {'conv_last.weight': torch.zeros(())},
-], ids=['no end', 'no body', 'flat start', 'scalar end'])
-def test_what_only_begins_like_rrdbnet_is_refused(changes):
-    state_dict = {**state_dict_of(RRDBNetShape(4, 8, 1, 4)), **changes}
-    state_dict = {name: tensor for name, tensor in state_dict.items() if tensor is not None}
-    with pytest.raises(UnknownNetworkError, match=r'is not one: .'):
-        identify_network(state_dict)
-
-
-@pytest.mark.parametrize('name', ['mean', 'body.x.weight'])
-def test_what_only_begins_like_srvgg_is_refused(name):
-    state_dict = {**state_dict_of(SRVGGNetCompactShape(2, 8, 1)), name: torch.zeros(1, 3, 1, 1)}
-    with pytest.raises(UnknownNetworkError, match=r'is not one: .'):
-        identify_network(state_dict)
-
-
-# ---- ESRGAN's names of 2018 ----
-
-FIRST_NAMES = {'conv_first': 'model.0', 'conv_body': 'model.1.sub.2', 'conv_up1': 'model.3', 'conv_up2': 'model.6',
-               'conv_hr': 'model.8', 'conv_last': 'model.10'}
-SECOND_NAMES = {'conv_first': 'conv_first', 'conv_body': 'trunk_conv', 'conv_up1': 'upconv1', 'conv_up2': 'upconv2',
-                'conv_hr': 'HRconv', 'conv_last': 'conv_last'}
-
-
-def first_name(name):
-    name = re.sub(r'^body\.(\d+)\.rdb(\d)\.conv(\d)', r'model.1.sub.\1.RDB\2.conv\3.0', name)
-    return re.sub(r'^conv_\w+', lambda match: FIRST_NAMES[match[0]], name)
-
-
-def second_name(name):
-    name = re.sub(r'^body\.(\d+)\.rdb(\d)', r'RRDB_trunk.\1.RDB\2', name)
-    return re.sub(r'^conv_\w+', lambda match: SECOND_NAMES[match[0]], name)
-
-
-def test_old_names_of_this_test_are_those_of_2018():
-    assert first_name('body.1.rdb2.conv3.weight') == 'model.1.sub.1.RDB2.conv3.0.weight'
-    assert first_name('conv_body.bias') == 'model.1.sub.2.bias'
-    assert second_name('body.1.rdb2.conv3.weight') == 'RRDB_trunk.1.RDB2.conv3.weight'
-    assert second_name('conv_hr.bias') == 'HRconv.bias'
-
-
-@pytest.mark.parametrize('old_name', [first_name, second_name])
-def test_old_names_are_converted_to_the_same_network(old_name):
-    torch.manual_seed(0)
-    network = RRDBNetShape(4, 8, 2, 4).build()
-    old = {old_name(name): tensor for name, tensor in network.state_dict().items()}
-    assert len(old) == len(network.state_dict())
-    converted = current_names(old)
-    assert converted.keys() == network.state_dict().keys()
-    shape = identify_network(converted)
-    assert shape == RRDBNetShape(4, 8, 2, 4)
-    loaded = shape.build()
-    loaded.load_state_dict(converted, strict=True)
-    picture = torch.rand(1, 3, 6, 5)
-    assert torch.equal(loaded(picture), network(picture))
-
-
-@pytest.mark.parametrize('shape', [RRDBNetShape(2, 8, 1, 4), SRVGGNetCompactShape(2, 8, 1)])
-def test_current_names_stay(shape):
-    state_dict = state_dict_of(shape)
-    assert list(current_names(state_dict)) == list(state_dict)
-
-
-def test_other_names_stay_beside_old_ones():
-    old = {'model.0.weight': torch.zeros(1), 'extra.model.0.weight': torch.ones(1)}
-    assert list(current_names(old)) == ['conv_first.weight', 'extra.model.0.weight']
+def test_help_names_the_models_that_take_a_denoise_strength(monkeypatch, newcomer):
+    from realesrgan import cli
+    monkeypatch.setitem(MODELS, 'newcomer-x3', ModelSpec(
+        'newcomer-x3', MODELS['newcomer-x3'].network, MODELS['newcomer-x3'].weights,
+        denoise_partner=WeightFile('https://example.invalid/newcomer-wdn-x3.pth', '0' * 64)))
+    parser = new_parser('')
+    cli.add_upsampler_options(parser, 'newcomer-x3')
+    assert 'realesr-general-x4v3, newcomer-x3' in ' '.join(parser.format_help().split())

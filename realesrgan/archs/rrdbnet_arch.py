@@ -5,12 +5,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .network import Network
+
 _LEAK = 0.2
 _RESIDUAL = 0.2
 
 
 class ResidualDenseBlock(nn.Module):
-    """Five convolutions, each seeing the input and all earlier results (ESRGAN, section 3.1).
+    """Five convolutions, each of which sees the input and all earlier results (ESRGAN, section 3.1).
 
     Args:
         num_feat: Channels in and out.
@@ -34,7 +36,7 @@ class ResidualDenseBlock(nn.Module):
 
 
 class RRDB(nn.Module):
-    """Residual in residual dense block: three dense blocks and a residual over them."""
+    """Residual in residual dense block: three dense blocks with a residual around them."""
 
     def __init__(self, num_feat: int, num_grow_ch: int = 32) -> None:
         super().__init__()
@@ -47,22 +49,22 @@ class RRDB(nn.Module):
         return torch.add(x, self.rdb3(self.rdb2(self.rdb1(x))), alpha=_RESIDUAL)
 
 
-class RRDBNet(nn.Module):
-    """The network of the four `*_x4plus*` and `*_x2plus` models.
+class RRDBNet(Network):
+    """The network of the `*_x4plus*` and `*_x2plus` models.
 
-    The body always upscales by four. For scale 2 and 1 the picture is first folded by pixel-unshuffle (2x2 or 4x4
-    pixels into channels), so its sides must be multiples of 2 or 4.
+    The body always upscales by four. For scale 2 and 1 the picture is first folded by pixel-unshuffle, which moves
+    2x2 or 4x4 pixels into channels, so its sides must be multiples of 2 or 4.
 
     Args:
         num_in_ch: Channels of the input picture.
         num_out_ch: Channels of the output picture.
         scale: 4, 2 or 1.
         num_feat: Channels between the blocks.
-        num_block: Number of RRDB blocks: 23, or 6 for the anime model.
-        num_grow_ch: Channels that a dense convolution adds.
+        num_block: Number of RRDB blocks: 23, or 6 in the anime model.
+        num_grow_ch: Channels that each dense convolution adds.
 
     Raises:
-        ValueError: `scale` is none of 4, 2, 1.
+        ValueError: `scale` is not 4, 2 or 1.
 
     Source: `RRDBNet` of basicsr 1.4.2; the parameter names are the same.
     """

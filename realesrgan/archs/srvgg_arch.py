@@ -7,8 +7,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .network import Network
 
-def _activation(act_type: str, num_feat: int) -> nn.Module:
+
+def _make_activation(act_type: str, num_feat: int) -> nn.Module:
     if act_type == 'prelu':
         return nn.PReLU(num_parameters=num_feat)
     if act_type == 'relu':
@@ -18,16 +20,16 @@ def _activation(act_type: str, num_feat: int) -> nn.Module:
     raise ValueError(f'SRVGGNetCompact has no activation {act_type!r}: allowed are prelu, relu and leakyrelu')
 
 
-class SRVGGNetCompact(nn.Module):
-    """A chain of convolutions at the input's size; only the last step, a pixel-shuffle, goes up.
+class SRVGGNetCompact(Network):
+    """A chain of convolutions at the input's size; only the last step, a pixel-shuffle, enlarges.
 
     The network learns the residual over a nearest-neighbour enlargement.
 
     Args:
         num_in_ch: Channels of the input picture.
-        num_out_ch: Channels of the output picture; equal to `num_in_ch`.
+        num_out_ch: Channels of the output picture; must equal `num_in_ch`.
         num_feat: Channels between the convolutions.
-        num_conv: Convolutions between the first and the last: 16 (animevideov3) or 32 (general-x4v3).
+        num_conv: Convolutions between the first and the last; released models have 16 or 32.
         upscale: The scale.
         act_type: 'prelu', 'relu' or 'leakyrelu'.
 
@@ -41,18 +43,14 @@ class SRVGGNetCompact(nn.Module):
                  upscale: int = 4, act_type: str = 'prelu') -> None:
         super().__init__()
         self.upscale = upscale
+        self.scale = upscale  # RRDBNet's name for it
         widths = [num_in_ch, *[num_feat] * (num_conv + 1)]
         layers: list[nn.Module] = []
         for channels_in, channels_out in pairwise(widths):
-            layers += [nn.Conv2d(channels_in, channels_out, 3, 1, 1), _activation(act_type, num_feat)]
+            layers += [nn.Conv2d(channels_in, channels_out, 3, 1, 1), _make_activation(act_type, num_feat)]
         layers.append(nn.Conv2d(num_feat, num_out_ch * upscale ** 2, 3, 1, 1))
         self.body = nn.ModuleList(layers)
         self.upsampler = nn.PixelShuffle(upscale)
-
-    @property
-    def scale(self) -> int:
-        """The scale, under the name that RRDBNet gives it."""
-        return self.upscale
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (N, num_in_ch, H, W), RGB in 0..1, to (N, num_out_ch, upscale*H, upscale*W)."""

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from ..engines.engine import ENGINES
+from ..engines.table import engine_choices
 from ..models import FACE_MODELS, MODELS
 from ..version import __version__
 from ..workers.options import FaceOptions, UpsamplerOptions
@@ -124,8 +124,8 @@ def add_upsampler_options(parser: argparse.ArgumentParser, default_model: str) -
                        help='compute in single precision (default: half precision where it is faster)')
     group.add_argument('-g', '--gpu-id', type=parse_gpu_ids, nargs='+', action=_Joined, metavar='N',
                        help='GPUs to use, as 0 1 or 0,1 (default: the first, or the CPU where there is none)')
-    group.add_argument('--engine', choices=ENGINES, default='auto',
-                       help='what runs the network; auto is openvino on a CPU where it is installed, else torch '
+    group.add_argument('--engine', choices=engine_choices(), default='auto',
+                       help='what runs the network; auto takes the first of the others that runs here '
                             '(default: %(default)s)')
     group = parser.add_argument_group('memory')
     group.add_argument('-t', '--tile', type=number_type(int, 0), default=0, metavar='PIXELS',

@@ -1,57 +1,69 @@
-"""Which engine runs a network."""
+"""Choose the engine that runs a network, and make it."""
 from __future__ import annotations
 
-import importlib.util
+import importlib
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import nn
 
-from ..errors import DeviceError, EngineError, RealESRGANError, UnknownNetworkError
-from ..models import identify_network
-from .devices import pick_dtype
-from .engine import ENGINES, Engine
-from .torch import TorchEngine
+from ..errors import DeviceError, RealESRGANError
+from . import table
+from .devices import pick_precision
+from .engine import Engine, EngineModule
+from .table import AUTO, EngineRow
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
-def make_engine(network: nn.Module, scale: int, device: torch.device, *, half: bool, name: str = 'auto',
+def make_engine(network: nn.Module, scale: int, device: torch.device, *, half: bool, name: str = AUTO,
                 threads: int | None = None) -> Engine:
     """Return an engine for a network.
 
     Args:
-        network: The network. The torch engine moves it to the device and precision; OpenVINO copies its weights.
+        network: The network. The torch engine moves it to the device and precision; others copy its weights.
         scale: Its scale.
         device: Where it runs.
-        half: Half precision where the device is faster with it (see `devices.pick_dtype`).
-        name: One of `ENGINES`; 'auto' is OpenVINO on a CPU where it is installed and knows the network, else torch.
-        threads: How many a CPU computes with, None for the engine's own choice. PyTorch's are those of the process.
+        half: Half precision where the device is faster with it (see `devices.pick_precision`).
+        name: A name from `table.ENGINES`, or 'auto': the first engine there that runs the network on the device.
+        threads: The number of threads that a CPU computes with, None for the engine's own choice. PyTorch's number
+            holds for the whole process, and is set with every engine.
 
     Raises:
         ValueError: another name.
-        EngineError: OpenVINO is not installed or does not know the network.
-        DeviceError: OpenVINO on a GPU.
+        DeviceError: the engine does not run on this kind of device.
+        EngineError: it is not installed, or does not know the network.
     """
-    if name not in ENGINES:
-        raise ValueError(f'engine is {name!r}; allowed are {", ".join(ENGINES)}')
-    dtype = pick_dtype(device, half)
-    reason = _against_openvino(network, device)
+    if name not in table.engine_choices():
+        raise ValueError(f'engine is {name!r}; allowed are {", ".join(table.engine_choices())}')
+    row = _choose_row([row for row in table.ENGINES if name in (row.name, AUTO)], network, device)
     if threads is not None:
         torch.set_num_threads(threads)
-    if name == 'torch' or (name == 'auto' and reason is not None):
-        return TorchEngine(network, scale, device, dtype)
-    if reason is not None:
-        raise reason
-    from .openvino import OpenVINOEngine
-    return OpenVINOEngine(network, bfloat16=dtype == torch.bfloat16, threads=threads)
+    precision = pick_precision(device, half)
+    if precision not in row.precisions:
+        precision = row.precisions[0]
+    return load_module(row).make(network, scale, device, precision, threads)
 
 
-def _against_openvino(network: nn.Module, device: torch.device) -> RealESRGANError | None:
-    """Return why OpenVINO can't run the network on the device; None if it can."""
-    if device.type != 'cpu':
-        return DeviceError(f'the engine openvino runs on the CPU, not on {device}')
-    if importlib.util.find_spec('openvino') is None:
-        return EngineError('the engine openvino is not installed: pip install openvino')
-    try:
-        identify_network(network.state_dict())
-    except UnknownNetworkError as error:
-        return EngineError(f'the engine openvino does not know this network: {error}')
-    return None
+def explain_refusal(row: EngineRow, network: nn.Module, device: torch.device) -> RealESRGANError | None:
+    """Return why an engine can't run a network on a device of this machine; None if it can."""
+    if row.devices is not None and device.type not in row.devices:
+        places = ' or '.join('the CPU' if kind == 'cpu' else kind for kind in row.devices)
+        return DeviceError(f'the engine {row.name} runs on {places}, not on {device}')
+    return load_module(row).explain_refusal(network)
+
+
+def load_module(row: EngineRow) -> EngineModule:
+    """Import the module of an engine."""
+    return cast('EngineModule', importlib.import_module(f'.{row.module}', __package__))
+
+
+def _choose_row(rows: Sequence[EngineRow], network: nn.Module, device: torch.device) -> EngineRow:
+    """Return the first row that fits; if none does, raise the refusal of the last."""
+    for row in rows:
+        refusal = explain_refusal(row, network, device)
+        if refusal is None:
+            return row
+    assert refusal is not None  # there is at least one row
+    raise refusal

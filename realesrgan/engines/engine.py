@@ -5,39 +5,67 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
+    from torch import nn
 
-
-#: What `--engine` and `RealESRGANer(engine=...)` take.
-ENGINES = ('auto', 'torch', 'openvino')
+    from ..errors import RealESRGANError
 
 
 class Engine(Protocol):
-    """A network ready to run on one device at one precision."""
+    """A network, ready to run on one device at one precision.
 
-    #: Pixels out for one pixel in, along a side.
+    Attributes:
+        scale: Output pixels per input pixel, along a side.
+        name: The engine's name in `table.ENGINES`.
+        half: Whether it computes in half precision.
+        description: Engine, device and precision, for a log line.
+    """
+
     scale: int
-    #: 'torch' or 'openvino'.
-    kind: str
-    #: Whether it computes in half precision.
+    name: str
     half: bool
-    #: What it is, for a log line: engine, device and precision.
     description: str
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         """Upscale a batch.
 
         Args:
-            batch: N x H x W x 3, BGR; uint8, or float32 in 0..1. H and W are multiples of what the network folds.
+            batch: N x H x W x 3, BGR; uint8, or float32 in 0..1. H and W are multiples of the network's `multiple`.
 
         Returns:
-            N x sH x sW x 3, BGR, clamped to the range, in the batch's dtype; uint8 is rounded half to even.
+            N x sH x sW x 3, BGR, clamped to the range, in the batch's dtype; uint8 is rounded half to even. The array
+            is the caller's own: no later call writes to it.
 
         Raises:
             NonFiniteError: the network's result holds NaN or infinity.
-            MemoryError: the device has not enough memory for the batch.
+            MemoryError: the device has not enough memory for the batch. A smaller batch may follow.
         """
         ...
 
     def release(self) -> None:
-        """Give back the memory that is kept for the next batch."""
+        """Give back the memory that is kept for the next batch; the engine can still run."""
+        ...
+
+
+class EngineModule(Protocol):
+    """What the module of an engine offers. Importing it must work where the engine's library is not installed."""
+
+    def explain_refusal(self, network: nn.Module) -> RealESRGANError | None:
+        """Return why the engine can't run a network on this machine; None if it can.
+
+        Its device is one of the row's already.
+        """
+        ...
+
+    def make(self, network: nn.Module, scale: int, device: torch.device, precision: str,
+             threads: int | None) -> Engine:
+        """Return an engine for a network that was not refused.
+
+        Args:
+            network: The network; the engine may move it, or copy its weights.
+            scale: Its scale.
+            device: Where it runs.
+            precision: One of the row's.
+            threads: The number of threads that a CPU computes with, None for the engine's own choice.
+        """
         ...

@@ -5,9 +5,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..errors import NonFiniteError
+from ..errors import NonFiniteError, RealESRGANError
 
-# Page-locked memory, into which a GPU copies by itself, is kept by PyTorch for the next batch: not for whole pictures.
 _MOST_PINNED_BYTES = 64 << 20
 
 
@@ -19,57 +18,73 @@ class TorchEngine:
         scale: The network's scale.
         device: Where it runs.
         dtype: Its precision.
+        most_pinned_bytes: Results up to this size reach the host through page-locked memory, into which a CUDA device
+            copies faster. PyTorch keeps that memory for the next batch, which is too much for whole pictures.
     """
 
-    kind = 'torch'
+    name = 'torch'
 
-    def __init__(self, network: nn.Module, scale: int, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, network: nn.Module, scale: int, device: torch.device, dtype: torch.dtype, *,
+                 most_pinned_bytes: int = _MOST_PINNED_BYTES) -> None:
         self.scale = scale
         self.half = dtype != torch.float32
         self.network = network.to(device, dtype).to(memory_format=torch.channels_last).eval()
+        self.device = device
         self.description = f'torch, {device}, {str(dtype).removeprefix("torch.")}'
-        self._device = device
         self._dtype = dtype
+        self._most_pinned_bytes = most_pinned_bytes
 
     @torch.inference_mode()
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         try:
-            result = self.network(self._prepared(batch))
+            result = self.network(self._prepare(batch))
+            # The sum is finite if all values are, and costs less than to look at each.
             if not torch.isfinite(result.sum(dtype=torch.float32)):
                 raise NonFiniteError(f'the network gave values that are not finite ({self.description})')
-            return self._on_host(_finished(result, batch.dtype)).numpy()
+            return self._copy_to_host(_finish(result, batch.dtype)).numpy()
         except RuntimeError as error:
             if is_out_of_memory(error):
                 raise MemoryError(f'{self.description}: {str(error).splitlines()[0]}') from error
             raise
 
     def release(self) -> None:
-        if self._device.type != 'cpu':
-            getattr(torch, self._device.type).empty_cache()
+        if self.device.type != 'cpu':
+            getattr(torch, self.device.type).empty_cache()
 
-    def _prepared(self, batch: np.ndarray) -> torch.Tensor:
+    def _prepare(self, batch: np.ndarray) -> torch.Tensor:
         """Return NHWC pixels as an NCHW tensor of RGB in 0..1 on the device; its memory stays NHWC (channels_last)."""
-        pixels = torch.from_numpy(np.ascontiguousarray(batch[..., ::-1])).to(self._device)
+        pixels = torch.from_numpy(np.ascontiguousarray(batch[..., ::-1])).to(self.device)
         if pixels.dtype == torch.uint8:
             pixels = pixels.float().div_(255)
         return pixels.to(self._dtype).permute(0, 3, 1, 2)
 
-    def _on_host(self, result: torch.Tensor) -> torch.Tensor:
-        if self._device.type != 'cuda' or result.nbytes > _MOST_PINNED_BYTES:
+    def _copy_to_host(self, result: torch.Tensor) -> torch.Tensor:
+        if self.device.type != 'cuda' or result.nbytes > self._most_pinned_bytes:
             return result.cpu()
         return torch.empty(result.shape, dtype=result.dtype, pin_memory=True).copy_(result)
 
 
-def _finished(result: torch.Tensor, dtype: np.dtype) -> torch.Tensor:
+def explain_refusal(network: nn.Module) -> RealESRGANError | None:  # noqa: ARG001
+    """Return None: PyTorch runs every network."""
+    return None
+
+
+def make(network: nn.Module, scale: int, device: torch.device, precision: str,
+         threads: int | None) -> TorchEngine:  # noqa: ARG001
+    """Return an engine; see `EngineModule.make`. PyTorch's threads are set for the whole process, by `choice`."""
+    return TorchEngine(network, scale, device, getattr(torch, precision))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error of PyTorch's means that the device, or the host, has not enough memory."""
+    text = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or any(
+        sign in text for sign in ('out of memory', "can't allocate memory", 'not enough memory'))
+
+
+def _finish(result: torch.Tensor, dtype: np.dtype) -> torch.Tensor:
     """Return the network's NCHW result as NHWC, BGR, clamped, in the batch's dtype; quantised on the device."""
     pixels = result.float().clamp_(0, 1)
     if dtype == np.uint8:
         pixels = pixels.mul_(255).round_().to(torch.uint8)
     return pixels.flip(1).permute(0, 2, 3, 1).contiguous()
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error of PyTorch means that the device, or the host, has not enough memory."""
-    text = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError) or any(
-        sign in text for sign in ('out of memory', "can't allocate memory", 'not enough memory'))

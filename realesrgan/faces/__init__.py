@@ -1,4 +1,4 @@
-"""Restore faces with GFPGAN."""
+"""Restore faces with GFPGAN. What is listed here is imported on first use."""
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""Faces, restored by GFPGAN and laid over what `RealESRGANer` makes of the rest of the picture."""
+"""`FaceEnhancer`: faces restored by GFPGAN, laid over what `RealESRGANer` makes of the picture."""
 from __future__ import annotations
 
 import logging
@@ -10,7 +10,7 @@ import torch
 
 from ..engines.torch import is_out_of_memory
 from ..errors import NonFiniteError
-from ..upscaling.pixels import fill_hidden
+from ..upscaling.pixels import fill_hidden_colours
 from ..upscaling.upsampler import RealESRGANer
 from . import geometry
 from .geometry import Face
@@ -18,31 +18,36 @@ from .networks import load_face_networks, obtain_face_files
 
 logger = logging.getLogger(__name__)
 
-#: How sure the detector must be, and how many pixels of the input the eyes must be apart, as in GFPGANer of gfpgan 1.3.
+#: The least score of the detector, and the least distance of the eyes in pixels of the input, as in gfpgan's GFPGANer.
 _MIN_SCORE = 0.97
 _MIN_EYE_DISTANCE = 5
 
 
 class FaceEnhancer:
-    """Upscales pictures and restores the faces in them: `enhance` is called as that of `RealESRGANer` is.
+    """Upscales pictures and restores the faces in them. Its `enhance` is called like that of `RealESRGANer`.
 
     Args:
-        upsampler: Upscales the picture; its device is used for the faces too.
+        upsampler: Upscales the picture. Its device is used for the faces too.
         model: A key of `models.FACE_MODELS`.
-        weight: How much of the restored face is laid over the upscaled one: 1 is GFPGAN's own result, 0 leaves the
-            upscaled face as it is.
-        only_center_face: Restore the face nearest to the picture's centre only.
-        min_size: Leave faces alone whose box is smaller, on its longer side, than this many pixels of the input.
+        weight: How much of the restored face is laid over the upscaled one, 0..1: 1 is GFPGAN's own result, 0 leaves
+            the upscaled face as it is.
+        only_center_face: Restore only the face nearest to the picture's centre.
+        min_size: Leave faces alone whose box, on its longer side, has fewer pixels of the input than this.
+
+    Attributes:
+        upsampler: As above.
+        device: Where the networks run.
+        networks: GFPGAN, RetinaFace and ParseNet.
 
     Raises:
         ValueError: an argument out of range.
-        FacePackagesError: gfpgan, facexlib or what they need is not installed.
-        WeightsError: the weights of the three networks are missing and can't be fetched, damaged or dangerous.
+        FacePackagesError: gfpgan, facexlib or a package that they need is not installed.
+        WeightsError: weights of the three networks can't be fetched, or are damaged or dangerous.
 
-    Source: GFP-GAN (Wang et al., CVPR 2021) as `GFPGANer` of gfpgan 1.3.8 and `FaceRestoreHelper` of facexlib 0.3.0
-    apply it. Where those work, on 8-bit RGB, the pixels are the same, but for two things: their decoder draws new noise
-    each time, here the noise of the weight file is used, so that a picture has one result; and where two faces overlap
-    a value may be less by one.
+    Source: GFP-GAN (Wang et al., CVPR 2021), applied as `GFPGANer` of gfpgan 1.3.8 and `FaceRestoreHelper` of facexlib
+    0.3.0 do. On 8-bit RGB the pixels are the same, with two exceptions: their decoder draws new noise each time, where
+    this one uses the noise in the weight file, so that a picture has one result; and where two faces overlap, a value
+    may be less by one.
     """
 
     def __init__(self, upsampler: RealESRGANer, model: str = 'GFPGANv1.3', weight: float = 1.0, *,
@@ -52,11 +57,11 @@ class FaceEnhancer:
         if min_size < 0:
             raise ValueError(f'min_size is {min_size}; it must be 0 or more')
         self.upsampler = upsampler
+        self.device = upsampler.device
+        self.networks = load_face_networks(obtain_face_files(model), self.device)
         self._weight = weight
         self._only_center_face = only_center_face
         self._min_size = min_size
-        self.device = upsampler.device
-        self._networks = load_face_networks(obtain_face_files(model), self.device)
         logger.info('faces: %s in float32 on %s', model, self.device)
 
     @property
@@ -72,14 +77,14 @@ class FaceEnhancer:
                 alpha_upsampler: str = 'realesrgan') -> tuple[np.ndarray, str]:
         """Upscale one picture and restore its faces; arguments, result and errors are those of `RealESRGANer.enhance`.
 
-        Where no face is, the result is that of `RealESRGANer.enhance`. Faces are restored at the depth of the picture;
-        in a gray one, and in one of gray and alpha as BGRA, they are gray. Alpha is not touched.
+        Without a face, the result is that of `RealESRGANer.enhance`. Faces have the depth of the picture, and are gray
+        in a gray one, also in a gray one with alpha that comes as BGRA. Alpha is not changed.
         """
         large, mode = self.upsampler.enhance(img, outscale, alpha_upsampler)
         scale = self.upsampler.scale if outscale is None else outscale
         try:
             with torch.inference_mode():
-                self._restore(_colours(img, large.dtype), large, scale)
+                self._restore_faces(_convert_to_bgr(img, large.dtype), large, scale)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -87,25 +92,40 @@ class FaceEnhancer:
                               f'{img.shape[0]} pixels; leave out --face_enhance') from error
         return large, mode
 
-    def _restore(self, picture: np.ndarray, large: np.ndarray, scale: float) -> None:
+    def find_faces(self, picture: np.ndarray) -> list[Face]:
+        """Return the faces that `enhance` would restore, those with the best scores first.
+
+        Args:
+            picture: HxWx3, BGR, uint8 or uint16.
+        """
+        pixels = picture.astype(np.float32) / (np.iinfo(picture.dtype).max // 255)
+        rows = self.networks.detector.detect_faces(pixels, _MIN_SCORE)
+        faces = [Face(row[:4], row[5:].reshape(5, 2)) for row in rows]
+        faces = [face for face in faces if face.eye_distance >= _MIN_EYE_DISTANCE and face.size >= self._min_size]
+        if self._only_center_face and faces:
+            height, width = picture.shape[:2]
+            return [min(faces, key=lambda face: face.distance(width / 2, height / 2))]
+        return faces
+
+    def _restore_faces(self, picture: np.ndarray, large: np.ndarray, scale: float) -> None:
         """Restore the faces of an HxWx3 BGR picture in its enlargement, in place."""
-        faces = self._find(picture)
+        faces = self.find_faces(picture)
         gray = large.ndim == 2 or (large.shape[2] == 4 and (picture == picture[..., :1]).all())
         logger.debug('%d faces', len(faces))
         for face in faces:
-            matrix = geometry.alignment(face)
+            matrix = geometry.align(face)
             if matrix is None:
                 continue
-            square = geometry.crop(picture, matrix)
-            # The noise in the weight file instead of new noise, or a video's faces would flicker.
+            square = geometry.crop_face(picture, matrix)
+            # With new noise for each frame the faces of a video would flicker.
             restored = geometry.from_network(self._run(
-                lambda batch: self._networks.restorer(batch, return_rgb=False, randomize_noise=False)[0], square),
+                lambda batch: self.networks.restorer(batch, return_rgb=False, randomize_noise=False)[0], square),
                 square.dtype)
             if gray:
                 restored = cv2.cvtColor(cv2.cvtColor(restored, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
-            scores = self._run(lambda batch: self._networks.parser(batch)[0], restored)
-            mask = geometry.soft_mask(scores[0].argmax(0)) * self._weight
-            geometry.paste(large, restored, mask, matrix, scale)
+            scores = self._run(lambda batch: self.networks.parser(batch)[0], restored)
+            mask = geometry.draw_mask(scores[0].argmax(0)) * self._weight
+            geometry.paste_face(large, restored, mask, matrix, scale)
 
     def _run(self, network: Callable[[torch.Tensor], torch.Tensor], square: np.ndarray) -> np.ndarray:
         result = network(torch.from_numpy(geometry.to_network(square)).to(self.device)).cpu().numpy()
@@ -114,22 +134,11 @@ class FaceEnhancer:
                                  'weights damaged? python -m realesrgan.weights says where they are')
         return result
 
-    def _find(self, picture: np.ndarray) -> list[Face]:
-        """Return the faces to restore, the surest first."""
-        pixels = picture.astype(np.float32) / (np.iinfo(picture.dtype).max // 255)
-        rows = self._networks.detector.detect_faces(pixels, _MIN_SCORE)
-        faces = [Face(row[:4], row[5:].reshape(5, 2)) for row in rows]
-        faces = [face for face in faces if face.eye_distance >= _MIN_EYE_DISTANCE and face.size >= self._min_size]
-        if self._only_center_face and faces:
-            height, width = picture.shape[:2]
-            return [min(faces, key=lambda face: face.distance(width / 2, height / 2))]
-        return faces
 
-
-def _colours(img: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Return a picture as `RealESRGANer.enhance` takes it as HxWx3, BGR, of `dtype`."""
+def _convert_to_bgr(img: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Return a picture of any kind that `RealESRGANer.enhance` takes as HxWx3, BGR, of `dtype`."""
     if img.dtype != dtype:
         img = np.rint(img.clip(0, np.iinfo(dtype).max)).astype(dtype)
     if img.ndim == 3 and img.shape[2] == 4:
-        return fill_hidden(img, dtype)
+        return fill_hidden_colours(img, dtype)
     return np.ascontiguousarray(np.broadcast_to(img if img.ndim == 3 else img[..., None], (*img.shape[:2], 3)))

@@ -1,6 +1,6 @@
-"""Where a face goes: from its landmarks to the upright square that the networks know, and back into the large picture.
+"""Where a face goes: to the upright square that the networks take, and back into the large picture.
 
-The numbers are those of FaceRestoreHelper in facexlib 0.3.0; at 8 bits the pixels are the same as its.
+Source: the numbers are those of `FaceRestoreHelper` in facexlib 0.3.0; at 8 bits the pixels are the same too.
 """
 from __future__ import annotations
 
@@ -11,30 +11,32 @@ import numpy as np
 
 from ..upscaling.pixels import to_unit
 
-#: Where the landmarks of FFHQ's faces lie in a square of 512 pixels: eyes (the picture's left one first), nose,
-#: corners of the mouth; x and y.
+#: Where the faces of FFHQ have their landmarks in a square of 512 pixels, x and y: the eyes, the one on the picture's
+#: left first, the nose, the corners of the mouth.
 _TEMPLATE = np.array([[192.98138, 239.94708], [318.90277, 240.1936], [256.63416, 314.01935], [201.26117, 371.41043],
                       [313.08905, 371.15118]])
-#: Side of the square that faces are brought to, in pixels; the networks know no other.
+#: Side in pixels of the square that a face is brought to; the networks take no other.
 FACE_SIDE = 512
-#: What lies outside the picture, BGR in 0..255.
+#: The colour of what lies outside the picture, BGR in 0..255.
 _OUTSIDE = (135, 133, 132)
-#: Classes of ParseNet that are no part of a face: background, hat, two of the neck, clothes.
+#: ParseNet's classes that are no part of a face: background, hat, two of the neck, clothes.
 _NOT_FACE = (0, 14, 16, 17, 18)
+#: Pixels along each side of the square that the mask leaves out, and the sigma of its blur.
 _BORDER = 10
 _BLUR_SIGMA = 11
-#: Pixels; see `paste`.
+#: Pixels from which on `paste_face` no longer starts at the picture's corner, and the rows it blends at once.
 _LARGE = 8192
 _BAND = 64
 
 
 @dataclass(frozen=True)
 class Face:
-    """A face that was found.
+    """A face in a picture.
 
     Attributes:
         box: Left, top, right, bottom in pixels of the picture.
-        landmarks: 5 x 2 (x, y): left eye, right eye, nose, left and right corner of the mouth.
+        landmarks: 5 x 2 (x, y) in pixels: left eye, right eye, nose, left and right corner of the mouth, as seen in
+            the picture.
     """
 
     box: np.ndarray
@@ -42,30 +44,31 @@ class Face:
 
     @property
     def size(self) -> float:
-        """The longer side of the box."""
+        """The longer side of the box, in pixels."""
         return float(max(self.box[2] - self.box[0], self.box[3] - self.box[1]))
 
     @property
     def eye_distance(self) -> float:
+        """Pixels between the eyes."""
         return float(np.linalg.norm(self.landmarks[0] - self.landmarks[1]))
 
     def distance(self, x: float, y: float) -> float:
-        """Return how far the middle of the box is from a point."""
+        """Return how far the middle of the box is from a point, in pixels."""
         return float(np.hypot((self.box[0] + self.box[2]) / 2 - x, (self.box[1] + self.box[3]) / 2 - y))
 
 
-def alignment(face: Face) -> np.ndarray | None:
-    """Return the similarity, 2 x 3, that takes the picture to the upright square; None if its landmarks coincide."""
+def align(face: Face) -> np.ndarray | None:
+    """Return the similarity, 2 x 3, from the picture to the upright square; None if the landmarks coincide."""
     matrix: np.ndarray | None = cv2.estimateAffinePartial2D(face.landmarks, _TEMPLATE, method=cv2.LMEDS)[0]
     return matrix
 
 
-def crop(picture: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Return a face as the upright square.
+def crop_face(picture: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Return the upright square with a face.
 
     Args:
         picture: HxWx3, BGR, uint8 or uint16.
-        matrix: From `alignment`.
+        matrix: From `align`.
 
     Returns:
         512 x 512 x 3 of the same dtype.
@@ -75,14 +78,14 @@ def crop(picture: np.ndarray, matrix: np.ndarray) -> np.ndarray:
                           borderValue=[value * step for value in _OUTSIDE])
 
 
-def soft_mask(classes: np.ndarray) -> np.ndarray:
-    """Return how much of each pixel is face.
+def draw_mask(classes: np.ndarray) -> np.ndarray:
+    """Return by how much each pixel belongs to the face.
 
     Args:
         classes: 512 x 512, ParseNet's class of each pixel.
 
     Returns:
-        512 x 512, float64 in 0..1, soft at the face's outline and 0 at the square's border.
+        512 x 512, float64 in 0..1, with a soft outline, and 0 along the square's sides.
     """
     mask = np.where(np.isin(classes, _NOT_FACE), 0.0, 255.0)
     for _ in range(2):
@@ -92,24 +95,25 @@ def soft_mask(classes: np.ndarray) -> np.ndarray:
     return inside / 255
 
 
-def paste(large: np.ndarray, square: np.ndarray, mask: np.ndarray, matrix: np.ndarray, scale: float) -> None:
-    """Lay a restored face over the enlarged picture, in place; where its mask is 0 no pixel changes.
+def paste_face(large: np.ndarray, square: np.ndarray, mask: np.ndarray, matrix: np.ndarray, scale: float) -> None:
+    """Lay a restored face over the enlarged picture, in place; no pixel changes where the mask is 0.
 
     Args:
         large: HxW (gray), HxWx3 (BGR) or HxWx4 (BGRA, whose alpha stays); uint8 or uint16.
-        square: 512 x 512 x 3, BGR, of the dtype of `large`; gray, all three the same, if that is gray.
+        square: 512 x 512 x 3, BGR, of the dtype of `large`; with three equal channels if `large` is gray.
         mask: 512 x 512, float64 in 0..1.
-        matrix: From `alignment`.
+        matrix: From `align`.
         scale: Size of `large` as a multiple of the picture's.
     """
     back = cv2.invertAffineTransform(matrix) * scale
     if scale > 1:
         back[:, 2] += 0.5 * scale
-    rows, columns = _reach(back, large.shape)
+    rows, columns = _find_extent(back, large.shape)
     if rows.start >= rows.stop or columns.start >= columns.stop:
         return
-    # From the picture's corner on, as facexlib does, for cv2.warpAffine rounds positions differently when it starts
-    # elsewhere; but not where that would take much memory, or more than the 32767 pixels that it can do.
+    # cv2.warpAffine rounds positions to 1/32 of a pixel, differently for each origin. To get facexlib's pixels it has
+    # to start at the picture's corner, as facexlib does, unless that would take much memory, or more than the 32767
+    # pixels that warpAffine can do.
     origin = np.zeros(2, int)
     if max(rows.stop, columns.stop) > _LARGE:
         origin[:] = columns.start, rows.start
@@ -122,13 +126,13 @@ def paste(large: np.ndarray, square: np.ndarray, mask: np.ndarray, matrix: np.nd
         target, face = large[rows, columns], face[..., 0]
     else:
         target, share = large[rows, columns, :3], share[..., None]
-    for start in range(0, len(target), _BAND):  # of a portrait's face all at once would take gigabytes
+    for start in range(0, len(target), _BAND):  # the face of a portrait, in float64 all at once, would take gigabytes
         band = slice(start, start + _BAND)
-        # Cut off, not rounded, as facexlib does.
+        # Truncated, not rounded, as in facexlib.
         target[band] = share[band] * face[band] + (1 - share[band]) * target[band]
 
 
-def _reach(back: np.ndarray, shape: tuple[int, ...]) -> tuple[slice, slice]:
+def _find_extent(back: np.ndarray, shape: tuple[int, ...]) -> tuple[slice, slice]:
     """Return the rows and columns of the large picture that the square reaches."""
     side = FACE_SIDE
     corners = np.array([[0, 0, 1], [side, 0, 1], [0, side, 1], [side, side, 1]]) @ back.T

@@ -1,7 +1,7 @@
-"""The three networks of face enhancement: imported on today's torchvision, and given their weights by us.
+"""The three networks of face enhancement: imported on today's torchvision, and loaded with weights of our own fetching.
 
-gfpgan and facexlib would fetch their files by themselves, into the current folder or their own, and load them as they
-are. Here only their network classes are used; the files come through `weights`, checked, and load as weights only.
+gfpgan and facexlib would download their files themselves, into the current folder or their own, and unpickle whatever
+is in them. Only their network classes are used here. The files come through `weights`: checked, and as weights only.
 """
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import DownloadError, FacePackagesError, WeightsError
 from ..models import FACE_MODELS
-from ..weights.loading import load_state_dict, locate, obtain, weights_folder
+from ..weights.reading import load_state_dict
+from ..weights.sources import locate, obtain, weights_folder
 from .geometry import FACE_SIDE
 
 if TYPE_CHECKING:
@@ -52,14 +53,14 @@ class FaceNetworks:
 
 
 def obtain_face_files(model: str) -> FaceFiles:
-    """Return the paths of the weights of a face model, downloading what is not at hand into `weights_folder()`.
+    """Return the paths of a face model's weights, downloading into `weights_folder()` what is not at hand.
 
     Args:
         model: A key of `models.FACE_MODELS`.
 
     Raises:
         ValueError: unknown model.
-        WeightsError: some are not at hand and can't be fetched; all of those are named.
+        WeightsError: some are not at hand and can't be fetched; the message names all of them.
     """
     if model not in FACE_MODELS:
         raise ValueError(f'unknown face model {model!r}: choose from {", ".join(FACE_MODELS)}')
@@ -70,7 +71,7 @@ def obtain_face_files(model: str) -> FaceFiles:
         missing = [file for file in files if not isinstance(locate(file), Path)]
         raise WeightsError(
             f'face enhancement needs weights that are missing: {", ".join(file.name for file in missing)}. Put them '
-            f'into {weights_folder()}, from {", ".join(file.url for file in missing)}, for the download failed: {error}'
+            f'into {weights_folder()}, from {", ".join(file.url for file in missing)}; the download failed: {error}'
         ) from error
 
 
@@ -78,12 +79,12 @@ def load_face_networks(files: FaceFiles, device: torch.device) -> FaceNetworks:
     """Build the three networks and load their weights.
 
     Raises:
-        FacePackagesError: gfpgan, facexlib or what they need is not installed.
-        WeightsError: a file is damaged, holds code, or is of another network.
+        FacePackagesError: gfpgan, facexlib or a package that they need is not installed.
+        WeightsError: a file is damaged, holds code, or belongs to another network.
     """
-    # float32 always, with or without --fp32. The modulated convolutions of StyleGAN2, GFPGAN's decoder, overflow
-    # float16: NVIDIA clamped activations and normalised styles beforehand to train it so (Karras et al., 2020,
-    # StyleGAN2-ADA, appendix), which GFPGAN has not. bfloat16 keeps 8 bits of a landmark's or a colour's value.
+    # Always float32, with or without --fp32. GFPGAN's decoder is a StyleGAN2, whose modulated convolutions overflow
+    # float16: to train it in half precision, NVIDIA clamped activations and normalised styles first (Karras et al.,
+    # 2020, StyleGAN2-ADA, appendix), which GFPGAN does not. bfloat16 keeps only 8 bits of a landmark or a colour.
     classes = import_face_packages()
     restorer = classes.GFPGANv1Clean(
         out_size=FACE_SIDE, num_style_feat=512, channel_multiplier=2, decoder_load_path=None, fix_decoder=False,
@@ -92,17 +93,17 @@ def load_face_networks(files: FaceFiles, device: torch.device) -> FaceNetworks:
         warnings.simplefilter('ignore')  # facexlib builds its ResNet with an argument that torchvision renamed
         detector = classes.RetinaFace(network_name='resnet50', device=device)
     parser = classes.ParseNet(in_size=FACE_SIDE, out_size=FACE_SIDE, parsing_ch=19)
-    return FaceNetworks(_loaded(restorer, files.restorer, device), _loaded(detector, files.detector, device),
-                        _loaded(parser, files.parser, device))
+    return FaceNetworks(_load(restorer, files.restorer, device), _load(detector, files.detector, device),
+                        _load(parser, files.parser, device))
 
 
-def _loaded(network: nn.Module, path: Path, device: torch.device) -> nn.Module:
-    # "module." is what torch.nn.DataParallel left before each name of the detector's.
+def _load(network: nn.Module, path: Path, device: torch.device) -> nn.Module:
+    # torch.nn.DataParallel left "module." before each name in the detector's file.
     state_dict = {name.removeprefix('module.'): tensor for name, tensor in load_state_dict(path).items()}
     try:
         network.load_state_dict(state_dict, strict=True)
     except RuntimeError as error:
-        reason = textwrap.shorten(str(error), 200, placeholder=' ...')  # it names every parameter
+        reason = textwrap.shorten(str(error), 200, placeholder=' ...')  # torch names every parameter
         raise WeightsError(f'{path}: does not fit {type(network).__name__}: {reason}; delete it to have it fetched '
                            'again') from None
     return network.requires_grad_(False).eval().to(device)
@@ -114,20 +115,27 @@ def import_face_packages() -> Any:
     """Import gfpgan and facexlib and return a namespace of their GFPGANv1Clean, RetinaFace and ParseNet.
 
     Raises:
-        FacePackagesError: they, or what they need, are not installed.
+        FacePackagesError: they, or packages that they need, are not installed.
     """
     try:
-        with _functional_tensor():
+        with _provide_functional_tensor():
             from facexlib.detection.retinaface import RetinaFace
             from facexlib.parsing.parsenet import ParseNet
             from gfpgan.archs.gfpganv1_clean_arch import GFPGANv1Clean
     except ModuleNotFoundError as error:
-        raise FacePackagesError(_advice(error.name or str(error), sys.version_info[:2])) from error
+        raise FacePackagesError(explain_missing_package(error.name or str(error), sys.version_info[:2])) from error
     return types.SimpleNamespace(GFPGANv1Clean=GFPGANv1Clean, RetinaFace=RetinaFace, ParseNet=ParseNet)
 
 
-def _advice(missing: str, version: tuple[int, int]) -> str:
-    """Say what to do about a missing package. On Python 3.13: https://github.com/XPixelGroup/BasicSR/issues/749"""
+def explain_missing_package(missing: str, version: tuple[int, int]) -> str:
+    """Return a message about a package that is not installed, and what to do.
+
+    From Python 3.13 on basicsr does not build: https://github.com/XPixelGroup/BasicSR/issues/749
+
+    Args:
+        missing: Its name.
+        version: The version of Python, major and minor.
+    """
     if version >= (3, 13) and missing.split('.')[0] in ('basicsr', 'gfpgan', 'facexlib', 'torchvision'):
         return (f'--face_enhance needs {missing}, which is not installed, and basicsr, which it needs, does not build '
                 f'on Python {version[0]}.{version[1]}. Use an environment of Python 3.11 or 3.12 '
@@ -136,10 +144,10 @@ def _advice(missing: str, version: tuple[int, int]) -> str:
 
 
 @contextlib.contextmanager
-def _functional_tensor() -> Iterator[None]:
-    """Let `torchvision.transforms.functional_tensor` be imported meanwhile, with its one function that basicsr uses.
+def _provide_functional_tensor() -> Iterator[None]:
+    """Provide the module `torchvision.transforms.functional_tensor` meanwhile, with the one function basicsr imports.
 
-    torchvision 0.17 removed the module: https://github.com/XPixelGroup/BasicSR/issues/533
+    torchvision 0.17 removed it: https://github.com/XPixelGroup/BasicSR/issues/533
     """
     name = 'torchvision.transforms.functional_tensor'
     from torchvision.transforms.functional import rgb_to_grayscale

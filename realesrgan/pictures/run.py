@@ -134,8 +134,8 @@ class _Pictures:
         places = list_places(options.gpu_ids)
         sources = frozenset(os.path.realpath(job.source) for job in all_jobs if job.data is None)
         tasks = [PictureTask(jobs, sources)]
+        _fetch_weights(options.upsampler, faces)  # once, not by each worker
         if len(places) > 1 and len(jobs) > 1:
-            _fetch_weights(options.upsampler, faces)  # once, not by each worker
             tasks = [PictureTask(some, sources & _results_of(some)) for some in share_jobs(jobs)]
         else:
             places = places[:1]

@@ -1,8 +1,8 @@
-"""How pictures that are not 8-bit RGB pass through a network that knows RGB only: depth, gray, alpha.
+"""How pictures of any depth, gray or with alpha, pass through a network that knows RGB only.
 
-A `Pixels` object takes a window of its picture to the batch that a network gets, and the network's result back to
-pixels of the picture's own kind, so that only one tile at a time exists in floating point. Alpha is a gray picture of
-its own (see `upsampler`); here are the two steps around it.
+A `Pixels` object turns a window of its picture into a batch for a network, and the network's result back into pixels of
+the picture's own kind, so that only one tile at a time is in floating point. Alpha is upscaled as a gray picture of its
+own; `fill_hidden_colours` goes before that and `settle_alpha` after it.
 """
 from __future__ import annotations
 
@@ -11,16 +11,46 @@ from abc import ABC, abstractmethod
 import cv2
 import numpy as np
 
-_HARDLY_VISIBLE = 16  # an alpha below a sixteenth
+_HARDLY_VISIBLE = 16  # means an alpha below a sixteenth
+
+
+def check_picture(img: np.ndarray) -> None:
+    """Check that a picture is of a kind that can be upscaled.
+
+    Raises:
+        TypeError: its dtype is not uint8, uint16 or floating point.
+        ValueError: its shape is not HxW, HxWx1, HxWx3 or HxWx4, or it is empty.
+    """
+    channels = img.shape[2] if img.ndim == 3 else 1
+    if img.ndim not in (2, 3) or channels not in (1, 3, 4) or img.size == 0:
+        raise ValueError(f'a picture of shape {img.shape}; allowed are HxW, HxWx1, HxWx3 and HxWx4, none of them 0')
+    if img.dtype not in (np.uint8, np.uint16) and img.dtype.kind != 'f':
+        raise TypeError(f'a picture of dtype {img.dtype}; allowed are uint8, uint16 and floating point')
+
+
+def choose_depth(img: np.ndarray) -> np.dtype:
+    """Return the dtype of the result: the picture's own; for floating point uint16 if any value is above 256.
+
+    Source: the rule for floating point is that of Real-ESRGAN 0.3.0.
+    """
+    if img.dtype.kind == 'f':
+        return np.dtype(np.uint16 if img.max() > 256 else np.uint8)
+    return img.dtype
+
+
+def normalise_layout(img: np.ndarray) -> np.ndarray:
+    """Return a contiguous picture without a last axis of one; floating point becomes float32."""
+    img = img[..., 0] if img.ndim == 3 and img.shape[2] == 1 else img
+    return np.ascontiguousarray(img, np.float32 if img.dtype.kind == 'f' else img.dtype)
 
 
 def quantise(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Round values of 0..1 to the full range of an unsigned integer type, half to even as the original does."""
+    """Map values in 0..1 to the full range of an unsigned integer type, rounded half to even as 0.3.0 does."""
     return np.rint(values * np.float32(np.iinfo(dtype).max)).astype(dtype)
 
 
 def to_unit(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Map values in the units of an unsigned integer type to float32 in 0..1."""
+    """Map values in the range of an unsigned integer type, of any dtype, to float32 in 0..1."""
     return values.astype(np.float32) / np.float32(np.iinfo(dtype).max)
 
 
@@ -28,8 +58,8 @@ class Pixels(ABC):
     """A picture on its way through a network.
 
     Attributes:
-        picture: HxW or HxWx3 (BGR); uint8 or uint16, or float32 in units of `dtype`.
-        dtype: uint8 or uint16, the type of the result.
+        picture: HxW or HxWx3 (BGR); uint8 or uint16, or float32 in the range of `dtype`.
+        dtype: uint8 or uint16, the dtype of the result.
         channels: Shape of one pixel of the result: () or (3,).
     """
 
@@ -40,54 +70,54 @@ class Pixels(ABC):
         self.dtype = np.dtype(dtype)
 
     @abstractmethod
-    def batch(self, rows: slice, columns: slice) -> np.ndarray:
+    def to_batch(self, rows: slice, columns: slice) -> np.ndarray:
         """Return a window as 1 x H x W x 3, BGR; uint8, or float32 in 0..1."""
 
     @abstractmethod
-    def result(self, upscaled: np.ndarray) -> np.ndarray:
+    def from_batch(self, upscaled: np.ndarray) -> np.ndarray:
         """Turn a network's result, 1 x sH x sW x 3 of the batch's dtype, into pixels of `dtype`."""
 
 
 class ColourPixels(Pixels):
-    """BGR. 8-bit pictures go to the network as they are, all others as floating point."""
+    """BGR. 8-bit pictures go to the engine as they are, all others in floating point."""
 
     channels = (3,)
 
-    def batch(self, rows: slice, columns: slice) -> np.ndarray:
+    def to_batch(self, rows: slice, columns: slice) -> np.ndarray:
         window = self.picture[None, rows, columns]
         return window if window.dtype == np.uint8 else to_unit(window, self.dtype)
 
-    def result(self, upscaled: np.ndarray) -> np.ndarray:
+    def from_batch(self, upscaled: np.ndarray) -> np.ndarray:
         return upscaled[0] if upscaled.dtype == np.uint8 else quantise(upscaled[0], self.dtype)
 
 
 class GrayPixels(Pixels):
-    """One channel, shown to the network as gray RGB; the result is its luma."""
+    """One channel, shown to the network as RGB; the result is the luma of what comes back."""
 
     channels = ()
 
-    def batch(self, rows: slice, columns: slice) -> np.ndarray:
+    def to_batch(self, rows: slice, columns: slice) -> np.ndarray:
         return cv2.cvtColor(to_unit(self.picture[rows, columns], self.dtype), cv2.COLOR_GRAY2BGR)[None]
 
-    def result(self, upscaled: np.ndarray) -> np.ndarray:
+    def from_batch(self, upscaled: np.ndarray) -> np.ndarray:
         return quantise(cv2.cvtColor(upscaled[0], cv2.COLOR_BGR2GRAY), self.dtype)
 
 
-def fill_hidden(picture: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Replace the colours of transparent pixels by those of the visible ones around them.
+def fill_hidden_colours(picture: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Replace the colours of transparent pixels by those of the visible pixels around them.
 
-    Nobody sees them, but a network, or a filter, would let them bleed into the visible edges. Each takes the mean,
-    weighted by alpha, of the smallest block of a power of two around it that shows anything, smoothly interpolated;
-    pixels that are hardly visible take part of it. Compared with passing premultiplied colours through the network
-    and dividing by the new alpha this has no dark or bright rim where the network draws the two edges differently:
-    1 to 7 dB better at the edges of cut-outs.
+    Nobody sees them, but a network or a filter would let them bleed into visible edges. Each gets the mean, weighted by
+    alpha, of the smallest block of a power of two around it that shows anything, smoothly interpolated. Pixels that are
+    hardly visible get part of it. Passing premultiplied colours through the network, and dividing them by the new
+    alpha, leaves a dark or bright rim wherever the network draws the two edges differently; this is 1 to 7 dB better at
+    the edges of cut-outs.
 
     Args:
-        picture: HxWx4, BGRA, of `dtype` or float32 in its units.
+        picture: HxWx4, BGRA, of `dtype` or float32 in its range.
         dtype: uint8 or uint16.
 
     Returns:
-        HxWx3, BGR, of the picture's own dtype; pixels of an alpha of a sixteenth or more are as they were.
+        HxWx3, BGR, of the picture's own dtype; pixels with an alpha of a sixteenth or more are unchanged.
     """
     colours = np.ascontiguousarray(picture[..., :3])
     hidden = picture[..., 3] * _HARDLY_VISIBLE < np.iinfo(dtype).max
@@ -95,37 +125,41 @@ def fill_hidden(picture: np.ndarray, dtype: np.dtype) -> np.ndarray:
         return colours
     unit = to_unit(picture, dtype)
     unit[..., :3] *= unit[..., 3:]
-    filled = _mean_around(unit)[hidden]
+    filled = _average_around(unit)[hidden]
     scaled = filled * np.iinfo(dtype).max
     colours[hidden] = scaled if colours.dtype.kind == 'f' else np.rint(scaled)
     return colours
 
 
-def _mean_around(premultiplied: np.ndarray) -> np.ndarray:
-    """Return the colours of HxWx4 premultiplied BGRA, mixed with the mean of a block around as alpha falls to 0."""
+def _average_around(premultiplied: np.ndarray) -> np.ndarray:
+    """Return the colours of HxWx4 premultiplied BGRA, which fade into the mean of a block around as alpha falls to 0.
+
+    One level of a pyramid: the picture at half its size, treated likewise, gives the means. Because the colours are
+    premultiplied, averaging them weighs each by its alpha, and dividing by the averaged alpha undoes it.
+    """
     height, width = premultiplied.shape[:2]
     alpha = premultiplied[..., 3:]
     own = np.divide(premultiplied[..., :3], alpha, out=np.zeros_like(premultiplied[..., :3]), where=alpha > 0)
     if height == width == 1:
         return own
     halved = cv2.resize(premultiplied, ((width + 1) // 2, (height + 1) // 2), interpolation=cv2.INTER_AREA)
-    around = cv2.resize(_mean_around(halved), (width, height), interpolation=cv2.INTER_LINEAR)
+    around = cv2.resize(_average_around(halved), (width, height), interpolation=cv2.INTER_LINEAR)
     share = np.minimum(alpha * _HARDLY_VISIBLE, 1)
     return share * own + (1 - share) * around
 
 
-def cubic(alpha: np.ndarray, dtype: np.dtype, scale: int) -> np.ndarray:
-    """Enlarge HxW by cubic interpolation; the result is of `dtype`."""
+def enlarge_by_cubic(alpha: np.ndarray, dtype: np.dtype, scale: int) -> np.ndarray:
+    """Enlarge HxW, in the range of `dtype`, by cubic interpolation; the result is of `dtype`."""
     large = cv2.resize(to_unit(alpha, dtype), None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
     return quantise(large.clip(0, 1), dtype)
 
 
-def settle(upscaled: np.ndarray, alpha: np.ndarray) -> None:
-    """Make `upscaled` exactly opaque, or transparent, where `alpha` is so with its eight neighbours; in place.
+def settle_alpha(upscaled: np.ndarray, alpha: np.ndarray) -> None:
+    """Make `upscaled` exactly opaque, or transparent, wherever `alpha` is so with its eight neighbours; in place.
 
     Args:
         upscaled: HxW, of any size, uint8 or uint16.
-        alpha: The input's alpha, in the units of `upscaled`.
+        alpha: The input's alpha, in the range of `upscaled`'s dtype.
     """
     top = np.iinfo(upscaled.dtype).max
     for reached, value in ((alpha >= top, top), (alpha <= 0, 0)):

@@ -1,4 +1,4 @@
-"""Pure geometry: how a picture is padded and cut into tiles. All lengths are in pixels of the network's input."""
+"""Geometry: how a picture is padded and cut into tiles. All lengths are in pixels of the network's input."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Span:
-    """A tile along one axis: it answers for `start:stop`, the network sees `padded_start:padded_stop`."""
+    """A tile along one axis: it yields `start:stop` of the picture; the network sees `padded_start:padded_stop`."""
 
     start: int
     stop: int
@@ -23,11 +23,11 @@ class Span:
         return slice(self.padded_start, self.padded_stop)
 
     def target(self, scale: int) -> slice:
-        """What the tile answers for, as a slice of the upscaled picture."""
+        """What the tile yields, as a slice of the upscaled picture."""
         return slice(self.start * scale, self.stop * scale)
 
     def crop(self, scale: int) -> slice:
-        """What the tile answers for, as a slice of the network's result."""
+        """What the tile yields, as a slice of the network's result."""
         return slice((self.start - self.padded_start) * scale, (self.stop - self.padded_start) * scale)
 
 
@@ -40,14 +40,14 @@ class Tile:
 
 
 def cut_axis(length: int, tile: int, pad: int, multiple: int = 1) -> list[Span]:
-    """Cut one axis into spans of `tile` pixels that see `pad` pixels more on each side, where there are any.
+    """Cut one axis into spans of `tile` pixels whose windows are `pad` pixels longer on each side, up to the borders.
 
     Args:
         length: Length of the axis; a multiple of `multiple`.
-        tile: Length of a span, 0 for a single one.
+        tile: Length of a span; 0 gives a single one.
         pad: Pixels seen beyond the span on each side.
-        multiple: What the borders of a window are widened to, so that a network that folds 2x2 or 4x4 pixels into
-            one gets whole groups, and the same groups as the untiled picture.
+        multiple: The borders of a window are widened to multiples of this, so that a network that folds 2x2 or 4x4
+            pixels into one gets whole groups, and the same groups as from the untiled picture.
     """
     if tile <= 0:
         return [Span(0, length, 0, length)]
@@ -61,59 +61,63 @@ def cut_axis(length: int, tile: int, pad: int, multiple: int = 1) -> list[Span]:
 
 
 def cut_axis_evenly(length: int, window: int, pad: int, multiple: int = 1) -> list[Span]:
-    """Cut one axis into as few spans as windows of a given length allow; all windows have one length, the shortest.
+    """Cut one axis into as few spans as windows of at most `window` pixels allow, with windows of equal length.
 
-    An engine that prepares itself for each new shape then does so once for a whole picture.
+    An engine that prepares itself for each new shape then does so once per picture.
 
     Args:
         length: Length of the axis; a multiple of `multiple`.
-        window: Largest length of a window; rounded down to `multiple`, more than `2 * (pad + multiple)`.
-        pad: Least number of pixels seen beyond a span on each side, but for the ends of the axis.
-        multiple: What windows start and end at.
+        window: Largest length of a window, more than `2 * (pad + multiple)`; it is rounded down to `multiple`.
+        pad: Least number of pixels seen beyond a span on each side, except at the ends of the axis.
+        multiple: Windows start and end at multiples of this.
     """
     if length <= window:
         return [Span(0, length, 0, length)]
     window = window // multiple * multiple
+    # Two neighbouring windows share a pad each. Rounding their starts to `multiple` may take that much of either.
     overlap = 2 * (pad + multiple)
+    # `count` windows with that overlap cover count * window - (count - 1) * overlap pixels. The fewest that reach the
+    # end of the axis, then the shortest that still do.
     count = -(-(length - overlap) // (window - overlap))
     window = -(-(length + (count - 1) * overlap) // (count * multiple)) * multiple
+    # Spread evenly, so that the surplus is shared; each span ends in the middle of the overlap.
     starts = [index * (length - window) // (count - 1) // multiple * multiple for index in range(count)]
     borders = [0, *((before + window + start) // 2 for before, start in pairwise(starts)), length]
     return [Span(*border, start, start + window) for border, start in zip(pairwise(borders), starts, strict=True)]
 
 
-def cut(height: int, width: int, tile: int, pad: int, multiple: int = 1) -> list[Tile]:
-    """Cut a picture into tiles, row by row; the arguments are those of `cut_axis`."""
-    return _crossed(cut_axis(height, tile, pad, multiple), cut_axis(width, tile, pad, multiple))
+def cut_into_tiles(height: int, width: int, tile: int, pad: int, multiple: int = 1) -> list[Tile]:
+    """Cut a picture into tiles, listed row by row; see `cut_axis` for the arguments."""
+    return _cross(cut_axis(height, tile, pad, multiple), cut_axis(width, tile, pad, multiple))
 
 
-def cut_evenly(height: int, width: int, window: int, pad: int, multiple: int = 1) -> list[Tile]:
-    """Cut a picture into tiles, row by row; the arguments are those of `cut_axis_evenly`."""
-    return _crossed(cut_axis_evenly(height, window, pad, multiple), cut_axis_evenly(width, window, pad, multiple))
+def cut_into_even_tiles(height: int, width: int, window: int, pad: int, multiple: int = 1) -> list[Tile]:
+    """Cut a picture into tiles with windows of one size, listed row by row; see `cut_axis_evenly`."""
+    return _cross(cut_axis_evenly(height, window, pad, multiple), cut_axis_evenly(width, window, pad, multiple))
 
 
-def _crossed(rows: list[Span], columns: list[Span]) -> list[Tile]:
+def _cross(rows: list[Span], columns: list[Span]) -> list[Tile]:
     return [Tile(row, column) for row in rows for column in columns]
 
 
 def pad_picture(picture: np.ndarray, pad: int, multiple: int = 1) -> np.ndarray:
-    """Extend a picture by reflection at its right and lower border, where the original pads too.
+    """Extend a picture by reflection at its right and lower border, as Real-ESRGAN 0.3.0 does.
 
     Args:
-        picture: HxW or HxWxC.
-        pad: Rows and columns to add, before the sides are made multiples of `multiple`.
+        picture: HxW or HxWxC, of any dtype.
+        pad: Rows and columns to add before the sides are extended to multiples of `multiple`.
         multiple: See `cut_axis`.
 
     Returns:
-        The picture itself if there is nothing to add. Sides shorter than the pad are reflected over and over, a side
-        of one pixel is repeated.
+        The extended picture; the picture itself if there is nothing to add. A side shorter than the pad is reflected
+        again and again, and a side of one pixel is repeated.
     """
     height, width = picture.shape[:2]
     bottom = pad + -(height + pad) % multiple
     right = pad + -(width + pad) % multiple
     if not bottom and not right:
         return picture
-    # In two steps, as the original does: the second reflects what the first has added.
+    # In two steps, as 0.3.0 does: the second reflects what the first has added.
     for rows, columns in ((pad, pad), (bottom - pad, right - pad)):
         picture = cv2.copyMakeBorder(picture, 0, rows, 0, columns, cv2.BORDER_REFLECT_101)
     return picture

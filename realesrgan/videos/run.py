@@ -174,9 +174,12 @@ class _Videos:
 
     @cached_property
     def _weights(self) -> str:
-        from ..weights.sources import fingerprint
+        """Fetch the weights, once for all workers, and return their fingerprint."""
+        from ..weights.sources import fingerprint, prefetch
         upsampler = self._options.upsampler
-        return fingerprint(upsampler.model_name, upsampler.model_path, upsampler.denoise_strength)
+        wanted = upsampler.model_name, upsampler.model_path, upsampler.denoise_strength
+        prefetch(*wanted)
+        return fingerprint(*wanted)
 
     @cached_property
     def _pool(self) -> Pool:

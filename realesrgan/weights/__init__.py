@@ -1,16 +1,20 @@
-"""Where weights are, how they are fetched, checked and read."""
+"""Where weights are, how they are fetched, checked and read. What is listed here is imported on first use."""
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .loading import load_model, load_state_dict
+    from .loading import load_model
+    from .reading import load_state_dict
+    from .sources import fingerprint, prefetch
 
-__all__ = ['load_model', 'load_state_dict']
+__all__ = ['fingerprint', 'load_model', 'load_state_dict', 'prefetch']
+
+_MODULES = {'load_model': 'loading', 'load_state_dict': 'reading', 'prefetch': 'sources', 'fingerprint': 'sources'}
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        from . import loading
-        return getattr(loading, name)
+    if name in _MODULES:
+        return getattr(importlib.import_module(f'.{_MODULES[name]}', __name__), name)
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -13,25 +13,25 @@ from ..errors import DownloadError
 logger = logging.getLogger(__name__)
 
 _ATTEMPTS = 4
-_TIMEOUT_SECONDS = (10, 60)  # to connect, between two pieces
+_TIMEOUT_SECONDS = (10, 60)  # to connect; between two pieces
 _PIECE_BYTES = 1 << 20
 
 
 def fetch(url: str, target: Path, sha256: str | None = None, *, pause_seconds: float = 1.0) -> Path:
     """Download `url` to `target` and return `target`.
 
-    What has arrived waits in `TARGET.part`. A cut connection or a server error is tried again, going on from there; a
-    later run goes on from there too when `sha256` can tell that the pieces fit. Proxies are taken from the environment
-    (`HTTPS_PROXY`, `NO_PROXY`).
+    What has arrived so far is kept in `TARGET.part`. After a cut connection or a server error the download resumes
+    from there, and so does a later run if `sha256` can tell that the pieces fit. Proxies are taken from the
+    environment (`HTTPS_PROXY`, `NO_PROXY`).
 
     Args:
         url: An http or https URL.
-        target: The final name; its folder is made.
-        sha256: Hex digest that the file must have; None accepts anything complete.
+        target: The final path; missing folders are created.
+        sha256: Hex digest that the file must have; None accepts any complete file.
         pause_seconds: Pause before the second attempt; it doubles each time.
 
     Raises:
-        DownloadError: refused by the server, no network, or another hash. Nothing is left under `target`.
+        DownloadError: the server refused, there is no network, or the hash differs. Nothing is left at `target`.
         OSError: the file can't be written.
     """
     import requests
@@ -54,11 +54,11 @@ def fetch(url: str, target: Path, sha256: str | None = None, *, pause_seconds: f
                     raise DownloadError(f'{url}: the server answered {status} {error.response.reason}') from None
             except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
                 if attempt == _ATTEMPTS or not _may_pass(error):
-                    raise DownloadError(f'{url}: {_reason(error)}. Is there a network, or a proxy to set in '
+                    raise DownloadError(f'{url}: {innermost_reason(error)}. Is there a network, or a proxy to set in '
                                         f'HTTPS_PROXY? Or fetch the file elsewhere and put it at {target}') from None
             logger.info('%s: interrupted, trying again', url)
             time.sleep(pause_seconds * 2 ** (attempt - 1))
-        _check(part, sha256, url)
+        _verify(part, sha256, url)
         part.replace(target)
     return target
 
@@ -70,7 +70,7 @@ def file_sha256(path: Path) -> str:
 
 
 def _receive(url: str, part: Path) -> None:
-    """Append what is missing to `part`."""
+    """Append to `part` what it lacks."""
     import requests
     from tqdm import tqdm
 
@@ -86,12 +86,13 @@ def _receive(url: str, part: Path) -> None:
         total = have + int(length) if length else None
         with part.open('ab' if have else 'wb') as file, tqdm(
                 total=total, initial=have, unit='B', unit_scale=True, desc=part.stem, disable=None) as bar:
-            while piece := response.raw.read1(_PIECE_BYTES, decode_content=True):  # read() drops what came before a cut
+            # read() would discard what arrived before the connection was cut; read1() returns it.
+            while piece := response.raw.read1(_PIECE_BYTES, decode_content=True):
                 file.write(piece)
                 bar.update(len(piece))
 
 
-def _check(part: Path, sha256: str | None, url: str) -> None:
+def _verify(part: Path, sha256: str | None, url: str) -> None:
     if sha256 is None:
         return
     actual = file_sha256(part)
@@ -102,20 +103,20 @@ def _check(part: Path, sha256: str | None, url: str) -> None:
 
 
 def _may_pass(error: Exception) -> bool:
-    """Tell whether a failed request may succeed when it is tried again; not if there is no network at all."""
+    """Return whether a failed request may succeed on another attempt; without any network it won't."""
     from requests.exceptions import InvalidSchema, InvalidURL, MissingSchema, SSLError
     from urllib3.exceptions import LocationParseError, NameResolutionError
     final = (InvalidSchema, InvalidURL, MissingSchema, SSLError, LocationParseError, NameResolutionError)
-    return not isinstance(error, final) and not isinstance(_innermost(error), final)
+    return not isinstance(error, final) and not isinstance(_unwrap(error), final)
 
 
-def _reason(error: Exception) -> str:
-    """Return the innermost reason that requests and urllib3 wrap, without their object addresses."""
-    text = str(_innermost(error))
+def innermost_reason(error: Exception) -> str:
+    """Return the reason at the core of an error of requests or urllib3, without the address of an object."""
+    text = str(_unwrap(error))
     return text.split('>: ', 1)[-1] if '>: ' in text else text
 
 
-def _innermost(error: Exception) -> Exception:
+def _unwrap(error: Exception) -> Exception:
     while isinstance(inner := getattr(error, 'reason', None) or (error.args[0] if error.args else None), Exception):
         error = inner
     return error
@@ -123,7 +124,7 @@ def _innermost(error: Exception) -> Exception:
 
 @contextlib.contextmanager
 def _only_process(target: Path) -> Iterator[None]:
-    """Let only one process at a time fetch `target`."""
+    """Keep other processes from fetching `target` meanwhile."""
     from filelock import FileLock
 
     lock_file = target.with_name(f'.{target.name}.lock')
@@ -131,5 +132,5 @@ def _only_process(target: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            with contextlib.suppress(OSError):  # Windows keeps an open file
+            with contextlib.suppress(OSError):  # Windows does not delete an open file
                 lock_file.unlink()

@@ -64,8 +64,9 @@ def build_enhancer(options: UpsamplerOptions, faces: FaceOptions | None, place: 
 
 def _build_upsampler(options: UpsamplerOptions, device: torch.device, threads: int | None) -> RealESRGANer:
     from ..upscaling.upsampler import RealESRGANer
-    from ..weights.loading import load_model
-    network = load_model(options.model_name, options.model_path, options.denoise_strength)
+    from ..weights.loading import load_network
+    from ..weights.sources import resolve
+    network = load_network(resolve(options.model_name, options.model_path, options.denoise_strength))
     return RealESRGANer(network.scale, None, model=network, tile=options.tile, tile_pad=options.tile_pad,
                         pre_pad=options.pre_pad, half=options.half, device=device, engine=options.engine,
                         max_memory=options.max_memory, threads=threads)

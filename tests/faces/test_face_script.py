@@ -31,7 +31,7 @@ HEAVY = ('gfpgan', 'basicsr', 'facexlib', 'torchvision')
 @pytest.fixture
 def run(run_script, tmp_path, monkeypatch):
     """Run a script in a folder of its own, with a small network for every model."""
-    monkeypatch.setattr('realesrgan.weights.loading._PROJECT', tmp_path)
+    monkeypatch.setattr('realesrgan.weights.sources.PROJECT', tmp_path)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -94,7 +94,7 @@ def test_which_models_are_for_drawings():
 
 @face_stand_ins.needs_gfpgan
 def test_missing_weights_end_the_run_before_it_begins(run, tmp_path, monkeypatch):
-    monkeypatch.setattr('realesrgan.weights.loading.fetch', unreachable)
+    monkeypatch.setattr('realesrgan.weights.download.fetch', unreachable)
     monkeypatch.setattr('realesrgan.upscaling.upsampler.RealESRGANer', None)  # nothing is built either
     status, out, err = run('-i', PHOTO, '-o', 'results', '--face_enhance', '--model_path', 'weights/tiny.pth',
                            '--face_model', 'GFPGANv1.4')
@@ -102,7 +102,7 @@ def test_missing_weights_end_the_run_before_it_begins(run, tmp_path, monkeypatch
     assert len(err.splitlines()) == 1
     assert err.startswith('error: face enhancement needs weights that are missing: GFPGANv1.4.pth, '
                           'detection_Resnet50_Final.pth, parsing_parsenet.pth. Put them into ')
-    assert f'into {tmp_path / "weights"}, from {", ".join(file.url for file in FACE_MODELS["GFPGANv1.4"])}, for' in err
+    assert f'into {tmp_path / "weights"}, from {", ".join(file.url for file in FACE_MODELS["GFPGANv1.4"])}; the' in err
     assert not Path('results').exists()
 
 

@@ -175,8 +175,8 @@ def test_lines_of_a_run(run, tmp_path):
 def test_faces_need_their_weights_and_are_not_for_drawings(run, tmp_path, monkeypatch):
     def unreachable(url, target, sha256):
         raise DownloadError(f'{url}: no network')
-    monkeypatch.setattr('realesrgan.weights.loading.fetch', unreachable)
-    monkeypatch.setattr('realesrgan.weights.loading._PROJECT', tmp_path)
+    monkeypatch.setattr('realesrgan.weights.download.fetch', unreachable)
+    monkeypatch.setattr('realesrgan.weights.sources.PROJECT', tmp_path)
     make(tmp_path / 'a.mp4', *picture(seconds='0.1'), *EXACT)
     status, _, err = run('-i', 'a.mp4', '--face_enhance', '-n', 'RealESRGAN_x4plus')
     assert status == 1

@@ -108,7 +108,7 @@ def test_weights_of_another_kind_are_an_error(tmp_path):
 
 
 def test_unknown_layer_is_an_error(tmp_path):
-    with pytest.raises(NcnnFormatError, match=r'net\.param: layer fc is a InnerProduct, which is not read'):
+    with pytest.raises(NcnnFormatError, match=r'net\.param: layer fc is a InnerProduct, which is not supported'):
         read(tmp_path, [INPUT, 'InnerProduct fc 1 1 data out 0=1 1=1 2=3'], floats(1, 2, 3, 4))
 
 

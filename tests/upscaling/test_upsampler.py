@@ -9,6 +9,7 @@ from torch import nn
 from realesrgan import RealESRGANer
 from realesrgan.archs.rrdbnet_arch import RRDBNet
 from realesrgan.archs.srvgg_arch import SRVGGNetCompact
+from realesrgan.engines.choice import make_engine
 from realesrgan.errors import NonFiniteError
 
 
@@ -24,6 +25,10 @@ def compact():
 
 def upsampler(model, **options):
     return RealESRGANer(model.scale, None, model=model, **{'pre_pad': 0, 'device': 'cpu'} | options)
+
+
+def engine_of(model):
+    return make_engine(model, model.scale, torch.device('cpu'), half=False)
 
 
 def doubling():
@@ -141,10 +146,10 @@ def test_not_a_number_in_the_picture_is_an_error():
 # ---- faked faults of a device ----
 
 class Overflowing:
-    """An engine of half precision that overflows in one batch."""
+    """An engine that overflows in its second batch."""
 
-    def __init__(self, engine):
-        self.kind, self.half, self.scale = engine.kind, True, engine.scale
+    def __init__(self, engine, *, half):
+        self.name, self.half, self.scale, self.description = engine.name, half, engine.scale, 'overflowing'
         self.engine, self.calls = engine, 0
 
     def __call__(self, batch):
@@ -160,8 +165,7 @@ class Overflowing:
 def test_a_tile_that_overflows_is_computed_again_in_single_precision(caplog):
     img, model = picture(8, 16, 3), network()
     expected = upsampler(model, tile=8).enhance(img)[0]
-    tested = upsampler(model, tile=8)
-    tested._engine = Overflowing(tested._engine)
+    tested = upsampler(model, tile=8, engine=Overflowing(engine_of(model), half=True))
     with caplog.at_level(logging.WARNING, 'realesrgan'):
         result = tested.enhance(img)[0]
     assert np.array_equal(result, expected)
@@ -171,9 +175,8 @@ def test_a_tile_that_overflows_is_computed_again_in_single_precision(caplog):
 
 def test_a_tile_that_overflows_in_single_precision_is_not_computed_again(caplog):
     model = network()
-    tested = RealESRGANer(4, None, model=model, tile=8, half=True, device='cpu', engine='torch')
-    tested._engine = Overflowing(tested._engine)
-    tested._engine.half = False  # what a CPU without bfloat16 makes of half=True
+    # A CPU without bfloat16 makes single precision of half=True.
+    tested = upsampler(model, tile=8, half=True, engine=Overflowing(engine_of(model), half=False))
     with pytest.raises(NonFiniteError):
         tested.enhance(picture(8, 16, 3))
     assert caplog.records == []
@@ -183,7 +186,7 @@ class Small:
     """An engine on a device with little memory."""
 
     def __init__(self, engine, largest):
-        self.kind, self.half, self.scale = engine.kind, engine.half, engine.scale
+        self.name, self.half, self.scale, self.description = engine.name, engine.half, engine.scale, 'small'
         self.engine, self.largest = engine, largest
 
     def __call__(self, batch):
@@ -197,8 +200,7 @@ class Small:
 
 def test_out_of_memory_halves_the_tiles_with_one_warning(caplog):
     img, model = picture(200, 150, 3), compact()
-    tested = upsampler(model)
-    tested._engine = Small(tested._engine, 64)
+    tested = upsampler(model, engine=Small(engine_of(model), 64))
     with caplog.at_level(logging.WARNING, 'realesrgan'):
         results = [tested.enhance(img)[0] for _ in range(2)]
     assert len(caplog.records) == 1
@@ -209,8 +211,8 @@ def test_out_of_memory_halves_the_tiles_with_one_warning(caplog):
 
 
 def test_out_of_memory_with_the_smallest_tiles_says_what_to_do():
-    tested = upsampler(compact(), tile=60)
-    tested._engine = Small(tested._engine, 8)
+    model = compact()
+    tested = upsampler(model, tile=60, engine=Small(engine_of(model), 8))
     with pytest.raises(MemoryError, match='not enough memory on cpu even for tiles of 32 pixels. Close other programs'):
         tested.enhance(picture(100, 100, 3))
 
@@ -245,6 +247,44 @@ def test_a_network_of_another_kind_can_be_passed():
     assert np.array_equal(result, img.repeat(2, 0).repeat(2, 1))
 
 
-def test_the_old_import_works():
-    from realesrgan import utils
-    assert utils.RealESRGANer is RealESRGANer
+def test_attributes_are_those_of_0_3_0():
+    tested = RealESRGANer(2, None, model=network(2), tile=40, tile_pad=7, pre_pad=3, device='cpu')
+    assert {name: getattr(tested, name) for name in ('scale', 'tile_size', 'tile_pad', 'pre_pad', 'mod_scale', 'half')
+            } == {'scale': 2, 'tile_size': 40, 'tile_pad': 7, 'pre_pad': 3, 'mod_scale': 2, 'half': False}
+    assert tested.device == torch.device('cpu')
+    assert isinstance(tested.model, RRDBNet)
+    assert upsampler(network(4)).mod_scale is None
+
+
+def test_tile_size_and_tile_pad_can_be_changed_between_pictures():
+    img, model, counts = picture(20, 20, 3), network(), []
+    tested = upsampler(model)
+    tested.on_tile = lambda done, total: counts.append(total)
+    tested.enhance(img)
+    tested.tile_size, tested.tile_pad = 10, 1
+    assert np.array_equal(tested.enhance(img)[0], upsampler(model, tile=10, tile_pad=1).enhance(img)[0])
+    assert counts == [1, 4, 4, 4, 4]
+
+
+# ---- engines ----
+
+def test_the_engine_is_chosen_by_name():
+    assert upsampler(network(), engine='torch').engine.name == 'torch'
+    assert upsampler(doubling_4x(), engine='auto').engine.name == 'torch'
+
+
+def doubling_4x():
+    """A network of no known architecture."""
+    model = nn.Upsample(scale_factor=4)
+    model.weight, model.scale = nn.Parameter(torch.zeros(1)), 4
+    return model
+
+
+def test_an_engine_can_be_put_in(caplog):
+    model, img = network(), picture(6, 5, 3)
+    engine = engine_of(model)
+    with caplog.at_level(logging.INFO, 'realesrgan'):
+        tested = upsampler(model, engine=engine)
+    assert tested.engine is engine
+    assert [record.message for record in caplog.records] == [f'engine: {engine.description}']
+    assert np.array_equal(tested.enhance(img)[0], engine(img[None])[0])

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from realesrgan.upscaling.tiles import Span, cut, cut_axis, pad_picture
+from realesrgan.upscaling.tiles import Span, cut_axis, cut_axis_evenly, cut_into_tiles, pad_picture
 
 
 def test_without_a_tile_size_there_is_one_span():
@@ -31,8 +31,21 @@ def test_spans_cover_the_axis_once_and_windows_are_aligned(multiple, tile, pad):
         assert min(span.stop + pad, 24) <= span.padded_stop <= 24
 
 
+@pytest.mark.parametrize(('length', 'window', 'pad', 'multiple'), [
+    (100, 40, 5, 1), (1000, 333, 32, 2), (4096, 200, 18, 4), (41, 40, 3, 1), (36, 36, 4, 4), (20, 40, 4, 4)])
+def test_even_spans_cover_the_axis_and_have_windows_of_one_length(length, window, pad, multiple):
+    spans = cut_axis_evenly(length, window, pad, multiple)
+    assert [p for span in spans for p in range(span.start, span.stop)] == list(range(length))
+    assert len({span.padded_stop - span.padded_start for span in spans}) == 1
+    for span in spans:
+        assert span.padded_start % multiple == 0
+        assert span.padded_stop - span.padded_start <= window
+        assert 0 <= span.padded_start <= max(span.start - pad, 0)
+        assert min(span.stop + pad, length) <= span.padded_stop <= length
+
+
 def test_tiles_go_row_by_row():
-    tiles = cut(20, 30, 15, 0)
+    tiles = cut_into_tiles(20, 30, 15, 0)
     assert [(tile.rows.start, tile.columns.start) for tile in tiles] == [(0, 0), (0, 15), (15, 0), (15, 15)]
 
 

@@ -2,7 +2,17 @@
 import numpy as np
 import pytest
 
-from realesrgan.upscaling.pixels import ColourPixels, GrayPixels, cubic, fill_hidden, quantise, settle
+from realesrgan.upscaling.pixels import (
+    ColourPixels,
+    GrayPixels,
+    check_picture,
+    choose_depth,
+    enlarge_by_cubic,
+    fill_hidden_colours,
+    normalise_layout,
+    quantise,
+    settle_alpha,
+)
 
 WHOLE = slice(None)
 
@@ -13,9 +23,24 @@ def test_quantise_rounds_half_to_even(dtype, top):
     assert quantise(values, np.dtype(dtype)).tolist() == [0, 0, 2, 2, top]
 
 
+@pytest.mark.parametrize(('img', 'dtype'), [
+    (np.zeros((2, 2), np.uint8), np.uint8), (np.zeros((2, 2, 3), np.uint16), np.uint16),
+    (np.full((2, 2), 256.0), np.uint8), (np.full((2, 2), 257, np.float16), np.uint16)])
+def test_the_depth_of_a_result(img, dtype):
+    check_picture(img)
+    assert choose_depth(img) == dtype
+
+
+def test_the_layout_of_a_picture():
+    picture = normalise_layout(np.zeros((5, 4, 2, 1))[:, :, 0])
+    assert (picture.shape, picture.dtype, picture.flags.c_contiguous) == ((5, 4), np.float32, True)
+    bgr = np.zeros((5, 4, 3), np.uint16)
+    assert np.shares_memory(normalise_layout(bgr), bgr)
+
+
 def test_eight_bit_colours_are_not_converted():
     picture = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
-    batch = ColourPixels(picture, np.uint8).batch(slice(1, 3), slice(0, 2))
+    batch = ColourPixels(picture, np.uint8).to_batch(slice(1, 3), slice(0, 2))
     assert batch.dtype == np.uint8
     assert np.array_equal(batch, picture[None, 1:3, 0:2])
 
@@ -23,26 +48,26 @@ def test_eight_bit_colours_are_not_converted():
 def test_sixteen_bit_colours_make_the_way_and_back_unchanged():
     picture = np.random.default_rng(0).integers(0, 65536, (5, 6, 3), np.uint16)
     pixels = ColourPixels(picture, np.uint16)
-    batch = pixels.batch(WHOLE, WHOLE)
+    batch = pixels.to_batch(WHOLE, WHOLE)
     assert batch.dtype == np.float32
     assert batch.max() <= 1
-    assert np.array_equal(pixels.result(batch), picture)
+    assert np.array_equal(pixels.from_batch(batch), picture)
 
 
 def test_every_gray_value_makes_the_way_and_back_unchanged():
     picture = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     pixels = GrayPixels(picture, np.uint16)
-    batch = pixels.batch(WHOLE, WHOLE)
+    batch = pixels.to_batch(WHOLE, WHOLE)
     assert batch.shape == (1, 256, 256, 3)
     assert np.array_equal(batch[..., 0], batch[..., 2])
-    assert np.abs(pixels.result(batch).astype(int) - picture).max() == 0
+    assert np.abs(pixels.from_batch(batch).astype(int) - picture).max() == 0
 
 
 def test_hidden_colours_become_those_of_their_visible_neighbours():
     picture = np.zeros((8, 8, 4), np.uint8)
     picture[...] = (255, 0, 255, 0)
     picture[:, :3] = (10, 20, 30, 255)
-    filled = fill_hidden(picture, np.dtype(np.uint8))
+    filled = fill_hidden_colours(picture, np.dtype(np.uint8))
     assert (filled == (10, 20, 30)).all()
 
 
@@ -52,8 +77,8 @@ def test_hidden_colours_do_not_matter():
     picture[rng.random((21, 13)) < 0.6, 3] = 0
     other = picture.copy()
     other[other[..., 3] == 0, :3] = 0
-    filled = fill_hidden(picture, np.dtype(np.uint16))
-    assert np.array_equal(filled, fill_hidden(other, np.dtype(np.uint16)))
+    filled = fill_hidden_colours(picture, np.dtype(np.uint16))
+    assert np.array_equal(filled, fill_hidden_colours(other, np.dtype(np.uint16)))
     visible = picture[..., 3] * 16.0 >= 65535
     assert np.array_equal(filled[visible], picture[visible, :3])
 
@@ -62,12 +87,12 @@ def test_hidden_colours_do_not_matter():
 def test_wholly_visible_or_hidden_pictures_are_left_alone(alpha):
     picture = np.random.default_rng(2).integers(0, 256, (5, 7, 4), np.uint8)
     picture[..., 3] = alpha
-    assert np.array_equal(fill_hidden(picture, np.dtype(np.uint8)), picture[..., :3])
+    assert np.array_equal(fill_hidden_colours(picture, np.dtype(np.uint8)), picture[..., :3])
 
 
 def test_cubic_alpha_overshoots_as_linear_never_does_and_is_clamped():
     alpha = np.array([[0, 0, 100, 100, 0, 255, 255]], np.uint8).repeat(4, 0)
-    large = cubic(alpha, np.dtype(np.uint8), 4)
+    large = enlarge_by_cubic(alpha, np.dtype(np.uint8), 4)
     assert large.shape == (16, 28)
     assert 100 < large[8, 8:16].max() < 130
     assert (large.min(), large.max()) == (0, 255)
@@ -77,7 +102,7 @@ def test_settled_alpha_is_exact_inside_and_untouched_at_edges():
     alpha = np.zeros((6, 6), np.uint8)
     alpha[:, 3:] = 255
     upscaled = np.full((12, 12), 77, np.uint8)
-    settle(upscaled, alpha)
+    settle_alpha(upscaled, alpha)
     assert (upscaled[:, :4] == 0).all()
     assert (upscaled[:, 4:8] == 77).all()
     assert (upscaled[:, 8:] == 255).all()

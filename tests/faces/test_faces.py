@@ -16,13 +16,13 @@ from realesrgan.archs.srvgg_arch import SRVGGNetCompact
 from realesrgan.errors import FacePackagesError, NonFiniteError, WeightsError
 from realesrgan.faces import networks as face_networks
 from realesrgan.faces.enhancer import FaceEnhancer
-from realesrgan.faces.geometry import paste
+from realesrgan.faces.geometry import paste_face
 from realesrgan.faces.networks import FaceFiles, load_face_networks
 from realesrgan.models import FACE_MODELS
 
 pytestmark = face_stand_ins.needs_gfpgan
 
-INPUTS = Path(__file__).parent.parent / 'inputs'
+INPUTS = Path(__file__).parents[2] / 'inputs'
 
 #: A face of 40 pixels in the middle of a picture of 96 x 80, its eyes level, as RetinaFace gives it: box, score, points
 FACE = np.array([[25, 22, 57, 62, 0.99, 33, 38, 49, 38, 41, 47, 34.5, 54.5, 47.5, 54.5]], np.float32)
@@ -79,8 +79,8 @@ def upsampler(**options):
 def quick(faces=None, **options):
     """An enhancer that turns the colours of faces around, at no cost."""
     enhancer = FaceEnhancer(upsampler(**options), **faces or {})
-    enhancer._networks.restorer.forward = lambda batch, **options: (-batch, None)
-    enhancer._networks.parser.forward = lambda batch: (SKIN, None)
+    enhancer.networks.restorer.forward = lambda batch, **options: (-batch, None)
+    enhancer.networks.parser.forward = lambda batch: (SKIN, None)
     return enhancer
 
 
@@ -159,7 +159,7 @@ def test_gray_with_alpha_stays_gray(workplace, found):
     gray = picture()
     img = cv2.merge([gray, gray, gray, picture()[::-1]])
     enhancer = quick()
-    enhancer._networks.restorer.forward = lambda batch, **options: (torch.stack([batch[:, 0], -batch[:, 1],
+    enhancer.networks.restorer.forward = lambda batch, **options: (torch.stack([batch[:, 0], -batch[:, 1],
                                                                                  batch[:, 2]], 1), None)
     enhancer.upsampler.enhance = lambda img, *arguments: (cv2.resize(img, None, fx=4, fy=4), 'RGBA')
     result = enhancer.enhance(img)[0]
@@ -215,7 +215,7 @@ def test_a_face_that_leaves_the_picture(workplace, found):
 def test_what_is_not_finite_is_not_pasted(workplace, found, network):
     enhancer = quick()
     broken = torch.full((1, 3 if network == 'restorer' else 19, 512, 512), float('nan'))
-    getattr(enhancer._networks, network).forward = lambda batch, **options: (broken, None)
+    getattr(enhancer.networks, network).forward = lambda batch, **options: (broken, None)
     with pytest.raises(NonFiniteError, match='a face network gave values that are not finite .float32 on cpu.: are '):
         enhancer.enhance(picture(3))
 
@@ -223,7 +223,7 @@ def test_what_is_not_finite_is_not_pasted(workplace, found, network):
 @pytest.mark.parametrize(('options', 'message'), [
     ({'weight': 1.5}, 'weight is 1.5; allowed is 0 to 1'), ({'weight': float('nan')}, 'weight is nan'),
     ({'min_size': -1}, 'min_size is -1'),
-    ({'model': 'GFPGANv1.2'}, "unknown face model 'GFPGANv1.2': choose from GFPGANv1.3, GFPGANv1.4")])
+    ({'model': 'GFPGANv1.2'}, "unknown face model 'GFPGANv1.2': choose from " + ', '.join(FACE_MODELS))])
 def test_bad_arguments(options, message):
     with pytest.raises(ValueError, match=message):
         FaceEnhancer(upsampler(), **options)
@@ -248,7 +248,7 @@ def test_the_pixels_are_those_of_gfpgan(workplace, found, scale):
 
 def test_a_picture_has_one_result(workplace, found):
     enhancer = FaceEnhancer(upsampler())
-    for name, parameter in enhancer._networks.restorer.named_parameters():
+    for name, parameter in enhancer.networks.restorer.named_parameters():
         if name.endswith('conv2.weight') and parameter.numel() == 1:
             parameter.fill_(1)  # random weights let no noise through, trained ones do
     first, second = (enhancer.enhance(picture(3))[0] for _ in range(2))
@@ -313,15 +313,15 @@ def test_code_in_a_weight_file_is_refused(workplace, weights, name):
 
 def test_all_missing_files_are_named(tmp_path, monkeypatch, weights):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr('realesrgan.weights.loading._PROJECT', tmp_path)
-    monkeypatch.setattr('realesrgan.weights.loading.fetch', unreachable)
+    monkeypatch.setattr('realesrgan.weights.sources.PROJECT', tmp_path)
+    monkeypatch.setattr('realesrgan.weights.download.fetch', unreachable)
     names = ['GFPGANv1.3.pth', 'detection_Resnet50_Final.pth', 'parsing_parsenet.pth']
     with pytest.raises(WeightsError) as caught:
         FaceEnhancer(upsampler())
     urls = ', '.join(file.url for file in FACE_MODELS['GFPGANv1.3'])
     assert str(caught.value).endswith(
-        f'missing: {", ".join(names)}. Put them into {tmp_path / "weights"}, from {urls}, '
-        f'for the download failed: no network for {FACE_MODELS["GFPGANv1.3"][0].url}')
+        f'missing: {", ".join(names)}. Put them into {tmp_path / "weights"}, from {urls}; '
+        f'the download failed: no network for {FACE_MODELS["GFPGANv1.3"][0].url}')
     (tmp_path / 'weights').mkdir()
     (tmp_path / 'weights' / names[0]).symlink_to(weights / names[0])
     with pytest.raises(WeightsError, match=f'missing: {names[1]}, {names[2]}. '):
@@ -356,9 +356,9 @@ def test_a_missing_package_is_one_line_with_the_command(monkeypatch, package):
 
 
 def test_on_python_3_13_the_line_says_what_helps():
-    advice = face_networks._advice('gfpgan', (3, 13))
+    advice = face_networks.explain_missing_package('gfpgan', (3, 13))
     assert 'basicsr, which it needs, does not build on Python 3.13. Use an environment of Python 3.11 or 3.12' in advice
-    assert 'pip install --no-build-isolation' in face_networks._advice('gfpgan', (3, 12))
+    assert 'pip install --no-build-isolation' in face_networks.explain_missing_package('gfpgan', (3, 12))
 
 
 # ---- a real face, found by a trained RetinaFace ----
@@ -369,12 +369,12 @@ def test_a_real_face_goes_out_and_comes_back_to_its_place(workplace, monkeypatch
     photo = cv2.warpAffine(photo, cv2.getRotationMatrix2D((112, 61), degrees, 1), (256, 256),
                            borderMode=cv2.BORDER_REPLICATE)
     enhancer = FaceEnhancer(upsampler())
-    face, = enhancer._find(photo)
+    face, = enhancer.find_faces(photo)
     assert 40 < face.size < 80
     plain = cv2.resize(photo, None, fx=4, fy=4, interpolation=cv2.INTER_LINEAR)
     monkeypatch.setattr(enhancer.upsampler, 'enhance', lambda img, outscale, alpha_upsampler: (plain.copy(), 'RGB'))
-    monkeypatch.setattr(enhancer._networks.restorer, 'forward', lambda batch, **options: (batch, None))
-    monkeypatch.setattr(enhancer._networks.parser, 'forward', lambda batch: (SKIN, None))
+    monkeypatch.setattr(enhancer.networks.restorer, 'forward', lambda batch, **options: (batch, None))
+    monkeypatch.setattr(enhancer.networks.parser, 'forward', lambda batch: (SKIN, None))
     pasted = enhancer.enhance(photo)[0]
     assert (pasted != plain).any()
     left, top, right, bottom = (round(float(side) * 4) for side in face.box)
@@ -394,7 +394,7 @@ def test_a_mark_in_the_middle_of_the_face_lands_there(workplace, monkeypatch):
     photo = cv2.resize(cv2.imread(str(INPUTS / 'astronaut.jpg')), None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
     marked = MARKED * 2 + 0.5
     enhancer = FaceEnhancer(upsampler())
-    face, = enhancer._find(photo)
+    face, = enhancer.find_faces(photo)
     assert np.hypot(*(face.landmarks.mean(0) - marked.mean(0))) < 0.03 * face.size
     assert np.hypot(*(face.landmarks - marked).T).max() < 0.06 * face.size
     plain = cv2.resize(photo, None, fx=2, fy=2)
@@ -402,8 +402,8 @@ def test_a_mark_in_the_middle_of_the_face_lands_there(workplace, monkeypatch):
     spot = np.zeros((512, 512, 3), np.float32)
     cv2.circle(spot, (257, 308), 30, (1, 1, 1), -1)  # the middle of the five points of FFHQ's faces
     mark = torch.from_numpy(spot.transpose(2, 0, 1)[None] * 2 - 1)
-    monkeypatch.setattr(enhancer._networks.restorer, 'forward', lambda batch, **options: (mark, None))
-    monkeypatch.setattr(enhancer._networks.parser, 'forward', lambda batch: (SKIN, None))
+    monkeypatch.setattr(enhancer.networks.restorer, 'forward', lambda batch, **options: (mark, None))
+    monkeypatch.setattr(enhancer.networks.parser, 'forward', lambda batch: (SKIN, None))
     pasted = enhancer.enhance(photo, 2)[0]
     left, top, right, bottom = (round(float(side) * 2) for side in face.box)
     rows, columns = np.nonzero(pasted[top:bottom, left:right].min(2) > 200)
@@ -417,7 +417,7 @@ def test_paste_far_from_the_corner_of_a_huge_picture():
     mask = np.ones((512, 512))
     small, huge = np.zeros((600, 300), np.uint8), np.zeros((600, 40000), np.uint8)
     for large, shift in ((small, 0), (huge, 39000)):
-        paste(large, square, mask, np.array([[1.0, 0.1, 5 - shift / 2], [-0.1, 1, 7 + shift / 20]]), 2)
+        paste_face(large, square, mask, np.array([[1.0, 0.1, 5 - shift / 2], [-0.1, 1, 7 + shift / 20]]), 2)
     assert small.any()
     difference = np.abs(huge[:, 39000:39300].astype(int) - small)
     assert (difference > 8).mean() < 0.001  # pixels that warpAffine takes from a place 1/32 of a pixel aside
@@ -428,7 +428,7 @@ def test_a_large_face_takes_little_more_memory_than_its_pixels():
     square = np.full((512, 512, 3), 101, np.uint8)
     large = np.full((1500, 1500, 3), 7, np.uint8)
     tracemalloc.start()
-    paste(large, square, np.full((512, 512), 0.5), np.array([[0.5, 0, 20], [0, 0.5, 20]]), 2)
+    paste_face(large, square, np.full((512, 512), 0.5), np.array([[0.5, 0, 20], [0, 0.5, 20]]), 2)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert np.unique(large).tolist() == [54]
@@ -438,5 +438,5 @@ def test_a_large_face_takes_little_more_memory_than_its_pixels():
 def test_paste_outside_of_the_picture_changes_nothing():
     large = np.full((40, 40), 7, np.uint16)
     matrix = np.array([[10.0, 0, 5000], [0, 10, 0]])
-    paste(large, np.zeros((512, 512, 3), np.uint16), np.ones((512, 512)), matrix, 2)
+    paste_face(large, np.zeros((512, 512, 3), np.uint16), np.ones((512, 512)), matrix, 2)
     assert (large == 7).all()

@@ -9,16 +9,26 @@ import numpy as np
 import pytest
 
 from realesrgan import RealESRGANer
+from realesrgan.engines.table import ENGINES
 
-GOLDEN = Path(__file__).parent / 'data' / 'golden'
+GOLDEN = Path(__file__).parents[1] / 'data' / 'golden'
 CASES = json.loads((GOLDEN / 'cases.json').read_text())
 INPUTS = np.load(GOLDEN / 'inputs.npz')
 OUTPUTS = np.load(GOLDEN / 'outputs.npz')
 
 # The RGBA inputs. The original lets the colour of hidden pixels bleed into visible ones, and its alpha goes through the
-# network even inside areas that are fully opaque or transparent. Of these cases' pixels at least as many are equal as
-# is said here; and the same colours, and the same alpha as a gray picture, must come out as the original has them.
+# network even inside areas that are fully opaque or transparent. At least this share of the values in these cases is
+# the original's, within `LARGEST`; and the same colours, and the same alpha as a gray picture, must come out exactly as
+# the original has them.
 ALPHA_EXCEPTIONS = {3: 0.9, 13: 0.9, 23: 0.9, 33: 0.85, 39: 0.6, 40: 0.6, 48: 0.85}
+
+# Engines, and processors, add in different orders, which moves a value by some 1e-6 of the range. Of 65535 levels that
+# is a tenth, and a level is a hundred float32 steps deep inside the networks: the originals themselves differ from the
+# same networks in float64 in one of a hundred values. So 16-bit differences are bounded, not the share of equal values.
+# Of 256 levels it is 1/4000, and one value in thousands tips over to the next level. The mean leaves room for one in
+# two hundred, because the smallest result has 240 pixels.
+LARGEST = {np.dtype(np.uint8): 1, np.dtype(np.uint16): 4}
+LARGEST_MEAN = {np.dtype(np.uint8): 0.005, np.dtype(np.uint16): 0.1}
 
 
 def upsampler_of(case: dict[str, Any], engine: str) -> RealESRGANer:
@@ -31,32 +41,28 @@ def upsampler_of(case: dict[str, Any], engine: str) -> RealESRGANer:
                         pre_pad=case['pre_pad'], device='cpu', engine=engine)
 
 
-# One level of 16 bits is a hundred float32 steps deep inside the networks: the originals of the 16-bit cases agree with
-# the same networks in float64 to 99.2 %, and OpenVINO adds in another order than PyTorch.
-EQUAL_SHARE = {('openvino', 'uint16'): 0.98}
-
-
-def assert_same_pixels(actual: np.ndarray, expected: np.ndarray, engine: str) -> None:
+def assert_same_pixels(actual: np.ndarray, expected: np.ndarray) -> None:
     assert actual.shape == expected.shape
     assert actual.dtype == expected.dtype
     difference = np.abs(actual.astype(int) - expected)
-    assert difference.max() <= (257 if actual.dtype == np.uint16 else 1)
-    assert np.mean(difference == 0) >= EQUAL_SHARE.get((engine, actual.dtype.name), 0.99)
+    assert difference.max() <= LARGEST[actual.dtype]
+    assert difference.mean() <= LARGEST_MEAN[actual.dtype]
 
 
 def test_there_are_54_cases() -> None:
     assert len(CASES) == 54
 
 
-@pytest.mark.parametrize('engine', ['torch', 'openvino'])
+@pytest.mark.parametrize('engine', [row.name for row in ENGINES if row.devices is None or 'cpu' in row.devices])
 @pytest.mark.parametrize('case', CASES, ids=lambda case: f'{case["id"]}-{case["net"]}-{case["input"]}')
 def test_same_pixels_as_the_original(case: dict[str, Any], engine: str) -> None:
     upsampler, picture, expected = upsampler_of(case, engine), INPUTS[case['input']], OUTPUTS[str(case['id'])]
     actual, mode = upsampler.enhance(picture, outscale=case['outscale'])
     assert mode == case['img_mode']
     if case['id'] in ALPHA_EXCEPTIONS:
+        difference = np.abs(actual.astype(int) - expected)
+        assert np.mean(difference <= LARGEST[actual.dtype]) >= ALPHA_EXCEPTIONS[case['id']]
         colours, _ = upsampler.enhance(picture[..., :3], outscale=case['outscale'])
         alpha, _ = upsampler.enhance(picture[..., 3], outscale=case['outscale'])
-        assert np.mean(actual == expected) >= ALPHA_EXCEPTIONS[case['id']]
         actual = np.dstack((colours, alpha))
-    assert_same_pixels(actual, expected, engine)
+    assert_same_pixels(actual, expected)

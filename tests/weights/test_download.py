@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from realesrgan.errors import DownloadError
-from realesrgan.weights.download import _reason, fetch, file_sha256
+from realesrgan.weights.download import fetch, file_sha256, innermost_reason
 
 # Longer than the pieces that are read at once, so that a cut falls inside a piece and after whole ones.
 BODY = random.Random(0).randbytes((2 << 20) + 12345)
@@ -200,7 +200,8 @@ def test_refused_connection_is_one_clear_line(target):
 
 def test_reason_is_the_innermost_one_without_the_object_that_older_urllib3_names():
     inner = OSError('<urllib3.connection.HTTPConnection object at 0x7f00>: Failed to establish a new connection')
-    assert _reason(requests.ConnectionError(requests.ConnectionError(inner))) == 'Failed to establish a new connection'
+    error = requests.ConnectionError(requests.ConnectionError(inner))
+    assert innermost_reason(error) == 'Failed to establish a new connection'
 
 
 @pytest.mark.usefixtures('http_server')  # no proxies

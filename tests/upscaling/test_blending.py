@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from realesrgan.upscaling.blending import Stitcher
-from realesrgan.upscaling.tiles import cut, cut_axis_evenly, cut_evenly
+from realesrgan.upscaling.tiles import cut_into_even_tiles, cut_into_tiles
 
 
 def stitched(picture, tiles, scale, blend, change=lambda piece, index: piece):
@@ -18,7 +18,8 @@ def stitched(picture, tiles, scale, blend, change=lambda piece, index: piece):
 
 @pytest.mark.parametrize('shape', [(61, 47), (40, 83, 3), (33, 33, 4)])
 @pytest.mark.parametrize('scale', [1, 2, 4])
-@pytest.mark.parametrize(('blend', 'cutter'), [(0, cut), (0, cut_evenly), (3, cut_evenly)])
+@pytest.mark.parametrize(('blend', 'cutter'), [
+    (0, cut_into_tiles), (0, cut_into_even_tiles), (3, cut_into_even_tiles)])
 def test_any_cut_gives_the_whole_picture(shape, scale, blend, cutter):
     picture = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     tiles = cutter(*shape[:2], 20, 4, 1)
@@ -30,7 +31,7 @@ def test_any_cut_gives_the_whole_picture(shape, scale, blend, cutter):
 def test_tiles_of_different_brightness_meet_in_a_slope():
     """Each tile is off by ten levels from its neighbours; blended, no step is larger than the slope's."""
     picture = np.full((64, 64), 100, np.uint8)
-    tiles = cut_evenly(64, 64, 32, 8)
+    tiles = cut_into_even_tiles(64, 64, 32, 8)
     rows = len({tile.rows.start for tile in tiles})
 
     def disturbed(piece, index):
@@ -41,16 +42,3 @@ def test_tiles_of_different_brightness_meet_in_a_slope():
     assert set(np.unique(blended)) >= {100, 110}
     hard = stitched(picture, tiles, 2, 0, disturbed).astype(int)
     assert np.abs(np.diff(hard, axis=0)).max() == 10
-
-
-@pytest.mark.parametrize(('length', 'window', 'pad', 'multiple'), [
-    (100, 40, 5, 1), (1000, 333, 32, 2), (4096, 200, 18, 4), (41, 40, 3, 1), (36, 36, 4, 4), (20, 40, 4, 4)])
-def test_even_spans_cover_the_axis_and_have_windows_of_one_length(length, window, pad, multiple):
-    spans = cut_axis_evenly(length, window, pad, multiple)
-    assert [p for span in spans for p in range(span.start, span.stop)] == list(range(length))
-    assert len({span.padded_stop - span.padded_start for span in spans}) == 1
-    for span in spans:
-        assert span.padded_start % multiple == 0
-        assert span.padded_stop - span.padded_start <= window
-        assert 0 <= span.padded_start <= max(span.start - pad, 0)
-        assert min(span.stop + pad, length) <= span.padded_stop <= length

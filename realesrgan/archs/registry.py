@@ -1,0 +1,48 @@
+"""The architectures, and which of them a state dict belongs to.
+
+To add one, write its torch module (`NAME_arch.py`) and its shape (`NAME.py`, see `architecture.NetworkShape`), and put
+the shape into `ARCHITECTURES`. An engine other than torch then needs a builder of its own for it.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..errors import UnknownNetworkError
+from .architecture import HasShape, NetworkShape, Tensor
+from .rrdbnet import RRDBNetShape
+from .srvgg import SRVGGNetCompactShape
+
+ARCHITECTURES: tuple[type[NetworkShape], ...] = (RRDBNetShape, SRVGGNetCompactShape)
+
+
+def identify_network(state_dict: Mapping[str, HasShape]) -> NetworkShape:
+    """Read a network's hyper-parameters off the names and shapes of its state dict.
+
+    Args:
+        state_dict: Tensors or arrays under current parameter names (see `current_names`).
+
+    Raises:
+        UnknownNetworkError: it belongs to none of `ARCHITECTURES`, or takes or gives something other than RGB.
+    """
+    shapes = {name: tuple(tensor.shape) for name, tensor in state_dict.items()}
+    complaint: Exception | None = None
+    for architecture in ARCHITECTURES:
+        if architecture.first_parameter not in shapes:
+            continue
+        try:
+            return architecture.from_shapes(shapes)
+        except (KeyError, ValueError, IndexError) as error:
+            complaint = complaint or error
+    if complaint is not None:
+        raise UnknownNetworkError(f'it looks like a network of Real-ESRGAN but is not one: {complaint}')
+    known = ', '.join(f'{architecture.architecture} ({architecture.first_parameter})' for architecture in ARCHITECTURES)
+    found = ', '.join(map(str, list(shapes)[:3])) or 'nothing'
+    raise UnknownNetworkError(f'it is none of {known}; it holds {found} ...')
+
+
+def current_names(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the state dict with old parameter names of any architecture replaced by today's; other names stay."""
+    current = dict(state_dict)
+    for architecture in ARCHITECTURES:
+        current = architecture.current_names(current)
+    return current

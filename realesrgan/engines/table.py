@@ -1,0 +1,39 @@
+"""The engines: what `--engine` and `RealESRGANer(engine=...)` accept, in the order in which 'auto' tries them.
+
+To add one, write its module (see `engine.EngineModule`) and add a row. `tests/engines/test_conformance.py` then runs it
+too.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: Takes the first row that fits the device and the network.
+AUTO = 'auto'
+
+
+@dataclass(frozen=True)
+class EngineRow:
+    """An engine.
+
+    Attributes:
+        name: What `--engine` accepts.
+        devices: The kinds of devices that it runs on ('cpu', 'cuda' ...); None is every one that PyTorch knows.
+        precisions: What it computes in; the first is its single precision.
+        module: Its module, beside this one.
+    """
+
+    name: str
+    devices: tuple[str, ...] | None
+    precisions: tuple[str, ...]
+    module: str
+
+
+ENGINES: tuple[EngineRow, ...] = (
+    EngineRow('openvino', ('cpu',), ('float32', 'bfloat16'), 'openvino'),
+    EngineRow('torch', None, ('float32', 'bfloat16', 'float16'), 'torch'),
+)
+
+
+def engine_choices() -> tuple[str, ...]:
+    """Return the names that are accepted: 'auto' and those of the table."""
+    return (AUTO, *(row.name for row in ENGINES))

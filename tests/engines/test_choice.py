@@ -1,0 +1,117 @@
+"""Which engine runs a network, and what is said where none can."""
+from __future__ import annotations
+
+import sys
+import types
+
+import pytest
+import torch
+from torch import nn
+
+from realesrgan.archs.rrdbnet import RRDBNetShape
+from realesrgan.engines import choice, devices, table
+from realesrgan.engines.choice import make_engine
+from realesrgan.engines.table import ENGINES, EngineRow, engine_choices
+from realesrgan.errors import DeviceError, EngineError
+
+CPU = torch.device('cpu')
+
+
+def small():
+    torch.manual_seed(0)
+    return RRDBNetShape(4, 8, 1, 4).build()
+
+
+@pytest.fixture
+def no_openvino(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'openvino', None)  # neither found nor imported
+
+
+@pytest.fixture
+def brand_new(monkeypatch):
+    """Put an engine first in the table; its module accepts everything and makes what `made` says it was asked for."""
+    module = types.ModuleType('realesrgan.engines.brand_new')
+    module.refusal = None
+    module.explain_refusal = lambda network: module.refusal
+    module.make = lambda *arguments: types.SimpleNamespace(arguments=arguments)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    row = EngineRow('brand new', ('cpu', 'cuda'), ('float32',), 'brand_new')
+    monkeypatch.setattr(table, 'ENGINES', (row, *ENGINES))
+    return module
+
+
+def test_choices_are_auto_and_the_table():
+    assert engine_choices() == ('auto', *(row.name for row in ENGINES))
+    assert len(set(engine_choices())) == len(ENGINES) + 1
+
+
+def test_auto_is_openvino_on_a_cpu_where_it_knows_the_network():
+    assert make_engine(small(), 4, CPU, half=False).name == 'openvino'
+    assert make_engine(nn.Identity(), 1, CPU, half=False).name == 'torch'
+
+
+@pytest.mark.usefixtures('no_openvino')
+def test_auto_is_torch_without_openvino_and_asking_for_it_says_how_to_get_it():
+    assert make_engine(small(), 4, CPU, half=False).name == 'torch'
+    with pytest.raises(EngineError, match='not installed: pip install openvino'):
+        make_engine(small(), 4, CPU, half=False, name='openvino')
+
+
+def test_openvino_is_refused_where_it_can_not_run():
+    with pytest.raises(DeviceError, match='the engine openvino runs on the CPU, not on cuda'):
+        make_engine(small(), 4, torch.device('cuda'), half=False, name='openvino')
+    with pytest.raises(EngineError, match='the engine openvino does not know this network: it is none of RRDBNet'):
+        make_engine(nn.Identity(), 1, CPU, half=False, name='openvino')
+
+
+def test_openvino_is_refused_for_an_architecture_that_it_has_no_graph_for(monkeypatch):
+    from realesrgan.engines.openvino_graph import BUILDERS
+    monkeypatch.delitem(BUILDERS, RRDBNetShape)
+    with pytest.raises(EngineError, match='openvino does not know this network: it has no graph for RRDBNet'):
+        make_engine(small(), 4, CPU, half=False, name='openvino')
+    assert make_engine(small(), 4, CPU, half=False).name == 'torch'
+
+
+def test_another_name_is_refused_with_the_allowed_ones():
+    with pytest.raises(ValueError, match=f"engine is 'fast'; allowed are {', '.join(engine_choices())}"):
+        make_engine(small(), 4, CPU, half=False, name='fast')
+
+
+def test_an_engine_is_a_row_and_a_module(brand_new):
+    network = small()
+    assert 'brand new' in engine_choices()
+    for name in ('auto', 'brand new'):
+        made = make_engine(network, 4, CPU, half=False, name=name, threads=None)
+        assert made.arguments == (network, 4, CPU, 'float32', None)
+
+
+def test_a_refusal_is_raised_if_the_engine_was_asked_for_and_passed_over_if_not(brand_new):
+    brand_new.refusal = EngineError('no licence')
+    assert make_engine(small(), 4, CPU, half=False).name == 'openvino'
+    with pytest.raises(EngineError, match='no licence'):
+        make_engine(small(), 4, CPU, half=False, name='brand new')
+    with pytest.raises(DeviceError, match='the engine brand new runs on the CPU or cuda, not on xpu'):
+        make_engine(small(), 4, torch.device('xpu'), half=False, name='brand new')
+
+
+def test_an_engine_without_half_precision_computes_in_single(brand_new, monkeypatch):
+    monkeypatch.setattr(devices, 'cpu_has_bfloat16', lambda: True)
+    assert make_engine(small(), 4, CPU, half=True, name='brand new').arguments[3] == 'float32'
+    assert make_engine(small(), 4, CPU, half=True, name='torch').description == 'torch, cpu, bfloat16'
+
+
+def test_threads_are_those_of_pytorch_and_of_the_engine(brand_new):
+    before = torch.get_num_threads()
+    try:
+        made = make_engine(small(), 4, CPU, half=False, name='brand new', threads=before + 1)
+        assert (torch.get_num_threads(), made.arguments[4]) == (before + 1, before + 1)
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize('row', ENGINES, ids=lambda row: row.name)
+def test_a_row_names_a_module_with_the_two_functions(row):
+    module = choice.load_module(row)
+    assert callable(module.explain_refusal)
+    assert callable(module.make)
+    assert row.precisions[0] == 'float32'

@@ -1,0 +1,68 @@
+"""The OpenVINO engine's memory and errors; its results are tested by test_conformance."""
+from __future__ import annotations
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+from realesrgan.archs.srvgg import SRVGGNetCompactShape
+from realesrgan.engines.choice import make_engine
+
+ov = pytest.importorskip('openvino')
+CPU = torch.device('cpu')
+
+
+def engine(num_feat=8):
+    torch.manual_seed(0)
+    return make_engine(SRVGGNetCompactShape(4, num_feat, 2).build(), 4, CPU, half=False, name='openvino')
+
+
+def test_memory_is_kept_for_one_dtype_until_it_is_released():
+    """One tensor of this picture in float32 takes 67 MB, and the network has several."""
+    run = engine(64)
+    process = psutil.Process()
+    run(np.zeros((1, 512, 512, 3), np.uint8))
+    with_bytes = process.memory_info().rss
+    run(np.zeros((1, 8, 8, 3), np.float32))
+    assert process.memory_info().rss < with_bytes - 50e6
+    result = run(np.full((1, 512, 512, 3), 7, np.uint8))
+    before = process.memory_info().rss
+    run.release()
+    assert process.memory_info().rss < before - 50e6
+    assert np.array_equal(run(np.full((1, 512, 512, 3), 7, np.uint8)), result)
+
+
+@pytest.mark.parametrize('call', [(ov.Core, 'compile_model'), (ov.InferRequest, 'infer')])
+def test_out_of_memory_is_a_memory_error_in_one_line(monkeypatch, call):
+    def fail(*_, **__):
+        raise RuntimeError('Exception from src/core.cpp:117:\nstd::bad_alloc\n\n')
+    run = engine()
+    monkeypatch.setattr(*call, fail)
+    with pytest.raises(MemoryError, match=r'^openvino, cpu, float32: Exception from .*: std::bad_alloc$'):
+        run(np.zeros((1, 4, 4, 3), np.uint8))
+
+
+def test_other_errors_pass(monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError('Exception from src/core.cpp:117:\nCheck failed')
+    run = engine()
+    monkeypatch.setattr(ov.InferRequest, 'infer', fail)
+    with pytest.raises(RuntimeError, match='Check failed'):
+        run(np.zeros((1, 4, 4, 3), np.uint8))
+
+
+def test_threads_reach_the_compiled_model(monkeypatch):
+    seen = []
+    compile_model = ov.Core.compile_model
+    monkeypatch.setattr(ov.Core, 'compile_model',
+                        lambda self, model, device, settings: seen.append(settings) or compile_model(
+                            self, model, device, settings))
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, None):
+            network = SRVGGNetCompactShape(4, 8, 2).build()
+            make_engine(network, 4, CPU, half=False, name='openvino', threads=threads)(np.zeros((1, 4, 4, 3), np.uint8))
+    finally:
+        torch.set_num_threads(before)
+    assert [settings.get('INFERENCE_NUM_THREADS') for settings in seen] == [1, None]

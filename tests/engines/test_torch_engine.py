@@ -1,0 +1,85 @@
+"""The torch engine: what the network sees, and what the caller gets back; see also test_conformance."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from realesrgan.engines.torch import TorchEngine
+from realesrgan.errors import NonFiniteError
+
+
+class Function(nn.Module):
+    """A network of a function."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+def engine(function, **options):
+    return TorchEngine(Function(function), 1, torch.device('cpu'), torch.float32, **options)
+
+
+def test_the_network_sees_rgb_in_0_to_1_and_the_caller_bgr():
+    seen = []
+    pixels = np.array([[[[255, 51, 0]]]], np.uint8)
+    result = engine(lambda x: seen.append(x.flatten().tolist()) or x)(pixels)
+    assert seen[0] == pytest.approx([0, 0.2, 1])
+    assert np.array_equal(result, pixels)
+
+
+def test_results_are_clamped_and_rounded_half_to_even():
+    values = torch.tensor([-1, 0.5 / 255, 2.5 / 255, 2]).reshape(1, 1, 1, 4).repeat(1, 3, 1, 1)
+    result = engine(lambda x: values)(np.zeros((1, 1, 4, 3), np.uint8))
+    assert result[0, 0, :, 0].tolist() == [0, 0, 2, 255]
+
+
+def test_floating_point_is_clamped_only():
+    values = torch.tensor([-1, 0.3, 2]).reshape(1, 1, 1, 3).repeat(1, 3, 1, 1)
+    result = engine(lambda x: values)(np.zeros((1, 1, 3, 3), np.float32))
+    assert result[0, 0, :, 0].tolist() == pytest.approx([0, 0.3, 1])
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf'), float('-inf')])
+def test_a_result_that_is_not_finite_is_an_error(value):
+    with pytest.raises(NonFiniteError):
+        engine(lambda x: x + value)(np.zeros((1, 2, 2, 3), np.uint8))
+
+
+@pytest.mark.parametrize('error', [
+    torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB'),
+    RuntimeError('MPS backend out of memory (MPS allocated: 5 GB)'),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:75] err == 0. DefaultCPUAllocator: can't allocate memory")])
+def test_out_of_memory_is_a_memory_error(error):
+    def fail(x):
+        raise error
+    with pytest.raises(MemoryError):
+        engine(fail)(np.zeros((1, 2, 2, 3), np.uint8))
+
+
+def test_results_come_from_cuda_through_pinned_memory_but_for_the_largest(monkeypatch):
+    pinned = []
+    empty, to = torch.empty, torch.Tensor.to
+    monkeypatch.setattr(torch, 'empty', lambda shape, *, dtype, pin_memory: pinned.append(tuple(shape)) or empty(
+        shape, dtype=dtype))
+    cuda = torch.device('cuda')
+    monkeypatch.setattr(torch.Tensor, 'to', lambda self, target: self if target == cuda else to(self, target))
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 4, 5, 3), np.uint8)
+    for limit, expected in ((8 * 5 * 3, [(1, 8, 5, 3)]), (8 * 5 * 3 - 1, [])):
+        on_cuda = engine(lambda x: x.repeat_interleave(2, 2), most_pinned_bytes=limit)
+        on_cuda.device = cuda
+        assert np.array_equal(on_cuda(pixels), pixels.repeat(2, 1))
+        assert pinned == expected
+        pinned.clear()
+
+
+def test_other_errors_pass():
+    def fail(x):
+        raise RuntimeError('device-side assert')
+    with pytest.raises(RuntimeError, match='device-side assert'):
+        engine(fail)(np.zeros((1, 2, 2, 3), np.uint8))

@@ -1,0 +1,46 @@
+"""The tree of exceptions that is drawn in `errors` is the real one."""
+from __future__ import annotations
+
+import re
+
+from realesrgan import errors
+
+
+def drawn_tree():
+    """The classes in the module's docstring, each with the name of its base."""
+    bases, path = {}, []
+    for line in errors.__doc__.splitlines():
+        match = re.match(r'^ {4}((?:\|   |    )*)(\+-- )?([A-Z]\w+)( {2}|$)', line)
+        if match:
+            depth = len(match[1]) // 4 + bool(match[2])
+            del path[depth:]
+            bases[match[3]] = path[-1] if path else None
+            path.append(match[3])
+    return bases
+
+
+def real_classes():
+    return {name: value for name, value in vars(errors).items()
+            if isinstance(value, type) and value.__module__ == errors.__name__}
+
+
+def test_the_tree_in_the_docstring_is_the_real_one():
+    real = {name: value.__base__.__name__ if value.__base__.__module__ == errors.__name__ else None
+            for name, value in real_classes().items()}
+    assert drawn_tree() == real
+    assert real['DownloadError'] == 'WeightsError'
+    assert real['RealESRGANError'] is None
+
+
+def test_only_cancelled_is_no_exception():
+    """Code that goes on after a failed picture must not go on after it."""
+    assert [name for name, value in real_classes().items() if not issubclass(value, Exception)] == ['Cancelled']
+
+
+def test_every_class_says_what_it_is():
+    assert [name for name, value in real_classes().items() if not value.__dict__.get('__doc__')] == []
+
+
+def test_one_line():
+    assert errors.one_line(ValueError('two\n  lines ')) == 'two lines'
+    assert errors.one_line(ValueError()) == 'ValueError'

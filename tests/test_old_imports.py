@@ -1,0 +1,59 @@
+"""Imports that people's programs hold, and what they and the command line must not bring with them."""
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[1]
+
+
+def python(*arguments):
+    return subprocess.run([sys.executable, *arguments], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize(('module', 'name', 'home'), [
+    ('realesrgan', 'RealESRGANer', 'realesrgan.upscaling.upsampler'),
+    ('realesrgan.utils', 'RealESRGANer', 'realesrgan.upscaling.upsampler'),
+    ('realesrgan.archs.srvgg_arch', 'SRVGGNetCompact', 'realesrgan.archs.srvgg_arch'),
+    ('realesrgan.archs.rrdbnet_arch', 'RRDBNet', 'realesrgan.archs.rrdbnet_arch'),
+    ('realesrgan.weights', 'load_model', 'realesrgan.weights.loading'),
+    ('realesrgan.weights', 'load_state_dict', 'realesrgan.weights.reading'),
+    ('realesrgan.weights', 'prefetch', 'realesrgan.weights.sources'),
+    ('realesrgan.weights', 'fingerprint', 'realesrgan.weights.sources'),
+    ('realesrgan.faces', 'FaceEnhancer', 'realesrgan.faces.enhancer'),
+])
+def test_a_name_is_found_in_its_old_place_by_a_fresh_process(module, name, home):
+    assert python('-c', f'from {module} import {name}; print({name}.__module__)').strip() == home
+
+
+def test_models_are_in_their_old_place():
+    code = 'from realesrgan.models import MODELS; print(MODELS["realesr-animevideov3"].network.scale)'
+    assert python('-c', code) == '4\n'
+
+
+def test_the_version_is_that_of_the_package():
+    import realesrgan
+    assert python('-c', 'from realesrgan import __version__; print(__version__)').strip() == realesrgan.__version__
+
+
+@pytest.mark.parametrize('module', ['realesrgan', 'realesrgan.weights', 'realesrgan.faces'])
+def test_another_name_is_an_attribute_error(module):
+    code = f'import {module} as package\ntry: package.nothing\nexcept AttributeError as error: print(error)'
+    assert python('-c', code).strip() == f"module {module!r} has no attribute 'nothing'"
+
+
+def test_the_command_for_weights_lists_the_models():
+    from realesrgan.models import FACE_MODELS, MODELS
+    output = python('-m', 'realesrgan.weights')
+    assert [name for name in (*MODELS, *FACE_MODELS) if name not in output] == []
+
+
+@pytest.mark.parametrize('module', ['realesrgan', 'realesrgan.cli', 'realesrgan.models', 'realesrgan.engines.table',
+                                    'realesrgan.archs.registry', 'realesrgan.weights', 'realesrgan.weights.sources',
+                                    'realesrgan.faces', 'realesrgan.errors'])
+def test_light_modules_load_neither_torch_nor_numpy(module):
+    code = f'import sys, {module}; print([name for name in ("torch", "numpy", "cv2") if name in sys.modules])'
+    assert python('-c', code) == '[]\n'

@@ -1,0 +1,256 @@
+"""Tiles: as the user asks, or chosen by the memory there is, without a visible difference."""
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from realesrgan import RealESRGANer
+from realesrgan.archs.rrdbnet import RRDBNetShape
+from realesrgan.archs.srvgg import SRVGGNetCompactShape
+from realesrgan.engines import memory
+from realesrgan.engines.choice import make_engine
+from realesrgan.models import MODELS
+from realesrgan.upscaling import planner
+from realesrgan.upscaling.planner import TilePlanner
+from realesrgan.upscaling.tiles import cut_into_tiles
+
+CPU = torch.device('cpu')
+COMPACT = SRVGGNetCompactShape(4, 8, 3)
+
+
+class IdleEngine:
+    """An engine that is never run, and counts how often it was released."""
+
+    name, half, scale, description = 'torch', False, 4, 'idle'
+
+    def __init__(self):
+        self.releases = 0
+
+    def release(self):
+        self.releases += 1
+
+
+@pytest.fixture
+def plentiful(monkeypatch):
+    """Memory that is always enough, until `free` says otherwise; a pixel of input takes a byte."""
+    machine = SimpleNamespace(free=10 ** 12)
+    monkeypatch.setattr(planner, 'usable_bytes', lambda device, for_results: machine.free)
+    monkeypatch.setattr(planner, 'bytes_per_pixel', lambda *_, **__: 1)
+    return machine
+
+
+def sides(plan):
+    """The sizes of the windows and the number of the tiles of a plan."""
+    windows = {(tile.rows.padded_stop - tile.rows.padded_start, tile.columns.padded_stop - tile.columns.padded_start)
+               for tile in plan.tiles}
+    return windows, len(plan.tiles)
+
+
+# ---- the planner alone ----
+
+@pytest.mark.parametrize('multiple', [1, 2, 4])
+def test_tiles_that_were_asked_for_are_cut_as_0_3_0_cuts_them(plentiful, multiple):
+    planned = TilePlanner(COMPACT, IdleEngine(), CPU, multiple=multiple, tile=24, tile_pad=6).plan(64, 80, 0)
+    assert planned.tiles == cut_into_tiles(64, 80, 24, 6, multiple)
+    assert (planned.blend, planned.automatic) == (0, False)
+
+
+def test_what_fits_is_not_cut(plentiful):
+    for shape in (COMPACT, RRDBNetShape(4, 8, 1, 4), None):
+        assert sides(TilePlanner(shape, IdleEngine(), CPU).plan(600, 400, 0)) == ({(600, 400)}, 1)
+
+
+@pytest.mark.parametrize(('shape', 'smallest_window'), [
+    (COMPACT, 32 + 2 * (COMPACT.num_conv + 2 + 1)), (RRDBNetShape(4), 32 + 2 * (48 + 1)),
+    (RRDBNetShape(2), 64 + 2 * (96 + 2)), (RRDBNetShape(1), 128 + 2 * (192 + 4))])
+def test_without_memory_tiles_are_the_smallest(plentiful, shape, smallest_window):
+    plentiful.free = 0
+    planned = TilePlanner(shape, IdleEngine(), CPU, multiple=shape.multiple, tile_pad=0).plan(1200, 1600, 0)
+    windows, count = sides(planned)
+    assert count > 4
+    assert len(windows) == 1
+    assert max(*windows.pop()) <= smallest_window
+    assert (planned.blend, planned.automatic) == (shape.blend, True)
+
+
+def test_a_larger_tile_pad_is_seen(plentiful):
+    plentiful.free = 0
+    for tile in TilePlanner(COMPACT, IdleEngine(), CPU, tile_pad=50).plan(1000, 1000, 0).tiles:
+        assert tile.rows.start - tile.rows.padded_start >= 50 or tile.rows.padded_start == 0
+
+
+def test_a_window_fills_what_is_allowed(plentiful):
+    (height, width), = sides(TilePlanner(COMPACT, IdleEngine(), CPU, max_memory=200 ** 2).plan(1000, 1000, 0))[0]
+    assert 150 ** 2 < height * width <= 200 ** 2
+
+
+def test_the_engine_is_released_before_a_picture_is_cut(plentiful):
+    engine = IdleEngine()
+    tested = TilePlanner(COMPACT, engine, CPU)
+    tested.plan(100, 100, 0)
+    assert engine.releases == 0
+    plentiful.free = 99 * 99
+    tested.plan(100, 100, 0)
+    assert engine.releases == 0  # what fitted once fits again
+    tested.plan(101, 101, 0)
+    assert engine.releases == 1
+    TilePlanner(COMPACT, engine, CPU, max_memory=99 * 99).plan(100, 100, 0)
+    assert engine.releases == 1
+
+
+# Automatic windows are all of one length, which may be less than half that of the last plan.
+@pytest.mark.parametrize(('tile', 'expected'), [(0, [500, 175, 82, 43]), (300, [300, 150, 75, 37, 32])])
+def test_tiles_shrink_by_half_until_they_are_the_smallest(plentiful, caplog, tile, expected):
+    engine, failure = IdleEngine(), MemoryError('alloc')
+    tested = TilePlanner(COMPACT, engine, CPU, tile=tile, tile_pad=0)
+    found = []
+    with pytest.raises(MemoryError) as caught:
+        while True:
+            planned = tested.plan(500, 500, 0)
+            first = planned.tiles[0]
+            found.append(first.rows.padded_stop if planned.automatic else first.rows.stop)
+            tested.shrink(planned, failure)
+    assert found == expected
+    assert caught.value.__cause__ is failure
+    assert engine.releases == len(found) - 1
+    assert [record.message for record in caplog.records] == [
+        'not enough memory on cpu; trying smaller tiles (set them with -t)']
+
+
+def test_what_ran_out_of_memory_stays_small_for_other_pictures(plentiful):
+    tested = TilePlanner(COMPACT, IdleEngine(), CPU)
+    tested.shrink(tested.plan(200, 200, 0), MemoryError())
+    for side in (150, 300):
+        assert max(sides(tested.plan(side, side, 0))[0])[0] <= 100
+
+
+def test_after_running_out_of_memory_less_free_memory_still_counts(plentiful):
+    tested = TilePlanner(COMPACT, IdleEngine(), CPU)
+    tested.shrink(tested.plan(200, 200, 0), MemoryError())
+    plentiful.free = 60 * 60
+    assert max(sides(tested.plan(90, 90, 0))[0])[0] <= 60
+
+
+def test_out_of_memory_names_a_smaller_model(plentiful):
+    tested = TilePlanner(RRDBNetShape(), IdleEngine(), CPU, tile=32)
+    with pytest.raises(MemoryError, match='even for tiles of 32 pixels. Close other programs, or use a smaller model '
+                                          'such as ') as caught:
+        tested.shrink(tested.plan(100, 100, 0), MemoryError())
+    named = MODELS[str(caught.value).split()[-1]]
+    need = {name: spec.network.bytes_per_pixel('torch', half=True) for name, spec in MODELS.items()
+            if not spec.drawings}
+    assert not named.drawings
+    assert need[named.name] == min(need.values())
+
+
+# ---- with a network ----
+
+def tiles_of(tested, img):
+    calls = []
+    tested.on_tile = lambda done, total: calls.append(total)
+    result = tested.enhance(img)[0]
+    return result, calls[-1]
+
+
+def compact():
+    torch.manual_seed(0)
+    return COMPACT.build()
+
+
+def upsampler(**options):
+    return RealESRGANer(4, None, **{'model': compact(), 'pre_pad': 0, 'device': 'cpu'} | options)
+
+
+def test_a_picture_that_fits_is_one_tile():
+    assert tiles_of(upsampler(), np.zeros((60, 40, 3), np.uint8))[1] == 1
+
+
+@pytest.mark.parametrize('engine', ['torch', 'openvino'])
+def test_tiles_of_an_exact_reach_change_nothing(engine, caplog):
+    img = np.random.default_rng(0).integers(0, 256, (150, 130, 3), np.uint8)
+    whole = upsampler(engine=engine).enhance(img)[0]
+    with caplog.at_level(logging.INFO, 'realesrgan'):
+        cut, count = tiles_of(upsampler(engine=engine, max_memory=70 * 70 * 900), img)
+    assert count > 4
+    assert np.abs(cut.astype(int) - whole).max() <= 1
+    assert sum('tiles of' in record.message and 'are allowed' in record.message for record in caplog.records) == 1
+
+
+def test_what_is_free_decides_without_a_bound(monkeypatch):
+    monkeypatch.setattr(planner, 'usable_bytes', lambda device, for_results: 60 * 60 * 900)
+    assert tiles_of(upsampler(), np.zeros((150, 130, 3), np.uint8))[1] > 4
+
+
+class Keeping:
+    """An engine that keeps the memory of its largest batch until it is released, and counts that."""
+
+    def __init__(self, engine):
+        self.name, self.half, self.scale, self.description = engine.name, engine.half, engine.scale, 'keeping'
+        self.engine, self.kept, self.releases = engine, 0, 0
+
+    def __call__(self, batch):
+        self.kept = max(self.kept, batch.shape[1] * batch.shape[2])
+        return self.engine(batch)
+
+    def release(self):
+        self.kept = 0
+        self.releases += 1
+
+
+def keeping(monkeypatch, room):
+    """Return an upsampler on a machine with room for so many pixels of input, and its engine."""
+    model = compact()
+    engine = Keeping(make_engine(model, 4, CPU, half=False))
+    monkeypatch.setattr(planner, 'bytes_per_pixel', lambda *_, **__: 1)
+    monkeypatch.setattr(planner, 'usable_bytes', lambda device, for_results: room - engine.kept)
+    return upsampler(model=model, engine=engine), engine
+
+
+def test_what_the_engine_keeps_counts_as_free(monkeypatch):
+    tested, engine = keeping(monkeypatch, 100 * 100)
+    counts = [tiles_of(tested, np.zeros(shape, np.uint8))[1] for shape in (
+        (90, 90, 3), (90, 90, 3), (95, 95, 3), (150, 150, 3), (99, 99, 3))]
+    assert counts == [1, 1, 1, 4, 1]
+    assert engine.releases == 3
+
+
+def test_pictures_of_one_size_have_one_log_line(monkeypatch, caplog):
+    tested, _ = keeping(monkeypatch, 100 * 100)
+    with caplog.at_level(logging.INFO, 'realesrgan'):
+        counts = [tiles_of(tested, np.zeros((150, 150, 4), np.uint8))[1] for _ in range(3)]
+    assert counts == [4, 4, 4]
+    assert sum('tiles of' in record.message for record in caplog.records) == 1
+
+
+def test_no_free_memory_means_the_smallest_tiles(monkeypatch):
+    monkeypatch.setattr(memory, 'free_bytes', lambda device: -5)
+    assert tiles_of(upsampler(), np.zeros((60, 60), np.uint8))[1] == 4
+
+
+def test_a_result_larger_than_all_memory_is_an_error(monkeypatch):
+    huge = np.broadcast_to(np.uint8(0), (2 ** 20, 2 ** 20, 3))
+    with pytest.raises(MemoryError, match='the result alone takes 49152.0 GiB'):
+        upsampler().enhance(huge)
+    monkeypatch.setattr(memory, 'bytes_left_in_container', lambda: 2 ** 30)
+    with pytest.raises(MemoryError, match='the result alone takes 48.0 GiB.*a smaller -s'):
+        upsampler().enhance(np.zeros((16, 16, 3), np.uint8), outscale=8192)
+
+
+def test_tiles_that_were_asked_for_are_kept():
+    assert tiles_of(upsampler(tile=50, max_memory=1), np.zeros((100, 100, 3), np.uint8))[1] == 4
+
+
+@pytest.mark.parametrize(('scale', 'img'), [
+    (2, (300, 260, 3)), (1, (600, 520, 4)), (4, (150, 130)), (2, (151, 359, 3))])
+def test_every_kind_and_scale_of_rrdbnet_with_automatic_tiles(scale, img):
+    torch.manual_seed(1)
+    options = {'model': RRDBNetShape(scale, 8, 1, 4).build(), 'pre_pad': 0, 'device': 'cpu', 'engine': 'torch'}
+    picture = np.random.default_rng(0).integers(0, 256, img, np.uint8)
+    whole = RealESRGANer(scale, None, **options).enhance(picture)[0]
+    cut, count = tiles_of(RealESRGANer(scale, None, **options, max_memory=1), picture)
+    assert count > 1
+    assert np.abs(cut.astype(int) - whole).max() <= 1

