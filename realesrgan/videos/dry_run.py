@@ -19,7 +19,8 @@ from .source import Source
 _TIMED_FRAMES = 3
 
 
-def outline_run(source: Source, target: Path, outscale: float, places: Sequence[Place], enhancer: Enhancer) -> list[str]:
+def outline_run(source: Source, target: Path, outscale: float, places: Sequence[Place],
+                enhancer: Enhancer) -> list[str]:
     """Time a few frames and return what a run would do, a line for each point.
 
     Args:

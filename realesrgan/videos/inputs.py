@@ -77,7 +77,8 @@ def find_videos(ffmpeg: FFmpeg, inputs: Iterable[str], on_error: Callable[[str, 
     for name in inputs:
         try:
             for source, frames in _expand(name):
-                found.setdefault(source if is_url(source) else os.path.abspath(source), VideoInput(source, frames=frames))
+                key = source if is_url(source) else os.path.abspath(source)
+                found.setdefault(key, VideoInput(source, frames=frames))
         except (RealESRGANError, OSError) as error:
             on_error(name, error)
     opened = []

@@ -121,7 +121,8 @@ class _Videos:
             with self._readable(video, target) as (info, options):
                 source = self._open(video, info, target, options)
                 if options.dry_run:
-                    return self._outline(source, target)
+                    self._outline(source, target)
+                    return None
                 frames, reused, problems = self._upscale_source(source, target, options)
         except _ENDS_THE_RUN:
             raise

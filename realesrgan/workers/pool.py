@@ -25,7 +25,7 @@ Report = Callable[[Any], None]
 class Worker(Protocol[Task_contra, Result_co]):
     """Does one task after the other."""
 
-    def __call__(self, task: Task_contra, report: Report) -> Result_co: ...
+    def __call__(self, task: Task_contra, report: Report, /) -> Result_co: ...
 
 
 #: Makes the worker of a place. Pools of processes pickle it: a class, a function or a partial of one.

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import clips
 import numpy as np
 import pytest
 from clips import EXACT, files, make, picture, sound, video

@@ -7,7 +7,7 @@ from pathlib import Path
 import clips
 import numpy as np
 import pytest
-from clips import EXACT, files, make, picture, sound, video
+from clips import EXACT, files, make, sound, video
 from numbered_frames import LOSSLESS, OPEN_GOPS, counted, counts, hashes
 
 from realesrgan.videos.chunks import cut_into_chunks

@@ -8,7 +8,7 @@ from collections import deque
 import clips
 import cv2
 import numpy as np
-from clips import EXACT, files, make, picture, sound
+from clips import EXACT, files, make, sound
 
 
 def test_a_video_from_a_server(run, tmp_path, http_server):
@@ -31,7 +31,7 @@ def test_of_a_stream_frames_are_not_extracted_first(run, tmp_path, http_server):
     status, _, err = run('-i', f'{http_server.url}/a.mp4', '-s', '1', '--crf', '0', '--extract_frame_first',
                          network='plain')
     assert status == 0, err
-    assert --extract_frame_first has no effect on a stream, which can be read once only' in err
+    assert '--extract_frame_first has no effect on a stream, which can be read once only' in err
     assert 'cover' in err
     assert 'is left out: of a stream only audio and subtitles are carried' in err
     assert clips.numbers('results/a_out.mp4') == list(range(25))
@@ -41,7 +41,6 @@ def test_of_a_stream_frames_are_not_extracted_first(run, tmp_path, http_server):
 
 
 def test_a_stream_of_unknown_length_that_can_not_seek(run, tmp_path, http_server):
-    from collections import deque
     source = make(tmp_path / 'a.mkv', *clips.numbered(), *sound(), *EXACT, '-c:a', 'libopus', '-live', '1', '-f',
                   'matroska')
     http_server.files['/live'] = source.read_bytes()

@@ -14,8 +14,6 @@ from clips import EXACT, files, make, picture, sound, video
 
 from realesrgan import RealESRGANer
 from realesrgan.errors import NonFiniteError
-from realesrgan.ffmpeg import programs
-
 
 # ---- damage ----
 

@@ -10,7 +10,6 @@ from clips import EXACT, files, make, picture, sound, video
 
 from realesrgan import RealESRGANer
 
-
 # ---- containers, rates, shapes ----
 
 CONTAINERS = {
