@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from realesrgan import cli
 from realesrgan.errors import UsageError
+from realesrgan.pictures import formats
 from realesrgan.workers import worker
 
 if TYPE_CHECKING:
     from realesrgan.pictures.batch import Batch, Outcome
-    from realesrgan.pictures.inputs import Job
+    from realesrgan.pictures.names import Job
 
 logger = logging.getLogger('realesrgan')
 
@@ -38,10 +39,10 @@ def build_parser() -> argparse.ArgumentParser:
     cli.add_upsampler_options(parser, default_model='RealESRGAN_x4plus')
     cli.add_result_options(parser)
     cli.add_face_options(parser)
-    parser.add_argument('--ext', choices=('auto', 'jpg', 'png', 'webp', 'tiff'), default='auto',
+    parser.add_argument('--ext', choices=formats.list_choices(), default='auto',
                         help='format of the results; auto is that of the input (default: %(default)s)')
     parser.add_argument('--quality', type=cli.number(int, 1, 100), default=95, metavar='1..100',
-                        help='quality of jpg and webp (default: %(default)s)')
+                        help=f'quality of {" and ".join(formats.list_choices_with_quality())} (default: %(default)s)')
     cli.add_verbosity_options(parser)
     return parser
 
@@ -77,7 +78,7 @@ def _work(args: argparse.Namespace) -> int:
     jobs = _jobs(args, inputs, tally)
     todo = _without_existing(jobs, tally) if args.skip_existing and args.output != _STREAM else jobs
     if todo:
-        sources = {os.path.realpath(job.source) for job in jobs if not job.from_stdin}
+        sources = {os.path.realpath(job.source) for job in jobs if job.file.data is None}
         batch = Batch(todo, sources, args.outscale, args.alpha_upsampler, args.quality)
         _follow(_outcomes(batch, faces, args), len(todo), args, tally)
     if not args.quiet:
@@ -86,12 +87,13 @@ def _work(args: argparse.Namespace) -> int:
 
 
 def _jobs(args: argparse.Namespace, inputs: Sequence[str], tally: Tally) -> list[Job]:
-    from realesrgan.pictures.inputs import InputFile, find_pictures, plan
+    from realesrgan.pictures.inputs import InputFile, find_pictures
+    from realesrgan.pictures.names import plan
     output = Path(args.output)
     to_stdout = args.output == _STREAM
     if list(inputs) == [_STREAM]:
-        job, = plan([InputFile(Path('stdin'))], output, args.suffix, args.ext)
-        return [replace(job, from_stdin=True, to_stdout=to_stdout)]
+        job, = plan([InputFile(Path('stdin'), data=sys.stdin.buffer.read())], output, args.suffix, args.ext)
+        return [replace(job, to_stdout=to_stdout)]
 
     def failed(error: Exception) -> None:
         cli.log_error(error, traceback=args.verbose)

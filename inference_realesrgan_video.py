@@ -250,7 +250,8 @@ def _options(args: argparse.Namespace) -> VideoOptions:
 def _picture(args: argparse.Namespace) -> int:
     """Upscale a single picture as the image script does, to a picture of its name."""
     from realesrgan.pictures.batch import Batch, upscale_batch
-    from realesrgan.pictures.inputs import InputFile, plan
+    from realesrgan.pictures.inputs import InputFile
+    from realesrgan.pictures.names import plan
     source = Path(args.input)
     jobs = plan([InputFile(source)], Path(args.output), args.suffix, args.ext if args.ext in _PICTURES else 'auto')
     if args.skip_existing and any(target.exists() for target in jobs[0].possible_targets):

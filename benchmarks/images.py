@@ -92,8 +92,9 @@ class Timed:
 def share_beside_network(folder: Path, output: Path) -> float:
     """Return which part of a folder's wall time the network is not running, once it has run a picture of their size."""
     from realesrgan.pictures.batch import upscale_files
-    from realesrgan.pictures.codecs import Picture
-    from realesrgan.pictures.inputs import find_pictures, plan
+    from realesrgan.pictures.inputs import find_pictures
+    from realesrgan.pictures.names import plan
+    from realesrgan.pictures.picture import Picture
     from realesrgan.upscaling.upsampler import RealESRGANer
     from realesrgan.weights.loading import load_model
     upsampler = RealESRGANer(4, None, model=load_model(MODEL), pre_pad=0, half=True)

@@ -19,7 +19,8 @@ from realesrgan import RealESRGANer
 from realesrgan.archs.srvgg_arch import SRVGGNetCompact
 from realesrgan.cli import upsampler_options
 from realesrgan.pictures.batch import Batch, cut_batch
-from realesrgan.pictures.inputs import InputFile, plan
+from realesrgan.pictures.inputs import InputFile
+from realesrgan.pictures.names import plan
 from realesrgan.workers.worker import Place, build_upsampler
 
 PROJECT = Path(__file__).parent.parent

@@ -17,8 +17,10 @@ from ..atomic_files import whole_file
 from ..errors import ImageError, RealESRGANError
 from ..log import about
 from ..workers.worker import enhancer
-from .codecs import Picture, decode, encode, write
-from .inputs import Job
+from .names import Job
+from .picture import Picture
+from .reading import decode
+from .writing import encode, write
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +73,7 @@ def upscale_files(jobs: Sequence[Job], sources: Collection[str], upscale: Callab
     try:
         for job in jobs:
             while len(reads) < _WAITING and (following := next(waiting, None)) is not None:
-                reads.append(_read_here(following) if following.from_stdin else reader.submit(_read, following))
+                reads.append(reader.submit(_read, following))
             picture = reads.popleft()
             with about(job.source):
                 try:
@@ -164,19 +166,9 @@ def _done(result: Result) -> Future[Result]:
     return future
 
 
-def _read_here(job: Job) -> Future[Picture]:
-    """Read in this thread, where Ctrl-C ends the waiting."""
-    future: Future[Picture] = Future()
-    try:
-        future.set_result(_read(job))
-    except _FAILURES as error:
-        future.set_exception(error)
-    return future
-
-
 def _read(job: Job) -> Picture:
     with about(job.source):
-        return decode(sys.stdin.buffer.read() if job.from_stdin else job.source.read_bytes())
+        return decode(job.file.read())
 
 
 def _write(job: Job, source: Picture, result: Picture, target: Path, quality: int) -> Outcome:

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 
 from ..errors import FrameError, ImageError, InputError
-from ..pictures.codecs import decode
 from ..pictures.inputs import list_folder
+from ..pictures.reading import decode
 
 
 def list_frames(folder: Path) -> list[Path]:
