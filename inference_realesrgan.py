@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from realesrgan.cli import options
 from realesrgan.cli.display import Display
 from realesrgan.cli.run import run
+from realesrgan.pictures.formats import list_choices, list_choices_with_quality
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -20,10 +21,10 @@ def build_parser() -> argparse.ArgumentParser:
     options.add_upsampler_options(parser, default_model='RealESRGAN_x4plus')
     options.add_result_options(parser)
     options.add_face_options(parser)
-    parser.add_argument('--ext', choices=('auto', 'jpg', 'png', 'webp', 'tiff'), default='auto',
+    parser.add_argument('--ext', choices=list_choices(), default='auto',
                         help='format of the results; auto is that of the input (default: %(default)s)')
     parser.add_argument('--quality', type=options.number_type(int, 1, 100), default=95, metavar='1..100',
-                        help='quality of jpg and webp (default: %(default)s)')
+                        help=f'quality of {" and ".join(list_choices_with_quality())} (default: %(default)s)')
     options.add_verbosity_options(parser)
     return parser
 

@@ -11,7 +11,7 @@ from realesrgan.cli.display import Display
 from realesrgan.cli.run import run
 from realesrgan.ffmpeg.containers import CONTAINERS
 from realesrgan.ffmpeg.timing import parse_rate, parse_time
-from realesrgan.pictures.formats import offered_formats
+from realesrgan.pictures.formats import list_choices
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -22,7 +22,7 @@ def build_parser() -> argparse.ArgumentParser:
     options.add_upsampler_options(parser, default_model='realesr-animevideov3')
     options.add_result_options(parser)
     options.add_face_options(parser)
-    parser.add_argument('--ext', choices=('auto', *CONTAINERS, *offered_formats()), default='auto',
+    parser.add_argument('--ext', choices=(*list_choices(), *CONTAINERS), default='auto',
                         help='container of the results, auto is mp4; picture formats are for single pictures '
                              '(default: %(default)s)')
     _add_video_options(parser)

@@ -94,8 +94,9 @@ def share_beside_network(folder: Path, output: Path) -> float:
     from realesrgan.engines.choice import make_engine
     from realesrgan.engines.devices import pick_device
     from realesrgan.pictures.batch import upscale_files
-    from realesrgan.pictures.codecs import Picture
-    from realesrgan.pictures.inputs import find_pictures, plan
+    from realesrgan.pictures.inputs import find_pictures
+    from realesrgan.pictures.names import plan
+    from realesrgan.pictures.picture import Picture
     from realesrgan.upscaling.upsampler import RealESRGANer
     from realesrgan.weights import load_model
     network = load_model(MODEL)

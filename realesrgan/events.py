@@ -66,7 +66,7 @@ class Outcome:
     """How one input ended.
 
     Attributes:
-        source: The input: a path, a URL, or '-' for stdin.
+        source: The input: a path, a URL, or 'stdin'.
         target: Path of the result; None if there is none, or if it went to stdout.
         error: Why it failed, else None.
         skipped: Whether it was left out because its result exists.

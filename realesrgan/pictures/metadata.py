@@ -1,13 +1,16 @@
-"""What a file says about its picture: read through Pillow, put into PNG and JPEG files byte by byte."""
+"""Read what files say about their pictures, through Pillow, and put it into PNG and JPEG files byte by byte."""
 from __future__ import annotations
 
 import logging
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from PIL import ExifTags, Image
+
+from .formats import MetadataStyle
+from .picture import Metadata
+from .png import build_chunk
 
 logger = logging.getLogger(__name__)
 
@@ -15,38 +18,27 @@ _BASIC_TAGS = (ExifTags.Base.ImageDescription, ExifTags.Base.Make, ExifTags.Base
                ExifTags.Base.DateTime, ExifTags.Base.Artist, ExifTags.Base.Copyright)
 _EXIF_PREFIX = b'Exif\0\0'
 _ORIENTATION = 0x0112
+_SHORT = 3  # the EXIF type of 16-bit integers
 _XMP_PREFIX = b'http://ns.adobe.com/xap/1.0/\0'
 _ICC_PREFIX = b'ICC_PROFILE\0'
-_SEGMENT_BYTES = 65533  # what a JPEG segment holds beside its length
+_SEGMENT_BYTES = 65533  # what a JPEG segment holds beside its own length
 _METRES_PER_INCH = 0.0254
-_PNG_HEADER = 33  # signature and IHDR
-_JFIF_HEADER = 20  # SOI and APP0
-
-
-@dataclass(frozen=True)
-class Metadata:
-    """What a file says about its picture.
-
-    Attributes:
-        icc: ICC profile.
-        exif: EXIF as TIFF bytes, without the "Exif" prefix; its orientation is 1, for the pixels are upright.
-        xmp: XMP packet.
-        dpi: Resolution in pixels an inch, horizontal and vertical.
-    """
-
-    icc: bytes | None = None
-    exif: bytes | None = None
-    xmp: bytes | None = None
-    dpi: tuple[float, float] | None = None
+_HEADER_BYTES = {
+    MetadataStyle.PNG_CHUNKS: 33,  # signature and IHDR
+    MetadataStyle.JPEG_SEGMENTS: 20,  # SOI and APP0, the JFIF segment
+}
 
 
 def read_metadata(image: Image.Image) -> tuple[Metadata, int]:
-    """Return what an opened image says, and the orientation (1..8) that its EXIF asks for."""
+    """Return what an opened picture says about itself, and the orientation (1..8) that its EXIF asks for.
+
+    Damaged EXIF is left out with a warning. The orientation of TIFF is not looked up: its decoder knows it.
+    """
     exif, orientation = None, 1
     if image.format == 'TIFF':
-        exif = _exif_of_tiff(image)
+        exif = _collect_tiff_exif(image)
     elif raw := image.info.get('exif'):
-        exif, orientation = _upright_exif(raw.removeprefix(_EXIF_PREFIX))
+        exif, orientation = _reset_orientation(raw.removeprefix(_EXIF_PREFIX))
     xmp = image.info.get('xmp') or image.info.get('XML:com.adobe.xmp')
     dpi = image.info.get('dpi')
     return Metadata(
@@ -56,8 +48,12 @@ def read_metadata(image: Image.Image) -> tuple[Metadata, int]:
         dpi=(float(dpi[0]), float(dpi[1])) if dpi and all(value > 1 for value in dpi) else None), orientation
 
 
-def _upright_exif(exif: bytes) -> tuple[bytes | None, int]:
-    """Return EXIF with its orientation set to 1, all else as it was, and the orientation; None if it is damaged."""
+def _reset_orientation(exif: bytes) -> tuple[bytes | None, int]:
+    """Return EXIF with its orientation set to 1, and the orientation it had; None for damaged EXIF.
+
+    Only the orientation's two bytes change: writing EXIF anew would lose what Pillow does not know, such as the notes
+    of camera makers, which hold offsets into the whole.
+    """
     try:
         order = {b'II': '<', b'MM': '>'}[exif[:2]]
         directory, = struct.unpack_from(f'{order}I', exif, 4)
@@ -65,7 +61,7 @@ def _upright_exif(exif: bytes) -> tuple[bytes | None, int]:
         for entry in range(directory + 2, directory + 2 + 12 * count, 12):
             tag, kind, values, value = struct.unpack_from(f'{order}HHIH', exif, entry)
             if tag == _ORIENTATION:
-                if (kind, values) != (3, 1) or not 1 <= value <= 8:
+                if (kind, values) != (_SHORT, 1) or not 1 <= value <= 8:
                     return exif, 1
                 patched = bytearray(exif)
                 struct.pack_into(f'{order}H', patched, entry + 8, 1)
@@ -76,8 +72,8 @@ def _upright_exif(exif: bytes) -> tuple[bytes | None, int]:
     return exif, 1
 
 
-def _exif_of_tiff(image: Image.Image) -> bytes | None:
-    """Return as EXIF those of a TIFF's tags that describe the picture, not how its file is laid out."""
+def _collect_tiff_exif(image: Image.Image) -> bytes | None:
+    """Return as EXIF those tags of a TIFF that describe the picture, not those that describe the file's layout."""
     try:
         tags, kept = image.getexif(), Image.Exif()
         for tag in _BASIC_TAGS:
@@ -94,8 +90,8 @@ def _exif_of_tiff(image: Image.Image) -> bytes | None:
 
 # ---- into files ----
 
-def resolution_as_exif(metadata: Metadata) -> bytes | None:
-    """Return EXIF of the resolution alone, for formats that have no other place for it."""
+def build_resolution_exif(metadata: Metadata) -> bytes | None:
+    """Return EXIF that holds the resolution alone, for formats with no other place for it; None without resolution."""
     if not metadata.dpi:
         return None
     tags = Image.Exif()
@@ -104,60 +100,59 @@ def resolution_as_exif(metadata: Metadata) -> bytes | None:
     return tags.tobytes().removeprefix(_EXIF_PREFIX)
 
 
-def header_size(kind: str) -> int:
-    """Return how many bytes of a new file `header_with` replaces; 0 for formats that it leaves alone."""
-    return _PNG_HEADER if kind == 'png' else _JFIF_HEADER if kind.startswith('j') else 0
+def header_size(style: MetadataStyle) -> int:
+    """Return how many bytes of a new file `add_to_header` takes; 0 for styles that need nothing added."""
+    return _HEADER_BYTES.get(style, 0)
 
 
-def header_with(header: bytes, kind: str, metadata: Metadata) -> bytes:
-    """Return the first bytes of a PNG or JPEG file, as OpenCV writes them, with the metadata added.
+def add_to_header(header: bytes, style: MetadataStyle, metadata: Metadata) -> bytes:
+    """Add metadata to the header of a PNG or JPEG file that OpenCV wrote without any.
 
     Args:
-        header: `header_size(kind)` bytes.
-        kind: 'png', 'jpg' or another extension.
-        metadata: What to add; what does not fit into a JPEG is left out with a warning.
+        header: The first `header_size(style)` bytes of the file.
+        style: How metadata gets into files of this format.
+        metadata: What to add. Whatever is too long for a JPEG is left out with a warning.
+
+    Returns:
+        What the file begins with instead.
     """
-    if kind == 'png':
-        return header + b''.join(_png_chunks(metadata))
-    if kind.startswith('j'):
-        if metadata.dpi:  # unit and densities stand at byte 13
+    if style is MetadataStyle.PNG_CHUNKS:
+        return header + b''.join(_build_png_chunks(metadata))
+    if style is MetadataStyle.JPEG_SEGMENTS:
+        if metadata.dpi:  # the JFIF segment holds unit and densities from byte 13 of the file on
             density = (min(round(value), 65535) for value in metadata.dpi)
             header = header[:13] + struct.pack('>BHH', 1, *density) + header[18:]
-        return header + b''.join(_jpeg_segments(metadata))
+        return header + b''.join(_build_jpeg_segments(metadata))
     return header
 
 
-def _png_chunks(metadata: Metadata) -> Iterator[bytes]:
+def _build_png_chunks(metadata: Metadata) -> Iterator[bytes]:
     if metadata.icc:
-        yield _png_chunk(b'iCCP', b'ICC profile\0\0' + zlib.compress(metadata.icc))
+        yield build_chunk(b'iCCP', b'ICC profile\0\0' + zlib.compress(metadata.icc))
     if metadata.dpi:
-        yield _png_chunk(b'pHYs', struct.pack('>IIB', *(round(dpi / _METRES_PER_INCH) for dpi in metadata.dpi), 1))
+        yield build_chunk(b'pHYs', struct.pack('>IIB', *(round(dpi / _METRES_PER_INCH) for dpi in metadata.dpi), 1))
     if metadata.exif:
-        yield _png_chunk(b'eXIf', metadata.exif)
-    if metadata.xmp:  # iTXt, for tEXt is Latin-1
-        yield _png_chunk(b'iTXt', b'XML:com.adobe.xmp\0\0\0\0\0' + metadata.xmp)
+        yield build_chunk(b'eXIf', metadata.exif)
+    if metadata.xmp:  # in iTXt, because tEXt holds Latin-1 only
+        yield build_chunk(b'iTXt', b'XML:com.adobe.xmp\0\0\0\0\0' + metadata.xmp)
 
 
-def _png_chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack('>I', len(content)) + kind + content + struct.pack('>I', zlib.crc32(kind + content))
-
-
-def _jpeg_segments(metadata: Metadata) -> Iterator[bytes]:
+def _build_jpeg_segments(metadata: Metadata) -> Iterator[bytes]:
     for name, prefix, content in (('EXIF', _EXIF_PREFIX, metadata.exif), ('XMP', _XMP_PREFIX, metadata.xmp)):
         if content and len(prefix) + len(content) > _SEGMENT_BYTES:
             logger.warning('the %s data is too long for jpg and is left out', name)
         elif content:
-            yield _jpeg_segment(0xE1, prefix + content)
+            yield _build_jpeg_segment(0xE1, prefix + content)
     icc = metadata.icc or b''
     size = _SEGMENT_BYTES - len(_ICC_PREFIX) - 2
     count = -(-len(icc) // size)
-    if count > 255:
+    if count > 255:  # parts are numbered in one byte
         logger.warning('the ICC profile is too long for jpg and is left out')
         return
     for index in range(count):
         part = icc[index * size:(index + 1) * size]
-        yield _jpeg_segment(0xE2, _ICC_PREFIX + bytes((index + 1, count)) + part)
+        yield _build_jpeg_segment(0xE2, _ICC_PREFIX + bytes((index + 1, count)) + part)
 
 
-def _jpeg_segment(marker: int, content: bytes) -> bytes:
+def _build_jpeg_segment(marker: int, content: bytes) -> bytes:
     return struct.pack('>BBH', 0xFF, marker, len(content) + 2) + content

@@ -15,7 +15,8 @@ from ..errors import UsageError
 from ..events import Event, Found, Outcome, Run
 from ..workers.options import FaceOptions, UpsamplerOptions, drop_faces_of_drawings, list_places
 from ..workers.pool import make_pool
-from .inputs import InputFile, Job, find_pictures, plan
+from .inputs import InputFile, find_pictures
+from .names import Job, plan
 
 #: As an input stdin, as the output folder stdout.
 STREAM = '-'
@@ -102,14 +103,13 @@ class _Pictures:
             self._upscale_all(waiting, jobs, faces)
         return self._outcomes
 
-    def _list_jobs(self, inputs: Sequence[str]) -> list[Job]:
+    def _list_jobs(self, inputs: Sequence[str | InputFile]) -> list[Job]:
         options, to_stdout = self._options, self._output == STREAM
         if list(inputs) == [STREAM]:
-            files = [InputFile(Path('stdin'), data=sys.stdin.buffer.read())]
-        else:
-            files = find_pictures(inputs, recursive=options.recursive,
-                                  exclude=None if to_stdout else Path(self._output),
-                                  on_error=lambda name, error: self._end(Outcome(name, error=error)))
+            inputs = [InputFile(Path('stdin'), data=sys.stdin.buffer.read())]
+        files = find_pictures(inputs, recursive=options.recursive,
+                              exclude=None if to_stdout else Path(self._output),
+                              on_error=lambda name, error: self._end(Outcome(name, error=error)))
         if to_stdout and len(files) > 1:
             raise UsageError(f'{len(files)} pictures can\'t all go to stdout; name a folder with -o')
         return [replace(job, to_stdout=to_stdout)
@@ -132,7 +132,7 @@ class _Pictures:
         from .worker import PictureTask, PictureWorker, ResultOptions
         options = self._options
         places = list_places(options.gpu_ids)
-        sources = frozenset(os.path.realpath(job.source) for job in all_jobs if job.data is None)
+        sources = frozenset(os.path.realpath(job.source) for job in all_jobs if job.file.data is None)
         tasks = [PictureTask(jobs, sources)]
         _fetch_weights(options.upsampler, faces)  # once, not by each worker
         if len(places) > 1 and len(jobs) > 1:

@@ -1,9 +1,11 @@
-"""Decode and encode TIFF in full depth, with alpha as it is meant."""
+"""Decode and encode TIFF with tifffile: in full depth, and with alpha as it is meant."""
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
-import threading
+from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,64 +15,69 @@ import tifffile
 from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC
 
 from ..errors import ImageError
-from .metadata import Metadata
+from .picture import Metadata
 
 logger = logging.getLogger(__name__)
 _XMP_TAG = 700
 
+_complaints: ContextVar[list[str] | None] = ContextVar('complaints', default=None)
 
-class _Complaints(logging.Handler):
-    """Keeps what tifffile logs while a file is decoded: it goes on with a guess where a file is damaged."""
 
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self._current = threading.local()
+class _ComplaintHandler(logging.Handler):
+    """Passes what tifffile logs to the `_collect_complaints` of this thread, and drops it outside of one."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._current.lines = [*getattr(self._current, 'lines', []), record.getMessage()]
-
-    def take(self) -> list[str]:
-        lines, self._current.lines = getattr(self._current, 'lines', []), []
-        return lines
+        if (complaints := _complaints.get()) is not None:
+            complaints.append(record.getMessage())
 
 
-_complaints = _Complaints()
-logging.getLogger('tifffile').addHandler(_complaints)
+logging.getLogger('tifffile').addHandler(_ComplaintHandler(logging.WARNING))
+
+
+@contextlib.contextmanager
+def _collect_complaints() -> Iterator[list[str]]:
+    """Collect what tifffile logs meanwhile: where a file is damaged, it logs that and goes on with a guess."""
+    complaints: list[str] = []
+    token = _complaints.set(complaints)
+    try:
+        yield complaints
+    finally:
+        _complaints.reset(token)
 
 
 def decode(data: bytes) -> tuple[np.ndarray, int] | None:
-    """Decode the first page of a TIFF file.
+    """Decode the first page of a TIFF file, not turned upright.
 
     Returns:
-        The samples as HxW (gray), HxWx3 (BGR) or HxWx4 (BGRA), of the file's own type but spread to 8 or 16 bits, and
-        the orientation (1..8). None for CMYK and YCbCr of 8 bits, which Pillow converts.
+        The pixels as HxW (gray), HxWx3 (BGR) or HxWx4 (BGRA), of the file's own type but scaled to the full range of 8
+        or 16 bits, and the orientation (1..8). None for CMYK and YCbCr of 8 bits, which Pillow converts.
 
     Raises:
-        ImageError: damaged, or of a kind that is not read.
+        ImageError: damaged, or of a kind that can't be read.
     """
-    _complaints.take()
     try:
-        with tifffile.TiffFile(io.BytesIO(data)) as file:
+        with _collect_complaints() as complaints, tifffile.TiffFile(io.BytesIO(data)) as file:
             page = file.pages.first
-            converted = page.photometric == PHOTOMETRIC.SEPARATED or (
+            needs_conversion = page.photometric == PHOTOMETRIC.SEPARATED or (
                 page.photometric == PHOTOMETRIC.YCBCR and page.compression != COMPRESSION.JPEG)
-            if converted and page.bitspersample == 8:
+            if needs_conversion and page.bitspersample == 8:
                 return None
             orientation = page.tags.valueof('Orientation', 1)
-            pixels = _pixels(page, page.asarray())
-            if complaints := _complaints.take():
+            pixels = _arrange_samples(page, page.asarray())
+            if complaints:
                 raise ImageError(f'damaged: {complaints[0]}')
             return pixels, orientation if orientation in range(1, 9) else 1
     except ImageError:
         raise
-    except Exception as error:  # of a damaged file tifffile and its codecs raise nearly anything
-        raise ImageError(f'damaged, or of a kind that is not read: {" ".join(str(error).split())}') from None
+    except Exception as error:  # tifffile and its codecs raise nearly anything when a file is damaged
+        raise ImageError(f'damaged, or of a kind that can\'t be read: {" ".join(str(error).split())}') from None
 
 
-def _pixels(page: tifffile.TiffPage, samples: np.ndarray) -> np.ndarray:
+def _arrange_samples(page: tifffile.TiffPage, samples: np.ndarray) -> np.ndarray:
+    """Return the samples of a page as gray, BGR or BGRA."""
     samples = np.atleast_3d(samples if samples.ndim < 3 or page.planarconfig == 1 else np.moveaxis(samples, 0, -1))
     if samples.dtype.kind != 'f':
-        samples = _spread(samples, page.bitspersample)
+        samples = _scale_to_full_range(samples, page.bitspersample)
     colours = 3 if page.photometric in (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR) else 1
     base, extra = samples[..., :colours], samples[..., colours:]
     if page.photometric == PHOTOMETRIC.MINISWHITE:
@@ -85,27 +92,34 @@ def _pixels(page: tifffile.TiffPage, samples: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(base[..., 0] if base.shape[2] == 1 else base[..., ::-1])
     alpha = extra[..., :1]
     if page.extrasamples and page.extrasamples[0] == EXTRASAMPLE.ASSOCALPHA:
-        base = _divided(base, alpha)
-    return np.dstack((*np.broadcast_arrays(*(base[..., channel] for channel in (-1, base.shape[2] // 2, 0))), alpha))
+        base = _divide_by_alpha(base, alpha)
+    blue, green, red = -1, base.shape[2] // 2, 0  # all the same channel where the base is gray
+    return np.dstack((*np.broadcast_arrays(*(base[..., channel] for channel in (blue, green, red))), alpha))
 
 
-def _spread(samples: np.ndarray, bits: int) -> np.ndarray:
-    """Bring integers of fewer bits than their type to the full range of 8 or 16."""
+def _scale_to_full_range(samples: np.ndarray, bits: int) -> np.ndarray:
+    """Scale integers that use fewer bits than their type holds to the full range of 8 or 16 bits."""
     if bits in (8, 16) or bits > 16:
         return samples
     dtype = np.uint8 if bits < 8 else np.uint16
     return np.rint(samples * (np.iinfo(dtype).max / (2 ** bits - 1))).astype(dtype)
 
 
-def _divided(base: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Undo the multiplication of colours by alpha."""
+def _divide_by_alpha(base: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Undo the multiplication of colours by alpha; where alpha is 0, colours become 0."""
     top = 1.0 if base.dtype.kind == 'f' else float(np.iinfo(base.dtype).max)
     colours = np.divide(base * top, alpha, out=np.zeros(base.shape), where=alpha > 0).clip(0, top)
     return colours.astype(base.dtype) if base.dtype.kind == 'f' else np.rint(colours).astype(base.dtype)
 
 
 def write(file: BinaryIO | Path, pixels: np.ndarray, metadata: Metadata) -> None:
-    """Write a TIFF of gray, BGR or BGRA pixels, deflated, with profile, XMP and resolution; EXIF is left out."""
+    """Write a deflated TIFF with profile, XMP and resolution. EXIF is left out, with a log line.
+
+    Args:
+        file: A path, or a file open for writing.
+        pixels: HxW, HxWx3 (BGR) or HxWx4 (BGRA), uint8 or uint16.
+        metadata: What to write beside them.
+    """
     if metadata.exif:
         logger.info('EXIF data is not written to tiff')
     if pixels.ndim == 3:

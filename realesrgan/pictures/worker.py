@@ -20,8 +20,10 @@ from ..workers.enhancers import Enhancer, build_enhancer
 from ..workers.options import FaceOptions, Place, UpsamplerOptions
 from ..workers.overlap import run_overlapped
 from ..workers.pool import Report
-from .codecs import Picture, decode, encode, write
-from .inputs import Job
+from .names import Job
+from .picture import Picture
+from .reading import decode
+from .writing import encode, write
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +145,7 @@ def _read_all(jobs: Iterable[Job]) -> Iterator[tuple[Job, Picture | Exception]]:
     for job in jobs:
         with about(job.source):
             try:
-                picture: Picture | Exception = decode(job.source.read_bytes() if job.data is None else job.data)
+                picture: Picture | Exception = decode(job.file.read())
             except _FAILURES as error:
                 picture = error
         yield job, picture

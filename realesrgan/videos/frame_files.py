@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from ..errors import FrameError, ImageError
-from ..pictures.codecs import decode
+from ..pictures.reading import decode
 
 
 @dataclass(frozen=True)

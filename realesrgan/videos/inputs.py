@@ -15,7 +15,7 @@ from ..ffmpeg.probe import MediaInfo, is_picture, probe
 from ..ffmpeg.process import is_url
 from ..ffmpeg.programs import FFmpeg
 from ..pictures.inputs import list_folder, natural_key
-from ..pictures.names import choose_names
+from ..pictures.names import Nameable, choose_names
 
 logger = logging.getLogger(__name__)
 
@@ -143,5 +143,5 @@ def name_results(videos: Sequence[VideoInput], output: Path, suffix: str, contai
 
     def targets(name: str) -> list[Path]:
         return [output / f'{name}{ending}.{container}']
-    names = choose_names([(video.stem, video.extension, targets) for video in videos])
+    names = choose_names([Nameable(video.stem, video.extension, targets) for video in videos])
     return [targets(name)[0] for name in names]

@@ -1,0 +1,185 @@
+"""The table of picture formats: one row holds all there is to know about a format.
+
+The parser, the search for inputs, the names of results, reading, writing and metadata all ask this table, each time
+they need to know. A new row is therefore all that a new format takes.
+
+This module imports neither numpy, OpenCV nor Pillow, because the parser takes the choices of `--ext` from here and
+`--help` must answer at once.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from ..errors import ImageError
+
+
+class Reader(Enum):
+    """What decodes the pixels of a format."""
+
+    PILLOW = auto()
+    OPENCV = auto()  # for formats whose pixels can be deeper than Pillow reads them
+    PNM = auto()  # OpenCV, after which values are scaled from the maximum that the file states
+    PNG = auto()  # OpenCV, behind checks that refuse damaged files
+    TIFF = auto()  # tifffile; Pillow where colours need converting
+
+
+class Writer(Enum):
+    """What encodes the pixels of a format."""
+
+    OPENCV = auto()
+    TIFF = auto()  # tifffile
+
+
+class MetadataStyle(Enum):
+    """How metadata gets into the files of a format."""
+
+    NONE = auto()
+    PNG_CHUNKS = auto()  # added to the header that OpenCV wrote
+    JPEG_SEGMENTS = auto()  # likewise
+    OPENCV = auto()  # by OpenCV, together with the pixels
+    TIFF_TAGS = auto()  # by tifffile, together with the pixels
+
+
+@dataclass(frozen=True)
+class Format:
+    """A row of the table. Extensions are in lower case and without the dot.
+
+    Attributes:
+        extensions: What results of the format may be called; none if it can only be read.
+        input_extensions: Further extensions that inputs of the format have. Their results become `FALLBACK` when the
+            format of the results is 'auto'.
+        offered: Whether `--ext` offers the format; its key in the table must then be one of `extensions`.
+        pillow_names: What Pillow calls the format, if Pillow may open it.
+        signatures: First bytes of files that belong to the format even where Pillow does not know them.
+        reader: What decodes its pixels.
+        writer: What encodes its pixels; None if it can only be read.
+        alpha: Whether results hold transparency.
+        deep: Whether results hold 16 bits; otherwise they hold 8.
+        gray: Whether results hold gray as gray; otherwise gray is written as colours.
+        always_opaque: Whether no file of the format has transparency, so that none is expected of an input.
+        quality_setting: OpenCV's name for the setting that `--quality` goes to; None if the format has no quality.
+        metadata: How metadata gets into results.
+    """
+
+    extensions: tuple[str, ...] = ()
+    input_extensions: tuple[str, ...] = ()
+    offered: bool = False
+    pillow_names: tuple[str, ...] = ()
+    signatures: tuple[bytes, ...] = ()
+    reader: Reader = Reader.PILLOW
+    writer: Writer | None = None
+    alpha: bool = False
+    deep: bool = False
+    gray: bool = True
+    always_opaque: bool = False
+    quality_setting: str | None = None
+    metadata: MetadataStyle = MetadataStyle.NONE
+
+
+#: The formats by name. Pillow tries them in this order, so formats without a clear signature (tga) come late. Pillow
+#: knows more formats; the rest are not pictures, or reading them starts other programs.
+FORMATS: dict[str, Format] = {
+    'jpg': Format(
+        extensions=('jpg', 'jpeg', 'jpe'), input_extensions=('jfif',), offered=True, pillow_names=('JPEG',),
+        writer=Writer.OPENCV, always_opaque=True, quality_setting='IMWRITE_JPEG_QUALITY',
+        metadata=MetadataStyle.JPEG_SEGMENTS),
+    'png': Format(
+        extensions=('png',), input_extensions=('apng',), offered=True, pillow_names=('PNG',), reader=Reader.PNG,
+        writer=Writer.OPENCV, alpha=True, deep=True, metadata=MetadataStyle.PNG_CHUNKS),
+    'webp': Format(
+        extensions=('webp',), offered=True, pillow_names=('WEBP',), writer=Writer.OPENCV, alpha=True, gray=False,
+        quality_setting='IMWRITE_WEBP_QUALITY', metadata=MetadataStyle.OPENCV),
+    'gif': Format(input_extensions=('gif',), pillow_names=('GIF',)),
+    'bmp': Format(
+        extensions=('bmp',), input_extensions=('dib',), pillow_names=('BMP', 'DIB'), writer=Writer.OPENCV),
+    'tiff': Format(
+        extensions=('tif', 'tiff'), offered=True, pillow_names=('TIFF',),
+        signatures=(b'II*\0', b'MM\0*', b'II+\0', b'MM\0+'), reader=Reader.TIFF, writer=Writer.TIFF, alpha=True,
+        deep=True, metadata=MetadataStyle.TIFF_TAGS),
+    'avif': Format(input_extensions=('avif',), pillow_names=('AVIF',)),
+    'jp2': Format(input_extensions=('jp2', 'j2k', 'jpx'), pillow_names=('JPEG2000',), reader=Reader.OPENCV),
+    'ppm': Format(
+        input_extensions=('ppm', 'pgm', 'pbm', 'pnm', 'pfm'), pillow_names=('PPM',), reader=Reader.PNM),
+    'tga': Format(input_extensions=('tga',), pillow_names=('TGA',)),
+    'ico': Format(input_extensions=('ico',), pillow_names=('ICO',)),
+    'psd': Format(input_extensions=('psd',), pillow_names=('PSD',)),
+    'qoi': Format(input_extensions=('qoi',), pillow_names=('QOI',)),
+    'pcx': Format(input_extensions=('pcx',), pillow_names=('PCX',)),
+    'dds': Format(input_extensions=('dds',), pillow_names=('DDS',)),
+    'ras': Format(input_extensions=('ras',), pillow_names=('SUN',), reader=Reader.OPENCV),
+    'icns': Format(pillow_names=('ICNS',)),
+    'hdr': Format(input_extensions=('hdr',), reader=Reader.OPENCV),
+    # OpenCV reads exr only where its build allows it, and sgi not at all. The rows stay so that such files in a folder
+    # end as errors, where otherwise they would be skipped as no pictures.
+    'exr': Format(input_extensions=('exr',), reader=Reader.OPENCV),
+    'sgi': Format(input_extensions=('sgi',), reader=Reader.OPENCV),
+}
+
+#: The extension of results whose own format can't be written or can't hold alpha. It holds alpha and 16 bits.
+FALLBACK = 'png'
+
+
+def list_choices() -> list[str]:
+    """Return what `--ext` takes: 'auto' for the format of each input, and the names of the formats it offers."""
+    return ['auto', *(name for name, row in FORMATS.items() if row.offered)]
+
+
+def list_choices_with_quality() -> list[str]:
+    """Return which of the names that `--ext` takes stand for formats with a quality."""
+    return [name for name, row in FORMATS.items() if row.offered and row.quality_setting]
+
+
+def list_writable_extensions() -> list[str]:
+    """Return all extensions that results may have."""
+    return [extension for row in FORMATS.values() for extension in row.extensions]
+
+
+def list_pillow_names() -> list[str]:
+    """Return what Pillow may open, by Pillow's names, in the order it should try them."""
+    return [name for row in FORMATS.values() for name in row.pillow_names]
+
+
+def find_by_extension(extension: str) -> Format | None:
+    """Return the format of files with this extension, in any case; None if it is no picture's."""
+    extension = extension.lower()
+    return next((row for row in FORMATS.values() if extension in (*row.extensions, *row.input_extensions)), None)
+
+
+def find_by_content(pillow_name: str | None, data: bytes) -> Format | None:
+    """Return the format of a file, whatever its extension is.
+
+    Args:
+        pillow_name: What Pillow calls its format; None if Pillow could not open it.
+        data: The file, or its first bytes.
+    """
+    for row in FORMATS.values():
+        if pillow_name in row.pillow_names or (row.signatures and data.startswith(row.signatures)):
+            return row
+    return None
+
+
+def is_writable(extension: str) -> bool:
+    """Tell whether results may have this extension, in any case."""
+    return extension.lower() in list_writable_extensions()
+
+
+def find_writable(extension: str) -> Format:
+    """Return the format that is written for this extension, in any case.
+
+    Raises:
+        ImageError: there is none.
+    """
+    row = find_by_extension(extension) if is_writable(extension) else None
+    if row is None:
+        raise ImageError(f'{extension!r} can\'t be written: choose from {", ".join(list_writable_extensions())}')
+    return row
+
+
+def holds_alpha(extension: str) -> bool:
+    """Tell whether results with this extension hold transparency.
+
+    Raises:
+        ImageError: it can't be written.
+    """
+    return find_writable(extension).alpha

@@ -1,0 +1,43 @@
+"""A picture in memory: its pixels and what its file says about them."""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a file says about its picture.
+
+    Attributes:
+        icc: ICC profile.
+        exif: EXIF as TIFF bytes, without the "Exif" prefix. Its orientation is 1, because pixels are kept upright.
+        xmp: XMP packet.
+        dpi: Horizontal and vertical resolution in pixels per inch.
+    """
+
+    icc: bytes | None = None
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    dpi: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture as it is meant to be seen, upright.
+
+    Attributes:
+        pixels: HxW (gray), HxWx3 (BGR) or HxWx4 (BGRA, colours not multiplied by alpha); uint8 or uint16, full range.
+        metadata: What its file says about it.
+    """
+
+    pixels: np.ndarray
+    metadata: Metadata = field(default_factory=Metadata)
+
+    @property
+    def has_alpha(self) -> bool:
+        """Whether there is an alpha channel, even one that is opaque everywhere."""
+        return self.pixels.ndim == 3 and self.pixels.shape[2] == 4

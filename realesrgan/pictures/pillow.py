@@ -1,0 +1,75 @@
+"""Open and decode pictures with Pillow."""
+from __future__ import annotations
+
+import contextlib
+import io
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageCms, UnidentifiedImageError
+
+from ..errors import ImageError
+from . import formats
+
+# As many pixels as OpenCV reads. By default Pillow warns from 89 megapixels on, which scanned posters have.
+Image.MAX_IMAGE_PIXELS = 1 << 29
+
+
+def open_image(file: io.BytesIO | Path) -> Image.Image | None:
+    """Open a picture without decoding it; None if it is of no format that Pillow may open.
+
+    Raises:
+        ImageError: damaged, or of too many pixels.
+        OSError: the file can't be read.
+    """
+    try:
+        return Image.open(file, formats=formats.list_pillow_names())
+    except UnidentifiedImageError:
+        return None
+    except Image.DecompressionBombError as error:
+        raise ImageError(f'too large to read: {error}') from None
+    except Exception as error:  # Pillow's plugins raise nearly anything when a file is damaged
+        raise ImageError(f'damaged: {error}') from None
+
+
+def decode(image: Image.Image) -> tuple[np.ndarray, bool]:
+    """Decode an opened picture as it is stored; Pillow turns only TIFF upright by itself.
+
+    Returns:
+        HxW (gray), HxWx3 (BGR) or HxWx4 (BGRA) of uint8, and whether colours were converted to sRGB.
+
+    Raises:
+        ImageError: damaged, or of a mode that is not read exactly.
+    """
+    try:
+        image.load()
+        if image.mode == 'CMYK':
+            return _reorder_to_bgr(_convert_cmyk(image)), True
+        if image.mode in ('1', 'L') and 'transparency' not in image.info:
+            return np.array(image.convert('L')), False
+        if image.mode == 'LAB' or image.mode.startswith(('I', 'F')):
+            raise ImageError(f'{image.format} with pixels of Pillow\'s mode {image.mode} can\'t be read exactly')
+        alpha = 'transparency' in image.info or image.mode in ('RGBA', 'LA', 'PA', 'RGBa', 'La')
+        return _reorder_to_bgr(image.convert('RGBA' if alpha else 'RGB')), image.mode == 'YCbCr'
+    except ImageError:
+        raise
+    except Exception as error:  # Pillow's plugins raise nearly anything when a file is damaged
+        raise ImageError(f'damaged: {error}') from None
+
+
+def _convert_cmyk(image: Image.Image) -> Image.Image:
+    """Convert CMYK to sRGB, by the picture's own profile if it has one."""
+    profile = image.info.get('icc_profile')
+    if profile:
+        with contextlib.suppress(ImageCms.PyCMSError):  # a damaged profile
+            converted = ImageCms.profileToProfile(
+                image, io.BytesIO(profile), ImageCms.createProfile('sRGB'), outputMode='RGB')
+            if converted is not None:
+                return converted
+    return image.convert('RGB')
+
+
+def _reorder_to_bgr(image: Image.Image) -> np.ndarray:
+    pixels = np.array(image)
+    return cv2.cvtColor(pixels, cv2.COLOR_RGBA2BGRA if pixels.shape[2] == 4 else cv2.COLOR_RGB2BGR)

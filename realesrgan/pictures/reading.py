@@ -1,0 +1,111 @@
+"""Read pictures: upright, in their full depth, with what their files say about them.
+
+Each format goes through the library that reads it exactly, as `formats` says: Pillow for 8 bits (it gives the same
+pixels as OpenCV, which Real-ESRGAN 0.3.0 reads with), OpenCV for deeper formats, tifffile for TIFF.
+"""
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..errors import ImageError
+from . import formats, opencv, pillow, png, tiff
+from .formats import Reader
+from .metadata import read_metadata
+from .picture import Metadata, Picture
+
+logger = logging.getLogger(__name__)
+
+
+def decode(data: bytes) -> Picture:
+    """Decode the bytes of a picture file.
+
+    Of several frames or pages only the first is decoded, with a warning. CMYK and YCbCr are converted to sRGB and lose
+    their profile. Floating-point values from 0 to 1 become 16 bits.
+
+    Raises:
+        ImageError: not a picture, damaged, or of a kind whose pixels can't be read exactly.
+    """
+    if not data:
+        raise ImageError('the file is empty')
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # Pillow warns about metadata it can't parse
+        image = pillow.open_image(io.BytesIO(data))
+        metadata, exif_orientation = (Metadata(), 1) if image is None else read_metadata(image)
+        pixels, orientation, converted = _decode_pixels(data, image)
+    if converted or (metadata.icc and not _fits_profile(metadata.icc, pixels)):
+        metadata = replace(metadata, icc=None)
+    return Picture(_turn_upright(_convert_to_integers(pixels), orientation or exif_orientation), metadata)
+
+
+def is_picture(file: Path | bytes) -> bool:
+    """Tell whether a file, or its first few kilobytes, looks like a picture's."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            image = pillow.open_image(io.BytesIO(file) if isinstance(file, bytes) else file)
+    except (ImageError, OSError):
+        return False
+    if image is not None:
+        image.close()
+    return image is not None
+
+
+def _decode_pixels(data: bytes, image: Image.Image | None) -> tuple[np.ndarray, int | None, bool]:
+    """Decode the pixels of a file as they are stored.
+
+    Args:
+        data: The file.
+        image: The file as Pillow opened it, if Pillow knows it.
+
+    Returns:
+        The pixels, their orientation (1..8) if the decoder knows it, and whether colours were converted to sRGB.
+    """
+    name = None if image is None else image.format
+    row = formats.find_by_content(name, data)
+    reader = Reader.PILLOW if row is None else row.reader
+    # The further frames of MPO, Pillow's name for a JPEG with several pictures, are previews by a camera.
+    if name != 'MPO' and (frames := getattr(image, 'n_frames', 1)) > 1:
+        logger.warning('only the first of %d frames or pages is used', frames)
+    if reader is Reader.PNG:
+        return png.decode(data), None, False
+    if reader is Reader.TIFF and (decoded := tiff.decode(data)) is not None:
+        return *decoded, False
+    if image is None:
+        return opencv.decode(data), None, False
+    # OpenCV reads gray with alpha (LA) without its alpha.
+    if reader in (Reader.OPENCV, Reader.PNM) and image.mode not in ('LA', 'La'):
+        return opencv.decode_pnm(data) if reader is Reader.PNM else opencv.decode(data), None, False
+    pixels, converted = pillow.decode(image)
+    return pixels, 1 if reader is Reader.TIFF else None, converted
+
+
+def _convert_to_integers(pixels: np.ndarray) -> np.ndarray:
+    """Return 8- and 16-bit pixels as they are and floating point from 0 to 1 as 16 bits; refuse all else."""
+    if pixels.dtype.kind == 'f':
+        low, high = float(pixels.min()), float(pixels.max())
+        if not (low >= 0 and high <= 1):  # also true if any value is NaN
+            raise ImageError(f'floating-point values from {low:g} to {high:g}; only 0 to 1 can be read')
+        return np.rint(pixels.astype(np.float32) * 65535).astype(np.uint16)
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise ImageError(f'values of type {pixels.dtype}; only 8 bits, 16 bits and floating point can be read')
+    return pixels
+
+
+def _turn_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn and mirror pixels as an EXIF orientation (1..8) asks."""
+    if orientation in (2, 4, 5, 7):
+        pixels = pixels[:, ::-1]
+    quarter_turns = {3: 2, 4: 2, 5: 1, 6: -1, 7: -1, 8: 1}.get(orientation, 0)
+    return np.ascontiguousarray(np.rot90(pixels, quarter_turns))
+
+
+def _fits_profile(icc: bytes, pixels: np.ndarray) -> bool:
+    """Tell whether an ICC profile is meant for such pixels. Byte 16 of its header names its colour space."""
+    return icc[16:20] == (b'GRAY' if pixels.ndim == 2 else b'RGB ')
