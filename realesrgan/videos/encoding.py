@@ -5,9 +5,8 @@ import logging
 from dataclasses import replace
 from fractions import Fraction
 
-from ..ffmpeg.colour import PixelFormat, colour_of, is_rgb, parse_pixel_format
-from ..ffmpeg.decoder import is_deep
-from ..ffmpeg.encoder import Encoding, choose_codec, part_container, pixel_format_for
+from ..ffmpeg.colour import PixelFormat, infer_colour, is_deep, is_rgb, parse_pixel_format
+from ..ffmpeg.encoder import Encoding, choose_codec, choose_output_pixel_format, choose_part_container
 from ..ffmpeg.programs import FFmpeg
 from .frame_files import FrameShape
 from .options import VideoOptions
@@ -27,7 +26,7 @@ def encode_like_video(ffmpeg: FFmpeg, plan: VideoPlan, options: VideoOptions) ->
     video = plan.video
     codec = choose_codec(options.codec, options.container)
     wanted = parse_pixel_format(video.pixel_format)
-    pixel_format = pixel_format_for(ffmpeg, codec, options.pixel_format, wanted)
+    pixel_format = choose_output_pixel_format(ffmpeg, codec, options.pixel_format, wanted)
     if options.pixel_format is None and parse_pixel_format(pixel_format) != wanted:
         logger.warning('%s does not take the %s of the input: encoded as %s', codec, wanted.name, pixel_format)
     colour = video.colour
@@ -36,8 +35,8 @@ def encode_like_video(ffmpeg: FFmpeg, plan: VideoPlan, options: VideoOptions) ->
     return Encoding(
         width=_scale_side(video.width, options.outscale), height=_scale_side(video.height, options.outscale),
         dtype_is_deep=is_deep(video.pixel_format), rate=plan.decoding.rate, sample_aspect=video.sample_aspect,
-        colour=colour, codec=codec, pixel_format=pixel_format, container=part_container(codec, options.container),
-        crf=options.crf, preset=options.preset)
+        colour=colour, codec=codec, pixel_format=pixel_format,
+        container=choose_part_container(codec, options.container), crf=options.crf, preset=options.preset)
 
 
 def encode_frames(ffmpeg: FFmpeg, shape: FrameShape, options: VideoOptions) -> Encoding:
@@ -48,11 +47,12 @@ def encode_frames(ffmpeg: FFmpeg, shape: FrameShape, options: VideoOptions) -> E
     """
     codec = choose_codec(options.codec, options.container)
     height = _scale_side(shape.height, options.outscale)
-    pixel_format = pixel_format_for(ffmpeg, codec, options.pixel_format, PixelFormat('420', 10 if shape.deep else 8))
+    wanted = PixelFormat('420', 10 if shape.deep else 8)
+    pixel_format = choose_output_pixel_format(ffmpeg, codec, options.pixel_format, wanted)
     return Encoding(
         width=_scale_side(shape.width, options.outscale), height=height, dtype_is_deep=shape.deep,
-        rate=options.fps or _DEFAULT_RATE, sample_aspect=Fraction(1), colour=colour_of(height, {}), codec=codec,
-        pixel_format=pixel_format, container=part_container(codec, options.container), crf=options.crf,
+        rate=options.fps or _DEFAULT_RATE, sample_aspect=Fraction(1), colour=infer_colour(height, {}), codec=codec,
+        pixel_format=pixel_format, container=choose_part_container(codec, options.container), crf=options.crf,
         preset=options.preset)
 
 

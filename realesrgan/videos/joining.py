@@ -10,6 +10,7 @@ from ..atomic_files import temporary_folder
 from ..errors import MediaError, NoSpaceError
 from ..ffmpeg.mux import join, mux, write_list
 from ..ffmpeg.probe import probe
+from ..ffmpeg.process import Check
 from ..ffmpeg.programs import FFmpeg
 from .checkpoint import LIST, Parts
 from .chunks import Upscaled
@@ -47,13 +48,13 @@ def join_parts(parts: Parts, done: Sequence[Upscaled], rate: Fraction, target: P
     return problems
 
 
-def join_alone(ffmpeg: FFmpeg, container: str, video: Path, whole: Path) -> list[str]:
+def join_alone(ffmpeg: FFmpeg, container: str, check: Check, video: Path, whole: Path) -> list[str]:
     """Join the parts of a video that has no other tracks."""
-    join(ffmpeg, video, whole, container)
+    join(ffmpeg, video, whole, container, check)
     return []
 
 
-def join_with_tracks(ffmpeg: FFmpeg, plan: VideoPlan, recorded: Path | None, container: str, video: Path,
+def join_with_tracks(ffmpeg: FFmpeg, plan: VideoPlan, recorded: Path | None, container: str, check: Check, video: Path,
                      whole: Path) -> list[str]:
     """Join the parts with the tracks of the source. If those can't be carried, the video alone is kept.
 
@@ -62,6 +63,7 @@ def join_with_tracks(ffmpeg: FFmpeg, plan: VideoPlan, recorded: Path | None, con
         plan: How the source was read.
         recorded: Tracks of a source that can be read once only, recorded while it was decoded; None for other sources.
         container: Of the result.
+        check: Called several times a second meanwhile; what it raises ends ffmpeg.
         video, whole: See `join_parts`.
     """
     try:
@@ -69,12 +71,13 @@ def join_with_tracks(ffmpeg: FFmpeg, plan: VideoPlan, recorded: Path | None, con
         if recorded is not None:
             source = probe(ffmpeg, str(recorded))
             start -= source.start  # the recording keeps the clock of the pass that made it
-        mux(ffmpeg, video, source, whole, container, video_start=start, cut=plan.cut, tags_of=plan.video)
+        mux(ffmpeg, video, source, whole, container, video_start=start, cut=plan.cut, tags_of=plan.video,
+            check=check)
     except NoSpaceError:
         raise
     except MediaError as error:
         with contextlib.suppress(FileNotFoundError):
             whole.unlink()
-        join(ffmpeg, video, whole, container)
+        join(ffmpeg, video, whole, container, check)
         return [f'{plan.info.source}: its other tracks could not be carried, the video alone is kept: {error}']
     return []

@@ -10,9 +10,9 @@ from ..errors import MediaError, VideoError
 from ..ffmpeg.colour import is_rgb, parse_pixel_format
 from ..ffmpeg.decoder import Decoding, Kept
 from ..ffmpeg.mux import Cut
-from ..ffmpeg.probe import MediaInfo, VideoStream, time_stamps
+from ..ffmpeg.probe import MediaInfo, VideoStream, read_time_stamps
 from ..ffmpeg.programs import FFmpeg
-from ..ffmpeg.timing import TimeStamps, clock, frame_rate
+from ..ffmpeg.timing import TimeStamps, choose_frame_rate, format_clock
 from .options import VideoOptions
 
 logger = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class VideoPlan:
         if self.decoding.resample:
             kept, start = _keep_by_tick(whole, first, stop), first / self.decoding.rate
         else:
-            kept, start = _keep_by_time(whole, first, stop, stamps), stamps.time(first) - stamps.time(0)
+            kept, start = _keep_by_time(whole, first, stop, stamps), stamps.get_time(first) - stamps.get_time(0)
         return replace(self.decoding, kept=kept, seek=find_key_frame(stamps, start) if seek else None)
 
 
@@ -103,9 +103,9 @@ def _keep_by_tick(whole: Kept, first: int, stop: int | None) -> Kept:
 
 def _keep_by_time(whole: Kept, first: int, stop: int | None, stamps: TimeStamps) -> Kept:
     """Cut half-way between two frames, so that no rounding in ffmpeg moves a frame to the other side."""
-    zero = stamps.time(0)
-    return Kept(stamps.before(first) - zero if first else whole.start,
-                whole.stop if stop is None else stamps.before(stop) - zero, 'time')
+    zero = stamps.get_time(0)
+    return Kept(stamps.get_time_before(first) - zero if first else whole.start,
+                whole.stop if stop is None else stamps.get_time_before(stop) - zero, 'time')
 
 
 def find_key_frame(stamps: TimeStamps, start: Fraction) -> Fraction | None:
@@ -132,8 +132,8 @@ def plan_video(ffmpeg: FFmpeg, info: MediaInfo, options: VideoOptions) -> VideoP
     video = info.video
     if video is None:
         raise VideoError(f'{info.source}: has no video')
-    stamps = time_stamps(ffmpeg, info)
-    own_rate, constant = frame_rate(stamps, video.real_rate, video.average_rate)
+    stamps = read_time_stamps(ffmpeg, info)
+    own_rate, constant = choose_frame_rate(stamps, video.real_rate, video.average_rate)
     rate = options.fps or own_rate
     if not constant:
         logger.info('variable frame rate: made constant at %s frames/s, with repeats and drops', rate)
@@ -178,17 +178,17 @@ def _cut(plan: VideoPlan, start: Fraction | None, end: Fraction | None) -> Video
     """
     lower = start or Fraction(0)
     if end is not None and end <= lower:
-        raise VideoError(f'--end {clock(end)} is not after --start {clock(lower)}')
+        raise VideoError(f'--end {format_clock(end)} is not after --start {format_clock(lower)}')
     stamps = plan.stamps
     if stamps is None:
         return _cut_without_stamps(plan, lower, end)
     zero = plan.info.start
-    first = stamps.first_at_or_after(lower + zero)
-    last = len(stamps.pts) if end is None else stamps.first_at_or_after(end + zero)
+    first = stamps.find_first_from(lower + zero)
+    last = len(stamps.pts) if end is None else stamps.find_first_from(end + zero)
     if first >= last:
-        shown = clock(stamps.time(len(stamps.pts) - 1) - zero)
+        shown = format_clock(stamps.get_time(len(stamps.pts) - 1) - zero)
         raise VideoError(f'no frame between --start and --end: the last one is shown at {shown}')
-    begin = stamps.time(first) - zero
+    begin = stamps.get_time(first) - zero
     if plan.decoding.resample:
         frames, kept = _cut_by_tick(plan, stamps, begin, end)
     else:
@@ -207,13 +207,13 @@ def _cut_by_tick(plan: VideoPlan, stamps: TimeStamps, begin: Fraction, end: Frac
     if end is not None:
         frames = max(round((end - begin) * rate), 1)
         return frames, Kept(0, frames, 'pts')
-    whole = plan.info.duration or stamps.time(-1) - plan.info.start + 1 / rate
+    whole = plan.info.duration or stamps.get_time(-1) - plan.info.start + 1 / rate
     return max(round((whole - begin) * rate), 1), Kept(0, None, 'pts')
 
 
 def _cut_by_time(stamps: TimeStamps, first: int, last: int) -> tuple[int, Kept]:
     """Return how many frames lie between two numbers of the uncut video, and what keeps them."""
-    lower, upper = (stamps.before(index) - stamps.time(first) if 0 < index < len(stamps.pts) else None
+    lower, upper = (stamps.get_time_before(index) - stamps.get_time(first) if 0 < index < len(stamps.pts) else None
                     for index in (first, last))
     return last - first, Kept(lower, upper, 'time')
 

@@ -29,6 +29,8 @@ from ..ffmpeg.probe import MediaInfo, is_picture, probe
 from ..ffmpeg.programs import FFmpeg, find_ffmpeg
 from ..log import about
 from ..pictures.formats import FORMATS
+from ..pictures.inputs import InputFile
+from ..pictures.names import plan
 from ..pictures.run import PictureOptions, upscale_pictures
 from ..workers.enhancers import Enhancer, build_enhancer, prepare_faces
 from ..workers.options import FaceOptions, drop_faces_of_drawings, list_places
@@ -159,10 +161,10 @@ class _Videos:
             for name in ('start', 'end'):
                 if getattr(options, name) is not None:
                     logger.warning('--%s has no effect on a folder of frames', name)
-            return FrameSource(self._ffmpeg, video.source, video.frames, options)
+            return FrameSource(self._ffmpeg, video.source, video.frames, options, self._run.check)
         if target.exists() and Path(video.source).exists() and target.samefile(video.source):
             raise VideoError(f'{video.source}: its result would overwrite it; choose another --suffix or -o')
-        return VideoSource(self._ffmpeg, video.source, info, options)
+        return VideoSource(self._ffmpeg, video.source, info, options, self._run.check)
 
     # ---- workers, made once for all videos ----
 
@@ -212,8 +214,9 @@ class _Videos:
         """Upscale single pictures as the image script does."""
         options = self._options
         if options.dry_run:
-            for source in sources:
-                self._run.tell(Outlined(source, (f'result   a single picture in {self._output}',)))
+            for job in plan([InputFile(Path(source)) for source in sources], self._output, options.suffix,
+                            options.extension):
+                self._run.tell(Outlined(str(job.source), (f'result   {job.target(alpha=False)}, a single picture',)))
             return
 
         def hear(event: Event) -> None:

@@ -14,12 +14,14 @@ import numpy as np
 
 from ..atomic_files import temporary_folder
 from ..errors import MediaError
-from ..ffmpeg.decoder import Damage, FrameReader, examine, extract_frames, is_deep
+from ..ffmpeg.colour import is_deep
+from ..ffmpeg.decoder import Damage, FrameReader, examine, extract_frames
 from ..ffmpeg.encoder import Encoding
-from ..ffmpeg.mux import track_recording
+from ..ffmpeg.mux import build_recording_options
 from ..ffmpeg.probe import MediaInfo
+from ..ffmpeg.process import Check
 from ..ffmpeg.programs import FFmpeg
-from ..ffmpeg.timing import clock
+from ..ffmpeg.timing import format_clock
 from .checkpoint import TRACKS, Parts, identify_files
 from .chunks import Chunk, FrameFiles, Upscaled, VideoFrames, cut_into_chunks
 from .disk import extracted_bytes
@@ -92,6 +94,7 @@ class FrameSource:
         name: The folder.
         files: Its pictures, in order.
         options: The caller's.
+        check: Called several times a second while ffmpeg works; what it raises ends ffmpeg.
 
     Raises:
         FrameError: one is of another size, or the first can't be read.
@@ -100,9 +103,10 @@ class FrameSource:
 
     extracted_bytes = 0
 
-    def __init__(self, ffmpeg: FFmpeg, name: str, files: Sequence[Path], options: VideoOptions) -> None:
+    def __init__(self, ffmpeg: FFmpeg, name: str, files: Sequence[Path], options: VideoOptions,
+                 check: Check) -> None:
         self.ffmpeg, self.name = ffmpeg, name
-        self._files, self._options = files, options
+        self._files, self._options, self._check = files, options, check
         self._shape = measure_frames(files)
         self.encoding = encode_frames(ffmpeg, self._shape, options)
         self.total: int | None = len(files)
@@ -121,7 +125,7 @@ class FrameSource:
         return []
 
     def make_join(self, parts: Parts) -> Join:
-        return partial(join_alone, self.ffmpeg, self._options.container)
+        return partial(join_alone, self.ffmpeg, self._options.container, self._check)
 
     def sample(self) -> Iterable[np.ndarray] | None:
         return FrameFileReader(self._files, self._shape)
@@ -135,18 +139,19 @@ class VideoSource:
         name: The input as it was given.
         info: What ffprobe says about it, or about a copy of it.
         options: The caller's.
+        check: Called several times a second while ffmpeg works; what it raises ends ffmpeg.
 
     Raises:
         VideoError: it has no video, or none between --start and --end.
         MediaError: ffprobe failed, or the encoder is not there or does not go with the container.
     """
 
-    def __init__(self, ffmpeg: FFmpeg, name: str, info: MediaInfo, options: VideoOptions) -> None:
+    def __init__(self, ffmpeg: FFmpeg, name: str, info: MediaInfo, options: VideoOptions, check: Check) -> None:
         self.ffmpeg, self.name = ffmpeg, name
         self._extracts = options.extract_first and not info.is_stream
         if options.extract_first and info.is_stream:
             logger.warning('--extract_frame_first has no effect on a stream, which can be read once only')
-        self._options = options
+        self._options, self._check = options, check
         self._plan: VideoPlan = plan_video(ffmpeg, info, options)
         self.encoding = encode_like_video(ffmpeg, self._plan, options)
         self.total = self._plan.total
@@ -175,7 +180,7 @@ class VideoSource:
             return self._extract(parts, stack)
         if not plan.is_divisible:
             logger.info('the length is unknown: one part, which can\'t be resumed')
-            recording = track_recording(plan.info.tracks, parts.folder / TRACKS) if plan.info.is_stream else []
+            recording = build_recording_options(plan.info.tracks, parts.folder / TRACKS) if plan.info.is_stream else []
             return [self._chunk(parts, 0, 0, VideoFrames(self.ffmpeg, plan.info, plan.decoding,
                                                          also=tuple(recording)))]
         chunks = []
@@ -194,7 +199,8 @@ class VideoSource:
         """Decode all frames into a folder and return the chunks of its files."""
         folder = stack.enter_context(temporary_folder(parts.folder / 'frames'))
         logger.info('extracting frames')
-        self._extraction_damage = extract_frames(self.ffmpeg, self._plan.info, self._plan.decoding, folder)
+        self._extraction_damage = extract_frames(
+            self.ffmpeg, self._plan.info, self._plan.decoding, folder, self._check)
         files = sorted(folder.iterdir())
         return _chunks_of_files(self, files, measure_frames(files[:1]), self._options, parts)
 
@@ -204,7 +210,7 @@ class VideoSource:
         if not frames:
             raise MediaError(f'no frame could be decoded: {damage.reason if damage else "no reason given"}')
         if damage is not None:
-            broken, end = (clock(plan.begin + count / plan.decoding.rate) for count in (damage.frame, frames))
+            broken, end = (format_clock(plan.begin + count / plan.decoding.rate) for count in (damage.frame, frames))
             return [f'{self.name}: damaged at about {broken}; {frames} frames could be decoded, up to {end}: '
                     f'{damage.reason}']
         if plan.is_total_exact and plan.total is not None and frames < plan.total:
@@ -223,7 +229,8 @@ class VideoSource:
             return None
         if all(isinstance(chunk.frames, VideoFrames) and chunk.frames.unseeked for chunk, _ in found):
             logger.info('looking for damage')
-            if not examine(self.ffmpeg, self._plan.info, self._plan.decode_chunk(0, None, seek=False))[1]:
+            whole = self._plan.decode_chunk(0, None, seek=False)
+            if not examine(self.ffmpeg, self._plan.info, whole, self._check)[1]:
                 return None
         chunk, damage = found[0]
         return replace(damage, frame=chunk.first + damage.frame)
@@ -231,9 +238,9 @@ class VideoSource:
     def make_join(self, parts: Parts) -> Join:
         recorded = parts.folder / TRACKS
         if self._plan.info.is_stream and not recorded.exists():
-            return partial(join_alone, self.ffmpeg, self._options.container)
+            return partial(join_alone, self.ffmpeg, self._options.container, self._check)
         return partial(join_with_tracks, self.ffmpeg, self._plan, recorded if recorded.exists() else None,
-                       self._options.container)
+                       self._options.container, self._check)
 
     def sample(self) -> Iterable[np.ndarray] | None:
         return None if self._plan.info.is_stream else self._decode()

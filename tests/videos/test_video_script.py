@@ -43,8 +43,8 @@ def test_rates_and_times():
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [
-    (['--fps', '0'], "'0' is no frame rate; write it as 25, 29.97 or 30000/1001"),
-    (['--start', 'noon'], "'noon' is no time; write it as 90, 1:30 or 0:01:30.5"),
+    (['--fps', '0'], "'0' is not a frame rate; write it as 25, 29.97 or 30000/1001"),
+    (['--start', 'noon'], "'noon' is not a time; write it as 90, 1:30 or 0:01:30.5"),
     (['-g', '0,x'], "'x' is not a whole number"), (['--ext', 'avi'], "invalid choice: 'avi'"),
     (['--num_process_per_gpu', '0'], '0 is out of range'), (['-i', ''], 'it is empty'), (['-o', ''], 'it is empty')])
 def test_bad_options_are_usage_errors(run, arguments, message):

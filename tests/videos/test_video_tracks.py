@@ -5,6 +5,10 @@ import clips
 import pytest
 from clips import EXACT, files, make, picture, sound, video
 
+from realesrgan.ffmpeg import mux
+from realesrgan.ffmpeg.probe import Track
+from realesrgan.ffmpeg.tracks import CarriedTrack, TrackPlan
+
 
 @pytest.fixture
 def rich(tmp_path):
@@ -65,7 +69,7 @@ def test_webm_gets_its_own_codecs(run, tmp_path, rich):
     assert status == 0, err
     assert kinds('results/rich_out.webm') == [('video', 'vp9'), ('audio', 'opus'), ('audio', 'opus'),
                                               ('subtitle', 'webvtt'), ('subtitle', 'webvtt')]
-    assert 'webm holds VP8, VP9 and AV1 only' in run('-i', 'rich.mkv', '--ext', 'webm', '--vcodec', 'libx264')[2]
+    assert 'webm takes only libvpx, libvpx-vp9, ' in run('-i', 'rich.mkv', '--ext', 'webm', '--vcodec', 'libx264')[2]
 
 
 def test_pcm_is_copied_into_mov_and_converted_for_mp4(run, tmp_path):
@@ -74,7 +78,7 @@ def test_pcm_is_copied_into_mov_and_converted_for_mp4(run, tmp_path):
     assert clips.packets('results/a_out.mov', 'a:0') == clips.packets(source, 'a:0')
     _, _, err = run('-i', 'a.mov', '-s', '1')
     assert kinds('results/a_out.mp4') == [('video', 'h264'), ('audio', 'aac')]
-    assert 'audio track 1 (pcm_s16le) is converted to aac, for mp4 does not hold it' in err
+    assert 'audio track 1 (pcm_s16le) is converted to aac because mp4 does not hold it' in err
 
 
 def test_audio_longer_than_the_video_and_no_audio(run, tmp_path):
@@ -100,9 +104,9 @@ def test_the_offset_between_tracks_is_kept(run, tmp_path, audio, picture_later, 
 
 
 def test_tracks_that_can_not_be_carried_do_not_cost_the_video(run, tmp_path, monkeypatch):
-    from realesrgan.ffmpeg import mux
     make(tmp_path / 'a.mp4', *picture(seconds='0.2'), *sound('0.2'), *EXACT)
-    monkeypatch.setattr(mux, '_carried', lambda *_: ['-map', '1:7'])
+    missing = CarriedTrack(Track(7, 'audio', 'aac'), 'copy')
+    monkeypatch.setattr(mux, 'plan_tracks', lambda *_: TrackPlan((missing,), (), ()))
     status, _, err = run('-i', 'a.mp4', '-s', '1')
     assert status == 1
     assert 'a.mp4: its other tracks could not be carried, the video alone is kept: ffmpeg failed' in err
