@@ -22,13 +22,21 @@ def small():
     return RRDBNetShape(4, 8, 1, 4).build()
 
 
+@pytest.fixture(autouse=True)
+def two_engines(monkeypatch):
+    """The table with the two engines of these tests alone, whatever is added to it."""
+    rows = tuple(row for row in ENGINES if row.name in ('openvino', 'torch'))
+    monkeypatch.setattr(table, 'ENGINES', rows)
+    return rows
+
+
 @pytest.fixture
 def no_openvino(monkeypatch):
     monkeypatch.setitem(sys.modules, 'openvino', None)  # neither found nor imported
 
 
 @pytest.fixture
-def brand_new(monkeypatch):
+def brand_new(monkeypatch, two_engines):
     """Put an engine first in the table; its module accepts everything and makes what `made` says it was asked for."""
     module = types.ModuleType('realesrgan.engines.brand_new')
     module.refusal = None
@@ -36,11 +44,13 @@ def brand_new(monkeypatch):
     module.make = lambda *arguments: types.SimpleNamespace(arguments=arguments)
     monkeypatch.setitem(sys.modules, module.__name__, module)
     row = EngineRow('brand new', ('cpu', 'cuda'), ('float32',), 'brand_new')
-    monkeypatch.setattr(table, 'ENGINES', (row, *ENGINES))
+    monkeypatch.setattr(table, 'ENGINES', (row, *two_engines))
     return module
 
 
-def test_choices_are_auto_and_the_table():
+def test_choices_are_auto_and_the_table(monkeypatch):
+    assert engine_choices() == ('auto', 'openvino', 'torch')
+    monkeypatch.setattr(table, 'ENGINES', ENGINES)
     assert engine_choices() == ('auto', *(row.name for row in ENGINES))
     assert len(set(engine_choices())) == len(ENGINES) + 1
 

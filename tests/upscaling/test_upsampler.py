@@ -168,7 +168,7 @@ def test_a_tile_that_overflows_is_computed_again_in_single_precision(caplog):
     tested = upsampler(model, tile=8, engine=Overflowing(engine_of(model), half=True))
     with caplog.at_level(logging.WARNING, 'realesrgan'):
         result = tested.enhance(img)[0]
-    assert np.array_equal(result, expected)
+    assert np.abs(result.astype(int) - expected).max() <= 1  # the torch engine adds in another order
     assert [record.message for record in caplog.records] == [
         'a tile overflowed in half precision and is computed again in float32']
 
@@ -268,16 +268,9 @@ def test_tile_size_and_tile_pad_can_be_changed_between_pictures():
 
 # ---- engines ----
 
-def test_the_engine_is_chosen_by_name():
-    assert upsampler(network(), engine='torch').engine.name == 'torch'
-    assert upsampler(doubling_4x(), engine='auto').engine.name == 'torch'
-
-
-def doubling_4x():
-    """A network of no known architecture."""
-    model = nn.Upsample(scale_factor=4)
-    model.weight, model.scale = nn.Parameter(torch.zeros(1)), 4
-    return model
+@pytest.mark.parametrize('name', ['torch', 'openvino'])
+def test_the_engine_is_chosen_by_name(name):
+    assert upsampler(network(), engine=name).engine.name == name
 
 
 def test_an_engine_can_be_put_in(caplog):
