@@ -44,12 +44,12 @@ def decode(data: bytes) -> Picture:
     return Picture(_turn_upright(_convert_to_integers(pixels), orientation or exif_orientation), metadata)
 
 
-def is_picture(file: Path | bytes) -> bool:
-    """Tell whether a file, or its first few kilobytes, looks like a picture's."""
+def is_picture(path: Path) -> bool:
+    """Tell by the beginning of a file whether it is a picture; false for one that can't be read."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
-            image = pillow.open_image(io.BytesIO(file) if isinstance(file, bytes) else file)
+            image = pillow.open_image(path)
     except (ImageError, OSError):
         return False
     if image is not None:
@@ -79,7 +79,7 @@ def _decode_pixels(data: bytes, image: Image.Image | None) -> tuple[np.ndarray, 
         return *decoded, False
     if image is None:
         return opencv.decode(data), None, False
-    # OpenCV reads gray with alpha (LA) without its alpha.
+    # OpenCV can't decode gray with alpha (LA), which JPEG 2000 may hold.
     if reader in (Reader.OPENCV, Reader.PNM) and image.mode not in ('LA', 'La'):
         return opencv.decode_pnm(data) if reader is Reader.PNM else opencv.decode(data), None, False
     pixels, converted = pillow.decode(image)

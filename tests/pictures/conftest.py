@@ -1,0 +1,13 @@
+"""Fixtures of the tests of pictures."""
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+
+@pytest.fixture
+def logged(caplog):
+    """The log of the package from INFO on."""
+    caplog.set_level(logging.INFO, 'realesrgan')
+    return caplog

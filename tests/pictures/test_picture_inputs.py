@@ -1,0 +1,190 @@
+"""Which pictures inputs mean, and in which order."""
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from made_pictures import make_noise, save_by_pillow
+
+from realesrgan.errors import InputError
+from realesrgan.pictures import formats
+from realesrgan.pictures.inputs import InputFile, find_pictures, list_folder, natural_key
+
+
+def make_file(kind='PNG', **options):
+    """Return a picture file of more than 4096 bytes."""
+    return save_by_pillow(make_noise(100, 100, 3), kind, **options)
+
+
+def fill(folder, *names, content=b'damaged'):
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def list_names(files):
+    return [file.path.name for file in files]
+
+
+def test_a_file_is_taken_whatever_it_is_called(tmp_path):
+    fill(tmp_path, 'notes.txt')
+    assert find_pictures([str(tmp_path / 'notes.txt')]) == [InputFile(tmp_path / 'notes.txt', Path())]
+
+
+def test_a_folder_gives_its_pictures_in_natural_order(tmp_path):
+    fill(tmp_path, '10.png', '2.png', '1.JPG', 'B.webp', 'a.tif', 'x10y2.bmp', 'x9y10.bmp')
+    assert list_names(find_pictures([str(tmp_path)])) == ['1.JPG', '2.png', '10.png', 'a.tif', 'B.webp', 'x9y10.bmp',
+                                                     'x10y2.bmp']
+
+
+@pytest.mark.parametrize(('name', 'place'), [
+    ('٣.png', 0), ('٢٠.png', 2), ('1²2.png', 0), ('20²1.png', 2), ('²', 2)])
+def test_names_with_other_digits_are_sorted_too(name, place):
+    assert sorted([Path('10'), Path('9'), Path(name)], key=natural_key).index(Path(name)) == place
+
+
+def test_what_is_not_a_picture_is_skipped_with_a_warning(tmp_path, logged):
+    fill(tmp_path, 'a.png', 'notes.txt', 'empty.dat', content=b'P1 party, GIF and all')
+    fill(tmp_path, 'sub/b.png', '.realesrgan-a.png')
+    (tmp_path / 'empty.dat').write_bytes(b'')
+    assert find_pictures([str(tmp_path)]) == [InputFile(tmp_path / 'a.png', Path())]
+    assert sorted(logged.messages) == sorted([
+        f'{tmp_path / ".realesrgan-a.png"}: skipped, left behind by an interrupted run',
+        f'{tmp_path / "empty.dat"}: skipped, not a picture',
+        f'{tmp_path / "notes.txt"}: skipped, not a picture',
+        f'{tmp_path / "sub"}: skipped, a folder (-r goes into folders)'])
+
+
+def test_recursion_keeps_the_structure(tmp_path, logged):
+    fill(tmp_path, 'a.png', 'sub/b.png', 'sub/deep/c.png', 'other/b.png')
+    found = find_pictures([str(tmp_path)], recursive=True)
+    assert sorted((file.path.relative_to(tmp_path).as_posix(), file.folder.as_posix()) for file in found) == [
+        ('a.png', '.'), ('other/b.png', 'other'), ('sub/b.png', 'sub'), ('sub/deep/c.png', 'sub/deep')]
+    assert logged.messages == []
+
+
+@pytest.mark.parametrize(('kind', 'options'), [
+    ('PNG', {}), ('JPEG', {}), ('BMP', {}), ('GIF', {}), ('TIFF', {}), ('WEBP', {'lossless': True}),
+    ('AVIF', {'quality': 100}), ('JPEG', {'exif': b'Exif\0\0' + bytes(9000)}), ('TIFF', {'compression': 'tiff_lzw'})])
+@pytest.mark.parametrize('name', ['picture', 'picture.dat'])
+def test_a_picture_is_found_under_an_odd_extension(tmp_path, kind, options, name):
+    fill(tmp_path, name, content=make_file(kind, **options))
+    assert list_names(find_pictures([str(tmp_path)])) == [name]
+
+
+@pytest.mark.parametrize('content', [b'', b'damaged', make_file()[:3000]])
+def test_a_damaged_picture_is_still_listed(tmp_path, content):
+    fill(tmp_path, 'a.png', content=content)
+    assert list_names(find_pictures([str(tmp_path)])) == ['a.png']
+
+
+def test_a_pattern_gives_its_matches_in_natural_order(tmp_path, logged):
+    fill(tmp_path, '10.png', '2.png', '3.jpg', 'sub.png/x.png')
+    assert list_names(find_pictures([str(tmp_path / '*.png')])) == ['2.png', '10.png']
+    assert logged.messages == [f'{tmp_path / "sub.png"}: skipped, a folder']
+
+
+def test_a_pattern_goes_through_folders(tmp_path):
+    fill(tmp_path, 'a.png', 'sub/b.png', 'sub/deep/c.png')
+    found = find_pictures([str(tmp_path / '**' / '*.png')])
+    assert list_names(found) == ['a.png', 'b.png', 'c.png']
+    assert {file.folder for file in found} == {Path()}
+
+
+def test_brackets_in_the_name_of_a_file_are_no_pattern(tmp_path):
+    fill(tmp_path, 'a[1].png', 'a1.png')
+    assert list_names(find_pictures([str(tmp_path / 'a[1].png')])) == ['a[1].png']
+
+
+def test_a_picture_named_twice_is_taken_once_at_its_first_place(tmp_path, monkeypatch):
+    fill(tmp_path, 'a.png', 'b.png', 'c.png')
+    monkeypatch.chdir(tmp_path)
+    found = find_pictures(['b.png', '.', str(tmp_path), '*.png', str(tmp_path / '..' / tmp_path.name / 'c.png')])
+    assert list_names(found) == ['b.png', 'a.png', 'c.png']
+
+
+@pytest.mark.parametrize('name', ['missing.png', 'missing*.png', 'no/such/folder'])
+def test_an_input_that_does_not_exist_is_an_error(tmp_path, name):
+    fill(tmp_path, 'a.png')
+    with pytest.raises(InputError) as error:
+        find_pictures([str(tmp_path / 'a.png'), str(tmp_path / name)])
+    assert str(error.value) == f'{tmp_path / name}: no such file or folder'
+
+
+def test_a_folder_without_pictures_is_an_error(tmp_path):
+    with pytest.raises(InputError) as error:
+        find_pictures([str(tmp_path)])
+    assert str(error.value) == f'no pictures in {tmp_path}'
+
+
+def test_links_in_circles_end_and_real_folders_come_first(tmp_path, logged):
+    fill(tmp_path, 'sub/a.png')
+    for name in ('a', 'z'):
+        (tmp_path / name).symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / 'self.png').symlink_to(tmp_path / 'self.png')
+    found = find_pictures([str(tmp_path)], recursive=True)
+    assert found == [InputFile(tmp_path / 'self.png'),  # which fails when it is read
+                     InputFile(tmp_path / 'sub/a.png', Path('sub'))]
+    assert logged.messages == [f'{tmp_path / name}: skipped, a folder that was visited, or that of the results'
+                               for name in 'az']
+
+
+def test_the_folder_of_the_results_is_not_an_input(tmp_path):
+    fill(tmp_path, 'a.png', 'results/a_out.png')
+    assert find_pictures([str(tmp_path)], recursive=True, exclude=tmp_path / 'results') == [
+        InputFile(tmp_path / 'a.png', Path())]
+
+
+def test_a_missing_input_is_reported_and_the_others_are_found(tmp_path):
+    fill(tmp_path, 'a.png')
+    errors = []
+    found = find_pictures(['nope.png', str(tmp_path / 'a.png')], on_error=errors.append)
+    assert found == [InputFile(tmp_path / 'a.png')]
+    assert [str(error) for error in errors] == ['nope.png: no such file or folder']
+
+
+def test_a_pipe_in_a_folder_is_skipped(tmp_path, logged):
+    fill(tmp_path, 'a.png')
+    os.mkfifo(tmp_path / 'pipe')
+    assert list_names(find_pictures([str(tmp_path)])) == ['a.png']
+    assert logged.messages == [f'{tmp_path / "pipe"}: skipped, not a file']
+
+
+@pytest.mark.parametrize('extension', sorted(
+    extension for row in formats.FORMATS.values() for extension in row.extensions + row.input_extensions))
+def test_a_damaged_file_of_every_known_extension_is_listed(tmp_path, extension):
+    fill(tmp_path, f'a.{extension}', f'B.{extension.upper()}')
+    assert list_names(find_pictures([str(tmp_path)])) == [f'a.{extension}', f'B.{extension.upper()}']
+
+
+# ---- bytes in memory ----
+
+def test_a_file_reads_its_path_or_gives_its_own_bytes(tmp_path):
+    fill(tmp_path, 'a.png', content=b'on disk')
+    assert InputFile(tmp_path / 'a.png').read() == b'on disk'
+    assert InputFile(tmp_path / 'a.png', data=b'in memory').read() == b'in memory'
+    assert InputFile(Path('stdin'), data=b'').read() == b''
+    assert 'memory' not in repr(InputFile(Path('stdin'), data=b'in memory'))
+
+
+def test_bytes_are_an_input_like_others_and_never_the_file_of_their_name(tmp_path, monkeypatch):
+    fill(tmp_path, 'stdin', 'a.png')
+    monkeypatch.chdir(tmp_path)
+    given = InputFile(Path('stdin'), data=b'bytes')
+    other = InputFile(Path('stdin'), data=b'other bytes')
+    assert find_pictures(['stdin', given, 'a.png', other, given]) == [
+        InputFile(Path('stdin')), given, InputFile(Path('a.png')), other]
+
+
+# ---- one folder ----
+
+def test_a_folder_is_listed_with_every_link_to_one_file(tmp_path, logged):
+    fill(tmp_path, '10.png', '9.png', 'notes.txt', 'sub/1.png')
+    (tmp_path / '11.png').symlink_to('9.png')
+    assert [path.name for path in list_folder(tmp_path)] == ['9.png', '10.png', '11.png']
+    assert sorted(logged.messages) == [f'{tmp_path / "notes.txt"}: skipped, not a picture',
+                                       f'{tmp_path / "sub"}: skipped, a folder (-r goes into folders)']
+    fill(tmp_path, 'empty/sub/1.png')
+    assert list_folder(tmp_path / 'empty') == []

@@ -1,0 +1,260 @@
+"""Reading pictures: pixel values of every format, frames, orientation, and files that are no good."""
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from made_pictures import (
+    MAKE,
+    ORIENTATION,
+    assert_same,
+    build_one_tag,
+    build_red_paper_icc,
+    make_blocks,
+    make_exif,
+    make_noise,
+    read_by_opencv,
+    read_by_pillow,
+    read_exif,
+    save_by_opencv,
+    save_by_pillow,
+    save_by_tifffile,
+    store_turned,
+    swap_red_blue,
+)
+from PIL import Image
+
+from realesrgan.errors import ImageError
+from realesrgan.pictures.picture import Picture
+from realesrgan.pictures.reading import decode, is_picture
+from realesrgan.pictures.writing import encode
+
+# ---- pixels ----
+
+@pytest.mark.parametrize('extension', ['png', 'bmp', 'tiff'])
+@pytest.mark.parametrize('channels', [3, 4])
+def test_eight_bit_colours_are_read_exactly(extension, channels):
+    pixels = make_noise(5, 7, channels)
+    assert_same(decode(save_by_opencv(pixels, extension)).pixels, pixels)
+
+
+@pytest.mark.parametrize('channels', [3, 4])
+def test_lossless_webp_is_read_exactly(channels):
+    pixels = make_noise(5, 7, channels)
+    assert_same(decode(save_by_pillow(pixels, 'WEBP', lossless=True, exact=True)).pixels, pixels)
+
+
+@pytest.mark.parametrize('extension', ['png', 'bmp', 'tiff', 'pgm'])
+def test_eight_bit_gray_stays_two_dimensional(extension):
+    pixels = make_noise(5, 7)
+    assert_same(decode(save_by_opencv(pixels, extension)).pixels, pixels)
+
+
+@pytest.mark.parametrize('kind', ['TGA', 'JPEG2000', 'QOI'])
+@pytest.mark.parametrize('channels', [3, 4])
+def test_formats_read_by_pillow_are_exact(kind, channels):
+    pixels = make_noise(40, 48, channels)
+    assert_same(decode(save_by_pillow(pixels, kind)).pixels, pixels)
+
+
+@pytest.mark.parametrize('extension', ['jpg', 'webp'])
+@pytest.mark.parametrize('shape', [(33, 47), (33, 47, 3)])
+def test_lossy_pictures_are_what_opencv_reads(extension, shape):
+    data = save_by_opencv(make_noise(*shape), extension)
+    assert_same(decode(data).pixels, read_by_opencv(data))
+
+
+@pytest.mark.parametrize('channels', [3, 4])
+def test_avif_is_what_pillow_reads(channels):
+    data = save_by_pillow(make_blocks(channels=channels), 'AVIF')
+    assert_same(decode(data).pixels, read_by_pillow(data, 'RGBA' if channels == 4 else 'RGB'))
+
+
+@pytest.mark.parametrize('shape', [(5, 7), (5, 7, 3), (5, 7, 4)])
+@pytest.mark.parametrize('extension', ['png', 'tiff'])
+def test_sixteen_bits_are_read_exactly(extension, shape):
+    pixels = make_noise(*shape, dtype=np.uint16)
+    assert_same(decode(save_by_opencv(pixels, extension)).pixels, pixels)
+
+
+def test_sixteen_bit_gray_jpeg2000_is_read_exactly():
+    pixels = make_noise(40, 48, dtype=np.uint16)
+    assert_same(decode(save_by_pillow(Image.fromarray(pixels), 'JPEG2000')).pixels, pixels)
+
+
+@pytest.mark.parametrize('kind', ['PNG', 'TIFF', 'BMP', 'GIF', 'PPM'])
+def test_black_and_white_becomes_0_and_255(kind):
+    white = make_noise(5, 9) > 127
+    assert_same(decode(save_by_pillow(Image.fromarray(white), kind)).pixels, np.where(white, 255, 0).astype(np.uint8))
+
+
+@pytest.mark.parametrize('kind', ['PNG', 'TIFF', 'BMP', 'TGA', 'GIF'])
+def test_palette_becomes_its_colours(kind):
+    palette = Image.fromarray(make_noise(9, 11, 3)).quantize(16)
+    assert_same(decode(save_by_pillow(palette, kind)).pixels, swap_red_blue(np.array(palette.convert('RGB'))))
+
+
+def test_transparent_colour_of_gif_becomes_alpha():
+    palette = Image.fromarray(make_noise(9, 11, 3)).quantize(16)
+    data = save_by_pillow(palette, 'GIF', transparency=3)
+    expected = np.dstack([swap_red_blue(np.array(palette.convert('RGB'))), np.where(np.array(palette) == 3, 0, 255)])
+    assert_same(decode(data).pixels, expected.astype(np.uint8))
+
+
+@pytest.mark.parametrize('kind', ['JPEG', 'TIFF'])
+def test_cmyk_without_profile_is_converted_as_pillow_does(kind):
+    data = save_by_pillow(Image.fromarray(make_blocks()).convert('CMYK'), kind)
+    assert_same(decode(data).pixels, read_by_pillow(data, 'RGB'))
+
+
+@pytest.mark.parametrize('kind', ['JPEG', 'TIFF'])
+def test_cmyk_is_converted_by_its_profile_which_is_then_dropped(kind):
+    data = save_by_pillow(Image.fromarray(make_blocks()).convert('CMYK'), kind, icc_profile=build_red_paper_icc())
+    picture = decode(data)
+    assert np.abs(picture.pixels - np.array((0.0, 0.0, 255.0))).max() <= 3
+    assert picture.metadata.icc is None
+
+
+def test_cmyk_with_a_broken_profile_is_converted_without_it():
+    data = save_by_pillow(Image.fromarray(make_blocks()).convert('CMYK'), 'JPEG', icc_profile=b'rubbish' * 30)
+    assert_same(decode(data).pixels, read_by_pillow(data, 'RGB'))
+    assert decode(data).metadata.icc is None
+
+
+@pytest.mark.parametrize(('top', 'dtype'), [(1023, np.uint16), (65535, np.uint16), (100, np.uint8), (255, np.uint8)])
+@pytest.mark.parametrize('channels', [1, 3])
+def test_the_values_of_pnm_are_scaled_from_their_own_maximum(top, dtype, channels):
+    samples = np.random.default_rng(0).integers(0, top + 1, (4, 5, channels)).astype(dtype)
+    header = f'P{5 if channels == 1 else 6}\n# made by hand\n5 4\n{top}\n'.encode()
+    data = header + (samples.astype('>u2') if dtype == np.uint16 else samples).tobytes()
+    full = np.iinfo(dtype).max
+    expected = np.rint(samples * (full / top)).astype(dtype)
+    assert_same(decode(data).pixels, expected[..., 0] if channels == 1 else swap_red_blue(expected))
+
+
+def test_the_maximum_of_pnm_is_found_behind_long_comments():
+    data = b'P5 #' + b'9 ' * 3000 + b'\n3 #1\n#2\n 1\n100\n' + bytes([0, 60, 100])
+    assert_same(decode(data).pixels, np.array([[0, 153, 255]], np.uint8))
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+def test_pfm_of_0_to_1_becomes_sixteen_bits(channels):
+    pixels = make_noise(5, 7, channels, dtype=np.uint16)
+    rows = pixels[::-1, :, ::-1].astype('<f4') / 65535  # stored from the bottom up
+    data = f'P{"f" if channels == 1 else "F"}\n7 5\n-1.0\n'.encode() + rows.tobytes()
+    assert_same(decode(data).pixels, pixels[..., 0] if channels == 1 else pixels)
+
+
+# ---- frames ----
+
+@pytest.mark.parametrize(('kind', 'options'), [
+    ('GIF', {}), ('PNG', {}), ('TIFF', {}), ('WEBP', {'lossless': True})])
+def test_only_the_first_frame_is_read_with_a_warning(logged, kind, options):
+    frames = [Image.fromarray(np.full((9, 11, 3), colour, np.uint8)) for colour in ((200, 30, 60), (0, 255, 0), 7)]
+    data = save_by_pillow(frames[0], kind, save_all=True, append_images=frames[1:], **options)
+    assert np.array_equal(np.unique(decode(data).pixels[..., :3].reshape(-1, 3), axis=0), [[60, 30, 200]])
+    assert logged.messages == ['only the first of 3 frames or pages is used']
+
+
+@pytest.mark.parametrize('kind', ['GIF', 'PNG', 'JPEG', 'TIFF', 'WEBP', 'AVIF'])
+def test_a_single_frame_logs_nothing(logged, kind):
+    decode(save_by_pillow(make_blocks(), kind))
+    assert logged.messages == []
+
+
+def test_the_previews_in_a_camera_jpeg_log_nothing(logged):
+    preview = Image.fromarray(make_noise(16, 16, 3))
+    data = save_by_pillow(make_blocks(), 'MPO', save_all=True, append_images=[preview])
+    assert_same(decode(data).pixels, read_by_opencv(data))
+    assert logged.messages == []
+
+
+@pytest.mark.parametrize(('shape', 'alpha'), [((2, 2), False), ((2, 2, 3), False), ((2, 2, 4), True)])
+def test_has_alpha(shape, alpha):
+    assert Picture(np.zeros(shape, np.uint8)).has_alpha is alpha
+
+
+# ---- orientation ----
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+@pytest.mark.parametrize(('kind', 'options'), [
+    ('PNG', {}), ('WEBP', {'lossless': True}), ('JPEG', {'quality': 100, 'subsampling': 0})])
+def test_every_orientation_is_turned_upright(kind, options, orientation):
+    pixels = make_blocks()
+    picture = decode(save_by_pillow(store_turned(pixels, orientation), kind, exif=make_exif(orientation), **options))
+    assert picture.pixels.shape == pixels.shape
+    assert np.abs(picture.pixels.astype(int) - pixels).max() <= (3 if kind == 'JPEG' else 0)
+    assert picture.pixels.flags.c_contiguous
+    again = read_exif(encode(picture, kind.lower()))
+    assert again[0][ORIENTATION] == 1
+    assert again[0][MAKE] == 'Maker'
+
+
+@pytest.mark.parametrize('entry', [(ORIENTATION, 3, 1, b'\0\x09\0\0'), (ORIENTATION, 2, 2, b'6\0\0\0')])
+def test_an_orientation_that_does_not_exist_is_ignored(entry):
+    pixels, exif = make_noise(5, 7, 3), build_one_tag(*entry)
+    picture = decode(save_by_pillow(pixels, 'PNG', exif=exif))
+    assert_same(picture.pixels, pixels)
+    assert picture.metadata.exif == exif.removeprefix(b'Exif\0\0')
+
+
+# ---- files that are no good ----
+
+DAMAGEABLE = {
+    'png': lambda: save_by_opencv(make_blocks(), 'png'),
+    'png of 16 bits': lambda: save_by_opencv(make_noise(9, 9, 3, dtype=np.uint16), 'png'),
+    'png with palette': lambda: save_by_pillow(Image.fromarray(make_blocks()).quantize(16), 'PNG'),
+    'jpg': lambda: save_by_opencv(make_blocks(), 'jpg'),
+    'progressive jpg': lambda: save_by_pillow(make_blocks(), 'JPEG', progressive=True),
+    'cmyk jpg': lambda: save_by_pillow(Image.fromarray(make_blocks()).convert('CMYK'), 'JPEG'),
+    'webp': lambda: save_by_opencv(make_blocks(), 'webp'),
+    'lossless webp': lambda: save_by_opencv(make_noise(9, 9, 4), 'webp', cv2.IMWRITE_WEBP_QUALITY, 101),
+    'bmp': lambda: save_by_opencv(make_blocks(), 'bmp'),
+    'gif': lambda: save_by_pillow(make_blocks(), 'GIF'),
+    'tiff': lambda: save_by_tifffile(make_blocks()),
+    'compressed tiff': lambda: save_by_tifffile(make_noise(20, 20, 3), compression='zlib'),
+    'lzw tiff': lambda: save_by_opencv(make_blocks(), 'tiff'),
+    'gray tiff of 16 bits': lambda: save_by_tifffile(make_noise(20, 20, dtype=np.uint16)),
+}
+
+
+@pytest.mark.parametrize('part', [0.1, 0.5, 0.95])
+@pytest.mark.parametrize('name', DAMAGEABLE)
+def test_a_truncated_file_is_an_error_in_one_line(name, part, capfd):
+    data = DAMAGEABLE[name]()
+    decode(data)
+    with pytest.raises(ImageError, match='damaged|not a picture'):
+        decode(data[:int(len(data) * part)])
+    assert capfd.readouterr() == ('', '')
+
+
+def test_stray_bytes_in_a_jpeg_are_passed_over_silently(capfd):
+    data = save_by_opencv(make_blocks(), 'jpg')
+    start = data.index(b'\xFF\xC0')
+    assert_same(decode(data[:start] + bytes(4) + data[start:]).pixels, decode(data).pixels)
+    assert capfd.readouterr() == ('', '')
+
+
+@pytest.mark.parametrize('data', [bytes(500), b'hello world\n' * 20, b'%PDF-1.4 ' * 20, b'\x89PNG\r\n\x1a\n'])
+def test_what_is_not_a_picture_is_an_error(data, capfd):
+    with pytest.raises(ImageError, match='^not a picture'):
+        decode(data)
+    assert capfd.readouterr() == ('', '')
+
+
+def test_an_empty_file_is_an_error(capfd):
+    with pytest.raises(ImageError, match='^the file is empty$'):
+        decode(b'')
+    assert capfd.readouterr() == ('', '')
+
+
+@pytest.mark.parametrize(('data', 'expected'), [
+    (b'', False), (b'hello', False), (bytes(4096), False), (save_by_opencv(make_noise(99, 99, 3), 'tiff'), True), *(
+        (save_by_opencv(make_noise(99, 99, 3), extension)[:4096], True) for extension in ('png', 'jpg', 'bmp'))])
+def test_the_beginning_of_a_file_tells_whether_it_is_a_picture(tmp_path, data, expected):
+    (tmp_path / 'file').write_bytes(data)
+    assert is_picture(tmp_path / 'file') is expected
+
+
+def test_a_file_that_is_not_there_is_no_picture(tmp_path):
+    assert is_picture(tmp_path / 'file.png') is False
