@@ -93,10 +93,10 @@ def share_beside_network(folder: Path, output: Path) -> float:
     """Return which part of a folder's wall time the network is not running, once it has run a picture of their size."""
     from realesrgan.engines.choice import make_engine
     from realesrgan.engines.devices import pick_device
-    from realesrgan.pictures.batch import upscale_files
+    from realesrgan.events import Outcome
     from realesrgan.pictures.inputs import find_pictures
     from realesrgan.pictures.names import plan
-    from realesrgan.pictures.picture import Picture
+    from realesrgan.pictures.worker import PictureTask, PictureWorker, ResultOptions
     from realesrgan.upscaling.upsampler import RealESRGANer
     from realesrgan.weights import load_model
     network = load_model(MODEL)
@@ -106,11 +106,12 @@ def share_beside_network(folder: Path, output: Path) -> float:
     upsampler.enhance(cv2.imread(str(jobs[0].source)))
     engine.seconds = 0.0
     start = time.perf_counter()
-    outcomes = list(upscale_files(jobs, set(), lambda picture: Picture(upsampler.enhance(picture.pixels)[0]), 95))
+    notes: list[object] = []
+    PictureWorker(upsampler, ResultOptions(4, 'realesrgan', 95))(PictureTask(jobs, set()), notes.append)
     seconds = time.perf_counter() - start
-    for outcome in outcomes:
-        if outcome.error is not None:
-            raise outcome.error
+    for note in notes:
+        if isinstance(note, Outcome) and note.error is not None:
+            raise note.error
     return 1 - engine.seconds / seconds
 
 

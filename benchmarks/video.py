@@ -22,15 +22,19 @@ import measure
 import numpy as np
 import torch
 
+from realesrgan.events import Run
 from realesrgan.ffmpeg.decoder import FrameReader
 from realesrgan.ffmpeg.probe import probe
 from realesrgan.ffmpeg.programs import FFmpeg, find_ffmpeg
 from realesrgan.upscaling.upsampler import RealESRGANer
-from realesrgan.videos.plan import VideoOptions, plan_video
-from realesrgan.videos.run import Work, upscale_video
+from realesrgan.videos import VideoOptions
+from realesrgan.videos.plan import plan_video
+from realesrgan.videos.source import VideoSource
+from realesrgan.videos.upscale import upscale_source
+from realesrgan.videos.worker import ChunkWorker
 from realesrgan.weights import load_model
+from realesrgan.workers.options import Place
 from realesrgan.workers.pool import SerialPool
-from realesrgan.workers.worker import initialize
 
 WIDTH, HEIGHT, RATE, OUTSCALE = 640, 480, 24, 2
 MODEL = 'realesr-animevideov3'
@@ -45,10 +49,10 @@ def make_clip(ffmpeg: FFmpeg, path: Path, frames: int) -> None:
 
 def run_script(ffmpeg: FFmpeg, clip: Path, upsampler: RealESRGANer, target: Path) -> None:
     """Read, upscale and write at once."""
-    options = VideoOptions(outscale=OUTSCALE)
-    plan = plan_video(ffmpeg, probe(ffmpeg, str(clip)), options)
-    upscale_video(ffmpeg, plan, options, Work(
-        target, lambda hear: SerialPool(initialize, (lambda: upsampler,), hear), {}, lambda _: None))
+    options, run = VideoOptions(outscale=OUTSCALE), Run(None, None)
+    source = VideoSource(ffmpeg, str(clip), probe(ffmpeg, str(clip)), options, run.check)
+    pool = SerialPool(lambda _: ChunkWorker(upsampler), Place())
+    upscale_source(source, target, options, None, MODEL, pool, run)
 
 
 def read(ffmpeg: FFmpeg, clip: Path) -> list[np.ndarray]:

@@ -12,7 +12,7 @@ import torch
 import inference_realesrgan
 from realesrgan import RealESRGANer
 from realesrgan.archs.srvgg import SRVGGNetCompactShape
-from realesrgan.cli import new_parser
+from realesrgan.cli.options import new_parser
 from realesrgan.models import FACE_MODELS, MODELS, FaceModelSpec, ModelSpec, WeightFile
 
 

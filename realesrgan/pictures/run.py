@@ -13,6 +13,7 @@ from typing import Any
 
 from ..errors import UsageError
 from ..events import Event, Found, Outcome, Run
+from ..workers.enhancers import prefetch_weights, prepare_faces
 from ..workers.options import FaceOptions, UpsamplerOptions, drop_faces_of_drawings, list_places
 from ..workers.pool import make_pool
 from .inputs import InputFile, find_pictures
@@ -134,12 +135,14 @@ class _Pictures:
         places = list_places(options.gpu_ids)
         sources = frozenset(os.path.realpath(job.source) for job in all_jobs if job.file.data is None)
         tasks = [PictureTask(jobs, sources)]
-        _fetch_weights(options.upsampler, faces)  # once, not by each worker
+        if faces is not None:
+            prepare_faces(faces)
+        prefetch_weights(options.upsampler)
         if len(places) > 1 and len(jobs) > 1:
             tasks = [PictureTask(some, sources & _results_of(some)) for some in share_jobs(jobs)]
         else:
             places = places[:1]
-        build = partial(PictureWorker, options.upsampler, faces,
+        build = partial(PictureWorker.build, options.upsampler, faces,
                         ResultOptions(options.outscale, options.alpha_upsampler, options.quality))
         with make_pool(build, places, self._run.check, isolate=False) as pool:
             for _ in pool.map_unordered(tasks, self._hear):
@@ -152,14 +155,6 @@ class _Pictures:
         elif note.source not in self._ended:
             self._ended.add(note.source)
             self._end(note)
-
-
-def _fetch_weights(options: UpsamplerOptions, faces: FaceOptions | None) -> None:
-    from ..weights.sources import prefetch
-    from ..workers.enhancers import prepare_faces
-    if faces is not None:
-        prepare_faces(faces)
-    prefetch(options.model_name, options.model_path, options.denoise_strength)
 
 
 def _check_writable(folder: Path) -> None:

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import cv2
 
@@ -73,16 +74,18 @@ class PictureWorker:
     """Upscales pictures with one upsampler. It reports a `Progress` for each tile, and each picture's `Outcome`.
 
     Args:
-        options: The upsampler's.
-        faces: How faces are restored, or None.
+        enhancer: What it upscales with.
         results: What the results are to be like.
-        place: Where it computes.
     """
 
-    def __init__(self, options: UpsamplerOptions, faces: FaceOptions | None, results: ResultOptions,
-                 place: Place) -> None:
-        self._enhancer: Enhancer = build_enhancer(options, faces, place)
+    def __init__(self, enhancer: Enhancer, results: ResultOptions) -> None:
+        self._enhancer = enhancer
         self._results = results
+
+    @classmethod
+    def build(cls, options: UpsamplerOptions, faces: FaceOptions | None, results: ResultOptions, place: Place) -> Self:
+        """Build a worker from the options of its upsampler and its faces, and the place where it computes."""
+        return cls(build_enhancer(options, faces, place), results)
 
     def __call__(self, task: PictureTask, report: Report) -> None:
         """Upscale the pictures of a task, in order. One that fails does not hold up the others."""

@@ -32,7 +32,7 @@ from ..pictures.formats import FORMATS
 from ..pictures.inputs import InputFile
 from ..pictures.names import plan
 from ..pictures.run import PictureOptions, upscale_pictures
-from ..workers.enhancers import Enhancer, build_enhancer, prepare_faces
+from ..workers.enhancers import Enhancer, build_enhancer, prefetch_weights, prepare_faces
 from ..workers.options import FaceOptions, drop_faces_of_drawings, list_places
 from ..workers.pool import Pool, make_pool
 from .inputs import VideoInput, find_videos, name_results
@@ -170,32 +170,35 @@ class _Videos:
 
     @cached_property
     def _faces(self) -> FaceOptions | None:
-        faces = drop_faces_of_drawings(self._options.upsampler, self._options.faces)
+        with about(''):  # all videos, not the first
+            faces = drop_faces_of_drawings(self._options.upsampler, self._options.faces)
         if faces is not None:
             prepare_faces(faces)
         return faces
 
     @cached_property
     def _weights(self) -> str:
-        """Fetch the weights, once for all workers, and return their fingerprint."""
-        from ..weights.sources import fingerprint, prefetch
+        """The fingerprint of the weights, which are fetched once for all workers."""
+        from ..weights.sources import fingerprint
         upsampler = self._options.upsampler
-        wanted = upsampler.model_name, upsampler.model_path, upsampler.denoise_strength
-        prefetch(*wanted)
-        return fingerprint(*wanted)
+        with about(''):
+            prefetch_weights(upsampler)
+        return fingerprint(upsampler.model_name, upsampler.model_path, upsampler.denoise_strength)
 
     @cached_property
     def _pool(self) -> Pool:
         from ..engines.devices import available_gpus
         from .worker import ChunkWorker
-        build = partial(ChunkWorker, self._options.upsampler, self._faces)
+        build = partial(ChunkWorker.build, self._options.upsampler, self._faces)
         places = list_places(self._options.gpu_ids, self._options.workers_per_gpu)
         return self._stack.enter_context(make_pool(build, places, self._run.check, isolate=bool(available_gpus())))
 
     @cached_property
     def _enhancer(self) -> Enhancer:
         place = list_places(self._options.gpu_ids, self._options.workers_per_gpu)[0]
-        return build_enhancer(self._options.upsampler, self._faces, place)
+        with about(''):
+            prefetch_weights(self._options.upsampler)
+            return build_enhancer(self._options.upsampler, self._faces, place)
 
     # ---- one input ----
 

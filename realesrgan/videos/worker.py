@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Self
 
 import numpy as np
 
@@ -24,13 +25,16 @@ class ChunkWorker:
     """Upscales chunks with one upsampler. It reports a `ChunkProgress` for each frame.
 
     Args:
-        options: The upsampler's.
-        faces: How faces are restored, or None.
-        place: Where it computes.
+        enhancer: What it upscales with.
     """
 
-    def __init__(self, options: UpsamplerOptions, faces: FaceOptions | None, place: Place) -> None:
-        self._enhancer: Enhancer = build_enhancer(options, faces, place)
+    def __init__(self, enhancer: Enhancer) -> None:
+        self._enhancer = enhancer
+
+    @classmethod
+    def build(cls, options: UpsamplerOptions, faces: FaceOptions | None, place: Place) -> Self:
+        """Build a worker from the options of its upsampler and its faces, and the place where it computes."""
+        return cls(build_enhancer(options, faces, place))
 
     def __call__(self, chunk: Chunk, report: Report) -> Upscaled:
         """Upscale a chunk and write its part, whole or not at all.

@@ -37,6 +37,16 @@ def prepare_faces(faces: FaceOptions) -> None:
     obtain_face_files(faces.model)
 
 
+def prefetch_weights(options: UpsamplerOptions) -> None:
+    """Fetch an upsampler's weights once for all workers, and warn of options that have no effect on them.
+
+    Raises:
+        WeightsError: they can't be had.
+    """
+    from ..weights.sources import prefetch
+    prefetch(options.model_name, options.model_path, options.denoise_strength)
+
+
 def build_enhancer(options: UpsamplerOptions, faces: FaceOptions | None, place: Place) -> RealESRGANer | FaceEnhancer:
     """Return what one worker upscales with; workers that share a place share its memory, and a CPU's threads.
 

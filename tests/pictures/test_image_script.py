@@ -298,10 +298,11 @@ def test_denoise_strength_without_effect_is_said(run, tmp_path):
 class WorkerOnTheCPU(PictureWorker):
     """Stands in for a worker on a GPU."""
 
-    def __init__(self, options, faces, results, place):
+    @classmethod
+    def build(cls, options, faces, results, place):
         assert place in (Place(0, 1), Place(1, 1))
         logging.getLogger('realesrgan').info('works for %s', place)
-        super().__init__(options, faces, results, Place())
+        return super().build(options, faces, results, Place())
 
 
 def test_several_gpus_share_the_pictures(run, tmp_path, monkeypatch):

@@ -3,7 +3,6 @@ import clips
 import numpy as np
 import pytest
 from clips import make, picture, video
-from test_video_script import networks, run  # noqa: F401  # fixtures
 
 from realesrgan import RealESRGANer
 from realesrgan.ffmpeg.colour import parse_pixel_format
@@ -41,7 +40,7 @@ def mean_yuv(path, size):
     ('bt601', {}, ('tv', 'smpte170m', 'smpte170m', 'smpte170m')),
     ('bt2020', BT2020_PQ, ('tv', 'bt2020nc', 'bt2020', 'smpte2084'))])
 @pytest.mark.parametrize('extension', ['mp4', 'mkv'])
-def test_colours_survive_and_are_tagged(run, tmp_path, matrix, tags, expected, extension):  # noqa: F811
+def test_colours_survive_and_are_tagged(run, tmp_path, matrix, tags, expected, extension):
     source = bars(tmp_path / 'a.mp4', matrix, tags=tags)
     status, _, err = run('-i', 'a.mp4', '-s', '2', '--crf', '0', '--ext', extension, network='plain')
     assert status == 0, err
@@ -58,14 +57,14 @@ def test_colours_survive_and_are_tagged(run, tmp_path, matrix, tags, expected, e
     assert np.abs(shown[0] - shown[1]).max() < 2
 
 
-def test_untagged_video_of_720_lines_is_bt709(run, tmp_path):  # noqa: F811
+def test_untagged_video_of_720_lines_is_bt709(run, tmp_path):
     bars(tmp_path / 'a.mp4', 'bt709', size='48x720', tags={})
     run('-i', 'a.mp4', '-s', '0.5', network='plain')
     assert video('results/a_out.mp4')['colour'] == ('tv', 'bt709', 'bt709', 'bt709')
 
 
 @pytest.mark.parametrize('pixel_format', ['yuv420p', 'yuvj420p'])
-def test_full_range_stays_full(run, tmp_path, pixel_format):  # noqa: F811
+def test_full_range_stays_full(run, tmp_path, pixel_format):
     source = bars(tmp_path / 'a.mp4', 'bt709', full=True, pixel_format=pixel_format)
     run('-i', 'a.mp4', '-s', '2', '--crf', '0', network='plain')
     assert video('results/a_out.mp4')['colour'] == ('pc', 'bt709', 'bt709', 'bt709')
@@ -75,7 +74,7 @@ def test_full_range_stays_full(run, tmp_path, pixel_format):  # noqa: F811
     assert np.abs(before.astype(float).mean((0, 2, 3)) - after.mean((0, 2, 3))).max() < 1
 
 
-def test_10_bits_stay_10_bits(run, tmp_path):  # noqa: F811
+def test_10_bits_stay_10_bits(run, tmp_path):
     """A ramp in steps of a quarter of an 8-bit level: the steps are still there."""
     make(tmp_path / 'a.mkv', '-f', 'lavfi', '-i', 'nullsrc=64x48:d=0.2:r=10,format=yuv420p10le,'
          "geq=lum='400+floor(X/4)':cb=512:cr=512", '-c:v', 'libx265', '-x265-params', 'lossless=1:log-level=error',
@@ -91,7 +90,7 @@ def test_10_bits_stay_10_bits(run, tmp_path):  # noqa: F811
     assert (np.diff(levels) > 0).sum() >= 14
 
 
-def test_hevc_of_10_bits_by_name(run, tmp_path):  # noqa: F811
+def test_hevc_of_10_bits_by_name(run, tmp_path):
     bars(tmp_path / 'a.mp4', 'bt709', pixel_format='yuv420p10le', codec='libx265')
     status, _, err = run('-i', 'a.mp4', '-s', '2', '--vcodec', 'libx265', '--crf', '30', '--preset', 'ultrafast')
     assert status == 0, err
@@ -103,7 +102,7 @@ def test_hevc_of_10_bits_by_name(run, tmp_path):  # noqa: F811
     ('yuv444p', 'libx264', 'yuv444p'), ('yuv422p10le', 'libx264', 'yuv422p10le'), ('gray', 'ffv1', 'gray'),
     ('gbrp', 'libx264', 'yuv444p'), ('yuv422p', 'mpeg4', 'yuv420p'), ('yuv420p10le', 'mpeg4', 'yuv420p'),
     ('yuv444p12le', 'libx264', 'yuv444p10le')])
-def test_chroma_and_depth_follow_the_input_and_the_encoder(run, tmp_path, given, codec, expected):  # noqa: F811
+def test_chroma_and_depth_follow_the_input_and_the_encoder(run, tmp_path, given, codec, expected):
     make(tmp_path / 'a.mkv', *picture(seconds='0.1'), '-c:v', 'ffv1', '-pix_fmt', given)
     status, _, err = run('-i', 'a.mkv', '-s', '1', '--vcodec', codec, '--ext', 'mkv')
     assert status == 0, err
@@ -111,7 +110,7 @@ def test_chroma_and_depth_follow_the_input_and_the_encoder(run, tmp_path, given,
     assert (f'{codec} does not take' in err) == (parse_pixel_format(given) != parse_pixel_format(expected))
 
 
-def test_bad_codecs_and_formats(run, tmp_path):  # noqa: F811
+def test_bad_codecs_and_formats(run, tmp_path):
     make(tmp_path / 'a.mkv', *picture(seconds='0.1'), '-c:v', 'ffv1')
     assert 'has no such encoder (ffmpeg -encoders lists them)' in run('-i', 'a.mkv', '--vcodec', 'libx999')[2]
     status, _, err = run('-i', 'a.mkv', '--pix_fmt', 'rgb48le')
@@ -123,7 +122,7 @@ def test_bad_codecs_and_formats(run, tmp_path):  # noqa: F811
 
 
 @pytest.mark.parametrize('deep', [False, True])
-def test_frames_are_those_of_the_upsampler(run, tmp_path, networks, deep):  # noqa: F811
+def test_frames_are_those_of_the_upsampler(run, tmp_path, networks, deep):
     """Lossless codec, single precision: what comes out of the file is what enhance() gives for what is decoded."""
     pixel_format = 'yuv420p10le' if deep else 'yuv420p'
     make(tmp_path / 'a.mkv', *picture('48x32', seconds='0.3'), '-vf',
