@@ -139,10 +139,10 @@ def test_the_folder_of_the_results_is_not_an_input(tmp_path):
 
 def test_a_missing_input_is_reported_and_the_others_are_found(tmp_path):
     fill(tmp_path, 'a.png')
-    errors = []
-    found = find_pictures(['nope.png', str(tmp_path / 'a.png')], on_error=errors.append)
+    errors = {}
+    found = find_pictures(['nope.png', str(tmp_path / 'a.png')], on_error=errors.__setitem__)
     assert found == [InputFile(tmp_path / 'a.png')]
-    assert [str(error) for error in errors] == ['nope.png: no such file or folder']
+    assert {name: str(error) for name, error in errors.items()} == {'nope.png': 'nope.png: no such file or folder'}
 
 
 def test_a_pipe_in_a_folder_is_skipped(tmp_path, logged):
