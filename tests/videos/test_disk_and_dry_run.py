@@ -29,8 +29,8 @@ def test_a_disk_that_fills_up(run, tmp_path, monkeypatch):
     assert status == 1
     assert err.splitlines()[-2:] == [
         'warning: a.mp4: 2 finished parts stay in results/a_out_parts; the same command resumes from them',
-        'error: a.mp4: results/a_out_parts: the disk has 63 MiB left, too little for the next frames (64 MiB stay '
-        'free). Make room and run the same command again: it resumes from the finished parts']
+        'error: results/a_out_parts: the disk has 63 MiB left, too little for the next frames (64 MiB stay free). '
+        'Make room and run the same command again: it resumes from the finished parts']
     status, out, _ = run('-i', 'a.mp4', *LOSSLESS, '--chunk', '1', network='plain')
     assert (status, '(50 of them from an earlier run)' in out) == (0, True)
     assert counts('results/a_out.mp4') == list(range(100))

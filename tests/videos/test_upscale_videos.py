@@ -116,13 +116,14 @@ def test_a_video_that_exists_is_skipped(folder, options):
 
 
 def test_a_picture_that_exists_is_skipped_by_the_name_it_would_get(folder, options):
-    write_frames(folder / 'in', 1)
+    cv2.imwrite(str(folder / 'a.jpg'), np.zeros((12, 16, 3), np.uint8))
     (folder / 'out').mkdir()
-    (folder / 'out/0_out.png').write_text('old')
-    [outcome] = upscale_videos(['in/0.png'], 'out', options(skip_existing=True))
-    assert (outcome.skipped, outcome.target.name) == (True, '0_out.png')
-    [outcome] = upscale_videos(['in/0.png'], 'out', options(skip_existing=True, extension='jpg'))
-    assert (outcome.skipped, outcome.target.name) == (False, '0_out.jpg')
+    (folder / 'out/a_out.jpg').write_text('old')
+    (folder / 'out/a_out.mp4').write_text('what a video of the name would be called')
+    [outcome] = upscale_videos(['a.jpg'], 'out', options(skip_existing=True))
+    assert (outcome.skipped, outcome.target.name) == (True, 'a_out.jpg')
+    [outcome] = upscale_videos(['a.jpg'], 'out', options(skip_existing=True, extension='png'))
+    assert (outcome.skipped, outcome.target.name) == (False, 'a_out.png')
 
 
 @pytest.mark.parametrize(('name', 'extension', 'message'), [
@@ -133,9 +134,10 @@ def test_an_extension_of_the_other_kind_is_a_usage_error_before_any_work(folder,
     write_frames(folder / 'shots', 2)
     make(folder / 'a.mp4', *counted('25', '0.12'), *EXACT)
     before = files(folder)
+    fitting = 'a.mp4' if extension == 'mkv' else 'shots/1.png'
     with pytest.raises(UsageError) as caught:
-        upscale_videos(['a.mp4' if extension != 'mkv' else 'shots/1.png', name], 'out', options(extension=extension))
-    assert str(caught.value).startswith(message) or name == 'shots'
+        upscale_videos([fitting, name], 'out', options(extension=extension))
+    assert str(caught.value).startswith(message)
     assert files(folder) == before
 
 

@@ -57,7 +57,7 @@ def test_a_file_with_a_hole_keeps_its_frames_and_says_so(run, tmp_path):
 
 @pytest.mark.parametrize(('name', 'data', 'message'), [
     ('a.mp4', b'', "a.mp4: can't be opened: ffprobe failed (exit status 1): "),
-    ('a.mkv', b'no video at all', "a.mkv: can't be opened: "), ('a.mp4', None, 'No such file or directory')])
+    ('a.mkv', b'no video at all', "a.mkv: can't be opened: "), ('a.mp4', None, 'error: a.mp4: no such file or folder')])
 def test_what_is_no_video_is_one_line(run, tmp_path, name, data, message):
     if data is not None:
         (tmp_path / name).write_bytes(data)
