@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from realesrgan import cli
 from realesrgan.errors import UsageError
+from realesrgan.ffmpeg.containers import CONTAINERS
 from realesrgan.workers import worker
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger('realesrgan')
 
-_CONTAINERS = ('mp4', 'mkv', 'mov', 'webm')
 _PICTURES = ('jpg', 'png')
 _OWN_FILES = ('/dev/stdin', '/dev/fd/')
 _QUALITY = 95  # of a single picture as jpg
@@ -43,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     cli.add_upsampler_options(parser, default_model='realesr-animevideov3')
     cli.add_result_options(parser)
     cli.add_face_options(parser)
-    parser.add_argument('--ext', choices=('auto', *_CONTAINERS, *_PICTURES), default='auto',
+    parser.add_argument('--ext', choices=('auto', *CONTAINERS, *_PICTURES), default='auto',
                         help='container of the result, auto is mp4; jpg and png are for a single picture '
                              '(default: %(default)s)')
     _add_video_options(parser)
@@ -118,7 +118,7 @@ def _target(args: argparse.Namespace) -> Path:
         name = re.sub(r'[^\w.-]+', '_', re.split(r'[?#]', args.input)[0].rstrip('/').rsplit('/', 1)[-1])
     stem = (name if Path(args.input).is_dir() else Path(name).stem) or 'stream'
     ending = f'_{args.suffix}' if args.suffix else ''
-    return Path(args.output) / f'{stem}{ending}.{args.ext if args.ext in _CONTAINERS else "mp4"}'
+    return Path(args.output) / f'{stem}{ending}.{args.ext if args.ext in CONTAINERS else "mp4"}'
 
 
 def _is_pipe(source: str) -> bool:
@@ -243,7 +243,7 @@ def _options(args: argparse.Namespace) -> VideoOptions:
     return VideoOptions(
         outscale=args.outscale, fps=args.fps, start=args.start, end=args.end, deinterlace=args.deinterlace,
         extract_first=args.extract_frame_first, chunk=args.chunk,
-        container=args.ext if args.ext in _CONTAINERS else 'mp4',
+        container=args.ext if args.ext in CONTAINERS else 'mp4',
         encoder=EncoderOptions(args.vcodec, args.crf, args.preset, args.pix_fmt))
 
 

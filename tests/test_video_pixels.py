@@ -6,7 +6,7 @@ from clips import make, picture, video
 from test_video_script import networks, run  # noqa: F401  # fixtures
 
 from realesrgan import RealESRGANer
-from realesrgan.ffmpeg.colour import PixelFormat, choose_pixel_format, colour_of, parse_pixel_format, step
+from realesrgan.ffmpeg.colour import parse_pixel_format
 
 BT709 = {'colorspace': 'bt709', 'color_primaries': 'bt709', 'color_trc': 'bt709'}
 BT601 = {'colorspace': 'smpte170m', 'color_primaries': 'smpte170m', 'color_trc': 'smpte170m'}
@@ -70,7 +70,8 @@ def test_full_range_stays_full(run, tmp_path, pixel_format):  # noqa: F811
     run('-i', 'a.mp4', '-s', '2', '--crf', '0', network='plain')
     assert video('results/a_out.mp4')['colour'] == ('pc', 'bt709', 'bt709', 'bt709')
     before, after = mean_yuv(source, (32, 24)), mean_yuv('results/a_out.mp4', (32, 24))
-    assert (before.min(), before.max()) == (after.min(), after.max()) or abs(int(before.max()) - after.max()) <= 2
+    assert abs(int(before.min()) - int(after.min())) <= 2
+    assert abs(int(before.max()) - int(after.max())) <= 2
     assert np.abs(before.astype(float).mean((0, 2, 3)) - after.mean((0, 2, 3))).max() < 1
 
 
@@ -137,41 +138,3 @@ def test_frames_are_those_of_the_upsampler(run, tmp_path, networks, deep):  # no
     result = clips.frames('results/a_out.mkv', 'bgr48le' if deep else 'bgr24')
     assert result.shape == expected.shape == (8, 96, 144, 3)
     assert np.abs(result.astype(int) - expected).max() <= 1
-
-
-# ---- the rules by themselves ----
-
-@pytest.mark.parametrize(('height', 'tags', 'expected'), [
-    (480, {}, ('tv', 'smpte170m', 'smpte170m', 'smpte170m')), (576, {}, ('tv', 'bt470bg', 'bt470bg', 'bt709')),
-    (719, {}, ('tv', 'smpte170m', 'smpte170m', 'smpte170m')), (720, {}, ('tv', 'bt709', 'bt709', 'bt709')),
-    (480, {'color_space': 'bt709'}, ('tv', 'bt709', 'bt709', 'bt709')),
-    (1080, {'color_primaries': 'bt2020'}, ('tv', 'bt2020nc', 'bt2020', 'bt2020-10')),
-    (1080, {'color_space': 'unknown', 'color_range': 'pc'}, ('pc', 'bt709', 'bt709', 'bt709')),
-    (480, {'color_transfer': 'iec61966-2-1'}, ('tv', 'smpte170m', 'smpte170m', 'iec61966-2-1'))])
-def test_colour_of(height, tags, expected):
-    colour = colour_of(height, tags)
-    assert (colour.range, colour.matrix, colour.primaries, colour.transfer) == expected
-
-
-@pytest.mark.parametrize(('name', 'chroma', 'bits'), [
-    ('yuv420p', '420', 8), ('yuvj422p', '422', 8), ('yuva444p12le', '444', 12), ('yuv411p', '422', 8),
-    ('yuv440p10le', '444', 10), ('nv12', '420', 8), ('nv16', '422', 8), ('p010le', '420', 10), ('p416le', '444', 16),
-    ('rgb24', '444', 8), ('gbrp10le', '444', 10), ('rgb48be', '444', 16), ('pal8', '444', 8), ('gray', 'gray', 8),
-    ('gray10le', 'gray', 10), ('yuyv422', '422', 8), ('y210le', '422', 10), ('bgra', '444', 8), ('bgra64le', '444', 16),
-    ('x2rgb10le', '444', 10), ('nobodyknows', '420', 8)])
-def test_parse_pixel_format(name, chroma, bits):
-    assert parse_pixel_format(name) == PixelFormat(chroma, bits)
-
-
-@pytest.mark.parametrize(('wanted', 'supported', 'expected'), [
-    (('420', 10), '', 'yuv420p10le'), (('420', 10), 'yuv420p yuv420p10le', 'yuv420p10le'),
-    (('422', 12), 'yuv420p yuv422p yuv422p10le', 'yuv422p10le'), (('422', 10), 'yuv420p', 'yuv420p'),
-    (('gray', 8), 'yuv444p yuv420p', 'yuv420p'), (('444', 8), 'bgr0 rgb24', 'bgr0')])
-def test_choose_pixel_format(wanted, supported, expected):
-    assert choose_pixel_format(PixelFormat(*wanted), supported.split()) == expected
-
-
-@pytest.mark.parametrize(('name', 'expected'), [('yuv420p10le', (2, 2)), ('yuv422p', (2, 1)), ('yuv444p', (1, 1)),
-                                                ('gbrp', (1, 1)), ('gray', (1, 1)), ('nv12', (2, 2))])
-def test_step(name, expected):
-    assert step(name) == expected

@@ -11,22 +11,25 @@ logger = logging.getLogger(__name__)
 _HD_LINES = 720
 _PAL_LINES = 576
 _UNKNOWN = ('', 'unknown', 'unspecified', 'reserved', 'gbr')
-#: What the scale filter calls a matrix; for one that it does not know, the same stand-in serves both ways.
+#: The scale filter's names of the matrices. One that it does not know is replaced by the same matrix both ways.
 _SCALE_MATRICES = {
     'bt709': 'bt709', 'fcc': 'fcc', 'smpte170m': 'smpte170m', 'bt470bg': 'bt470', 'smpte240m': 'smpte240m',
     'bt2020nc': 'bt2020', 'bt2020c': 'bt2020'}
-_SCALE_FLAGS = 'flags=bicubic+accurate_rnd+full_chroma_int'
+_SCALE_FLAGS = 'bicubic+accurate_rnd+full_chroma_int'
+_STANDARDS = {  # matrix, primaries, transfer
+    'bt709': ('bt709', 'bt709', 'bt709'), 'smpte170m': ('smpte170m', 'smpte170m', 'smpte170m'),
+    'bt470bg': ('bt470bg', 'bt470bg', 'bt709'), 'bt2020': ('bt2020nc', 'bt2020', 'bt2020-10')}
 
 
 @dataclass(frozen=True)
 class Colour:
-    """How the numbers of a picture mean colours, in ffprobe's words.
+    """What the numbers of a picture mean, in ffprobe's words.
 
     Attributes:
         range: 'tv' (limited) or 'pc' (full).
-        matrix: Between Y'CbCr and RGB.
-        primaries: Of RGB.
-        transfer: The curve.
+        matrix: Matrix between Y'CbCr and RGB.
+        primaries: Primaries of RGB.
+        transfer: Transfer characteristics.
     """
 
     range: str
@@ -34,75 +37,76 @@ class Colour:
     primaries: str
     transfer: str
 
-    def from_yuv(self) -> str:
-        """Return the scale filter's arguments for decoding to RGB."""
-        return (f'in_color_matrix={_SCALE_MATRICES.get(self.matrix, "bt709")}:in_range={self.range}:out_range=pc:'
-                + _SCALE_FLAGS)
+    def build_rgb_scale(self) -> dict[str, str]:
+        """Return the options of the scale filter that decode to full-range RGB."""
+        return {'in_color_matrix': self._name_scale_matrix(), 'in_range': self.range, 'out_range': 'pc',
+                'flags': _SCALE_FLAGS}
 
-    def to_yuv(self) -> str:
-        """Return the scale filter's arguments for encoding RGB."""
-        return (f'in_range=pc:out_color_matrix={_SCALE_MATRICES.get(self.matrix, "bt709")}:out_range={self.range}:'
-                + _SCALE_FLAGS)
+    def build_yuv_scale(self) -> dict[str, str]:
+        """Return the options of the scale filter that encode full-range RGB."""
+        return {'in_range': 'pc', 'out_color_matrix': self._name_scale_matrix(), 'out_range': self.range,
+                'flags': _SCALE_FLAGS}
 
-    def for_rgb(self) -> Colour:
+    def _name_scale_matrix(self) -> str:
+        return _SCALE_MATRICES.get(self.matrix, 'bt709')
+
+    def retag_as_rgb(self) -> Colour:
         """Return the tags of the same colours stored as RGB."""
         return Colour('pc', 'gbr', self.primaries, self.transfer)
 
-    def tag_filter(self) -> str:
-        """Return the filter that writes the tags onto frames."""
-        return (f'setparams=range={self.range}:colorspace={self.matrix}:color_primaries={self.primaries}:'
-                f'color_trc={self.transfer}')
+    def build_setparams(self) -> dict[str, str]:
+        """Return the options of the setparams filter that tag frames."""
+        return {'range': self.range, 'colorspace': self.matrix, 'color_primaries': self.primaries,
+                'color_trc': self.transfer}
 
-    def tag_options(self) -> list[str]:
-        """Return the encoder's options that write the tags into the stream."""
-        matrix = 'rgb' if self.matrix == 'gbr' else self.matrix  # as this option calls it
-        return ['-color_range', self.range, '-colorspace', matrix, '-color_primaries', self.primaries,
-                '-color_trc', self.transfer]
+    def build_stream_tags(self) -> dict[str, str]:
+        """Return the output options that tag the stream."""
+        matrix = 'rgb' if self.matrix == 'gbr' else self.matrix  # this option's name for it
+        return {'color_range': self.range, 'colorspace': matrix, 'color_primaries': self.primaries,
+                'color_trc': self.transfer}
 
 
-def colour_of(height: int, tags: dict[str, str], pixel_format: str = '') -> Colour:
-    """Return a video's colour: its tags, and where some are missing what players assume.
+def infer_colour(height: int, tags: dict[str, str], pixel_format: str = '') -> Colour:
+    """Return a video's colour: its tags, completed with what players assume.
 
-    Untagged video is BT.601 below 720 lines and BT.709 from there on. A lone tag speaks for the others of its standard.
+    A single tag implies the others of its standard. Untagged video is BT.709 from 720 lines on; below that it is
+    BT.601, in the PAL variant at 576 lines.
 
     Args:
         height: Lines of the coded picture.
-        tags: Any of 'color_range', 'color_space', 'color_primaries', 'color_transfer', as ffprobe has them.
-        pixel_format: yuvj... means full range.
+        tags: Any of 'color_range', 'color_space', 'color_primaries' and 'color_transfer', as ffprobe reports them.
+        pixel_format: ffmpeg's name; yuvj... and RGB mean full range.
     """
     matrix, primaries, transfer = (
         '' if tags.get(name, '') in _UNKNOWN else tags[name]
         for name in ('color_space', 'color_primaries', 'color_transfer'))
     full = tags.get('color_range') == 'pc' or 'yuvj' in pixel_format or is_rgb(pixel_format)
-    guess = _guessed(height, matrix, primaries)
+    guess = _guess_standard(height, matrix or primaries)
     if matrix and matrix not in _SCALE_MATRICES:
-        logger.warning('the colour matrix %s is not known to ffmpeg\'s scale filter; BT.709 is used both ways', matrix)
+        logger.warning('ffmpeg\'s scale filter does not know the colour matrix %s; BT.709 is used both ways', matrix)
     return Colour('pc' if full else 'tv', matrix or guess[0], primaries or guess[1], transfer or guess[2])
 
 
-def _guessed(height: int, matrix: str, primaries: str) -> tuple[str, str, str]:
-    """Return matrix, primaries and transfer by what is known, else by the size."""
-    standards = {
-        'bt709': ('bt709', 'bt709', 'bt709'), 'smpte170m': ('smpte170m', 'smpte170m', 'smpte170m'),
-        'bt470bg': ('bt470bg', 'bt470bg', 'bt709'), 'bt2020': ('bt2020nc', 'bt2020', 'bt2020-10')}
-    known = (matrix or primaries).removesuffix('nc').removesuffix('c')
-    if known in standards:
-        return standards[known]
-    return standards['bt709' if height >= _HD_LINES else 'bt470bg' if height == _PAL_LINES else 'smpte170m']
+def _guess_standard(height: int, tag: str) -> tuple[str, str, str]:
+    """Return matrix, primaries and transfer by one known tag, or else by the number of lines."""
+    known = tag.removesuffix('nc').removesuffix('c')
+    if known in _STANDARDS:
+        return _STANDARDS[known]
+    return _STANDARDS['bt709' if height >= _HD_LINES else 'bt470bg' if height == _PAL_LINES else 'smpte170m']
 
 
 # ---- pixel formats ----
 
 @dataclass(frozen=True)
 class PixelFormat:
-    """What counts of a pixel format: its chroma ('420', '422', '444', 'gray') and bits a value."""
+    """What matters about a pixel format: its chroma ('420', '422', '444' or 'gray') and its bits per value."""
 
     chroma: str
     bits: int
 
     @property
     def name(self) -> str:
-        """The planar format of ffmpeg, as '420' of 10 bits is yuv420p10le."""
+        """ffmpeg's name of the planar format, such as yuv420p10le for '420' with 10 bits."""
         depth = '' if self.bits == 8 else f'{self.bits}le'
         return f'gray{depth}' if self.chroma == 'gray' else f'yuv{self.chroma}p{depth}'
 
@@ -112,7 +116,10 @@ _SEMI_PLANAR = {'nv12': PixelFormat('420', 8), 'nv21': PixelFormat('420', 8), 'n
 
 
 def parse_pixel_format(name: str) -> PixelFormat:
-    """Read a pixel format's name; RGB counts as 4:4:4, rare chroma as the next finer, unknown ones as 8-bit 4:2:0."""
+    """Parse ffmpeg's name of a pixel format.
+
+    RGB counts as 4:4:4, rare chroma formats count as the next finer one, and unknown names as 8-bit 4:2:0.
+    """
     if found := re.match(r'gray(\d+)?', name):
         return PixelFormat('gray', int(found[1] or 8))
     if found := re.match(r'yuva?j?(4\d\d)p(\d+)?', name):
@@ -137,12 +144,17 @@ def is_rgb(name: str) -> bool:
     return re.match(r'(x2)?(gbr|rgb|bgr|argb|abgr|0rgb|0bgr|pal8)', name) is not None
 
 
+def is_deep(name: str) -> bool:
+    """Tell whether a pixel format has more than 8 bits per value; such frames are decoded to uint16."""
+    return parse_pixel_format(name).bits > 8
+
+
 def choose_pixel_format(wanted: PixelFormat, supported: Sequence[str]) -> str:
-    """Return the encoder's format for what is wanted: the same chroma and depth, else fewer bits, else 4:2:0.
+    """Return the encoder's format nearest to the one wanted: the same chroma and depth, else fewer bits, else 4:2:0.
 
     Args:
-        wanted: Of the input.
-        supported: What the encoder takes; empty where it does not say.
+        wanted: Format of the input.
+        supported: What the encoder takes; empty if it does not say.
     """
     if not supported or wanted.name in supported:
         return wanted.name
@@ -155,8 +167,8 @@ def choose_pixel_format(wanted: PixelFormat, supported: Sequence[str]) -> str:
     return 'yuv420p' if 'yuv420p' in supported else supported[0]
 
 
-def step(pixel_format: str) -> tuple[int, int]:
-    """Return the multiples that width and height must have."""
+def find_size_multiples(pixel_format: str) -> tuple[int, int]:
+    """Return the numbers that width and height must be multiples of."""
     if is_rgb(pixel_format):
         return 1, 1
     return {'420': (2, 2), '422': (2, 1)}.get(parse_pixel_format(pixel_format).chroma, (1, 1))

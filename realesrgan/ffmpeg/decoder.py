@@ -1,4 +1,4 @@
-"""Decode a video to pictures in memory, through a pipe."""
+"""Decode a video to frames: in memory through a pipe, to picture files, or only to count them."""
 from __future__ import annotations
 
 import re
@@ -7,40 +7,43 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
+import ffmpeg
 import numpy as np
 
 from ..errors import MediaError, NoSpaceError
-from .colour import parse_pixel_format
-from .probe import MediaInfo, VideoStream, absolute_argument
-from .process import Child
+from .colour import is_deep
+from .probe import MediaInfo, VideoStream, build_input_argument
+from .process import Check, Child
 from .programs import FFmpeg
-from .timing import seconds
+from .timing import format_seconds
 
 _KILLED = (-signal.SIGTERM, -9)
+_REASONS = 2  # messages of ffmpeg that describe damage
 
 
 @dataclass(frozen=True)
 class Kept:
-    """Which of the frames that come out of the decoder, and of resampling, are kept.
+    """Which of the frames that leave the decoder, or the resampling, are kept.
 
     Attributes:
-        start, stop: The first, and the first that is not; None for no bound.
-        unit: 'frame' counts the frames that come; 'time' is in seconds, and 'pts' in ticks of a resampled video's
-            rate, both by the frame's own time, after `Decoding.origin`.
+        start: First frame kept, or None.
+        stop: First frame after those kept, or None.
+        unit: What `start` and `stop` count. 'frame': the frames that come. 'time': seconds. 'pts': ticks of the
+            resampled rate. The latter two go by each frame's own time stamp, relative to `Decoding.origin`.
     """
 
     start: int | Fraction | None
     stop: int | Fraction | None
     unit: str = 'frame'
 
-    def filter(self) -> str:
-        """Return the arguments of ffmpeg's filter trim; none if all are kept."""
+    def build_trim(self) -> dict[str, int | str]:
+        """Return the options of ffmpeg's trim filter; none if all frames are kept."""
         ending = '' if self.unit == 'time' else f'_{self.unit}'
         bounds = {'start': (self.start or None) if self.unit == 'frame' else self.start, 'end': self.stop}
-        return ':'.join(f'{name}{ending}={value if isinstance(value, int) else seconds(value)}'
-                        for name, value in bounds.items() if value is not None)
+        return {f'{name}{ending}': value if isinstance(value, int) else format_seconds(value)
+                for name, value in bounds.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -49,16 +52,14 @@ class Decoding:
 
     Attributes:
         rate: Frames a second that come out.
-        resample: Whether frames are repeated and left out to get to `rate`; else each comes out as it is.
-        from_zero: Whether resampling begins at the start of the file, with repeats of the first frame if it comes
-            later.
-        deinterlace: Whether bwdif turns two fields into one frame.
-        origin: The time stamp, in the stream's own time base, from which `kept` counts; None where time stamps are not
-            relied on.
-        seek: Seconds that are passed over: with an origin on the clock of the file, to a key frame from which all
-            that is kept can be decoded; else from the start of the file, to the first frame.
+        resample: Whether frames are repeated and dropped to reach `rate`; otherwise each comes out once.
+        from_zero: Whether resampling begins at the start of the file and repeats the first frame until its time.
+        deinterlace: Whether bwdif makes one frame of two fields.
+        origin: Time stamp from which `kept` counts, in the stream's time base; None if time stamps can't be relied on.
+        seek: Seconds to skip. With an origin it is a time on the file's clock, of a key frame from which everything
+            kept can be decoded; otherwise it counts from the start of the file and leads to the first frame.
         duration: Seconds to decode, or None for all.
-        kept: Which frames of those.
+        kept: Which of those frames are kept.
     """
 
     rate: Fraction
@@ -73,37 +74,44 @@ class Decoding:
 
 @dataclass(frozen=True)
 class Damage:
-    """A place where decoding went wrong: the number of frames that came before it, and ffmpeg's words."""
+    """A place where decoding went wrong.
+
+    Attributes:
+        frame: How many frames came before it.
+        reason: What ffmpeg reported.
+    """
 
     frame: int
     reason: str
 
 
 class FrameReader:
-    """The frames of a video: a context manager and an iterator of HxWx3, BGR, uint8 or uint16 (deep video).
+    """The frames of a video: a context manager, and an iterator of arrays.
 
-    What the file has damaged is in `damage` after the last frame; what could be decoded comes out nevertheless.
+    Each frame is HxWx3, BGR, full range: uint8, or uint16 if the video has more than 8 bits. Damage does not end the
+    iteration: whatever can be decoded comes out, and `damage` is set after the last frame.
 
     Args:
-        ffmpeg: The programs.
+        programs: ffmpeg and ffprobe.
         info: The input, with a video stream.
         decoding: Which frames.
-        also: Output options and a file, into which the other tracks go in the same pass, for what can't be read
-            twice.
+        also: Output options and a file that the other tracks are written to in the same pass, for an input that can
+            be read only once (see `build_recording_options`).
+
+    Attributes:
+        damage: The first damage, or None.
 
     Raises:
-        MediaError: ffmpeg can't be started; or, while iterating, it was killed, which is no fault of the file.
+        MediaError: ffmpeg can't be started, or, while iterating, it was killed; the file is not at fault then.
     """
 
-    def __init__(self, ffmpeg: FFmpeg, info: MediaInfo, decoding: Decoding, also: Sequence[str] = ()) -> None:
-        if info.video is None:
-            raise MediaError(f'{info.source}: has no video')
-        self._video = info.video
-        self.dtype = np.dtype(np.uint16 if _is_deep(info) else np.uint8)
+    def __init__(self, programs: FFmpeg, info: MediaInfo, decoding: Decoding, also: Sequence[str] = ()) -> None:
+        self._video = require_video(info)
+        self._dtype = np.dtype(np.uint16 if is_deep(self._video.pixel_format) else np.uint8)
         self.damage: Damage | None = None
-        self.decoded = 0
+        self._decoded = 0
         self._first_error: int | None = None
-        self._child = Child(decode_command(ffmpeg, info, decoding, also), on_error=self._note_error)
+        self._child = Child(build_decode_command(programs, info, decoding, also), on_error=self._note_error)
 
     def __enter__(self) -> Self:
         return self
@@ -112,15 +120,15 @@ class FrameReader:
         self._child.__exit__(*exception)
 
     def kill(self) -> None:
-        """Stop decoding, at once; whoever waits for a frame gets the end."""
+        """Stop decoding at once. A thread that waits for a frame gets a MediaError."""
         self._child.kill()
 
     def _note_error(self) -> None:
-        self._first_error = self.decoded
+        self._first_error = self._decoded
 
     def __iter__(self) -> Iterator[np.ndarray]:
         while True:
-            frame = np.empty((self._video.height, self._video.width, 3), self.dtype)
+            frame = np.empty((self._video.height, self._video.width, 3), self._dtype)
             view, filled = frame.data.cast('B'), 0
             while filled < len(view):
                 count = self._child.output.readinto(view[filled:])
@@ -129,96 +137,131 @@ class FrameReader:
                 filled += count
             if filled < len(view):
                 break
-            self.decoded += 1
+            self._decoded += 1
             yield frame
-        self._look_back(filled)
+        self._check_end(filled)
 
-    def _look_back(self, rest: int) -> None:
-        """Find out whether the end was the true one."""
+    def _check_end(self, rest: int) -> None:
+        """Set `damage` unless ffmpeg reached the end of the video; `rest` is the bytes of an incomplete frame."""
         status = self._child.finish()
         if status in _KILLED:
-            raise self._child.failure()
+            raise self._child.describe_failure()
         if status != 0 or rest or self._child.errors:
-            reason = str(self._child.failure()) if status else '; '.join(list(dict.fromkeys(self._child.errors))[:2])
-            first = self.decoded if self._first_error is None else self._first_error
-            self.damage = Damage(first, reason or 'the last frame is cut')
+            first = self._decoded if self._first_error is None else self._first_error
+            self.damage = Damage(first, _describe_damage(self._child, status) or 'the last frame is incomplete')
 
 
-def is_deep(pixel_format: str) -> bool:
-    """Tell whether a pixel format has more than 8 bits."""
-    return parse_pixel_format(pixel_format).bits > 8
+def build_decode_command(programs: FFmpeg, info: MediaInfo, decoding: Decoding,
+                         also: Sequence[str] = ()) -> list[str]:
+    """Return the command that writes raw frames to stdout, and the other tracks as `also` says."""
+    pixel_format = 'bgr48le' if is_deep(require_video(info).pixel_format) else 'bgr24'
+    frames = _filter_frames(info, decoding)
+    output = frames.output('pipe:1', format='rawvideo', pix_fmt=pixel_format, **_build_time_options(programs, decoding))
+    return [*output.compile(cmd=programs.base_command), *also]
 
 
-def decode_command(ffmpeg: FFmpeg, info: MediaInfo, decoding: Decoding, also: Sequence[str] = ()) -> list[str]:
-    """Return the command that writes the frames to stdout, and the other tracks where `also` says."""
-    return [*_decoding(ffmpeg, info, decoding), '-f', 'rawvideo', '-pix_fmt', 'bgr48le' if _is_deep(info) else 'bgr24',
-            'pipe:1', *also]
+def examine(programs: FFmpeg, info: MediaInfo, decoding: Decoding, check: Check | None = None) -> tuple[int, list[str]]:
+    """Decode frames without keeping them.
 
+    Args:
+        programs: ffmpeg and ffprobe.
+        info: The input, with a video stream.
+        decoding: Which frames.
+        check: Called at least every 0.2 s meanwhile. If it raises, ffmpeg is killed.
 
-def examine(ffmpeg: FFmpeg, info: MediaInfo, decoding: Decoding) -> tuple[int, list[str]]:
-    """Decode frames for nothing, and return how many there are and what ffmpeg says of damage."""
-    with Child([*_decoding(ffmpeg, info, decoding), '-f', 'null', '-progress', 'pipe:1', '-']) as child:
-        report = (child.output.readall() or b'').decode(errors='replace')
-        child.finish()
-        counts = re.findall(r'^frame=\s*(\d+)', report, re.MULTILINE)
+    Returns:
+        The number of frames, and what ffmpeg reports about damage.
+    """
+    output = _filter_frames(info, decoding).output('-', format='null', **_build_time_options(programs, decoding))
+    command = output.global_args('-progress', 'pipe:1').compile(cmd=programs.base_command)
+    with Child(command, collect=True) as child:
+        child.finish(check)
+        counts = re.findall(r'^frame=\s*(\d+)', child.collected.decode(errors='replace'), re.MULTILINE)
         return int(counts[-1]) if counts else 0, child.errors
 
 
-def extract_frames(ffmpeg: FFmpeg, info: MediaInfo, decoding: Decoding, folder: Path) -> Damage | None:
-    """Decode the frames into a folder as numbered png files, which lose nothing.
+def extract_frames(programs: FFmpeg, info: MediaInfo, decoding: Decoding, folder: Path,
+                   check: Check | None = None) -> Damage | None:
+    """Decode frames to numbered png files, 8 or 16 bits per value, without loss.
+
+    Args:
+        programs: ffmpeg and ffprobe.
+        info: The input, with a video stream.
+        decoding: Which frames.
+        folder: An empty folder.
+        check: Called at least every 0.2 s meanwhile. If it raises, ffmpeg is killed.
+
+    Returns:
+        The first damage, or None; the frames that could be decoded are there in any case.
 
     Raises:
-        MediaError: ffmpeg failed; the frames up to then are there.
+        NoSpaceError: The disk is full.
+        MediaError: No frame could be decoded.
     """
-    command = [*_decoding(ffmpeg, info, decoding), '-f', 'image2', '-compression_level', '1', '-pix_fmt',
-               'rgb48be' if _is_deep(info) else 'rgb24', '%08d.png']
-    # Run in the folder, for a % in its name would be taken for a pattern's.
-    with Child(command, cwd=folder) as child:
-        status = child.finish()
-        failure, errors = child.failure(), child.errors
+    pixel_format = 'rgb48be' if is_deep(require_video(info).pixel_format) else 'rgb24'
+    output = _filter_frames(info, decoding).output('%08d.png', format='image2', compression_level=1,
+                                                   pix_fmt=pixel_format, **_build_time_options(programs, decoding))
+    # ffmpeg runs in the folder because a % in the folder's own name would count as part of the pattern.
+    with Child(output.compile(cmd=programs.base_command), cwd=folder) as child:
+        status = child.finish(check)
+        failure, reason = child.describe_failure(), _describe_damage(child, status)
     count = sum(1 for _ in folder.iterdir())
     if isinstance(failure, NoSpaceError):
         raise failure
     if count == 0:
         raise MediaError(f'no frame could be decoded: {failure}')
-    return Damage(count, str(failure) if status else '; '.join(errors[:2])) if status or errors else None
+    return Damage(count, reason) if reason else None
 
 
-def _is_deep(info: MediaInfo) -> bool:
-    assert info.video is not None
-    return is_deep(info.video.pixel_format)
+def require_video(info: MediaInfo) -> VideoStream:
+    """Return the video stream of an input.
+
+    Raises:
+        MediaError: It has none.
+    """
+    if info.video is None:
+        raise MediaError(f'{info.source}: has no video')
+    return info.video
 
 
-def _decoding(ffmpeg: FFmpeg, info: MediaInfo, decoding: Decoding) -> list[str]:
-    """Return the command up to the format of the output."""
-    assert info.video is not None
-    return [*_input(ffmpeg, info, decoding), *_output(ffmpeg, info.video, decoding)]
+def _describe_damage(child: Child, status: int) -> str:
+    """Return what a finished ffmpeg reported about damage, or '' if nothing."""
+    return str(child.describe_failure()) if status else '; '.join(list(dict.fromkeys(child.errors))[:_REASONS])
 
 
-def _input(ffmpeg: FFmpeg, info: MediaInfo, decoding: Decoding) -> list[str]:
-    command = ffmpeg.command()
+def _filter_frames(info: MediaInfo, decoding: Decoding) -> Any:
+    """Return ffmpeg-python's stream of the frames that `decoding` keeps, full-range RGB, numbered from 0."""
+    video = require_video(info)
+    frames = ffmpeg.input(build_input_argument(info), **_build_input_options(decoding))[str(video.index)]
     if decoding.origin is not None:
-        # Frames keep their own time stamps; where the seek goes to does not matter if it is not too late.
-        command += ['-copyts', '-noaccurate_seek', '-seek_timestamp', '1']
-    if decoding.seek is not None:
-        command += ['-ss', seconds(decoding.seek)]
-    if decoding.duration is not None:
-        command += ['-t', seconds(decoding.duration)]
-    return [*command, '-i', absolute_argument(info)]
-
-
-def _output(ffmpeg: FFmpeg, video: VideoStream, decoding: Decoding) -> list[str]:
-    filters = []
-    if decoding.origin is not None:
-        filters.append(f'setpts=PTS-({decoding.origin})')
+        frames = frames.filter('setpts', f'PTS-({decoding.origin})')
     if decoding.deinterlace:
-        filters.append('bwdif=mode=send_frame:parity=auto:deint=all')
+        frames = frames.filter('bwdif', mode='send_frame', parity='auto', deint='all')
     if decoding.resample:
-        filters.append(f'fps={decoding.rate}{":start_time=0" if decoding.from_zero else ""}')
-    if kept := decoding.kept.filter():
-        filters.append(f'trim={kept}')
-    filters.append(f'scale={video.width}:{video.height}:{video.colour.from_yuv()}')
-    # Numbers in the place of times, which some videos repeat, and of which ffmpeg then complains.
-    tick = 1 / decoding.rate
-    filters += [f'settb={tick}', 'setpts=N']
-    return ['-map', f'0:{video.index}', '-vf', ','.join(filters), *ffmpeg.all_frames(), '-enc_time_base', str(tick)]
+        frames = frames.filter('fps', decoding.rate, **({'start_time': 0} if decoding.from_zero else {}))
+    if trim := decoding.kept.build_trim():
+        frames = frames.filter('trim', **trim)
+    frames = frames.filter('scale', video.width, video.height, **video.colour.build_rgb_scale())
+    # Numbers replace the time stamps. Some videos repeat theirs, and ffmpeg reports every repeated one as an error
+    # of the raw video muxer (https://github.com/ffvvc/FFmpeg/issues/61), which would count as damage here.
+    return frames.filter('settb', 1 / decoding.rate).filter('setpts', 'N')
+
+
+def _build_input_options(decoding: Decoding) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    if decoding.origin is not None:
+        # Frames keep the time stamps that `kept` counts in. The seek may then land on any earlier key frame: what it
+        # brings along too early is trimmed by its time stamp.
+        options |= {'copyts': None, 'noaccurate_seek': None, 'seek_timestamp': 1}
+    if decoding.seek is not None:
+        options['ss'] = format_seconds(decoding.seek)
+    if decoding.duration is not None:
+        options['t'] = format_seconds(decoding.duration)
+    return options
+
+
+def _build_time_options(programs: FFmpeg, decoding: Decoding) -> dict[str, str]:
+    """Return the output options under which every filtered frame comes out, once."""
+    # The numbers are times in ticks of `rate`. The encoder would otherwise round them to ticks of the rate that the
+    # container claims, which may be lower, and two frames would share one.
+    return {**programs.passthrough, 'enc_time_base': str(1 / decoding.rate)}

@@ -1,33 +1,32 @@
-"""Encode pictures in memory to a video, through a pipe."""
+"""Encode frames in memory to a video, through a pipe."""
 from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
+import ffmpeg
 import numpy as np
 
 from ..errors import MediaError
-from .colour import Colour, PixelFormat, choose_pixel_format, is_rgb, step
+from .colour import Colour, PixelFormat, choose_pixel_format, find_size_multiples, is_rgb
+from .containers import CONTAINERS
 from .process import Child
 from .programs import FFmpeg
 
-#: ffmpeg's muxer for each container that can be chosen.
-MUXERS = {'mp4': 'mp4', 'mkv': 'matroska', 'mov': 'mov', 'webm': 'webm'}
-_EXACT_IN_MP4 = ('264', '265', 'hevc', 'av1', 'vp9')  # in names of encoders
-_WEBM_ENCODERS = ('libvpx', 'libvpx-vp9', 'libaom-av1', 'libsvtav1', 'librav1e', 'av1_nvenc', 'av1_qsv', 'vp9_qsv',
-                  'vp8_vaapi', 'vp9_vaapi', 'av1_vaapi', 'av1_amf')
+_HELD_BY_MP4 = ('264', '265', 'hevc', 'av1', 'vp9')  # parts of the names of encoders
+_CRF_IS_A_BOUND = ('libvpx', 'libvpx-vp9', 'libaom-av1')
 
 
 @dataclass(frozen=True)
 class EncoderOptions:
-    """What the user may say about the encoder; None leaves it to the encoder, or to the input.
+    """What the user may choose about the encoder; None leaves it to the encoder or the input.
 
     Attributes:
         codec: ffmpeg's name of the encoder.
         crf: Constant rate factor.
-        preset: Of the encoder.
+        preset: The encoder's own name of a preset.
         pixel_format: ffmpeg's name.
     """
 
@@ -39,18 +38,20 @@ class EncoderOptions:
 
 @dataclass(frozen=True)
 class Encoding:
-    """Everything that the encoder has to know.
+    """Everything the encoder has to know.
 
     Attributes:
-        width, height: Of the pictures that come in.
-        dtype_is_deep: Whether they are uint16.
+        width: Of the frames that come in.
+        height: Of the frames that come in.
+        dtype_is_deep: Whether they are uint16 rather than uint8.
         rate: Frames a second.
         sample_aspect: Width of a pixel divided by its height.
         colour: What the video is tagged as.
         codec: ffmpeg's name of the encoder.
         pixel_format: ffmpeg's name.
-        container: A key of `MUXERS`.
-        crf, preset: See `EncoderOptions`.
+        container: A key of `CONTAINERS`.
+        crf: See `EncoderOptions`.
+        preset: See `EncoderOptions`.
     """
 
     width: int
@@ -66,57 +67,58 @@ class Encoding:
     preset: str | None = None
 
 
-def part_container(codec: str, container: str) -> str:
-    """Return the container of parts that are joined later: MP4 where it takes the codec, for its exact time stamps.
+def choose_codec(asked: str | None, container: str) -> str:
+    """Return the encoder: the one asked for, else the container's default.
+
+    Raises:
+        MediaError: The container can't hold what was asked for.
+    """
+    row = CONTAINERS[container]
+    if asked and row.video_encoders and asked not in row.video_encoders:
+        raise MediaError(f'--vcodec {asked}: {container} takes only {", ".join(row.video_encoders)}; leave --vcodec '
+                         'out, or choose --ext mkv')
+    return asked or row.default_encoder
+
+
+def choose_part_container(codec: str, container: str) -> str:
+    """Return the container for parts that will be joined: one with exact time stamps, if the codec fits into it.
 
     Args:
         codec: ffmpeg's name of the encoder.
-        container: That of the result.
+        container: Container of the result.
     """
-    return 'mp4' if container in ('mkv', 'webm') and any(name in codec for name in _EXACT_IN_MP4) else container
+    exact = CONTAINERS[container].exact_times or not any(name in codec for name in _HELD_BY_MP4)
+    return container if exact else 'mp4'
 
 
-def choose_codec(asked: str | None, container: str) -> str:
-    """Return the encoder: what was asked for, else libx264, or libvpx-vp9 in webm, which takes no H.264.
+def choose_output_pixel_format(programs: FFmpeg, codec: str, asked: str | None, wanted: PixelFormat) -> str:
+    """Return the pixel format of the result: the one asked for, else the nearest to the input's.
 
     Raises:
-        MediaError: the container can't hold what was asked for.
+        MediaError: There is no such encoder, or it does not take the format asked for.
     """
-    if container != 'webm':
-        return asked or 'libx264'
-    if asked and asked not in _WEBM_ENCODERS:
-        raise MediaError(f'--vcodec {asked}: webm holds VP8, VP9 and AV1 only; leave --vcodec out, or choose --ext mkv')
-    return asked or 'libvpx-vp9'
-
-
-def pixel_format_for(ffmpeg: FFmpeg, codec: str, asked: str | None, wanted: PixelFormat) -> str:
-    """Return the pixel format of the result: what was asked for, else the nearest to the input's.
-
-    Raises:
-        MediaError: there is no such encoder, or it does not take the format asked for.
-    """
-    supported = ffmpeg.pixel_formats(codec)
+    supported = programs.list_pixel_formats(codec)
     if asked and supported and asked not in supported:
         raise MediaError(f'--pix_fmt {asked}: {codec} takes {", ".join(supported)}')
     return asked or choose_pixel_format(wanted, supported)
 
 
 class FrameWriter:
-    """Encodes pictures into a file without sound; a context manager.
+    """Encodes frames into a file without sound; a context manager.
 
     Args:
-        ffmpeg: The programs.
-        target: The file to write; on an error it is there in part.
+        programs: ffmpeg and ffprobe.
+        target: File to write; after an error it may be there in part.
         encoding: How.
 
     Raises:
         MediaError: ffmpeg can't be started.
     """
 
-    def __init__(self, ffmpeg: FFmpeg, target: Path, encoding: Encoding) -> None:
+    def __init__(self, programs: FFmpeg, target: Path, encoding: Encoding) -> None:
         self._dtype = np.dtype(np.uint16 if encoding.dtype_is_deep else np.uint8)
         self._shape = (encoding.height, encoding.width, 3)
-        self._child = Child(encode_command(ffmpeg, target, encoding), feed=True)
+        self._child = Child(build_encode_command(programs, target, encoding), feed=True)
 
     def __enter__(self) -> Self:
         return self
@@ -125,55 +127,71 @@ class FrameWriter:
         self._child.__exit__(*exception)
 
     def kill(self) -> None:
-        """Stop encoding, at once; whoever is writing a frame gets an error."""
+        """Stop encoding at once. A thread that is writing a frame gets an error."""
         self._child.kill()
 
     def write(self, frame: np.ndarray) -> None:
-        """Encode one picture, HxWx3, BGR.
+        """Encode one frame: HxWx3, BGR, full range.
 
         Raises:
-            ValueError: it is of another shape or dtype than the encoder was told.
-            MediaError: the encoder has ended; the message says why.
+            ValueError: It does not have the shape and dtype of `encoding`.
+            MediaError: The encoder has ended; the message says why.
         """
         if frame.shape != self._shape or frame.dtype != self._dtype:
-            raise ValueError(f'a frame of {frame.shape}, {frame.dtype}; the video is {self._shape}, {self._dtype}')
+            raise ValueError(f'the frame is {frame.shape}, {frame.dtype}, but the video is {self._shape}, '
+                             f'{self._dtype}')
         self._child.write(np.ascontiguousarray(frame).data.cast('B'))
 
     def finish(self) -> None:
         """Encode what is still in the pipe and close the file.
 
         Raises:
-            MediaError: the encoder failed.
+            MediaError: The encoder failed.
         """
-        self._child.check()
+        self._child.require_success()
 
 
-def encode_command(ffmpeg: FFmpeg, target: Path, encoding: Encoding) -> list[str]:
-    """Return the command that encodes the frames from stdin."""
+def build_encode_command(programs: FFmpeg, target: Path, encoding: Encoding) -> list[str]:
+    """Return the command that encodes raw frames from stdin."""
     rgb = is_rgb(encoding.pixel_format)
-    tags = encoding.colour.for_rgb() if rgb else encoding.colour
-    filters = []
-    columns, rows = step(encoding.pixel_format)
-    width, height = (max(side // multiple, 1) * multiple for side, multiple in (
-        (encoding.width, columns), (encoding.height, rows)))
-    if (width, height) != (encoding.width, encoding.height):  # what does not fit is cut off; a lone line is doubled
-        fits = width <= encoding.width and height <= encoding.height
-        filters.append(f'crop={width}:{height}:0:0' if fits else f'scale={width}:{height}')
-    if rgb:
-        filters.append(f'format={encoding.pixel_format}')
-    else:
-        filters += [f'scale={encoding.colour.to_yuv()}', f'format={encoding.pixel_format}']
-    filters += [tags.tag_filter(), f'setsar={encoding.sample_aspect.numerator}/{encoding.sample_aspect.denominator}']
-    command = [*ffmpeg.command(), '-y', '-f', 'rawvideo', '-pixel_format',
-               'bgr48le' if encoding.dtype_is_deep else 'bgr24', '-video_size', f'{encoding.width}x{encoding.height}',
-               '-framerate', str(encoding.rate), '-i', 'pipe:0', '-vf', ','.join(filters), '-c:v', encoding.codec,
-               '-pix_fmt', encoding.pixel_format, *ffmpeg.all_frames(), *tags.tag_options()]
+    tags = encoding.colour.retag_as_rgb() if rgb else encoding.colour
+    frames = ffmpeg.input(
+        'pipe:0', format='rawvideo', pixel_format='bgr48le' if encoding.dtype_is_deep else 'bgr24',
+        video_size=(encoding.width, encoding.height), framerate=encoding.rate).video
+    frames = _fit_size(frames, encoding)
+    if not rgb:
+        frames = frames.filter('scale', **encoding.colour.build_yuv_scale())
+    frames = frames.filter('format', encoding.pixel_format).filter('setparams', **tags.build_setparams())
+    sample_aspect = encoding.sample_aspect
+    frames = frames.filter('setsar', f'{sample_aspect.numerator}/{sample_aspect.denominator}')
+    output = frames.output(
+        f'file:{target}', format=CONTAINERS[encoding.container].muxer, pix_fmt=encoding.pixel_format,
+        **programs.passthrough, **tags.build_stream_tags(), **_build_encoder_options(encoding))
+    command: list[str] = output.compile(cmd=programs.base_command, overwrite_output=True)
+    return command
+
+
+def _fit_size(frames: Any, encoding: Encoding) -> Any:
+    """Cut off the column and line that the pixel format can't hold; a single one is doubled instead."""
+    columns, rows = find_size_multiples(encoding.pixel_format)
+    width = max(encoding.width // columns, 1) * columns
+    height = max(encoding.height // rows, 1) * rows
+    if (width, height) == (encoding.width, encoding.height):
+        return frames
+    if width <= encoding.width and height <= encoding.height:
+        return frames.filter('crop', width, height, 0, 0)
+    return frames.filter('scale', width, height)
+
+
+def _build_encoder_options(encoding: Encoding) -> dict[str, str]:
+    options = {'c:v': encoding.codec}
     if encoding.crf is not None:
-        command += ['-crf', f'{encoding.crf:g}']
-        if encoding.codec.startswith('libvpx') or encoding.codec == 'libaom-av1':
-            command += ['-b:v', '0']  # else crf is only an upper bound, beside a rate of 200 kbit/s
+        options['crf'] = f'{encoding.crf:g}'
+        if encoding.codec in _CRF_IS_A_BOUND:
+            options['b:v'] = '0'  # otherwise the bit rate is 200 kbit/s, and crf only bounds it
     if encoding.preset is not None:
-        command += ['-preset', encoding.preset]
-    if encoding.codec in ('libx265', 'hevc_nvenc') and encoding.container in ('mp4', 'mov'):
-        command += ['-tag:v', 'hvc1']  # Apple's players go by it
-    return [*command, '-f', MUXERS[encoding.container], f'file:{target}']
+        options['preset'] = encoding.preset
+    hevc_tag = CONTAINERS[encoding.container].hevc_tag
+    if encoding.codec in ('libx265', 'hevc_nvenc') and hevc_tag:
+        options['tag:v'] = hevc_tag
+    return options

@@ -1,4 +1,4 @@
-"""Put an upscaled video and the tracks of its source together."""
+"""Join the parts of an upscaled video and put the tracks of its source with them."""
 from __future__ import annotations
 
 import logging
@@ -8,131 +8,159 @@ from fractions import Fraction
 from pathlib import Path
 
 from ..errors import MediaError
-from .encoder import MUXERS
-from .probe import MediaInfo, Track, VideoStream, absolute_argument
-from .process import run, source_argument
+from .containers import CONTAINERS
+from .probe import MediaInfo, Track, VideoStream, build_input_argument
+from .process import Check, build_source_argument, run
 from .programs import FFmpeg
-from .timing import seconds
-from .tracks import Plan, plan_tracks
+from .timing import format_seconds
+from .tracks import TrackPlan, plan_tracks
 
 logger = logging.getLogger(__name__)
 
 _COVER_TYPES = {'mjpeg': ('image/jpeg', 'jpg'), 'png': ('image/png', 'png'), 'bmp': ('image/bmp', 'bmp'),
                 'gif': ('image/gif', 'gif'), 'webp': ('image/webp', 'webp')}
 _VIDEO_TAGS = ('title', 'language', 'handler_name')
-# Containers whose zero ffmpeg moves from the start of the file to that of the first stream that it uses: always from
-# version 6.0 on, before that only where the offset of the input was left alone.
+# ffmpeg counts the times of an input from the earliest start of any of its streams. In these formats, whose clocks may
+# jump (AVFMT_TS_DISCONT), it counts from the earliest of the streams that are *used* instead, and so shifts the tracks
+# if the video, which we don't take, was the first. Version 6.0 and later always do so (`correct_input_start_times` in
+# https://github.com/FFmpeg/FFmpeg/blob/n6.0/fftools/ffmpeg_opt.c), and `_build_inputs` compensates for it.
 _ZERO_IS_FIRST_USED = ('mpegts', 'mpeg', 'ogg', 'nsv')
 _ALWAYS_SINCE = (6, 0)
 _MICRO = 1000000
+# Earlier versions do so only if the offset of the input is exactly minus its start, that is, if -itsoffset is absent or
+# zero ("Correcting starttime based on the enabled streams" in
+# https://github.com/FFmpeg/FFmpeg/blob/n5.1/fftools/ffmpeg.c). An offset of one microsecond prevents it, and is the
+# smallest step that ffmpeg counts in.
 _HARDLY_ANYTHING = Fraction(1, _MICRO)
 
 
 @dataclass(frozen=True)
 class Cut:
-    """The part of the source that the video shows: seconds from the source's start, and its length or None."""
+    """The part of the source that the video shows.
+
+    Attributes:
+        start: Seconds after the start of the source.
+        duration: Seconds, or None for all the rest.
+    """
 
     start: Fraction
     duration: Fraction | None
 
 
 def write_list(target: Path, parts: Sequence[tuple[Path, int]], rate: Fraction) -> None:
-    """Write the list from which ffmpeg's demuxer concat reads the parts of a video as one.
+    """Write the list by which ffmpeg's concat demuxer reads the parts of a video as one.
 
     Args:
         target: A file in the folder of the parts, whose names need no quoting.
-        parts: The path of each and its number of frames.
-        rate: Frames a second. A part takes its exact time, or the roundings of many would add up.
+        parts: Path and number of frames of each.
+        rate: Frames a second. The list states each part's exact duration; otherwise the rounding of many parts would
+            add up.
     """
     lines, frames = ['ffconcat version 1.0'], 0
     for path, count in parts:
         begin, frames = frames, frames + count
         length = round(frames / rate * _MICRO) - round(begin / rate * _MICRO)
-        lines += [f'file {path.name}', f'duration {seconds(Fraction(length, _MICRO))}']
+        lines += [f'file {path.name}', f'duration {format_seconds(Fraction(length, _MICRO))}']
     target.write_text('\n'.join(lines) + '\n')
 
 
-def join(ffmpeg: FFmpeg, video: Path, target: Path, container: str) -> None:
-    """Write the parts of a list (see `write_list`) as one video to `target`.
+def join(programs: FFmpeg, video: Path, target: Path, container: str, check: Check | None = None) -> None:
+    """Write the parts of a list to one video, without other tracks.
+
+    Args:
+        programs: ffmpeg and ffprobe.
+        video: The list (see `write_list`).
+        target: File to write.
+        container: A key of `CONTAINERS`.
+        check: Called at least every 0.2 s meanwhile. If it raises, ffmpeg is killed.
 
     Raises:
         MediaError: ffmpeg failed.
     """
-    _run([*ffmpeg.command(), '-y', *_parts(video), '-map', '0:v:0', '-c', 'copy', '-strict', '-2', '-f',
-          MUXERS[container], source_argument(str(target.absolute()))], video)
+    _run_beside_parts([*programs.base_command, '-y', *_build_parts_input(video), '-map', '0:v:0', '-c', 'copy',
+                       *_build_target(target, container)], video, check)
 
 
-def mux(ffmpeg: FFmpeg, video: Path, source: MediaInfo, target: Path, container: str, *, video_start: Fraction,
-        cut: Cut | None, tags_of: VideoStream) -> None:
-    """Write a video with the tracks, chapters and metadata of `source` to `target`.
+def mux(programs: FFmpeg, video: Path, source: MediaInfo, target: Path, container: str, *, video_start: Fraction,
+        cut: Cut | None, tags_of: VideoStream, check: Check | None = None) -> None:
+    """Write a video with the tracks, chapters and metadata of its source.
 
     Args:
-        ffmpeg: The programs.
+        programs: ffmpeg and ffprobe.
         video: The list of the parts of the upscaled video, which begins at 0 (see `write_list`).
         source: Where the tracks come from; its video is not taken.
-        target: The file to write.
-        container: A key of `MUXERS`.
-        video_start: When the video begins, in seconds after the start of the source or, where one is given, of `cut`.
-        cut: The part of the source to take the tracks of, or None for all.
+        target: File to write.
+        container: A key of `CONTAINERS`.
+        video_start: When the video begins, in seconds after the start of the source or, if there is one, of `cut`.
+        cut: The part of the source to take the tracks from, or None for all of it.
         tags_of: The stream whose title and language the video gets.
+        check: Called at least every 0.2 s meanwhile. If it raises, ffmpeg is killed.
 
     Raises:
         MediaError: ffmpeg failed.
     """
     plan = plan_tracks(source.tracks, container)
-    for line in plan.lines:
-        logger.warning('%s', line)
-    covers = _extracted(ffmpeg, source, plan.covers, target.parent) if container == 'mkv' else []
-    command = [*ffmpeg.command(), '-y', *_inputs(ffmpeg, video, source, plan, video_start, cut), '-map', '0:v:0']
-    command += _carried(plan, container, covers)
-    command += ['-map_metadata', '1', '-map_chapters', '1', '-disposition:v:0', 'default']
+    for note in plan.notes:
+        logger.warning('%s', note)
+    attached = plan.covers if CONTAINERS[container].covers_are_attachments else ()
+    covers = _extract_covers(programs, source, attached, target.parent, check)
+    command = [*programs.base_command, '-y', *_build_inputs(programs, video, source, plan, video_start, cut),
+               '-map', '0:v:0', *_build_track_options(plan, container, covers),
+               '-map_metadata', '1', '-map_chapters', '1', '-disposition:v:0', 'default']
     for name, value in tags_of.tags:
         if name in _VIDEO_TAGS:
             command += ['-metadata:s:v:0', f'{name}={value}']
     if cut is not None and cut.start:
-        command += ['-copypriorss', '0']  # packets before the cut, which a seek to a key frame brings along
+        command += ['-copypriorss', '0']  # drops the packets before the cut, which seeking to a key frame brings along
     if cut is not None and cut.duration is not None:
-        command += ['-t', seconds(video_start + cut.duration)]
-    _run([*command, '-strict', '-2', '-max_muxing_queue_size', '4096', '-f', MUXERS[container],
-          source_argument(str(target.absolute()))], video)
+        command += ['-t', format_seconds(video_start + cut.duration)]
+    _run_beside_parts([*command, '-max_muxing_queue_size', '4096', *_build_target(target, container)], video, check)
 
 
-def _run(command: Sequence[str], video: Path) -> None:
-    """Run ffmpeg in the folder of the parts: it finds them beside their list only if that has a plain name."""
-    _, errors = run(command, cwd=video.parent)
-    if missing := [line for line in errors if 'Impossible to open' in line]:  # for ffmpeg that is the end, not an error
+def _run_beside_parts(command: Sequence[str], video: Path, check: Check | None) -> None:
+    """Run ffmpeg in the folder of the parts, because it finds them only if their list has a plain file name."""
+    _, errors = run(command, cwd=video.parent, check=check)
+    # ffmpeg takes a missing part for the end of the video and succeeds.
+    if missing := [line for line in errors if 'Impossible to open' in line]:
         raise MediaError(f'a part can\'t be read: {missing[0]}')
     for line in errors:
         logger.warning('ffmpeg: %s', line)
 
 
-def _parts(video: Path) -> list[str]:
+def _build_parts_input(video: Path) -> list[str]:
     return ['-f', 'concat', '-i', video.name]
 
 
-def _inputs(ffmpeg: FFmpeg, video: Path, source: MediaInfo, plan: Plan, video_start: Fraction,
-            cut: Cut | None) -> list[str]:
-    """Return both inputs, the video first, moved so that they begin together as they did."""
+def _build_target(target: Path, container: str) -> list[str]:
+    # Strictness -2 allows codecs that this ffmpeg calls experimental in this container, such as FLAC in MP4.
+    return ['-strict', '-2', '-f', CONTAINERS[container].muxer, build_source_argument(str(target.absolute()))]
+
+
+def _build_inputs(programs: FFmpeg, video: Path, source: MediaInfo, plan: TrackPlan, video_start: Fraction,
+                  cut: Cut | None) -> list[str]:
+    """Return both inputs, the video first, shifted so that they begin together as they did in the source."""
     zero = source.start + (cut.start if cut else 0)
     used = [carried.track.start for carried in plan.carried if carried.track.start is not None]
-    if used and source.format_name in _ZERO_IS_FIRST_USED and ffmpeg.version >= _ALWAYS_SINCE:
+    if used and source.format_name in _ZERO_IS_FIRST_USED and programs.version >= _ALWAYS_SINCE:
         video_start -= max(min(used) - zero, Fraction(0))
-    command = ['-itsoffset', seconds(video_start)] if video_start > 0 else []
-    command += _parts(video)
-    if cut is not None and cut.start:  # with an -ss of 0, ffmpeg drops the first packet
-        command += ['-ss', seconds(cut.start)]
+    command = ['-itsoffset', format_seconds(video_start)] if video_start > 0 else []
+    command += _build_parts_input(video)
+    # Without a cut there must be no -ss, not even of 0: that is a seek too, and in Matroska it leads to the first key
+    # frame of the video and past audio packets that come before it.
+    if cut is not None and cut.start:
+        command += ['-ss', format_seconds(cut.start)]
     behind = max(-video_start, Fraction(0)) or -_HARDLY_ANYTHING
-    return [*command, '-itsoffset', seconds(behind), '-i', absolute_argument(source)]
+    return [*command, '-itsoffset', format_seconds(behind), '-i', build_input_argument(source)]
 
 
-def _carried(plan: Plan, container: str, covers: Sequence[tuple[Track, Path]]) -> list[str]:
-    """Return the options about every track but the video."""
+def _build_track_options(plan: TrackPlan, container: str, covers: Sequence[tuple[Track, Path]]) -> list[str]:
+    """Return the options for every track but the video; `covers` are those to attach as files."""
     command, options = [], ['-c', 'copy']
     for position, carried in enumerate(plan.carried, 1):
         command += ['-map', f'1:{carried.track.index}']
         if carried.encoder != 'copy':
             options += [f'-c:{position}', carried.encoder]
-    if container == 'mkv':
+    if CONTAINERS[container].covers_are_attachments:
         position = sum(carried.track.kind == 'attachment' for carried in plan.carried)
         for number, (track, file) in enumerate(covers, position):
             command += ['-attach', str(file)]
@@ -146,29 +174,37 @@ def _carried(plan: Plan, container: str, covers: Sequence[tuple[Track, Path]]) -
     return command + options
 
 
-def _extracted(ffmpeg: FFmpeg, source: MediaInfo, covers: Sequence[Track], folder: Path) -> list[tuple[Track, Path]]:
-    """Write cover pictures to files: Matroska holds them as attachments, which ffmpeg makes of files only."""
+def _extract_covers(programs: FFmpeg, source: MediaInfo, covers: Sequence[Track], folder: Path,
+                    check: Check | None) -> list[tuple[Track, Path]]:
+    """Write cover pictures to files, because ffmpeg makes attachments only from files."""
     files = []
     for track in covers:
-        file = folder / f'cover{track.index}.{_COVER_TYPES[track.codec][1]}'
-        run([*ffmpeg.command(), '-y', '-i', absolute_argument(source), '-map', f'0:{track.index}', '-c', 'copy',
-             '-frames:v', '1', '-f', 'image2', '-update', '1', str(file.absolute())])
-        files.append((track, file.absolute()))
+        file = (folder / f'cover{track.index}.{_COVER_TYPES[track.codec][1]}').absolute()
+        run([*programs.base_command, '-y', '-i', build_input_argument(source), '-map', f'0:{track.index}', '-c', 'copy',
+             '-frames:v', '1', '-f', 'image2', '-update', '1', str(file)], check=check)
+        files.append((track, file))
     return files
 
 
-def track_recording(tracks: Sequence[Track], target: Path) -> list[str]:
-    """Return output options that write the tracks to a Matroska file while the video is decoded; none without tracks.
+def build_recording_options(tracks: Sequence[Track], target: Path) -> list[str]:
+    """Return output options that write audio and subtitles to a Matroska file while the video is decoded.
 
-    For an input that can be read once only.
+    This serves inputs that can be read only once.
+
+    Args:
+        tracks: All tracks but the video.
+        target: File to write.
+
+    Returns:
+        No options if there is nothing to record.
     """
     for track in tracks:
         if track.kind not in ('audio', 'subtitle'):
-            logger.warning('%s is left out: of a stream only audio and subtitles are carried', track)
+            logger.warning('%s is left out: only audio and subtitles of a stream are carried', track)
     plan = plan_tracks([track for track in tracks if track.kind in ('audio', 'subtitle')], 'mkv')
     if not plan.carried:
         return []
     command: list[str] = []
     for position, carried in enumerate(plan.carried):
         command += ['-map', f'0:{carried.track.index}', f'-c:{position}', carried.encoder]
-    return [*command, '-f', 'matroska', '-y', f'file:{target}']
+    return [*command, '-f', CONTAINERS['mkv'].muxer, '-y', f'file:{target}']

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import MediaError
-from .colour import Colour, colour_of
-from .process import is_url, run, source_argument
+from .colour import Colour, infer_colour
+from .process import Check, build_source_argument, is_url, run
 from .programs import FFmpeg
-from .timing import TimeStamps, fraction, stamps_of
+from .timing import TimeStamps, collect_time_stamps, parse_fraction
 
 _PICTURE_FORMATS = ('image2', 'ico')
 _PICTURE_BRANDS = ('avif', 'mif1', 'heic')
@@ -27,10 +27,10 @@ class Track:
         index: Its number in the file.
         kind: 'video', 'audio', 'subtitle', 'attachment' or 'data'.
         codec: ffmpeg's name of its codec.
-        is_cover: Whether it is a picture that belongs to the file, not a video.
+        is_cover: Whether it is a picture that illustrates the file, not a video.
         language: As tagged, or ''.
         file_name: Of an attachment or cover, or ''.
-        start: Seconds, on the clock of the file, or None.
+        start: Seconds on the file's clock, or None.
     """
 
     index: int
@@ -53,16 +53,18 @@ class VideoStream:
     Attributes:
         index: Its number in the file.
         codec: ffmpeg's name of its codec.
-        width, height: Of the picture as it is shown, after rotation, in its own pixels.
+        width: Of the picture as shown, after rotation, in its own pixels.
+        height: Of the picture as shown, after rotation, in its own pixels.
         sample_aspect: Width of a pixel divided by its height, after rotation.
         pixel_format: ffmpeg's name of the coded format.
-        colour: Tags, or what players assume where there are none.
-        real_rate, average_rate: r_frame_rate and avg_frame_rate.
-        start: Seconds, on the clock of the file.
+        colour: Its tags, completed with what players assume.
+        real_rate: ffprobe's r_frame_rate, or None.
+        average_rate: ffprobe's avg_frame_rate, or None.
+        start: Seconds on the file's clock.
         duration: Seconds, or None.
-        promised_frames: What the container says, or None.
-        is_interlaced: As flagged.
-        tags: Title, language, ...
+        promised_frames: Number of frames that the container states, or None.
+        is_interlaced: Whether it is flagged as interlaced.
+        tags: Title, language and so on.
     """
 
     index: int
@@ -88,11 +90,10 @@ class MediaInfo:
     Attributes:
         source: Path or URL.
         format_name: ffmpeg's name of the container.
-        start: Seconds: the earliest start of any stream, where ffmpeg puts its zero.
+        start: Seconds on the file's clock: the earliest start of any stream, which ffmpeg takes as its zero.
         duration: Seconds, or None.
         video: The stream to upscale, or None.
         tracks: All other streams.
-        chapters: Their number.
         brand: Major brand of an MP4, or ''.
     """
 
@@ -102,63 +103,76 @@ class MediaInfo:
     duration: Fraction | None
     video: VideoStream | None
     tracks: tuple[Track, ...]
-    chapters: int
     brand: str = ''
 
     @property
     def is_stream(self) -> bool:
-        """Whether it may be read once only, in one go."""
+        """Whether it may be readable only once, from start to end."""
         return is_url(self.source) or not Path(self.source).is_file()
 
 
-def probe(ffmpeg: FFmpeg, source: str) -> MediaInfo:
+def probe(programs: FFmpeg, source: str, check: Check | None = None) -> MediaInfo:
     """Ask ffprobe what an input is.
 
+    Args:
+        programs: ffmpeg and ffprobe.
+        source: Path or URL.
+        check: Called at least every 0.2 s meanwhile. If it raises, ffprobe is killed.
+
     Raises:
-        MediaError: it is nothing that ffmpeg opens.
+        MediaError: ffmpeg can't open it.
     """
-    command = [ffmpeg.ffprobe, '-v', 'error', '-print_format', 'json', '-show_format', '-show_streams',
-               '-show_chapters', source_argument(source)]
+    command = [programs.ffprobe, '-v', 'error', '-print_format', 'json', '-show_format', '-show_streams',
+               build_source_argument(source)]
     try:
-        output, _ = run(command)
+        output, _ = run(command, check=check)
     except MediaError as error:
         raise MediaError(f'{source}: can\'t be opened: {error}') from None
     told = json.loads(output.decode(errors='replace'))
     streams, container = told.get('streams', []), told.get('format', {})
-    video = _picked(streams)
+    video = _pick_video(streams)
     return MediaInfo(
         source=source,
         format_name=container.get('format_name', ''),
         start=Fraction(container.get('start_time', 0)),
-        duration=fraction(container.get('duration')),
-        video=_video(video) if video else None,
-        tracks=tuple(_track(stream) for stream in streams if stream is not video),
-        chapters=len(told.get('chapters', [])),
+        duration=parse_fraction(container.get('duration')),
+        video=_parse_video(video) if video else None,
+        tracks=tuple(_parse_track(stream) for stream in streams if stream is not video),
         brand=container.get('tags', {}).get('major_brand', '').strip())
 
 
-def absolute_argument(info: MediaInfo) -> str:
-    """Return an input as ffmpeg takes it in any folder."""
-    return source_argument(info.source if is_url(info.source) else str(Path(info.source).absolute()))
+def build_input_argument(info: MediaInfo) -> str:
+    """Return an input as ffmpeg takes it, whatever folder it runs in."""
+    return build_source_argument(info.source if is_url(info.source) else str(Path(info.source).absolute()))
 
 
-def is_picture(ffmpeg: FFmpeg, info: MediaInfo) -> bool:
+def is_picture(programs: FFmpeg, info: MediaInfo) -> bool:
     """Tell whether an input is a single still picture."""
     name = info.format_name
     if name in _PICTURE_FORMATS or name.endswith('_pipe') or info.brand in _PICTURE_BRANDS:
         return True
     if name not in _MAYBE_ANIMATED or info.is_stream:
         return False
-    stamps = time_stamps(ffmpeg, info)
+    stamps = read_time_stamps(programs, info)
     return stamps is not None and len(stamps.pts) == 1
 
 
-def time_stamps(ffmpeg: FFmpeg, info: MediaInfo) -> TimeStamps | None:
-    """Read the time stamps of a file's video, without decoding it; None of a stream, which can be read once only."""
+def read_time_stamps(programs: FFmpeg, info: MediaInfo, check: Check | None = None) -> TimeStamps | None:
+    """Read the time stamps of a file's video without decoding it.
+
+    Args:
+        programs: ffmpeg and ffprobe.
+        info: The input.
+        check: Called at least every 0.2 s meanwhile. If it raises, ffprobe is killed.
+
+    Returns:
+        None if there is no video packet, or if the input is a stream, which can be read only once.
+    """
     if info.is_stream or info.video is None:
         return None
-    output, _ = run([ffmpeg.ffprobe, '-v', 'fatal', '-select_streams', str(info.video.index), '-show_entries',
-                     'packet=pts,flags:stream=time_base', '-of', 'compact=p=0', source_argument(info.source)])
+    output, _ = run([programs.ffprobe, '-v', 'fatal', '-select_streams', str(info.video.index), '-show_entries',
+                     'packet=pts,flags:stream=time_base', '-of', 'compact=p=0', build_source_argument(info.source)],
+                    check=check)
     pts: list[int | None] = []
     keys: list[int] = []
     time_base = Fraction(1)
@@ -170,11 +184,11 @@ def time_stamps(ffmpeg: FFmpeg, info: MediaInfo) -> TimeStamps | None:
             pts.append(int(entries['pts']) if entries.get('pts', 'N/A') != 'N/A' else None)
             if 'K' in entries['flags'] and pts[-1] is not None:
                 keys.append(pts[-1])
-    return stamps_of(pts, time_base, keys) if pts else None
+    return collect_time_stamps(pts, time_base, keys) if pts else None
 
 
-def _picked(streams: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """Return the video stream to upscale: the first that is marked as default, else the first; covers are none."""
+def _pick_video(streams: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return the video stream to upscale: the first one marked as default, else the first. Covers don't count."""
     videos = [stream for stream in streams if stream.get('codec_type') == 'video' and not _is_cover(stream)]
     return next((stream for stream in videos if stream.get('disposition', {}).get('default')), None) or next(
         iter(videos), None)
@@ -184,22 +198,22 @@ def _is_cover(stream: dict[str, Any]) -> bool:
     return bool(stream.get('disposition', {}).get('attached_pic'))
 
 
-def _track(stream: dict[str, Any]) -> Track:
+def _parse_track(stream: dict[str, Any]) -> Track:
     tags = {name.lower(): value for name, value in stream.get('tags', {}).items()}
     return Track(stream['index'], stream.get('codec_type', 'data'), stream.get('codec_name', 'unknown'),
                  is_cover=_is_cover(stream), language=tags.get('language', '').replace('und', ''),
-                 file_name=tags.get('filename', ''), start=_start(stream))
+                 file_name=tags.get('filename', ''), start=_parse_start(stream))
 
 
-def _video(stream: dict[str, Any]) -> VideoStream:
+def _parse_video(stream: dict[str, Any]) -> VideoStream:
     width, height = stream.get('width', 0), stream.get('height', 0)
     pixel_format = stream.get('pix_fmt', '')
     if not width or not height or not pixel_format:
-        raise MediaError(f'video track {stream["index"]} ({stream.get("codec_name", "unknown codec")}) can\'t be '
-                         'decoded by this ffmpeg, or is damaged from its beginning')
-    sample_aspect = fraction(stream.get('sample_aspect_ratio')) or Fraction(1)
-    colour = colour_of(height, stream, pixel_format)
-    if _rotation(stream) % 180 == 90:
+        raise MediaError(f'video track {stream["index"]} ({stream.get("codec_name", "unknown codec")}) is damaged from '
+                         'the start, or this ffmpeg can\'t decode it')
+    sample_aspect = parse_fraction(stream.get('sample_aspect_ratio')) or Fraction(1)
+    colour = infer_colour(height, stream, pixel_format)
+    if _parse_rotation(stream) % 180 == 90:
         width, height, sample_aspect = height, width, 1 / sample_aspect
     return VideoStream(
         index=stream['index'],
@@ -209,21 +223,21 @@ def _video(stream: dict[str, Any]) -> VideoStream:
         sample_aspect=sample_aspect,
         pixel_format=pixel_format,
         colour=colour,
-        real_rate=fraction(stream.get('r_frame_rate')),
-        average_rate=fraction(stream.get('avg_frame_rate')),
-        start=_start(stream) or Fraction(0),
-        duration=fraction(stream.get('duration')),
+        real_rate=parse_fraction(stream.get('r_frame_rate')),
+        average_rate=parse_fraction(stream.get('avg_frame_rate')),
+        start=_parse_start(stream) or Fraction(0),
+        duration=parse_fraction(stream.get('duration')),
         promised_frames=int(stream['nb_frames']) if stream.get('nb_frames', '').isdecimal() else None,
         is_interlaced=stream.get('field_order') in _INTERLACED,
         tags=tuple((name.lower(), value) for name, value in stream.get('tags', {}).items()))
 
 
-def _start(stream: dict[str, Any]) -> Fraction | None:
+def _parse_start(stream: dict[str, Any]) -> Fraction | None:
     return Fraction(stream['start_pts']) * Fraction(stream['time_base']) if 'start_pts' in stream else None
 
 
-def _rotation(stream: dict[str, Any]) -> int:
-    """Return the rotation in degrees, from the display matrix or the tag of older versions."""
+def _parse_rotation(stream: dict[str, Any]) -> int:
+    """Return the rotation in degrees, from the display matrix or from the tag that older versions write."""
     for side_data in stream.get('side_data_list', []):
         if 'rotation' in side_data:
             return round(float(side_data['rotation']))

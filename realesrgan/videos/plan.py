@@ -11,9 +11,9 @@ from ..ffmpeg.colour import is_rgb, parse_pixel_format
 from ..ffmpeg.decoder import Decoding, Kept
 from ..ffmpeg.encoder import EncoderOptions
 from ..ffmpeg.mux import Cut
-from ..ffmpeg.probe import MediaInfo, VideoStream, time_stamps
+from ..ffmpeg.probe import MediaInfo, VideoStream, read_time_stamps
 from ..ffmpeg.programs import FFmpeg
-from ..ffmpeg.timing import TimeStamps, clock, frame_rate
+from ..ffmpeg.timing import TimeStamps, choose_frame_rate, format_clock
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class VideoOptions:
         deinterlace: 'auto', 'on' or 'off'.
         extract_first: Whether all frames are written to files before the first is upscaled; not for a stream.
         chunk: Seconds of the result in a chunk, 0 for one chunk.
-        container: A key of `media.encoder.MUXERS`.
+        container: A key of `ffmpeg.containers.CONTAINERS`.
         encoder: Codec, quality, pixel format.
     """
 
@@ -107,10 +107,10 @@ class VideoPlan:
             kept = Kept(first, whole.stop if stop is None else stop, 'pts')
             start = first / self.decoding.rate
         else:
-            zero = self.stamps.time(0)
-            kept = Kept(self.stamps.before(first) - zero if first else whole.start,
-                        whole.stop if stop is None else self.stamps.before(stop) - zero, 'time')
-            start = self.stamps.time(first) - zero
+            zero = self.stamps.get_time(0)
+            kept = Kept(self.stamps.get_time_before(first) - zero if first else whole.start,
+                        whole.stop if stop is None else self.stamps.get_time_before(stop) - zero, 'time')
+            start = self.stamps.get_time(first) - zero
         return replace(self.decoding, kept=kept, seek=self._seek(start) if seek else None)
 
     def _seek(self, start: Fraction) -> Fraction | None:
@@ -136,8 +136,8 @@ def plan_video(ffmpeg: FFmpeg, info: MediaInfo, options: VideoOptions) -> VideoP
     video = info.video
     if video is None:
         raise VideoError(f'{info.source}: has no video')
-    stamps = time_stamps(ffmpeg, info)
-    own_rate, constant = frame_rate(stamps, video.real_rate, video.average_rate)
+    stamps = read_time_stamps(ffmpeg, info)
+    own_rate, constant = choose_frame_rate(stamps, video.real_rate, video.average_rate)
     rate = options.fps or own_rate
     if not constant:
         logger.info('variable frame rate: made constant at %s frames/s, with repeats and drops', rate)
@@ -177,24 +177,25 @@ def _cut(plan: VideoPlan, options: VideoOptions) -> VideoPlan:
     """Restrict a plan to what lies between --start and --end."""
     start, end = options.start or Fraction(0), options.end
     if end is not None and end <= start:
-        raise VideoError(f'--end {clock(end)} is not after --start {clock(start)}')
+        raise VideoError(f'--end {format_clock(end)} is not after --start {format_clock(start)}')
     stamps = plan.stamps
     if stamps is None:
         return _cut_by_time(plan, start, end)
     zero, rate, decoding = plan.info.start, plan.decoding.rate, plan.decoding
-    first = stamps.first_at_or_after(start + zero)
-    last = len(stamps.pts) if end is None else stamps.first_at_or_after(end + zero)
+    first = stamps.find_first_from(start + zero)
+    last = len(stamps.pts) if end is None else stamps.find_first_from(end + zero)
     if first >= last:
-        shown = clock(stamps.time(len(stamps.pts) - 1) - zero)
+        shown = format_clock(stamps.get_time(len(stamps.pts) - 1) - zero)
         raise VideoError(f'no frame between --start and --end: the last one is shown at {shown}')
-    begin = stamps.time(first) - zero
+    begin = stamps.get_time(first) - zero
     if decoding.resample:
-        length = end - begin if end is not None else (plan.info.duration or stamps.time(-1) - zero + 1 / rate) - begin
+        stop = end if end is not None else plan.info.duration or stamps.get_time(-1) - zero + 1 / rate
+        length = stop - begin
         frames = max(round(length * rate), 1)
         kept = Kept(0, frames if end is not None else None, 'pts')
     else:
         frames = last - first
-        lower, upper = (stamps.before(index) - stamps.time(first) if 0 < index < len(stamps.pts) else None
+        lower, upper = (stamps.get_time_before(index) - stamps.get_time(first) if 0 < index < len(stamps.pts) else None
                         for index in (first, last))
         kept = Kept(lower, upper, 'time')
     cut_start = begin if options.start is not None else Fraction(0)

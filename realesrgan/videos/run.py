@@ -16,13 +16,13 @@ import numpy as np
 
 from ..atomic_files import temporary_folder
 from ..errors import MediaError, NoSpaceError
-from ..ffmpeg.colour import Colour, PixelFormat, colour_of, is_rgb, parse_pixel_format
-from ..ffmpeg.decoder import Damage, FrameReader, examine, extract_frames, is_deep
-from ..ffmpeg.encoder import Encoding, choose_codec, part_container, pixel_format_for
-from ..ffmpeg.mux import join, mux, track_recording, write_list
+from ..ffmpeg.colour import Colour, PixelFormat, infer_colour, is_deep, is_rgb, parse_pixel_format
+from ..ffmpeg.decoder import Damage, FrameReader, examine, extract_frames
+from ..ffmpeg.encoder import Encoding, choose_codec, choose_output_pixel_format, choose_part_container
+from ..ffmpeg.mux import build_recording_options, join, mux, write_list
 from ..ffmpeg.probe import probe
 from ..ffmpeg.programs import FFmpeg
-from ..ffmpeg.timing import clock
+from ..ffmpeg.timing import format_clock
 from ..version import __version__
 from ..workers.pool import Pool
 from .checkpoint import LIST, TRACKS, Parts, identity, opened
@@ -171,7 +171,7 @@ def _video_chunks(ffmpeg: FFmpeg, plan: VideoPlan, options: VideoOptions, encodi
         return _file_chunks(ffmpeg, files, measure(files[:1]), options, encoding, parts), damage
     if not plan.is_divisible:
         logger.info('the length is unknown: one part, which can\'t be resumed')
-        recording = track_recording(plan.info.tracks, parts.folder / TRACKS) if plan.info.is_stream else []
+        recording = build_recording_options(plan.info.tracks, parts.folder / TRACKS) if plan.info.is_stream else []
         frames = VideoFrames(ffmpeg, plan.info, plan.decoding, also=tuple(recording))
         return [Chunk(0, 0, frames, encoding, ffmpeg, options.outscale, parts.path(0))], None
     chunks = []
@@ -253,7 +253,7 @@ def video_encoding(ffmpeg: FFmpeg, plan: VideoPlan, options: VideoOptions) -> En
     video = plan.video
     codec = choose_codec(options.encoder.codec, options.container)
     wanted = parse_pixel_format(video.pixel_format)
-    pixel_format = pixel_format_for(ffmpeg, codec, options.encoder.pixel_format, wanted)
+    pixel_format = choose_output_pixel_format(ffmpeg, codec, options.encoder.pixel_format, wanted)
     if options.encoder.pixel_format is None and parse_pixel_format(pixel_format) != wanted:
         logger.warning('%s does not take the %s of the input: encoded as %s', codec, wanted.name, pixel_format)
     colour: Colour = video.colour
@@ -262,8 +262,9 @@ def video_encoding(ffmpeg: FFmpeg, plan: VideoPlan, options: VideoOptions) -> En
     return Encoding(
         width=_scaled(video.width, options.outscale), height=_scaled(video.height, options.outscale),
         dtype_is_deep=is_deep(video.pixel_format), rate=plan.decoding.rate, sample_aspect=video.sample_aspect,
-        colour=colour, codec=codec, pixel_format=pixel_format, container=part_container(codec, options.container),
-        crf=options.encoder.crf, preset=options.encoder.preset)
+        colour=colour, codec=codec, pixel_format=pixel_format,
+        container=choose_part_container(codec, options.container), crf=options.encoder.crf,
+        preset=options.encoder.preset)
 
 
 def folder_encoding(ffmpeg: FFmpeg, shape: FrameShape, options: VideoOptions) -> Encoding:
@@ -276,10 +277,11 @@ def folder_encoding(ffmpeg: FFmpeg, shape: FrameShape, options: VideoOptions) ->
     height = _scaled(shape.height, options.outscale)
     return Encoding(
         width=_scaled(shape.width, options.outscale), height=height, dtype_is_deep=shape.deep,
-        rate=options.fps or DEFAULT_FOLDER_RATE, sample_aspect=Fraction(1), colour=colour_of(height, {}), codec=codec,
-        pixel_format=pixel_format_for(ffmpeg, codec, options.encoder.pixel_format,
-                                      PixelFormat('420', 10 if shape.deep else 8)),
-        container=part_container(codec, options.container), crf=options.encoder.crf, preset=options.encoder.preset)
+        rate=options.fps or DEFAULT_FOLDER_RATE, sample_aspect=Fraction(1), colour=infer_colour(height, {}),
+        codec=codec, pixel_format=choose_output_pixel_format(ffmpeg, codec, options.encoder.pixel_format,
+                                                             PixelFormat('420', 10 if shape.deep else 8)),
+        container=choose_part_container(codec, options.container), crf=options.encoder.crf,
+        preset=options.encoder.preset)
 
 
 def _scaled(side: int, outscale: float) -> int:
@@ -306,7 +308,7 @@ def _damage(ffmpeg: FFmpeg, plan: VideoPlan, chunks: Sequence[Chunk], done: Sequ
 def _damage_line(plan: VideoPlan, damage: Damage | None, frames: int) -> list[str]:
     """Say when the input broke, if it did."""
     if damage is not None:
-        broken, end = (clock(plan.begin + count / plan.decoding.rate) for count in (damage.frame, frames))
+        broken, end = (format_clock(plan.begin + count / plan.decoding.rate) for count in (damage.frame, frames))
         return [f'{plan.info.source}: damaged at about {broken}; {frames} frames could be decoded, up to {end}: '
                 f'{damage.reason}']
     if plan.is_total_exact and plan.total is not None and frames < plan.total:
