@@ -1,0 +1,343 @@
+"""Real clips decoded: every frame is the one that ffmpeg's own command line gives, and damage is noticed."""
+import re
+import subprocess
+import threading
+from dataclasses import replace
+from fractions import Fraction
+
+import clips
+import cv2
+import numpy as np
+import pytest
+from clips import EXACT, make, numbered, picture, program, sound
+
+from realesrgan.errors import Cancelled, MediaError, NoSpaceError
+from realesrgan.ffmpeg.decoder import Decoding, FrameReader, Kept, examine, extract_frames
+from realesrgan.ffmpeg.probe import MediaInfo, probe
+from realesrgan.ffmpeg.programs import FFmpeg
+
+RGB = 'out_range=pc:flags=bicubic+accurate_rnd+full_chroma_int'
+B_FRAMES = ['-c:v', 'libx264', '-preset', 'ultrafast', '-bf', '2', '-g', '5', '-crf', '0', '-pix_fmt', 'yuv420p']
+ALL = Decoding(Fraction(25))
+
+
+def decode(programs, path, decoding=ALL, also=()):
+    """All frames and the damage."""
+    info = probe(programs, str(path))
+    with FrameReader(programs, info, decoding, also) as reader:
+        frames = list(reader)
+    return (np.stack(frames) if frames else np.empty((0, info.video.height, info.video.width, 3))), reader.damage
+
+
+def reference(programs, path, filters, pixel_format='bgr24', before=()):
+    """What ffmpeg gives for the same filters, written by hand as -vf."""
+    video = probe(programs, str(path)).video
+    [name, value] = next(iter(programs.passthrough.items()))
+    command = [programs.ffmpeg, '-nostdin', '-v', 'error', *before, '-i', f'file:{path}', '-map', '0:v:0', '-vf',
+               filters, f'-{name}', value, '-f', 'rawvideo', '-pix_fmt', pixel_format, '-']
+    data = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=clips.ENVIRONMENT).stdout
+    return np.frombuffer(data, np.uint16 if '48' in pixel_format else np.uint8).reshape(
+        -1, video.height, video.width, 3)
+
+
+def same(frames, expected):
+    """Whether two videos agree bit for bit."""
+    return frames.dtype == expected.dtype and np.array_equal(frames, expected)
+
+
+def numbers(frames):
+    """The numbers of the frames of a `numbered` clip, by their light."""
+    found = (frames.mean((1, 2, 3)) * 219 / 255 + 16 - 20) / 8
+    assert np.abs(found - np.rint(found)).max(initial=0) < 0.2
+    return np.rint(found).astype(int).tolist()
+
+
+@pytest.fixture(scope='module')
+def counted(tmp_path_factory):
+    """25 numbered frames with B-frames and a key frame at every fifth."""
+    return make(tmp_path_factory.mktemp('counted') / 'a.mp4', *numbered(), *B_FRAMES)
+
+
+# ---- the same frames ----
+
+@pytest.mark.parametrize(('size', 'matrix'), [('64x48', 'smpte170m'), ('64x576', 'bt470'), ('32x720', 'bt709')])
+def test_untagged_video_is_read_as_players_do(tmp_path, programs, size, matrix):
+    path = make(tmp_path / 'a.mp4', *picture(size, rate='25', seconds='0.2'), *EXACT)
+    frames, damage = decode(programs, path)
+    assert same(frames, reference(programs, path, f'scale=in_color_matrix={matrix}:in_range=tv:{RGB}'))
+    assert (len(frames), damage) == (5, None)
+
+
+def test_deep_video(tmp_path, programs):
+    path = make(tmp_path / 'a.mkv', *picture('64x48', rate='25', seconds='0.2'), '-c:v', 'ffv1', '-pix_fmt',
+                'yuv422p10le', '-colorspace', 'bt709')
+    frames, _ = decode(programs, path)
+    expected = reference(programs, path, f'scale=in_color_matrix=bt709:in_range=tv:{RGB}', 'bgr48le')
+    assert frames.dtype == np.uint16
+    assert same(frames, expected)
+
+
+def test_full_range_rgb_is_not_changed(tmp_path, programs):
+    rng = np.random.default_rng(0)
+    expected = rng.integers(0, 256, (2, 48, 64, 3), dtype=np.uint8)
+    for index, frame in enumerate(expected):
+        cv2.imwrite(str(tmp_path / f'{index}.png'), frame)
+    path = make(tmp_path / 'a.mkv', '-framerate', '25', '-i', tmp_path / '%d.png', '-c:v', 'ffv1', '-pix_fmt', 'bgr0')
+    assert same(decode(programs, path)[0], expected)
+
+
+@pytest.mark.parametrize(('degrees', 'turns'), [(90, 1), (180, 2), (270, 3)])
+def test_rotated_video_is_turned(tmp_path, programs, degrees, turns):
+    flat = make(tmp_path / 'flat.mp4', *picture('64x48', rate='25', seconds='0.2'), '-c:v', 'libx264', '-crf', '0',
+                '-pix_fmt', 'yuv444p', '-colorspace', 'bt709')
+    path = clips.rotate(flat, tmp_path / 'a.mp4', degrees)
+    frames, _ = decode(programs, path)
+    assert same(frames, np.rot90(decode(programs, flat)[0], turns, axes=(1, 2)))
+
+
+@pytest.mark.parametrize('pixel_format', ['yuv420p', 'uyvy422', 'nv12', 'yuv420p10le'])
+def test_interlaced_video_of_any_format(tmp_path, programs, pixel_format):
+    """bwdif takes few of them; ffmpeg converts the others before it."""
+    path = make(tmp_path / 'a.nut', *picture('64x64', rate='50', seconds='0.4'), '-vf',
+                f'interlace,setfield=tff,format={pixel_format}', '-c:v', 'rawvideo')
+    frames, _ = decode(programs, path, replace(ALL, deinterlace=True))
+    filters = f'bwdif=mode=send_frame:parity=auto:deint=all,scale=in_color_matrix=smpte170m:in_range=tv:{RGB}'
+    assert len(frames) == 10
+    assert same(frames, reference(programs, path, filters, 'bgr48le' if '10' in pixel_format else 'bgr24'))
+
+
+def test_the_video_that_probe_picked_is_decoded(tmp_path, programs):
+    path = make(tmp_path / 'a.mkv', *sound('0.2'), *picture('32x32', rate='25', seconds='0.2'),
+                *numbered(seconds='0.2'), '-map', '0', '-map', '1', '-map', '2', *EXACT, '-disposition:v:0', '0',
+                '-disposition:v:1', 'default')
+    frames, _ = decode(programs, path)
+    assert frames.shape[1:] == (48, 64, 3)
+    assert numbers(frames) == list(range(5))
+
+
+# ---- which frames ----
+
+def test_every_frame_comes_once_and_in_order(counted, programs):
+    frames, damage = decode(programs, counted)
+    assert (numbers(frames), damage) == (list(range(25)), None)
+
+
+@pytest.mark.parametrize(('kept', 'expected'), [
+    (Kept(None, None), range(25)), (Kept(0, 7), range(7)), (Kept(20, None), range(20, 25)), (Kept(3, 9), range(3, 9)),
+    (Kept(Fraction(7, 50), Fraction(15, 50), 'time'), range(4, 8)), (Kept(None, Fraction(1, 50), 'time'), range(1)),
+    (Kept(Fraction(47, 50), None, 'time'), range(24, 25)), (Kept(Fraction(2), None, 'time'), [])])
+def test_frames_kept(counted, programs, kept, expected):
+    decoding = replace(ALL, origin=probe_origin(programs, counted), kept=kept)
+    assert numbers(decode(programs, counted, decoding)[0]) == list(expected)
+
+
+def probe_origin(programs, path):
+    """The time stamp of the first frame."""
+    video = probe(programs, str(path)).video
+    return round(video.start * 12800)
+
+
+@pytest.mark.parametrize(('rate', 'kept', 'expected'), [
+    (Fraction(50), Kept(None, None), [number for number in range(25) for _ in range(2)]),
+    (Fraction(25, 2), Kept(None, None), [0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24]),
+    (Fraction(50), Kept(11, 15, 'pts'), [5, 6, 6, 7]), (Fraction(50), Kept(47, None, 'pts'), [23, 24, 24])])
+def test_other_frame_rates(counted, programs, rate, kept, expected):
+    decoding = Decoding(rate, resample=True, origin=probe_origin(programs, counted), kept=kept)
+    assert numbers(decode(programs, counted, decoding)[0]) == expected
+
+
+@pytest.mark.parametrize('key', [0, 5, 10])
+def test_seeking_loses_no_frame(counted, programs, key):
+    """From any earlier key frame on, what is kept is the same, whatever the seek brings along."""
+    decoding = replace(ALL, origin=probe_origin(programs, counted), seek=Fraction(key, 25),
+                       kept=Kept(Fraction(23, 50), Fraction(31, 50), 'time'))
+    assert numbers(decode(programs, counted, decoding)[0]) == [12, 13, 14, 15]
+
+
+def test_seeks_go_by_the_clock_of_the_file(tmp_path, counted, programs):
+    """The clock starts at some 6 seconds; counted from there, a seek would go past the end."""
+    path = make(tmp_path / 'a.ts', '-i', counted, '-c', 'copy', '-output_ts_offset', '5')
+    start = probe(programs, str(path)).video.start
+    assert start > 5
+    decoding = replace(ALL, origin=round(start * 90000), seek=start + Fraction(5, 25),
+                       kept=Kept(Fraction(23, 50), None, 'time'))
+    assert numbers(decode(programs, path, decoding)[0]) == list(range(12, 25))
+
+
+@pytest.mark.parametrize('rate', [Fraction(50), Fraction(60000, 1001), Fraction(1000)])
+def test_without_resampling_the_rate_changes_nothing(counted, programs, rate):
+    frames, damage = decode(programs, counted, Decoding(rate))
+    assert (numbers(frames), damage) == (list(range(25)), None)
+
+
+def test_cutting_by_time_only(counted, programs):
+    decoding = replace(ALL, seek=Fraction(7, 25), duration=Fraction(5, 25))
+    assert numbers(decode(programs, counted, decoding)[0]) == [7, 8, 9, 10, 11]
+
+
+def test_variable_frame_rate(tmp_path, programs):
+    """Frames 0, 3, 4, 10 and 11 are there; the rest is filled with repeats, or not."""
+    path = make(tmp_path / 'a.mkv', *numbered(seconds='0.48'), '-vf', "select='eq(n,0)+eq(n,3)+eq(n,4)+gte(n,10)'",
+                *clips.ALL_FRAMES, *EXACT)
+    assert numbers(decode(programs, path)[0]) == [0, 3, 4, 10, 11]
+    frames, _ = decode(programs, path, Decoding(Fraction(25), resample=True, origin=0))
+    assert numbers(frames) == [0, 0, 0, 3, 4, 4, 4, 4, 4, 4, 10, 11]
+
+
+def test_resampling_from_zero_repeats_the_first_frame(tmp_path, programs):
+    path = make(tmp_path / 'a.mkv', *sound('0.4'), *numbered(seconds='0.2'), '-map', '0', '-map', '1', '-vf',
+                'setpts=PTS+0.2/TB', *EXACT, '-c:a', 'flac')
+    late = Decoding(Fraction(25), resample=True, from_zero=True)
+    assert numbers(decode(programs, path, late)[0]) == [0, 0, 0, 0, 0, 0, 1, 2, 3, 4]
+    assert numbers(decode(programs, path, replace(late, from_zero=False))[0]) == [0, 1, 2, 3, 4]
+
+
+def test_frames_that_share_a_time_stamp_are_no_damage(tmp_path, programs):
+    path = make(tmp_path / 'a.mkv', *numbered(seconds='0.4'), '-vf', 'setpts=floor(N/2)*2/25/TB', *clips.ALL_FRAMES,
+                '-c:v', 'ffv1', '-pix_fmt', 'yuv420p')
+    assert clips.times(path) == [0, 0, 0.08, 0.08, 0.16, 0.16, 0.24, 0.24, 0.32, 0.32]
+    frames, damage = decode(programs, path)
+    assert (numbers(frames), damage) == (list(range(10)), None)
+
+
+def test_other_tracks_are_recorded_in_the_same_pass(tmp_path, programs):
+    path = make(tmp_path / 'a.mkv', *numbered(), *sound(), *EXACT, '-c:a', 'flac')
+    also = ['-map', '0:1', '-c:0', 'copy', '-f', 'matroska', '-y', f'file:{tmp_path}/b.mkv']
+    frames, damage = decode(programs, path, also=also)
+    assert (numbers(frames), damage) == (list(range(25)), None)
+    assert clips.packets(tmp_path / 'b.mkv', 'a:0') == clips.packets(path, 'a:0')
+
+
+# ---- damage ----
+
+@pytest.fixture(scope='module')
+def hurt(tmp_path_factory):
+    """A clip with noise in the middle of it."""
+    folder = tmp_path_factory.mktemp('hurt')
+    data = bytearray(make(folder / 'whole.mkv', *picture('128x96', rate='25'), '-c:v', 'libx264', '-crf',
+                          '10').read_bytes())
+    middle = len(data) // 2
+    data[middle:middle + 200] = np.random.default_rng(0).bytes(200)
+    (folder / 'a.mkv').write_bytes(data)
+    return folder / 'a.mkv'
+
+
+def test_damage_is_noticed_and_the_rest_comes(hurt, programs):
+    frames, damage = decode(programs, hurt)
+    assert 12 < len(frames) <= 25
+    assert 0 <= damage.frame <= len(frames)
+    assert re.search('error|invalid|missing', damage.reason, re.IGNORECASE)
+
+
+@pytest.mark.parametrize(('script', 'status', 'reason'), [
+    ('echo "[h264 @ 0x5] bad"; echo "[h264 @ 0x6] bad"; echo worse; echo worst', 0, '[h264] bad; worse'),
+    ('echo bad', 3, 'ffmpeg failed (exit status 3): bad')])
+def test_the_reason_of_damage(tmp_path, counted, script, status, reason):
+    talking = program(tmp_path, 'ffmpeg', f'head -c 18432 /dev/zero; ({script}) >&2; exit {status}')
+    frames, damage = decode(FFmpeg(talking, clips.FFMPEG.ffprobe, (6, 0)), counted)
+    assert (len(frames), damage.reason) == (2, reason)
+    assert 0 <= damage.frame <= 2
+
+
+def test_a_file_that_breaks_off(tmp_path, counted, programs):
+    whole = make(tmp_path / 'whole.mkv', '-i', counted, '-c', 'copy')
+    (tmp_path / 'a.mkv').write_bytes(whole.read_bytes()[:-whole.stat().st_size // 3])
+    frames, damage = decode(programs, tmp_path / 'a.mkv')
+    assert 5 < len(frames) < 25
+    assert numbers(frames) == list(range(len(frames)))
+    assert damage.reason.endswith('matroska,webm] File ended prematurely')
+
+
+def test_the_bytes_of_half_a_frame_are_damage(tmp_path, counted):
+    half = program(tmp_path, 'ffmpeg', 'head -c 10000 /dev/zero')
+    frames, damage = decode(FFmpeg(half, clips.FFMPEG.ffprobe, (6, 0)), counted)
+    assert (len(frames), damage.frame, damage.reason) == (1, 1, 'the last frame is incomplete')
+
+
+@pytest.mark.parametrize('script', ['head -c 10000 /dev/zero; kill -9 $$', 'kill -TERM $$'])
+def test_a_killed_decoder_is_not_the_files_fault(tmp_path, counted, script):
+    killed = program(tmp_path, 'ffmpeg', script)
+    with pytest.raises(MediaError, match=r'^ffmpeg failed \(signal (9|15)\): no reason given$'):
+        decode(FFmpeg(killed, clips.FFMPEG.ffprobe, (6, 0)), counted)
+
+
+def test_killing_the_reader_ends_the_iteration(tmp_path, counted):
+    one_frame = program(tmp_path, 'ffmpeg', 'head -c 9216 /dev/zero; exec sleep 100')
+    endless = FFmpeg(one_frame, clips.FFMPEG.ffprobe, (6, 0))
+    before = clips.belongings()
+    with FrameReader(endless, probe(clips.FFMPEG, str(counted)), ALL) as reader:
+        frames = iter(reader)
+        assert next(frames).max() == 0
+        killer = threading.Timer(0.1, reader.kill)
+        killer.start()
+        with pytest.raises(MediaError, match='signal 9'):
+            next(frames)
+        killer.join()
+    assert clips.belongings() == before
+
+
+def test_leaving_in_the_middle_leaves_nothing(counted, programs):
+    before = clips.belongings()
+    with FrameReader(programs, probe(programs, str(counted)), ALL) as reader:
+        next(iter(reader))
+    assert clips.belongings() == before
+
+
+def test_what_has_no_video():
+    with pytest.raises(MediaError, match='^a.mp3: has no video$'):
+        FrameReader(clips.FFMPEG, MediaInfo('a.mp3', 'mp3', Fraction(0), None, None, ()), ALL)
+
+
+# ---- without keeping the frames, and to files ----
+
+def test_examining_counts_and_hears(counted, hurt, programs):
+    assert examine(programs, probe(programs, str(counted)), ALL) == (25, [])
+    assert examine(programs, probe(programs, str(counted)), replace(ALL, kept=Kept(3, 9))) == (6, [])
+    count, errors = examine(programs, probe(programs, str(hurt)), ALL)
+    assert count == len(decode(programs, hurt)[0])
+    assert len(errors) > 0
+
+
+@pytest.mark.parametrize('pixel_format', ['yuv420p', 'yuv420p10le'])
+def test_extracted_frames_lose_nothing(tmp_path, programs, pixel_format):
+    path = make(tmp_path / 'a.mkv', *picture('64x48', rate='25', seconds='0.2'), '-c:v', 'ffv1', '-pix_fmt',
+                pixel_format)
+    folder = tmp_path / 'frames of 100%d'
+    folder.mkdir()
+    assert extract_frames(programs, probe(programs, str(path)), replace(ALL, kept=Kept(1, None)), folder) is None
+    assert sorted(file.name for file in folder.iterdir()) == [f'{number:08}.png' for number in range(1, 5)]
+    frames = np.stack([cv2.imread(str(file), cv2.IMREAD_UNCHANGED) for file in sorted(folder.iterdir())])
+    assert same(frames, decode(programs, path)[0][1:])
+
+
+def test_extracting_notices_damage(tmp_path, hurt, programs):
+    damage = extract_frames(programs, probe(programs, str(hurt)), ALL, tmp_path)
+    assert damage.frame == len(list(tmp_path.iterdir())) == len(decode(programs, hurt)[0])
+    assert re.search('error|invalid|missing', damage.reason, re.IGNORECASE)
+
+
+@pytest.mark.parametrize(('script', 'error', 'message'), [
+    ('echo bad data >&2; exit 1', MediaError, r'no frame could be decoded: ffmpeg failed \(exit status 1\): bad data'),
+    ('touch 1.png; echo No space left on device >&2', NoSpaceError, r'the disk is full \(ffmpeg: No space left on ')])
+def test_extracting_that_fails(tmp_path, counted, script, error, message):
+    folder = tmp_path / 'frames'
+    folder.mkdir()
+    failing = FFmpeg(program(tmp_path, 'ffmpeg', script), clips.FFMPEG.ffprobe, (6, 0))
+    with pytest.raises(error, match=f'^{message}'):
+        extract_frames(failing, probe(failing, str(counted)), ALL, folder)
+
+
+@pytest.mark.parametrize('name', ['examine', 'extract'])
+def test_a_check_stops_ffmpeg(tmp_path, counted, name):
+    slow = FFmpeg(program(tmp_path, 'ffmpeg', 'exec sleep 100'), clips.FFMPEG.ffprobe, (6, 0))
+    info = probe(slow, str(counted))
+
+    def check():
+        raise Cancelled
+    before = clips.belongings()
+    with pytest.raises(Cancelled):
+        if name == 'examine':
+            examine(slow, info, ALL, check)
+        else:
+            extract_frames(slow, info, ALL, tmp_path, check)
+    assert clips.belongings() == before

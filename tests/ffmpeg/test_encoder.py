@@ -1,0 +1,208 @@
+"""Frames encoded by real encoders and read back: pixels, tags, shape and times."""
+from dataclasses import replace
+from fractions import Fraction
+
+import clips
+import numpy as np
+import pytest
+from clips import program, video
+
+from realesrgan.errors import MediaError, NoSpaceError
+from realesrgan.ffmpeg.colour import Colour, PixelFormat
+from realesrgan.ffmpeg.encoder import (
+    Encoding,
+    FrameWriter,
+    choose_codec,
+    choose_output_pixel_format,
+    choose_part_container,
+)
+from realesrgan.ffmpeg.programs import FFmpeg
+
+HD = Colour('tv', 'bt709', 'bt709', 'bt709')
+PLAIN = Encoding(64, 48, False, Fraction(25), Fraction(1), HD, 'libx264', 'yuv420p', 'mp4', crf=0, preset='ultrafast')
+RAW = replace(PLAIN, codec='ffv1', container='mkv', crf=None, preset=None)
+
+
+def encode(programs, path, encoding, frames):
+    """Write frames and return the path."""
+    with FrameWriter(programs, path, encoding) as writer:
+        for frame in frames:
+            writer.write(frame)
+        writer.finish()
+    return path
+
+
+def noise(count=3, height=48, width=64, dtype=np.uint8):
+    """Frames of random numbers over the whole range."""
+    return np.random.default_rng(0).integers(0, np.iinfo(dtype).max + 1, (count, height, width, 3), dtype=dtype)
+
+
+def flat(*colours, height=48, width=64):
+    """Frames of one colour each, BGR."""
+    return np.array(colours, np.uint8)[:, None, None].repeat(height, 1).repeat(width, 2)
+
+
+# ---- pixels ----
+
+@pytest.mark.parametrize(('size', 'dtype', 'pixel_format'), [
+    ((48, 64), np.uint8, 'bgr0'), ((47, 63), np.uint8, 'gbrp'), ((48, 64), np.uint16, 'gbrp16le'),
+    ((1, 1), np.uint8, 'bgr0')])
+def test_rgb_is_kept_bit_for_bit(tmp_path, programs, size, dtype, pixel_format):
+    frames = noise(3, *size, dtype)
+    path = encode(programs, tmp_path / 'a.mkv', replace(
+        RAW, width=size[1], height=size[0], dtype_is_deep=dtype is np.uint16, pixel_format=pixel_format), frames)
+    if pixel_format == 'gbrp16le':
+        assert np.array_equal(clips.frames(path, 'bgr48le'), frames)
+    else:
+        assert np.array_equal(clips.frames(path), frames)
+
+
+@pytest.mark.parametrize(('colour', 'expected'), [  # of pure red: Y, Cb, Cr by the standards' own equations
+    (HD, (63, 102, 240)), (Colour('tv', 'smpte170m', 'smpte170m', 'smpte170m'), (81, 90, 240)),
+    (Colour('tv', 'bt470bg', 'bt470bg', 'bt709'), (81, 90, 240)), (replace(HD, range='pc'), (54, 99, 255)),
+    (Colour('tv', 'bt2020nc', 'bt2020', 'bt2020-10'), (74, 97, 240)),
+    (Colour('tv', 'ycgco', 'bt709', 'bt709'), (63, 102, 240))])
+def test_red_in_every_matrix(tmp_path, programs, colour, expected):
+    path = encode(programs, tmp_path / 'a.mkv', replace(RAW, colour=colour, pixel_format='yuv444p'),
+                  flat((0, 0, 255)))
+    data = clips.ffmpeg('-i', path, '-f', 'rawvideo', '-pix_fmt', 'yuv444p' if colour.range == 'tv' else 'yuvj444p',
+                        '-')
+    planes = np.frombuffer(data, np.uint8).reshape(3, -1)
+    assert (planes == planes[:, :1]).all()
+    assert np.abs(planes[:, 0].astype(int) - expected).max() <= 1
+
+
+def test_10_bits_are_kept(tmp_path, programs):
+    ramp = np.arange(64, dtype=np.uint16)[None, None, :, None].repeat(48, 1).repeat(3, 3) * np.uint16(64) + 20000
+    path = encode(programs, tmp_path / 'a.mkv', replace(
+        RAW, dtype_is_deep=True, pixel_format='yuv444p10le', colour=replace(HD, range='pc')), ramp)
+    data = clips.ffmpeg('-i', path, '-f', 'rawvideo', '-pix_fmt', 'yuv444p10le', '-')
+    light = np.frombuffer(data, np.uint16).reshape(3, 48, 64)[0]
+    assert np.abs(light - ramp[0, :, :, 0] / 65535 * 1023).max() <= 2  # ffmpeg shifts bits instead of scaling values
+    assert len(np.unique(light)) >= 40  # of 64 levels, of which 8 bits would leave 16
+
+
+# ---- what is written beside them ----
+
+def test_tags_shape_and_rate(tmp_path, programs):
+    path = encode(programs, tmp_path / 'a.mp4', replace(
+        PLAIN, rate=Fraction(30000, 1001), sample_aspect=Fraction(4, 3),
+        pixel_format='yuv420p10le',
+        colour=Colour('pc', 'bt2020nc', 'bt2020', 'smpte2084')), noise(5))
+    stream = video(path)
+    assert (stream['codec_name'], stream['pix_fmt'], stream['size'], stream['frames']) == (
+        'h264', 'yuv420p10le', (64, 48), 5)
+    assert stream['rate'] == ('30000/1001', '30000/1001')
+    assert stream['sample_aspect_ratio'] == '4:3'
+    assert stream['colour'] == ('pc', 'bt2020nc', 'bt2020', 'smpte2084')
+
+
+@pytest.mark.parametrize('rate', [Fraction(25), Fraction(24000, 1001), Fraction(1, 2), Fraction(19001, 317)])
+def test_times_are_exact_in_mp4(tmp_path, programs, rate):
+    path = encode(programs, tmp_path / 'a.mp4', replace(PLAIN, rate=rate), noise(12))
+    assert np.abs(np.array(clips.times(path)) - [float(index / rate) for index in range(12)]).max() < 2e-6
+
+
+@pytest.mark.parametrize(('size', 'pixel_format', 'expected'), [
+    ((63, 47), 'yuv420p', (62, 46)), ((63, 47), 'yuv422p', (62, 47)), ((63, 47), 'yuv444p', (63, 47)),
+    ((1, 1), 'yuv420p', (2, 2)), ((1, 47), 'yuv420p', (2, 46))])
+def test_odd_sizes(tmp_path, programs, size, pixel_format, expected):
+    path = encode(programs, tmp_path / 'a.mp4', replace(PLAIN, width=size[0], height=size[1],
+                                                        pixel_format=pixel_format), noise(2, size[1], size[0]))
+    assert (video(path)['size'], video(path)['pix_fmt']) == (expected, pixel_format)
+
+
+def test_the_last_column_and_line_are_cut_off(tmp_path, programs):
+    frames = flat((50, 100, 150), height=47, width=63)
+    frames[:, 46], frames[:, :, 62] = 255, 255
+    path = encode(programs, tmp_path / 'a.mp4', replace(PLAIN, width=63, height=47), frames)
+    assert np.abs(clips.frames(path, filters='scale=in_color_matrix=bt709').astype(int) - (50, 100, 150)).max() <= 3
+
+
+@pytest.mark.parametrize(('container', 'tag'), [('mp4', 'hvc1'), ('mov', 'hvc1'), ('mkv', '[0][0][0][0]')])
+def test_hevc_that_players_of_apple_take(tmp_path, programs, container, tag):
+    path = encode(programs, tmp_path / f'a.{container}', replace(
+        PLAIN, codec='libx265', container=container, crf=30), noise(2))
+    assert (video(path)['codec_name'], video(path)['codec_tag_string']) == ('hevc', tag)
+
+
+def test_names_that_look_like_patterns(tmp_path, programs):
+    assert encode(programs, tmp_path / 'a:%d [1].mp4', PLAIN, noise()).exists()
+
+
+# ---- what fails ----
+
+@pytest.mark.parametrize(('frame', 'message'), [
+    (np.zeros((48, 63, 3), np.uint8), r'the frame is \(48, 63, 3\), uint8, but the video is \(48, 64, 3\), uint8'),
+    (np.zeros((48, 64, 3), np.uint16), r'the frame is \(48, 64, 3\), uint16, but '),
+    (np.zeros((48, 64), np.uint8), r'the frame is \(48, 64\), uint8, but ')])
+def test_frames_that_do_not_fit(tmp_path, frame, message):
+    with FrameWriter(clips.FFMPEG, tmp_path / 'a.mp4', PLAIN) as writer, pytest.raises(ValueError, match=message):
+        writer.write(frame)
+
+
+def test_views_are_written_as_they_look(tmp_path, programs):
+    frames = noise()[:, :, ::-1]
+    assert np.array_equal(clips.frames(encode(programs, tmp_path / 'a.mkv', replace(RAW, pixel_format='bgr0'),
+                                              frames)), frames)
+
+
+def test_a_failing_encoder_tells_why(tmp_path, programs):
+    before = clips.belongings()
+    with pytest.raises(MediaError, match=r"ffmpeg failed \(exit status \d+\): .*'instant'"):
+        encode(programs, tmp_path / 'a.mp4', replace(PLAIN, preset='instant'), noise(500))
+    assert clips.belongings() == before
+
+
+@pytest.mark.parametrize(('script', 'error', 'message'), [
+    ('cat >/dev/null; echo late >&2; exit 1', MediaError, r'^ffmpeg failed \(exit status 1\): late$'),
+    ('cat >/dev/null; echo No space left on device >&2', NoSpaceError, '^the disk is full ')])
+def test_encoders_that_fail_at_the_end(tmp_path, script, error, message):
+    failing = FFmpeg(program(tmp_path, 'ffmpeg', script), 'ffprobe', (6, 0))
+    with pytest.raises(error, match=message):
+        encode(failing, tmp_path / 'a.mp4', PLAIN, noise())
+
+
+def test_a_killed_writer_gives_an_error(tmp_path):
+    before = clips.belongings()
+    with FrameWriter(clips.FFMPEG, tmp_path / 'a.mp4', PLAIN) as writer:
+        writer.write(noise(1)[0])
+        writer.kill()
+        with pytest.raises(MediaError, match=r'^ffmpeg failed \(signal 9\): '):
+            writer.finish()
+    assert clips.belongings() == before
+
+
+# ---- choices ----
+
+@pytest.mark.parametrize(('asked', 'container', 'expected'), [
+    (None, 'mp4', 'libx264'), (None, 'mkv', 'libx264'), (None, 'mov', 'libx264'), (None, 'webm', 'libvpx-vp9'),
+    ('libx265', 'mp4', 'libx265'), ('libaom-av1', 'webm', 'libaom-av1'), ('prores_ks', 'mov', 'prores_ks')])
+def test_encoders(asked, container, expected):
+    assert choose_codec(asked, container) == expected
+
+
+def test_an_encoder_that_the_container_does_not_take():
+    with pytest.raises(MediaError, match=r'^--vcodec libx264: webm takes only libvpx, libvpx-vp9, .*, av1_amf; leave '
+                                         '--vcodec out, or choose --ext mkv$'):
+        choose_codec('libx264', 'webm')
+
+
+@pytest.mark.parametrize(('codec', 'container', 'expected'), [
+    ('libx264', 'mkv', 'mp4'), ('hevc_nvenc', 'mkv', 'mp4'), ('libvpx-vp9', 'webm', 'mp4'),
+    ('libaom-av1', 'mkv', 'mp4'), ('libvpx', 'webm', 'webm'), ('ffv1', 'mkv', 'mkv'), ('libx264', 'mp4', 'mp4'),
+    ('ffv1', 'mov', 'mov')])
+def test_containers_of_parts(codec, container, expected):
+    assert choose_part_container(codec, container) == expected
+
+
+@pytest.mark.parametrize(('codec', 'asked', 'wanted', 'expected'), [
+    ('libx264', None, ('420', 10), 'yuv420p10le'), ('libx264', 'yuv444p', ('420', 8), 'yuv444p'),
+    ('libx264', None, ('444', 12), 'yuv444p10le'), ('mpeg4', None, ('422', 10), 'yuv420p')])
+def test_pixel_formats(programs, codec, asked, wanted, expected):
+    assert choose_output_pixel_format(programs, codec, asked, PixelFormat(*wanted)) == expected
+
+
+def test_a_pixel_format_that_the_encoder_does_not_take():
+    with pytest.raises(MediaError, match='^--pix_fmt rgb48le: mpeg4 takes yuv420p$'):
+        choose_output_pixel_format(clips.FFMPEG, 'mpeg4', 'rgb48le', PixelFormat('420', 8))

@@ -1,0 +1,202 @@
+"""Children: what is heard of them, how they end, and that nothing of them is left."""
+import errno
+import os
+import threading
+import time
+
+import clips
+import psutil
+import pytest
+from clips import program
+
+from realesrgan.errors import Cancelled, MediaError, NoSpaceError
+from realesrgan.ffmpeg.process import Child, build_source_argument, is_url, run
+
+
+def wait_until_gone(pid):
+    """Wait until a process is gone, or only waits to be reaped by init."""
+    deadline = time.monotonic() + 10
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline, f'{pid} is still there'
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def leaves_nothing():
+    """Check that the test leaves no child, open file or thread behind."""
+    before = *clips.belongings(), threading.active_count()
+    yield
+    assert (*clips.belongings(), threading.active_count()) == before
+
+
+def stop_at(count, error):
+    """A check that raises at its `count`th call."""
+    calls = []
+
+    def check():
+        calls.append(1)
+        if len(calls) == count:
+            raise error
+    return check
+
+
+# ---- running to the end ----
+
+@pytest.mark.usefixtures('leaves_nothing')
+@pytest.mark.parametrize('check', [None, lambda: None])
+def test_stdout_and_stderr_are_returned(tmp_path, check):
+    # more than a pipe holds, on both
+    script = program(tmp_path, 'ffmpeg', 'head -c 3000000 /dev/zero; seq 200 | sed "s/^/line /" >&2')
+    output, errors = run([script], check=check)
+    assert output == bytes(3000000)
+    assert errors == [f'line {number}' for number in range(101, 201)]  # the last hundred
+
+
+@pytest.mark.usefixtures('leaves_nothing')
+def test_it_runs_in_the_folder_it_is_told(tmp_path):
+    (tmp_path / 'a b').mkdir()
+    assert run([program(tmp_path, 'x', 'pwd')], cwd=tmp_path / 'a b')[0].decode() == f'{tmp_path / "a b"}\n'
+
+
+@pytest.mark.usefixtures('leaves_nothing')
+def test_stdin_is_empty_unless_fed(tmp_path):
+    assert run([program(tmp_path, 'x', 'cat; echo end')])[0] == b'end\n'
+
+
+@pytest.mark.usefixtures('leaves_nothing')
+def test_what_is_written_arrives(tmp_path):
+    with Child([program(tmp_path, 'x', 'wc -c')], feed=True, collect=True) as child:
+        for _ in range(5):
+            child.write(memoryview(bytes(1000000)))
+        assert child.finish() == 0
+        assert child.collected == b'5000000\n'
+
+
+@pytest.mark.usefixtures('leaves_nothing')
+def test_writing_to_what_has_ended_tells_why(tmp_path):
+    script = program(tmp_path, 'ffmpeg', 'echo no such preset >&2; exit 3')
+    with Child([script], feed=True) as child, pytest.raises(
+            MediaError, match=r'^ffmpeg failed \(exit status 3\): no such preset$'):
+        while True:
+            child.write(memoryview(bytes(1000000)))
+
+
+# ---- failures ----
+
+@pytest.mark.usefixtures('leaves_nothing')
+@pytest.mark.parametrize(('script', 'message'), [
+    ('exit 1', 'ffmpeg failed (exit status 1): no reason given'),
+    ('kill -9 $$', 'ffmpeg failed (signal 9): no reason given'),
+    ('for i in 1 2 3 4; do echo $i >&2; done; exit 2', 'ffmpeg failed (exit status 2): 1; 2; 4'),
+    ('for i in a a b a b c; do echo $i >&2; done; exit 2', 'ffmpeg failed (exit status 2): a; b; c'),
+    ('printf "one\\r  two \\n\\n three" >&2; exit 2', 'ffmpeg failed (exit status 2): one; two; three'),
+    ('echo "[h264 @ 0x55d0c0ffee00] bad" >&2; exit 2', 'ffmpeg failed (exit status 2): [h264] bad'),
+    ('printf "\\377\\n" >&2; exit 2', 'ffmpeg failed (exit status 2): \N{REPLACEMENT CHARACTER}')])
+def test_failures_are_one_line(tmp_path, script, message):
+    with pytest.raises(MediaError) as caught:
+        run([program(tmp_path, 'ffmpeg', script)])
+    assert str(caught.value) == message
+    assert type(caught.value) is MediaError
+
+
+@pytest.mark.usefixtures('leaves_nothing')
+@pytest.mark.parametrize('status', [0, 1])
+def test_a_full_disk_is_a_failure_whatever_the_status(tmp_path, status):
+    script = program(tmp_path, 'ffmpeg', f'echo "av_write: {os.strerror(errno.ENOSPC)}" >&2; exit {status}')
+    with pytest.raises(NoSpaceError, match=r'^the disk is full \(ffmpeg: No space left on device\)$'):
+        run([script])
+
+
+@pytest.mark.usefixtures('leaves_nothing')
+def test_messages_of_a_success_are_no_failure(tmp_path):
+    assert run([program(tmp_path, 'ffmpeg', 'echo oops >&2')]) == (b'', ['oops'])
+
+
+@pytest.mark.usefixtures('leaves_nothing')
+def test_greetings_of_encoders_are_not_heard(tmp_path):
+    lines = ('x265 [info]: HEVC encoder', 'x264 [warning]: slow', 'Svt[info]: here', 'encoded 12 frames in 1 s', '   ',
+             'x265 [error]: real')
+    script = program(tmp_path, 'ffmpeg', '\n'.join(f'echo "{line}" >&2' for line in lines))
+    assert run([script])[1] == ['x265 [error]: real']
+
+
+@pytest.mark.usefixtures('leaves_nothing')
+def test_the_first_message_calls_back_once(tmp_path):
+    heard = []
+    script = program(tmp_path, 'ffmpeg', 'echo "x265 [info]: hello" >&2; echo one >&2; echo two >&2')
+    with Child([script], on_error=lambda: heard.append(1)) as child:
+        assert child.finish() == 0
+        assert (heard, child.errors) == ([1], ['one', 'two'])
+
+
+def test_a_program_that_is_not_there():
+    with pytest.raises(MediaError, match="^/nowhere/ffmpeg can't be started: .*No such file"):
+        Child(['/nowhere/ffmpeg'])
+
+
+def test_a_program_that_may_not_be_run(tmp_path):
+    (tmp_path / 'ffmpeg').write_text('text')
+    with pytest.raises(MediaError, match="can't be started: "):
+        run([str(tmp_path / 'ffmpeg')])
+
+
+# ---- the end of a child ----
+
+@pytest.mark.usefixtures('leaves_nothing')
+def test_leaving_the_context_kills_what_is_still_running(tmp_path):
+    slow = program(tmp_path, 'slow', 'sleep 100 & echo $!; wait')
+    with Child([slow]) as child:
+        grandchild = int(child.output.read(20).split()[0])
+        assert psutil.pid_exists(grandchild)
+    wait_until_gone(grandchild)
+
+
+@pytest.mark.usefixtures('leaves_nothing')
+def test_a_killed_child_ends_the_reading_of_its_output(tmp_path):
+    with Child([program(tmp_path, 'ffmpeg', 'echo 1; exec sleep 100')]) as child:
+        assert child.output.read(10) == b'1\n'
+        killer = threading.Timer(0.1, child.kill)
+        killer.start()
+        assert child.output.read(10) == b''
+        killer.join()
+        assert child.finish() == -9
+        assert str(child.describe_failure()) == 'ffmpeg failed (signal 9): no reason given'
+
+
+@pytest.mark.usefixtures('leaves_nothing')
+@pytest.mark.parametrize('error', [KeyboardInterrupt(), Cancelled('stop'), ValueError('stop')])
+@pytest.mark.parametrize('script', [
+    'exec sleep 100', 'sleep 100 & sleep 100', 'exec >/dev/null 2>&1; exec sleep 100', 'cat; exec sleep 100'])
+def test_a_check_that_raises_ends_the_wait_and_the_child(tmp_path, error, script):
+    with pytest.raises(type(error)) as caught:
+        run([program(tmp_path, 'ffmpeg', script)], check=stop_at(3, error))
+    assert caught.value is error
+
+
+@pytest.mark.usefixtures('leaves_nothing')
+def test_a_check_can_stop_a_child_that_is_fed(tmp_path):
+    with pytest.raises(Cancelled), Child([program(tmp_path, 'x', 'cat; exec sleep 100')], feed=True) as child:
+        child.write(memoryview(b'frame'))
+        child.require_success(stop_at(2, Cancelled()))
+
+
+@pytest.mark.usefixtures('leaves_nothing')
+def test_a_check_that_raises_at_once_stops_even_a_quick_child(tmp_path):
+    with pytest.raises(Cancelled):
+        run([program(tmp_path, 'x', 'exit 0')], check=stop_at(1, Cancelled()))
+
+
+# ---- inputs ----
+
+@pytest.mark.parametrize(('source', 'url'), [
+    ('https://host/a.mp4', True), ('rtsp://host/a', True), ('concat:a|b', True), ('a.mp4', False), ('/a:b.mp4', False),
+    ('a b:c.mp4', False), ('C:/a.mp4', False), ('-i.mp4', False), ('%d.png', False)])
+def test_paths_and_urls(source, url):
+    assert is_url(source) is url
+    assert build_source_argument(source) == (source if url else f'file:{source}')
+
+
+def test_a_file_that_looks_like_a_url(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'ab:c.mp4').write_bytes(b'')
+    assert build_source_argument('ab:c.mp4') == 'file:ab:c.mp4'

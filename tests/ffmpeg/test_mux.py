@@ -1,0 +1,170 @@
+"""Parts joined, and tracks put with them, in time."""
+import logging
+from fractions import Fraction
+
+import clips
+import cv2
+import numpy as np
+import pytest
+from clips import EXACT, make, numbered, picture, program, sound
+
+from realesrgan.errors import Cancelled, MediaError
+from realesrgan.ffmpeg.mux import Cut, build_recording_options, join, mux, write_list
+from realesrgan.ffmpeg.probe import Track, probe
+from realesrgan.ffmpeg.programs import FFmpeg
+
+RATE = Fraction(25)
+
+
+@pytest.fixture
+def parts(tmp_path):
+    """The list of two parts, 10 and 15 numbered frames."""
+    folder = tmp_path / "it's parts %d"
+    for index, (start, count) in enumerate(((0, 10), (10, 15))):
+        make(folder / f'{index:06}.mp4', *numbered(), '-vf', f'trim=start_frame={start}:end_frame={start + count},'
+             'setpts=PTS-STARTPTS', *EXACT)
+    write_list(folder / 'parts.ffconcat', [(folder / '000000.mp4', 10), (folder / '000001.mp4', 15)], RATE)
+    return folder / 'parts.ffconcat'
+
+
+def first_times(path):
+    """When the first packets of the video and of the audio are shown."""
+    return [min(clips.times_of(path, stream)) for stream in ('v:0', 'a:0')]
+
+
+# ---- joining ----
+
+def test_the_list_adds_no_roundings(tmp_path):
+    write_list(tmp_path / 'list', [(tmp_path / f'{index}.mp4', 1) for index in range(4)], Fraction(30000, 1001))
+    assert (tmp_path / 'list').read_text() == (
+        'ffconcat version 1.0\nfile 0.mp4\nduration 0.033367\nfile 1.mp4\nduration 0.033366\nfile 2.mp4\n'
+        'duration 0.033367\nfile 3.mp4\nduration 0.033367\n')
+
+
+@pytest.mark.parametrize('container', ['mp4', 'mkv', 'mov'])
+def test_joined_parts_are_one_video(parts, tmp_path, programs, container):
+    target = tmp_path / f'a.{container}'
+    join(programs, parts, target, container)
+    assert clips.numbers(target) == list(range(25))
+    assert np.abs(np.array(clips.times(target)) - np.arange(25) / 25).max() < 0.001
+
+
+def test_a_part_that_can_not_be_read(parts, tmp_path, programs):
+    (parts.parent / '000001.mp4').write_bytes(b'no video')
+    with pytest.raises(MediaError, match="^a part can't be read: .*000001.mp4"):
+        join(programs, parts, tmp_path / 'a.mp4', 'mp4')
+
+
+# ---- with tracks ----
+
+def put_together(programs, parts, source, target, **more):
+    """Mux with the video where it began in the source."""
+    info = probe(programs, str(source))
+    options = {'video_start': info.video.start - info.start, 'cut': None, 'tags_of': info.video} | more
+    mux(programs, parts, info, target, target.suffix[1:], **options)
+    return target
+
+
+def test_sound_chapters_and_titles_are_carried(parts, tmp_path, programs):
+    (tmp_path / 'chapters').write_text(';FFMETADATA1\ntitle=Film\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=500\n'
+                                       'title=First\n')
+    source = make(tmp_path / 'a.mkv', *picture(rate='25'), *sound(), '-i', tmp_path / 'chapters', '-map_metadata', '2',
+                  *EXACT, '-c:a', 'aac', '-metadata:s:v', 'title=Main', '-metadata:s:a', 'language=kor')
+    target = put_together(programs, parts, source, tmp_path / 'b.mkv')
+    assert clips.numbers(target) == list(range(25))
+    assert clips.packets(target, 'a:0') == clips.packets(source, 'a:0')  # the first one too
+    found = clips.facts(target)
+    assert [chapter['tags']['title'] for chapter in found['chapters']] == ['First']
+    assert found['format']['tags']['title'] == 'Film'
+    assert [stream['tags'].get('title') for stream in found['streams']] == ['Main', None]
+    assert found['streams'][1]['tags']['language'] == 'kor'
+
+
+@pytest.mark.parametrize('late', ['video', 'audio'])
+@pytest.mark.parametrize('container', ['ts', 'mkv', 'mp4'])
+def test_sound_and_pictures_begin_together_as_before(parts, tmp_path, programs, late, container):
+    """In transport streams ffmpeg moves the zero of the clock when the first stream is not used."""
+    delay = ['-itsoffset', '0.4']
+    source = make(tmp_path / f'a.{container}', *(delay if late == 'video' else []), *picture(rate='25'),
+                  *(delay if late == 'audio' else []), *sound(), *EXACT, *clips.ALL_FRAMES, '-c:a', 'aac')
+    target = put_together(programs, parts, source, tmp_path / 'b.mp4')
+    before, after = first_times(source), first_times(target)
+    assert abs((before[1] - before[0]) - (after[1] - after[0])) < 0.002
+    assert abs(abs(before[1] - before[0]) - 0.4) < 0.05
+
+
+def test_a_cut_takes_the_sound_of_that_time(parts, tmp_path, programs):
+    source = make(tmp_path / 'a.mkv', *picture(rate='25', seconds='3'), *sound('3'), *EXACT, '-c:a', 'flac')
+    target = put_together(programs, parts, source, tmp_path / 'b.mkv', video_start=Fraction(0),
+                          cut=Cut(Fraction(1), Fraction(1)))
+    assert clips.numbers(target) == list(range(25))
+    start, stop = min(clips.times_of(target, 'a:0')), max(clips.times_of(target, 'a:0'))
+    assert start < 0.15
+    assert 0.85 < stop < 1.05
+
+
+@pytest.mark.parametrize(('container', 'kind'), [('mkv', 'png'), ('mkv', 'mjpeg'), ('mp4', 'png'), ('mp4', 'mjpeg')])
+def test_covers_are_carried(parts, tmp_path, programs, container, kind):
+    cv2.imwrite(str(tmp_path / 'cover.png'), np.full((8, 8, 3), 77, np.uint8))
+    source = make(tmp_path / 'a.mp4', *picture(rate='25'), *sound(), '-i', tmp_path / 'cover.png', '-map', '0', '-map',
+                  '1', '-map', '2', *EXACT, '-c:v:1', kind, '-disposition:v:1', 'attached_pic')
+    target = put_together(programs, parts, source, tmp_path / f'b.{container}')
+    [cover] = [stream for stream in clips.streams(target, 'video') if stream['disposition']['attached_pic']]
+    assert (cover['codec_name'], cover['width'], cover['height']) == (kind, 8, 8)
+    before, after = (clips.ffmpeg('-i', path, '-map', '0:v:1', '-c', 'copy', '-f', 'image2pipe', '-')
+                     for path in (source, target))
+    assert before == after
+
+
+def test_quicktime_takes_no_cover(parts, tmp_path, programs, caplog):
+    """ffmpeg would drop it without a word."""
+    cv2.imwrite(str(tmp_path / 'cover.png'), np.full((8, 8, 3), 77, np.uint8))
+    source = make(tmp_path / 'a.mp4', *picture(rate='25'), '-i', tmp_path / 'cover.png', '-map', '0', '-map', '1',
+                  *EXACT, '-c:v:1', 'png', '-disposition:v:1', 'attached_pic')
+    with caplog.at_level(logging.WARNING, 'realesrgan'):
+        put_together(programs, parts, source, tmp_path / 'b.mov')
+    assert caplog.messages == ['cover track 1 (png) is left out: mov does not hold it']
+    assert clips.numbers(tmp_path / 'b.mov') == list(range(25))
+
+
+def test_what_is_converted_or_left_out_is_logged(parts, tmp_path, caplog):
+    source = make(tmp_path / 'a.mkv', *picture(rate='25'), *sound(), *picture('32x32', rate='25'), '-map', '0', '-map',
+                  '1', '-map', '2', *EXACT, '-c:a', 'pcm_s16le')
+    with caplog.at_level(logging.WARNING, 'realesrgan'):
+        target = put_together(clips.FFMPEG, parts, source, tmp_path / 'b.mp4')
+    assert caplog.messages == [
+        'audio track 1 (pcm_s16le) is converted to aac because mp4 does not hold it',
+        'video track 2 (h264) is left out: only one video track is upscaled']
+    assert [stream['codec_name'] for stream in clips.facts(target)['streams']] == ['h264', 'aac']
+
+
+# ---- failures and ends ----
+
+@pytest.mark.parametrize('name', ['join', 'mux', 'covers'])
+def test_a_check_stops_ffmpeg(parts, tmp_path, name):
+    cv2.imwrite(str(tmp_path / 'cover.png'), np.zeros((8, 8, 3), np.uint8))
+    source = make(tmp_path / 'a.mp4', *picture(rate='25'), '-i', tmp_path / 'cover.png', '-map', '0', '-map', '1',
+                  *EXACT, '-c:v:1', 'png', '-disposition:v:1', 'attached_pic')
+    slow = FFmpeg(program(tmp_path, 'ffmpeg', 'exec sleep 100'), clips.FFMPEG.ffprobe, (6, 0))
+
+    def check():
+        raise Cancelled
+    before = clips.belongings()
+    with pytest.raises(Cancelled):
+        if name == 'join':
+            join(slow, parts, tmp_path / 'b.mp4', 'mp4', check)
+        else:
+            put_together(slow, parts, source, tmp_path / ('b.mkv' if name == 'covers' else 'b.mp4'), check=check)
+    assert clips.belongings() == before
+
+
+# ---- streams ----
+
+def test_options_that_record_a_stream(tmp_path, caplog):
+    tracks = [Track(1, 'audio', 'aac'), Track(2, 'subtitle', 'mov_text'), Track(3, 'attachment', 'ttf', file_name='f')]
+    with caplog.at_level(logging.WARNING, 'realesrgan'):
+        options = build_recording_options(tracks, tmp_path / 'a.mkv')
+    assert options == ['-map', '0:1', '-c:0', 'copy', '-map', '0:2', '-c:1', 'subrip', '-f', 'matroska', '-y',
+                       f'file:{tmp_path}/a.mkv']
+    assert caplog.messages == ['attachment track 3 (f) is left out: only audio and subtitles of a stream are carried']
+    assert build_recording_options(tracks[2:], tmp_path / 'a.mkv') == []

