@@ -156,7 +156,7 @@ def build_decode_command(programs: FFmpeg, info: MediaInfo, decoding: Decoding,
     """Return the command that writes raw frames to stdout, and the other tracks as `also` says."""
     pixel_format = 'bgr48le' if is_deep(require_video(info).pixel_format) else 'bgr24'
     frames = _filter_frames(info, decoding)
-    output = frames.output('pipe:1', format='rawvideo', pix_fmt=pixel_format, **_time_options(programs, decoding))
+    output = frames.output('pipe:1', format='rawvideo', pix_fmt=pixel_format, **_build_time_options(programs, decoding))
     return [*output.compile(cmd=programs.base_command), *also]
 
 
@@ -172,7 +172,7 @@ def examine(programs: FFmpeg, info: MediaInfo, decoding: Decoding, check: Check 
     Returns:
         The number of frames, and what ffmpeg reports about damage.
     """
-    output = _filter_frames(info, decoding).output('-', format='null', **_time_options(programs, decoding))
+    output = _filter_frames(info, decoding).output('-', format='null', **_build_time_options(programs, decoding))
     command = output.global_args('-progress', 'pipe:1').compile(cmd=programs.base_command)
     with Child(command, collect=True) as child:
         child.finish(check)
@@ -200,7 +200,7 @@ def extract_frames(programs: FFmpeg, info: MediaInfo, decoding: Decoding, folder
     """
     pixel_format = 'rgb48be' if is_deep(require_video(info).pixel_format) else 'rgb24'
     output = _filter_frames(info, decoding).output('%08d.png', format='image2', compression_level=1,
-                                                   pix_fmt=pixel_format, **_time_options(programs, decoding))
+                                                   pix_fmt=pixel_format, **_build_time_options(programs, decoding))
     # ffmpeg runs in the folder because a % in the folder's own name would count as part of the pattern.
     with Child(output.compile(cmd=programs.base_command), cwd=folder) as child:
         status = child.finish(check)
@@ -232,7 +232,7 @@ def _describe_damage(child: Child, status: int) -> str:
 def _filter_frames(info: MediaInfo, decoding: Decoding) -> Any:
     """Return ffmpeg-python's stream of the frames that `decoding` keeps, full-range RGB, numbered from 0."""
     video = require_video(info)
-    frames = ffmpeg.input(build_input_argument(info), **_input_options(decoding))[str(video.index)]
+    frames = ffmpeg.input(build_input_argument(info), **_build_input_options(decoding))[str(video.index)]
     if decoding.origin is not None:
         frames = frames.filter('setpts', f'PTS-({decoding.origin})')
     if decoding.deinterlace:
@@ -247,7 +247,7 @@ def _filter_frames(info: MediaInfo, decoding: Decoding) -> Any:
     return frames.filter('settb', 1 / decoding.rate).filter('setpts', 'N')
 
 
-def _input_options(decoding: Decoding) -> dict[str, Any]:
+def _build_input_options(decoding: Decoding) -> dict[str, Any]:
     options: dict[str, Any] = {}
     if decoding.origin is not None:
         # Frames keep the time stamps that `kept` counts in. The seek may then land on any earlier key frame: what it
@@ -260,7 +260,7 @@ def _input_options(decoding: Decoding) -> dict[str, Any]:
     return options
 
 
-def _time_options(programs: FFmpeg, decoding: Decoding) -> dict[str, str]:
+def _build_time_options(programs: FFmpeg, decoding: Decoding) -> dict[str, str]:
     """Return the output options under which every filtered frame comes out, once."""
     # The numbers are times in ticks of `rate`. The encoder would otherwise round them to ticks of the rate that the
     # container claims, which may be lower, and two frames would share one.

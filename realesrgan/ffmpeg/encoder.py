@@ -149,7 +149,7 @@ def build_encode_command(programs: FFmpeg, target: Path, encoding: Encoding) -> 
     frames = frames.filter('setsar', f'{sample_aspect.numerator}/{sample_aspect.denominator}')
     output = frames.output(
         f'file:{target}', format=CONTAINERS[encoding.container].muxer, pix_fmt=encoding.pixel_format,
-        **programs.passthrough, **tags.build_stream_tags(), **_encoder_options(encoding))
+        **programs.passthrough, **tags.build_stream_tags(), **_build_encoder_options(encoding))
     command: list[str] = output.compile(cmd=programs.base_command, overwrite_output=True)
     return command
 
@@ -166,7 +166,7 @@ def _fit_size(frames: Any, encoding: Encoding) -> Any:
     return frames.filter('scale', width, height)
 
 
-def _encoder_options(encoding: Encoding) -> dict[str, str]:
+def _build_encoder_options(encoding: Encoding) -> dict[str, str]:
     options = {'c:v': encoding.codec}
     if encoding.crf is not None:
         options['crf'] = f'{encoding.crf:g}'

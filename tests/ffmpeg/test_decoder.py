@@ -154,6 +154,22 @@ def test_seeking_loses_no_frame(counted, programs, key):
     assert numbers(decode(programs, counted, decoding)[0]) == [12, 13, 14, 15]
 
 
+def test_seeks_go_by_the_clock_of_the_file(tmp_path, counted, programs):
+    """The clock starts at some 6 seconds; counted from there, a seek would go past the end."""
+    path = make(tmp_path / 'a.ts', '-i', counted, '-c', 'copy', '-output_ts_offset', '5')
+    start = probe(programs, str(path)).video.start
+    assert start > 5
+    decoding = replace(ALL, origin=round(start * 90000), seek=start + Fraction(5, 25),
+                       kept=Kept(Fraction(23, 50), None, 'time'))
+    assert numbers(decode(programs, path, decoding)[0]) == list(range(12, 25))
+
+
+@pytest.mark.parametrize('rate', [Fraction(50), Fraction(60000, 1001), Fraction(1000)])
+def test_without_resampling_the_rate_changes_nothing(counted, programs, rate):
+    frames, damage = decode(programs, counted, Decoding(rate))
+    assert (numbers(frames), damage) == (list(range(25)), None)
+
+
 def test_cutting_by_time_only(counted, programs):
     decoding = replace(ALL, seek=Fraction(7, 25), duration=Fraction(5, 25))
     assert numbers(decode(programs, counted, decoding)[0]) == [7, 8, 9, 10, 11]
@@ -162,7 +178,7 @@ def test_cutting_by_time_only(counted, programs):
 def test_variable_frame_rate(tmp_path, programs):
     """Frames 0, 3, 4, 10 and 11 are there; the rest is filled with repeats, or not."""
     path = make(tmp_path / 'a.mkv', *numbered(seconds='0.48'), '-vf', "select='eq(n,0)+eq(n,3)+eq(n,4)+gte(n,10)'",
-                '-vsync', 'vfr', *EXACT)
+                *clips.ALL_FRAMES, *EXACT)
     assert numbers(decode(programs, path)[0]) == [0, 3, 4, 10, 11]
     frames, _ = decode(programs, path, Decoding(Fraction(25), resample=True, origin=0))
     assert numbers(frames) == [0, 0, 0, 3, 4, 4, 4, 4, 4, 4, 10, 11]
@@ -229,7 +245,7 @@ def test_a_file_that_breaks_off(tmp_path, counted, programs):
     frames, damage = decode(programs, tmp_path / 'a.mkv')
     assert 5 < len(frames) < 25
     assert numbers(frames) == list(range(len(frames)))
-    assert damage.reason == '[matroska,webm] File ended prematurely'
+    assert damage.reason.endswith('matroska,webm] File ended prematurely')
 
 
 def test_the_bytes_of_half_a_frame_are_damage(tmp_path, counted):

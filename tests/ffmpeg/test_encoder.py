@@ -78,7 +78,8 @@ def test_10_bits_are_kept(tmp_path, programs):
         RAW, dtype_is_deep=True, pixel_format='yuv444p10le', colour=replace(HD, range='pc')), ramp)
     data = clips.ffmpeg('-i', path, '-f', 'rawvideo', '-pix_fmt', 'yuv444p10le', '-')
     light = np.frombuffer(data, np.uint16).reshape(3, 48, 64)[0]
-    assert np.abs(light - ramp[0, :, :, 0] / 65535 * 1023).max() <= 1
+    assert np.abs(light - ramp[0, :, :, 0] / 65535 * 1023).max() <= 2  # ffmpeg shifts bits instead of scaling values
+    assert len(np.unique(light)) >= 40  # of 64 levels, of which 8 bits would leave 16
 
 
 # ---- what is written beside them ----

@@ -63,6 +63,8 @@ def strike(process, name, number):
             if victims:
                 victim = random.choice(victims)
                 victim.suspend()
+                while victim.status() not in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE):
+                    time.sleep(0.001)
                 if victim.status() == psutil.STATUS_STOPPED:
                     victim.send_signal(number)
                     victim.resume()
