@@ -60,7 +60,7 @@ class Display:
         elif isinstance(event, Outlined):
             self._outlined = True
             for line in event.lines:
-                print(line, file=self._to)
+                self._write(line)
 
     def summarise(self) -> int:
         """Print the totals of the run and return the exit status: 1 if any file failed."""
@@ -127,5 +127,9 @@ class Display:
     def _print_video(self, outcome: Outcome) -> None:
         reused = f' ({outcome.reused} of them from an earlier run)' if outcome.reused else ''
         rate = (outcome.frames - outcome.reused) / max(outcome.seconds, 1e-9)
-        print(f'{outcome.target}: {outcome.frames} frames{reused}, {rate:.3g} frames/s, {outcome.seconds:.1f} s',
-              file=self._to)
+        self._write(f'{outcome.target}: {outcome.frames} frames{reused}, {rate:.3g} frames/s, {outcome.seconds:.1f} s')
+
+    def _write(self, line: str) -> None:
+        """Write a line above the bars."""
+        from tqdm import tqdm
+        tqdm.write(line, file=self._to)
