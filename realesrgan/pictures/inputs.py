@@ -87,6 +87,21 @@ def list_folder(folder: Path) -> list[Path]:
     return [file.path for file in _Search(False, set(), _raise).expand(str(folder))]
 
 
+def match_files(pattern: str) -> list[Path]:
+    """List the files that a glob pattern matches, in natural order; folders are skipped with a warning.
+
+    Raises:
+        InputError: it matches nothing.
+    """
+    matches = sorted(map(Path, glob.glob(pattern, recursive=True)), key=natural_key)
+    if not matches:
+        raise InputError(f'{pattern}: no such file or folder')
+    for match in matches:
+        if match.is_dir():
+            logger.warning('%s: skipped, a folder', match)
+    return [match for match in matches if not match.is_dir()]
+
+
 def natural_key(path: Path) -> list[tuple[int, str]]:
     """Return a sort key under which 2.png comes before 10.png."""
     return [(int(part), '') if part.isdecimal() else (-1, part) for part in re.split(r'(\d+)', path.name.casefold())]
@@ -112,17 +127,7 @@ class _Search:
         elif Path(source).exists():
             yield InputFile(Path(source))
         else:
-            yield from self._match(source)
-
-    def _match(self, pattern: str) -> Iterator[InputFile]:
-        matches = sorted(map(Path, glob.glob(pattern, recursive=True)), key=natural_key)
-        if not matches:
-            raise InputError(f'{pattern}: no such file or folder')
-        for match in matches:
-            if match.is_dir():
-                logger.warning('%s: skipped, a folder', match)
-            else:
-                yield InputFile(match)
+            yield from map(InputFile, match_files(source))
 
     def _search_folder(self, folder: Path, below: Path) -> Iterator[InputFile]:
         self._visited.add(os.path.realpath(folder))

@@ -1,7 +1,6 @@
 """What the inputs of the video script are: videos, streams, folders of frames, pictures; and what to call results."""
 from __future__ import annotations
 
-import glob
 import logging
 import os
 import re
@@ -14,7 +13,7 @@ from ..errors import InputError, RealESRGANError
 from ..ffmpeg.probe import MediaInfo, is_picture, probe
 from ..ffmpeg.process import is_url
 from ..ffmpeg.programs import FFmpeg
-from ..pictures.inputs import list_folder, natural_key
+from ..pictures.inputs import list_folder, match_files, natural_key
 from ..pictures.names import Nameable, choose_names
 
 logger = logging.getLogger(__name__)
@@ -111,14 +110,7 @@ def _expand(name: str) -> Iterator[tuple[str, Sequence[Path]]]:
     elif path.is_dir():
         yield from _expand_folder(path, name)
     else:
-        matches = sorted(map(Path, glob.glob(name, recursive=True)), key=natural_key)
-        if not matches:
-            raise InputError(f'{name}: no such file or folder')
-        for match in matches:
-            if match.is_dir():
-                logger.warning('%s: skipped, a folder', match)
-            else:
-                yield str(match), ()
+        yield from ((str(match), ()) for match in match_files(name))
 
 
 def _expand_folder(folder: Path, name: str) -> Iterator[tuple[str, Sequence[Path]]]:
