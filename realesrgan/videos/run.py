@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import threading
 import time
@@ -84,6 +85,7 @@ class _Videos:
         self._options = options
         self._stack = stack
         self._outcomes: list[Outcome] = []
+        self._sources: frozenset[str] = frozenset()  # real paths of all inputs, which are never written to
         self._ffmpeg: FFmpeg = find_ffmpeg(options.ffmpeg)
 
     def upscale(self, inputs: Sequence[str]) -> list[Outcome]:
@@ -92,6 +94,7 @@ class _Videos:
         videos = [video for video in found if not video.picture]
         for video in found:
             _check_extension(self._options.extension, video)
+        self._sources = frozenset(os.path.realpath(video.source) for video in found)
         targets = name_results(videos, self._output, self._options.suffix, self._options.container)
         waiting = [(video, target) for video, target in zip(videos, targets, strict=True)
                    if not self._skip(video, target)]
@@ -155,15 +158,15 @@ class _Videos:
         """Return the source of an input.
 
         Raises:
-            VideoError: its result would overwrite it, or it can't be upscaled as asked.
+            VideoError: its result would overwrite an input, or it can't be upscaled as asked.
         """
+        if os.path.realpath(target) in self._sources:
+            raise VideoError(f'its result would overwrite the input {target}; choose another --suffix or -o')
         if info is None:
             for name in ('start', 'end'):
                 if getattr(options, name) is not None:
                     logger.warning('--%s has no effect on a folder of frames', name)
             return FrameSource(self._ffmpeg, video.source, video.frames, options, self._run.check)
-        if target.exists() and Path(video.source).exists() and target.samefile(video.source):
-            raise VideoError(f'{video.source}: its result would overwrite it; choose another --suffix or -o')
         return VideoSource(self._ffmpeg, video.source, info, options, self._run.check)
 
     # ---- workers, made once for all videos ----

@@ -74,6 +74,16 @@ def test_results_that_would_collide_get_the_extension(folder, options):
     assert files(folder / 'out') == sorted(outcome.target.name for outcome in outcomes)
 
 
+def test_a_result_never_overwrites_another_input(folder, options):
+    make(folder / 'a.mp4', *counted('25', '0.12'), *EXACT)
+    make(folder / 'a_out.mp4', *counted('25', '0.2'), *EXACT)
+    before = (folder / 'a_out.mp4').read_bytes()
+    outcomes = upscale_videos(['a.mp4', 'a_out.mp4'], '.', options())
+    assert str(outcomes[0].error) == ('its result would overwrite the input a_out.mp4; choose another --suffix or -o')
+    assert (folder / 'a_out.mp4').read_bytes() == before
+    assert (outcomes[1].failed, outcomes[1].target.name) == (False, 'a_out_out.mp4')
+
+
 def test_a_file_given_twice_is_done_once(folder, options):
     make(folder / 'a.mp4', *counted('25', '0.12'), *EXACT)
     assert len(upscale_videos(['a.mp4', './a.mp4', '*.mp4'], 'out', options())) == 1

@@ -85,7 +85,7 @@ def test_an_input_is_never_overwritten_and_an_old_result_is(run, tmp_path):
     before = (tmp_path / 'a.mp4').read_bytes()
     status, _, err = run('-i', 'a.mp4', '-o', '.', '--suffix', '')
     assert (status, (tmp_path / 'a.mp4').read_bytes()) == (1, before)
-    assert 'error: a.mp4: its result would overwrite it; choose another --suffix or -o' in err
+    assert 'error: a.mp4: its result would overwrite the input a.mp4; choose another --suffix or -o' in err
     (tmp_path / 'results').mkdir()
     (tmp_path / 'results/a_out.mp4').write_text('old')
     status, _, err = run('-i', 'a.mp4', '--skip_existing')
