@@ -12,12 +12,14 @@ from realesrgan.cli.run import run
 from realesrgan.ffmpeg.containers import CONTAINERS
 from realesrgan.ffmpeg.timing import parse_rate, parse_time
 from realesrgan.pictures.formats import list_choices
+from realesrgan.videos.options import DEINTERLACE
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of this script's options."""
     parser = options.new_parser(__doc__)
-    options.add_input_options(parser, 'videos, URLs, folders of frames or of videos, pictures or glob patterns',
+    options.add_input_options(parser, 'videos, URLs, pipes such as /dev/stdin, folders of frames or of videos, '
+                              'pictures or glob patterns',
                               'folder for the results')
     options.add_upsampler_options(parser, default_model='realesr-animevideov3')
     options.add_result_options(parser)
@@ -39,7 +41,7 @@ def _add_video_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument('--start', type=options.type_of(parse_time), metavar='TIME',
                        help='begin here: 90, 1:30 or 0:01:30.5')
     group.add_argument('--end', type=options.type_of(parse_time), metavar='TIME', help='end here')
-    group.add_argument('--deinterlace', choices=('auto', 'on', 'off'), default='auto',
+    group.add_argument('--deinterlace', choices=DEINTERLACE, default='auto',
                        help='turn fields into frames; auto: where the video is flagged so (default: %(default)s)')
     group.add_argument('--vcodec', metavar='ENCODER',
                        help='ffmpeg\'s name of the video encoder (default: libx264; libvpx-vp9 for webm)')

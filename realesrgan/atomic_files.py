@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import shutil
 import tempfile
 import uuid
@@ -10,6 +12,20 @@ from pathlib import Path
 
 #: How the names of unfinished files begin.
 TEMPORARY_PREFIX = '.realesrgan-'
+
+
+def require_writable(folder: Path) -> None:
+    """Find out before hours of work that results can't be written into a folder, which may not exist yet.
+
+    Raises:
+        OSError: the folder, or the nearest parent that exists, is no folder or can't be written.
+    """
+    while not os.path.lexists(folder) and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@
     Cancelled                    the caller's cancel event was set; a BaseException, so that code which goes on
                                  after a failed file does not go on after this
 
-Beside these, reading and writing files raises OSError, and a lack of memory MemoryError.
+Besides these, reading and writing files raises OSError, and a lack of memory MemoryError.
 """
 
 

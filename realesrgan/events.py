@@ -17,7 +17,7 @@ class Found:
     """The inputs have been listed.
 
     Attributes:
-        count: How many files will be upscaled; skipped ones and names that lead nowhere are not among them.
+        count: How many files will be upscaled. Missing inputs, and videos whose result exists, are not among them.
     """
 
     count: int
@@ -42,7 +42,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Warned:
-    """Something the user should know went differently than asked; it has been logged too.
+    """Something did not go as requested. It has been logged too, as a warning, and logging must not suppress those.
 
     Attributes:
         source: The input that it concerns, or '' if it concerns all.
@@ -104,12 +104,8 @@ class _CallerError(BaseException):
         self.error = error
 
 
-def _ignore(_event: Event) -> None:
-    pass
-
-
 class Run:
-    """The two lines between a run and its caller: events go out, and the wish to stop comes in.
+    """Connects a run to its caller: events go out, cancellation comes in.
 
     Args:
         on_event: Called with each event, in the thread that uses this object. What it raises ends the run.
@@ -117,17 +113,22 @@ class Run:
     """
 
     def __init__(self, on_event: Callable[[Event], None] | None, cancel: threading.Event | None) -> None:
-        self._on_event = on_event or _ignore
-        self._cancel = cancel or threading.Event()
+        self._on_event = on_event
+        self.cancel = cancel or threading.Event()
         self._warnings: SimpleQueue[Warned] = SimpleQueue()  # of the run's other threads too
 
     @contextlib.contextmanager
     def session(self) -> Iterator[None]:
         """Report what is logged as a warning inside the block, and raise what `on_event` raises there."""
+        if self._on_event is None:  # or warnings would count as handled, and Python no longer print them
+            yield
+            return
         try:
             with hear_warnings(lambda source, message: self._warnings.put(Warned(source, message))):
-                yield
-            self._report_waiting()
+                try:
+                    yield
+                finally:
+                    self._report_waiting()
         except _CallerError as wrapped:
             raise wrapped.error from None
 
@@ -138,23 +139,26 @@ class Run:
             Cancelled: the caller has set `cancel`.
         """
         self._report_waiting()
-        if self._cancel.is_set():
+        if self.cancel.is_set():
             raise Cancelled
 
     def tell(self, event: Event) -> None:
-        """Report an event.
+        """Report an event, and end the run if the caller wants that.
 
         Raises:
             Cancelled: the caller has set `cancel`.
         """
-        self.check()
+        self._report_waiting()
         self._call(event)
+        self.check()
 
     def _report_waiting(self) -> None:
         while not self._warnings.empty():
             self._call(self._warnings.get())
 
     def _call(self, event: Event) -> None:
+        if self._on_event is None:
+            return
         try:
             self._on_event(event)
         except Exception as error:

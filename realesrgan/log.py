@@ -31,7 +31,7 @@ def subject_of(record: logging.LogRecord) -> str:
 def prefix_subject(record: logging.LogRecord, message: str) -> str:
     """Put the file that a record is about in front of its message, unless the message begins with it."""
     subject = subject_of(record)
-    return message if not subject or message.startswith(subject) else f'{subject}: {message}'
+    return message if not subject or message.startswith((f'{subject}: ', f'{subject} ')) else f'{subject}: {message}'
 
 
 class _Listener(logging.Handler):

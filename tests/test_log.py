@@ -17,6 +17,7 @@ def test_the_file_stands_in_front_once():
     with about('a.png'):
         assert prefix_subject(record('x'), 'is damaged') == 'a.png: is damaged'
         assert prefix_subject(record('x'), 'a.png: is damaged') == 'a.png: is damaged'
+        assert prefix_subject(record('x'), 'a.pngs are many') == 'a.png: a.pngs are many'
         with about('b.png'):
             assert prefix_subject(record('x'), 'is damaged') == 'b.png: is damaged'
     assert prefix_subject(record('x'), 'is damaged') == 'is damaged'

@@ -61,6 +61,8 @@ class Display:
             self._outlined = True
             for line in event.lines:
                 self._write(line)
+            if self._files is not None:
+                self._files.update()
 
     def summarise(self) -> int:
         """Print the totals of the run and return the exit status: 1 if any file failed."""
@@ -115,13 +117,13 @@ class Display:
                 log_error(outcome.error, traceback=self._verbose)
             elif outcome.skipped:
                 logger.info('skipped: %s exists', outcome.target)
-            elif self._unit == 'megapixels':
+            elif outcome.megapixels:  # a picture
                 logger.info('%s -> %s', outcome.source, outcome.target or 'stdout')
             for problem in outcome.problems:
                 logger.error('%s', problem)
-        if self._unit == 'frames' and outcome.frames and not self._quiet:
+        if outcome.frames and not outcome.megapixels and not self._quiet:
             self._print_video(outcome)
-        if self._files is not None and not outcome.skipped:
+        if self._files is not None:
             self._files.update()
 
     def _print_video(self, outcome: Outcome) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from ..engines.table import engine_choices
 from ..models import FACE_MODELS, MODELS
 from ..version import __version__
-from ..workers.options import FaceOptions, UpsamplerOptions
+from ..workers.options import ALPHA_UPSAMPLERS, FaceOptions, UpsamplerOptions
 
 # ---- types of options ----
 
@@ -133,7 +133,7 @@ def add_upsampler_options(parser: argparse.ArgumentParser, default_model: str) -
     group.add_argument('--tile_pad', type=number_type(int, 0), default=10, metavar='PIXELS',
                        help='how far a tile sees beyond its border (default: %(default)s)')
     group.add_argument('--max_memory', type=number_type(float, 0.1), metavar='GIB',
-                       help='memory the network may use while it runs; it decides the tiles (default: what is free)')
+                       help='memory the network may use while it runs; sets the tile size (default: what is free)')
     group.add_argument('--pre_pad', type=number_type(int, 0), default=0, metavar='PIXELS',
                        help='added at the right and lower border first, and cut off afterwards (default: %(default)s)')
 
@@ -145,7 +145,7 @@ def add_result_options(parser: argparse.ArgumentParser) -> None:
                        help='final size as a multiple of the input size (default: %(default)s)')
     group.add_argument('--suffix', type=parse_file_name_part, default='out', metavar='TEXT',
                        help='results are called NAME_SUFFIX; empty for NAME alone (default: %(default)s)')
-    group.add_argument('--alpha_upsampler', choices=('realesrgan', 'bicubic'), default='realesrgan',
+    group.add_argument('--alpha_upsampler', choices=ALPHA_UPSAMPLERS, default='realesrgan',
                        help='how transparency is enlarged (default: %(default)s)')
     group.add_argument('--skip_existing', action='store_true', help='skip inputs whose result exists')
 
@@ -158,7 +158,7 @@ def add_face_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument('--face_model', choices=tuple(FACE_MODELS), default='GFPGANv1.3',
                        help='the network that restores them (default: %(default)s)')
     group.add_argument('--face_weight', type=number_type(float, 0, 1), default=1.0, metavar='0..1',
-                       help='1 shows the restored face, 0 the upscaled one (default: %(default)g)')
+                       help='1 is fully restored, 0 not at all (default: %(default)g)')
     group.add_argument('--only_center_face', action='store_true',
                        help='restore only the face nearest to the centre')
     group.add_argument('--face_min_size', type=number_type(int, 0), default=0, metavar='PIXELS',

@@ -146,14 +146,14 @@ def build_input_argument(info: MediaInfo) -> str:
     return build_source_argument(info.source if is_url(info.source) else str(Path(info.source).absolute()))
 
 
-def is_picture(programs: FFmpeg, info: MediaInfo) -> bool:
+def is_picture(programs: FFmpeg, info: MediaInfo, check: Check | None = None) -> bool:
     """Tell whether an input is a single still picture."""
     name = info.format_name
     if name in _PICTURE_FORMATS or name.endswith('_pipe') or info.brand in _PICTURE_BRANDS:
         return True
     if name not in _MAYBE_ANIMATED or info.is_stream:
         return False
-    stamps = read_time_stamps(programs, info)
+    stamps = read_time_stamps(programs, info, check)
     return stamps is not None and len(stamps.pts) == 1
 
 

@@ -16,6 +16,9 @@ from .reading import is_picture
 
 logger = logging.getLogger(__name__)
 
+#: What programs may pass: one path, URL or pattern, or several.
+Inputs = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+
 
 @dataclass(frozen=True)
 class InputFile:
@@ -85,6 +88,13 @@ def list_folder(folder: Path) -> list[Path]:
         InputError: the folder can't be read.
     """
     return [file.path for file in _Search(False, set(), _raise).expand(str(folder))]
+
+
+def list_inputs(inputs: Inputs) -> list[str]:
+    """Return one or several inputs as a list of names."""
+    if isinstance(inputs, (str, os.PathLike)):
+        inputs = [inputs]
+    return [os.fspath(name) for name in inputs]
 
 
 def match_files(pattern: str) -> list[Path]:

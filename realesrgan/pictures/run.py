@@ -1,7 +1,6 @@
 """`upscale_pictures`: everything that the image script does, for programs."""
 from __future__ import annotations
 
-import errno
 import os
 import sys
 import threading
@@ -11,12 +10,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..atomic_files import require_writable
 from ..errors import UsageError
 from ..events import Event, Found, Outcome, Run
 from ..workers.enhancers import prefetch_weights, prepare_faces
-from ..workers.options import FaceOptions, UpsamplerOptions, drop_faces_of_drawings, list_places
+from ..workers.options import (
+    ALPHA_UPSAMPLERS,
+    FaceOptions,
+    UpsamplerOptions,
+    drop_faces_of_drawings,
+    list_places,
+    require_choice,
+    require_outscale,
+)
 from ..workers.pool import make_pool
-from .inputs import InputFile, find_pictures
+from .formats import list_writable_extensions
+from .inputs import InputFile, Inputs, find_pictures, list_inputs
 from .names import Job, plan
 
 #: As an input stdin, as the output folder stdout.
@@ -26,7 +35,7 @@ _PICTURES_OF_A_TASK = 4  # where several workers share them
 
 @dataclass(frozen=True)
 class PictureOptions:
-    """How pictures are upscaled, and where.
+    """How pictures are upscaled, and where. Wrong values raise `UsageError`.
 
     Attributes:
         upsampler: The network and how it runs.
@@ -52,14 +61,21 @@ class PictureOptions:
     recursive: bool = False
     skip_existing: bool = False
 
+    def __post_init__(self) -> None:
+        require_choice('extension', self.extension, ['auto', *list_writable_extensions()])
+        require_choice('alpha_upsampler', self.alpha_upsampler, ALPHA_UPSAMPLERS)
+        require_outscale(self.outscale)
+        if not 1 <= self.quality <= 100:
+            raise UsageError(f'quality is {self.quality}; allowed is 1 to 100')
 
-def upscale_pictures(inputs: Sequence[str], output: str, options: PictureOptions | None = None, *,
+
+def upscale_pictures(inputs: Inputs, output: str | os.PathLike[str], options: PictureOptions | None = None, *,
                      on_event: Callable[[Event], None] | None = None,
                      cancel: threading.Event | None = None) -> list[Outcome]:
     """Upscale picture files. One that fails does not hold up the others.
 
     Args:
-        inputs: Pictures, folders and glob patterns; or '-' alone for a picture on stdin.
+        inputs: Pictures, folders and glob patterns, one or several; or '-' alone for a picture on stdin.
         output: Folder for the results, or '-' for stdout.
         options: How; None for the defaults.
         on_event: Called in this thread: with `Found` once, with `Progress` and `Warned`, and for each picture with
@@ -79,7 +95,7 @@ def upscale_pictures(inputs: Sequence[str], output: str, options: PictureOptions
     """
     run = Run(on_event, cancel)
     with run.session():
-        return _Pictures(run, output, options or PictureOptions()).upscale(inputs)
+        return _Pictures(run, os.fspath(output), options or PictureOptions()).upscale(list_inputs(inputs))
 
 
 class _Pictures:
@@ -100,7 +116,7 @@ class _Pictures:
         self._run.tell(Found(len(waiting)))
         if waiting:
             if self._output != STREAM:
-                _check_writable(Path(self._output))
+                require_writable(Path(self._output))
             self._upscale_all(waiting, jobs, faces)
         return self._outcomes
 
@@ -155,20 +171,6 @@ class _Pictures:
         elif note.source not in self._ended:
             self._ended.add(note.source)
             self._end(note)
-
-
-def _check_writable(folder: Path) -> None:
-    """Find out before hours of work that the results can't be written.
-
-    Raises:
-        OSError: the folder, or the nearest parent that exists, is no folder or can't be written.
-    """
-    while not os.path.lexists(folder) and folder != folder.parent:
-        folder = folder.parent
-    if not folder.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
-    if not os.access(folder, os.W_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
 
 def share_jobs(jobs: Sequence[Job]) -> list[list[Job]]:

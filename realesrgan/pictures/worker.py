@@ -52,7 +52,7 @@ class PictureTask:
 
 @dataclass(frozen=True)
 class ResultOptions:
-    """What the results are to be like: see `PictureOptions`."""
+    """Settings of the results: see `PictureOptions`."""
 
     outscale: float
     alpha_upsampler: str
@@ -75,7 +75,7 @@ class PictureWorker:
 
     Args:
         enhancer: What it upscales with.
-        results: What the results are to be like.
+        results: Settings of the results.
     """
 
     def __init__(self, enhancer: Enhancer, results: ResultOptions) -> None:
@@ -108,9 +108,11 @@ class PictureWorker:
                 return self._upscale(job, picture, targets)
 
         targets = _Targets(task.sources)
-        run_overlapped(_read_all(task.jobs), upscale, lambda result: written.append(self._write(result)), lambda: None,
-                       ahead=_READ_AHEAD, behind=_WRITTEN_BEHIND, is_large=_is_large)
-        report_written()
+        try:
+            run_overlapped(_read_all(task.jobs), upscale, lambda result: written.append(self._write(result)),
+                           lambda: None, ahead=_READ_AHEAD, behind=_WRITTEN_BEHIND, is_large=_is_large)
+        finally:
+            report_written()
 
     def _upscale(self, job: Job, picture: Picture | Exception, targets: _Targets) -> _Result | Outcome:
         start = time.perf_counter()

@@ -35,7 +35,7 @@ _OURS = re.compile(rf'\d{{6}}\.\w+|{_MANIFEST}|{TRACKS}|{LIST}')
 
 def describe_run(ffmpeg_version: Sequence[int], source: Mapping[str, Any], weights: str, options: VideoOptions,
                  faces: FaceOptions | None) -> dict[str, Any]:
-    """Return everything that parts depend on, by the names users know: parts of an equal run may be reused.
+    """Return everything that parts depend on, by the names of the options: parts of an equal run may be reused.
 
     Not in it: the device and the number of workers, `max_memory`, whose tiles hardly show, and the path of the
     weights, whose content counts.
@@ -189,8 +189,8 @@ def _prepare_folder(parts: Parts, manifest: dict[str, Any], target: Path, *, res
     _remove_temporary_files(folder)
     file = folder / _MANIFEST
     if not file.exists() and {path.name for path in folder.iterdir()} - {_LOCK}:
-        raise PartsError(f'{folder}: is in the way: parts of {target.name} would go there, but it holds something '
-                         'else; move it away, or choose another --suffix or -o')
+        raise PartsError(f'{folder}: can\'t be used for the parts of {target.name}: it contains other files; '
+                         'move it away, or choose another --suffix or -o')
     found = _read_json(file)
     if found != manifest or restart:
         if found and whole and not restart:

@@ -47,7 +47,7 @@ def outline_run(source: Source, target: Path, outscale: float, places: Sequence[
         left = source.total * (1 - min(there / chunks, 1))
         lines.append(f'time     about {timedelta(seconds=round(left * seconds / parallel))}')
         lines.append(_outline_disk(source, source.total, target))
-    lines.append(f'memory   {mebibytes(psutil.Process().memory_info().rss)} for each worker, beside that of a GPU')
+    lines.append(f'memory   {mebibytes(psutil.Process().memory_info().rss)} per worker, not counting that of a GPU')
     return lines
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,13 +12,14 @@ from pathlib import Path
 from ..atomic_files import TEMPORARY_PREFIX
 from ..errors import InputError, RealESRGANError
 from ..ffmpeg.probe import MediaInfo, is_picture, probe
-from ..ffmpeg.process import is_url
+from ..ffmpeg.process import Check, is_url
 from ..ffmpeg.programs import FFmpeg
 from ..pictures.inputs import list_folder, match_files, natural_key
 from ..pictures.names import Nameable, choose_names
 
 logger = logging.getLogger(__name__)
 
+_SHOWN_CHARACTERS = 200  # of the names of files that are left out
 _OWN_PIPES = ('/dev/stdin', '/dev/fd/')
 #: Extensions by which the files of a folder are taken for videos.
 _VIDEO_EXTENSIONS = frozenset((
@@ -61,19 +63,21 @@ class VideoInput:
         return '' if self.frames or is_url(self.source) else Path(self.source).suffix[1:]
 
 
-def find_videos(ffmpeg: FFmpeg, inputs: Iterable[str], on_error: Callable[[str, Exception], None]) -> list[VideoInput]:
+def find_videos(ffmpeg: FFmpeg, inputs: Iterable[str], on_error: Callable[[str, Exception], None],
+                check: Check) -> list[VideoInput]:
     """Return what input arguments mean: files, URLs, pipes, folders and glob patterns, each file once.
 
-    A folder is one video, of its pictures as frames, unless at least as many of its files are videos; then each of
-    those is an input. Subfolders are left out with a warning.
+    A folder stands for the videos in it. If there are none, it is one video itself, with its pictures as frames. Other
+    entries are left out with a warning.
 
     Args:
         ffmpeg: The programs.
         inputs: The arguments.
         on_error: Called with the name of what can't be opened, and the error; the others are returned.
+        check: Called several times a second while ffprobe works; what it raises ends ffprobe.
     """
     found: dict[str, VideoInput] = {}
-    for name in inputs:
+    for name in map(_strip_file_scheme, inputs):
         try:
             for source, frames in _expand(name):
                 key = source if is_url(source) else os.path.abspath(source)
@@ -83,18 +87,23 @@ def find_videos(ffmpeg: FFmpeg, inputs: Iterable[str], on_error: Callable[[str, 
     opened = []
     for video in found.values():
         try:
-            opened.append(_open(ffmpeg, video))
+            opened.append(_open(ffmpeg, video, check))
         except (RealESRGANError, OSError) as error:
             on_error(video.source, error)
     return opened
 
 
-def _open(ffmpeg: FFmpeg, video: VideoInput) -> VideoInput:
+def _strip_file_scheme(name: str) -> str:
+    """Return the path in a file URL, so that it counts as the file that it is."""
+    return re.sub(r'^file:(//(localhost)?(?=/))?', '', name) if not Path(name).exists() else name
+
+
+def _open(ffmpeg: FFmpeg, video: VideoInput, check: Check) -> VideoInput:
     """Ask ffprobe about an input, unless that would use it up."""
     if video.frames or is_pipe(video.source):
         return video
-    info = probe(ffmpeg, video.source)
-    return replace(video, info=info, picture=is_picture(ffmpeg, info))
+    info = probe(ffmpeg, video.source, check)
+    return replace(video, info=info, picture=is_picture(ffmpeg, info, check))
 
 
 def is_pipe(source: str) -> bool:
@@ -114,19 +123,21 @@ def _expand(name: str) -> Iterator[tuple[str, Sequence[Path]]]:
 
 
 def _expand_folder(folder: Path, name: str) -> Iterator[tuple[str, Sequence[Path]]]:
-    files = sorted((entry for entry in folder.iterdir() if entry.is_file()), key=natural_key)
-    videos = [file for file in files if file.suffix[1:].lower() in _VIDEO_EXTENSIONS
-              and not file.name.startswith(TEMPORARY_PREFIX)]
-    if not videos or len(files) - len(videos) > len(videos):
-        frames = list_folder(folder)
-        if len(frames) > len(videos):
-            yield name, frames
-            return
-        if not videos:
-            raise InputError(f'{folder}: neither videos nor pictures in it')
-    for file in sorted(set(folder.iterdir()) - set(videos), key=natural_key):
-        logger.warning('%s: skipped, %s', file, 'a folder' if file.is_dir() else 'not a video')
-    yield from ((str(file), ()) for file in videos)
+    """Yield the videos of a folder or, if there is none, the folder with its pictures as frames."""
+    entries = sorted((entry for entry in folder.iterdir() if not entry.name.startswith(TEMPORARY_PREFIX)),
+                     key=natural_key)
+    videos = [entry for entry in entries if entry.is_file() and entry.suffix[1:].lower() in _VIDEO_EXTENSIONS]
+    if videos:
+        others = [entry.name for entry in entries if entry not in videos]
+        if others:
+            logger.warning('%s: skipped, because they are no videos: %s', name, textwrap.shorten(
+                ', '.join(others), _SHOWN_CHARACTERS, placeholder=' ...'))
+        yield from ((str(video), ()) for video in videos)
+        return
+    frames = list_folder(folder)
+    if not frames:
+        raise InputError(f'{folder}: contains no videos or pictures')
+    yield name, frames
 
 
 def name_results(videos: Sequence[VideoInput], output: Path, suffix: str, container: str) -> list[Path]:

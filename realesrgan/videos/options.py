@@ -1,16 +1,20 @@
-"""What the caller may say about videos."""
+"""Options for upscaling videos."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
 
 from ..ffmpeg.containers import CONTAINERS
-from ..workers.options import FaceOptions, UpsamplerOptions
+from ..pictures.formats import list_writable_extensions
+from ..workers.options import ALPHA_UPSAMPLERS, FaceOptions, UpsamplerOptions, require_choice, require_outscale
+
+#: What `--deinterlace` takes.
+DEINTERLACE = ('auto', 'on', 'off')
 
 
 @dataclass(frozen=True)
 class VideoOptions:
-    """How videos are upscaled, and where.
+    """How videos are upscaled, and where. Wrong values raise `UsageError`.
 
     Attributes:
         upsampler: The network and how it runs.
@@ -61,6 +65,12 @@ class VideoOptions:
     restart: bool = False
     keep_parts: bool = False
     dry_run: bool = False
+
+    def __post_init__(self) -> None:
+        require_choice('extension', self.extension, ['auto', *CONTAINERS, *list_writable_extensions()])
+        require_choice('alpha_upsampler', self.alpha_upsampler, ALPHA_UPSAMPLERS)
+        require_choice('deinterlace', self.deinterlace, DEINTERLACE)
+        require_outscale(self.outscale)
 
     @property
     def container(self) -> str:

@@ -11,6 +11,7 @@ from ..ffmpeg.colour import is_rgb, parse_pixel_format
 from ..ffmpeg.decoder import Decoding, Kept
 from ..ffmpeg.mux import Cut
 from ..ffmpeg.probe import MediaInfo, VideoStream, read_time_stamps
+from ..ffmpeg.process import Check
 from ..ffmpeg.programs import FFmpeg
 from ..ffmpeg.timing import TimeStamps, choose_frame_rate, format_clock
 from .options import VideoOptions
@@ -122,7 +123,7 @@ def find_key_frame(stamps: TimeStamps, start: Fraction) -> Fraction | None:
 
 # ---- planning ----
 
-def plan_video(ffmpeg: FFmpeg, info: MediaInfo, options: VideoOptions) -> VideoPlan:
+def plan_video(ffmpeg: FFmpeg, info: MediaInfo, options: VideoOptions, check: Check | None = None) -> VideoPlan:
     """Look at a video's time stamps and decide how it is read.
 
     Raises:
@@ -132,7 +133,7 @@ def plan_video(ffmpeg: FFmpeg, info: MediaInfo, options: VideoOptions) -> VideoP
     video = info.video
     if video is None:
         raise VideoError(f'{info.source}: has no video')
-    stamps = read_time_stamps(ffmpeg, info)
+    stamps = read_time_stamps(ffmpeg, info, check)
     own_rate, constant = choose_frame_rate(stamps, video.real_rate, video.average_rate)
     rate = options.fps or own_rate
     if not constant:

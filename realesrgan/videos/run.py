@@ -13,7 +13,7 @@ from fractions import Fraction
 from functools import cached_property, partial
 from pathlib import Path
 
-from ..atomic_files import temporary_folder
+from ..atomic_files import require_writable, temporary_folder
 from ..errors import (
     DeviceError,
     DiskFullError,
@@ -30,7 +30,7 @@ from ..ffmpeg.probe import MediaInfo, is_picture, probe
 from ..ffmpeg.programs import FFmpeg, find_ffmpeg
 from ..log import about
 from ..pictures.formats import FORMATS
-from ..pictures.inputs import InputFile
+from ..pictures.inputs import InputFile, Inputs, list_inputs
 from ..pictures.names import plan
 from ..pictures.run import PictureOptions, upscale_pictures
 from ..workers.enhancers import Enhancer, build_enhancer, prefetch_weights, prepare_faces
@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 _ENDS_THE_RUN = (UsageError, WeightsError, DeviceError, EngineError, FacePackagesError, DiskFullError)
 
 
-def upscale_videos(inputs: Sequence[str], output: str, options: VideoOptions | None = None, *,
+def upscale_videos(inputs: Inputs, output: str | os.PathLike[str], options: VideoOptions | None = None, *,
                    on_event: Callable[[Event], None] | None = None,
                    cancel: threading.Event | None = None) -> list[Outcome]:
     """Upscale videos, one after the other. One that fails does not hold up the others.
@@ -54,7 +54,7 @@ def upscale_videos(inputs: Sequence[str], output: str, options: VideoOptions | N
     When a run ends early, the parts that are finished stay, and the same call goes on from them.
 
     Args:
-        inputs: Videos, URLs, pipes, folders (of frames, or of videos), pictures and glob patterns.
+        inputs: Videos, URLs, pipes, folders (of frames, or of videos), pictures and glob patterns, one or several.
         output: Folder for the results.
         options: How; None for the defaults.
         on_event: Called in this thread: with `Found` once, with `Progress` and `Warned`, and for each input with
@@ -62,18 +62,19 @@ def upscale_videos(inputs: Sequence[str], output: str, options: VideoOptions | N
         cancel: Ends the run, after the current frame, when it is set.
 
     Returns:
-        The outcome of each input. Errors are in there, a line each (`errors.one_line`).
+        The outcome of each input; none in a dry run. Errors are in there, a line each (`errors.one_line`).
 
     Raises:
         UsageError: a video is to become a picture, or a picture a video.
         MediaError: ffmpeg is not found.
         WeightsError, DeviceError, EngineError, FacePackagesError: no worker can be built.
         DiskFullError: the disk has too little room.
+        OSError: the output folder can't be written.
         Cancelled: `cancel` was set.
     """
     run = Run(on_event, cancel)
     with run.session(), ExitStack() as stack:
-        return _Videos(run, Path(output), options or VideoOptions(), stack).upscale(inputs)
+        return _Videos(run, Path(output), options or VideoOptions(), stack).upscale(list_inputs(inputs))
 
 
 class _Videos:
@@ -89,7 +90,9 @@ class _Videos:
         self._ffmpeg: FFmpeg = find_ffmpeg(options.ffmpeg)
 
     def upscale(self, inputs: Sequence[str]) -> list[Outcome]:
-        found = find_videos(self._ffmpeg, inputs, lambda name, error: self._end(Outcome(name, error=error)))
+        require_writable(self._output)
+        found = find_videos(self._ffmpeg, inputs, lambda name, error: self._end(Outcome(name, error=error)),
+                            self._run.check)
         pictures = [video for video in found if video.picture]
         videos = [video for video in found if not video.picture]
         for video in found:
@@ -149,8 +152,8 @@ class _Videos:
             copy = folder / Path(video.source).name
             with Path(video.source).open('rb') as pipe, copy.open('wb') as file:
                 shutil.copyfileobj(pipe, file)
-            info = probe(self._ffmpeg, str(copy))
-            if is_picture(self._ffmpeg, info):
+            info = probe(self._ffmpeg, str(copy), self._run.check)
+            if is_picture(self._ffmpeg, info, self._run.check):
                 raise VideoError(f'{video.source}: holds a single picture; inference_realesrgan.py -i - takes those')
             yield info, replace(self._options, chunk=Fraction(0), restart=True)
 
@@ -233,7 +236,7 @@ class _Videos:
         upscale_pictures(sources, str(self._output), PictureOptions(
             upsampler=options.upsampler, faces=options.faces, gpu_ids=options.gpu_ids, outscale=options.outscale,
             suffix=options.suffix, extension=options.extension, alpha_upsampler=options.alpha_upsampler,
-            skip_existing=options.skip_existing), on_event=hear)
+            skip_existing=options.skip_existing), on_event=hear, cancel=self._run.cancel)
 
 
 def _check_extension(extension: str, video: VideoInput) -> None:

@@ -152,7 +152,7 @@ class VideoSource:
         if options.extract_first and info.is_stream:
             logger.warning('--extract_frame_first has no effect on a stream, which can be read once only')
         self._options, self._check = options, check
-        self._plan: VideoPlan = plan_video(ffmpeg, info, options)
+        self._plan: VideoPlan = plan_video(ffmpeg, info, options, check)
         self.encoding = encode_like_video(ffmpeg, self._plan, options)
         self.total = self._plan.total
         video = self._plan.video

@@ -66,7 +66,7 @@ def _upscale_chunks(source: Source, chunks: Sequence[Chunk], parts: Parts, pool:
     frames = {index: upscaled.frames for index, upscaled in done.items()}
     reused = sum(frames.values())
     if done:
-        logger.info('%d of %d parts are there from an earlier run', len(done), len(chunks))
+        logger.info('reusing %d of %d parts of an earlier run', len(done), len(chunks))
     todo = [chunk for chunk in chunks if chunk.index not in done]
     disk = DiskWatch(parts.folder)
 

@@ -54,7 +54,7 @@ class ChunkWorker:
                     upscale_frames(reader, writer, frames)
                 damage = reader.damage if isinstance(reader, FrameReader) else None
                 source = source.reread(frames.count)
-            temporary.touch()  # of no frames no encoder makes a file
+            temporary.touch()  # encoders write no file when there are no frames
             result = Upscaled(chunk.index, frames.count, frames.computed, damage)
             seal(chunk.part, temporary, result.to_note())
         return result

@@ -2,17 +2,43 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..errors import UsageError
 from ..models import MODELS
 
 logger = logging.getLogger(__name__)
 
+#: How transparency is enlarged: what `--alpha_upsampler` takes.
+ALPHA_UPSAMPLERS = ('realesrgan', 'bicubic')
+
+
+def require_choice(name: str, value: str, allowed: Iterable[str]) -> None:
+    """Check an option that takes one of several words.
+
+    Raises:
+        UsageError: `value` is none of those allowed.
+    """
+    words = list(allowed)
+    if value not in words:
+        raise UsageError(f'{name} is {value!r}; allowed are {", ".join(words)}')
+
+
+def require_outscale(outscale: float) -> None:
+    """Check a final size.
+
+    Raises:
+        UsageError: it is not a finite number above 0.
+    """
+    if not 0 < outscale < float('inf'):
+        raise UsageError(f'outscale is {outscale}; it must be above 0')
+
 
 @dataclass(frozen=True)
 class UpsamplerOptions:
-    """Everything that makes one upsampler differ from another.
+    """Everything that makes one upsampler differ from another. Wrong values raise `UsageError`.
 
     Attributes:
         model_name: A key of `models.MODELS`.
@@ -35,6 +61,9 @@ class UpsamplerOptions:
     half: bool = True
     engine: str = 'auto'
     max_memory: int | None = None
+
+    def __post_init__(self) -> None:
+        require_choice('model_name', self.model_name, MODELS)
 
 
 @dataclass(frozen=True)

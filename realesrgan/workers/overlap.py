@@ -98,20 +98,26 @@ def run_overlapped(source: Iterable[In], work: Callable[[In], Out], write: Calla
 
     reader = new_thread(_guarded(partial(_fill, items, source), failures, stop), 'reader')
     writer = new_thread(_guarded(partial(_empty, results, write), failures, stop), 'writer')
+    finished = False
     try:
         reader.start()
         writer.start()
         _guarded(work_on_all, failures, stop)()
         writer.join()
+        finished = True
     finally:
-        if failures or writer.is_alive():
+        if failures or not finished:
             stop.set()
             abort()
-        for thread in (reader, writer):
-            if thread.ident is not None:  # an interrupt may have come before it was started
-                thread.join()
+        _join(reader, writer)
     if failures:
         raise failures[0]
+
+
+def _join(*threads: threading.Thread) -> None:
+    for thread in threads:
+        if thread.ident is not None:  # else an interrupt came before it was started
+            thread.join()
 
 
 def _fill(belt: _Belt[Item], source: Iterable[Item]) -> None:

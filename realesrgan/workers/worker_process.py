@@ -42,6 +42,7 @@ def serve(connection: Connection, log_level: int, build: BuildWorker[Any, Any], 
     with contextlib.suppress(EOFError, BrokenPipeError):  # the parent is gone
         try:
             worker = build(place)
+            send.building = False
             while True:
                 send('result', worker(connection.recv(), functools.partial(send, 'note')))
         except (EOFError, BrokenPipeError):
@@ -60,6 +61,7 @@ class _Sender:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._lock = threading.Lock()
+        self.building = True  # the worker
 
     def __call__(self, kind: str, content: Any) -> None:
         buffer = io.BytesIO()
@@ -68,7 +70,8 @@ class _Sender:
             self._connection.send_bytes(buffer.getbuffer())
 
     def put_nowait(self, record: logging.LogRecord) -> None:
-        record.subject = subject_of(record) or None  # only this process knows it, or else only the pool's
+        # Only this process knows the file it is about, or else only the pool's. A worker is built for all files.
+        record.subject = subject_of(record) or ('' if self.building else None)
         self('log', record)
 
 

@@ -1,6 +1,7 @@
 """`upscale_pictures` as a program calls it: options, events, outcomes, cancelling, threads."""
 from __future__ import annotations
 
+import logging
 import threading
 
 import clips
@@ -10,7 +11,7 @@ import pytest
 from clips import files
 
 from realesrgan import RealESRGANer
-from realesrgan.errors import Cancelled, ImageError, InputError
+from realesrgan.errors import Cancelled, ImageError, InputError, UsageError
 from realesrgan.events import Found, Outcome, Progress, Warned
 from realesrgan.pictures import PictureOptions, upscale_pictures
 from realesrgan.workers.options import UpsamplerOptions
@@ -69,6 +70,37 @@ def test_events_and_outcomes(folder, options, weights):
     assert np.array_equal(cv2.imread(str(again.target)), expected)
 
 
+def test_one_path_is_as_good_as_a_list(folder, options):
+    write(folder / 'a.png', 4, 4, 3)
+    [outcome] = upscale_pictures(folder / 'a.png', folder / 'out', options())
+    assert outcome.target == folder / 'out/a_out.png'
+
+
+@pytest.mark.parametrize(('wrong', 'message'), [
+    ({'extension': 'gif'}, "extension is 'gif'"), ({'quality': 0}, 'quality is 0'),
+    ({'outscale': -1}, 'outscale is -1')])
+def test_options_out_of_range_are_usage_errors(wrong, message):
+    with pytest.raises(UsageError, match=message):
+        PictureOptions(**wrong)
+
+
+def test_an_unknown_model_is_a_usage_error_that_names_the_others():
+    with pytest.raises(UsageError, match="model_name is 'x'; allowed are RealESRGAN_x4plus, "):
+        UpsamplerOptions('x')
+
+
+def test_warnings_are_printed_where_nobody_listens(folder, options, capsys):
+    """As Python does where logging is not configured."""
+    write(folder / 'a.png', 4, 4, 4)
+    logger = logging.getLogger()
+    handlers, logger.handlers = logger.handlers, []
+    try:
+        upscale_pictures('a.png', 'out', options(extension='jpg'))
+    finally:
+        logger.handlers = handlers
+    assert 'has transparency, which jpg does not hold; written as a_out.png' in capsys.readouterr().err
+
+
 def test_defaults_are_those_of_the_script(folder):
     options = PictureOptions()
     assert (options.outscale, options.suffix, options.extension, options.quality) == (4, 'out', 'auto', 95)
@@ -123,10 +155,12 @@ def test_a_run_cancelled_from_another_thread_leaves_nothing_half_written(folder,
         if isinstance(event, Progress) and event.source == 'in/4.png':
             far.set()
             cancel.wait(60)
-    threads = threading.active_count()
+    threads, told = threading.active_count(), []
     with pytest.raises(Cancelled):
-        upscale_pictures(['in'], 'out', options(tile=16), on_event=hear, cancel=cancel)
+        upscale_pictures(['in'], 'out', options(tile=16), on_event=lambda event: (told.append(event), hear(event)),
+                         cancel=cancel)
     thread.join()
+    assert [event.target.name for event in told if isinstance(event, Outcome)] == files(folder / 'out')
     assert threading.active_count() <= threads
     written = files(folder / 'out')
     assert {'0_out.png', '1_out.png'} <= set(written) < {f'{index}_out.png' for index in range(5)}

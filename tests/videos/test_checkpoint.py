@@ -50,14 +50,14 @@ def test_the_same_command_goes_on(run, tmp_path, stopped):
     before = [Path('results/a_out_parts', name).stat().st_mtime_ns for name in parts()]
     status, out, err = run('-i', 'a.mp4', *LOSSLESS, '--chunk', '1', '--keep_parts', network='plain')
     assert status == 0
-    assert '2 of 4 parts are there from an earlier run' in err
+    assert 'reusing 2 of 4 parts of an earlier run' in err
     assert out.startswith('results/a_out.mp4: 100 frames (50 of them from an earlier run), ')
     assert [Path('results/a_out_parts', name).stat().st_mtime_ns for name in parts()][:2] == before
     assert hashes('results/a_out.mp4') == hashes('whole/a_out.mp4')
     assert len(parts()) == 4
     Path('results/a_out.mp4').unlink()
     status, out, err = run('-i', 'a.mp4', *LOSSLESS, '--chunk', '1', network='plain')
-    assert '4 of 4 parts are there from an earlier run' in err
+    assert 'reusing 4 of 4 parts of an earlier run' in err
     assert hashes('results/a_out.mp4') == hashes('whole/a_out.mp4')
     assert files(Path('results')) == ['a_out.mp4']
 
@@ -95,7 +95,7 @@ def test_a_folder_that_is_not_ours_is_left_alone(run, tmp_path, name):
     mine.parent.mkdir(parents=True)
     mine.write_text('x')
     status, _, err = run('-i', 'a.mp4')
-    assert (status, 'results/a_out_parts: is in the way' in err) == (1, True)
+    assert (status, "results/a_out_parts: can't be used for the parts of a_out.mp4" in err) == (1, True)
     assert files(tmp_path) == ['a.mp4', f'results/a_out_parts/{name}']
 
 

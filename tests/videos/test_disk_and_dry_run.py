@@ -56,7 +56,7 @@ def test_dry_run(run, tmp_path):
     assert re.fullmatch(r'[\d.e+-]+ frames/s, timed on 3 frames', lines['speed'])
     assert re.fullmatch(r'about \d+:\d\d:\d\d', lines['time'])
     assert re.fullmatch(r'about \d+ MiB, twice that before the parts are removed; \d+ [GM]iB are free', lines['disk'])
-    assert re.fullmatch(r'\d+ MiB for each worker, beside that of a GPU', lines['memory'])
+    assert re.fullmatch(r'\d+ MiB per worker, not counting that of a GPU', lines['memory'])
     assert ', 3 MiB of extracted frames; ' in run('-i', 'a.mp4', '--dry_run', '--extract_frame_first')[1]
     assert files(tmp_path) == ['a.mp4']
 

@@ -62,7 +62,7 @@ def test_several_inputs_one_that_fails_does_not_hold_up_the_others(folder, optio
     assert isinstance(outcomes[1].error, MediaError)
     assert [event for event in events if isinstance(event, Outcome)] == outcomes
     assert Found(3) in events
-    assert Warned('', 'clips/notes.txt: skipped, not a video') in events
+    assert Warned('', 'clips: skipped, because they are no videos: notes.txt') in events
     assert files(folder / 'out') == ['10_out.mp4', '1_out.mp4', 'b_out.mp4']
 
 
@@ -95,20 +95,13 @@ def write_frames(folder, count):
         cv2.imwrite(str(folder / f'{number}.png'), np.full((12, 16, 3), number * 40, np.uint8))
 
 
-def test_a_folder_of_frames_with_a_film_among_them_is_one_of_frames(folder, options):
-    write_frames(folder / 'shots', 3)
-    make(folder / 'shots/sound.mp4', *counted('25', '0.12'), *EXACT)
-    [outcome] = upscale_videos(['shots'], 'out', options())
-    assert (outcome.target.name, outcome.frames) == ('shots_out.mp4', 3)
-
-
-def test_a_folder_of_films_with_a_poster_is_one_of_films(folder, options):
-    write_frames(folder / 'films', 1)
+def test_a_folder_with_a_film_and_its_posters_stands_for_the_film(folder, options):
+    write_frames(folder / 'films', 3)
     make(folder / 'films/a.mp4', *counted('25', '0.12'), *EXACT)
     events = []
     [outcome] = upscale_videos(['films'], 'out', options(), on_event=events.append)
     assert (outcome.target.name, outcome.frames) == ('a_out.mp4', 3)
-    assert Warned('', 'films/0.png: skipped, not a video') in events
+    assert Warned('', 'films: skipped, because they are no videos: 0.png, 1.png, 2.png') in events
 
 
 def test_a_video_that_exists_is_skipped(folder, options):
@@ -149,6 +142,36 @@ def test_an_extension_of_the_other_kind_is_a_usage_error_before_any_work(folder,
         upscale_videos([fitting, name], 'out', options(extension=extension))
     assert str(caught.value).startswith(message)
     assert files(folder) == before
+
+
+@pytest.mark.parametrize('prefix', ['file:', 'file://'])
+def test_a_file_url_is_the_file(folder, options, prefix):
+    source = make(folder / 'a.mp4', *counted('25', '0.12'), *EXACT)
+    before = source.read_bytes()
+    [outcome] = upscale_videos(f'{prefix}{source}', folder, options(suffix=''))
+    assert 'its result would overwrite the input' in str(outcome.error)
+    assert source.read_bytes() == before
+
+
+@pytest.mark.parametrize(('wrong', 'message'), [
+    ({'extension': 'avi'}, "extension is 'avi'"), ({'deinterlace': 'maybe'}, "deinterlace is 'maybe'"),
+    ({'outscale': 0}, 'outscale is 0')])
+def test_options_out_of_range_are_usage_errors(options, wrong, message):
+    with pytest.raises(UsageError, match=message):
+        options(**wrong)
+
+
+def test_a_server_that_never_answers_can_be_cancelled(folder, options, http_server):
+    answered = threading.Event()
+    http_server.troubles.extend([{'wait_for': answered}] * 9)
+    cancel = threading.Event()
+    timer = threading.Timer(0.5, cancel.set)
+    timer.start()
+    with pytest.raises(Cancelled):
+        upscale_videos(f'{http_server.url}/a.mp4', 'out', options(), cancel=cancel)
+    timer.join()
+    answered.set()
+    assert clips.belongings()[0] == 0
 
 
 def test_a_dry_run_outlines_every_input_and_writes_nothing(folder, options):
@@ -207,9 +230,13 @@ def test_a_run_cancelled_from_another_thread_keeps_its_parts_and_resumes(folder,
             far.set()
             cancel.wait(60)
     before = clips.belongings()[0]
+    events = []
     with pytest.raises(Cancelled):
-        upscale_videos(['a.mp4'], 'out', chosen, on_event=hear, cancel=cancel)
+        upscale_videos(['a.mp4'], 'out', chosen, on_event=lambda event: (events.append(event), hear(event)),
+                       cancel=cancel)
     thread.join()
+    assert events[-1] == Warned('a.mp4', f'{len(parts("out/a_out_parts"))} finished parts stay in out/a_out_parts; the '
+                                'same command resumes from them')
     assert clips.belongings()[0] <= before + (workers > 1)  # multiprocessing keeps one for later pools
     finished = parts('out/a_out_parts')
     assert 2 <= len(finished) < 16

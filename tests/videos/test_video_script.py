@@ -136,7 +136,7 @@ def test_a_folder_without_frames(run, tmp_path):
     (tmp_path / 'empty').mkdir()
     status, _, err = run('-i', 'empty')
     assert (status, err) == (
-        1, 'error: empty: neither videos nor pictures in it\n')
+        1, 'error: empty: contains no videos or pictures\n')
 
 
 @pytest.mark.parametrize(('name', 'result'), [('a.png', 'a_out.png'), ('b.JPG', 'b_out.JPG'), ('c.webp', 'c_out.webp'),

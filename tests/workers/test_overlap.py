@@ -95,6 +95,22 @@ def test_a_source_that_blocks_is_aborted():
     assert released.is_set()
 
 
+def test_a_thread_that_can_not_be_started_ends_the_run(monkeypatch):
+    start, released = threading.Thread.start, threading.Event()
+
+    def fail_at_the_writer(thread):
+        if thread.name == 'writer':
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    def source():
+        yield 1
+        released.wait(60)
+    monkeypatch.setattr(threading.Thread, 'start', fail_at_the_writer)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        run(source(), abort=released.set)
+
+
 def test_log_lines_of_all_three_belong_to_the_run():
     heard = []
 
