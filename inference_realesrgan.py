@@ -14,7 +14,7 @@ from realesrgan.pictures.formats import list_choices, list_choices_with_quality
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of this script's options."""
-    parser = options.new_parser(__doc__)
+    parser = options.create_parser(__doc__)
     options.add_input_options(parser, 'pictures, folders or glob patterns, or - for stdin',
                               'folder for the results, or - for stdout')
     parser.add_argument('-r', '--recursive', action='store_true', help='go into folders and keep their structure')
@@ -23,7 +23,7 @@ def build_parser() -> argparse.ArgumentParser:
     options.add_face_options(parser)
     parser.add_argument('--ext', choices=list_choices(), default='auto',
                         help='format of the results; auto is that of the input (default: %(default)s)')
-    parser.add_argument('--quality', type=options.number_type(int, 1, 100), default=95, metavar='1..100',
+    parser.add_argument('--quality', type=options.make_number_type(int, 1, 100), default=95, metavar='1..100',
                         help=f'quality of {" and ".join(list_choices_with_quality())} (default: %(default)s)')
     options.add_verbosity_options(parser)
     return parser
@@ -38,7 +38,8 @@ def upscale(args: argparse.Namespace) -> int:
     """Upscale what the arguments say and return the exit status."""
     from realesrgan.pictures import PictureOptions, upscale_pictures
     picture_options = PictureOptions(
-        upsampler=options.upsampler_options(args), faces=options.face_options(args), gpu_ids=options.gpu_ids(args),
+        upsampler=options.read_upsampler_options(args), faces=options.read_face_options(args),
+        gpu_ids=options.read_gpu_ids(args),
         outscale=args.outscale, suffix=args.suffix, extension=args.ext, quality=args.quality,
         alpha_upsampler=args.alpha_upsampler, recursive=args.recursive, skip_existing=args.skip_existing)
     with Display('megapixels', quiet=args.quiet, verbose=args.verbose,

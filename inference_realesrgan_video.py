@@ -17,7 +17,7 @@ from realesrgan.videos.options import DEINTERLACE
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of this script's options."""
-    parser = options.new_parser(__doc__)
+    parser = options.create_parser(__doc__)
     options.add_input_options(parser, 'videos, URLs, pipes such as /dev/stdin, folders of frames or of videos, '
                               'pictures or glob patterns',
                               'folder for the results')
@@ -35,17 +35,17 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_video_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group('video')
-    group.add_argument('--fps', type=options.type_of(parse_rate), metavar='RATE',
+    group.add_argument('--fps', type=options.make_type(parse_rate), metavar='RATE',
                        help='frames a second of the result, as 25, 29.97 or 30000/1001; the duration stays '
                             '(default: that of the input; 24 for a folder of frames)')
-    group.add_argument('--start', type=options.type_of(parse_time), metavar='TIME',
+    group.add_argument('--start', type=options.make_type(parse_time), metavar='TIME',
                        help='begin here: 90, 1:30 or 0:01:30.5')
-    group.add_argument('--end', type=options.type_of(parse_time), metavar='TIME', help='end here')
+    group.add_argument('--end', type=options.make_type(parse_time), metavar='TIME', help='end here')
     group.add_argument('--deinterlace', choices=DEINTERLACE, default='auto',
                        help='turn fields into frames; auto: where the video is flagged so (default: %(default)s)')
     group.add_argument('--vcodec', metavar='ENCODER',
                        help='ffmpeg\'s name of the video encoder (default: libx264; libvpx-vp9 for webm)')
-    group.add_argument('--crf', type=options.number_type(float, 0, 63), metavar='N',
+    group.add_argument('--crf', type=options.make_number_type(float, 0, 63), metavar='N',
                        help='quality of the encoder, smaller is better (default: the encoder\'s own)')
     group.add_argument('--preset', metavar='NAME', help='speed of the encoder (default: the encoder\'s own)')
     group.add_argument('--pix_fmt', metavar='FORMAT',
@@ -58,9 +58,9 @@ def _add_video_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_long_video_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group('long videos')
-    group.add_argument('--num_process_per_gpu', type=options.number_type(int, 1), default=1, metavar='N',
+    group.add_argument('--num_process_per_gpu', type=options.make_number_type(int, 1), default=1, metavar='N',
                        help='processes on each GPU, or on the CPU, which they share (default: %(default)s)')
-    group.add_argument('--chunk', type=options.type_of(parse_time), default='10', metavar='TIME',
+    group.add_argument('--chunk', type=options.make_type(parse_time), default='10', metavar='TIME',
                        help='length of the parts that workers take and an interrupted run keeps; 0 for one part '
                             '(default: %(default)s s)')
     group.add_argument('--restart', action='store_true',
@@ -79,7 +79,8 @@ def upscale(args: argparse.Namespace) -> int:
     """Upscale what the arguments say and return the exit status."""
     from realesrgan.videos import VideoOptions, upscale_videos
     video_options = VideoOptions(
-        upsampler=options.upsampler_options(args), faces=options.face_options(args), gpu_ids=options.gpu_ids(args),
+        upsampler=options.read_upsampler_options(args), faces=options.read_face_options(args),
+        gpu_ids=options.read_gpu_ids(args),
         workers_per_gpu=args.num_process_per_gpu, outscale=args.outscale, suffix=args.suffix, extension=args.ext,
         alpha_upsampler=args.alpha_upsampler, skip_existing=args.skip_existing, fps=args.fps, start=args.start,
         end=args.end, deinterlace=args.deinterlace, extract_first=args.extract_frame_first, codec=args.vcodec,

@@ -50,7 +50,7 @@ def ncnn(model: str, picture: np.ndarray) -> Callable[[], object] | None:
 
 def main() -> None:
     """Print the table."""
-    parser = measure.new_parser(__doc__, runs=3)
+    parser = measure.create_parser(__doc__, runs=3)
     parser.add_argument('--fp16', action='store_true',
                         help="the original's default too, which takes minutes a picture on some processors")
     args = parser.parse_args()

@@ -117,7 +117,7 @@ def share_beside_network(folder: Path, output: Path) -> float:
 
 def main() -> None:
     """Print the tables."""
-    parser = measure.new_parser(__doc__, runs=3)
+    parser = measure.create_parser(__doc__, runs=3)
     parser.add_argument('--pictures', type=int, default=20, help='in the folder (default: %(default)s)')
     parser.add_argument('--sides', type=int, nargs=2, default=(512, 256), metavar='PIXELS',
                         help='of the single photo and of those in the folder (default: 512 256)')

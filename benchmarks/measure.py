@@ -17,7 +17,7 @@ PHOTO = PROJECT / 'inputs' / 'astronaut.jpg'
 sys.path.insert(0, str(PROJECT))  # the benchmarks run from a checkout
 
 
-def new_parser(description: str | None, runs: int) -> argparse.ArgumentParser:
+def create_parser(description: str | None, runs: int) -> argparse.ArgumentParser:
     """Return a parser with --runs and --json."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument('--runs', type=int, default=runs, help='counted runs of each (default: %(default)s)')

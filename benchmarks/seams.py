@@ -31,7 +31,7 @@ def stitched(engine: Engine, picture: np.ndarray, tiles: list[Tile], blend: int)
 
 def main() -> None:
     """Print the table."""
-    args = measure.new_parser(__doc__, runs=1).parse_args()
+    args = measure.create_parser(__doc__, runs=1).parse_args()
     picture = cv2.resize(cv2.imread(str(measure.PHOTO)), (384, 384), interpolation=cv2.INTER_CUBIC)
     rows: list[dict[str, Any]] = []
     for model, pads in PADS.items():

@@ -108,7 +108,7 @@ def compared(ffmpeg: FFmpeg, clip: Path, folder: Path, original_frames: int, run
 
 def main() -> None:
     """Print the tables."""
-    parser = measure.new_parser(__doc__, runs=3)
+    parser = measure.create_parser(__doc__, runs=3)
     parser.add_argument('--frames', type=int, default=48, help='of the clip (default: %(default)s)')
     parser.add_argument('--original_frames', type=int, default=5,
                         help='of them for the slow loop (default: %(default)s)')

@@ -106,6 +106,6 @@ class Cancelled(BaseException):  # like asyncio.CancelledError, no Exception
     """The run was cancelled through the caller's event; finished results and parts are kept."""
 
 
-def one_line(error: BaseException) -> str:
+def flatten_message(error: BaseException) -> str:
     """Return the message of an error as one line."""
     return ' '.join(str(error).split()) or type(error).__name__

@@ -22,7 +22,7 @@ def about(name: object) -> Iterator[None]:
         _subject.reset(token)
 
 
-def subject_of(record: logging.LogRecord) -> str:
+def get_subject(record: logging.LogRecord) -> str:
     """Return the file that a log record is about, or ''. A record of a worker process carries its own."""
     own: str | None = getattr(record, 'subject', None)
     return _subject.get() if own is None else own
@@ -30,7 +30,7 @@ def subject_of(record: logging.LogRecord) -> str:
 
 def prefix_subject(record: logging.LogRecord, message: str) -> str:
     """Put the file that a record is about in front of its message, unless the message begins with it."""
-    subject = subject_of(record)
+    subject = get_subject(record)
     return message if not subject or message.startswith((f'{subject}: ', f'{subject} ')) else f'{subject}: {message}'
 
 
@@ -44,7 +44,7 @@ class _Listener(logging.Handler):
     def handle(self, record: logging.LogRecord) -> bool:
         # Not emit(): its caller holds a lock, and what the caller of a run does with a warning may take long.
         if _listener.get() is self:
-            self._hear(subject_of(record), record.getMessage())
+            self._hear(get_subject(record), record.getMessage())
         return True
 
 
@@ -52,7 +52,7 @@ class _Listener(logging.Handler):
 def hear_warnings(hear: Callable[[str, str], None]) -> Iterator[None]:
     """Call `hear(file, message)` for each warning that is logged inside the block.
 
-    Only this thread's warnings count, and those of threads made by `new_thread`, so that runs in other threads of
+    Only this thread's warnings count, and those of threads made by `create_thread`, so that runs in other threads of
     the same process do not mix.
     """
     listener, logger = _Listener(hear), logging.getLogger('realesrgan')
@@ -65,6 +65,6 @@ def hear_warnings(hear: Callable[[str, str], None]) -> Iterator[None]:
         _listener.reset(token)
 
 
-def new_thread(task: Callable[[], None], name: str) -> threading.Thread:
+def create_thread(task: Callable[[], None], name: str) -> threading.Thread:
     """Return a thread, not started yet, whose log lines count as this thread's."""
     return threading.Thread(target=contextvars.copy_context().run, args=(task,), name=name)

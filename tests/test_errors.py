@@ -42,5 +42,5 @@ def test_every_class_says_what_it_is():
 
 
 def test_one_line():
-    assert errors.one_line(ValueError('two\n  lines ')) == 'two lines'
-    assert errors.one_line(ValueError()) == 'ValueError'
+    assert errors.flatten_message(ValueError('two\n  lines ')) == 'two lines'
+    assert errors.flatten_message(ValueError()) == 'ValueError'

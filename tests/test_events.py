@@ -8,7 +8,7 @@ import pytest
 
 from realesrgan.errors import Cancelled, ImageError
 from realesrgan.events import Found, Outcome, Run, Warned
-from realesrgan.log import about, new_thread
+from realesrgan.log import about, create_thread
 
 
 def test_events_arrive_in_the_callers_thread_warnings_of_other_threads_too():
@@ -19,7 +19,7 @@ def test_events_arrive_in_the_callers_thread_warnings_of_other_threads_too():
         with about('a.png'):
             logging.getLogger('realesrgan.test').warning('careful')
     with run.session():
-        thread = new_thread(warn, 'reader')
+        thread = create_thread(warn, 'reader')
         thread.start()
         thread.join()
         assert heard == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 import logging
 import threading
 
-from realesrgan.log import about, hear_warnings, new_thread, prefix_subject
+from realesrgan.log import about, create_thread, hear_warnings, prefix_subject
 
 logger = logging.getLogger('realesrgan.test')
 
@@ -41,7 +41,7 @@ def test_runs_in_two_threads_hear_their_own_warnings_only():
         with hear_warnings(lambda _, message: heard[name].append(message)):
             both.wait(30)
             logger.warning('%s itself', name)
-            thread = new_thread(lambda: logger.warning('%s in a thread', name), name)
+            thread = create_thread(lambda: logger.warning('%s in a thread', name), name)
             thread.start()
             thread.join()
             both.wait(30)

@@ -76,7 +76,7 @@ class NetworkShape(ABC):
     def build(self) -> Network:
         """Return the network with random weights."""
 
-    def bytes_per_pixel(self, engine: str, *, half: bool) -> float:
+    def estimate_bytes_per_pixel(self, engine: str, *, half: bool) -> float:
         """Estimate the memory that one pixel of input takes while the network runs.
 
         Args:

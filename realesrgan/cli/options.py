@@ -11,14 +11,14 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from ..engines.table import engine_choices
+from ..engines.table import list_engine_choices
 from ..models import FACE_MODELS, MODELS
 from ..version import __version__
 from ..workers.options import ALPHA_UPSAMPLERS, FaceOptions, UpsamplerOptions
 
 # ---- types of options ----
 
-def number_type(kind: Callable[[str], Any], low: float, high: float = float('inf')) -> Callable[[str], Any]:
+def make_number_type(kind: Callable[[str], Any], low: float, high: float = float('inf')) -> Callable[[str], Any]:
     """Return an argparse type: a number of `kind` from `low` to `high`."""
     def parse(text: str) -> Any:
         try:
@@ -33,7 +33,7 @@ def number_type(kind: Callable[[str], Any], low: float, high: float = float('inf
     return parse
 
 
-def type_of(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+def make_type(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     """Return an argparse type that shows the message of the parser's ValueError."""
     def convert(text: str) -> Any:
         try:
@@ -45,7 +45,7 @@ def type_of(parse: Callable[[str], Any]) -> Callable[[str], Any]:
 
 def parse_outscale(text: str) -> float:
     """Parse a finite number above 0."""
-    value: float = number_type(float, 0)(text)
+    value: float = make_number_type(float, 0)(text)
     if not value:
         raise argparse.ArgumentTypeError(f'{text} is out of range: it must be above 0')
     return value
@@ -77,7 +77,7 @@ def parse_model_name(text: str) -> str:
 
 def parse_gpu_ids(text: str) -> list[int]:
     """Parse numbers of GPUs with commas between them."""
-    return [number_type(int, 0)(part) for part in text.split(',')]
+    return [make_number_type(int, 0)(part) for part in text.split(',')]
 
 
 class _Joined(argparse.Action):
@@ -90,7 +90,7 @@ class _Joined(argparse.Action):
 
 # ---- options of both scripts ----
 
-def new_parser(description: str) -> argparse.ArgumentParser:
+def create_parser(description: str) -> argparse.ArgumentParser:
     """Return a parser with --version."""
     parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
     parser.add_argument('--version', action='version', version=f'Real-ESRGAN {__version__}')
@@ -111,12 +111,12 @@ def read_inputs(args: argparse.Namespace) -> list[str]:
 
 
 def add_upsampler_options(parser: argparse.ArgumentParser, default_model: str) -> None:
-    """Add the options that `upsampler_options` reads, and -g, a list or None."""
+    """Add the options that `read_upsampler_options` reads, and -g, a list or None."""
     denoisable = ', '.join(spec.name for spec in MODELS.values() if spec.denoise_partner)
     group = parser.add_argument_group('model')
     group.add_argument('-n', '--model_name', type=parse_model_name, default=default_model, metavar='NAME',
                        help='one of ' + ', '.join(MODELS) + ' (default: %(default)s)')
-    group.add_argument('-dn', '--denoise_strength', type=number_type(float, 0, 1), metavar='0..1',
+    group.add_argument('-dn', '--denoise_strength', type=make_number_type(float, 0, 1), metavar='0..1',
                        help=f'0 keeps the noise, 1 removes it; {denoisable} only (default: 0.5)')
     group.add_argument('--model_path', metavar='PATH',
                        help='weights to use instead: a .pth or .safetensors file, or an https URL of one')
@@ -124,17 +124,17 @@ def add_upsampler_options(parser: argparse.ArgumentParser, default_model: str) -
                        help='compute in single precision (default: half precision where it is faster)')
     group.add_argument('-g', '--gpu-id', type=parse_gpu_ids, nargs='+', action=_Joined, metavar='N',
                        help='GPUs to use, as 0 1 or 0,1 (default: the first, or the CPU where there is none)')
-    group.add_argument('--engine', choices=engine_choices(), default='auto',
+    group.add_argument('--engine', choices=list_engine_choices(), default='auto',
                        help='what runs the network; auto takes the first of the others that runs here '
                             '(default: %(default)s)')
     group = parser.add_argument_group('memory')
-    group.add_argument('-t', '--tile', type=number_type(int, 0), default=0, metavar='PIXELS',
+    group.add_argument('-t', '--tile', type=make_number_type(int, 0), default=0, metavar='PIXELS',
                        help='cut pictures into tiles of this side; 0 chooses by free memory (default: %(default)s)')
-    group.add_argument('--tile_pad', type=number_type(int, 0), default=10, metavar='PIXELS',
+    group.add_argument('--tile_pad', type=make_number_type(int, 0), default=10, metavar='PIXELS',
                        help='how far a tile sees beyond its border (default: %(default)s)')
-    group.add_argument('--max_memory', type=number_type(float, 0.1), metavar='GIB',
+    group.add_argument('--max_memory', type=make_number_type(float, 0.1), metavar='GIB',
                        help='memory the network may use while it runs; sets the tile size (default: what is free)')
-    group.add_argument('--pre_pad', type=number_type(int, 0), default=0, metavar='PIXELS',
+    group.add_argument('--pre_pad', type=make_number_type(int, 0), default=0, metavar='PIXELS',
                        help='added at the right and lower border first, and cut off afterwards (default: %(default)s)')
 
 
@@ -151,17 +151,17 @@ def add_result_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_face_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that `face_options` reads."""
+    """Add the options that `read_face_options` reads."""
     group = parser.add_argument_group('faces')
     group.add_argument('--face_enhance', action='store_true',
                        help='restore faces with GFPGAN; not with models for drawings')
     group.add_argument('--face_model', choices=tuple(FACE_MODELS), default='GFPGANv1.3',
                        help='the network that restores them (default: %(default)s)')
-    group.add_argument('--face_weight', type=number_type(float, 0, 1), default=1.0, metavar='0..1',
+    group.add_argument('--face_weight', type=make_number_type(float, 0, 1), default=1.0, metavar='0..1',
                        help='1 is fully restored, 0 not at all (default: %(default)g)')
     group.add_argument('--only_center_face', action='store_true',
                        help='restore only the face nearest to the centre')
-    group.add_argument('--face_min_size', type=number_type(int, 0), default=0, metavar='PIXELS',
+    group.add_argument('--face_min_size', type=make_number_type(int, 0), default=0, metavar='PIXELS',
                        help='leave smaller faces of the input as they are (default: %(default)s)')
 
 
@@ -172,7 +172,7 @@ def add_verbosity_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument('-q', '--quiet', action='store_true', help='log errors only')
 
 
-def upsampler_options(args: argparse.Namespace) -> UpsamplerOptions:
+def read_upsampler_options(args: argparse.Namespace) -> UpsamplerOptions:
     """Collect the options of `add_upsampler_options`."""
     return UpsamplerOptions(
         model_name=args.model_name,
@@ -186,13 +186,13 @@ def upsampler_options(args: argparse.Namespace) -> UpsamplerOptions:
         max_memory=int(args.max_memory * 2 ** 30) if args.max_memory else None)
 
 
-def face_options(args: argparse.Namespace) -> FaceOptions | None:
+def read_face_options(args: argparse.Namespace) -> FaceOptions | None:
     """Collect the options of `add_face_options`; None without --face_enhance."""
     if not args.face_enhance:
         return None
     return FaceOptions(args.face_model, args.face_weight, args.only_center_face, args.face_min_size)
 
 
-def gpu_ids(args: argparse.Namespace) -> tuple[int, ...]:
+def read_gpu_ids(args: argparse.Namespace) -> tuple[int, ...]:
     """Return the numbers that -g was given; none without it."""
     return tuple(args.gpu_id or ())

@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from ..errors import RealESRGANError, UsageError, one_line
+from ..errors import RealESRGANError, UsageError, flatten_message
 from ..log import prefix_subject
 
 logger = logging.getLogger(__name__)
@@ -78,4 +78,4 @@ def _terminate(signal_number: int, _frame: object) -> None:
 def _describe(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f'{error.filename}: {error.strerror}' if error.filename else error.strerror
-    return one_line(error)
+    return flatten_message(error)

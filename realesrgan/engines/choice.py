@@ -35,8 +35,8 @@ def make_engine(network: nn.Module, scale: int, device: torch.device, *, half: b
         DeviceError: the engine does not run on this kind of device.
         EngineError: it is not installed, or does not know the network.
     """
-    if name not in table.engine_choices():
-        raise ValueError(f'engine is {name!r}; allowed are {", ".join(table.engine_choices())}')
+    if name not in table.list_engine_choices():
+        raise ValueError(f'engine is {name!r}; allowed are {", ".join(table.list_engine_choices())}')
     row = _choose_row([row for row in table.ENGINES if name in (row.name, AUTO)], network, device)
     if threads is not None:
         torch.set_num_threads(threads)

@@ -23,7 +23,7 @@ def count_devices(backend: str) -> int:
     return module.device_count() if module.is_available() else 0
 
 
-def available_gpus() -> list[torch.device]:
+def list_gpus() -> list[torch.device]:
     """Return the GPUs of this machine; those of the preferred backend come first."""
     return [torch.device(backend, index) for backend in BACKENDS for index in range(count_devices(backend))]
 
@@ -34,7 +34,7 @@ def pick_device(device: str | torch.device | None = None, gpu_id: int | None = N
     Raises:
         DeviceError: the device asked for is not there; the message names those that are.
     """
-    gpus = available_gpus()
+    gpus = list_gpus()
     if device is not None:
         wanted = torch.device(device)
         indexed = torch.device(wanted.type, wanted.index or 0)
@@ -64,11 +64,11 @@ def pick_precision(device: torch.device, half: bool) -> str:
     if not half:
         return 'float32'
     if device.type == 'cpu':
-        return 'bfloat16' if cpu_has_bfloat16() else 'float32'
+        return 'bfloat16' if has_cpu_bfloat16() else 'float32'
     return 'float16'
 
 
-def cpu_has_bfloat16() -> bool:
+def has_cpu_bfloat16() -> bool:
     """Return whether this CPU multiplies bfloat16 natively (AMX, AVX512-BF16, or the Arm extension), and may do so."""
     # Both CPU engines compute with oneDNN, which can be held to fewer instructions than the processor has:
     # https://uxlfoundation.github.io/oneDNN/dev_guide_cpu_dispatcher_control.html. OpenVINO's bfloat16 then crashes.

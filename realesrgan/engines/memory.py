@@ -14,7 +14,7 @@ _SHARE_OF_FREE = 0.8
 _CGROUP = Path('/sys/fs/cgroup')
 
 
-def bytes_per_pixel(shape: NetworkShape, engine: str, *, half: bool) -> int:
+def estimate_bytes_per_pixel(shape: NetworkShape, engine: str, *, half: bool) -> int:
     """Estimate what one pixel of input needs while a network runs, its result in floating point included.
 
     Args:
@@ -22,10 +22,10 @@ def bytes_per_pixel(shape: NetworkShape, engine: str, *, half: bool) -> int:
         engine: The engine's name.
         half: Whether it computes in half precision.
     """
-    return int(shape.bytes_per_pixel(engine, half=half)) + _FLOAT_RESULT_BYTES * shape.scale ** 2
+    return int(shape.estimate_bytes_per_pixel(engine, half=half)) + _FLOAT_RESULT_BYTES * shape.scale ** 2
 
 
-def result_bytes(values: int, scale: int, outscale: float | None, *, alpha: bool) -> int:
+def estimate_result_memory(values: int, scale: int, outscale: float | None, *, alpha: bool) -> int:
     """Return what the results of a picture take of the host's memory: the network's own, and the resized one.
 
     Args:
@@ -38,14 +38,14 @@ def result_bytes(values: int, scale: int, outscale: float | None, *, alpha: bool
     return int(values * (scale ** 2 * (1 + alpha) + resized))
 
 
-def usable_bytes(device: torch.device, for_results: int = 0) -> int:
+def measure_usable_memory(device: torch.device, for_results: int = 0) -> int:
     """Return how much memory a network may take on a device: four fifths of what is free.
 
     Args:
         device: Where it runs.
         for_results: Bytes of the host's memory that are allocated for results but not yet written to.
     """
-    free = free_bytes(device) - (for_results if device.type == 'cpu' else 0)
+    free = measure_free_memory(device) - (for_results if device.type == 'cpu' else 0)
     return max(int(free * _SHARE_OF_FREE), 0)
 
 
@@ -57,13 +57,13 @@ def require_memory(for_results: int) -> None:
     Raises:
         MemoryError: they take more than the free memory and swap space.
     """
-    free = min(psutil.virtual_memory().available + psutil.swap_memory().free, bytes_left_in_container())
+    free = min(psutil.virtual_memory().available + psutil.swap_memory().free, measure_container_memory())
     if for_results > free:
         raise MemoryError(f'the result alone takes {for_results / 2 ** 30:.1f} GiB of memory, {free / 2 ** 30:.1f} '
                           'are free. Close other programs, use a smaller -s, or cut the picture')
 
 
-def free_bytes(device: torch.device) -> int:
+def measure_free_memory(device: torch.device) -> int:
     """Return how much memory is free on a device."""
     if device.type == 'cuda':
         return torch.cuda.mem_get_info(device)[0]
@@ -71,10 +71,10 @@ def free_bytes(device: torch.device) -> int:
         return torch.xpu.mem_get_info(device)[0]
     if device.type == 'mps':
         return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
-    return min(psutil.virtual_memory().available, bytes_left_in_container())
+    return min(psutil.virtual_memory().available, measure_container_memory())
 
 
-def bytes_left_in_container(cgroup: Path = _CGROUP) -> int:
+def measure_container_memory(cgroup: Path = _CGROUP) -> int:
     """Return what the limit of this process's container leaves; `sys.maxsize` if there is no limit.
 
     Args:

@@ -34,6 +34,6 @@ ENGINES: tuple[EngineRow, ...] = (
 )
 
 
-def engine_choices() -> tuple[str, ...]:
+def list_engine_choices() -> tuple[str, ...]:
     """Return the names that are accepted: 'auto' and those of the table."""
     return (AUTO, *(row.name for row in ENGINES))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import DownloadError, FacePackagesError, WeightsError
 from ..models import FACE_MODELS
 from ..weights.reading import load_state_dict
-from ..weights.sources import locate, obtain, weights_folder
+from ..weights.sources import get_weights_folder, locate, obtain
 from .geometry import FACE_SIDE
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class FaceNetworks:
 
 
 def obtain_face_files(model: str) -> FaceFiles:
-    """Return the paths of a face model's weights, downloading into `weights_folder()` what is not at hand.
+    """Return the paths of a face model's weights, downloading into `get_weights_folder()` what is not at hand.
 
     Args:
         model: A key of `models.FACE_MODELS`.
@@ -71,7 +71,7 @@ def obtain_face_files(model: str) -> FaceFiles:
         missing = [file for file in files if not isinstance(locate(file), Path)]
         raise WeightsError(
             f'face enhancement needs weights that are missing: {", ".join(file.name for file in missing)}. Put them '
-            f'into {weights_folder()}, from {", ".join(file.url for file in missing)}; the download failed: {error}'
+            f'into {get_weights_folder()}, from {", ".join(file.url for file in missing)}; the download failed: {error}'
         ) from error
 
 

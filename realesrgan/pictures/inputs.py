@@ -103,7 +103,7 @@ def match_files(pattern: str) -> list[Path]:
     Raises:
         InputError: it matches nothing.
     """
-    matches = sorted(map(Path, glob.glob(pattern, recursive=True)), key=natural_key)
+    matches = sorted(map(Path, glob.glob(pattern, recursive=True)), key=make_natural_key)
     if not matches:
         raise InputError(f'{pattern}: no such file or folder')
     for match in matches:
@@ -112,7 +112,7 @@ def match_files(pattern: str) -> list[Path]:
     return [match for match in matches if not match.is_dir()]
 
 
-def natural_key(path: Path) -> list[tuple[int, str]]:
+def make_natural_key(path: Path) -> list[tuple[int, str]]:
     """Return a sort key under which 2.png comes before 10.png."""
     return [(int(part), '') if part.isdecimal() else (-1, part) for part in re.split(r'(\d+)', path.name.casefold())]
 
@@ -142,7 +142,7 @@ class _Search:
     def _search_folder(self, folder: Path, below: Path) -> Iterator[InputFile]:
         self._visited.add(os.path.realpath(folder))
         try:
-            entries = sorted(folder.iterdir(), key=natural_key)
+            entries = sorted(folder.iterdir(), key=make_natural_key)
         except OSError as error:
             self._on_error(str(folder), InputError(f'{folder}: {error.strerror}'))
             return

@@ -83,7 +83,7 @@ def upscale_pictures(inputs: Inputs, output: str | os.PathLike[str], options: Pi
         cancel: Ends the run, after the current tile, when it is set. Results that are finished stay.
 
     Returns:
-        The outcome of each picture. Errors are in there, a line each (`errors.one_line`).
+        The outcome of each picture. Errors are in there, a line each (`errors.flatten_message`).
 
     Raises:
         UsageError: several pictures are to go to stdout.

@@ -10,7 +10,7 @@ import torch
 from ..archs.architecture import NetworkShape
 from ..archs.rrdbnet import RRDBNetShape
 from ..engines.engine import Engine
-from ..engines.memory import bytes_per_pixel, usable_bytes
+from ..engines.memory import estimate_bytes_per_pixel, measure_usable_memory
 from ..models import MODELS
 from .tiles import Tile, cut_into_even_tiles, cut_into_tiles
 
@@ -122,12 +122,12 @@ class TilePlanner:
         """Return the side of the largest window that memory allows; the picture's longer side if all of it fits."""
         if not self._is_known:
             return max(height, width)
-        for_pixel = bytes_per_pixel(self._shape, self._engine.name, half=self._engine.half)
-        allowed = self._max_memory or usable_bytes(self._device, room)
+        for_pixel = estimate_bytes_per_pixel(self._shape, self._engine.name, half=self._engine.half)
+        allowed = self._max_memory or measure_usable_memory(self._device, room)
         if height * width * for_pixel > allowed and not self._max_memory:
             # The engine keeps the memory of the last picture, which does not count as free. Ask again without it.
             self._engine.release()
-            allowed = usable_bytes(self._device, room)
+            allowed = measure_usable_memory(self._device, room)
         if height * width * for_pixel <= allowed:
             return max(height, width)
         window = max(math.isqrt(allowed // for_pixel), self._smallest_tile + self._border)
@@ -140,5 +140,5 @@ class TilePlanner:
 def _find_smallest_model() -> str:
     """Return the name of the model that needs the least memory; one for drawings only if there is no other."""
     def need(name: str) -> tuple[bool, float]:
-        return MODELS[name].drawings, MODELS[name].network.bytes_per_pixel('torch', half=True)
+        return MODELS[name].drawings, MODELS[name].network.estimate_bytes_per_pixel('torch', half=True)
     return min(MODELS, key=need)

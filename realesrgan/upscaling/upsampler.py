@@ -16,7 +16,7 @@ from ..archs.registry import identify_network
 from ..engines.choice import make_engine
 from ..engines.devices import pick_device
 from ..engines.engine import Engine
-from ..engines.memory import require_memory, result_bytes
+from ..engines.memory import estimate_result_memory, require_memory
 from ..errors import NonFiniteError, UnknownNetworkError
 from ..weights.loading import load_for_upsampler
 from .blending import Stitcher
@@ -154,7 +154,8 @@ class RealESRGANer:
             raise ValueError(f'outscale is {outscale}; it must be above 0')
         check_picture(img)
         dtype = choose_depth(img)
-        room = result_bytes(img.size * dtype.itemsize, self.scale, outscale, alpha=img.ndim == 3 and img.shape[2] == 4)
+        room = estimate_result_memory(img.size * dtype.itemsize, self.scale, outscale,
+                                      alpha=img.ndim == 3 and img.shape[2] == 4)
         require_memory(room)
         picture = normalise_layout(img)
         mode = 'L' if picture.ndim == 2 else {3: 'RGB', 4: 'RGBA'}[picture.shape[2]]

@@ -119,7 +119,7 @@ def seal(path: Path, temporary: Path, note: Mapping[str, Any]) -> None:
         os.fsync(written.fileno())
 
 
-def parts_folder(target: Path) -> Path:
+def get_parts_folder(target: Path) -> Path:
     """Return the folder for the parts of a result."""
     return target.with_name(f'{target.stem}_parts')
 
@@ -142,7 +142,7 @@ def open_parts(target: Path, extension: str, manifest: Mapping[str, Any], *, res
         PartsError: another run has it open, or it holds parts of a different run; the message says what differs.
         OSError: it can't be made.
     """
-    folder = parts_folder(target)
+    folder = get_parts_folder(target)
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / _LOCK)
     try:

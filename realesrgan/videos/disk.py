@@ -18,7 +18,7 @@ _MOST_BITS = 8.0
 _LARGE_CODECS = ('ffv1', 'huffyuv', 'ffvhuff', 'utvideo', 'prores', 'dnxhd', 'rawvideo', 'png', 'magicyuv', 'cfhd')
 
 
-def estimated_bytes(encoding: Encoding, frames: int) -> int:
+def estimate_result_size(encoding: Encoding, frames: int) -> int:
     """Estimate the size of a video; films differ by more than a factor of two either way."""
     bits = _USUAL_BITS
     if encoding.crf is not None:
@@ -28,12 +28,12 @@ def estimated_bytes(encoding: Encoding, frames: int) -> int:
     return int(encoding.width * encoding.height * frames * min(bits, _MOST_BITS) / 8)
 
 
-def extracted_bytes(width: int, height: int, frames: int, *, deep: bool) -> int:
+def estimate_extracted_size(width: int, height: int, frames: int, *, deep: bool) -> int:
     """Estimate what frames take as png files: half of their pixels."""
     return width * height * 3 * (1 + deep) * frames // 2
 
 
-def free_bytes(folder: Path) -> int:
+def measure_free_disk(folder: Path) -> int:
     """Return the free room on the disk of a folder, or of its nearest parent that exists."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
@@ -46,13 +46,13 @@ def check_room(folder: Path, needed: int, purpose: str) -> None:
     Raises:
         DiskFullError: they can't.
     """
-    free = free_bytes(folder)
+    free = measure_free_disk(folder)
     if free < needed + RESERVE_BYTES:
-        raise DiskFullError(f'{folder}: the disk has {mebibytes(free)} left, too little for {purpose}. Make room and '
+        raise DiskFullError(f'{folder}: the disk has {format_size(free)} left, too little for {purpose}. Make room and '
                             'run the same command again: it resumes from the finished parts')
 
 
-def mebibytes(count: int) -> str:
+def format_size(count: int) -> str:
     """Write a size for people."""
     return f'{count / 2 ** 20:.0f} MiB' if count < 10 * 2 ** 30 else f'{count / 2 ** 30:.0f} GiB'
 
@@ -77,4 +77,4 @@ class DiskWatch:
         now = time.monotonic()
         if now >= self._next:
             self._next = now + SECONDS_BETWEEN_LOOKS
-            check_room(self._folder, 0, f'the next frames ({mebibytes(RESERVE_BYTES)} stay free)')
+            check_room(self._folder, 0, f'the next frames ({format_size(RESERVE_BYTES)} stay free)')

@@ -12,8 +12,8 @@ import psutil
 
 from ..workers.enhancers import Enhancer
 from ..workers.options import Place
-from .checkpoint import Parts, parts_folder
-from .disk import estimated_bytes, free_bytes, mebibytes
+from .checkpoint import Parts, get_parts_folder
+from .disk import estimate_result_size, format_size, measure_free_disk
 from .source import Source
 
 _TIMED_FRAMES = 3
@@ -38,7 +38,7 @@ def outline_run(source: Source, target: Path, outscale: float, places: Sequence[
     lines = [f'result   {target}',
              f'frames   {frames}, {width}x{height} to {encoding.width}x{encoding.height}, '
              f'{encoding.rate} frames/s, {encoding.codec} {encoding.pixel_format}']
-    chunks, there = len(source.cut()), len(Parts(parts_folder(target), encoding.container).list_whole())
+    chunks, there = len(source.cut()), len(Parts(get_parts_folder(target), encoding.container).list_whole())
     lines.append(f'chunks   {chunks}' + (f', {there} of them there from an earlier run' if there else ''))
     counts = {place: places.count(place) for place in places}
     lines.append('workers  ' + ', '.join(f'{count} on {place}' for place, count in counts.items()))
@@ -47,14 +47,14 @@ def outline_run(source: Source, target: Path, outscale: float, places: Sequence[
         left = source.total * (1 - min(there / chunks, 1))
         lines.append(f'time     about {timedelta(seconds=round(left * seconds / parallel))}')
         lines.append(_outline_disk(source, source.total, target))
-    lines.append(f'memory   {mebibytes(psutil.Process().memory_info().rss)} per worker, not counting that of a GPU')
+    lines.append(f'memory   {format_size(psutil.Process().memory_info().rss)} per worker, not counting that of a GPU')
     return lines
 
 
 def _outline_disk(source: Source, frames: int, target: Path) -> str:
-    extracted = f', {mebibytes(source.extracted_bytes)} of extracted frames' if source.extracted_bytes else ''
-    return (f'disk     about {mebibytes(estimated_bytes(source.encoding, frames))}, twice that before the parts are '
-            f'removed{extracted}; {mebibytes(free_bytes(target.parent))} are free')
+    extracted = f', {format_size(source.extracted_bytes)} of extracted frames' if source.extracted_bytes else ''
+    size = format_size(estimate_result_size(source.encoding, frames))
+    return (f'disk     about {size}, twice that before the parts are removed{extracted}; {format_size(measure_free_disk(target.parent))} are free')
 
 
 def _time_frames(source: Source, outscale: float, enhancer: Enhancer) -> float:

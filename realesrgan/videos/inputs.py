@@ -14,7 +14,7 @@ from ..errors import InputError, RealESRGANError
 from ..ffmpeg.probe import MediaInfo, is_picture, probe
 from ..ffmpeg.process import Check, is_url
 from ..ffmpeg.programs import FFmpeg
-from ..pictures.inputs import list_folder, match_files, natural_key
+from ..pictures.inputs import list_folder, make_natural_key, match_files
 from ..pictures.names import Nameable, choose_names
 
 logger = logging.getLogger(__name__)
@@ -125,7 +125,7 @@ def _expand(name: str) -> Iterator[tuple[str, Sequence[Path]]]:
 def _expand_folder(folder: Path, name: str) -> Iterator[tuple[str, Sequence[Path]]]:
     """Yield the videos of a folder or, if there is none, the folder with its pictures as frames."""
     entries = sorted((entry for entry in folder.iterdir() if not entry.name.startswith(TEMPORARY_PREFIX)),
-                     key=natural_key)
+                     key=make_natural_key)
     videos = [entry for entry in entries if entry.is_file() and entry.suffix[1:].lower() in _VIDEO_EXTENSIONS]
     if videos:
         others = [entry.name for entry in entries if entry not in videos]

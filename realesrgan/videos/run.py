@@ -62,7 +62,7 @@ def upscale_videos(inputs: Inputs, output: str | os.PathLike[str], options: Vide
         cancel: Ends the run, after the current frame, when it is set.
 
     Returns:
-        The outcome of each input; none in a dry run. Errors are in there, a line each (`errors.one_line`).
+        The outcome of each input; none in a dry run. Errors are in there, a line each (`errors.flatten_message`).
 
     Raises:
         UsageError: a video is to become a picture, or a picture a video.
@@ -193,11 +193,11 @@ class _Videos:
 
     @cached_property
     def _pool(self) -> Pool:
-        from ..engines.devices import available_gpus
+        from ..engines.devices import list_gpus
         from .worker import ChunkWorker
         build = partial(ChunkWorker.build, self._options.upsampler, self._faces)
         places = list_places(self._options.gpu_ids, self._options.workers_per_gpu)
-        return self._stack.enter_context(make_pool(build, places, self._run.check, isolate=bool(available_gpus())))
+        return self._stack.enter_context(make_pool(build, places, self._run.check, isolate=bool(list_gpus())))
 
     @cached_property
     def _enhancer(self) -> Enhancer:

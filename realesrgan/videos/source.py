@@ -24,7 +24,7 @@ from ..ffmpeg.programs import FFmpeg
 from ..ffmpeg.timing import format_clock
 from .checkpoint import TRACKS, Parts, identify_files
 from .chunks import Chunk, FrameFiles, Upscaled, VideoFrames, cut_into_chunks
-from .disk import extracted_bytes
+from .disk import estimate_extracted_size
 from .encoding import encode_frames, encode_like_video
 from .frame_files import FrameFileReader, FrameShape, measure_frames
 from .joining import Join, join_alone, join_with_tracks
@@ -157,7 +157,7 @@ class VideoSource:
         self.total = self._plan.total
         video = self._plan.video
         self.size = video.width, video.height
-        self.extracted_bytes = extracted_bytes(
+        self.extracted_bytes = estimate_extracted_size(
             *self.size, self.total or 0, deep=is_deep(video.pixel_format)) if self._extracts else 0
         self._extraction_damage: Damage | None = None
 

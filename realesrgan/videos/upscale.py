@@ -12,7 +12,7 @@ from ..workers.options import FaceOptions
 from ..workers.pool import Pool
 from .checkpoint import Parts, describe_run, open_parts
 from .chunks import Chunk, ChunkProgress, Upscaled
-from .disk import DiskWatch, estimated_bytes, free_bytes, mebibytes
+from .disk import DiskWatch, estimate_result_size, format_size, measure_free_disk
 from .joining import join_parts
 from .options import VideoOptions
 from .source import Source
@@ -89,7 +89,7 @@ def _warn_of_little_room(source: Source, folder: Path) -> None:
     """Warn if the disk seems too small for the parts, the result made of them, and extracted frames."""
     if source.total is None:
         return
-    needed = 2 * estimated_bytes(source.encoding, source.total) + source.extracted_bytes
-    free = free_bytes(folder)
+    needed = 2 * estimate_result_size(source.encoding, source.total) + source.extracted_bytes
+    free = measure_free_disk(folder)
     if needed > free:
-        logger.warning('about %s of disk will be needed, %s are free', mebibytes(needed), mebibytes(free))
+        logger.warning('about %s of disk will be needed, %s are free', format_size(needed), format_size(free))

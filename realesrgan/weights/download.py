@@ -63,7 +63,7 @@ def fetch(url: str, target: Path, sha256: str | None = None, *, pause_seconds: f
     return target
 
 
-def file_sha256(path: Path) -> str:
+def hash_file(path: Path) -> str:
     """Return the SHA-256 of a file as lower-case hex."""
     with path.open('rb') as file:
         return hashlib.file_digest(file, 'sha256').hexdigest()
@@ -95,7 +95,7 @@ def _receive(url: str, part: Path) -> None:
 def _verify(part: Path, sha256: str | None, url: str) -> None:
     if sha256 is None:
         return
-    actual = file_sha256(part)
+    actual = hash_file(part)
     if actual != sha256:
         part.unlink()
         raise DownloadError(f'{url}: the file that arrived is not the one expected and was deleted; '

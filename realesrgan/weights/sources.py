@@ -32,7 +32,7 @@ class UrlFile:
     def target(self) -> Path:
         """Where it is downloaded to: under a name of its own, so that it never passes for a released file."""
         name = PurePosixPath(urlsplit(self.url).path).name
-        return weights_folder() / f'{hashlib.sha256(self.url.encode()).hexdigest()[:12]}-{name}'
+        return get_weights_folder() / f'{hashlib.sha256(self.url.encode()).hexdigest()[:12]}-{name}'
 
 
 #: A file at hand, a released file or another URL to download, or a pair of files in the data package.
@@ -71,13 +71,13 @@ class WeightSources:
 
 # ---- where weights are ----
 
-def weights_folder() -> Path:
+def get_weights_folder() -> Path:
     """Return the folder that downloads go to: `weights/` of a writable checkout, else of the current folder."""
     project = PROJECT / 'weights'
     return project if os.access(project, os.W_OK) else Path.cwd() / 'weights'
 
 
-def package_folder() -> Path | None:
+def find_package_folder() -> Path | None:
     """Return the folder of ncnn files in the data package, without importing it; None if it is not installed."""
     found = importlib.util.find_spec(DATA_PACKAGE.replace('-', '_'))
     return Path(found.origin).parent / 'models' if found and found.origin else None
@@ -91,7 +91,7 @@ def locate(file: WeightFile, packaged: PackagedWeights | None = None) -> Path | 
     for folder in (Path.cwd() / 'weights', PROJECT / 'weights'):
         if (path := folder / file.name).is_file():
             return path
-    return packaged if packaged is not None and package_folder() is not None else file
+    return packaged if packaged is not None and find_package_folder() is not None else file
 
 
 def locate_path(path: str | Path) -> Path | WeightFile | UrlFile:
@@ -116,7 +116,7 @@ def locate_path(path: str | Path) -> Path | WeightFile | UrlFile:
 
 
 def obtain(source: Path | WeightFile | UrlFile) -> Path:
-    """Return the path of a weight file, downloading it into `weights_folder()` if it is not at hand.
+    """Return the path of a weight file, downloading it into `get_weights_folder()` if it is not at hand.
 
     Raises:
         WeightsError: there is no such file.
@@ -125,7 +125,7 @@ def obtain(source: Path | WeightFile | UrlFile) -> Path:
     if isinstance(source, WeightFile):
         source = _locate_file(source)
     if isinstance(source, WeightFile):
-        return download.fetch(source.url, weights_folder() / source.name, source.sha256)
+        return download.fetch(source.url, get_weights_folder() / source.name, source.sha256)
     if isinstance(source, UrlFile):
         return download.fetch(source.url, source.target)
     if not source.is_file():
@@ -180,7 +180,7 @@ def _find_partner(sources: WeightSources, partner: WeightFile) -> Path:
         case UrlFile():
             main = sources.main.target
         case WeightFile():
-            main = weights_folder() / sources.main.name
+            main = get_weights_folder() / sources.main.name
         case Path():
             main = obtain(sources.main)
         case _:
@@ -234,6 +234,6 @@ def fingerprint(model_name: str, model_path: str | Path | None = None, denoise_s
         KeyError, WeightsError, DownloadError: see `resolve` and `obtain`.
     """
     sources = resolve(model_name, model_path, denoise_strength)
-    hashes = [source.bin_sha256 if isinstance(source, PackagedWeights) else download.file_sha256(obtain(source))
+    hashes = [source.bin_sha256 if isinstance(source, PackagedWeights) else download.hash_file(obtain(source))
               for source in (sources.main, sources.partner) if source is not None]
     return hashlib.sha256(' '.join(hashes).encode()).hexdigest()[:16]

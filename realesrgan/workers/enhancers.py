@@ -60,8 +60,8 @@ def build_enhancer(options: UpsamplerOptions, faces: FaceOptions | None, place: 
     if place.workers > 1:
         import torch
 
-        from ..engines.memory import usable_bytes
-        options = replace(options, max_memory=(options.max_memory or usable_bytes(device)) // place.workers)
+        from ..engines.memory import measure_usable_memory
+        options = replace(options, max_memory=(options.max_memory or measure_usable_memory(device)) // place.workers)
         if device.type == 'cpu':
             threads = max(torch.get_num_threads() // place.workers, 1)
     upsampler = _build_upsampler(options, device, threads)

@@ -7,7 +7,7 @@ from functools import partial
 from queue import Empty, Full, Queue
 from typing import Generic, TypeVar
 
-from ..log import new_thread
+from ..log import create_thread
 
 In = TypeVar('In')
 Out = TypeVar('Out')
@@ -96,8 +96,8 @@ def run_overlapped(source: Iterable[In], work: Callable[[In], Out], write: Calla
         _empty(items, work_on)
         results.end()
 
-    reader = new_thread(_guarded(partial(_fill, items, source), failures, stop), 'reader')
-    writer = new_thread(_guarded(partial(_empty, results, write), failures, stop), 'writer')
+    reader = create_thread(_guarded(partial(_fill, items, source), failures, stop), 'reader')
+    writer = create_thread(_guarded(partial(_empty, results, write), failures, stop), 'writer')
     finished = False
     try:
         reader.start()

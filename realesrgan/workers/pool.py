@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, Self, TypeVar
 
-from ..errors import RealESRGANError, WorkerError, one_line
+from ..errors import RealESRGANError, WorkerError, flatten_message
 from ..log import about
 from .options import Place
 
@@ -86,7 +86,7 @@ class SerialPool:
             except (*TASK_ERRORS, MemoryError):
                 raise
             except Exception as error:
-                raise WorkerError(f'the work failed: {one_line(error)}') from error
+                raise WorkerError(f'the work failed: {flatten_message(error)}') from error
             yield result
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Any, Self
 
-from ..errors import WorkerError, one_line
+from ..errors import WorkerError, flatten_message
 from .options import Place
 from .pool import BuildWorker, Report
 from .worker_process import PATIENCE_SECONDS, serve
@@ -159,7 +159,7 @@ class ProcessPool:
             process.terminate()
         how = process.join()
         if failure is not None:
-            how = f'failed: {one_line(failure)}'
+            how = f'failed: {flatten_message(failure)}'
         if process.order is None:
             return  # it was idle; those that are left do the rest
         place = self._place_for_retry(process.place, process.order.attempts)

@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from ..errors import RealESRGANError
-from ..log import subject_of
+from ..log import get_subject
 from .options import Place
 from .pool import TASK_ERRORS, BuildWorker
 
@@ -71,7 +71,7 @@ class _Sender:
 
     def put_nowait(self, record: logging.LogRecord) -> None:
         # Only this process knows the file it is about, or else only the pool's. A worker is built for all files.
-        record.subject = subject_of(record) or ('' if self.building else None)
+        record.subject = get_subject(record) or ('' if self.building else None)
         self('log', record)
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from realesrgan.archs.rrdbnet import RRDBNetShape
 from realesrgan.engines import choice, devices, table
 from realesrgan.engines.choice import make_engine
-from realesrgan.engines.table import ENGINES, EngineRow, engine_choices
+from realesrgan.engines.table import ENGINES, EngineRow, list_engine_choices
 from realesrgan.errors import DeviceError, EngineError
 
 CPU = torch.device('cpu')
@@ -49,10 +49,10 @@ def brand_new(monkeypatch, two_engines):
 
 
 def test_choices_are_auto_and_the_table(monkeypatch):
-    assert engine_choices() == ('auto', 'openvino', 'torch')
+    assert list_engine_choices() == ('auto', 'openvino', 'torch')
     monkeypatch.setattr(table, 'ENGINES', ENGINES)
-    assert engine_choices() == ('auto', *(row.name for row in ENGINES))
-    assert len(set(engine_choices())) == len(ENGINES) + 1
+    assert list_engine_choices() == ('auto', *(row.name for row in ENGINES))
+    assert len(set(list_engine_choices())) == len(ENGINES) + 1
 
 
 def test_auto_is_openvino_on_a_cpu_where_it_knows_the_network():
@@ -83,13 +83,13 @@ def test_openvino_is_refused_for_an_architecture_that_it_has_no_graph_for(monkey
 
 
 def test_another_name_is_refused_with_the_allowed_ones():
-    with pytest.raises(ValueError, match=f"engine is 'fast'; allowed are {', '.join(engine_choices())}"):
+    with pytest.raises(ValueError, match=f"engine is 'fast'; allowed are {', '.join(list_engine_choices())}"):
         make_engine(small(), 4, CPU, half=False, name='fast')
 
 
 def test_an_engine_is_a_row_and_a_module(brand_new):
     network = small()
-    assert 'brand new' in engine_choices()
+    assert 'brand new' in list_engine_choices()
     for name in ('auto', 'brand new'):
         made = make_engine(network, 4, CPU, half=False, name=name, threads=None)
         assert made.arguments == (network, 4, CPU, 'float32', None)
@@ -105,7 +105,7 @@ def test_a_refusal_is_raised_if_the_engine_was_asked_for_and_passed_over_if_not(
 
 
 def test_an_engine_without_half_precision_computes_in_single(brand_new, monkeypatch):
-    monkeypatch.setattr(devices, 'cpu_has_bfloat16', lambda: True)
+    monkeypatch.setattr(devices, 'has_cpu_bfloat16', lambda: True)
     assert make_engine(small(), 4, CPU, half=True, name='brand new').arguments[3] == 'float32'
     assert make_engine(small(), 4, CPU, half=True, name='torch').description == 'torch, cpu, bfloat16'
 

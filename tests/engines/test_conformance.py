@@ -18,7 +18,7 @@ import torch
 from realesrgan.archs.rrdbnet import RRDBNetShape
 from realesrgan.archs.srvgg import SRVGGNetCompactShape
 from realesrgan.engines.choice import explain_refusal, make_engine
-from realesrgan.engines.devices import available_gpus, pick_precision
+from realesrgan.engines.devices import list_gpus, pick_precision
 from realesrgan.engines.engine import Engine
 from realesrgan.engines.table import ENGINES, EngineRow
 from realesrgan.errors import NonFiniteError
@@ -35,7 +35,7 @@ LARGEST_LEVELS = {False: 1, True: 8}
 SHAPES = [RRDBNetShape(scale, 8, 1, 4) for scale in (4, 2, 1)] + [SRVGGNetCompactShape(scale, 8, 2)
                                                                   for scale in (4, 2, 1)]
 COMPACT = SRVGGNetCompactShape(4, 8, 2)
-DEVICES = [torch.device('cpu'), *{gpu.type: gpu for gpu in reversed(available_gpus())}.values()]
+DEVICES = [torch.device('cpu'), *{gpu.type: gpu for gpu in reversed(list_gpus())}.values()]
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def test_a_gpu_where_there_is_none(gpus):
     ('cuda', True, 'float16'), ('mps', False, 'float16'), ('xpu', False, 'float16'),
     ('cpu', True, 'bfloat16'), ('cpu', False, 'float32')])
 def test_half_precision_is_what_the_device_is_fast_with(monkeypatch, device, native, precision):
-    monkeypatch.setattr(devices, 'cpu_has_bfloat16', lambda: native)
+    monkeypatch.setattr(devices, 'has_cpu_bfloat16', lambda: native)
     assert pick_precision(torch.device(device), half=True) == precision
     assert pick_precision(torch.device(device), half=False) == 'float32'
 
@@ -61,7 +61,7 @@ def test_half_precision_is_what_the_device_is_fast_with(monkeypatch, device, nat
 def test_which_processors_have_bfloat16(monkeypatch, capabilities, native):
     monkeypatch.delenv('ONEDNN_MAX_CPU_ISA', raising=False)
     monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda: capabilities, raising=False)
-    assert devices.cpu_has_bfloat16() == native
+    assert devices.has_cpu_bfloat16() == native
 
 
 @pytest.mark.parametrize(('limit', 'native'), [
@@ -69,12 +69,12 @@ def test_which_processors_have_bfloat16(monkeypatch, capabilities, native):
 def test_a_processor_may_be_held_to_fewer_instructions_than_it_has(monkeypatch, limit, native):
     monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda: {'amx_bf16': True}, raising=False)
     monkeypatch.setenv('ONEDNN_MAX_CPU_ISA', limit)
-    assert devices.cpu_has_bfloat16() == native
+    assert devices.has_cpu_bfloat16() == native
 
 
 def test_a_pytorch_that_knows_no_capabilities_computes_in_single_precision(monkeypatch):
     monkeypatch.delattr(torch.cpu, 'get_capabilities', raising=False)
-    assert not devices.cpu_has_bfloat16()
+    assert not devices.has_cpu_bfloat16()
 
 
 @pytest.mark.parametrize('backend', devices.BACKENDS)

@@ -14,21 +14,21 @@ from realesrgan.engines import memory
 
 
 def test_the_result_takes_its_part_of_what_is_free(monkeypatch):
-    monkeypatch.setattr(memory, 'free_bytes', lambda device: 1000)
-    assert memory.usable_bytes(torch.device('cpu'), 400) == 480
-    assert memory.usable_bytes(torch.device('cuda'), 400) == 800
-    assert memory.usable_bytes(torch.device('cpu'), 1001) == 0
+    monkeypatch.setattr(memory, 'measure_free_memory', lambda device: 1000)
+    assert memory.measure_usable_memory(torch.device('cpu'), 400) == 480
+    assert memory.measure_usable_memory(torch.device('cuda'), 400) == 800
+    assert memory.measure_usable_memory(torch.device('cpu'), 1001) == 0
 
 
 def test_results_are_those_of_the_network_alpha_and_the_last_size():
-    need = memory.result_bytes
+    need = memory.estimate_result_memory
     assert need(300, 4, None, alpha=False) == need(300, 4, 4, alpha=False) == 4800
     assert need(300, 4, 2, alpha=False) == 4800 + 1200
     assert need(400, 2, 8, alpha=True) == 2 * 1600 + 25600
 
 
 def test_the_need_grows_with_width_precision_and_scale_and_shrinks_by_folding():
-    need = memory.bytes_per_pixel
+    need = memory.estimate_bytes_per_pixel
     assert need(RRDBNetShape(), 'openvino', half=False) > need(RRDBNetShape(), 'openvino', half=True)
     assert need(RRDBNetShape(2), 'torch', half=False) < need(RRDBNetShape(4), 'torch', half=False) / 3.9
     assert need(SRVGGNetCompactShape(4, 32), 'torch', half=True) < need(SRVGGNetCompactShape(4, 64), 'torch', half=True)
@@ -36,31 +36,31 @@ def test_the_need_grows_with_width_precision_and_scale_and_shrinks_by_folding():
 
 @pytest.mark.parametrize('shape', [RRDBNetShape(2, 32), SRVGGNetCompactShape(4, 24)])
 def test_the_result_in_floating_point_comes_on_top(shape):
-    running = int(shape.bytes_per_pixel('torch', half=False))
-    assert memory.bytes_per_pixel(shape, 'torch', half=False) == running + 48 * shape.scale ** 2
+    running = int(shape.estimate_bytes_per_pixel('torch', half=False))
+    assert memory.estimate_bytes_per_pixel(shape, 'torch', half=False) == running + 48 * shape.scale ** 2
 
 
 def test_a_containers_limit_counts(tmp_path, monkeypatch):
     (tmp_path / 'memory.max').write_text('2000000\n')
     (tmp_path / 'memory.current').write_text('800000\n')
     (tmp_path / 'memory.stat').write_text('anon 500000\ninactive_file 300000\n')
-    assert memory.bytes_left_in_container(tmp_path) == 1500000
+    assert memory.measure_container_memory(tmp_path) == 1500000
     (tmp_path / 'memory.max').write_text('max\n')
-    assert memory.bytes_left_in_container(tmp_path) == sys.maxsize
-    assert memory.bytes_left_in_container(tmp_path / 'nothing') == sys.maxsize
+    assert memory.measure_container_memory(tmp_path) == sys.maxsize
+    assert memory.measure_container_memory(tmp_path / 'nothing') == sys.maxsize
     monkeypatch.setattr(psutil, 'virtual_memory', lambda: SimpleNamespace(available=10 ** 9))
     for left, free in ((1500000, 1200000), (2 * 10 ** 9, 8 * 10 ** 8)):
-        monkeypatch.setattr(memory, 'bytes_left_in_container', lambda left=left: left)
-        assert memory.usable_bytes(torch.device('cpu')) == free
+        monkeypatch.setattr(memory, 'measure_container_memory', lambda left=left: left)
+        assert memory.measure_usable_memory(torch.device('cpu')) == free
 
 
 def test_results_may_use_swap_space_but_no_more_than_the_container_has(monkeypatch):
     monkeypatch.setattr(psutil, 'virtual_memory', lambda: SimpleNamespace(available=2 * 2 ** 30))
     monkeypatch.setattr(psutil, 'swap_memory', lambda: SimpleNamespace(free=2 ** 30))
-    monkeypatch.setattr(memory, 'bytes_left_in_container', lambda: sys.maxsize)
+    monkeypatch.setattr(memory, 'measure_container_memory', lambda: sys.maxsize)
     memory.require_memory(3 * 2 ** 30)
     with pytest.raises(MemoryError, match='the result alone takes 4.0 GiB of memory, 3.0 are free. Close other'):
         memory.require_memory(4 * 2 ** 30)
-    monkeypatch.setattr(memory, 'bytes_left_in_container', lambda: 2 ** 30)
+    monkeypatch.setattr(memory, 'measure_container_memory', lambda: 2 ** 30)
     with pytest.raises(MemoryError, match='takes 3.0 GiB of memory, 1.0 are free'):
         memory.require_memory(3 * 2 ** 30)

@@ -18,7 +18,7 @@ from PIL import Image, ImageCms
 import inference_realesrgan
 from realesrgan import RealESRGANer
 from realesrgan.archs.srvgg_arch import SRVGGNetCompact
-from realesrgan.cli.options import upsampler_options
+from realesrgan.cli.options import read_upsampler_options
 from realesrgan.models import MODELS
 from realesrgan.pictures.inputs import InputFile
 from realesrgan.pictures.names import plan
@@ -70,7 +70,7 @@ def test_short_names_and_gpu_0():
         '-i a b -i c -n realesr-general-x4v3.pth -o out -dn 0.2 -s 3.5 -t 200 -g 0'.split())
     assert args.input == ['a', 'b', 'c']
     assert (args.model_name, args.output, args.outscale, args.tile) == ('realesr-general-x4v3', 'out', 3.5, 200)
-    options = upsampler_options(args)
+    options = read_upsampler_options(args)
     assert (options.denoise_strength, args.gpu_id, options.half) == (0.2, [0], True)
 
 
@@ -332,7 +332,7 @@ def test_pictures_that_may_have_one_result_are_one_task(tmp_path):
 
 def test_a_gpu_that_is_not_there(run, tmp_path, monkeypatch):
     from realesrgan.engines import devices
-    monkeypatch.setattr(devices, 'available_gpus', list)
+    monkeypatch.setattr(devices, 'list_gpus', list)
     write(tmp_path / 'a.png', 4, 4, 3)
     write(tmp_path / 'b.png', 4, 4, 3)
     for more in (['-g', '0'], ['b.png', '-g', '0', '1']):

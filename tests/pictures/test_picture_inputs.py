@@ -9,7 +9,7 @@ from made_pictures import make_noise, save_by_pillow
 
 from realesrgan.errors import InputError
 from realesrgan.pictures import formats
-from realesrgan.pictures.inputs import InputFile, find_pictures, list_folder, natural_key
+from realesrgan.pictures.inputs import InputFile, find_pictures, list_folder, make_natural_key
 
 
 def make_file(kind='PNG', **options):
@@ -42,7 +42,7 @@ def test_a_folder_gives_its_pictures_in_natural_order(tmp_path):
 @pytest.mark.parametrize(('name', 'place'), [
     ('٣.png', 0), ('٢٠.png', 2), ('1²2.png', 0), ('20²1.png', 2), ('²', 2)])
 def test_names_with_other_digits_are_sorted_too(name, place):
-    assert sorted([Path('10'), Path('9'), Path(name)], key=natural_key).index(Path(name)) == place
+    assert sorted([Path('10'), Path('9'), Path(name)], key=make_natural_key).index(Path(name)) == place
 
 
 def test_what_is_not_a_picture_is_skipped_with_a_warning(tmp_path, logged):

@@ -38,8 +38,8 @@ class IdleEngine:
 def plentiful(monkeypatch):
     """Memory that is always enough, until `free` says otherwise; a pixel of input takes a byte."""
     machine = SimpleNamespace(free=10 ** 12)
-    monkeypatch.setattr(planner, 'usable_bytes', lambda device, for_results: machine.free)
-    monkeypatch.setattr(planner, 'bytes_per_pixel', lambda *_, **__: 1)
+    monkeypatch.setattr(planner, 'measure_usable_memory', lambda device, for_results: machine.free)
+    monkeypatch.setattr(planner, 'estimate_bytes_per_pixel', lambda *_, **__: 1)
     return machine
 
 
@@ -141,7 +141,7 @@ def test_out_of_memory_names_a_smaller_model(plentiful):
                                           'such as ') as caught:
         tested.shrink(tested.plan(100, 100, 0), MemoryError())
     named = MODELS[str(caught.value).split()[-1]]
-    need = {name: spec.network.bytes_per_pixel('torch', half=True) for name, spec in MODELS.items()
+    need = {name: spec.network.estimate_bytes_per_pixel('torch', half=True) for name, spec in MODELS.items()
             if not spec.drawings}
     assert not named.drawings
     assert need[named.name] == min(need.values())
@@ -181,7 +181,7 @@ def test_tiles_of_an_exact_reach_change_nothing(engine, caplog):
 
 
 def test_what_is_free_decides_without_a_bound(monkeypatch):
-    monkeypatch.setattr(planner, 'usable_bytes', lambda device, for_results: 60 * 60 * 900)
+    monkeypatch.setattr(planner, 'measure_usable_memory', lambda device, for_results: 60 * 60 * 900)
     assert tiles_of(upsampler(), np.zeros((150, 130, 3), np.uint8))[1] > 4
 
 
@@ -205,8 +205,8 @@ def keeping(monkeypatch, room):
     """Return an upsampler on a machine with room for so many pixels of input, and its engine."""
     model = compact()
     engine = Keeping(make_engine(model, 4, CPU, half=False))
-    monkeypatch.setattr(planner, 'bytes_per_pixel', lambda *_, **__: 1)
-    monkeypatch.setattr(planner, 'usable_bytes', lambda device, for_results: room - engine.kept)
+    monkeypatch.setattr(planner, 'estimate_bytes_per_pixel', lambda *_, **__: 1)
+    monkeypatch.setattr(planner, 'measure_usable_memory', lambda device, for_results: room - engine.kept)
     return upsampler(model=model, engine=engine), engine
 
 
@@ -227,7 +227,7 @@ def test_pictures_of_one_size_have_one_log_line(monkeypatch, caplog):
 
 
 def test_no_free_memory_means_the_smallest_tiles(monkeypatch):
-    monkeypatch.setattr(memory, 'free_bytes', lambda device: -5)
+    monkeypatch.setattr(memory, 'measure_free_memory', lambda device: -5)
     assert tiles_of(upsampler(), np.zeros((60, 60), np.uint8))[1] == 4
 
 
@@ -235,7 +235,7 @@ def test_a_result_larger_than_all_memory_is_an_error(monkeypatch):
     huge = np.broadcast_to(np.uint8(0), (2 ** 20, 2 ** 20, 3))
     with pytest.raises(MemoryError, match='the result alone takes 49152.0 GiB'):
         upsampler().enhance(huge)
-    monkeypatch.setattr(memory, 'bytes_left_in_container', lambda: 2 ** 30)
+    monkeypatch.setattr(memory, 'measure_container_memory', lambda: 2 ** 30)
     with pytest.raises(MemoryError, match='the result alone takes 48.0 GiB.*a smaller -s'):
         upsampler().enhance(np.zeros((16, 16, 3), np.uint8), outscale=8192)
 

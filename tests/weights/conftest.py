@@ -23,7 +23,7 @@ def folders(tmp_path, monkeypatch):
 
 @pytest.fixture
 def no_package(monkeypatch):
-    monkeypatch.setattr(sources, 'package_folder', lambda: None)
+    monkeypatch.setattr(sources, 'find_package_folder', lambda: None)
 
 
 @pytest.fixture

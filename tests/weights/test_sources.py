@@ -19,12 +19,12 @@ from realesrgan.weights.sources import (
     UrlFile,
     WeightSources,
     fingerprint,
+    get_weights_folder,
     locate,
     locate_path,
     obtain,
     prefetch,
     resolve,
-    weights_folder,
 )
 
 ANIME = MODELS['realesr-animevideov3']
@@ -43,7 +43,7 @@ def test_locate_prefers_the_current_folder_then_the_project_then_the_package_the
     (project / ANIME.weights.name).unlink()
     assert locate(ANIME.weights, ANIME.packaged) is ANIME.packaged
     assert locate(ANIME.weights) is ANIME.weights
-    monkeypatch.setattr(sources, 'package_folder', lambda: None)
+    monkeypatch.setattr(sources, 'find_package_folder', lambda: None)
     assert locate(ANIME.weights, ANIME.packaged) is ANIME.weights
 
 
@@ -66,9 +66,9 @@ def test_locate_passes_over_a_folder_and_an_unfinished_download():
 
 
 def test_weights_folder_is_the_project_s_else_the_current_folder_s(folders):
-    assert weights_folder() == folders / 'project' / 'weights'
+    assert get_weights_folder() == folders / 'project' / 'weights'
     (folders / 'project' / 'weights').rmdir()
-    assert weights_folder() == folders / 'current' / 'weights'
+    assert get_weights_folder() == folders / 'current' / 'weights'
 
 
 def test_obtain_downloads_once_into_the_project(folders, http_server, local_releases):
