@@ -53,8 +53,9 @@ def outline_run(source: Source, target: Path, outscale: float, places: Sequence[
 
 def _outline_disk(source: Source, frames: int, target: Path) -> str:
     extracted = f', {format_size(source.extracted_bytes)} of extracted frames' if source.extracted_bytes else ''
-    size = format_size(estimate_result_size(source.encoding, frames))
-    return (f'disk     about {size}, twice that before the parts are removed{extracted}; {format_size(measure_free_disk(target.parent))} are free')
+    size, free = estimate_result_size(source.encoding, frames), measure_free_disk(target.parent)
+    return (f'disk     about {format_size(size)}, twice that before the parts are removed{extracted}; '
+            f'{format_size(free)} are free')
 
 
 def _time_frames(source: Source, outscale: float, enhancer: Enhancer) -> float:
