@@ -234,7 +234,7 @@ class _Videos:
             elif isinstance(event, Outcome):
                 self._end(event)
         upscale_pictures(sources, str(self._output), PictureOptions(
-            upsampler=options.upsampler, faces=options.faces, gpu_ids=options.gpu_ids, outscale=options.outscale,
+            upsampler=options.upsampler, faces=self._faces, gpu_ids=options.gpu_ids, outscale=options.outscale,
             suffix=options.suffix, extension=options.extension, alpha_upsampler=options.alpha_upsampler,
             skip_existing=options.skip_existing), on_event=hear, cancel=self._run.cancel)
 
