@@ -48,6 +48,8 @@ class Display:
         self._close_steps()
         if self._files is not None:
             self._files.close()
+        if error is not None and self._outcomes:  # the totals so far, before the error is shown
+            self.summarise()
 
     def __call__(self, event: Event) -> None:
         """Show an event."""
