@@ -84,6 +84,7 @@ class _Videos:
         self._run = run
         self._output = output
         self._options = options
+        self._places = list_places(options.gpu_ids, options.workers_per_gpu)
         self._stack = stack
         self._outcomes: list[Outcome] = []
         self._sources: frozenset[str] = frozenset()  # real paths of all inputs, which are never written to
@@ -196,15 +197,13 @@ class _Videos:
         from ..engines.devices import list_gpus
         from .worker import ChunkWorker
         build = partial(ChunkWorker.build, self._options.upsampler, self._faces)
-        places = list_places(self._options.gpu_ids, self._options.workers_per_gpu)
-        return self._stack.enter_context(make_pool(build, places, self._run.check, isolate=bool(list_gpus())))
+        return self._stack.enter_context(make_pool(build, self._places, self._run.check, isolate=bool(list_gpus())))
 
     @cached_property
     def _enhancer(self) -> Enhancer:
-        place = list_places(self._options.gpu_ids, self._options.workers_per_gpu)[0]
         with about(''):
             prefetch_weights(self._options.upsampler)
-            return build_enhancer(self._options.upsampler, self._faces, place)
+            return build_enhancer(self._options.upsampler, self._faces, self._places[0])
 
     # ---- one input ----
 
@@ -215,8 +214,7 @@ class _Videos:
 
     def _outline(self, source: Source, target: Path) -> None:
         from .dry_run import outline_run
-        places = list_places(self._options.gpu_ids, self._options.workers_per_gpu)
-        lines = outline_run(source, target, self._options.outscale, places, self._enhancer)
+        lines = outline_run(source, target, self._options.outscale, self._places, self._enhancer)
         self._run.tell(Outlined(source.name, tuple(lines)))
 
     def _upscale_pictures(self, sources: Sequence[str]) -> None:
