@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from realesrgan.engines.choice import make_engine
-from realesrgan.models import MODELS
 from realesrgan.weights import load_model
 
 CASES = (('realesr-animevideov3', 448, 640), ('realesr-animevideov3', 256, 256), ('RealESRGAN_x4plus', 256, 256))
@@ -67,8 +66,7 @@ def main() -> None:
             functions["original's default: torch float16, NCHW"] = original(network, picture, torch.float16)
         for name in ('torch', 'openvino'):
             for is_half in (False, True):
-                engine = make_engine(copy.deepcopy(network), MODELS[model].network.scale, torch.device('cpu'),
-                                     half=is_half, name=name)
+                engine = make_engine(copy.deepcopy(network), 'cpu', half=is_half, name=name)
                 functions[engine.description] = lambda engine=engine, picture=picture: engine(picture[None])
         if (other := ncnn(model, picture)) is not None:
             functions['ncnn'] = other

@@ -100,7 +100,7 @@ def share_beside_network(folder: Path, output: Path) -> float:
     from realesrgan.upscaling.upsampler import RealESRGANer
     from realesrgan.weights import load_model
     network = load_model(MODEL)
-    engine = Timed(make_engine(network, 4, pick_device(), half=True))
+    engine = Timed(make_engine(network, pick_device(), half=True))
     upsampler = RealESRGANer(4, None, model=network, pre_pad=0, engine=engine)
     jobs = plan(find_pictures([str(folder)]), output, 'out', 'auto')
     upsampler.enhance(cv2.imread(str(jobs[0].source)))

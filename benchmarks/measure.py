@@ -41,11 +41,10 @@ def machine() -> str:
     """Name the processor, its cores, and the libraries."""
     import openvino
     import torch
-    cpuinfo = Path('/proc/cpuinfo')
-    names = [line.split(':')[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith('model name')
-             ] if cpuinfo.exists() else [platform.processor()]
-    units = [name for name in ('amx_bf16', 'avx512_bf16', 'avx512_f', 'avx2') if torch.cpu.get_capabilities().get(name)]
-    return (f'{names[0]}, {os.cpu_count()} cores, {" ".join(units)}; Python {platform.python_version()}, '
+
+    from realesrgan.engines.cpu import list_cpu_features, processor_name
+    units = [name for name in ('amx_bf16', 'avx512_bf16', 'avx512f', 'avx2', 'asimd') if name in list_cpu_features()]
+    return (f'{processor_name()}, {os.cpu_count()} cores, {" ".join(units)}; Python {platform.python_version()}, '
             f'torch {torch.__version__}, OpenVINO {openvino.__version__.split("-")[0]}')
 
 

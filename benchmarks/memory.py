@@ -28,12 +28,10 @@ def peak_bytes(model: str, engine: str, half: bool, side: int) -> int:
 
 def child(model: str, engine: str, half: str, side: str) -> None:
     """Run one network once, without the picture's own arrays, and print the process's peak memory."""
-    import torch
-
     from realesrgan.engines.choice import make_engine
     from realesrgan.weights import load_model
     network = load_model(model)
-    run = make_engine(network, network.scale, torch.device('cpu'), half=half == '1', name=engine)
+    run = make_engine(network, 'cpu', half=half == '1', name=engine)
     picture = np.random.default_rng(0).integers(0, 256, (1, int(side), int(side), 3), np.uint8)
     run(picture)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)

@@ -7,7 +7,6 @@ from typing import Any
 import cv2
 import measure
 import numpy as np
-import torch
 
 from realesrgan.engines.choice import make_engine
 from realesrgan.engines.engine import Engine
@@ -36,7 +35,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for model, pads in PADS.items():
         network = load_model(model)
-        engine = make_engine(network, network.scale, torch.device('cpu'), half=False)
+        engine = make_engine(network, 'cpu', half=False)
         whole = engine(picture[None])[0].astype(float)
         for pad in pads:
             for blend in sorted({0, min(8, pad)}):

@@ -73,6 +73,10 @@ class NetworkShape(ABC):
         return 0
 
     @abstractmethod
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of every tensor of its state dict, by current parameter name and in its order."""
+
+    @abstractmethod
     def build(self) -> Network:
         """Return the network with random weights."""
 
@@ -87,3 +91,8 @@ class NetworkShape(ABC):
         if measured is None:
             measured = max(count for (_, is_half), count in self.working_bytes.items() if is_half == half)
         return measured * self.num_feat / 64 / self.multiple ** 2
+
+
+def convolution_shapes(name: str, channels_in: int, channels_out: int) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the weight and bias of a 3x3 convolution, by parameter name."""
+    return {f'{name}.weight': (channels_out, channels_in, 3, 3), f'{name}.bias': (channels_out,)}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from .architecture import NetworkShape, Tensor
+from .architecture import NetworkShape, Tensor, convolution_shapes
 
 if TYPE_CHECKING:
     from .rrdbnet_arch import RRDBNet
@@ -80,6 +80,18 @@ class RRDBNetShape(NetworkShape):
     def blend(self) -> int:
         """Input pixels by which tiles overlap, cross-faded, to hide what `reach` leaves out."""
         return 8 * self.multiple
+
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        feat, grow = self.num_feat, self.num_grow_ch
+        shapes = convolution_shapes('conv_first', 3 * self.multiple ** 2, feat)
+        for block in range(self.num_block):
+            for dense in range(1, 4):
+                for index in range(5):
+                    shapes |= convolution_shapes(f'body.{block}.rdb{dense}.conv{index + 1}', feat + index * grow,
+                                                 grow if index < 4 else feat)
+        for name in ('conv_body', 'conv_up1', 'conv_up2', 'conv_hr'):
+            shapes |= convolution_shapes(name, feat, feat)
+        return shapes | convolution_shapes('conv_last', feat, 3)
 
     def build(self) -> RRDBNet:
         from .rrdbnet_arch import RRDBNet

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from .architecture import NetworkShape
+from .architecture import NetworkShape, convolution_shapes
 
 if TYPE_CHECKING:
     from .srvgg_arch import SRVGGNetCompact
@@ -42,6 +42,13 @@ class SRVGGNetCompactShape(NetworkShape):
     def reach(self) -> int:
         """Input pixels around a tile that its result depends on: one per 3x3 convolution. This is exact."""
         return self.num_conv + 2
+
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        shapes: dict[str, tuple[int, ...]] = {}
+        for index in range(self.num_conv + 1):
+            shapes |= convolution_shapes(f'body.{2 * index}', self.num_feat if index else 3, self.num_feat)
+            shapes[f'body.{2 * index + 1}.weight'] = (self.num_feat,)
+        return shapes | convolution_shapes(f'body.{2 * self.num_conv + 2}', self.num_feat, 3 * self.scale ** 2)
 
     def build(self) -> SRVGGNetCompact:
         from .srvgg_arch import SRVGGNetCompact

@@ -4,49 +4,51 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, cast
 
-import torch
-from torch import nn
-
+from ..archs.loaded import LoadedNetwork
 from ..errors import DeviceError, RealESRGANError
 from . import table
-from .devices import pick_precision
+from .devices import Device, pick_precision
 from .engine import Engine, EngineModule
 from .table import AUTO, EngineRow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import torch
+    from torch import nn
 
-def make_engine(network: nn.Module, scale: int, device: torch.device, *, half: bool, name: str = AUTO,
-                threads: int | None = None) -> Engine:
+
+def make_engine(network: LoadedNetwork | nn.Module, device: Device | torch.device | str, *, half: bool,
+                name: str = AUTO, threads: int | None = None) -> Engine:
     """Return an engine for a network.
 
     Args:
-        network: The network. The torch engine moves it to the device and precision; others copy its weights.
-        scale: Its scale.
+        network: The network, or its PyTorch module, which must then have an attribute `scale` unless its architecture
+            is known. The torch engine moves the module to the device and precision; others take the weights.
         device: Where it runs.
         half: Half precision where the device is faster with it (see `devices.pick_precision`).
         name: A name from `table.ENGINES`, or 'auto': the first engine there that runs the network on the device.
-        threads: The number of threads that a CPU computes with, None for the engine's own choice. PyTorch's number
-            holds for the whole process, and is set with every engine.
+        threads: The number of threads that a CPU computes with, None for the engine's own choice. That of the torch
+            engine holds for PyTorch in the whole process.
 
     Raises:
-        ValueError: another name.
+        ValueError: another name, or the scale is not known.
         DeviceError: the engine does not run on this kind of device.
         EngineError: it is not installed, or does not know the network.
     """
     if name not in table.list_engine_choices():
         raise ValueError(f'engine is {name!r}; allowed are {", ".join(table.list_engine_choices())}')
+    if not isinstance(network, LoadedNetwork):
+        network = LoadedNetwork.from_module(network)
+    device = Device.parse(device)
     row = _choose_row([row for row in table.ENGINES if name in (row.name, AUTO)], network, device)
-    if threads is not None:
-        torch.set_num_threads(threads)
     precision = pick_precision(device, half)
     if precision not in row.precisions:
         precision = row.precisions[0]
-    return load_module(row).make(network, scale, device, precision, threads)
+    return load_module(row).make(network, device, precision, threads)
 
 
-def explain_refusal(row: EngineRow, network: nn.Module, device: torch.device) -> RealESRGANError | None:
+def explain_refusal(row: EngineRow, network: LoadedNetwork, device: Device) -> RealESRGANError | None:
     """Return why an engine can't run a network on a device of this machine; None if it can."""
     if row.devices is not None and device.type not in row.devices:
         places = ' or '.join('the CPU' if kind == 'cpu' else kind for kind in row.devices)
@@ -59,7 +61,7 @@ def load_module(row: EngineRow) -> EngineModule:
     return cast('EngineModule', importlib.import_module(f'.{row.module}', __package__))
 
 
-def _choose_row(rows: Sequence[EngineRow], network: nn.Module, device: torch.device) -> EngineRow:
+def _choose_row(rows: Sequence[EngineRow], network: LoadedNetwork, device: Device) -> EngineRow:
     """Return the first row that fits; if none does, raise the refusal of the last."""
     for row in rows:
         refusal = explain_refusal(row, network, device)

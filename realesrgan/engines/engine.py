@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
-    from torch import nn
 
+    from ..archs.loaded import LoadedNetwork
     from ..errors import RealESRGANError
+    from .devices import Device
 
 
 class Engine(Protocol):
@@ -48,22 +48,24 @@ class Engine(Protocol):
 
 
 class EngineModule(Protocol):
-    """What the module of an engine offers. Importing it must work where the engine's library is not installed."""
+    """What the module of an engine offers.
 
-    def explain_refusal(self, network: nn.Module) -> RealESRGANError | None:
+    Importing it must work where the engine's library is not installed, and must import no large library that another
+    engine could do without.
+    """
+
+    def explain_refusal(self, network: LoadedNetwork) -> RealESRGANError | None:
         """Return why the engine can't run a network on this machine; None if it can.
 
         Its device is one of the row's already.
         """
         ...
 
-    def make(self, network: nn.Module, scale: int, device: torch.device, precision: str,
-             threads: int | None) -> Engine:
+    def make(self, network: LoadedNetwork, device: Device, precision: str, threads: int | None) -> Engine:
         """Return an engine for a network that was not refused.
 
         Args:
-            network: The network; the engine may move it, or copy its weights.
-            scale: Its scale.
+            network: The network; the engine may move its module, and must not write to its arrays.
             device: Where it runs.
             precision: One of the row's.
             threads: The number of threads that a CPU computes with, None for the engine's own choice.

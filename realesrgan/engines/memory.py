@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 import psutil
-import torch
 
 from ..archs.architecture import NetworkShape
+from .devices import BACKENDS, Device
 
 _FLOAT_RESULT_BYTES = 48  # per pixel of output: RGB in float32, four times over
 _SHARE_OF_FREE = 0.8
@@ -38,7 +38,7 @@ def estimate_result_memory(values: int, scale: int, outscale: float | None, *, a
     return int(values * (scale ** 2 * (1 + alpha) + resized))
 
 
-def measure_usable_memory(device: torch.device, for_results: int = 0) -> int:
+def measure_usable_memory(device: Device, for_results: int = 0) -> int:
     """Return how much memory a network may take on a device: four fifths of what is free.
 
     Args:
@@ -63,14 +63,14 @@ def require_memory(for_results: int) -> None:
                           'are free. Close other programs, use a smaller -s, or cut the picture')
 
 
-def measure_free_memory(device: torch.device) -> int:
+def measure_free_memory(device: Device) -> int:
     """Return how much memory is free on a device."""
-    if device.type == 'cuda':
-        return torch.cuda.mem_get_info(device)[0]
-    if device.type == 'xpu':
-        return torch.xpu.mem_get_info(device)[0]
-    if device.type == 'mps':
-        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    if device.type in BACKENDS:
+        import torch
+        if device.type == 'mps':
+            return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+        free: int = getattr(torch, device.type).mem_get_info(torch.device(str(device)))[0]
+        return free
     return min(psutil.virtual_memory().available, measure_container_memory())
 
 

@@ -2,36 +2,35 @@
 from __future__ import annotations
 
 import importlib.util
+import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import nn
 
-from ..archs.registry import identify_network
-from ..errors import EngineError, NonFiniteError, RealESRGANError, UnknownNetworkError
+from ..archs.loaded import LoadedNetwork
+from ..errors import EngineError, NonFiniteError, RealESRGANError
 
 if TYPE_CHECKING:
     import openvino as ov
+
+    from .devices import Device
 
 
 class OpenVINOEngine:
     """Runs a network on the CPU; see `Engine` for the interface.
 
     Args:
-        network: The network, of an architecture that `openvino_graph` builds; its weights are copied.
+        network: The network, of an architecture that `openvino_graph` builds.
         bfloat16: Compute in bfloat16, else in float32. What surrounds the convolutions is float32 either way.
         threads: The number of threads that it computes with; None is one per core.
-
-    Raises:
-        UnknownNetworkError: a network of no known architecture.
     """
 
     name = 'openvino'
 
-    def __init__(self, network: nn.Module, *, bfloat16: bool, threads: int | None = None) -> None:
-        self._shape = identify_network(network.state_dict())
-        self._weights = {name: tensor.float().numpy() for name, tensor in network.state_dict().items()}
+    def __init__(self, network: LoadedNetwork, *, bfloat16: bool, threads: int | None = None) -> None:
+        assert network.shape is not None  # or it would have been refused
+        self._shape = network.shape
+        self._weights = network.arrays
         self._settings = {
             'INFERENCE_PRECISION_HINT': 'bf16' if bfloat16 else 'f32',
             'PERFORMANCE_HINT': 'LATENCY',
@@ -42,26 +41,29 @@ class OpenVINOEngine:
             self._settings['ENABLE_CPU_PINNING'] = False  # or several processes would share the same cores
         self._requests: dict[np.dtype, ov.InferRequest] = {}
         self._dtype: np.dtype | None = None  # of the last batch
-        self.scale = self._shape.scale
+        self._lock = threading.RLock()  # an InferRequest runs one batch at a time, and refuses others meanwhile
+        self.scale = network.scale
         self.half = bfloat16
         self.description = f'openvino, cpu, {"bfloat16" if bfloat16 else "float32"}'
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
-        try:
-            request = self._prepare_request(batch.dtype)
-            request.infer([np.ascontiguousarray(batch)], share_inputs=True)
-        except RuntimeError as error:
-            if any(sign in str(error).lower() for sign in ('memory', 'alloc')):
-                raise MemoryError(f'{self.description}: {" ".join(str(error).split())}') from error
-            raise
-        if not np.isfinite(request.get_output_tensor(1).data):
-            raise NonFiniteError(f'the network gave values that are not finite ({self.description})')
-        # A copy, because the next batch is written into the same tensor.
-        return request.get_output_tensor(0).data.copy()
+        with self._lock:
+            try:
+                request = self._prepare_request(batch.dtype)
+                request.infer([np.ascontiguousarray(batch)], share_inputs=True)
+            except RuntimeError as error:
+                if any(sign in str(error).lower() for sign in ('memory', 'alloc')):
+                    raise MemoryError(f'{self.description}: {" ".join(str(error).split())}') from error
+                raise
+            if not np.isfinite(request.get_output_tensor(1).data):
+                raise NonFiniteError(f'the network gave values that are not finite ({self.description})')
+            # A copy, because the next batch is written into the same tensor.
+            return request.get_output_tensor(0).data.copy()
 
     def release(self) -> None:
-        for request in self._requests.values():
-            request.get_compiled_model().release_memory()
+        with self._lock:
+            for request in self._requests.values():
+                request.get_compiled_model().release_memory()
 
     def _prepare_request(self, dtype: np.dtype) -> ov.InferRequest:
         """Return what runs batches of a dtype; the one for the other dtype keeps no memory."""
@@ -77,21 +79,20 @@ class OpenVINOEngine:
         return self._requests[dtype]
 
 
-def explain_refusal(network: nn.Module) -> RealESRGANError | None:
+def explain_refusal(network: LoadedNetwork) -> RealESRGANError | None:
     """Return why OpenVINO can't run a network; None if it can."""
     if importlib.util.find_spec('openvino') is None:
         return EngineError('the engine openvino is not installed: pip install openvino')
     from .openvino_graph import BUILDERS
-    try:
-        shape = identify_network(network.state_dict())
-    except UnknownNetworkError as error:
-        return EngineError(f'the engine openvino does not know this network: {error}')
-    if type(shape) not in BUILDERS:
-        return EngineError(f'the engine openvino does not know this network: it has no graph for {shape.architecture}')
+    if network.shape is None:
+        return EngineError(f'the engine openvino does not know this network: {network.unknown}')
+    if type(network.shape) not in BUILDERS:
+        return EngineError('the engine openvino does not know this network: it has no graph for '
+                           f'{network.shape.architecture}')
     return None
 
 
-def make(network: nn.Module, scale: int, device: torch.device, precision: str,  # noqa: ARG001
+def make(network: LoadedNetwork, device: Device, precision: str,  # noqa: ARG001
          threads: int | None) -> OpenVINOEngine:
     """Return an engine; see `EngineModule.make`."""
     return OpenVINOEngine(network, bfloat16=precision == 'bfloat16', threads=threads)

@@ -5,7 +5,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..archs.loaded import LoadedNetwork
 from ..errors import NonFiniteError, RealESRGANError
+from .devices import Device
 
 _MOST_PINNED_BYTES = 64 << 20
 
@@ -64,15 +66,16 @@ class TorchEngine:
         return torch.empty(result.shape, dtype=result.dtype, pin_memory=True).copy_(result)
 
 
-def explain_refusal(network: nn.Module) -> RealESRGANError | None:  # noqa: ARG001
+def explain_refusal(network: LoadedNetwork) -> RealESRGANError | None:  # noqa: ARG001
     """Return None: PyTorch runs every network."""
     return None
 
 
-def make(network: nn.Module, scale: int, device: torch.device, precision: str,
-         threads: int | None) -> TorchEngine:  # noqa: ARG001
-    """Return an engine; see `EngineModule.make`. PyTorch's threads are set for the whole process, by `choice`."""
-    return TorchEngine(network, scale, device, getattr(torch, precision))
+def make(network: LoadedNetwork, device: Device, precision: str, threads: int | None) -> TorchEngine:
+    """Return an engine; see `EngineModule.make`. PyTorch's threads are set for the whole process."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return TorchEngine(network.module, network.scale, torch.device(str(device)), getattr(torch, precision))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

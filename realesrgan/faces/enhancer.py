@@ -65,6 +65,11 @@ class FaceEnhancer:
         logger.info('faces: %s in float32 on %s', model, self.device)
 
     @property
+    def device_type(self) -> str:
+        """The kind of the device: 'cpu', 'cuda' ..."""
+        return self.upsampler.device_type
+
+    @property
     def on_tile(self) -> Callable[[int, int], None] | None:
         """What is called after each tile of the upsampler."""
         return self.upsampler.on_tile

@@ -5,10 +5,9 @@ import logging
 import math
 from dataclasses import dataclass
 
-import torch
-
 from ..archs.architecture import NetworkShape
 from ..archs.rrdbnet import RRDBNetShape
+from ..engines.devices import Device
 from ..engines.engine import Engine
 from ..engines.memory import estimate_bytes_per_pixel, measure_usable_memory
 from ..models import MODELS
@@ -50,7 +49,7 @@ class TilePlanner:
         tile, tile_pad: As above; they may be changed between pictures.
     """
 
-    def __init__(self, shape: NetworkShape | None, engine: Engine, device: torch.device, *, multiple: int = 1,
+    def __init__(self, shape: NetworkShape | None, engine: Engine, device: Device, *, multiple: int = 1,
                  tile: int = 0, tile_pad: int = 10, max_memory: int | None = None) -> None:
         self.tile = tile
         self.tile_pad = tile_pad

@@ -1,23 +1,21 @@
 """`RealESRGANer`: a picture in, a larger one out, both numpy arrays in host memory."""
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
-from torch import nn
 
-from ..archs.architecture import NetworkShape
-from ..archs.registry import identify_network
+from ..archs.loaded import LoadedNetwork
 from ..engines.choice import make_engine
-from ..engines.devices import pick_device
+from ..engines.devices import Device, pick_device
 from ..engines.engine import Engine
 from ..engines.memory import estimate_result_memory, require_memory
-from ..errors import NonFiniteError, UnknownNetworkError
+from ..errors import NonFiniteError
 from ..weights.loading import load_for_upsampler
 from .blending import Stitcher
 from .pixels import (
@@ -34,6 +32,10 @@ from .pixels import (
 from .planner import TilePlan, TilePlanner
 from .tiles import cut_into_tiles, pad_picture
 
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
 logger = logging.getLogger(__name__)
 
 _ALPHA_UPSAMPLERS = ('realesrgan', 'bicubic')
@@ -47,7 +49,7 @@ class RealESRGANer:
         model_path: Weights: a path or URL as `weights.load_state_dict` takes it, two of them to interpolate (see
             `dni_weight`), or None if `model` holds its weights already.
         dni_weight: The shares of the two weight files, such as [0.3, 0.7] (deep network interpolation).
-        model: The network; None reads it off the weights.
+        model: The network, a PyTorch module or a `LoadedNetwork`; None reads it off the weights.
         tile: Side in input pixels of the tiles that the picture is cut into, 0 for none. Smaller tiles need less
             memory.
         tile_pad: Input pixels that a tile sees around itself.
@@ -59,11 +61,12 @@ class RealESRGANer:
             run the network, for which `half` and `threads` are not used.
         max_memory: Bytes that the network may take while it runs, beside its weights and the result; None is most of
             what is free. With `tile` 0 a picture that would need more is cut into tiles that need less.
-        threads: The number of threads that a CPU computes with, None for the engine's own choice. PyTorch's number
-            holds for the whole process.
+        threads: The number of threads that a CPU computes with, None for the engine's own choice. That of the torch
+            engine holds for PyTorch in the whole process.
 
     Attributes:
-        scale, pre_pad, mod_scale, half, device, model: As in 0.3.0.
+        scale, pre_pad, mod_scale, half, device, model: As in 0.3.0. The last two import PyTorch where the engine has
+            not done so.
         tile_size, tile_pad: As in 0.3.0; they may be changed between pictures.
         engine: Runs the network.
         on_tile: Called after each tile with the number of tiles done and their total; None at first.
@@ -78,10 +81,10 @@ class RealESRGANer:
     """
 
     def __init__(self, scale: int, model_path: str | Path | Sequence[str | Path] | None,
-                 dni_weight: Sequence[float] | None = None, model: nn.Module | None = None, tile: int = 0,
-                 tile_pad: int = 10, pre_pad: int = 10, half: bool = False,
-                 device: str | torch.device | None = None, gpu_id: int | None = None, *, engine: str | Engine = 'auto',
-                 max_memory: int | None = None, threads: int | None = None) -> None:
+                 dni_weight: Sequence[float] | None = None, model: nn.Module | LoadedNetwork | None = None,
+                 tile: int = 0, tile_pad: int = 10, pre_pad: int = 10, half: bool = False,
+                 device: str | torch.device | Device | None = None, gpu_id: int | None = None, *,
+                 engine: str | Engine = 'auto', max_memory: int | None = None, threads: int | None = None) -> None:
         for name, value in (('tile', tile), ('tile_pad', tile_pad), ('pre_pad', pre_pad)):
             if value < 0:
                 raise ValueError(f'{name} is {value}; it must be 0 or more')
@@ -89,20 +92,36 @@ class RealESRGANer:
         self.pre_pad = pre_pad
         self.mod_scale = {2: 2, 1: 4}.get(scale)
         self.half = half
-        self.device = pick_device(device, gpu_id)
+        self._device = pick_device(device, gpu_id)
+        self._threads = threads
         self.on_tile: Callable[[int, int], None] | None = None
 
-        self.model = load_for_upsampler(model_path, dni_weight, model)
-        own_scale = getattr(self.model, 'scale', scale)
-        if own_scale != scale:
-            raise ValueError(f'scale is {scale}, but the network upscales by {own_scale}')
+        self._network = load_for_upsampler(scale, model_path, dni_weight, model)
+        if self._network.scale != scale:
+            raise ValueError(f'scale is {scale}, but the network upscales by {self._network.scale}')
         if isinstance(engine, str):
-            engine = make_engine(self.model, scale, self.device, half=half, name=engine, threads=threads)
+            engine = make_engine(self._network, self._device, half=half, name=engine, threads=threads)
         self._engine = engine
         self._exact_engine: Engine | None = None
-        self._planner = TilePlanner(_identify(self.model), engine, self.device, multiple=self.mod_scale or 1, tile=tile,
-                                    tile_pad=tile_pad, max_memory=max_memory)
+        self._planner = TilePlanner(self._network.shape, engine, self._device, multiple=self.mod_scale or 1,
+                                    tile=tile, tile_pad=tile_pad, max_memory=max_memory)
         logger.info('engine: %s', engine.description)
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The network as a PyTorch module; where the torch engine runs it, on the device and in its precision."""
+        return self._network.module
+
+    @cached_property
+    def device(self) -> torch.device:
+        """The device that was picked."""
+        import torch
+        return torch.device(str(self._device))
+
+    @property
+    def device_type(self) -> str:
+        """The kind of the device: 'cpu', 'cuda' ..."""
+        return self._device.type
 
     @property
     def engine(self) -> Engine:
@@ -213,45 +232,39 @@ class RealESRGANer:
                 raise
             logger.warning('a tile overflowed in half precision and is computed again in float32')
         if self._exact_engine is None:
-            # The torch engine moves its network to the precision, and the other engine may share this one.
-            network = copy.deepcopy(self.model)
-            self._exact_engine = make_engine(network, self.scale, self.device, half=False, name='torch')
+            # A copy, because the torch engine moves a module to its precision, and the first engine may share it.
+            self._exact_engine = make_engine(self._network.copy(), self._device, half=False, threads=self._threads)
         return self._exact_engine(batch)
 
     # ---- the steps of 0.3.0, for code written against them; enhance() does not use them ----
 
     def pre_process(self, img: np.ndarray) -> None:
         """Set `self.img` to the padded picture, (1, 3, H, W) on the device, from HxWx3 RGB in 0..1."""
+        import torch
         padded = pad_picture(img.astype(np.float32), self.pre_pad, self.mod_scale or 1)
         self._unpadded = img.shape[:2]
         parameter = next(self.model.parameters())
         self.img = torch.from_numpy(padded).permute(2, 0, 1)[None].to(parameter.device, parameter.dtype)
 
-    @torch.inference_mode()
     def process(self) -> None:
         """Set `self.output` to the network's result for `self.img`, without tiles."""
-        self.output = self.model(self.img)
+        import torch
+        with torch.inference_mode():
+            self.output = self.model(self.img)
 
-    @torch.inference_mode()
     def tile_process(self) -> None:
         """Set `self.output` to the network's result for `self.img`, put together from tiles."""
+        import torch
         height, width = self.img.shape[2:]
-        self.output = self.img.new_empty((1, 3, height * self.scale, width * self.scale))
-        for tile in cut_into_tiles(height, width, self.tile_size, self.tile_pad, self.mod_scale or 1):
-            upscaled = self.model(self.img[..., tile.rows.window, tile.columns.window])
-            self.output[..., tile.rows.target(self.scale), tile.columns.target(self.scale)] = upscaled[
-                ..., tile.rows.crop(self.scale), tile.columns.crop(self.scale)]
+        with torch.inference_mode():
+            self.output = self.img.new_empty((1, 3, height * self.scale, width * self.scale))
+            for tile in cut_into_tiles(height, width, self.tile_size, self.tile_pad, self.mod_scale or 1):
+                upscaled = self.model(self.img[..., tile.rows.window, tile.columns.window])
+                self.output[..., tile.rows.target(self.scale), tile.columns.target(self.scale)] = upscaled[
+                    ..., tile.rows.crop(self.scale), tile.columns.crop(self.scale)]
 
     def post_process(self) -> torch.Tensor:
         """Cut off from `self.output` what `pre_process` added, and return it, (1, 3, scale*H, scale*W)."""
         height, width = self._unpadded
         self.output = self.output[..., :height * self.scale, :width * self.scale]
         return self.output
-
-
-def _identify(network: nn.Module) -> NetworkShape | None:
-    """Return the network's hyper-parameters; None for an unknown architecture."""
-    try:
-        return identify_network(network.state_dict())
-    except UnknownNetworkError:
-        return None

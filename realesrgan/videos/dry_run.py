@@ -31,7 +31,7 @@ def outline_run(source: Source, target: Path, outscale: float, places: Sequence[
         enhancer: What one worker would upscale with.
     """
     # Workers that share a CPU get their share of its cores; on it `enhancer` is timed with its own share.
-    parallel = len(places) if enhancer.device.type == 'cpu' else len(set(places))
+    parallel = len(places) if enhancer.device_type == 'cpu' else len(set(places))
     seconds = _time_frames(source, outscale, enhancer)
     encoding, (width, height) = source.encoding, source.size
     frames = 'unknown number' if source.total is None else f'{source.total}'

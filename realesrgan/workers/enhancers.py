@@ -9,8 +9,8 @@ from .options import FaceOptions, Place, UpsamplerOptions
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
 
+    from ..engines.devices import Device
     from ..faces.enhancer import FaceEnhancer
     from ..upscaling.upsampler import RealESRGANer
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 class Enhancer(Protocol):
     """Upscales pictures: a `RealESRGANer` or a `FaceEnhancer`."""
 
-    device: torch.device
+    @property
+    def device_type(self) -> str: ...
+
     on_tile: Callable[[int, int], None] | None
 
     def enhance(self, img: np.ndarray, outscale: float | None = None,
@@ -58,12 +60,11 @@ def build_enhancer(options: UpsamplerOptions, faces: FaceOptions | None, place: 
     from ..engines.devices import pick_device
     device, threads = pick_device(gpu_id=place.gpu_id), None
     if place.workers > 1:
-        import torch
-
+        from ..engines.cpu import count_cores
         from ..engines.memory import measure_usable_memory
         options = replace(options, max_memory=(options.max_memory or measure_usable_memory(device)) // place.workers)
         if device.type == 'cpu':
-            threads = max(torch.get_num_threads() // place.workers, 1)
+            threads = max(count_cores() // place.workers, 1)
     upsampler = _build_upsampler(options, device, threads)
     if faces is None:
         return upsampler
@@ -72,7 +73,7 @@ def build_enhancer(options: UpsamplerOptions, faces: FaceOptions | None, place: 
                         min_size=faces.min_size)
 
 
-def _build_upsampler(options: UpsamplerOptions, device: torch.device, threads: int | None) -> RealESRGANer:
+def _build_upsampler(options: UpsamplerOptions, device: Device, threads: int | None) -> RealESRGANer:
     from ..upscaling.upsampler import RealESRGANer
     from ..weights.loading import load_network
     from ..weights.sources import resolve

@@ -8,13 +8,16 @@ import pytest
 import torch
 from torch import nn
 
+from realesrgan.archs.loaded import LoadedNetwork
 from realesrgan.archs.rrdbnet import RRDBNetShape
 from realesrgan.engines import choice, devices, table
 from realesrgan.engines.choice import make_engine
+from realesrgan.engines.devices import Device
 from realesrgan.engines.table import ENGINES, EngineRow, list_engine_choices
 from realesrgan.errors import DeviceError, EngineError
 
-CPU = torch.device('cpu')
+CPU = Device('cpu')
+UNKNOWN = LoadedNetwork.from_module(nn.Identity(), 1)
 
 
 def small():
@@ -56,65 +59,67 @@ def test_choices_are_auto_and_the_table(monkeypatch):
 
 
 def test_auto_is_openvino_on_a_cpu_where_it_knows_the_network():
-    assert make_engine(small(), 4, CPU, half=False).name == 'openvino'
-    assert make_engine(nn.Identity(), 1, CPU, half=False).name == 'torch'
+    assert make_engine(small(), CPU, half=False).name == 'openvino'
+    assert make_engine(UNKNOWN, CPU, half=False).name == 'torch'
 
 
 @pytest.mark.usefixtures('no_openvino')
 def test_auto_is_torch_without_openvino_and_asking_for_it_says_how_to_get_it():
-    assert make_engine(small(), 4, CPU, half=False).name == 'torch'
+    assert make_engine(small(), CPU, half=False).name == 'torch'
     with pytest.raises(EngineError, match='not installed: pip install openvino'):
-        make_engine(small(), 4, CPU, half=False, name='openvino')
+        make_engine(small(), CPU, half=False, name='openvino')
 
 
 def test_openvino_is_refused_where_it_can_not_run():
     with pytest.raises(DeviceError, match='the engine openvino runs on the CPU, not on cuda'):
-        make_engine(small(), 4, torch.device('cuda'), half=False, name='openvino')
+        make_engine(small(), Device('cuda'), half=False, name='openvino')
     with pytest.raises(EngineError, match='the engine openvino does not know this network: it is none of RRDBNet'):
-        make_engine(nn.Identity(), 1, CPU, half=False, name='openvino')
+        make_engine(UNKNOWN, CPU, half=False, name='openvino')
 
 
 def test_openvino_is_refused_for_an_architecture_that_it_has_no_graph_for(monkeypatch):
     from realesrgan.engines.openvino_graph import BUILDERS
     monkeypatch.delitem(BUILDERS, RRDBNetShape)
     with pytest.raises(EngineError, match='openvino does not know this network: it has no graph for RRDBNet'):
-        make_engine(small(), 4, CPU, half=False, name='openvino')
-    assert make_engine(small(), 4, CPU, half=False).name == 'torch'
+        make_engine(small(), CPU, half=False, name='openvino')
+    assert make_engine(small(), CPU, half=False).name == 'torch'
 
 
 def test_another_name_is_refused_with_the_allowed_ones():
     with pytest.raises(ValueError, match=f"engine is 'fast'; allowed are {', '.join(list_engine_choices())}"):
-        make_engine(small(), 4, CPU, half=False, name='fast')
+        make_engine(small(), CPU, half=False, name='fast')
 
 
 def test_an_engine_is_a_row_and_a_module(brand_new):
-    network = small()
+    network = LoadedNetwork.from_module(small())
     assert 'brand new' in list_engine_choices()
     for name in ('auto', 'brand new'):
-        made = make_engine(network, 4, CPU, half=False, name=name, threads=None)
-        assert made.arguments == (network, 4, CPU, 'float32', None)
+        made = make_engine(network, CPU, half=False, name=name, threads=None)
+        assert made.arguments == (network, CPU, 'float32', None)
 
 
 def test_a_refusal_is_raised_if_the_engine_was_asked_for_and_passed_over_if_not(brand_new):
     brand_new.refusal = EngineError('no licence')
-    assert make_engine(small(), 4, CPU, half=False).name == 'openvino'
+    assert make_engine(small(), CPU, half=False).name == 'openvino'
     with pytest.raises(EngineError, match='no licence'):
-        make_engine(small(), 4, CPU, half=False, name='brand new')
+        make_engine(small(), CPU, half=False, name='brand new')
     with pytest.raises(DeviceError, match='the engine brand new runs on the CPU or cuda, not on xpu'):
-        make_engine(small(), 4, torch.device('xpu'), half=False, name='brand new')
+        make_engine(small(), Device('xpu'), half=False, name='brand new')
 
 
 def test_an_engine_without_half_precision_computes_in_single(brand_new, monkeypatch):
     monkeypatch.setattr(devices, 'has_cpu_bfloat16', lambda: True)
-    assert make_engine(small(), 4, CPU, half=True, name='brand new').arguments[3] == 'float32'
-    assert make_engine(small(), 4, CPU, half=True, name='torch').description == 'torch, cpu, bfloat16'
+    assert make_engine(small(), CPU, half=True, name='brand new').arguments[2] == 'float32'
+    assert make_engine(small(), CPU, half=True, name='torch').description == 'torch, cpu, bfloat16'
 
 
-def test_threads_are_those_of_pytorch_and_of_the_engine(brand_new):
+def test_threads_are_those_of_the_engine_and_of_pytorch_only_if_it_is_the_engine(brand_new):
     before = torch.get_num_threads()
     try:
-        made = make_engine(small(), 4, CPU, half=False, name='brand new', threads=before + 1)
-        assert (torch.get_num_threads(), made.arguments[4]) == (before + 1, before + 1)
+        made = make_engine(small(), CPU, half=False, name='brand new', threads=before + 1)
+        assert (torch.get_num_threads(), made.arguments[3]) == (before, before + 1)
+        make_engine(small(), CPU, half=False, name='torch', threads=before + 1)
+        assert torch.get_num_threads() == before + 1
     finally:
         torch.set_num_threads(before)
 

@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 import torch
 
+from realesrgan.archs.loaded import LoadedNetwork
 from realesrgan.archs.rrdbnet import RRDBNetShape
 from realesrgan.archs.srvgg import SRVGGNetCompactShape
 from realesrgan.engines.choice import explain_refusal, make_engine
-from realesrgan.engines.devices import list_gpus, pick_precision
+from realesrgan.engines.devices import Device, list_gpus, pick_precision
 from realesrgan.engines.engine import Engine
 from realesrgan.engines.table import ENGINES, EngineRow
 from realesrgan.errors import NonFiniteError
@@ -35,7 +36,7 @@ LARGEST_LEVELS = {False: 1, True: 8}
 SHAPES = [RRDBNetShape(scale, 8, 1, 4) for scale in (4, 2, 1)] + [SRVGGNetCompactShape(scale, 8, 2)
                                                                   for scale in (4, 2, 1)]
 COMPACT = SRVGGNetCompactShape(4, 8, 2)
-DEVICES = [torch.device('cpu'), *{gpu.type: gpu for gpu in reversed(list_gpus())}.values()]
+DEVICES = [Device('cpu'), *{gpu.type: gpu for gpu in reversed(list_gpus())}.values()]
 
 
 @dataclass(frozen=True)
@@ -43,14 +44,15 @@ class Case:
     """An engine on a device at a precision."""
 
     row: EngineRow
-    device: torch.device
+    device: Device
     half: bool
 
     def make(self, network: torch.nn.Module) -> Engine:
-        refusal = explain_refusal(self.row, network, self.device)
+        loaded = LoadedNetwork.from_module(copy.deepcopy(network))
+        refusal = explain_refusal(self.row, loaded, self.device)
         if refusal is not None:
             pytest.skip(str(refusal))
-        engine = make_engine(copy.deepcopy(network), network.scale, self.device, half=self.half, name=self.row.name)
+        engine = make_engine(loaded, self.device, half=self.half, name=self.row.name)
         assert engine.half == self.half
         return engine
 
@@ -277,5 +279,35 @@ def test_two_engines_in_two_threads(case):
     for thread in threads:
         thread.join()
     for network, given, got in zip(networks, batches, results, strict=True):
+        for batch, result in zip(given, got, strict=True):
+            assert_close(result, reference(network, batch), case)
+
+
+def test_one_engine_in_two_threads(case):
+    """Each with its own size, kind and number of batches, and one of them releases the engine in between."""
+    network = random_network(COMPACT)
+    engine = case.make(network)
+    batches = [[random_batch((1, 40 + 9 * index, 30), dtype, seed=index) for index in range(6)]
+               for dtype in (np.uint8, np.float32)]
+    results = [[], []]
+    failures = []
+    start = threading.Barrier(2)
+
+    def work(number):
+        start.wait(30)
+        try:
+            for batch in batches[number]:
+                results[number].append(engine(batch))
+                if number:
+                    engine.release()
+        except Exception as error:
+            failures.append(error)
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    for given, got in zip(batches, results, strict=True):
         for batch, result in zip(given, got, strict=True):
             assert_close(result, reference(network, batch), case)

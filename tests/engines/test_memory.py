@@ -6,18 +6,18 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
-import torch
 
 from realesrgan.archs.rrdbnet import RRDBNetShape
 from realesrgan.archs.srvgg import SRVGGNetCompactShape
 from realesrgan.engines import memory
+from realesrgan.engines.devices import Device
 
 
 def test_the_result_takes_its_part_of_what_is_free(monkeypatch):
     monkeypatch.setattr(memory, 'measure_free_memory', lambda device: 1000)
-    assert memory.measure_usable_memory(torch.device('cpu'), 400) == 480
-    assert memory.measure_usable_memory(torch.device('cuda'), 400) == 800
-    assert memory.measure_usable_memory(torch.device('cpu'), 1001) == 0
+    assert memory.measure_usable_memory(Device('cpu'), 400) == 480
+    assert memory.measure_usable_memory(Device('cuda'), 400) == 800
+    assert memory.measure_usable_memory(Device('cpu'), 1001) == 0
 
 
 def test_results_are_those_of_the_network_alpha_and_the_last_size():
@@ -51,7 +51,7 @@ def test_a_containers_limit_counts(tmp_path, monkeypatch):
     monkeypatch.setattr(psutil, 'virtual_memory', lambda: SimpleNamespace(available=10 ** 9))
     for left, free in ((1500000, 1200000), (2 * 10 ** 9, 8 * 10 ** 8)):
         monkeypatch.setattr(memory, 'measure_container_memory', lambda left=left: left)
-        assert memory.measure_usable_memory(torch.device('cpu')) == free
+        assert memory.measure_usable_memory(Device('cpu')) == free
 
 
 def test_results_may_use_swap_space_but_no_more_than_the_container_has(monkeypatch):

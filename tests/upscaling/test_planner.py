@@ -13,12 +13,13 @@ from realesrgan.archs.rrdbnet import RRDBNetShape
 from realesrgan.archs.srvgg import SRVGGNetCompactShape
 from realesrgan.engines import memory
 from realesrgan.engines.choice import make_engine
+from realesrgan.engines.devices import Device
 from realesrgan.models import MODELS
 from realesrgan.upscaling import planner
 from realesrgan.upscaling.planner import TilePlanner
 from realesrgan.upscaling.tiles import cut_into_tiles
 
-CPU = torch.device('cpu')
+CPU = Device('cpu')
 COMPACT = SRVGGNetCompactShape(4, 8, 3)
 
 
@@ -204,7 +205,7 @@ class Keeping:
 def keeping(monkeypatch, room):
     """Return an upsampler on a machine with room for so many pixels of input, and its engine."""
     model = compact()
-    engine = Keeping(make_engine(model, 4, CPU, half=False))
+    engine = Keeping(make_engine(model, CPU, half=False))
     monkeypatch.setattr(planner, 'estimate_bytes_per_pixel', lambda *_, **__: 1)
     monkeypatch.setattr(planner, 'measure_usable_memory', lambda device, for_results: room - engine.kept)
     return upsampler(model=model, engine=engine), engine

@@ -28,7 +28,7 @@ def upsampler(model, **options):
 
 
 def engine_of(model):
-    return make_engine(model, model.scale, torch.device('cpu'), half=False)
+    return make_engine(model, 'cpu', half=False)
 
 
 def doubling():

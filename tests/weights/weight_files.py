@@ -17,6 +17,10 @@ def state_dict_of(shape, seed=0):
     return shape.build().state_dict()
 
 
+def arrays_of(state_dict):
+    return {name: tensor.numpy() for name, tensor in state_dict.items()}
+
+
 def save(path, content, **options):
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(content, path, **options)

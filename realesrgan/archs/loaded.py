@@ -1,0 +1,102 @@
+"""A network with its weights, for any engine: as arrays, and as a PyTorch module where one is asked for."""
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Self
+
+from ..errors import UnknownNetworkError
+from .registry import identify_network
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+
+    from .architecture import NetworkShape
+
+
+class LoadedNetwork:
+    """A network with its weights. Made by `from_arrays` or `from_module`; neither imports PyTorch.
+
+    Attributes:
+        shape: Its hyper-parameters; None for a module of an unknown architecture.
+        unknown: Why `shape` is None; None if it isn't.
+        scale: Output pixels per input pixel, along a side.
+    """
+
+    def __init__(self, shape: NetworkShape | None, scale: int, arrays: Mapping[str, np.ndarray] | None,
+                 module: nn.Module | None, unknown: UnknownNetworkError | None = None) -> None:
+        self.shape = shape
+        self.unknown = unknown
+        self.scale = scale
+        self._arrays = arrays
+        self._module = module
+        self._is_built = module is None  # by us, from the arrays
+
+    @classmethod
+    def from_arrays(cls, shape: NetworkShape, arrays: Mapping[str, np.ndarray]) -> Self:
+        """Return a network of a known architecture.
+
+        Args:
+            shape: Its hyper-parameters.
+            arrays: float32, one for each of `shape.parameter_shapes()`. They are not copied.
+        """
+        return cls(shape, shape.scale, arrays, None)
+
+    @classmethod
+    def from_module(cls, module: nn.Module, scale: int | None = None) -> Self:
+        """Return a PyTorch module as a network.
+
+        Args:
+            module: The module; it stays `module`, and is not copied.
+            scale: Its scale, for a module of an unknown architecture without an attribute `scale`.
+
+        Raises:
+            ValueError: the scale is not known.
+        """
+        shape = unknown = None
+        try:
+            shape = identify_network(module.state_dict())
+        except UnknownNetworkError as error:
+            unknown = error
+        scale = shape.scale if shape else getattr(module, 'scale', scale)
+        if scale is None:
+            raise ValueError(f'the scale of {type(module).__name__} is not known; say what it is')
+        return cls(shape, scale, None, module, unknown)
+
+    @property
+    def arrays(self) -> Mapping[str, np.ndarray]:
+        """The weights: float32, by current parameter name."""
+        if self._arrays is None:
+            self._arrays = {name: tensor.detach().float().cpu().numpy()
+                            for name, tensor in self.module.state_dict().items()}
+        return self._arrays
+
+    @property
+    def module(self) -> nn.Module:
+        """The PyTorch module, always the same. The torch engine moves it to its device and precision."""
+        if self._module is None:
+            assert self.shape is not None  # it was made from arrays
+            self._module = _build_module(self.shape, self.arrays)
+        return self._module
+
+    def copy(self) -> LoadedNetwork:
+        """Return the same network, with a `module` of its own. Arrays are shared; no engine writes to them."""
+        # A given module is copied even where its arrays are known, because it may be of a class of the caller's.
+        module = None if self._is_built else copy.deepcopy(self._module)
+        return LoadedNetwork(self.shape, self.scale, self._arrays, module, self.unknown)
+
+    def copy_module(self) -> nn.Module:
+        """Return a PyTorch module that nobody else has."""
+        return self.copy().module
+
+
+def _build_module(shape: NetworkShape, arrays: Mapping[str, np.ndarray]) -> nn.Module:
+    """Return the module on the CPU, frozen and in evaluation mode; it shares the memory of the arrays."""
+    import numpy as np
+    import torch
+    with torch.device('meta'):  # no time is spent on random weights that are replaced at once
+        module = shape.build()
+    tensors = {name: torch.from_numpy(np.require(array, np.float32, 'W')) for name, array in arrays.items()}
+    module.load_state_dict(tensors, strict=True, assign=True)
+    return module.requires_grad_(False).eval()
