@@ -1,6 +1,7 @@
 """Real-ESRGAN inference: upscale images and videos (Wang et al., ICCVW 2021).
 
-Importing the package imports nothing else; PyTorch is imported when `RealESRGANer` is first used.
+Importing the package imports nothing else. PyTorch is imported only where it is needed: on a GPU, for faces, by the
+torch engine, and for modules and tensors that are asked for.
 """
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from .sources import DATA_PACKAGE, WeightSources, obtain, resolve
 if TYPE_CHECKING:
     from torch import nn
 
+    from ..archs.network import Network
+
 logger = logging.getLogger(__name__)
 
 Arrays = Mapping[str, np.ndarray]
@@ -26,7 +28,7 @@ _MOST_NAMES = 3  # of parameters in an error
 
 
 def load_model(name: str = 'RealESRGAN_x4plus', model_path: str | Path | None = None,
-               denoise_strength: float | None = None) -> nn.Module:
+               denoise_strength: float | None = None) -> Network:
     """Return a model's network with its weights; logs a warning if the denoise strength has no effect.
 
     Args:
@@ -36,7 +38,7 @@ def load_model(name: str = 'RealESRGAN_x4plus', model_path: str | Path | None = 
             is 0.5.
 
     Returns:
-        The network, a PyTorch module with an attribute `scale`, on the CPU, in float32 and evaluation mode.
+        The network, a PyTorch module, on the CPU, in float32 and evaluation mode.
 
     Raises:
         KeyError: unknown name.
@@ -45,7 +47,7 @@ def load_model(name: str = 'RealESRGAN_x4plus', model_path: str | Path | None = 
     """
     sources = resolve(name, model_path, denoise_strength)
     sources.warn_of_ignored_strength()
-    return load_network(sources).module
+    return cast('Network', load_network(sources).module)
 
 
 def load_network(sources: WeightSources) -> LoadedNetwork:

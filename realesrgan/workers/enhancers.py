@@ -68,7 +68,11 @@ def build_enhancer(options: UpsamplerOptions, faces: FaceOptions | None, place: 
     upsampler = _build_upsampler(options, device, threads)
     if faces is None:
         return upsampler
+    import torch
+
     from ..faces.enhancer import FaceEnhancer
+    if threads is not None:
+        torch.set_num_threads(threads)  # the faces run in PyTorch, whatever engine the upsampler has
     return FaceEnhancer(upsampler, faces.model, faces.weight, only_center_face=faces.only_center_face,
                         min_size=faces.min_size)
 

@@ -67,6 +67,12 @@ def test_network_has_the_scale_of_its_shape(shape):
         assert network(torch.zeros(1, 3, side, side)).shape == (1, 3, side * shape.scale, side * shape.scale)
 
 
+@pytest.mark.parametrize('shape', [*{spec.network for spec in MODELS.values()}, *ODD_SHAPES], ids=str)
+def test_parameters_have_the_names_shapes_and_order_of_the_state_dict(shape):
+    assert list(shape.parameter_shapes().items()) == [
+        (name, tuple(tensor.shape)) for name, tensor in state_dict_of(shape).items()]
+
+
 def test_memory_grows_with_the_channels_and_shrinks_by_folding():
     small, folded, usual = RRDBNetShape(num_feat=32), RRDBNetShape(scale=2), RRDBNetShape()
     assert small.estimate_bytes_per_pixel('torch', half=False) * 2 == usual.estimate_bytes_per_pixel(

@@ -1,0 +1,107 @@
+"""A network with its weights, from arrays and from a module."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from realesrgan.archs.loaded import LoadedNetwork
+from realesrgan.archs.rrdbnet import RRDBNetShape
+from realesrgan.archs.srvgg import SRVGGNetCompactShape
+
+SHAPES = [RRDBNetShape(2, 8, 1, 4), SRVGGNetCompactShape(4, 8, 2)]
+
+
+def module_of(shape):
+    torch.manual_seed(0)
+    return shape.build()
+
+
+def arrays_of(module):
+    return {name: tensor.numpy() for name, tensor in module.state_dict().items()}
+
+
+def assert_same(actual, expected):
+    assert list(actual) == list(expected)
+    for name, array in expected.items():
+        assert actual[name].dtype == np.float32
+        assert np.array_equal(actual[name], array)
+
+
+@pytest.mark.parametrize('shape', SHAPES)
+def test_from_arrays(shape):
+    arrays = arrays_of(module_of(shape))
+    network = LoadedNetwork.from_arrays(shape, arrays)
+    assert (network.shape, network.scale, network.unknown) == (shape, shape.scale, None)
+    assert network.arrays is arrays
+    module = network.module
+    assert network.module is module
+    assert type(module) is type(shape.build())
+    assert_same(arrays_of(module), arrays)
+    assert not module.training
+    assert [parameter for parameter in module.parameters() if parameter.requires_grad] == []
+
+
+@pytest.mark.filterwarnings('error')
+def test_arrays_that_can_not_be_written_to():
+    arrays = arrays_of(module_of(SHAPES[1]))
+    for array in arrays.values():
+        array.flags.writeable = False
+    assert_same(arrays_of(LoadedNetwork.from_arrays(SHAPES[1], arrays).module), arrays)
+
+
+@pytest.mark.parametrize('shape', SHAPES)
+def test_from_a_module(shape):
+    module = module_of(shape)
+    network = LoadedNetwork.from_module(module)
+    assert (network.shape, network.scale, network.unknown) == (shape, shape.scale, None)
+    assert network.module is module
+    assert_same(network.arrays, arrays_of(module))
+    assert network.arrays is network.arrays
+
+
+def test_weights_of_a_module_in_half_precision_become_float32():
+    module = module_of(SHAPES[1]).half()
+    assert_same(LoadedNetwork.from_module(module).arrays, arrays_of(module.float()))
+
+
+def test_a_module_of_an_unknown_architecture():
+    module = nn.Conv2d(3, 3, 3)
+    with pytest.raises(ValueError, match='the scale of Conv2d is not known'):
+        LoadedNetwork.from_module(module)
+    network = LoadedNetwork.from_module(module, 1)
+    assert (network.shape, network.scale, network.module) == (None, 1, module)
+    assert 'it is none of RRDBNet' in str(network.unknown)
+    module.scale = 3
+    assert LoadedNetwork.from_module(module, 1).scale == 3
+    copied = network.copy()
+    assert (copied.shape, copied.scale, copied.unknown) == (None, 1, network.unknown)
+    assert type(copied.module) is nn.Conv2d
+
+
+def test_a_copy_has_a_module_of_its_own():
+    arrays = arrays_of(module_of(SHAPES[1]))
+    for network in (LoadedNetwork.from_module(module_of(SHAPES[1])), LoadedNetwork.from_arrays(SHAPES[1], arrays)):
+        copied, module = network.copy(), network.copy_module()
+        assert len({id(network.module), id(copied.module), id(module)}) == 3
+        network.module.half()
+        for other in (copied.module, module):
+            assert_same(arrays_of(other), arrays)
+        assert_same(copied.arrays, arrays)
+
+
+def test_a_copy_of_what_was_read_is_exact_also_after_its_module_was_rounded():
+    arrays = arrays_of(module_of(SHAPES[1]))
+    network = LoadedNetwork.from_arrays(SHAPES[1], arrays)
+    network.module.half()
+    assert_same(arrays_of(network.copy_module()), arrays)
+
+
+def test_a_copy_of_a_class_of_the_callers_is_of_that_class():
+    class Mine(type(SHAPES[1].build())):
+        pass
+    module = Mine(3, 3, 8, 2, 4)
+    network = LoadedNetwork.from_module(module)
+    assert_same(network.arrays, arrays_of(module))
+    assert type(network.copy_module()) is Mine
