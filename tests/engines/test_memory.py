@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+import torch
 
 from realesrgan.archs.rrdbnet import RRDBNetShape
 from realesrgan.archs.srvgg import SRVGGNetCompactShape
@@ -52,6 +53,15 @@ def test_a_containers_limit_counts(tmp_path, monkeypatch):
     for left, free in ((1500000, 1200000), (2 * 10 ** 9, 8 * 10 ** 8)):
         monkeypatch.setattr(memory, 'measure_container_memory', lambda left=left: left)
         assert memory.measure_usable_memory(Device('cpu')) == free
+
+
+@pytest.mark.parametrize('name', ['cuda', 'cuda:1', 'xpu:0'])
+def test_a_gpus_free_memory_is_what_pytorch_says_of_that_gpu(monkeypatch, name):
+    asked = []
+    backend = getattr(torch, name.split(':')[0])
+    monkeypatch.setattr(backend, 'mem_get_info', lambda device: asked.append(device) or (700, 1000), raising=False)
+    assert memory.measure_free_memory(Device.parse(name)) == 700
+    assert asked == [torch.device(name)]
 
 
 def test_results_may_use_swap_space_but_no_more_than_the_container_has(monkeypatch):
