@@ -1,0 +1,72 @@
+"""Load the compiled kernel; its structures, as `winograd.c` has them."""
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent
+#: Channels that lie together, input groups that are multiplied at a time, and the most that a step takes; in winograd.c.
+GROUP, CHUNK_GROUPS, MOST_GROUPS = 16, 4, 64
+
+LOAD, CONVOLVE, STORE = range(3)
+
+
+class Step(ctypes.Structure):
+    """A step of a program; see `winograd.c`."""
+
+    _fields_ = (
+        ('kind', ctypes.c_int32), ('height', ctypes.c_int32), ('width', ctypes.c_int32),
+        ('groups_in', ctypes.c_int32), ('groups_out', ctypes.c_int32), ('doubled', ctypes.c_int32),
+        ('band_rows', ctypes.c_int32), ('task_tiles', ctypes.c_int32),
+        ('bands', ctypes.c_int32), ('band_tasks', ctypes.c_int32), ('first_ticket', ctypes.c_int64),
+        ('done', ctypes.c_void_p),
+        ('inputs', ctypes.c_void_p * MOST_GROUPS), ('in_row', ctypes.c_int64),
+        ('out', ctypes.c_void_p), ('out_row', ctypes.c_int64), ('out_plane', ctypes.c_int64),
+        ('weights', ctypes.c_void_p), ('bias', ctypes.c_void_p), ('slope', ctypes.c_void_p),
+        ('residual', ctypes.c_void_p * 2), ('residual_scale', ctypes.c_float * 2),
+        ('pixels', ctypes.c_void_p), ('is_float', ctypes.c_int32), ('block', ctypes.c_int32),
+        ('base', ctypes.c_void_p), ('base_row', ctypes.c_int64),
+    )
+
+
+class Program(ctypes.Structure):
+    """Steps, and what its threads share; see `winograd.c`."""
+
+    _fields_ = (
+        ('steps', ctypes.POINTER(Step)), ('count', ctypes.c_int32), ('not_finite', ctypes.c_int32),
+        ('stop', ctypes.c_int32), ('tickets', ctypes.c_int64), ('next_ticket', ctypes.c_int64),
+        ('yield_', ctypes.c_void_p),
+    )
+
+
+class Kernel:
+    """The compiled kernel.
+
+    Args:
+        path: The shared library.
+
+    Attributes:
+        block: Tiles that its matrix product computes at a time.
+        panel: Output channels likewise.
+        run: Works on a program until it is done, with scratch memory; the GIL is free meanwhile.
+
+    Raises:
+        OSError: it can't be loaded, or is of another version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        library = ctypes.CDLL(str(path))
+        if library.realesrgan_step_bytes() != ctypes.sizeof(Step):
+            raise OSError(f'{path}: of another version')
+        self.block: int = library.realesrgan_task_tiles()
+        self.panel: int = library.realesrgan_panel()
+        self._count_scratch = library.realesrgan_scratch_floats
+        self._count_scratch.restype = ctypes.c_int64
+        self.run: Callable[[object, int], None] = library.realesrgan_run
+        library.realesrgan_run.argtypes = (ctypes.POINTER(Program), ctypes.c_void_p)
+        library.realesrgan_run.restype = None
+
+    def count_scratch_floats(self, task_tiles: int, groups_out: int) -> int:
+        """Return how many floats of scratch memory a thread needs."""
+        return self._count_scratch(task_tiles, groups_out)

@@ -1,0 +1,437 @@
+/* Whole networks of 3x3 convolutions on a CPU, by Winograd's F(4x4,3x3) in single precision.
+ *
+ * A 3x3 convolution computes a tile of 4x4 outputs from 6x6 inputs. Winograd's algorithm turns both into 36 values, in
+ * which the convolution is 36 products instead of 144 (Lavin and Gray, "Fast Algorithms for Convolutional Neural
+ * Networks", CVPR 2016). Over many tiles and channels these products are 36 matrix products:
+ *
+ *     transform_input:  V[f][tile][channel in]   =  B' d B    of each tile d of the input
+ *     multiply:         M[f][tile][channel out]  =  V[f] U[f], U being the weights, transformed beforehand in Python
+ *     transform_output: 4x4 outputs              =  A' m A    of each tile m of M, then bias, PReLU and residuals
+ *
+ * All three run on a few tiles at a time, a task, so that V and M stay in the cache of one core.
+ *
+ * Memory. Channels lie in groups of 16, each in a plane of its own: height x width x 16 floats, a cache line a pixel.
+ * Around each plane is a border of zeros, one pixel wide at the top and on the left. On the right and at the bottom the
+ * plane is extended by zeros to whole tiles and then by one pixel. Channels that a network does not have are zero.
+ *
+ * Order. A program is a list of steps (`Step`), each cut into bands of rows, and each band into tasks. Tasks are numbered
+ * in that order, and every thread takes the next number (a ticket) when it is free. A task waits only for the rows of
+ * the step before that it can see, so threads need not meet between steps. It follows by induction that the step two
+ * before is done two rows further, and so on; so a step may also overwrite what earlier steps have read.
+ *
+ * The file needs no C library, allocates nothing and starts no thread. The vector width comes from the compiler's
+ * target: 16 floats with AVX-512, 8 with AVX2, else 4 (NEON).
+ */
+#include <stdint.h>
+
+#if defined(__AVX512F__)
+enum { VECTOR = 16, TILES = 14, PANEL_VECTORS = 2 };
+#elif defined(__AVX__)
+enum { VECTOR = 8, TILES = 6, PANEL_VECTORS = 2 };
+#else
+enum { VECTOR = 4, TILES = 6, PANEL_VECTORS = 4 };
+#endif
+
+enum {
+    GROUP = 16,                      /* channels that lie together */
+    PANEL = PANEL_VECTORS * VECTOR,  /* output channels that `multiply` computes at a time, for TILES tiles */
+    CHUNK_GROUPS = 4,                /* the most input groups that are transformed and multiplied at a time */
+    MOST_GROUPS = 64,                /* of a step's input */
+    PADDING = 16,                    /* floats between the 36 parts of V and M, against cache lines that collide */
+    SPINS = 2000,                    /* looks at a condition before the processor is given to somebody else */
+};
+
+typedef float vector __attribute__((vector_size(4 * VECTOR)));
+typedef int32_t mask __attribute__((vector_size(4 * VECTOR)));
+
+#define INLINE static inline __attribute__((always_inline))
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 64")
+#endif
+
+enum { LOAD, CONVOLVE, STORE };  /* kinds of steps */
+
+typedef struct {
+    int32_t kind;
+    int32_t height, width;           /* of the planes that a LOAD or CONVOLVE writes and a STORE reads */
+    int32_t groups_in, groups_out;   /* STORE: groups_in; LOAD: groups_out */
+    int32_t doubled;                 /* CONVOLVE: 1 if the input is first enlarged twice, by nearest neighbour */
+    int32_t band_rows;               /* rows of a band; CONVOLVE: a multiple of 4 */
+    int32_t task_tiles;              /* CONVOLVE: tiles of a task, a multiple of TILES */
+    int32_t bands, band_tasks;       /* how many */
+    int64_t first_ticket;
+    int32_t *done;                   /* for each band, how many of its tasks are done; 0 at first */
+
+    const float *in[MOST_GROUPS];    /* pixel (0, 0) of each input plane */
+    int64_t in_row;                  /* floats from row to row */
+    float *out;                      /* pixel (0, 0) of the first output plane */
+    int64_t out_row, out_plane;      /* floats from row to row, from plane to plane */
+
+    const float *weights;            /* U: chunk x panel x 36 x channels of the chunk x PANEL */
+    const float *bias, *slope;       /* of each output channel; a slope of 1 is no activation */
+    const float *residual[2];        /* like `out`, or null: out = r1 + s1 * (r0 + s0 * out) */
+    float residual_scale[2];
+
+    void *pixels;                    /* LOAD, STORE: height x width pixels, BGR, uint8 or float in 0..1 */
+    int32_t is_float;
+    int32_t block;                   /* side of the square of pixels that is folded into the channels of one */
+    const float *base;               /* STORE: RGB to add, in the first three channels of a plane, or null */
+    int64_t base_row;
+} Step;
+
+typedef struct {
+    Step *steps;
+    int32_t count;
+    int32_t not_finite;              /* set to 1 if a value before clamping is NaN or infinite */
+    int32_t stop;                    /* set to 1 from outside, it ends all threads after their tasks */
+    int64_t tickets;                 /* of all steps */
+    int64_t next_ticket;             /* 0 at first */
+    void (*yield)(void);             /* gives the processor to another thread or process */
+} Program;
+
+/* ---- vectors ---- */
+
+INLINE vector load(const float *p) { return *(const vector *)p; }
+INLINE void store(float *p, vector v) { *(vector *)p = v; }
+
+/* Writes a cache line past the caches: it is needed again only when the whole plane has been written, and a normal store
+ * would first read what it replaces. Lines must be written whole, and `finish_stores` called before others are told. */
+INLINE void stream(float *line, const vector *values) {
+    UNROLL for (int i = 0; i < GROUP / VECTOR; i++) {
+#if defined(__clang__)
+        __builtin_nontemporal_store(values[i], (vector *)line + i);
+#elif defined(__AVX512F__)
+        __builtin_ia32_movntps512(line + i * VECTOR, values[i]);
+#elif defined(__AVX__)
+        __builtin_ia32_movntps256(line + i * VECTOR, values[i]);
+#else
+        store(line + i * VECTOR, values[i]);
+#endif
+    }
+}
+
+INLINE void finish_stores(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_sfence();
+#endif
+}
+
+INLINE void pause_briefly(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/* v where it is positive, else slope * v. NaN stays NaN. */
+INLINE vector leak(vector v, vector slope) {
+    vector positive = (vector)((mask)v & (v > (vector){}));
+    return positive + slope * (v - positive);
+}
+
+/* ---- Winograd's transforms, with the points 0, 1, -1, 2, -2 and infinity ---- */
+
+/* out = B' in */
+INLINE void apply_b(const vector in[6], vector out[6]) {
+    vector even = in[4] - 4.f * in[2], odd = in[3] - 4.f * in[1];
+    vector even2 = in[4] - in[2], odd2 = 2.f * (in[3] - in[1]);
+    out[0] = 4.f * in[0] - 5.f * in[2] + in[4];
+    out[1] = even + odd;
+    out[2] = even - odd;
+    out[3] = even2 + odd2;
+    out[4] = even2 - odd2;
+    out[5] = 4.f * in[1] - 5.f * in[3] + in[5];
+}
+
+/* out = A' in */
+INLINE void apply_a(const vector in[6], vector out[4]) {
+    vector sum = in[1] + in[2], difference = in[1] - in[2];
+    vector sum2 = in[3] + in[4], difference2 = in[3] - in[4];
+    out[0] = in[0] + sum + sum2;
+    out[1] = difference + 2.f * difference2;
+    out[2] = sum + 4.f * sum2;
+    out[3] = difference + 8.f * difference2 + in[5];
+}
+
+/* Transforms one tile of one group. rows and columns: offsets of its 6 rows and columns in the plane. The vectors of a
+ * tile's channels lie TILES vectors apart in v, those of the 36 frequencies `stride` floats. */
+INLINE void transform_input(const float *plane, const int64_t rows[6], const int64_t columns[6], float *v,
+                            int64_t stride) {
+    for (int c = 0; c < GROUP; c += VECTOR, v += TILES * VECTOR) {
+        vector half[6][6];
+        UNROLL for (int x = 0; x < 6; x++) {
+            vector column[6], turned[6];
+            UNROLL for (int y = 0; y < 6; y++) column[y] = load(plane + rows[y] + columns[x] + c);
+            apply_b(column, turned);
+            UNROLL for (int y = 0; y < 6; y++) half[y][x] = turned[y];
+        }
+        UNROLL for (int y = 0; y < 6; y++) {
+            vector turned[6];
+            apply_b(half[y], turned);
+            UNROLL for (int x = 0; x < 6; x++) store(v + (6 * y + x) * stride, turned[x]);
+        }
+    }
+}
+
+/* Computes one group of one tile, and finishes and writes it. m: its first frequency; rows, columns: how many of the 4
+ * are in the picture. */
+INLINE void transform_output(const Step *s, const float *m, int64_t stride, int group, int y0, int x0, int rows,
+                             int columns) {
+    vector results[16][GROUP / VECTOR];
+    int64_t at = y0 * s->out_row + x0 * (int64_t)GROUP + group * s->out_plane;
+    UNROLL for (int part = 0; part < GROUP / VECTOR; part++) {
+        int c = part * VECTOR;
+        vector half[4][6], bias = load(s->bias + group * GROUP + c), slope = load(s->slope + group * GROUP + c);
+        UNROLL for (int x = 0; x < 6; x++) {
+            vector column[6], turned[4];
+            UNROLL for (int y = 0; y < 6; y++) column[y] = load(m + (6 * y + x) * stride + c);
+            apply_a(column, turned);
+            UNROLL for (int y = 0; y < 4; y++) half[y][x] = turned[y];
+        }
+        UNROLL for (int y = 0; y < 4; y++) {
+            vector turned[4];
+            apply_a(half[y], turned);
+            UNROLL for (int x = 0; x < 4; x++) {
+                vector value = leak(turned[x] + bias, slope);
+                if (s->residual[0] && y < rows && x < columns) {
+                    int64_t pixel = at + y * s->out_row + x * GROUP + c;
+                    value = load(s->residual[0] + pixel) + s->residual_scale[0] * value;
+                    if (s->residual[1]) value = load(s->residual[1] + pixel) + s->residual_scale[1] * value;
+                }
+                results[4 * y + x][part] = value;
+                if (VECTOR == GROUP && y < rows && x < columns)
+                    stream(s->out + at + y * s->out_row + x * GROUP, results[4 * y + x]);
+            }
+        }
+    }
+    if (VECTOR < GROUP)
+        for (int y = 0; y < rows; y++)
+            for (int x = 0; x < columns; x++) stream(s->out + at + y * s->out_row + x * GROUP, results[4 * y + x]);
+}
+
+/* ---- tasks of a convolution ---- */
+
+INLINE int least(int a, int b) { return a < b ? a : b; }
+INLINE int divide_up(int a, int b) { return (a + b - 1) / b; }
+
+/* The tiles of a task: `count` of them from number `first` on, which are numbered column by column in a band. */
+typedef struct {
+    int top, rows;     /* of the band, in tiles */
+    int first, count;
+} Tiles;
+
+INLINE Tiles find_tiles(const Step *s, int band, int task) {
+    int top = band * s->band_rows / 4, rows = least(s->band_rows / 4, divide_up(s->height, 4) - top);
+    int first = least(task * s->task_tiles, rows * divide_up(s->width, 4));
+    return (Tiles){top, rows, first, least(s->task_tiles, rows * divide_up(s->width, 4) - first)};
+}
+
+/* What will be read next: `groups` planes from `plane` on, and of each a rectangle whose rows are walked in runs of cache
+ * lines, one line a pixel. */
+typedef struct {
+    const float *const *plane;
+    int groups, rows, pixels;
+    int64_t corner, row_floats;  /* the rectangle's first pixel in a plane; floats from row to row */
+    int row, pixel;              /* where the walk is */
+} Walk;
+
+INLINE Walk begin_walk(const Step *s, Tiles tiles, int first_group, int groups) {
+    int y = 4 * tiles.top - 1, bottom = y + 4 * tiles.rows + 1;
+    int x = 4 * (tiles.first / tiles.rows) - 1, right = 4 * ((tiles.first + tiles.count - 1) / tiles.rows) + 4;
+    y >>= s->doubled, x >>= s->doubled, bottom >>= s->doubled, right >>= s->doubled;
+    return (Walk){s->in + first_group, groups, bottom - y + 1, right - x + 1, y * s->in_row + x * (int64_t)GROUP,
+                  s->in_row, 0, 0};
+}
+
+/* Returns the next run of `lines` cache lines, which may go beyond the end of a row; in the end the same over and over. */
+INLINE const float *walk(Walk *w, int lines) {
+    const float *run = *w->plane + w->corner + w->row * w->row_floats + w->pixel * GROUP;
+    if ((w->pixel += lines) >= w->pixels) {
+        w->pixel = 0;
+        if (++w->row == w->rows) {
+            w->row = 0;
+            if (w->groups > 1) w->groups--, w->plane++;
+        }
+    }
+    return run;
+}
+
+/* m[TILES][PANEL] = v u, or += if `add`. v: depth / VECTOR x TILES x VECTOR, u: depth x PANEL. Meanwhile depth / 2 cache
+ * lines are fetched, beginning with `next`. */
+static __attribute__((noinline)) void multiply(const float *v, const float *u, float *m, int depth, int add,
+                                               const float *next) {
+    vector sums[TILES][PANEL_VECTORS];
+    UNROLL for (int i = 0; i < TILES; i++)
+        UNROLL for (int j = 0; j < PANEL_VECTORS; j++)
+            sums[i][j] = add ? load(m + i * PANEL + j * VECTOR) : (vector){};
+    for (int k = 0; k < depth; k += VECTOR, v += (TILES - 1) * VECTOR) {
+#pragma GCC unroll 1
+        for (int step = 0; step < VECTOR; step += 4, v += 4, u += 4 * PANEL, next += 2 * GROUP) {
+            __builtin_prefetch(next, 0, 2);
+            __builtin_prefetch(next + GROUP, 0, 2);
+            UNROLL for (int l = 0; l < 4; l++) {
+                vector row[PANEL_VECTORS];
+                UNROLL for (int j = 0; j < PANEL_VECTORS; j++) row[j] = load(u + l * PANEL + j * VECTOR);
+                UNROLL for (int i = 0; i < TILES; i++)
+                    UNROLL for (int j = 0; j < PANEL_VECTORS; j++) sums[i][j] += v[i * VECTOR + l] * row[j];
+            }
+        }
+    }
+    UNROLL for (int i = 0; i < TILES; i++)
+        UNROLL for (int j = 0; j < PANEL_VECTORS; j++) store(m + i * PANEL + j * VECTOR, sums[i][j]);
+}
+
+/* Works on a task; `next` is the one that this thread will work on afterwards, of no tiles if it is of another step. */
+static void convolve(const Step *s, Tiles tiles, Tiles next, float *scratch) {
+    if (!tiles.count) return;
+    int blocks = divide_up(tiles.count, TILES);
+    int chunks = divide_up(s->groups_in, CHUNK_GROUPS), panels = divide_up(s->groups_out * GROUP, PANEL);
+    int64_t m_stride = (int64_t)blocks * TILES * PANEL + PADDING;
+    float *v = scratch, *m = scratch + 36 * ((int64_t)s->task_tiles * CHUNK_GROUPS * GROUP + PADDING);
+    const float *u = s->weights;
+
+    int chunk_groups = divide_up(s->groups_in, chunks);
+
+    for (int chunk = 0; chunk < chunks; chunk++) {
+        int first_group = chunk * chunk_groups, groups = least(chunk_groups, s->groups_in - first_group);
+        int depth = groups * GROUP;
+        int64_t v_stride = (int64_t)blocks * TILES * depth + PADDING;
+        for (int g = 0; g < groups; g++)
+            for (int t = 0; t < tiles.count; t++) {
+                int64_t rows[6], columns[6];
+                for (int i = 0; i < 6; i++) {
+                    int y = 4 * (tiles.top + (tiles.first + t) % tiles.rows) - 1 + i;
+                    int x = 4 * ((tiles.first + t) / tiles.rows) - 1 + i;
+                    rows[i] = (y >> s->doubled) * s->in_row;
+                    columns[i] = (x >> s->doubled) * GROUP;
+                }
+                transform_input(s->in[first_group + g], rows, columns,
+                                v + t / TILES * TILES * depth + g * TILES * GROUP + t % TILES * VECTOR, v_stride);
+            }
+        Walk ahead;
+        if (chunk < chunks - 1)
+            ahead = begin_walk(s, tiles, first_group + groups, least(chunk_groups, s->groups_in - first_group - groups));
+        else ahead = begin_walk(s, next, 0, chunk_groups);
+        for (int panel = 0; panel < panels; panel++) {
+            float *sums = m + (chunks > 1 ? panel * 36 * m_stride : 0);
+            for (int f = 0; f < 36; f++, u += depth * PANEL)
+                for (int block = 0; block < blocks; block++)
+                    multiply(v + f * v_stride + block * TILES * depth, u, sums + f * m_stride + block * TILES * PANEL,
+                             depth, chunk > 0, walk(&ahead, depth / 2));
+            if (chunk < chunks - 1) continue;
+            for (int t = 0; t < tiles.count; t++) {
+                int y = 4 * (tiles.top + (tiles.first + t) % tiles.rows), x = 4 * ((tiles.first + t) / tiles.rows);
+                for (int g = 0; g < PANEL / GROUP && panel * PANEL / GROUP + g < s->groups_out; g++) {
+                    const float *from = sums + t * PANEL + g * GROUP;
+                    int group = panel * PANEL / GROUP + g;
+                    if (y + 4 <= s->height && x + 4 <= s->width)
+                        transform_output(s, from, m_stride, group, y, x, 4, 4);
+                    else
+                        transform_output(s, from, m_stride, group, y, x, least(4, s->height - y), least(4, s->width - x));
+                }
+            }
+        }
+    }
+}
+
+/* Turns rows of pixels, BGR, into planes of RGB in 0..1; a block of pixels becomes the channels of one (pixel-unshuffle):
+ * channel = (colour * block + row in the block) * block + column. */
+static void load_rows(const Step *s, int y, int end) {
+    int block = s->block;
+    int64_t line = (int64_t)s->width * block * 3;  /* values in a row of pixels */
+    for (; y < end; y++)
+        for (int x = 0; x < s->width; x++)
+            for (int channel = 0; channel < s->groups_out * GROUP; channel++) {
+                int colour = channel / (block * block), row = channel / block % block, column = channel % block;
+                int64_t from = (y * block + row) * line + (x * block + column) * 3 + 2 - colour;
+                float value = 0;
+                if (colour < 3)
+                    value = s->is_float ? ((const float *)s->pixels)[from] : ((const uint8_t *)s->pixels)[from] / 255.f;
+                s->out[channel / GROUP * s->out_plane + y * s->out_row + x * GROUP + channel % GROUP] = value;
+            }
+}
+
+/* The reverse, with `base` added; values are clamped, and rounded half to even. Returns whether all were finite. */
+INLINE int store_rows(const Step *s, int y, int end, int block, int is_float) {
+    int64_t line = (int64_t)s->width * block * 3;
+    float zero = 0;  /* stays so, as long as all values are finite */
+    for (; y < end; y++)
+        for (int x = 0; x < s->width; x++)
+            for (int colour = 0; colour < 3; colour++) {
+                float base = s->base ? s->base[y * s->base_row + x * GROUP + colour] : 0;
+                for (int row = 0; row < block; row++)
+                    for (int column = 0; column < block; column++) {
+                        int channel = (colour * block + row) * block + column;
+                        float value = s->in[channel / GROUP][y * s->in_row + x * GROUP + channel % GROUP] + base;
+                        int64_t to = (y * block + row) * line + (x * block + column) * 3 + 2 - colour;
+                        zero += value - value;
+                        value = value > 0 ? value < 1 ? value : 1 : 0;
+                        if (is_float) ((float *)s->pixels)[to] = value;
+                        else ((uint8_t *)s->pixels)[to] = (uint8_t)__builtin_rintf(value * 255.f);
+                    }
+            }
+    return zero == 0;
+}
+
+static int store_band(const Step *s, int y, int end) {
+    if (s->is_float) return store_rows(s, y, end, s->block, 1);
+    if (s->block == 4) return store_rows(s, y, end, 4, 0);  /* the usual ones, with loops of known length */
+    if (s->block == 1) return store_rows(s, y, end, 1, 0);
+    return store_rows(s, y, end, s->block, 0);
+}
+
+/* ---- threads ---- */
+
+/* Waits until the step before is done in all rows that rows first..end - 1 of this step see; returns whether it is, and
+ * not the run stopped. */
+static int wait_for_rows(const Program *p, const Step *s, int first, int end) {
+    const Step *before = s - 1;
+    int low = (first - 1) >> s->doubled, high = end >> s->doubled;
+    if (low < 0) low = 0;
+    if (high > before->height - 1) high = before->height - 1;
+    for (int band = low / before->band_rows; band <= high / before->band_rows; band++)
+        for (int spins = 0; __atomic_load_n(before->done + band, __ATOMIC_ACQUIRE) < before->band_tasks; spins++) {
+            if (__atomic_load_n(&p->stop, __ATOMIC_RELAXED)) return 0;
+            if (spins < SPINS) pause_briefly();
+            else p->yield();
+        }
+    return 1;
+}
+
+INLINE int64_t take_ticket(Program *p) { return __atomic_fetch_add(&p->next_ticket, 1, __ATOMIC_RELAXED); }
+
+/* Works on a program until no ticket is left. Any number of threads call this at once, each with scratch memory of its
+ * own, of scratch_floats(). */
+void realesrgan_run(Program *p, float *scratch) {
+    const Step *s = p->steps;
+    int64_t ticket = take_ticket(p), next;
+    for (; ticket < p->tickets && !__atomic_load_n(&p->stop, __ATOMIC_RELAXED); ticket = next) {
+        next = take_ticket(p);
+        while (ticket >= s->first_ticket + (int64_t)s->bands * s->band_tasks) s++;
+        int band = (int)((ticket - s->first_ticket) / s->band_tasks);
+        int task = (int)((ticket - s->first_ticket) % s->band_tasks);
+        int first = band * s->band_rows, end = least(first + s->band_rows, s->height);
+        if (s > p->steps && !wait_for_rows(p, s, first, end)) return;
+        if (s->kind == LOAD) load_rows(s, first, end);
+        else if (s->kind == CONVOLVE) {
+            int64_t after = next - s->first_ticket;
+            if (after >= (int64_t)s->bands * s->band_tasks) after = ticket - s->first_ticket;
+            convolve(s, find_tiles(s, band, task), find_tiles(s, (int)(after / s->band_tasks), (int)(after % s->band_tasks)), scratch);
+        }
+        else if (!store_band(s, first, end)) __atomic_store_n(&p->not_finite, 1, __ATOMIC_RELAXED);
+        finish_stores();
+        __atomic_fetch_add(s->done + band, 1, __ATOMIC_RELEASE);
+    }
+}
+
+/* What the Python side must know of the build. */
+int32_t realesrgan_step_bytes(void) { return sizeof(Step); }
+int32_t realesrgan_task_tiles(void) { return TILES; }
+int32_t realesrgan_panel(void) { return PANEL; }
+int64_t realesrgan_scratch_floats(int32_t task_tiles, int32_t groups_out) {
+    int64_t panels = divide_up(groups_out * GROUP, PANEL);
+    return 36 * ((int64_t)task_tiles * CHUNK_GROUPS * GROUP + PADDING + panels * ((int64_t)task_tiles * PANEL + PADDING));
+}
