@@ -14,10 +14,11 @@
  * Around each plane is a border of zeros, one pixel wide at the top and on the left. On the right and at the bottom the
  * plane is extended by zeros to whole tiles and then by one pixel. Channels that a network does not have are zero.
  *
- * Order. A program is a list of steps (`Step`), each cut into bands of rows, and each band into tasks. Tasks are numbered
- * in that order, and every thread takes the next number (a ticket) when it is free. A task waits only for the rows of
- * the step before that it can see, so threads need not meet between steps. It follows by induction that the step two
- * before is done two rows further, and so on; so a step may also overwrite what earlier steps have read.
+ * Order. A program is a list of steps (`Step`), each cut into bands of rows, and each band into tasks. Tasks are
+ * numbered in that order, and every thread takes the next number (a ticket) when it is free. A task waits only for the
+ * rows of the step before that it can see, so threads need not meet between steps. It follows by induction that the
+ * step before that one is done one row further, and so on; so a step may also overwrite what earlier steps have read.
+ * Nobody waits forever: the lowest ticket that is not done waits for none.
  *
  * The file needs no C library, allocates nothing and starts no thread. The vector width comes from the compiler's
  * target: 16 floats with AVX-512, 8 with AVX2, else 4 (NEON).
@@ -96,8 +97,9 @@ typedef struct {
 INLINE vector load(const float *p) { return *(const vector *)p; }
 INLINE void store(float *p, vector v) { *(vector *)p = v; }
 
-/* Writes a cache line past the caches: it is needed again only when the whole plane has been written, and a normal store
- * would first read what it replaces. Lines must be written whole, and `finish_stores` called before others are told. */
+/* Writes a cache line past the caches: it is needed again only when most of the plane has been written, and a normal
+ * store would first read what it replaces. A line must be written whole (half lines take fifteen times as long), and
+ * `finish_stores` called before other threads are told. */
 INLINE void stream(float *line, const vector *values) {
     UNROLL for (int i = 0; i < GROUP / VECTOR; i++) {
 #if defined(__clang__)
@@ -223,14 +225,19 @@ typedef struct {
     int first, count;
 } Tiles;
 
-INLINE Tiles find_tiles(const Step *s, int band, int task) {
+INLINE Tiles find_tiles(const Step *s, int64_t number) {
+    int band = (int)(number / s->band_tasks), task = (int)(number % s->band_tasks);
     int top = band * s->band_rows / 4, rows = least(s->band_rows / 4, divide_up(s->height, 4) - top);
-    int first = least(task * s->task_tiles, rows * divide_up(s->width, 4));
-    return (Tiles){top, rows, first, least(s->task_tiles, rows * divide_up(s->width, 4) - first)};
+    int all = rows * divide_up(s->width, 4), first = least(task * s->task_tiles, all);
+    return (Tiles){top, rows, first, least(s->task_tiles, all - first)};
 }
 
-/* What will be read next: `groups` planes from `plane` on, and of each a rectangle whose rows are walked in runs of cache
- * lines, one line a pixel. */
+/* The corner of a task's tile number t. */
+INLINE int tile_y(Tiles tiles, int t) { return 4 * (tiles.top + (tiles.first + t) % tiles.rows); }
+INLINE int tile_x(Tiles tiles, int t) { return 4 * ((tiles.first + t) / tiles.rows); }
+
+/* What will be read next: `groups` planes from `plane` on, and of each a rectangle, whose rows are walked in runs of
+ * cache lines, one line a pixel. */
 typedef struct {
     const float *const *plane;
     int groups, rows, pixels;
@@ -240,13 +247,14 @@ typedef struct {
 
 INLINE Walk begin_walk(const Step *s, Tiles tiles, int first_group, int groups) {
     int y = 4 * tiles.top - 1, bottom = y + 4 * tiles.rows + 1;
-    int x = 4 * (tiles.first / tiles.rows) - 1, right = 4 * ((tiles.first + tiles.count - 1) / tiles.rows) + 4;
+    int x = tile_x(tiles, 0) - 1, right = tile_x(tiles, tiles.count - 1) + 4;
     y >>= s->doubled, x >>= s->doubled, bottom >>= s->doubled, right >>= s->doubled;
     return (Walk){s->in + first_group, groups, bottom - y + 1, right - x + 1, y * s->in_row + x * (int64_t)GROUP,
                   s->in_row, 0, 0};
 }
 
-/* Returns the next run of `lines` cache lines, which may go beyond the end of a row; in the end the same over and over. */
+/* Returns the next run of `lines` cache lines, which may go beyond the end of a row. It starts anew in the last plane
+ * when all are done. */
 INLINE const float *walk(Walk *w, int lines) {
     const float *run = *w->plane + w->corner + w->row * w->row_floats + w->pixel * GROUP;
     if ((w->pixel += lines) >= w->pixels) {
@@ -259,8 +267,8 @@ INLINE const float *walk(Walk *w, int lines) {
     return run;
 }
 
-/* m[TILES][PANEL] = v u, or += if `add`. v: depth / VECTOR x TILES x VECTOR, u: depth x PANEL. Meanwhile depth / 2 cache
- * lines are fetched, beginning with `next`. */
+/* The matrix product: m[TILES][PANEL] = v u, or += if `add`. v: depth / VECTOR x TILES x VECTOR, u: depth x PANEL.
+ * Meanwhile depth / 2 cache lines are fetched, beginning with `next`. */
 static __attribute__((noinline)) void multiply(const float *v, const float *u, float *m, int depth, int add,
                                                const float *next) {
     vector sums[TILES][PANEL_VECTORS];
@@ -284,63 +292,64 @@ static __attribute__((noinline)) void multiply(const float *v, const float *u, f
         UNROLL for (int j = 0; j < PANEL_VECTORS; j++) store(m + i * PANEL + j * VECTOR, sums[i][j]);
 }
 
-/* Works on a task; `next` is the one that this thread will work on afterwards, of no tiles if it is of another step. */
+/* Transforms some groups of a task's tiles into v. */
+INLINE void transform_inputs(const Step *s, Tiles tiles, int first_group, int groups, float *v, int64_t stride) {
+    for (int g = 0; g < groups; g++)
+        for (int t = 0; t < tiles.count; t++) {
+            int64_t rows[6], columns[6];
+            for (int i = 0; i < 6; i++) {
+                rows[i] = ((tile_y(tiles, t) - 1 + i) >> s->doubled) * s->in_row;
+                columns[i] = ((tile_x(tiles, t) - 1 + i) >> s->doubled) * GROUP;
+            }
+            float *to = v + t / TILES * TILES * groups * GROUP + g * TILES * GROUP + t % TILES * VECTOR;
+            transform_input(s->in[first_group + g], rows, columns, to, stride);
+        }
+}
+
+/* Computes and writes the results of a task's tiles for one panel of output channels, from m. */
+INLINE void transform_outputs(const Step *s, Tiles tiles, int panel, const float *m, int64_t stride) {
+    int first_group = panel * PANEL / GROUP, groups = least(PANEL / GROUP, s->groups_out - first_group);
+    for (int t = 0; t < tiles.count; t++)
+        for (int g = 0; g < groups; g++) {
+            const float *from = m + t * PANEL + g * GROUP;
+            int y = tile_y(tiles, t), x = tile_x(tiles, t);
+            int rows = least(4, s->height - y), columns = least(4, s->width - x);
+            if (rows == 4 && columns == 4) transform_output(s, from, stride, first_group + g, y, x, 4, 4);
+            else transform_output(s, from, stride, first_group + g, y, x, rows, columns);
+        }
+}
+
+/* Works on a task. Meanwhile what the next one reads is fetched into the cache. */
 static void convolve(const Step *s, Tiles tiles, Tiles next, float *scratch) {
     if (!tiles.count) return;
-    int blocks = divide_up(tiles.count, TILES);
-    int chunks = divide_up(s->groups_in, CHUNK_GROUPS), panels = divide_up(s->groups_out * GROUP, PANEL);
+    int blocks = divide_up(tiles.count, TILES), panels = divide_up(s->groups_out * GROUP, PANEL);
+    int chunks = divide_up(s->groups_in, CHUNK_GROUPS), chunk_groups = divide_up(s->groups_in, chunks);
     int64_t m_stride = (int64_t)blocks * TILES * PANEL + PADDING;
     float *v = scratch, *m = scratch + 36 * ((int64_t)s->task_tiles * CHUNK_GROUPS * GROUP + PADDING);
     const float *u = s->weights;
 
-    int chunk_groups = divide_up(s->groups_in, chunks);
-
     for (int chunk = 0; chunk < chunks; chunk++) {
         int first_group = chunk * chunk_groups, groups = least(chunk_groups, s->groups_in - first_group);
-        int depth = groups * GROUP;
+        int depth = groups * GROUP, left = s->groups_in - first_group - groups;
         int64_t v_stride = (int64_t)blocks * TILES * depth + PADDING;
-        for (int g = 0; g < groups; g++)
-            for (int t = 0; t < tiles.count; t++) {
-                int64_t rows[6], columns[6];
-                for (int i = 0; i < 6; i++) {
-                    int y = 4 * (tiles.top + (tiles.first + t) % tiles.rows) - 1 + i;
-                    int x = 4 * ((tiles.first + t) / tiles.rows) - 1 + i;
-                    rows[i] = (y >> s->doubled) * s->in_row;
-                    columns[i] = (x >> s->doubled) * GROUP;
-                }
-                transform_input(s->in[first_group + g], rows, columns,
-                                v + t / TILES * TILES * depth + g * TILES * GROUP + t % TILES * VECTOR, v_stride);
-            }
-        Walk ahead;
-        if (chunk < chunks - 1)
-            ahead = begin_walk(s, tiles, first_group + groups, least(chunk_groups, s->groups_in - first_group - groups));
-        else ahead = begin_walk(s, next, 0, chunk_groups);
+        transform_inputs(s, tiles, first_group, groups, v, v_stride);
+        Walk ahead = left ? begin_walk(s, tiles, first_group + groups, least(chunk_groups, left))
+                          : begin_walk(s, next, 0, chunk_groups);
         for (int panel = 0; panel < panels; panel++) {
-            float *sums = m + (chunks > 1 ? panel * 36 * m_stride : 0);
+            float *sums = m + (chunks > 1 ? panel * 36 * m_stride : 0);  /* with one chunk, all panels share them */
             for (int f = 0; f < 36; f++, u += depth * PANEL)
                 for (int block = 0; block < blocks; block++)
                     multiply(v + f * v_stride + block * TILES * depth, u, sums + f * m_stride + block * TILES * PANEL,
                              depth, chunk > 0, walk(&ahead, depth / 2));
-            if (chunk < chunks - 1) continue;
-            for (int t = 0; t < tiles.count; t++) {
-                int y = 4 * (tiles.top + (tiles.first + t) % tiles.rows), x = 4 * ((tiles.first + t) / tiles.rows);
-                for (int g = 0; g < PANEL / GROUP && panel * PANEL / GROUP + g < s->groups_out; g++) {
-                    const float *from = sums + t * PANEL + g * GROUP;
-                    int group = panel * PANEL / GROUP + g;
-                    if (y + 4 <= s->height && x + 4 <= s->width)
-                        transform_output(s, from, m_stride, group, y, x, 4, 4);
-                    else
-                        transform_output(s, from, m_stride, group, y, x, least(4, s->height - y), least(4, s->width - x));
-                }
-            }
+            if (!left) transform_outputs(s, tiles, panel, sums, m_stride);
         }
     }
 }
 
 /* ---- pixels ---- */
 
-/* Turns rows of pixels, BGR, into planes of RGB in 0..1. A block of pixels becomes the channels of one (pixel-unshuffle):
- * channel = (colour * block + row in the block) * block + column. All other channels stay zero. */
+/* Turns rows of pixels, BGR, into planes of RGB in 0..1. A block of pixels becomes the channels of one
+ * (pixel-unshuffle): channel = (colour * block + row in the block) * block + column. All other channels stay zero. */
 INLINE void load_rows(const Step *s, int y, int end, int block) {
     int64_t line = (int64_t)s->width * block * 3;  /* values in a row of pixels */
     for (; y < end; y++)
@@ -397,8 +406,8 @@ static int store_band(const Step *s, int y, int end) {
 
 /* ---- threads ---- */
 
-/* Waits until the step before is done in all rows that rows first..end - 1 of this step see; returns whether it is, and
- * not the run stopped. */
+/* Waits until the step before is done in all rows that rows first..end - 1 of this step see. Returns 0 if the run is
+ * stopped meanwhile. */
 static int wait_for_rows(const Program *p, const Step *s, int first, int end) {
     const Step *before = s - 1;
     int low = (first - 1) >> s->doubled, high = end >> s->doubled;
@@ -413,26 +422,24 @@ static int wait_for_rows(const Program *p, const Step *s, int first, int end) {
     return 1;
 }
 
+INLINE int64_t count_tasks(const Step *s) { return (int64_t)s->bands * s->band_tasks; }
 INLINE int64_t take_ticket(Program *p) { return __atomic_fetch_add(&p->next_ticket, 1, __ATOMIC_RELAXED); }
 
 /* Works on a program until no ticket is left. Any number of threads call this at once, each with scratch memory of its
- * own, of scratch_floats(). */
+ * own: realesrgan_scratch_floats(). */
 void realesrgan_run(Program *p, float *scratch) {
     const Step *s = p->steps;
     int64_t ticket = take_ticket(p), next;
     for (; ticket < p->tickets && !__atomic_load_n(&p->stop, __ATOMIC_RELAXED); ticket = next) {
         next = take_ticket(p);
-        while (ticket >= s->first_ticket + (int64_t)s->bands * s->band_tasks) s++;
-        int band = (int)((ticket - s->first_ticket) / s->band_tasks);
-        int task = (int)((ticket - s->first_ticket) % s->band_tasks);
+        while (ticket >= s->first_ticket + count_tasks(s)) s++;
+        int64_t task = ticket - s->first_ticket, after = next - s->first_ticket;
+        int band = (int)(task / s->band_tasks);
         int first = band * s->band_rows, end = least(first + s->band_rows, s->height);
         if (s > p->steps && !wait_for_rows(p, s, first, end)) return;
         if (s->kind == LOAD) load_band(s, first, end);
-        else if (s->kind == CONVOLVE) {
-            int64_t after = next - s->first_ticket;
-            if (after >= (int64_t)s->bands * s->band_tasks) after = ticket - s->first_ticket;
-            convolve(s, find_tiles(s, band, task), find_tiles(s, (int)(after / s->band_tasks), (int)(after % s->band_tasks)), scratch);
-        }
+        else if (s->kind == CONVOLVE)
+            convolve(s, find_tiles(s, task), find_tiles(s, after < count_tasks(s) ? after : task), scratch);
         else if (!store_band(s, first, end)) __atomic_store_n(&p->not_finite, 1, __ATOMIC_RELAXED);
         finish_stores();
         __atomic_fetch_add(s->done + band, 1, __ATOMIC_RELEASE);
@@ -444,6 +451,6 @@ int32_t realesrgan_step_bytes(void) { return sizeof(Step); }
 int32_t realesrgan_task_tiles(void) { return TILES; }
 int32_t realesrgan_panel(void) { return PANEL; }
 int64_t realesrgan_scratch_floats(int32_t task_tiles, int32_t groups_out) {
-    int64_t panels = divide_up(groups_out * GROUP, PANEL);
-    return 36 * ((int64_t)task_tiles * CHUNK_GROUPS * GROUP + PADDING + panels * ((int64_t)task_tiles * PANEL + PADDING));
+    int64_t v = (int64_t)task_tiles * CHUNK_GROUPS * GROUP + PADDING, m = (int64_t)task_tiles * PANEL + PADDING;
+    return 36 * (v + m * divide_up(groups_out * GROUP, PANEL));
 }
