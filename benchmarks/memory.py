@@ -17,7 +17,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 MODELS = {'realesr-animevideov3': (256, 1024), 'RealESRGAN_x4plus': (64, 256)}
-ENGINES = (('openvino', True), ('openvino', False), ('torch', True), ('torch', False))
+ENGINES = (('winograd', False), ('openvino', True), ('openvino', False), ('torch', True), ('torch', False))
 
 
 def peak_bytes(model: str, engine: str, half: bool, side: int) -> int:

@@ -8,6 +8,7 @@
     |   +-- UnknownNetworkError  a state dict of no known architecture
     +-- DeviceError              a device that is not there
     +-- EngineError              an engine that can't run here
+    |   +-- KernelError          the compiled part of an engine is missing or does not work
     +-- NonFiniteError           a network gave NaN or infinity
     +-- FacePackagesError        a package that --face_enhance needs is not installed
     +-- InputError               an input that names nothing to work on
@@ -56,6 +57,10 @@ class DeviceError(RealESRGANError):
 
 class EngineError(RealESRGANError):
     """An engine was asked for that can't run here."""
+
+
+class KernelError(EngineError):
+    """The compiled part of an engine is missing or does not work on this machine."""
 
 
 class NonFiniteError(RealESRGANError):

@@ -45,7 +45,8 @@ class RRDBNetShape(NetworkShape):
     # Measured on a CPU with 8-bit pictures and rounded up by a sixth. The torch figures stand for GPUs too, where
     # nothing was measured.
     working_bytes: ClassVar[Mapping[tuple[str, bool], int]] = {
-        ('openvino', True): 7700, ('openvino', False): 14300, ('torch', True): 5900, ('torch', False): 12400}
+        ('winograd', False): 13900, ('openvino', True): 7700, ('openvino', False): 14300, ('torch', True): 5900,
+        ('torch', False): 12400}
 
     @classmethod
     def from_shapes(cls, shapes: Mapping[str, tuple[int, ...]]) -> Self:

@@ -24,7 +24,8 @@ class SRVGGNetCompactShape(NetworkShape):
     first_parameter: ClassVar[str] = 'body.0.weight'
     # Measured like those of `rrdbnet`.
     working_bytes: ClassVar[Mapping[tuple[str, bool], int]] = {
-        ('openvino', True): 790, ('openvino', False): 940, ('torch', True): 400, ('torch', False): 620}
+        ('winograd', False): 950, ('openvino', True): 790, ('openvino', False): 940, ('torch', True): 400,
+        ('torch', False): 620}
 
     @classmethod
     def from_shapes(cls, shapes: Mapping[str, tuple[int, ...]]) -> Self:

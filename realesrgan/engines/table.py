@@ -1,4 +1,6 @@
-"""The engines: what `--engine` and `RealESRGANer(engine=...)` accept, in the order in which 'auto' tries them.
+"""The engines: what `--engine` and `RealESRGANer(engine=...)` accept.
+
+'auto' tries them in this order, but for processors with AMX (see `choice`).
 
 To add one, write its module (see `engine.EngineModule`) and add a row. `tests/engines/test_conformance.py` then runs it
 too.
@@ -7,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: Takes the first row that fits the device and the network.
+#: Takes the fastest engine that fits the device and the network.
 AUTO = 'auto'
 
 
@@ -29,6 +31,7 @@ class EngineRow:
 
 
 ENGINES: tuple[EngineRow, ...] = (
+    EngineRow('winograd', ('cpu',), ('float32',), 'winograd'),
     EngineRow('openvino', ('cpu',), ('float32', 'bfloat16'), 'openvino'),
     EngineRow('torch', None, ('float32', 'bfloat16', 'float16'), 'torch'),
 )

@@ -1,132 +1,191 @@
-"""A network's steps for one size of pictures, and the memory that they work in."""
+"""A network as a program of the kernel, for pictures of one size, and the memory that it works in."""
 from __future__ import annotations
 
 import ctypes
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from .kernel.library import CONVOLVE, GROUP, LOAD, STORE, Program, Step
+from .kernel.packing import PackedConvolution, allocate, count_groups
 from .winograd_layers import Convolution, Feature, Layers
-from .kernel.library import CONVOLVE, GROUP, LOAD, STORE, Kernel, Program, Step
-from .kernel.packing import count_groups, pack_vector, pack_weights
 
-_TILE = 4  # outputs of a tile, along a side
-_BAND_TILES = 4  # rows of tiles in a band
-
-
-@dataclass(frozen=True)
-class Packed:
-    """The parameters of a convolution as the kernel reads them."""
-
-    weights: np.ndarray
-    bias: np.ndarray
-    slope: np.ndarray
-
-    @classmethod
-    def pack(cls, convolution: Convolution, arrays, panel: int) -> Packed:
-        weight = arrays[f'{convolution.name}.weight']
-        return cls(pack_weights(weight, [feature.channels for feature in convolution.inputs], panel),
-                   pack_vector(arrays[f'{convolution.name}.bias'], len(weight), panel),
-                   pack_vector(convolution.slope, len(weight), panel))
+_TILE = 4  # outputs of one, along a side
+_BAND_TILES = 4  # rows of tiles in a band: few, so that threads seldom wait; more would read less twice
+_BAND_ROWS = _BAND_TILES * _TILE
+_FLOAT_BYTES = 4
+_MOST_FLOATS = sys.maxsize // _FLOAT_BYTES // 2
 
 
 @dataclass(frozen=True)
-class _Planes:
-    """Where the planes of a feature are: the address of pixel (0, 0) of the first, and the bytes ..."""
+class Planes:
+    """Where the planes of a feature lie; see `winograd.c`.
 
-    address: int
+    Attributes:
+        start: Number of their first float in the buffer.
+        height, width: Of the picture in them.
+        groups: How many planes there are.
+    """
+
+    start: int
     height: int
     width: int
     groups: int
 
     @property
     def row(self) -> int:
-        return _padded(self.width) * GROUP
+        """Floats from one row to the next."""
+        return _extend(self.width) * GROUP
 
     @property
-    def plane(self) -> int:
-        return _padded(self.height) * self.row
+    def size(self) -> int:
+        """Floats from one plane to the next."""
+        return _extend(self.height) * self.row
 
     @property
-    def first_pixel(self) -> int:
-        return self.address + 4 * (self.row + GROUP)
+    def origin(self) -> int:
+        """Number of the float of pixel (0, 0) of the first plane, inside the border of zeros."""
+        return self.start + self.row + GROUP
 
 
-def _padded(side: int) -> int:
+def _extend(side: int) -> int:
+    """Return a side with its border and extended to whole tiles."""
     return -(-side // _TILE) * _TILE + 2
 
 
-class Buffers:
-    def __init__(self) -> None:
-        self._memory = np.zeros(0, np.float32)
+class Buffer:
+    """Memory for the planes of one program at a time; it grows as needed, and is kept until it is released."""
 
-    def take(self, floats: int) -> int:
-        if self._memory.size < floats + GROUP:
-            self._memory = np.zeros(floats + GROUP, np.float32)
+    def __init__(self) -> None:
+        self._floats = allocate(0)
+
+    def clear(self, count: int) -> int:
+        """Return the address of so many zeros.
+
+        Raises:
+            MemoryError: there is not enough memory.
+        """
+        if count > _MOST_FLOATS:  # numpy would call that a wrong value
+            raise MemoryError(f'a network would need {count * _FLOAT_BYTES / 2 ** 30:.0f} GiB')
+        if count > self._floats.size:
+            self.release()
+            self._floats = allocate(count)
         else:
-            self._memory.fill(0)
-        return self._memory.ctypes.data + -self._memory.ctypes.data % 64
+            self._floats[:count] = 0
+        return self._floats.ctypes.data
+
+    def release(self) -> None:
+        """Give the memory back."""
+        self._floats = allocate(0)
 
 
 class SizedProgram:
-    def __init__(self, kernel: Kernel, layers: Layers, packed: Sequence[Packed], height: int, width: int,
-                 buffers: Buffers, task_tiles: int, yield_: int, band_tiles=_BAND_TILES) -> None:
-        self.layers, self.buffers = layers, buffers
-        features: dict[Feature, None] = {layers.picture: None}
-        for convolution in layers.convolutions:
-            features[convolution.output] = None
-        offset, planes = 0, {}
-        for feature in features:
-            p = _Planes(offset * 4, height * feature.enlarged, width * feature.enlarged, count_groups(feature.channels))
-            planes[feature] = p
-            offset += p.groups * p.plane
-        address = buffers.take(offset)
-        planes = {feature: _Planes(p.address + address, p.height, p.width, p.groups) for feature, p in planes.items()}
-        steps = []
-        p = planes[layers.picture]
-        steps.append(Step(kind=LOAD, height=height, width=width, groups_out=p.groups, band_rows=16, out=p.first_pixel,
-                          out_row=p.row, out_plane=p.plane, block=layers.fold, band_tasks=1))
-        for convolution, pk in zip(layers.convolutions, packed, strict=True):
-            out, source = planes[convolution.output], planes[convolution.inputs[0]]
-            s = Step(kind=CONVOLVE, height=out.height, width=out.width, groups_out=out.groups,
-                     doubled=int(convolution.doubles), band_rows=_TILE * band_tiles, task_tiles=task_tiles,
-                     in_row=source.row, out=out.first_pixel, out_row=out.row, out_plane=out.plane,
-                     weights=pk.weights.ctypes.data, bias=pk.bias.ctypes.data, slope=pk.slope.ctypes.data)
-            ins = [planes[f].first_pixel + 4 * g * planes[f].plane for f in convolution.inputs for g in range(planes[f].groups)]
-            s.groups_in = len(ins)
-            s.inputs[:len(ins)] = ins
-            for i, (f, share) in enumerate(convolution.residuals):
-                s.residual[i], s.residual_scale[i] = planes[f].first_pixel, share
-            rows = min(band_tiles, -(-out.height // 4))
-            s.band_tasks = -(-rows * -(-out.width // 4) // task_tiles)
-            steps.append(s)
-        last = planes[layers.convolutions[-1].output]
-        s = Step(kind=STORE, height=last.height, width=last.width, groups_in=last.groups, band_rows=16, in_row=last.row,
-                 block=layers.shuffle, band_tasks=1)
-        s.inputs[:last.groups] = [last.first_pixel + 4 * g * last.plane for g in range(last.groups)]
-        if layers.adds_picture:
-            s.base, s.base_row = p.first_pixel, p.row
-        steps.append(s)
+    """A network's steps for pictures of one size.
+
+    Args:
+        layers: The network.
+        packed: The parameters of its convolutions.
+        height: Of the picture, divided by `layers.fold`.
+        width: Likewise.
+        buffer: Memory for its planes. Only the program that was made last may run.
+        task_tiles: Tiles that a thread works on at a time, a multiple of the kernel's.
+        yield_address: Of a function that gives the processor to another thread or process.
+
+    Attributes:
+        pointer: What the kernel runs.
+        result_shape: Of the result: height, width, 3.
+
+    Raises:
+        MemoryError: there is not enough memory for the planes.
+    """
+
+    def __init__(self, layers: Layers, packed: Sequence[PackedConvolution], height: int, width: int, buffer: Buffer,
+                 task_tiles: int, yield_address: int) -> None:
+        self._packed = packed  # the steps have its addresses
+        self._planes, floats = _lay_out(layers, height, width)
+        self._address = buffer.clear(floats)
+        picture, last = self._planes[layers.picture], self._planes[layers.convolutions[-1].output]
+        steps = [self._load(picture, layers.fold)]
+        steps += [self._convolve(*pair, task_tiles) for pair in zip(layers.convolutions, packed, strict=True)]
+        steps.append(self._store(last, layers.shuffle, picture if layers.adds_picture else None))
+        self._done = np.zeros(sum(step.bands for step in steps), np.int32)
         tickets = bands = 0
-        for s in steps:
-            s.first_ticket = tickets
-            s.bands = -(-s.height // s.band_rows)
-            tickets += s.bands * s.band_tasks
-            bands += s.bands
-        self.done = np.zeros(bands, np.int32)
-        bands = 0
-        for s in steps:
-            s.done = self.done.ctypes.data + 4 * bands
-            bands += s.bands
-        self.steps = (Step * len(steps))(*steps)
-        self.program = Program(steps=self.steps, count=len(steps), tickets=tickets, yield_=yield_)
-        self.out_shape = (last.height * layers.shuffle, last.width * layers.shuffle, 3)
+        for step in steps:
+            step.first_ticket, step.done = tickets, self._done.ctypes.data + 4 * bands
+            tickets += step.bands * step.band_tasks
+            bands += step.bands
+        self._steps = (Step * len(steps))(*steps)
+        self._program = Program(steps=self._steps, tickets=tickets, yield_address=yield_address)
+        self.pointer = ctypes.pointer(self._program)
+        self.result_shape = last.height * layers.shuffle, last.width * layers.shuffle, 3
 
     def prepare(self, pixels: np.ndarray, result: np.ndarray) -> None:
-        self.done.fill(0)
-        p = self.program
-        p.not_finite = p.stop = p.next_ticket = 0
-        self.steps[0].pixels = pixels.ctypes.data
-        self.steps[len(self.steps) - 1].pixels = result.ctypes.data
-        self.steps[0].is_float = self.steps[len(self.steps) - 1].is_float = int(pixels.dtype == np.float32)
+        """Make the next run read `pixels` and write `result`, both contiguous and of one dtype, uint8 or float32."""
+        self._done.fill(0)
+        self._program.next_ticket = self._program.not_finite = self._program.stop = 0
+        for step, array in ((self._steps[0], pixels), (self._steps[len(self._steps) - 1], result)):
+            step.pixels, step.is_float = array.ctypes.data, int(array.dtype == np.float32)
+
+    def stop(self) -> None:
+        """Make all threads that run it return after their tasks."""
+        self._program.stop = 1
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether all values of the last run's result were finite, before they were clamped."""
+        return not self._program.not_finite
+
+    # ---- steps ----
+
+    def _locate(self, planes: Planes) -> int:
+        return self._address + _FLOAT_BYTES * planes.origin
+
+    def _locate_groups(self, features: Sequence[Planes]) -> list[int]:
+        return [self._locate(planes) + _FLOAT_BYTES * planes.size * group
+                for planes in features for group in range(planes.groups)]
+
+    def _load(self, picture: Planes, block: int) -> Step:
+        return Step(kind=LOAD, height=picture.height, width=picture.width, out=self._locate(picture),
+                    out_row=picture.row, out_plane=picture.size, block=block, **_cut(picture))
+
+    def _convolve(self, convolution: Convolution, packed: PackedConvolution, task_tiles: int) -> Step:
+        inputs = [self._planes[feature] for feature in convolution.inputs]
+        output, groups = self._planes[convolution.output], self._locate_groups(inputs)
+        step = Step(kind=CONVOLVE, height=output.height, width=output.width, groups_in=len(groups),
+                    groups_out=output.groups, doubled=int(convolution.doubles), task_tiles=task_tiles,
+                    in_row=inputs[0].row, out=self._locate(output), out_row=output.row, out_plane=output.size,
+                    weights=packed.weights.ctypes.data, bias=packed.bias.ctypes.data, slope=packed.slope.ctypes.data,
+                    **_cut(output, task_tiles))
+        step.inputs[:len(groups)] = groups
+        for index, (feature, share) in enumerate(convolution.residuals):
+            step.residual[index], step.residual_scale[index] = self._locate(self._planes[feature]), share
+        return step
+
+    def _store(self, last: Planes, block: int, base: Planes | None) -> Step:
+        step = Step(kind=STORE, height=last.height, width=last.width, groups_in=last.groups, in_row=last.row,
+                    block=block, **_cut(last))
+        step.inputs[:last.groups] = self._locate_groups([last])
+        if base is not None:
+            step.base, step.base_row = self._locate(base), base.row
+        return step
+
+
+def _lay_out(layers: Layers, height: int, width: int) -> tuple[dict[Feature, Planes], int]:
+    """Return where the planes of each feature lie, and how many floats they take."""
+    planes: dict[Feature, Planes] = {}
+    end = 0
+    for feature in (layers.picture, *(convolution.output for convolution in layers.convolutions)):
+        if feature not in planes:
+            planes[feature] = Planes(end, height * feature.enlarged, width * feature.enlarged,
+                                     count_groups(feature.channels))
+            end += planes[feature].groups * planes[feature].size
+    return planes, end
+
+
+def _cut(planes: Planes, task_tiles: int = 0) -> dict[str, int]:
+    """Return the fields of a step that say how its rows are cut into bands, and those into tasks."""
+    rows = min(_BAND_TILES, -(-planes.height // _TILE))
+    tasks = -(-rows * -(-planes.width // _TILE) // task_tiles) if task_tiles else 1
+    return {'band_rows': _BAND_ROWS, 'bands': -(-planes.height // _BAND_ROWS), 'band_tasks': tasks}

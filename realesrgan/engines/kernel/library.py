@@ -7,9 +7,9 @@ from pathlib import Path
 
 from .variants import hash_source
 
-#: Channels that lie together, input groups that are multiplied at a time, and the most that a step takes: as in
-#: winograd.c.
-GROUP, CHUNK_GROUPS, MOST_GROUPS = 16, 4, 64
+#: Channels that lie together, the most input groups that are multiplied at a time, and that a step takes, and the
+#: longest side of a block of pixels; in winograd.c.
+GROUP, CHUNK_GROUPS, MOST_GROUPS, MOST_BLOCK = 16, 4, 64, 16
 
 LOAD, CONVOLVE, STORE = range(3)
 
@@ -36,9 +36,8 @@ class Program(ctypes.Structure):
     """Steps, and what its threads share; see `winograd.c`."""
 
     _fields_ = (
-        ('steps', ctypes.POINTER(Step)), ('count', ctypes.c_int32), ('not_finite', ctypes.c_int32),
-        ('stop', ctypes.c_int32), ('tickets', ctypes.c_int64), ('next_ticket', ctypes.c_int64),
-        ('yield_', ctypes.c_void_p),
+        ('steps', ctypes.POINTER(Step)), ('tickets', ctypes.c_int64), ('next_ticket', ctypes.c_int64),
+        ('not_finite', ctypes.c_int32), ('stop', ctypes.c_int32), ('yield_address', ctypes.c_void_p),
     )
 
 

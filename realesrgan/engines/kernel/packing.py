@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -13,6 +15,30 @@ _G = np.array([[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6],
 _KERNEL_TO_FREQUENCIES = np.kron(_G, _G)  # 36 x 9
 
 
+@dataclass(frozen=True)
+class PackedConvolution:
+    """The parameters of a convolution as the kernel reads them; see `pack_weights` and `pack_vector`."""
+
+    weights: np.ndarray
+    bias: np.ndarray
+    slope: np.ndarray
+
+    @classmethod
+    def pack(cls, weight: np.ndarray, bias: np.ndarray, slope: np.ndarray | float, inputs: Sequence[int],
+             panel: int) -> Self:
+        """Pack the parameters of a convolution.
+
+        Args:
+            weight: out x in x 3 x 3.
+            bias: One for each output channel.
+            slope: Of negative results, for each output channel or for all.
+            inputs: How the input channels are divided among buffers.
+            panel: Output channels that the kernel computes at a time.
+        """
+        return cls(pack_weights(weight, inputs, panel), pack_vector(bias, len(weight), panel),
+                   pack_vector(slope, len(weight), panel))
+
+
 def count_groups(channels: int) -> int:
     """Return how many groups hold so many channels."""
     return -(-channels // GROUP)
@@ -20,7 +46,7 @@ def count_groups(channels: int) -> int:
 
 def allocate(floats: int) -> np.ndarray:
     """Return zeros that begin with a cache line, as the kernel's vectors must."""
-    memory = np.zeros(floats + GROUP, np.float32)
+    memory = np.zeros(floats + GROUP, np.float32)  # not touched, so none is used yet
     skipped = -memory.ctypes.data % (4 * GROUP) // 4
     return memory[skipped:skipped + floats]
 
@@ -44,7 +70,8 @@ def pack_weights(weight: np.ndarray, inputs: Sequence[int], panel: int) -> np.nd
             channels_out, channels, 9)
         source += channels
         target += count_groups(channels) * GROUP
-    transformed = (padded @ _KERNEL_TO_FREQUENCIES.T).astype(np.float32)
+    with np.errstate(all='ignore'):  # weights that are not finite give results that are not, which is an error then
+        transformed = (padded @ _KERNEL_TO_FREQUENCIES.T).astype(np.float32)
     by_panel = transformed.reshape(-1, panel, *transformed.shape[1:]).transpose(0, 3, 2, 1)
     chunks = -(-target // (CHUNK_GROUPS * GROUP))
     depth = -(-target // (chunks * GROUP)) * GROUP

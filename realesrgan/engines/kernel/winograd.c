@@ -37,6 +37,7 @@ enum {
     PANEL = PANEL_VECTORS * VECTOR,  /* output channels that `multiply` computes at a time, for TILES tiles */
     CHUNK_GROUPS = 4,                /* the most input groups that are transformed and multiplied at a time */
     MOST_GROUPS = 64,                /* of a step's input */
+    MOST_BLOCK = 16,                 /* pixels, see load_rows */
     PADDING = 16,                    /* floats between the 36 parts of V and M, against cache lines that collide */
     SPINS = 2000,                    /* looks at a condition before the processor is given to somebody else */
 };
@@ -83,11 +84,10 @@ typedef struct {
 
 typedef struct {
     Step *steps;
-    int32_t count;
-    int32_t not_finite;              /* set to 1 if a value before clamping is NaN or infinite */
-    int32_t stop;                    /* set to 1 from outside, it ends all threads after their tasks */
     int64_t tickets;                 /* of all steps */
     int64_t next_ticket;             /* 0 at first */
+    int32_t not_finite;              /* set to 1 if a value of the result is NaN or infinite before it is clamped */
+    int32_t stop;                    /* set to 1 from outside, it makes all threads return after their tasks */
     void (*yield)(void);             /* gives the processor to another thread or process */
 } Program;
 
@@ -337,49 +337,61 @@ static void convolve(const Step *s, Tiles tiles, Tiles next, float *scratch) {
     }
 }
 
-/* Turns rows of pixels, BGR, into planes of RGB in 0..1; a block of pixels becomes the channels of one (pixel-unshuffle):
- * channel = (colour * block + row in the block) * block + column. */
-static void load_rows(const Step *s, int y, int end) {
-    int block = s->block;
+/* ---- pixels ---- */
+
+/* Turns rows of pixels, BGR, into planes of RGB in 0..1. A block of pixels becomes the channels of one (pixel-unshuffle):
+ * channel = (colour * block + row in the block) * block + column. All other channels stay zero. */
+INLINE void load_rows(const Step *s, int y, int end, int block) {
     int64_t line = (int64_t)s->width * block * 3;  /* values in a row of pixels */
     for (; y < end; y++)
         for (int x = 0; x < s->width; x++)
-            for (int channel = 0; channel < s->groups_out * GROUP; channel++) {
+            for (int channel = 0; channel < 3 * block * block; channel++) {
                 int colour = channel / (block * block), row = channel / block % block, column = channel % block;
                 int64_t from = (y * block + row) * line + (x * block + column) * 3 + 2 - colour;
-                float value = 0;
-                if (colour < 3)
-                    value = s->is_float ? ((const float *)s->pixels)[from] : ((const uint8_t *)s->pixels)[from] / 255.f;
-                s->out[channel / GROUP * s->out_plane + y * s->out_row + x * GROUP + channel % GROUP] = value;
+                s->out[channel / GROUP * s->out_plane + y * s->out_row + x * GROUP + channel % GROUP] =
+                    s->is_float ? ((const float *)s->pixels)[from] : ((const uint8_t *)s->pixels)[from] / 255.f;
             }
 }
 
 /* The reverse, with `base` added; values are clamped, and rounded half to even. Returns whether all were finite. */
 INLINE int store_rows(const Step *s, int y, int end, int block, int is_float) {
     int64_t line = (int64_t)s->width * block * 3;
-    float zero = 0;  /* stays so, as long as all values are finite */
+    int area = block * block;
+    float zero[MOST_BLOCK * MOST_BLOCK] = {0};  /* stay so as long as all values are finite */
     for (; y < end; y++)
         for (int x = 0; x < s->width; x++)
             for (int colour = 0; colour < 3; colour++) {
                 float base = s->base ? s->base[y * s->base_row + x * GROUP + colour] : 0;
-                for (int row = 0; row < block; row++)
-                    for (int column = 0; column < block; column++) {
-                        int channel = (colour * block + row) * block + column;
-                        float value = s->in[channel / GROUP][y * s->in_row + x * GROUP + channel % GROUP] + base;
-                        int64_t to = (y * block + row) * line + (x * block + column) * 3 + 2 - colour;
-                        zero += value - value;
-                        value = value > 0 ? value < 1 ? value : 1 : 0;
-                        if (is_float) ((float *)s->pixels)[to] = value;
-                        else ((uint8_t *)s->pixels)[to] = (uint8_t)__builtin_rintf(value * 255.f);
-                    }
+                float values[MOST_BLOCK * MOST_BLOCK];
+                uint8_t bytes[MOST_BLOCK * MOST_BLOCK];
+                for (int i = 0; i < area; i++) {  /* a loop that compilers turn into vectors */
+                    int channel = colour * area + i;
+                    float value = s->in[channel / GROUP][y * s->in_row + x * GROUP + channel % GROUP] + base;
+                    zero[i] += value - value;
+                    values[i] = value > 0 ? value < 1 ? value : 1 : 0;
+                    bytes[i] = (uint8_t)(int)__builtin_rintf(values[i] * 255.f);
+                }
+                int64_t to = y * block * line + x * block * 3 + 2 - colour;
+                for (int i = 0; i < area; i++) {
+                    int64_t pixel = to + i / block * line + i % block * 3;
+                    if (is_float) ((float *)s->pixels)[pixel] = values[i];
+                    else ((uint8_t *)s->pixels)[pixel] = bytes[i];
+                }
             }
-    return zero == 0;
+    float sum = 0;
+    for (int i = 0; i < area; i++) sum += zero[i];
+    return sum == 0;
+}
+
+static void load_band(const Step *s, int y, int end) {
+    if (s->block == 1) load_rows(s, y, end, 1);  /* the usual cases, with loops of known length */
+    else load_rows(s, y, end, s->block);
 }
 
 static int store_band(const Step *s, int y, int end) {
     if (s->is_float) return store_rows(s, y, end, s->block, 1);
-    if (s->block == 4) return store_rows(s, y, end, 4, 0);  /* the usual ones, with loops of known length */
     if (s->block == 1) return store_rows(s, y, end, 1, 0);
+    if (s->block == 4) return store_rows(s, y, end, 4, 0);
     return store_rows(s, y, end, s->block, 0);
 }
 
@@ -415,7 +427,7 @@ void realesrgan_run(Program *p, float *scratch) {
         int task = (int)((ticket - s->first_ticket) % s->band_tasks);
         int first = band * s->band_rows, end = least(first + s->band_rows, s->height);
         if (s > p->steps && !wait_for_rows(p, s, first, end)) return;
-        if (s->kind == LOAD) load_rows(s, first, end);
+        if (s->kind == LOAD) load_band(s, first, end);
         else if (s->kind == CONVOLVE) {
             int64_t after = next - s->first_ticket;
             if (after >= (int64_t)s->bands * s->band_tasks) after = ticket - s->first_ticket;

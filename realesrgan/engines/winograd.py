@@ -1,0 +1,153 @@
+"""The winograd engine: the CPU, in single precision, with a quarter of the multiplications (see `kernel/winograd.c`)."""
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..archs.loaded import LoadedNetwork
+from ..errors import EngineError, NonFiniteError, RealESRGANError
+from .cpu import count_cores, measure_l2_cache
+from .kernel.library import MOST_BLOCK, MOST_GROUPS
+from .kernel.packing import PackedConvolution, allocate, count_groups
+from .winograd_layers import BUILDERS, Layers
+from .winograd_program import Buffer, SizedProgram
+
+if TYPE_CHECKING:
+    from .devices import Device
+    from .kernel.library import Kernel
+
+_FREQUENCIES = 36
+_SECONDS_BETWEEN_LOOKS = 0.2
+_SHARE_OF_L2 = 0.5  # the rest is for weights and for what is fetched ahead
+
+
+class WinogradEngine:
+    """Runs a network on the CPU; see `Engine` for the interface.
+
+    Args:
+        network: The network, of an architecture in `winograd_layers.BUILDERS`.
+        kernel: What computes.
+        threads: The number of threads that it computes with; None is one per core. They sleep between batches.
+        l2_bytes: The cache that a thread's work is sized for; None is the processor's own.
+    """
+
+    name = 'winograd'
+    half = False
+
+    def __init__(self, network: LoadedNetwork, kernel: Kernel, *, threads: int | None = None,
+                 l2_bytes: int | None = None) -> None:
+        self._layers = _list_layers(network)
+        self._kernel = kernel
+        self._packed = [PackedConvolution.pack(
+            network.arrays[f'{layer.name}.weight'], network.arrays[f'{layer.name}.bias'], layer.slope,
+            [feature.channels for feature in layer.inputs], kernel.panel) for layer in self._layers.convolutions]
+        self._threads = threads or count_cores()
+        self._task_tiles = _choose_task_tiles(kernel, l2_bytes or measure_l2_cache())
+        self._executor = ThreadPoolExecutor(self._threads, 'winograd')
+        self._buffer = Buffer()
+        self._scratch: list[np.ndarray] = []  # of each thread
+        self._program: SizedProgram | None = None
+        self._size = (0, 0)  # of the pictures that it is for
+        self._lock = threading.RLock()
+        self.scale = network.scale
+        self.description = f'winograd, cpu, float32, {kernel.variant}'
+
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        with self._lock:
+            program = self._prepare(*batch.shape[1:3])
+            results = np.empty((len(batch), *program.result_shape), batch.dtype)
+            for picture, result in zip(batch, results, strict=True):
+                pixels = np.ascontiguousarray(picture)
+                program.prepare(pixels, result)
+                self._run(program)
+                if not program.is_finite:
+                    raise NonFiniteError(f'the network gave values that are not finite ({self.description})')
+        return results
+
+    def release(self) -> None:
+        with self._lock:
+            self._program = None
+            self._scratch = []
+            self._buffer.release()
+
+    def _prepare(self, height: int, width: int) -> SizedProgram:
+        """Return the program for pictures of a size."""
+        if self._program is None or self._size != (height, width):
+            self._program = None
+            fold = self._layers.fold
+            self._program = SizedProgram(self._layers, self._packed, height // fold, width // fold, self._buffer,
+                                         self._task_tiles, _YIELD_ADDRESS)
+            self._size = height, width
+        if not self._scratch:
+            most = max(count_groups(layer.output.channels) for layer in self._layers.convolutions)
+            self._scratch = [allocate(self._kernel.count_scratch_floats(self._task_tiles, most))
+                             for _ in range(self._threads)]
+        return self._program
+
+    def _run(self, program: SizedProgram) -> None:
+        """Run a program on all threads. An interrupt, such as Ctrl-C, ends them after their tasks of milliseconds."""
+        futures: list[Future[None]] = []
+        try:
+            for scratch in self._scratch:
+                futures.append(self._executor.submit(self._kernel.run, program.pointer, scratch.ctypes.data))
+            while wait(futures, _SECONDS_BETWEEN_LOOKS).not_done:
+                pass  # Windows tells of Ctrl-C only here, and so does Linux if it came just before the wait
+        except BaseException:
+            program.stop()
+            wait(futures)
+            raise
+
+
+def explain_refusal(network: LoadedNetwork) -> RealESRGANError | None:
+    """Return why this engine can't run a network on this machine; None if it can."""
+    if network.shape is None:
+        return EngineError(f'the engine winograd does not know this network: {network.unknown}')
+    if type(network.shape) not in BUILDERS:
+        return EngineError('the engine winograd does not know this network: it has no layers for '
+                           f'{network.shape.architecture}')
+    layers = _list_layers(network)
+    channels = max(sum(map(count_groups, (feature.channels for feature in layer.inputs)))
+                   for layer in layers.convolutions)
+    if channels > MOST_GROUPS or layers.shuffle > MOST_BLOCK:
+        return EngineError('the engine winograd does not run this network: it is too wide')
+    from .kernel.finding import find_kernel
+    try:
+        find_kernel()
+    except EngineError as error:
+        return error
+    return None
+
+
+def make(network: LoadedNetwork, device: Device, precision: str, threads: int | None) -> WinogradEngine:  # noqa: ARG001
+    """Return an engine; see `EngineModule.make`."""
+    from .kernel.finding import find_kernel
+    return WinogradEngine(network, find_kernel(), threads=threads)
+
+
+def _list_layers(network: LoadedNetwork) -> Layers:
+    assert network.shape is not None  # or it would have been refused
+    return BUILDERS[type(network.shape)](network.shape, network.arrays)
+
+
+def _choose_task_tiles(kernel: Kernel, l2_bytes: int) -> int:
+    """Return how many tiles a thread works on at a time: as many as its cache holds with 64 channels in and out."""
+    tile_bytes = 4 * _FREQUENCIES * 2 * 64
+    blocks = int(l2_bytes * _SHARE_OF_L2) // (tile_bytes * kernel.block)
+    return kernel.block * max(blocks, 1)
+
+
+def _find_yield() -> int:
+    """Return the address of the system's function that gives the processor to another thread or process."""
+    library = ctypes.WinDLL('kernel32').SwitchToThread if sys.platform == 'win32' else ctypes.CDLL(None).sched_yield
+    address = ctypes.cast(library, ctypes.c_void_p).value
+    assert address is not None
+    return address
+
+
+_YIELD_ADDRESS = _find_yield()

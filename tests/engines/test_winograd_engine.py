@@ -1,0 +1,245 @@
+"""The winograd engine beyond what every engine must do: each build of its kernel, edges, threads, memory."""
+from __future__ import annotations
+
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from realesrgan.archs.loaded import LoadedNetwork
+from realesrgan.archs.rrdbnet import RRDBNetShape
+from realesrgan.archs.srvgg import SRVGGNetCompactShape
+from realesrgan.engines import winograd, winograd_program
+from realesrgan.engines.cpu import list_cpu_features
+from realesrgan.engines.kernel.finding import find_kernel, list_variants, load_variant
+from realesrgan.engines.winograd import WinogradEngine
+from realesrgan.errors import EngineError, KernelError, NonFiniteError
+from realesrgan.weights import load_model
+
+PROJECT = Path(__file__).parents[2]
+#: Of 0..1: a few times what was measured, 1e-6; PyTorch's own distance from float64 is as large.
+LARGEST_ERROR = 5e-6
+
+SHAPES = [*(RRDBNetShape(scale, 16, 1, 8) for scale in (4, 2, 1)),
+          *(SRVGGNetCompactShape(scale, 24, 2) for scale in (1, 2, 3, 4))]
+
+
+@pytest.fixture(params=('avx512', 'avx2', 'neon'))
+def kernel(request):
+    """Each build of the kernel that this processor runs."""
+    if request.param not in list_variants(list_cpu_features()):
+        pytest.skip(f'this processor has no {request.param}')
+    try:
+        return load_variant(request.param)
+    except KernelError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def best_kernel():
+    try:
+        return find_kernel()
+    except KernelError as error:
+        pytest.skip(str(error))
+
+
+def random_module(shape, seed=0):
+    """A network of random weights, whose results fill the middle of the range."""
+    torch.manual_seed(seed)
+    module = shape.build().requires_grad_(False)
+    if isinstance(shape, RRDBNetShape):
+        module.conv_last.weight *= 10
+        module.conv_last.bias.fill_(0.5)
+    return module
+
+
+def random_batch(height, width, count=1, seed=0):
+    return np.random.default_rng(seed).random((count, height, width, 3), np.float32)
+
+
+def reference(module, batch):
+    with torch.inference_mode():
+        result = module(torch.from_numpy(batch[..., ::-1].copy()).permute(0, 3, 1, 2))
+    return result.clamp(0, 1).permute(0, 2, 3, 1).numpy()[..., ::-1]
+
+
+def make(module, kernel, **options):
+    return WinogradEngine(LoadedNetwork.from_module(module), kernel, **options)
+
+
+# ---- results ----
+
+@pytest.mark.parametrize('shape', SHAPES, ids=lambda shape: f'{shape.architecture}-x{shape.scale}')
+def test_every_height_and_width_to_40(kernel, shape):
+    """Tiles are cut in every way, and tasks and bands too."""
+    module = random_module(shape)
+    engine = make(module, kernel, threads=2)
+    for height in range(1, 41):
+        width = height * 7 % 40 + 1
+        batch = random_batch(height * shape.multiple, width * shape.multiple, seed=height)
+        expected = reference(module, batch)
+        assert np.abs(engine(batch) - expected).max() <= LARGEST_ERROR, (height, width)
+    assert expected.std() > 0.03  # or there was nothing to compare
+
+
+@pytest.mark.parametrize('l2_bytes', [1 << 17, 1 << 19, 1 << 23])
+def test_tasks_of_any_size(kernel, l2_bytes):
+    module = random_module(RRDBNetShape(4, 48, 1, 32))  # inputs of 48 to 176 channels: one to three chunks
+    batch = random_batch(50, 61)
+    assert np.abs(make(module, kernel, l2_bytes=l2_bytes)(batch) - reference(module, batch)).max() <= LARGEST_ERROR
+
+
+def draw(kind):
+    """An 8-bit picture of 72x80 pixels."""
+    rows, columns = np.mgrid[:72, :80]
+    picture = np.full((72, 80, 3), {'white': 255}.get(kind, 0), np.uint8)
+    if kind == 'photo':
+        picture = cv2.imread(str(PROJECT / 'inputs' / 'astronaut.jpg'))[30:102, 80:160]
+    elif kind == 'noise':
+        picture = np.random.default_rng(0).integers(0, 256, picture.shape, np.uint8)
+    elif kind == 'gradient':
+        picture[...] = np.dstack((rows * 3, columns * 3, rows + columns))
+    elif kind == 'drawing':
+        picture[...] = 230
+        cv2.circle(picture, (40, 36), 25, (40, 90, 240), -1)
+        cv2.circle(picture, (40, 36), 25, (0, 0, 0), 2)
+    elif kind == 'text':
+        cv2.putText(picture, 'Abg 42', (2, 40), cv2.FONT_HERSHEY_SIMPLEX, 0.7, (255, 255, 255), 1)
+    return picture[None]
+
+
+@pytest.mark.parametrize('kind', ['photo', 'drawing', 'noise', 'gradient', 'black', 'white', 'text'])
+@pytest.mark.parametrize('name', ['realesr-animevideov3', 'RealESRGAN_x4plus_anime_6B'])
+def test_at_most_one_level_from_pytorch(kernel, name, kind):
+    module = load_model(name)
+    picture = draw(kind)
+    expected = np.rint(reference(module, picture.astype(np.float32) / 255) * 255)
+    assert np.abs(make(module, kernel)(picture) - expected).max() <= 1
+
+
+def test_sixteen_bits_are_within_four_levels_of_pytorch(kernel):
+    module = load_model('RealESRGAN_x4plus')
+    batch = draw('photo')[:, :48, :48].astype(np.float32) / 255
+    assert np.abs(make(module, kernel)(batch) - reference(module, batch)).max() * 65535 <= 4
+
+
+# ---- what goes wrong ----
+
+@pytest.mark.parametrize('name', ['conv_first.weight', 'body.0.rdb2.conv3.bias', 'conv_last.weight'])
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_weights_that_are_not_finite_are_noticed(kernel, name, value):
+    module = random_module(RRDBNetShape(4, 16, 1, 8))
+    dict(module.named_parameters())[name].view(-1)[-1] = value
+    with pytest.raises(NonFiniteError):
+        make(module, kernel)(random_batch(9, 10))
+
+
+def test_nothing_outside_the_planes_is_read_or_written(kernel, monkeypatch):
+    """With NaN between the planes, which would come out as NaN, and which must still be there."""
+    guard, lay_out, guarded = 1 << 12, winograd_program._lay_out, {}
+
+    def lay_out_apart(layers, height, width):
+        planes, end = lay_out(layers, height, width)
+        moved = {feature: winograd_program.Planes(place.start + (index + 1) * guard, place.height, place.width,
+                                                  place.groups)
+                 for index, (feature, place) in enumerate(planes.items())}
+        guarded['planes'] = list(moved.values())
+        return moved, end + (len(planes) + 1) * guard
+
+    def clear(buffer, count):
+        buffer._floats = winograd_program.allocate(count)
+        guarded['floats'] = buffer._floats
+        inside = np.zeros(count, bool)
+        for place in guarded['planes']:
+            inside[place.start:place.start + place.groups * place.size] = True
+        guarded['outside'] = ~inside
+        buffer._floats[~inside] = np.nan
+        return buffer._floats.ctypes.data
+    monkeypatch.setattr(winograd_program, '_lay_out', lay_out_apart)
+    monkeypatch.setattr(winograd_program.Buffer, 'clear', clear)
+    for shape in (RRDBNetShape(4, 16, 1, 8), RRDBNetShape(1, 16, 1, 8), SRVGGNetCompactShape(2, 16, 1)):
+        module = random_module(shape)
+        engine = make(module, kernel)
+        for height, width in ((1, 1), (4, 8), (13, 7), (37, 18)):
+            batch = random_batch(height * shape.multiple, width * shape.multiple)
+            assert np.abs(engine(batch) - reference(module, batch)).max() <= LARGEST_ERROR
+            assert np.isnan(guarded['floats'][guarded['outside']]).all()
+
+
+def test_a_network_that_is_too_wide_is_refused():
+    shape = SRVGGNetCompactShape(4, 1040, 1)
+    arrays = {name: np.zeros(size, np.float32) for name, size in shape.parameter_shapes().items()}
+    refusal = winograd.explain_refusal(LoadedNetwork.from_arrays(shape, arrays))
+    assert isinstance(refusal, EngineError)
+    assert str(refusal) == 'the engine winograd does not run this network: it is too wide'
+
+
+# ---- threads and memory ----
+
+@pytest.mark.parametrize('threads', [1, 2, 5])
+def test_results_do_not_depend_on_the_number_of_threads(best_kernel, threads):
+    module, batch = random_module(SRVGGNetCompactShape(4, 16, 4)), random_batch(90, 100)
+    assert np.array_equal(make(module, best_kernel, threads=threads)(batch),
+                          make(module, best_kernel, threads=3)(batch))
+
+
+def test_it_computes_with_the_threads_it_was_given(best_kernel, monkeypatch):
+    asked = []
+
+    class Executor(ThreadPoolExecutor):
+        def submit(self, *args):
+            asked.append(args)
+            return super().submit(*args)
+    monkeypatch.setattr(winograd, 'ThreadPoolExecutor', Executor)
+    engine = make(random_module(SRVGGNetCompactShape(4, 16, 1)), best_kernel, threads=3)
+    engine(random_batch(20, 20))
+    assert len(asked) == 3
+    assert engine._executor._max_workers == 3
+
+
+@pytest.mark.skipif(not hasattr(signal, 'pthread_kill'), reason='there are no signals to threads')
+def test_an_interrupt_ends_a_run_before_it_is_done(best_kernel):
+    module = random_module(SRVGGNetCompactShape(4, 64, 30))
+    engine = make(module, best_kernel)
+    main = threading.main_thread().ident
+    small = random_batch(12, 12)
+    before = engine(small)
+    run = engine._kernel.run
+    stopped = threading.Event()
+
+    def run_and_interrupt(program, scratch):
+        if not stopped.is_set():
+            stopped.set()
+            signal.pthread_kill(main, signal.SIGINT)
+        run(program, scratch)
+    engine._kernel = type('Kernel', (), {'run': staticmethod(run_and_interrupt),
+                                         'count_scratch_floats': best_kernel.count_scratch_floats})
+    with pytest.raises(KeyboardInterrupt):
+        engine(random_batch(1200, 1200))
+    assert engine._program._program.next_ticket < engine._program._program.tickets
+    assert np.array_equal(engine(small), before)
+
+
+def test_memory_is_used_again_and_given_back(best_kernel):
+    module = random_module(SRVGGNetCompactShape(4, 16, 1))
+    engine = make(module, best_kernel)
+    engine(random_batch(40, 50))
+    memory = engine._buffer._floats
+    for height, width in ((50, 40), (7, 9), (40, 50)):
+        batch = random_batch(height, width)
+        assert np.abs(engine(batch) - reference(module, batch)).max() <= LARGEST_ERROR
+        assert engine._buffer._floats is memory
+    engine.release()
+    assert engine._buffer._floats.size == 0
+    assert np.abs(engine(batch) - reference(module, batch)).max() <= LARGEST_ERROR
+
+
+def test_a_picture_that_no_memory_holds_is_a_lack_of_memory(best_kernel):
+    engine = make(random_module(SRVGGNetCompactShape(4, 16, 1)), best_kernel)
+    with pytest.raises(MemoryError, match='a network would need [0-9]+ GiB'):
+        engine(np.broadcast_to(np.float32(0), (1, 2 ** 29, 2 ** 29, 3)))
