@@ -65,11 +65,13 @@ def test_it_builds_every_variant_of_this_machine(tmp_path, capsys):
 
 @needs_compiler
 @pytest.mark.skipif(not shutil.which('nm') or sys.platform != 'linux', reason='nm of Linux lists the symbols')
-def test_libraries_export_what_python_calls_and_need_nothing(tmp_path):
+def test_libraries_export_what_python_calls_and_need_next_to_nothing(tmp_path):
     for library in build.build_kernel(tmp_path).libraries:
         lines = subprocess.check_output(['nm', '-D', library], text=True).splitlines()
-        assert {line.split()[-1] for line in lines} == EXPORTED
-        assert {line.split()[-2] for line in lines} == {'T'}  # U would be undefined
+        undefined = {line.split()[-1] for line in lines if line.split()[-2] == 'U'}
+        assert {line.split()[-1] for line in lines} - undefined == EXPORTED
+        # Compilers may call these in any program, even in one without a C library. Every Python has them.
+        assert undefined <= {'memset', 'memcpy', 'memmove', 'memcmp'}
 
 
 @needs_compiler

@@ -20,7 +20,8 @@ from pathlib import Path
 from ...atomic_files import temporary_folder
 from .variants import FOLDER, SOURCE, VARIANTS, Variant, hash_source
 
-# -ffreestanding, and for gcc the flag below, keep compilers from calling memset and memcpy: there is no C library.
+# No C library is linked. -ffreestanding, and for gcc the flag below, keep compilers from turning loops into calls of
+# memset and memcpy. Large initialisers may still become such calls, which then go to the C library of Python itself.
 _FLAGS = ('-std=gnu11', '-shared', '-fPIC', '-ffp-contract=fast', '-fno-trapping-math', '-fno-math-errno',
           '-fno-signed-zeros')
 _OPTIMISED = ('-O3', '-g0', '-ffreestanding')
