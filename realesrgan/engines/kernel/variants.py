@@ -41,7 +41,8 @@ VARIANTS: tuple[Variant, ...] = (
     Variant('avx512', _X86, frozenset({'avx512f', 'avx512vl', 'avx512bw', 'avx512dq', 'fma'}),
             ('-mavx512f', '-mavx512vl', '-mavx512bw', '-mavx512dq', '-mfma', '-mavx2', '-mprefer-vector-width=512')),
     Variant('avx2', _X86, frozenset({'avx2', 'fma'}), ('-mavx2', '-mfma')),
-    Variant('neon', _ARM, frozenset({'asimd'}), ()),
+    # gcc's other way to add atomically is a function of its own library, which is not linked.
+    Variant('neon', _ARM, frozenset({'asimd'}), ('-mno-outline-atomics',)),
 )
 
 
