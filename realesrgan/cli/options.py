@@ -125,7 +125,7 @@ def add_upsampler_options(parser: argparse.ArgumentParser, default_model: str) -
     group.add_argument('-g', '--gpu-id', type=parse_gpu_ids, nargs='+', action=_Joined, metavar='N',
                        help='GPUs to use, as 0 1 or 0,1 (default: the first, or the CPU where there is none)')
     group.add_argument('--engine', choices=list_engine_choices(), default='auto',
-                       help='what runs the network; auto takes the first of the others that runs here '
+                       help='what runs the network; auto takes the fastest that runs here '
                             '(default: %(default)s)')
     group = parser.add_argument_group('memory')
     group.add_argument('-t', '--tile', type=make_number_type(int, 0), default=0, metavar='PIXELS',

@@ -100,7 +100,8 @@ class WinogradEngine:
                 pass  # Windows tells of Ctrl-C only here, and so does Linux if it came just before the wait
         except BaseException:
             program.stop()
-            wait(futures)
+            self._executor.shutdown()  # waits for what it was given, even if the interrupt came before we knew of it
+            self._executor = ThreadPoolExecutor(self._threads, 'winograd')
             raise
 
 

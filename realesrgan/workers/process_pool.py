@@ -88,6 +88,7 @@ class ProcessPool:
         self._places = places
         self._check = check
         self._processes: list[_Process] = []
+        self._said: set[str] = set()  # by workers while they were built
 
     def __enter__(self) -> Self:
         return self
@@ -132,9 +133,17 @@ class ProcessPool:
                 elif kind == 'fault':
                     raise content
                 elif kind == 'log':
-                    logging.getLogger(content.name).handle(content)
+                    self._log(content)
                 else:
                     on_note(content)
+
+    def _log(self, record: logging.LogRecord) -> None:
+        """Log a worker's record; what all of them say of how they are built is logged once."""
+        if record.subject == '':  # type: ignore[attr-defined]  # set by `worker_process`
+            if record.getMessage() in self._said:
+                return
+            self._said.add(record.getMessage())
+        logging.getLogger(record.name).handle(record)
 
     def _start(self, place: Place, order: _Order) -> None:
         self._processes.append(_Process(self._build, place))

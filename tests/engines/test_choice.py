@@ -14,7 +14,7 @@ from realesrgan.engines import choice, devices, table
 from realesrgan.engines.choice import make_engine
 from realesrgan.engines.devices import Device
 from realesrgan.engines.table import ENGINES, EngineRow, list_engine_choices
-from realesrgan.errors import DeviceError, EngineError
+from realesrgan.errors import DeviceError, EngineError, KernelError
 
 CPU = Device('cpu')
 UNKNOWN = LoadedNetwork.from_module(nn.Identity(), 1)
@@ -61,6 +61,28 @@ def test_choices_are_auto_and_the_table(monkeypatch):
 def test_auto_is_openvino_on_a_cpu_where_it_knows_the_network():
     assert make_engine(small(), CPU, half=False).name == 'openvino'
     assert make_engine(UNKNOWN, CPU, half=False).name == 'torch'
+
+
+@pytest.mark.parametrize(('amx', 'half', 'name'), [
+    (True, True, 'openvino'), (True, False, 'brand new'), (False, True, 'brand new'), (False, False, 'brand new')])
+def test_auto_is_bfloat16_where_the_processor_has_amx(brand_new, monkeypatch, amx, half, name):
+    """Elsewhere it is the first of the table, in single precision if it knows no other."""
+    brand_new.make = lambda *arguments: types.SimpleNamespace(name='brand new')
+    monkeypatch.setattr(choice, 'has_amx', lambda: amx)
+    assert make_engine(small(), CPU, half=half).name == name
+
+
+def test_an_engine_that_is_not_built_is_replaced_and_that_is_said_in_one_line(brand_new, caplog):
+    brand_new.refusal = KernelError('the kernel is not built: run make')
+    assert make_engine(small(), CPU, half=False).name == 'openvino'
+    assert [record.getMessage() for record in caplog.records] == [
+        'the kernel is not built: run make; openvino runs instead, slower and with the same result']
+    with pytest.raises(KernelError, match='^the kernel is not built: run make$'):
+        make_engine(small(), CPU, half=False, name='brand new')
+    brand_new.refusal = EngineError('does not know this network')
+    caplog.clear()
+    make_engine(small(), CPU, half=False)
+    assert caplog.records == []
 
 
 @pytest.mark.usefixtures('no_openvino')

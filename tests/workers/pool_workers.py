@@ -28,6 +28,17 @@ class Doubler:
         return number * 2
 
 
+class Talker:
+    """Logs the same as all others while it is built, and then something of its own."""
+
+    def __init__(self, place):
+        logging.getLogger('realesrgan.test').warning('built')
+
+    def __call__(self, number, report):
+        time.sleep(0.2)
+        logging.getLogger('realesrgan.test').warning('at work')
+
+
 class Whereabouts:
     """Takes a moment, and returns where it ran: place and process."""
 

@@ -6,7 +6,7 @@ import traceback
 
 import psutil
 import pytest
-from pool_workers import Forgetful, Mortal, Raiser, Whereabouts, build_badly
+from pool_workers import Forgetful, Mortal, Raiser, Talker, Whereabouts, build_badly
 
 from realesrgan.errors import RealESRGANError, WorkerError
 from realesrgan.workers.options import Place
@@ -36,6 +36,12 @@ def test_a_place_listed_twice_gets_two_workers():
 def test_no_more_workers_than_tasks():
     with ProcessPool(Whereabouts, [A, B]) as pool:
         assert [place for place, _ in pool.map_unordered([0], ignore)] == [A]
+
+
+def test_what_all_workers_say_while_they_are_built_is_logged_once(caplog):
+    with ProcessPool(Talker, [A, B]) as pool:
+        list(pool.map_unordered([1, 2, 3], ignore))
+    assert sorted(record.getMessage() for record in caplog.records) == ['at work'] * 3 + ['built']
 
 
 @pytest.mark.parametrize(('places', 'deaths', 'log'), [([A, B], 1, '0 0'), ([A, B], 2, '0 0 1'), ([A], 1, '0 0')])
