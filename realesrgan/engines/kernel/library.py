@@ -5,7 +5,8 @@ import ctypes
 from collections.abc import Callable
 from pathlib import Path
 
-FOLDER = Path(__file__).resolve().parent
+from .variants import hash_source
+
 #: Channels that lie together, the most input groups that are multiplied at a time, and that a step takes, and the
 #: longest side of a block of pixels; in winograd.c.
 GROUP, CHUNK_GROUPS, MOST_GROUPS, MOST_BLOCK = 16, 4, 64, 16
@@ -47,6 +48,8 @@ class Kernel:
         path: The shared library.
 
     Attributes:
+        path: The shared library.
+        variant: The instruction set that it was built for.
         block: Tiles that its matrix product computes at a time.
         panel: Output channels likewise.
         run: Works on a program until it is done, with scratch memory; the GIL is free meanwhile.
@@ -57,8 +60,10 @@ class Kernel:
 
     def __init__(self, path: Path) -> None:
         library = ctypes.CDLL(str(path))
-        if library.realesrgan_step_bytes() != ctypes.sizeof(Step):
+        if _read_hash(library) != hash_source() or library.realesrgan_step_bytes() != ctypes.sizeof(Step):
             raise OSError(f'{path}: of another version')
+        self.path = path
+        self.variant = path.stem.split('-')[1]
         self.block: int = library.realesrgan_task_tiles()
         self.panel: int = library.realesrgan_panel()
         self._count_scratch = library.realesrgan_scratch_floats
@@ -70,3 +75,11 @@ class Kernel:
     def count_scratch_floats(self, task_tiles: int, groups_out: int) -> int:
         """Return how many floats of scratch memory a thread needs."""
         return self._count_scratch(task_tiles, groups_out)
+
+
+def _read_hash(library: ctypes.CDLL) -> str:
+    """Return the hash of the source that a library was built from; '' if it does not say."""
+    if not hasattr(library, 'realesrgan_source_hash'):
+        return ''
+    library.realesrgan_source_hash.restype = ctypes.c_char_p
+    return library.realesrgan_source_hash().decode()

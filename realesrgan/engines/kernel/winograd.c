@@ -454,3 +454,9 @@ int64_t realesrgan_scratch_floats(int32_t task_tiles, int32_t groups_out) {
     int64_t v = (int64_t)task_tiles * CHUNK_GROUPS * GROUP + PADDING, m = (int64_t)task_tiles * PANEL + PADDING;
     return 36 * (v + m * divide_up(groups_out * GROUP, PANEL));
 }
+
+/* Of this file, so that a library of another version is recognised. */
+#ifndef SOURCE_HASH
+#define SOURCE_HASH "unknown"
+#endif
+const char *realesrgan_source_hash(void) { return SOURCE_HASH; }

@@ -1,0 +1,158 @@
+"""Compile the kernel: `python -m realesrgan.engines.kernel.build`. This needs only the standard library.
+
+Every library holds the hash of the source, so that one that was built from another version is recognised.
+"""
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import platform
+import shlex
+import shutil
+import struct
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...atomic_files import temporary_folder
+from .variants import FOLDER, SOURCE, VARIANTS, Variant, hash_source
+
+# No C library is linked. -ffreestanding, and for gcc the flag below, keep compilers from turning loops into calls of
+# memset and memcpy. Large initialisers may still become such calls, which then go to the C library of Python itself.
+_FLAGS = ('-std=gnu11', '-shared', '-fPIC', '-ffp-contract=fast', '-fno-trapping-math', '-fno-math-errno',
+          '-fno-signed-zeros')
+_OPTIMISED = ('-O3', '-g0', '-ffreestanding')
+_SANITIZED = ('-O1', '-g', '-fno-omit-frame-pointer', '-fsanitize=address,undefined')
+_GCC_FLAGS = ('-fno-tree-loop-distribute-patterns',)  # clang ignores it, zig does not know it
+_ZIG_FLAGS = ('-mcpu=baseline',)  # the flags of the variant are added to this processor, and not to the one at hand
+
+_ADVICE = ('Install gcc or clang, or run "python -m pip install ziglang", and then "python -m '
+           'realesrgan.engines.kernel.build". Until then pictures are upscaled by OpenVINO, slower, with the same '
+           'result.')
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a build gave.
+
+    Attributes:
+        libraries: The libraries that were built.
+        problem: One line on what could not be built; '' if everything was.
+    """
+
+    libraries: tuple[Path, ...]
+    problem: str
+
+
+def list_compilers() -> list[list[str]]:
+    """Return the commands that are there, in the order in which they are tried: $CC, cc, gcc, clang, and ziglang."""
+    asked = shlex.split(os.environ.get('CC', ''), posix=os.name != 'nt')
+    commands = [asked] if asked else []
+    commands += [[name] for name in ('cc', 'gcc', 'clang') if [name] != asked]
+    found = [command for command in commands if shutil.which(command[0])]
+    if importlib.util.find_spec('ziglang'):
+        found.append([sys.executable, '-m', 'ziglang', 'cc'])
+    return found
+
+
+def list_machine_variants() -> list[Variant]:
+    """Return the variants that can be built on this machine; none if it has no kernel."""
+    machine = platform.machine().lower() if struct.calcsize('P') == 8 else ''  # a Python of 32 bits can't load them
+    return [variant for variant in VARIANTS if machine in variant.machines]
+
+
+def build_kernel(folder: Path = FOLDER, *, sanitize: bool = False) -> Built:
+    """Compile the kernel for every instruction set of this machine's architecture.
+
+    Args:
+        folder: Where the libraries go. It is made if it is missing.
+        sanitize: Build `libwinograd-VARIANT-sanitized`, which finds memory errors and undefined behaviour. Python must
+            be started with the compiler's libasan in LD_PRELOAD to load it. `find_kernel` never takes it.
+
+    Raises:
+        OSError: the folder can't be written, or the source can't be read.
+    """
+    variants, compilers = list_machine_variants(), list_compilers()
+    if not variants:
+        return Built((), f'There is no kernel for this machine ({platform.machine()}); pictures are upscaled by '
+                         'OpenVINO or PyTorch, slower, with the same result.')
+    if not compilers:
+        return Built((), f'No C compiler was found: $CC, cc, gcc, clang and ziglang were looked for. {_ADVICE}')
+    libraries, failures = [], []
+    with temporary_folder(folder / 'kernel') as workplace:
+        for variant in variants:
+            name = variant.library.replace('.', '-sanitized.') if sanitize else variant.library
+            failure = _try_compilers(compilers, variant, workplace / name, sanitize)
+            if failure:
+                failures.append(failure)
+            else:
+                (workplace / name).replace(folder / name)
+                libraries.append(folder / name)
+    return Built(tuple(libraries), ' '.join([*failures, _ADVICE] if failures else []))
+
+
+def _try_compilers(compilers: Iterable[Sequence[str]], variant: Variant, output: Path, sanitize: bool) -> str:
+    """Compile one library with the first compiler that can; return '', or what all of them said."""
+    reasons = []
+    for compiler in compilers:
+        reason = _compile(compiler, variant, output, sanitize)
+        if not reason:
+            return ''
+        reasons.append(f'{" ".join(compiler)}: {reason}')
+    return f'The kernel for {variant.name} could not be compiled ({"; ".join(reasons)}).'
+
+
+def _compile(compiler: Sequence[str], variant: Variant, output: Path, sanitize: bool) -> str:
+    """Return '', or the compiler's first error."""
+    is_zig = any(Path(word).stem in ('zig', 'ziglang') for word in compiler)
+    command = [*compiler, *_FLAGS, *(_SANITIZED if sanitize else _OPTIMISED), *(_ZIG_FLAGS if is_zig else _GCC_FLAGS),
+               *variant.flags]
+    if sys.platform == 'darwin' and not is_zig:
+        command += ['-arch', platform.machine()]  # Python's own, which under Rosetta is not the processor's
+    if sys.platform not in ('darwin', 'win32') and not sanitize:
+        command.append('-nostdlib')  # the other two systems link nothing without theirs
+    command += [f'-DSOURCE_HASH="{hash_source()}"', str(SOURCE), '-o', str(output)]
+    # zig would leave what it compiles of its own libraries in the user's cache.
+    cache = str(output.parent / 'zig')
+    environment = os.environ | {'ZIG_GLOBAL_CACHE_DIR': cache, 'ZIG_LOCAL_CACHE_DIR': cache}
+    try:
+        result = subprocess.run(command, cwd=output.parent, env=environment, stdin=subprocess.DEVNULL,
+                                capture_output=True, text=True, errors='replace')
+    except OSError as error:
+        return str(error)
+    if result.returncode == 0 and output.exists():
+        return ''
+    lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
+    errors = [line for line in lines if 'error' in line.lower()]
+    return (errors + lines + [f'exit status {result.returncode}'])[0]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Build; return the exit status, 1 if there is no library in the end."""
+    parser = argparse.ArgumentParser(prog='python -m realesrgan.engines.kernel.build',
+                                     description='Compile the kernel of the winograd engine for this machine.')
+    parser.add_argument('--output', type=Path, default=FOLDER, metavar='FOLDER',
+                        help='where the libraries go; default: where the engine looks for them')
+    parser.add_argument('--sanitize', action='store_true',
+                        help="build libraries that find memory errors, for tests; the engine doesn't take them")
+    parser.add_argument('--find-compiler', action='store_true',
+                        help='build nothing; the exit status is 1 if a compiler is needed and there is none')
+    options = parser.parse_args(arguments)
+    if options.find_compiler:
+        return int(bool(list_machine_variants()) and not list_compilers())
+    try:
+        built = build_kernel(options.output.absolute(), sanitize=options.sanitize)
+    except OSError as error:
+        built = Built((), f'The kernel could not be built: {error}. {_ADVICE}')
+    for library in built.libraries:
+        print(f'Built {library.name}')
+    if built.problem:
+        print(built.problem, file=sys.stderr)
+    return 0 if built.libraries else 1
+
+
+if __name__ == '__main__':
+    sys.exit(main())
