@@ -1,11 +1,10 @@
-"""The winograd engine: the CPU, in single precision, with a quarter of the multiplications (see `kernel/winograd.c`)."""
+"""The winograd engine: the CPU, in float32, with a quarter of the multiplications (see `kernel/winograd.c`)."""
 from __future__ import annotations
 
 import ctypes
-import os
 import sys
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -92,10 +91,9 @@ class WinogradEngine:
 
     def _run(self, program: SizedProgram) -> None:
         """Run a program on all threads. An interrupt, such as Ctrl-C, ends them after their tasks of milliseconds."""
-        futures: list[Future[None]] = []
         try:
-            for scratch in self._scratch:
-                futures.append(self._executor.submit(self._kernel.run, program.pointer, scratch.ctypes.data))
+            futures = [self._executor.submit(self._kernel.run, program.pointer, scratch.ctypes.data)
+                       for scratch in self._scratch]
             while wait(futures, _SECONDS_BETWEEN_LOOKS).not_done:
                 pass  # Windows tells of Ctrl-C only here, and so does Linux if it came just before the wait
         except BaseException:
@@ -145,8 +143,11 @@ def _choose_task_tiles(kernel: Kernel, l2_bytes: int) -> int:
 
 def _find_yield() -> int:
     """Return the address of the system's function that gives the processor to another thread or process."""
-    library = ctypes.WinDLL('kernel32').SwitchToThread if sys.platform == 'win32' else ctypes.CDLL(None).sched_yield
-    address = ctypes.cast(library, ctypes.c_void_p).value
+    if sys.platform == 'win32':
+        function = ctypes.WinDLL('kernel32').SwitchToThread
+    else:
+        function = ctypes.CDLL(None).sched_yield
+    address = ctypes.cast(function, ctypes.c_void_p).value
     assert address is not None
     return address
 

@@ -366,7 +366,8 @@ INLINE void load_rows(const Step *s, int y, int end, int block) {
 INLINE int store_rows(const Step *s, int y, int end, int block, int is_float) {
     int64_t line = (int64_t)s->width * block * 3;
     int area = block * block;
-    float zero[MOST_BLOCK * MOST_BLOCK] = {0};  /* stay so as long as all values are finite */
+    float zero[MOST_BLOCK * MOST_BLOCK];  /* stay so as long as all values are finite */
+    for (int i = 0; i < area; i++) zero[i] = 0;
     for (; y < end; y++)
         for (int x = 0; x < s->width; x++)
             for (int colour = 0; colour < 3; colour++) {
