@@ -87,7 +87,7 @@ def _choose_row(rows: Sequence[EngineRow], network: LoadedNetwork, device: Devic
         refusal = explain_refusal(row, network, device)
         if refusal is None:
             if slower is not None:
-                logger.warning('%s; %s runs instead, slower and with the same result', slower, row.name)
+                logger.warning('%s; %s runs instead, which is slower', slower, row.name)
             return row
     assert refusal is not None  # there is at least one row
     raise refusal

@@ -76,7 +76,7 @@ def test_an_engine_that_is_not_built_is_replaced_and_that_is_said_in_one_line(br
     brand_new.refusal = KernelError('the kernel is not built: run make')
     assert make_engine(small(), CPU, half=False).name == 'openvino'
     assert [record.getMessage() for record in caplog.records] == [
-        'the kernel is not built: run make; openvino runs instead, slower and with the same result']
+        'the kernel is not built: run make; openvino runs instead, which is slower']
     with pytest.raises(KernelError, match='^the kernel is not built: run make$'):
         make_engine(small(), CPU, half=False, name='brand new')
     brand_new.refusal = EngineError('does not know this network')

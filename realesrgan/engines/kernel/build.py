@@ -30,8 +30,7 @@ _GCC_FLAGS = ('-fno-tree-loop-distribute-patterns',)  # clang ignores it, zig do
 _ZIG_FLAGS = ('-mcpu=baseline',)  # the flags of the variant are added to this processor, and not to the one at hand
 
 _ADVICE = ('Install gcc or clang, or run "python -m pip install ziglang", and then "python -m '
-           'realesrgan.engines.kernel.build". Until then pictures are upscaled by OpenVINO, slower, with the same '
-           'result.')
+           'realesrgan.engines.kernel.build". Until then pictures are upscaled by OpenVINO, which is slower.')
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ def build_kernel(folder: Path = FOLDER, *, sanitize: bool = False) -> Built:
     variants, compilers = list_machine_variants(), list_compilers()
     if not variants:
         return Built((), f'There is no kernel for this machine ({platform.machine()}); pictures are upscaled by '
-                         'OpenVINO or PyTorch, slower, with the same result.')
+                         'OpenVINO or PyTorch, which is slower.')
     if not compilers:
         return Built((), f'No C compiler was found: $CC, cc, gcc, clang and ziglang were looked for. {_ADVICE}')
     libraries, failures = [], []
