@@ -2,16 +2,19 @@
 """Time the whole image script, from the shell's view, against a bare script that runs the network as the original does.
 
 The bare script imports what the original imports and does nothing but read, run (torch float32, NCHW) and write.
-Peak memory is the process's own. The last table says what share of a folder's time is not the network.
+With --other, the script of another checkout runs in turn with ours; compile its kernel first. Peak memory is that of
+the largest process. The last line says what share of a folder's time is not the network.
 """
 from __future__ import annotations
 
-import os
+import argparse
+import shlex
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +25,52 @@ import numpy as np
 if TYPE_CHECKING:
     from realesrgan.engines.engine import Engine
 
-MODEL = 'RealESRGAN_x4plus'
+BARE, OTHER, OURS = 'bare script', 'other', 'ours'
+BARE_ENGINE = 'torch, float32, NCHW'
 
 
-def bare(model: str, folder: str, output: str) -> None:
-    """Do what the original's script does, without its options."""
+@dataclass(frozen=True)
+class Case:
+    """What is upscaled.
+
+    Attributes:
+        title: What the table calls it; `{size}` and `{count}` are filled in.
+        model: The model.
+        size: Width and height of the pictures.
+        count: How many there are.
+        each: Whether each picture gets a process of its own, as in the guide's loop.
+    """
+
+    title: str
+    model: str
+    size: tuple[int, int]
+    count: int = 1
+    each: bool = False
+
+    def write_pictures(self, folder: Path) -> None:
+        """Write the pictures into a new folder."""
+        photo = cv2.resize(cv2.imread(str(measure.PHOTO)), self.size)
+        folder.mkdir()
+        for index in range(self.count):
+            cv2.imwrite(str(folder / f'{index:03}.png'), np.roll(photo, index, axis=1))
+
+    def __str__(self) -> str:
+        return self.title.format(size='x'.join(map(str, self.size)), count=self.count)
+
+
+def list_cases(args: argparse.Namespace) -> dict[str, Case]:
+    """Return all cases by the name that --cases takes."""
+    drawings, photos = 'realesr-animevideov3', 'RealESRGAN_x4plus'
+    return {'photo': Case('one photo of {size}, x4plus', photos, (args.photo, args.photo)),
+            'drawing': Case('one picture of {size}, animevideov3', drawings, tuple(args.drawing)),
+            'folder': Case('a folder of {count}, {size}, x4plus', photos, (args.folder, args.folder), args.pictures),
+            'tiny': Case('start-up: {size}, animevideov3', drawings, (64, 64)),
+            'loop': Case("the guide's loop: {count} x {size}, a process each, animevideov3", drawings, (64, 64),
+                         args.pictures, each=True)}
+
+
+def bare(model: str, source: str, output: str) -> None:
+    """Do what the original's script does with a picture or a folder, without its options."""
     import types
 
     import torch
@@ -40,7 +84,7 @@ def bare(model: str, folder: str, output: str) -> None:
     from realesrgan.weights import load_model
     network = load_model(model)
     Path(output).mkdir(exist_ok=True)
-    for path in sorted(Path(folder).iterdir()):
+    for path in sorted(Path(source).iterdir()) if Path(source).is_dir() else [Path(source)]:
         picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED).astype(np.float32) / 255
         batch = torch.from_numpy(np.transpose(picture[..., ::-1], (2, 0, 1)).copy())[None]
         with torch.no_grad():
@@ -48,27 +92,40 @@ def bare(model: str, folder: str, output: str) -> None:
         cv2.imwrite(f'{output}/{path.name}', (np.transpose(result[::-1], (1, 2, 0)) * 255).round().astype(np.uint8))
 
 
-def run(command: list[str]) -> tuple[float, float]:
-    """Return a process's seconds and its peak memory in MiB."""
-    start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f'{" ".join(command)} failed')
-    return time.perf_counter() - start, usage.ru_maxrss / 1024
+def list_commands(case: Case, folder: Path, output: Path, other: Path | None, *,
+                  with_bare: bool) -> dict[str, list[str]]:
+    """Return the commands that upscale the pictures in a folder, by who does it; our scripts name their engine."""
+    commands = {}
+    if with_bare:
+        commands[BARE] = [sys.executable, __file__, '--bare', case.model, str(folder), str(output / 'bare')]
+    for name, checkout in ((OTHER, other), (OURS, measure.PROJECT)):
+        if checkout is not None:
+            commands[name] = [sys.executable, str(checkout / 'inference_realesrgan.py'), '-v', '-n', case.model, '-i',
+                              str(folder), '-o', str(output / name)]
+    return {name: loop(command, folder) for name, command in commands.items()} if case.each else commands
 
 
-def compared(name: str, first: list[str], second: list[str], runs: int) -> list[dict[str, Any]]:
-    """Run two commands in turn and return a row for each; the first is the baseline."""
-    figures: dict[int, list[tuple[float, float]]] = {0: [], 1: []}
-    run(second)
-    for _ in range(runs):
-        for index, command in enumerate((first, second)):
-            figures[index].append(run(command))
-    medians = [[statistics.median(values) for values in zip(*figures[index], strict=True)] for index in (0, 1)]
-    ratio = statistics.median(a[0] / b[0] for a, b in zip(figures[0], figures[1], strict=True))
-    return [{'case': name, 'what': what, 'seconds': seconds, 'times faster': times, 'peak MiB': int(peak)}
-            for what, times, (seconds, peak) in zip(('bare script', 'ours'), (1.0, ratio), medians, strict=True)]
+def loop(command: Sequence[str], folder: Path) -> list[str]:
+    """Return a shell's loop that runs a command on each picture of a folder instead of on the folder."""
+    words = ['"$picture"' if word == str(folder) else shlex.quote(word) for word in command]
+    return ['sh', '-c', f'for picture in {shlex.quote(str(folder))}/*; do {" ".join(words)} || exit 1; done']
+
+
+def compared(title: str, commands: Mapping[str, Sequence[str]], runs: int) -> list[dict[str, Any]]:
+    """Run commands in turn and return a row for each."""
+    ended: dict[str, list[measure.Finished]] = {name: [] for name in commands}
+    for counted in range(-1, runs):
+        for name, command in commands.items():
+            process = measure.run_process(command)
+            if counted >= 0:
+                ended[name].append(process)
+    seconds = {name: [process.seconds for process in processes] for name, processes in ended.items()}
+    return [{'case': title, 'what': name, 'engine': BARE_ENGINE if name == BARE else processes[0].engine,
+             'seconds': statistics.median(seconds[name]),
+             **{f'times {baseline}': measure.times_faster(seconds[name], seconds[baseline])
+                for baseline in (BARE, OTHER) if baseline in seconds},
+             'peak MiB': int(statistics.median(process.peak_mib for process in processes))}
+            for name, processes in ended.items()]
 
 
 class Timed:
@@ -89,7 +146,7 @@ class Timed:
             self.seconds += time.perf_counter() - start
 
 
-def share_beside_network(folder: Path, output: Path) -> float:
+def share_beside_network(model: str, folder: Path, output: Path) -> float:
     """Return which part of a folder's wall time the network is not running, once it has run a picture of their size."""
     from realesrgan.engines.choice import make_engine
     from realesrgan.engines.devices import pick_device
@@ -99,7 +156,7 @@ def share_beside_network(folder: Path, output: Path) -> float:
     from realesrgan.pictures.worker import PictureTask, PictureWorker, ResultOptions
     from realesrgan.upscaling.upsampler import RealESRGANer
     from realesrgan.weights import load_model
-    network = load_model(MODEL)
+    network = load_model(model)
     engine = Timed(make_engine(network, pick_device(), half=True))
     upsampler = RealESRGANer(4, None, model=network, pre_pad=0, engine=engine)
     jobs = plan(find_pictures([str(folder)]), output, 'out', 'auto')
@@ -116,37 +173,36 @@ def share_beside_network(folder: Path, output: Path) -> float:
 
 
 def main() -> None:
-    """Print the tables."""
+    """Print the table."""
     parser = measure.create_parser(__doc__, runs=3)
-    parser.add_argument('--pictures', type=int, default=20, help='in the folder (default: %(default)s)')
-    parser.add_argument('--sides', type=int, nargs=2, default=(512, 256), metavar='PIXELS',
-                        help='of the single photo and of those in the folder (default: 512 256)')
-    parser.add_argument('--bare', nargs=3, help='run the bare script: MODEL FOLDER OUTPUT')
+    names = ('photo', 'drawing', 'folder', 'tiny', 'loop')
+    parser.add_argument('--cases', nargs='+', choices=names, default=names, metavar='NAME',
+                        help=f'(default: {" ".join(names)})')
+    parser.add_argument('--pictures', type=int, default=20, help='in the folder and the loop (default: %(default)s)')
+    for name, side in (('photo', 256), ('folder', 128)):
+        parser.add_argument(f'--{name}', type=int, default=side, metavar='PIXELS',
+                            help=f'side of the photo{"s" * (name == "folder")} (default: %(default)s)')
+    parser.add_argument('--drawing', type=int, nargs=2, default=(640, 448), metavar=('WIDTH', 'HEIGHT'),
+                        help='of the picture for animevideov3 (default: 640 448)')
+    parser.add_argument('--no_bare', action='store_true', help='leave out the bare script')
+    parser.add_argument('--bare', nargs=3, help=argparse.SUPPRESS)
+    measure.add_other(parser)
     args = parser.parse_args()
     if args.bare:
         bare(*args.bare)
         return
-    photo = cv2.imread(str(measure.PHOTO))
     table = measure.Table(args.json)
+    cases = list_cases(args)
     with tempfile.TemporaryDirectory() as temporary:
-        for name, count, side in zip(('one photo', 'a folder'), (1, args.pictures), args.sides, strict=True):
-            folder = Path(temporary) / f'{count}x{side}'
-            folder.mkdir()
-            for index in range(count):
-                cv2.imwrite(str(folder / f'{index:03}.png'), np.roll(cv2.resize(photo, (side, side)), index, axis=1))
-            script = [sys.executable, str(measure.PROJECT / 'inference_realesrgan.py'), '-n', MODEL, '-i', str(folder),
-                      '-o', f'{temporary}/ours']
-            table.add(compared(f'{name} of {side}x{side}, {count}', [
-                sys.executable, __file__, '--bare', MODEL, str(folder), f'{temporary}/bare'], script, args.runs))
-        tiny = Path(temporary) / 'tiny.png'
-        cv2.imwrite(str(tiny), cv2.resize(photo, (64, 64)))
-        rows = compared('start-up: 64x64, animevideov3', [sys.executable, '-c', 'import torch, cv2'], [
-            sys.executable, str(measure.PROJECT / 'inference_realesrgan.py'), '-n', 'realesr-animevideov3', '-i',
-            str(tiny), '-o', f'{temporary}/ours'], args.runs)
-        rows[0]['what'] = 'import torch, cv2'
-        table.add(rows)
-        share = share_beside_network(folder, Path(temporary) / 'share')
-    print(f'\nReading, writing and pixels beside the network: {share:.1%} of the folder\'s wall time')
+        for name in args.cases:
+            case, folder, output = cases[name], Path(temporary) / name, Path(temporary) / f'{name}_results'
+            case.write_pictures(folder)
+            output.mkdir()
+            commands = list_commands(case, folder, output, args.other, with_bare=not args.no_bare)
+            table.add(compared(str(case), commands, args.runs))
+        if 'folder' in args.cases:
+            share = share_beside_network(cases['folder'].model, Path(temporary) / 'folder', Path(temporary) / 'share')
+            print(f'\nReading, writing and pixels beside the network: {share:.1%} of the folder\'s wall time')
 
 
 if __name__ == '__main__':

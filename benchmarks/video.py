@@ -8,12 +8,15 @@ The clip is made by ffmpeg: 640x480, 24 frames/s. All upscale it to twice its si
 - the original's loop: read a frame from ffmpeg, PyTorch in float32 with NCHW memory, resize, write it to ffmpeg.
 
 Then the same script as a process: with one worker, with two, and when all parts are there and have only to be joined.
+With --other, the script of another checkout runs in turn with them; compile its kernel first.
 """
 from __future__ import annotations
 
+import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +87,33 @@ def run_original(ffmpeg: FFmpeg, clip: Path, network: torch.nn.Module, target: P
     reading.wait()
 
 
-def run_process(clip: Path, folder: Path, *more: str) -> None:
-    """Run the whole script."""
-    subprocess.run([sys.executable, measure.PROJECT / 'inference_realesrgan_video.py', '-i', clip, '-o', folder, '-s',
-                    str(OUTSCALE), '-q', '--chunk', '1', *more], check=True)
+def time_whole_script(clip: Path, folder: Path, other: Path | None, runs: int,
+                      frames: int) -> list[dict[str, Any]]:
+    """Return a row for each way to run the script as a process."""
+    engines: dict[str, str] = {}
+
+    def add(name: str, results: str, *more: str, checkout: Path = measure.PROJECT) -> None:
+        def call() -> None:
+            engines[name] = measure.run_process([
+                sys.executable, checkout / 'inference_realesrgan_video.py', '-v', '-i', clip, '-o', folder / results,
+                '-s', str(OUTSCALE), '--chunk', '1', *more]).engine
+        functions[name] = call
+
+    functions: dict[str, Callable[[], None]] = {}
+    if other is not None:
+        add('other, one worker', 'other', checkout=other)
+    add('one worker', 'one', '--keep_parts')
+    add('joining alone', 'one')
+    add('two workers', 'two', '--num_process_per_gpu', '2')
+    seconds = measure.take_turns(functions, runs)
+    baseline = seconds.get('other, one worker')
+    rows = []
+    for name, values in seconds.items():
+        row = {'what': f'whole process, {name}', 'engine': engines[name], 'seconds': statistics.median(values)}
+        row |= {'frames/s': frames / row['seconds'],
+                'times one worker': measure.times_faster(values, seconds['one worker'])}
+        rows.append(row | ({'times other': measure.times_faster(values, baseline)} if baseline else {}))
+    return rows
 
 
 def compared(ffmpeg: FFmpeg, clip: Path, folder: Path, original_frames: int, runs: int) -> list[dict[str, Any]]:
@@ -101,9 +127,10 @@ def compared(ffmpeg: FFmpeg, clip: Path, folder: Path, original_frames: int, run
         'script': lambda: run_script(ffmpeg, clip, upsampler, folder / 'b.mp4')}, runs)
     counts = (min(original_frames, len(frames)), len(frames), len(frames))
     rates = [count / value for count, value in zip(counts, seconds.values(), strict=True)]
-    return [{'what': name, 'seconds': value, 'frames/s': rate, 'times the loop': rate / rates[0],
+    engines = ('torch, float32, NCHW', *[upsampler.engine.description] * 2)
+    return [{'what': name, 'engine': engine, 'seconds': value, 'frames/s': rate, 'times the loop': rate / rates[0],
              'of the network': rate / rates[1]}
-            for (name, value), rate in zip(seconds.items(), rates, strict=True)]
+            for (name, value), engine, rate in zip(seconds.items(), engines, rates, strict=True)]
 
 
 def main() -> None:
@@ -112,19 +139,17 @@ def main() -> None:
     parser.add_argument('--frames', type=int, default=48, help='of the clip (default: %(default)s)')
     parser.add_argument('--original_frames', type=int, default=5,
                         help='of them for the slow loop (default: %(default)s)')
+    parser.add_argument('--only_processes', action='store_true', help='time only whole processes')
+    measure.add_other(parser)
     args = parser.parse_args()
     ffmpeg = find_ffmpeg()
     with tempfile.TemporaryDirectory() as temporary:
         folder, clip = Path(temporary), Path(temporary) / 'clip.mp4'
         make_clip(ffmpeg, clip, args.frames)
         table = measure.Table(args.json)
-        table.add(compared(ffmpeg, clip, folder, args.original_frames, args.runs))
-        seconds = measure.median_seconds({
-            'one worker': lambda: run_process(clip, folder / 'one', '--keep_parts'),
-            'joining alone': lambda: run_process(clip, folder / 'one'),
-            'two workers': lambda: run_process(clip, folder / 'two', '--num_process_per_gpu', '2')}, args.runs)
-    table.add([{'what': f'whole process, {name}', 'seconds': value, 'frames/s': args.frames / value,
-                'times the loop': '', 'of the network': ''} for name, value in seconds.items()])
+        if not args.only_processes:
+            table.add(compared(ffmpeg, clip, folder, args.original_frames, args.runs))
+        table.add(time_whole_script(clip, folder, args.other, args.runs, args.frames))
 
 
 if __name__ == '__main__':
