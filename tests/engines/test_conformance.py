@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from random_networks import random_network, reference
 
 from realesrgan.archs.loaded import LoadedNetwork
 from realesrgan.archs.rrdbnet import RRDBNetShape
@@ -71,16 +72,6 @@ def case(request):
     return request.param
 
 
-def random_network(shape, seed=0):
-    """A network of random weights, whose results fill the middle of the range."""
-    torch.manual_seed(seed)
-    network = shape.build().requires_grad_(False)
-    if isinstance(shape, RRDBNetShape):
-        network.conv_last.weight *= 10
-        network.conv_last.bias.fill_(0.5)
-    return network
-
-
 def constant_network(*values):
     """A 4x network whose result does not depend on the input, which must be black: 16 values for each of R, G and B.
 
@@ -96,14 +87,6 @@ def constant_network(*values):
 def random_batch(shape, dtype=np.uint8, seed=0):
     batch = np.random.default_rng(seed).integers(0, 256, (*shape, 3), np.uint8)
     return batch if dtype == np.uint8 else batch.astype(np.float32) / 255
-
-
-def reference(network, batch):
-    """The network's result in 0..1, in float32."""
-    pixels = batch.astype(np.float32) / 255 if batch.dtype == np.uint8 else batch
-    with torch.inference_mode():
-        result = network(torch.from_numpy(pixels[..., ::-1].copy()).permute(0, 3, 1, 2))
-    return result.clamp(0, 1).permute(0, 2, 3, 1).numpy()[..., ::-1]
 
 
 def assert_close(actual, expected, case):

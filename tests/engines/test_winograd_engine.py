@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
+from random_networks import random_network, reference
 
 from realesrgan.archs.loaded import LoadedNetwork
 from realesrgan.archs.rrdbnet import RRDBNetShape
@@ -48,24 +48,8 @@ def best_kernel():
         pytest.skip(str(error))
 
 
-def random_module(shape, seed=0):
-    """A network of random weights, whose results fill the middle of the range."""
-    torch.manual_seed(seed)
-    module = shape.build().requires_grad_(False)
-    if isinstance(shape, RRDBNetShape):
-        module.conv_last.weight *= 10
-        module.conv_last.bias.fill_(0.5)
-    return module
-
-
 def random_batch(height, width, count=1, seed=0):
     return np.random.default_rng(seed).random((count, height, width, 3), np.float32)
-
-
-def reference(module, batch):
-    with torch.inference_mode():
-        result = module(torch.from_numpy(batch[..., ::-1].copy()).permute(0, 3, 1, 2))
-    return result.clamp(0, 1).permute(0, 2, 3, 1).numpy()[..., ::-1]
 
 
 def make(module, kernel, **options):
@@ -77,7 +61,7 @@ def make(module, kernel, **options):
 @pytest.mark.parametrize('shape', SHAPES, ids=lambda shape: f'{shape.architecture}-x{shape.scale}')
 def test_every_height_and_width_to_40(kernel, shape):
     """Tiles are cut in every way, and tasks and bands too."""
-    module = random_module(shape)
+    module = random_network(shape)
     engine = make(module, kernel, threads=2)
     for height in range(1, 41):
         width = height * 7 % 40 + 1
@@ -89,7 +73,7 @@ def test_every_height_and_width_to_40(kernel, shape):
 
 @pytest.mark.parametrize('l2_bytes', [1 << 17, 1 << 19, 1 << 23])
 def test_tasks_of_any_size(kernel, l2_bytes):
-    module = random_module(RRDBNetShape(4, 48, 1, 32))  # inputs of 48 to 176 channels: one to three chunks
+    module = random_network(RRDBNetShape(4, 48, 1, 32))  # inputs of 48 to 176 channels: one to three chunks
     batch = random_batch(50, 61)
     assert np.abs(make(module, kernel, l2_bytes=l2_bytes)(batch) - reference(module, batch)).max() <= LARGEST_ERROR
 
@@ -118,7 +102,7 @@ def draw(kind):
 def test_at_most_one_level_from_pytorch(kernel, name, kind):
     module = load_model(name)
     picture = draw(kind)
-    expected = np.rint(reference(module, picture.astype(np.float32) / 255) * 255)
+    expected = np.rint(reference(module, picture) * 255)
     assert np.abs(make(module, kernel)(picture) - expected).max() <= 1
 
 
@@ -133,7 +117,7 @@ def test_sixteen_bits_are_within_four_levels_of_pytorch(kernel):
 @pytest.mark.parametrize('name', ['conv_first.weight', 'body.0.rdb2.conv3.bias', 'conv_last.weight'])
 @pytest.mark.parametrize('value', [float('nan'), float('inf')])
 def test_weights_that_are_not_finite_are_noticed(kernel, name, value):
-    module = random_module(RRDBNetShape(4, 16, 1, 8))
+    module = random_network(RRDBNetShape(4, 16, 1, 8))
     dict(module.named_parameters())[name].view(-1)[-1] = value
     with pytest.raises(NonFiniteError):
         make(module, kernel)(random_batch(9, 10))
@@ -163,7 +147,7 @@ def test_nothing_outside_the_planes_is_read_or_written(kernel, monkeypatch):
     monkeypatch.setattr(winograd_program, '_lay_out', lay_out_apart)
     monkeypatch.setattr(winograd_program.Buffer, 'clear', clear)
     for shape in (RRDBNetShape(4, 16, 1, 8), RRDBNetShape(1, 16, 1, 8), SRVGGNetCompactShape(2, 16, 1)):
-        module = random_module(shape)
+        module = random_network(shape)
         engine = make(module, kernel)
         for height, width in ((1, 1), (4, 8), (13, 7), (37, 18)):
             batch = random_batch(height * shape.multiple, width * shape.multiple)
@@ -183,7 +167,7 @@ def test_a_network_that_is_too_wide_is_refused():
 
 @pytest.mark.parametrize('threads', [1, 2, 5])
 def test_results_do_not_depend_on_the_number_of_threads(best_kernel, threads):
-    module, batch = random_module(SRVGGNetCompactShape(4, 16, 4)), random_batch(90, 100)
+    module, batch = random_network(SRVGGNetCompactShape(4, 16, 4)), random_batch(90, 100)
     assert np.array_equal(make(module, best_kernel, threads=threads)(batch),
                           make(module, best_kernel, threads=3)(batch))
 
@@ -196,7 +180,7 @@ def test_it_computes_with_the_threads_it_was_given(best_kernel, monkeypatch):
             asked.append(args)
             return super().submit(*args)
     monkeypatch.setattr(winograd, 'ThreadPoolExecutor', Executor)
-    engine = make(random_module(SRVGGNetCompactShape(4, 16, 1)), best_kernel, threads=3)
+    engine = make(random_network(SRVGGNetCompactShape(4, 16, 1)), best_kernel, threads=3)
     engine(random_batch(20, 20))
     assert len(asked) == 3
     assert engine._executor._max_workers == 3
@@ -240,7 +224,7 @@ def test_an_interrupt_ends_a_run_before_it_is_done():
 
 
 def test_memory_is_used_again_and_given_back(best_kernel):
-    module = random_module(SRVGGNetCompactShape(4, 16, 1))
+    module = random_network(SRVGGNetCompactShape(4, 16, 1))
     engine = make(module, best_kernel)
     engine(random_batch(40, 50))
     memory = engine._buffer._floats
@@ -254,6 +238,6 @@ def test_memory_is_used_again_and_given_back(best_kernel):
 
 
 def test_a_picture_that_no_memory_holds_is_a_lack_of_memory(best_kernel):
-    engine = make(random_module(SRVGGNetCompactShape(4, 16, 1)), best_kernel)
+    engine = make(random_network(SRVGGNetCompactShape(4, 16, 1)), best_kernel)
     with pytest.raises(MemoryError, match='a network would need [0-9]+ GiB'):
         engine(np.broadcast_to(np.float32(0), (1, 2 ** 29, 2 ** 29, 3)))

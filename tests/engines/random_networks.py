@@ -1,0 +1,25 @@
+"""Random networks, and what PyTorch makes of a batch; shared by the tests of engines."""
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from realesrgan.archs.rrdbnet import RRDBNetShape
+
+
+def random_network(shape, seed=0):
+    """A network of random weights, whose results fill the middle of the range."""
+    torch.manual_seed(seed)
+    network = shape.build().requires_grad_(False)
+    if isinstance(shape, RRDBNetShape):
+        network.conv_last.weight *= 10
+        network.conv_last.bias.fill_(0.5)
+    return network
+
+
+def reference(network, batch):
+    """The network's result in 0..1, in float32."""
+    pixels = batch.astype(np.float32) / 255 if batch.dtype == np.uint8 else batch
+    with torch.inference_mode():
+        result = network(torch.from_numpy(pixels[..., ::-1].copy()).permute(0, 3, 1, 2))
+    return result.clamp(0, 1).permute(0, 2, 3, 1).numpy()[..., ::-1]
