@@ -35,6 +35,9 @@ $(VENV)/ready: requirements.txt constraints.txt
 
 # ziglang brings a C compiler to machines that have none. Without the kernel everything works too, slower: a build that
 # fails says so and is tried again the next time.
+ifeq ($(wildcard $(KERNEL)/libwinograd-*),)
+.PHONY: $(VENV)/kernel
+endif
 $(VENV)/kernel: $(VENV)/ready $(KERNEL)/winograd.c $(KERNEL)/build.py $(KERNEL)/variants.py
 	@$(BUILD_KERNEL) --find-compiler || $(PIP) install -q -c constraints.txt ziglang 2>/dev/null || true
 	@if $(BUILD_KERNEL); then touch $@; fi

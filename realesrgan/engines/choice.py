@@ -70,9 +70,9 @@ def load_module(row: EngineRow) -> EngineModule:
 def _order_rows(device: Device, half: bool) -> list[EngineRow]:
     """Return the engines in the order in which 'auto' tries them, the fastest first.
 
-    A processor with AMX multiplies bfloat16 some six times as fast as float32. One with AVX512-BF16 alone is at most
-    twice as fast in bfloat16, and Winograd's algorithm nearly three times as fast as that in float32; so there, and on
-    all other processors, the order is the table's.
+    A processor with AMX multiplies bfloat16 some six times as fast as float32, which OpenVINO makes use of. One with
+    AVX512-BF16 alone gains a factor of 1.7 to 2 from bfloat16, and 2.9 to 3.4 from Winograd's algorithm in float32
+    (benchmarks/README.md). So there, and on all other processors, the order is the table's.
     """
     if half and device.type == 'cpu' and has_amx():
         return sorted(table.ENGINES, key=lambda row: 'bfloat16' not in row.precisions)
@@ -82,12 +82,14 @@ def _order_rows(device: Device, half: bool) -> list[EngineRow]:
 def _choose_row(rows: Sequence[EngineRow], network: LoadedNetwork, device: Device) -> EngineRow:
     """Return the first row that fits; if none does, raise the refusal of the last."""
     refusal: RealESRGANError | None = None
+    broken: KernelError | None = None
     for row in rows:
-        slower = refusal if isinstance(refusal, KernelError) else None
         refusal = explain_refusal(row, network, device)
         if refusal is None:
-            if slower is not None:
-                logger.warning('%s; %s runs instead, which is slower', slower, row.name)
+            if broken is not None:
+                logger.warning('%s; %s runs instead, which is slower', broken, row.name)
             return row
+        if broken is None and isinstance(refusal, KernelError):
+            broken = refusal
     assert refusal is not None  # there is at least one row
     raise refusal

@@ -25,7 +25,8 @@ _NAMES_OF_NUMPY = {
 # https://uxlfoundation.github.io/oneDNN/dev_guide_cpu_dispatcher_control.html. OpenVINO's bfloat16 crashes without
 # them.
 _BFLOAT16 = ('avx512_bf16', 'amx', 'bf16')
-_EXCLUDED = (dict.fromkeys(('SSE41', 'AVX', 'AVX2', 'AVX2_VNNI', 'AVX2_VNNI_2'), ('avx512', 'amx', 'bf16'))
+_EXCLUDED = (dict.fromkeys(('SSE41', 'AVX'), ('avx2', 'fma', 'avx512', 'amx', 'bf16'))
+             | dict.fromkeys(('AVX2', 'AVX2_VNNI', 'AVX2_VNNI_2'), ('avx512', 'amx', 'bf16'))
              | dict.fromkeys(('AVX512_CORE', 'AVX512_CORE_VNNI'), _BFLOAT16))
 
 

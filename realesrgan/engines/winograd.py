@@ -1,10 +1,11 @@
 """The winograd engine: the CPU, in float32, with a quarter of the multiplications (see `kernel/winograd.c`)."""
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import functools
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,7 +33,7 @@ class WinogradEngine:
     Args:
         network: The network, of an architecture in `winograd_layers.BUILDERS`.
         kernel: What computes.
-        threads: The number of threads that it computes with; None is one per core. They sleep between batches.
+        threads: The number of threads that it computes with; None is one per core. They end with each picture.
         l2_bytes: The cache that a thread's work is sized for; None is the processor's own.
     """
 
@@ -48,7 +49,6 @@ class WinogradEngine:
             [feature.channels for feature in layer.inputs], kernel.panel) for layer in self._layers.convolutions]
         self._threads = threads or count_cores()
         self._task_tiles = _choose_task_tiles(kernel, l2_bytes or measure_l2_cache())
-        self._executor = ThreadPoolExecutor(self._threads, 'winograd')
         self._buffer = Buffer()
         self._scratch: list[np.ndarray] = []  # of each thread
         self._program: SizedProgram | None = None
@@ -58,6 +58,8 @@ class WinogradEngine:
         self.description = f'winograd, cpu, float32, {kernel.variant}'
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
+        if batch.dtype not in (np.uint8, np.float32):
+            raise TypeError(f'a batch of {batch.dtype}; allowed are uint8 and float32')
         with self._lock:
             program = self._prepare(*batch.shape[1:3])
             results = np.empty((len(batch), *program.result_shape), batch.dtype)
@@ -91,16 +93,56 @@ class WinogradEngine:
 
     def _run(self, program: SizedProgram) -> None:
         """Run a program on all threads. An interrupt, such as Ctrl-C, ends them after their tasks of milliseconds."""
+        # A pool of threads that wait for the next picture would save a tenth of a millisecond. But its threads would be
+        # missing after a fork, and end before Python does.
+        threads = [_KernelThread(self._kernel, program, scratch) for scratch in self._scratch]
         try:
-            futures = [self._executor.submit(self._kernel.run, program.pointer, scratch.ctypes.data)
-                       for scratch in self._scratch]
-            while wait(futures, _SECONDS_BETWEEN_LOOKS).not_done:
-                pass  # Windows tells of Ctrl-C only here, and so does Linux if it came just before the wait
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.wait()
         except BaseException:
             program.stop()
-            self._executor.shutdown()  # waits for what it was given, even if the interrupt came before we knew of it
-            self._executor = ThreadPoolExecutor(self._threads, 'winograd')
+            self._program = None  # a thread that begins only now must find it stopped for good
+            for thread in threads:
+                thread.wait_in_any_case()
             raise
+
+
+class _KernelThread(threading.Thread):
+    """Works on a program.
+
+    `threading.Thread.join` would not do: where an interrupt ends it, Python 3.11 takes the thread for ended.
+    """
+
+    def __init__(self, kernel: Kernel, program: SizedProgram, scratch: np.ndarray) -> None:
+        super().__init__(name='winograd', daemon=True)
+        self._kernel = kernel
+        self._program = program
+        self._scratch = scratch
+        self._ended = threading.Event()
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self._kernel.run(self._program.pointer, self._scratch.ctypes.data)
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._ended.set()
+
+    def wait(self) -> None:
+        """Wait for its end, and raise what it raised."""
+        while not self._ended.wait(_SECONDS_BETWEEN_LOOKS):
+            pass  # Windows tells of Ctrl-C only here, and so does Linux if it came just before the wait
+        if self._error is not None:
+            raise self._error
+
+    def wait_in_any_case(self) -> None:
+        """Wait for its end if it was started; further interrupts don't count."""
+        while self.ident is not None and not self._ended.is_set():
+            with contextlib.suppress(BaseException):
+                self._ended.wait(_SECONDS_BETWEEN_LOOKS)
 
 
 def explain_refusal(network: LoadedNetwork) -> RealESRGANError | None:
@@ -115,9 +157,8 @@ def explain_refusal(network: LoadedNetwork) -> RealESRGANError | None:
                    for layer in layers.convolutions)
     if channels > MOST_GROUPS or layers.shuffle > MOST_BLOCK:
         return EngineError('the engine winograd does not run this network: it is too wide')
-    from .kernel.finding import find_kernel
     try:
-        find_kernel()
+        _get_kernel()
     except EngineError as error:
         return error
     return None
@@ -125,8 +166,14 @@ def explain_refusal(network: LoadedNetwork) -> RealESRGANError | None:
 
 def make(network: LoadedNetwork, device: Device, precision: str, threads: int | None) -> WinogradEngine:  # noqa: ARG001
     """Return an engine; see `EngineModule.make`."""
+    return WinogradEngine(network, _get_kernel(), threads=threads)
+
+
+@functools.cache
+def _get_kernel() -> Kernel:
+    """Return the kernel of this process, which is found and tested once."""
     from .kernel.finding import find_kernel
-    return WinogradEngine(network, find_kernel(), threads=threads)
+    return find_kernel()
 
 
 def _list_layers(network: LoadedNetwork) -> Layers:

@@ -57,7 +57,9 @@ class _Unpickler(pickle.Unpickler):
         if (module, name) == ('collections', 'OrderedDict'):
             return OrderedDict
         if (module, name) == ('torch._utils', '_rebuild_tensor_v2'):
-            return lambda storage, offset, shape, strides, *_: _view(storage, offset, shape, strides)
+            # A seventh argument would say that the values are to be negated, say.
+            return lambda storage, offset, shape, strides, _requires_grad, _hooks: _view(storage, offset, shape,
+                                                                                         strides)
         if (module, name) == ('torch._utils', '_rebuild_parameter'):
             return lambda array, *_: array
         if module == 'torch' and name in _DTYPES:

@@ -86,6 +86,14 @@ def test_an_engine_that_is_not_built_is_replaced_and_that_is_said_in_one_line(br
 
 
 @pytest.mark.usefixtures('no_openvino')
+def test_a_missing_kernel_is_told_of_wherever_the_network_runs_instead(brand_new, caplog):
+    brand_new.refusal = KernelError('the kernel is not built: run make')
+    assert make_engine(small(), CPU, half=False).name == 'torch'
+    assert [record.getMessage() for record in caplog.records] == [
+        'the kernel is not built: run make; torch runs instead, which is slower']
+
+
+@pytest.mark.usefixtures('no_openvino')
 def test_auto_is_torch_without_openvino_and_asking_for_it_says_how_to_get_it():
     assert make_engine(small(), CPU, half=False).name == 'torch'
     with pytest.raises(EngineError, match='not installed: pip install openvino'):

@@ -316,6 +316,15 @@ def test_it_fails_if_one_pixel_is_wrong(monkeypatch, capsys, error, status, said
     assert out.startswith('largest difference: ') or np.isinf(error)
 
 
+def test_the_self_test_looks_for_modules_where_this_process_does(monkeypatch):
+    """In the same order: a module of an installed package must not come before one of Python's own."""
+    root = str(Path(finding.__file__).parents[3])
+    monkeypatch.setattr(sys, 'path', ['first', root, 'last'])
+    assert verdicts._command(Path('library'))[-4:] == ['library', 'first', root, 'last']
+    monkeypatch.setattr(sys, 'path', ['first', 'last'])
+    assert verdicts._command(Path('library'))[-4:] == ['library', 'first', 'last', root]
+
+
 def test_a_file_that_is_no_library_fails_in_a_process_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setattr(verdicts, 'find_verdicts', lambda: tmp_path / 'verdicts.json')
     library = tmp_path / LIBRARIES['avx2']

@@ -70,8 +70,9 @@ def test_not_a_number_stays_one():
 
 @pytest.mark.parametrize('content', [
     {'a': torch.zeros(2, dtype=torch.complex64)}, {'a': torch.zeros(2).to_sparse()}, [torch.zeros(2)], torch.zeros(2),
-    {'a': torch.zeros(2, device='meta')}, {'a': torch.float32}, {'a': torch.zeros(2, dtype=torch.float8_e4m3fn)}],
-    ids=['complex', 'sparse', 'list', 'tensor', 'meta', 'dtype', 'float8'])
+    {'a': torch.zeros(2, device='meta')}, {'a': torch.float32}, {'a': torch.zeros(2, dtype=torch.float8_e4m3fn)},
+    {'a': torch.imag(torch.complex(torch.ones(2), torch.ones(2)).conj())}],  # with a note that it is to be negated
+    ids=['complex', 'sparse', 'list', 'tensor', 'meta', 'dtype', 'float8', 'negated'])
 def test_other_contents_are_left(content):
     torch.save(content, PATH)
     assert read_plain_pth(PATH) is None

@@ -30,7 +30,7 @@ _GCC_FLAGS = ('-fno-tree-loop-distribute-patterns',)  # clang ignores it, zig do
 _ZIG_FLAGS = ('-mcpu=baseline',)  # the flags of the variant are added to this processor, and not to the one at hand
 
 _ADVICE = ('Install gcc or clang, or run "python -m pip install ziglang", and then "python -m '
-           'realesrgan.engines.kernel.build". Until then pictures are upscaled by OpenVINO, which is slower.')
+           'realesrgan.engines.kernel.build". Until then pictures are upscaled by OpenVINO.')
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def build_kernel(folder: Path = FOLDER, *, sanitize: bool = False) -> Built:
     variants, compilers = list_machine_variants(), list_compilers()
     if not variants:
         return Built((), f'There is no kernel for this machine ({platform.machine()}); pictures are upscaled by '
-                         'OpenVINO or PyTorch, which is slower.')
+                         'OpenVINO or PyTorch.')
     if not compilers:
         return Built((), f'No C compiler was found: $CC, cc, gcc, clang and ziglang were looked for. {_ADVICE}')
     libraries, failures = [], []
@@ -145,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         built = build_kernel(options.output.absolute(), sanitize=options.sanitize)
     except OSError as error:
-        built = Built((), f'The kernel could not be built: {error}. {_ADVICE}')
+        built = Built((), f'The kernel could not be built: {error}. Until it is, pictures are upscaled by OpenVINO.')
     for library in built.libraries:
         print(f'Built {library.name}')
     if built.problem:

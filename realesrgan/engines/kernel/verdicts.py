@@ -100,10 +100,8 @@ def _test(library: Path) -> tuple[int, str]:
     """Return the exit status of the self-test, and why it failed: '' if it passed."""
     if not sys.executable or getattr(sys, 'frozen', False):
         return _HINDERED, 'there is no Python to run it'
-    package_parent = str(Path(__file__).resolve().parents[3])
-    environment = os.environ | {'PYTHONPATH': os.pathsep.join((package_parent, *filter(None, sys.path)))}
     try:
-        result = subprocess.run(_command(library), env=environment, stdin=subprocess.DEVNULL, capture_output=True,
+        result = subprocess.run(_command(library), stdin=subprocess.DEVNULL, capture_output=True,
                                 text=True, errors='replace', timeout=_TIMEOUT_SECONDS,
                                 creationflags=getattr(subprocess, 'CREATE_NO_WINDOW', 0))
     except subprocess.TimeoutExpired:
@@ -118,4 +116,9 @@ def _test(library: Path) -> tuple[int, str]:
 
 
 def _command(library: Path) -> list[str]:
-    return [sys.executable, '-P', '-m', f'{__package__}.self_test', str(library)]
+    """Return the command of the self-test. Its Python looks for modules where this one does, in the same order."""
+    parent = str(Path(__file__).resolve().parents[3])
+    path = sys.path if parent in sys.path else [*sys.path, parent]
+    start = ('import sys; library, *sys.path = sys.argv[1:]; '
+             f'from {__package__}.self_test import main; sys.exit(main(library))')
+    return [sys.executable, '-P', '-c', start, str(library), *path]
