@@ -1,7 +1,6 @@
 """The winograd engine: the CPU, in float32, with a quarter of the multiplications (see `kernel/winograd.c`)."""
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import functools
 import sys
@@ -64,9 +63,7 @@ class WinogradEngine:
             program = self._prepare(*batch.shape[1:3])
             results = np.empty((len(batch), *program.result_shape), batch.dtype)
             for picture, result in zip(batch, results, strict=True):
-                pixels = np.ascontiguousarray(picture)
-                program.prepare(pixels, result)
-                self._run(program)
+                self._run(program, np.ascontiguousarray(picture), result)
                 if not program.is_finite:
                     raise NonFiniteError(f'the network gave values that are not finite ({self.description})')
         return results
@@ -91,11 +88,15 @@ class WinogradEngine:
                              for _ in range(self._threads)]
         return self._program
 
-    def _run(self, program: SizedProgram) -> None:
+    def _run(self, program: SizedProgram, pixels: np.ndarray, result: np.ndarray) -> None:
         """Run a program on all threads. An interrupt, such as Ctrl-C, ends them after their tasks of milliseconds."""
+        program.prepare(pixels, result)
         # A pool of threads that wait for the next picture would save a tenth of a millisecond. But its threads would be
         # missing after a fork, and end before Python does.
-        threads = [_KernelThread(self._kernel, program, scratch) for scratch in self._scratch]
+        buffer, scratch = self._buffer, self._scratch
+        threads = [_KernelThread(self._kernel, program, memory, pixels, result) for memory in scratch]
+        # Until all threads have ended, this is theirs alone, whatever interrupts us, and however often.
+        self._program, self._buffer, self._scratch = None, Buffer(), []
         try:
             for thread in threads:
                 thread.start()
@@ -103,23 +104,22 @@ class WinogradEngine:
                 thread.wait()
         except BaseException:
             program.stop()
-            self._program = None  # a thread that begins only now must find it stopped for good
-            for thread in threads:
-                thread.wait_in_any_case()
             raise
+        self._program, self._buffer, self._scratch = program, buffer, scratch
 
 
 class _KernelThread(threading.Thread):
-    """Works on a program.
+    """Works on a program, and keeps all memory that it works in.
 
     `threading.Thread.join` would not do: where an interrupt ends it, Python 3.11 takes the thread for ended.
     """
 
-    def __init__(self, kernel: Kernel, program: SizedProgram, scratch: np.ndarray) -> None:
+    def __init__(self, kernel: Kernel, program: SizedProgram, scratch: np.ndarray, *others: np.ndarray) -> None:
         super().__init__(name='winograd', daemon=True)
         self._kernel = kernel
         self._program = program
         self._scratch = scratch
+        self._others = others
         self._ended = threading.Event()
         self._error: BaseException | None = None
 
@@ -137,12 +137,6 @@ class _KernelThread(threading.Thread):
             pass  # Windows tells of Ctrl-C only here, and so does Linux if it came just before the wait
         if self._error is not None:
             raise self._error
-
-    def wait_in_any_case(self) -> None:
-        """Wait for its end if it was started; further interrupts don't count."""
-        while self.ident is not None and not self._ended.is_set():
-            with contextlib.suppress(BaseException):
-                self._ended.wait(_SECONDS_BETWEEN_LOOKS)
 
 
 def explain_refusal(network: LoadedNetwork) -> RealESRGANError | None:

@@ -61,8 +61,8 @@ class Buffer:
     def __init__(self) -> None:
         self._floats = allocate(0)
 
-    def clear(self, count: int) -> int:
-        """Return the address of so many zeros.
+    def clear(self, count: int) -> np.ndarray:
+        """Return memory for so many floats, all of them zeros.
 
         Raises:
             MemoryError: there is not enough memory.
@@ -74,7 +74,7 @@ class Buffer:
             self._floats = allocate(count)
         else:
             self._floats[:count] = 0
-        return self._floats.ctypes.data
+        return self._floats
 
     def release(self) -> None:
         """Give the memory back."""
@@ -103,9 +103,10 @@ class SizedProgram:
 
     def __init__(self, layers: Layers, packed: Sequence[PackedConvolution], height: int, width: int, buffer: Buffer,
                  task_tiles: int, yield_address: int) -> None:
-        self._packed = packed  # the steps have its addresses
         self._planes, floats = _lay_out(layers, height, width)
-        self._address = buffer.clear(floats)
+        memory = buffer.clear(floats)
+        self._address = memory.ctypes.data
+        self._owners = [packed, memory]  # the steps have the addresses of what these hold
         picture, last = self._planes[layers.picture], self._planes[layers.convolutions[-1].output]
         steps = [self._load(picture, layers.fold)]
         steps += [self._convolve(*pair, task_tiles) for pair in zip(layers.convolutions, packed, strict=True)]
@@ -122,7 +123,10 @@ class SizedProgram:
         self.result_shape = last.height * layers.shuffle, last.width * layers.shuffle, 3
 
     def prepare(self, pixels: np.ndarray, result: np.ndarray) -> None:
-        """Make the next run read `pixels` and write `result`, both contiguous and of one dtype, uint8 or float32."""
+        """Make the next run read `pixels` and write `result`, which the caller must keep.
+
+        Both are contiguous and of one dtype, uint8 or float32.
+        """
         self._done.fill(0)
         self._program.next_ticket = self._program.not_finite = self._program.stop = 0
         for step, array in ((self._steps[0], pixels), (self._steps[len(self._steps) - 1], result)):

@@ -152,7 +152,7 @@ def test_nothing_outside_the_planes_is_read_or_written(kernel, monkeypatch):
             inside[place.start:place.start + place.groups * place.size] = True
         guarded['outside'] = ~inside
         buffer._floats[~inside] = np.nan
-        return buffer._floats.ctypes.data
+        return buffer._floats
     monkeypatch.setattr(winograd_program, '_lay_out', lay_out_apart)
     monkeypatch.setattr(winograd_program.Buffer, 'clear', clear)
     for shape in (RRDBNetShape(4, 16, 1, 8), RRDBNetShape(1, 16, 1, 8), SRVGGNetCompactShape(2, 16, 1)):
@@ -243,9 +243,13 @@ def run_and_interrupt(program, scratch):
 INTERRUPTED = """
 kernel.run = run_and_interrupt
 try:
-    engine(np.zeros((1, 1200, 1200, 3), np.float32))
+    try:
+        engine(np.zeros((1, 1200, 1200, 3), np.float32))
+    except KeyboardInterrupt:
+        time.sleep(0.5)  # for the second interrupt, if it comes so late
 except KeyboardInterrupt:
-    print('early', programs[0].next_ticket < programs[0].tickets, np.array_equal(engine(small), before))
+    pass
+print('early', programs[0].next_ticket < programs[0].tickets, np.array_equal(engine(small), before))
 """
 
 AFTER_THE_MAIN_THREAD = """
@@ -266,8 +270,8 @@ print(os.waitpid(child, 0)[1])
 @pytest.mark.skipif(sys.platform == 'win32', reason='there is no fork, and Ctrl-C goes to all processes of a console')
 @pytest.mark.usefixtures('best_kernel')
 @pytest.mark.parametrize(('code', 'interrupts', 'output'), [
-    (INTERRUPTED, 1, 'early True True'), (INTERRUPTED, 3, 'early True True'), (AFTER_THE_MAIN_THREAD, 0, 'True'),
-    (AFTER_A_FORK, 0, '0')], ids=['interrupt', 'interrupts', 'after-the-main-thread', 'after-a-fork'])
+    (INTERRUPTED, 1, 'early True True'), (INTERRUPTED, 2, 'early True True'), (AFTER_THE_MAIN_THREAD, 0, 'True'),
+    (AFTER_A_FORK, 0, '0')], ids=['interrupt', 'two-interrupts', 'after-the-main-thread', 'after-a-fork'])
 def test_in_a_process_of_its_own(code, interrupts, output):
     """An interrupt ends a run before it is done, and the engine is as good as new."""
     result = subprocess.run([sys.executable, '-c', PRELUDE.replace('INTERRUPTS', str(interrupts)) + code], cwd=PROJECT,
