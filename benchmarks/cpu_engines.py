@@ -81,7 +81,7 @@ def multiply(dtype: torch.dtype, runs: int) -> float:
 
 def original(network: LoadedNetwork, picture: np.ndarray, dtype: torch.dtype) -> Callable[[], torch.Tensor]:
     """Return the network called as the original calls it."""
-    module = network.copy_module().to(dtype)
+    module = network.copy().module.to(dtype)
     batch = torch.from_numpy(picture[..., ::-1].astype(np.float32) / 255).permute(2, 0, 1)[None].contiguous().to(dtype)
 
     def call() -> torch.Tensor:

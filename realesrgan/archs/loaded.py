@@ -86,10 +86,6 @@ class LoadedNetwork:
         module = None if self._is_built else copy.deepcopy(self._module)
         return LoadedNetwork(self.shape, self.scale, self._arrays, module, self.unknown)
 
-    def copy_module(self) -> nn.Module:
-        """Return a PyTorch module that nobody else has."""
-        return self.copy().module
-
 
 def _build_module(shape: NetworkShape, arrays: Mapping[str, np.ndarray]) -> nn.Module:
     """Return the module on the CPU, frozen and in evaluation mode; it shares the memory of the arrays."""

@@ -83,7 +83,7 @@ def test_a_module_of_an_unknown_architecture():
 def test_a_copy_has_a_module_of_its_own():
     arrays = arrays_of(module_of(SHAPES[1]))
     for network in (LoadedNetwork.from_module(module_of(SHAPES[1])), LoadedNetwork.from_arrays(SHAPES[1], arrays)):
-        copied, module = network.copy(), network.copy_module()
+        copied, module = network.copy(), network.copy().module
         assert len({id(network.module), id(copied.module), id(module)}) == 3
         network.module.half()
         for other in (copied.module, module):
@@ -95,7 +95,7 @@ def test_a_copy_of_what_was_read_is_exact_also_after_its_module_was_rounded():
     arrays = arrays_of(module_of(SHAPES[1]))
     network = LoadedNetwork.from_arrays(SHAPES[1], arrays)
     network.module.half()
-    assert_same(arrays_of(network.copy_module()), arrays)
+    assert_same(arrays_of(network.copy().module), arrays)
 
 
 def test_a_copy_of_a_class_of_the_callers_is_of_that_class():
@@ -104,4 +104,4 @@ def test_a_copy_of_a_class_of_the_callers_is_of_that_class():
     module = Mine(3, 3, 8, 2, 4)
     network = LoadedNetwork.from_module(module)
     assert_same(network.arrays, arrays_of(module))
-    assert type(network.copy_module()) is Mine
+    assert type(network.copy().module) is Mine
