@@ -118,3 +118,14 @@ def http_server(monkeypatch):
         listener.shutdown()
         thread.join()
         listener.server_close()
+
+
+@pytest.fixture
+def best_kernel():
+    """The kernel of the winograd engine that this processor runs; skips the test where there is none."""
+    from realesrgan.engines.kernel.finding import find_kernel
+    from realesrgan.errors import EngineError
+    try:
+        return find_kernel()
+    except EngineError as error:
+        pytest.skip(str(error))

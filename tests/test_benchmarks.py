@@ -8,8 +8,6 @@ import cv2
 import numpy as np
 import pytest
 
-from realesrgan.errors import EngineError
-
 BENCHMARKS = Path(__file__).parent.parent / 'benchmarks'
 
 
@@ -147,16 +145,7 @@ def test_rows_of_engines_are_relative_to_what_was_run():
     assert list_rows(case, 4000, {'winograd': 2.0}, {})[0]['times original'] == ''
 
 
-@pytest.fixture
-def kernel():
-    from realesrgan.engines.kernel.finding import find_kernel
-    try:
-        return find_kernel()
-    except EngineError as error:
-        pytest.skip(str(error))
-
-
-def test_every_engine_is_within_a_level_of_pytorch_in_single_precision(kernel):
+def test_every_engine_is_within_a_level_of_pytorch_in_single_precision(best_kernel):
     from cpu_engines import ORIGINAL, Case, time_case
     rows = time_case(Case('realesr-animevideov3', 20, 12), ('original', 'winograd', 'openvino', 'torch'), 1, 1,
                      fp16=False)
@@ -167,9 +156,9 @@ def test_every_engine_is_within_a_level_of_pytorch_in_single_precision(kernel):
     assert all(row['largest difference (of 255)'] <= 1 and row['PSNR (dB)'] > 90 for row in single)
 
 
-def test_a_kernel_is_timed_for_caches_of_several_sizes(kernel):
+def test_a_kernel_is_timed_for_caches_of_several_sizes(best_kernel):
     import cache_sizes
-    rows = cache_sizes.time_case(cache_sizes.Case('realesr-animevideov3', 20, 12), kernel, [256, 2048], 1, 1)
+    rows = cache_sizes.time_case(cache_sizes.Case('realesr-animevideov3', 20, 12), best_kernel, [256, 2048], 1, 1)
     assert [row['sized for (KiB)'] for row in rows] == [256, 2048]
     assert max(row['of the best'] for row in rows) == 1
 

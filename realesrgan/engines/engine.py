@@ -1,13 +1,16 @@
 """What every engine offers: a network, ready to run on one device at one precision."""
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import TYPE_CHECKING, Protocol
+
+from ..errors import EngineError, RealESRGANError
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from ..archs.architecture import NetworkShape
     from ..archs.loaded import LoadedNetwork
-    from ..errors import RealESRGANError
     from .devices import Device
 
 
@@ -71,3 +74,22 @@ class EngineModule(Protocol):
             threads: The number of threads that a CPU computes with, None for the engine's own choice.
         """
         ...
+
+
+def explain_unknown_network(network: LoadedNetwork, engine: str, builders: Container[type[NetworkShape]],
+                            built: str) -> EngineError | None:
+    """Return why an engine that builds networks by itself does not know one; None if it does.
+
+    Args:
+        network: The network.
+        engine: The engine's name.
+        builders: The architectures that it builds.
+        built: What it calls that which it builds.
+    """
+    if network.shape is None:
+        reason: object = network.unknown
+    elif type(network.shape) not in builders:
+        reason = f'it has no {built} for {network.shape.architecture}'
+    else:
+        return None
+    return EngineError(f'the engine {engine} does not know this network: {reason}')

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..archs.loaded import LoadedNetwork
 from ..errors import EngineError, NonFiniteError, RealESRGANError
+from .engine import explain_unknown_network
 
 if TYPE_CHECKING:
     import openvino as ov
@@ -84,12 +85,7 @@ def explain_refusal(network: LoadedNetwork) -> RealESRGANError | None:
     if importlib.util.find_spec('openvino') is None:
         return EngineError('the engine openvino is not installed: pip install openvino')
     from .openvino_graph import BUILDERS
-    if network.shape is None:
-        return EngineError(f'the engine openvino does not know this network: {network.unknown}')
-    if type(network.shape) not in BUILDERS:
-        return EngineError('the engine openvino does not know this network: it has no graph for '
-                           f'{network.shape.architecture}')
-    return None
+    return explain_unknown_network(network, OpenVINOEngine.name, BUILDERS, 'graph')
 
 
 def make(network: LoadedNetwork, device: Device, precision: str,  # noqa: ARG001

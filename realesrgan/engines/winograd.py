@@ -12,6 +12,7 @@ import numpy as np
 from ..archs.loaded import LoadedNetwork
 from ..errors import EngineError, NonFiniteError, RealESRGANError
 from .cpu import count_cores, measure_l2_cache
+from .engine import explain_unknown_network
 from .kernel.library import MOST_BLOCK, MOST_GROUPS
 from .kernel.packing import PackedConvolution, allocate, count_groups
 from .winograd_layers import BUILDERS, Layers
@@ -141,11 +142,9 @@ class _KernelThread(threading.Thread):
 
 def explain_refusal(network: LoadedNetwork) -> RealESRGANError | None:
     """Return why this engine can't run a network on this machine; None if it can."""
-    if network.shape is None:
-        return EngineError(f'the engine winograd does not know this network: {network.unknown}')
-    if type(network.shape) not in BUILDERS:
-        return EngineError('the engine winograd does not know this network: it has no layers for '
-                           f'{network.shape.architecture}')
+    unknown = explain_unknown_network(network, WinogradEngine.name, BUILDERS, 'layers')
+    if unknown is not None:
+        return unknown
     layers = _list_layers(network)
     channels = max(sum(map(count_groups, (feature.channels for feature in layer.inputs)))
                    for layer in layers.convolutions)

@@ -15,7 +15,7 @@ from realesrgan.archs.rrdbnet import RRDBNetShape
 from realesrgan.archs.srvgg import SRVGGNetCompactShape
 from realesrgan.engines import winograd, winograd_program
 from realesrgan.engines.cpu import list_cpu_features
-from realesrgan.engines.kernel.finding import find_kernel, list_variants, load_variant
+from realesrgan.engines.kernel.finding import list_variants, load_variant
 from realesrgan.engines.winograd import WinogradEngine
 from realesrgan.errors import EngineError, KernelError, NonFiniteError
 from realesrgan.weights import load_model
@@ -35,14 +35,6 @@ def kernel(request):
         pytest.skip(f'this processor has no {request.param}')
     try:
         return load_variant(request.param)
-    except KernelError as error:
-        pytest.skip(str(error))
-
-
-@pytest.fixture
-def best_kernel():
-    try:
-        return find_kernel()
     except KernelError as error:
         pytest.skip(str(error))
 
