@@ -6,7 +6,8 @@
     |   +-- DownloadError        a file could not be fetched
     |   +-- NcnnFormatError      not an ncnn model of a kind that can be read
     |   +-- UnknownNetworkError  a state dict of no known architecture
-    +-- DeviceError              a device that is not there
+    +-- DeviceError              a device that can't be used
+    |   +-- NoSuchDeviceError    a device that is not there
     +-- EngineError              an engine that can't run here
     |   +-- KernelError          the compiled part of an engine is missing or does not work
     +-- NonFiniteError           a network gave NaN or infinity
@@ -52,7 +53,11 @@ class UnknownNetworkError(WeightsError):
 
 
 class DeviceError(RealESRGANError):
-    """A device was asked for that is not there."""
+    """A device was asked for that can't be used."""
+
+
+class NoSuchDeviceError(DeviceError):
+    """A device was asked for that is not there; the message names those that are."""
 
 
 class EngineError(RealESRGANError):

@@ -46,7 +46,7 @@ class RRDBNetShape(NetworkShape):
     # nothing was measured.
     working_bytes: ClassVar[Mapping[tuple[str, bool], int]] = {
         ('winograd', False): 13900, ('openvino', True): 7700, ('openvino', False): 14300, ('torch', True): 5900,
-        ('torch', False): 12400}
+        ('torch', False): 12400, ('vulkan', True): 15500, ('vulkan', False): 30800}
 
     @classmethod
     def from_shapes(cls, shapes: Mapping[str, tuple[int, ...]]) -> Self:

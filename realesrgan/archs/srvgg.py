@@ -25,7 +25,7 @@ class SRVGGNetCompactShape(NetworkShape):
     # Measured like those of `rrdbnet`.
     working_bytes: ClassVar[Mapping[tuple[str, bool], int]] = {
         ('winograd', False): 950, ('openvino', True): 790, ('openvino', False): 940, ('torch', True): 400,
-        ('torch', False): 620}
+        ('torch', False): 620, ('vulkan', True): 1030, ('vulkan', False): 2050}
 
     @classmethod
     def from_shapes(cls, shapes: Mapping[str, tuple[int, ...]]) -> Self:

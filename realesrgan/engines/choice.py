@@ -1,4 +1,4 @@
-"""Choose the engine that runs a network, and make it."""
+"""Choose the device and the engine that run a network, and make the engine."""
 from __future__ import annotations
 
 import importlib
@@ -6,10 +6,10 @@ import logging
 from typing import TYPE_CHECKING, cast
 
 from ..archs.loaded import LoadedNetwork
-from ..errors import DeviceError, KernelError, RealESRGANError
-from . import table
+from ..errors import DeviceError, KernelError, NoSuchDeviceError, RealESRGANError
+from . import table, torch_gpus, vulkan_gpus
 from .cpu import has_amx
-from .devices import Device, pick_precision
+from .devices import BACKENDS, VULKAN, Device, pick_precision
 from .engine import Engine, EngineModule
 from .table import AUTO, EngineRow
 
@@ -20,6 +20,65 @@ if TYPE_CHECKING:
     from torch import nn
 
 logger = logging.getLogger(__name__)
+
+_CPU = Device('cpu')
+
+
+def pick_device(device: str | torch.device | Device | None = None, gpu_id: int | None = None,
+                engine: str = AUTO) -> Device:
+    """Return the device given, else GPU number `gpu_id`, else the first GPU, else the CPU.
+
+    GPUs that PyTorch can use come before those that have only a Vulkan driver. Only kinds that the engine runs on
+    count; software devices of Vulkan's do so only if the engine is 'vulkan'. A log line names the GPU picked.
+
+    Args:
+        device: A device in any form, or None.
+        gpu_id: Number among the GPUs of the best kind, or None.
+        engine: A name from `table.ENGINES`, or 'auto'.
+
+    Raises:
+        NoSuchDeviceError: the device asked for is not there; the message names those that are.
+    """
+    if device is not None:
+        return _require_device(Device.parse(device))
+    gpus = list_gpus(engine)
+    if gpu_id is not None:
+        matching = [gpu for gpu in gpus if gpu == Device(gpus[0].type, gpu_id)]
+        if not matching:
+            raise NoSuchDeviceError(f'there is no GPU {gpu_id}; {_describe(gpus, engine)}')
+        gpus = matching
+    elif not gpus:
+        if 'cpu' in _list_kinds(engine):
+            return _CPU
+        raise NoSuchDeviceError(f'the engine {engine} has nothing to run on; {_describe(gpus, engine)}')
+    _log_gpu(gpus[0])
+    return gpus[0]
+
+
+def list_gpus(engine: str = AUTO) -> list[Device]:
+    """Return the GPUs that an engine may be run on without being told to, the best first.
+
+    Args:
+        engine: A name from `table.ENGINES`, or 'auto'.
+    """
+    kinds = _list_kinds(engine)
+    found = [gpu for gpu in torch_gpus.list_gpus() if gpu.type in kinds] if kinds.intersection(BACKENDS) else []
+    if found or VULKAN not in kinds:
+        return found
+    if engine == AUTO:
+        return vulkan_gpus.list_real_gpus()
+    return sorted(vulkan_gpus.list_gpus(), key=lambda gpu: vulkan_gpus.describe_gpu(gpu).software)
+
+
+def settle_device(network: LoadedNetwork, device: Device, engine: str = AUTO) -> Device:
+    """Return the device; the CPU, with a warning, if 'auto' picked one on which no engine runs the network."""
+    if engine != AUTO or device.type != VULKAN:
+        return device
+    refusals = [explain_refusal(row, network, device) for row in table.ENGINES if VULKAN in row.devices]
+    if None in refusals:
+        return device
+    logger.warning('%s; the CPU runs it instead', refusals[0])
+    return _CPU
 
 
 def make_engine(network: LoadedNetwork | nn.Module, device: Device | torch.device | str, *, half: bool,
@@ -56,7 +115,7 @@ def make_engine(network: LoadedNetwork | nn.Module, device: Device | torch.devic
 
 def explain_refusal(row: EngineRow, network: LoadedNetwork, device: Device) -> RealESRGANError | None:
     """Return why an engine can't run a network on a device of this machine; None if it can."""
-    if row.devices is not None and device.type not in row.devices:
+    if device.type not in row.devices:
         places = ' or '.join('the CPU' if kind == 'cpu' else kind for kind in row.devices)
         return DeviceError(f'the engine {row.name} runs on {places}, not on {device}')
     return load_module(row).explain_refusal(network)
@@ -65,6 +124,33 @@ def explain_refusal(row: EngineRow, network: LoadedNetwork, device: Device) -> R
 def load_module(row: EngineRow) -> EngineModule:
     """Import the module of an engine."""
     return cast('EngineModule', importlib.import_module(f'.{row.module}', __package__))
+
+
+def _list_kinds(engine: str) -> set[str]:
+    """Return the kinds of devices that an engine runs on; with 'auto', those of all engines."""
+    return {kind for row in table.ENGINES if engine in (AUTO, row.name) for kind in row.devices}
+
+
+def _require_device(device: Device) -> Device:
+    known = torch_gpus.list_gpus if device.type in BACKENDS else vulkan_gpus.list_gpus
+    if device.type in (*BACKENDS, VULKAN) and Device(device.type, device.index or 0) not in (gpus := known()):
+        raise NoSuchDeviceError(f'there is no device {device}; {_describe(gpus, VULKAN)}')
+    return device
+
+
+def _describe(gpus: Sequence[Device], engine: str) -> str:
+    if gpus:
+        return 'available: ' + ', '.join(f'{gpu.index} ({gpu})' for gpu in gpus if gpu.type == gpus[0].type)
+    if engine == VULKAN:
+        return str(vulkan_gpus.explain_absence())
+    return 'this machine has no GPU that can be used (leave the GPU out to run on the CPU)'
+
+
+def _log_gpu(gpu: Device) -> None:
+    info = (vulkan_gpus if gpu.type == VULKAN else torch_gpus).describe_gpu(gpu)
+    logger.info('GPU: %s, %s', gpu, info.name)
+    if info.software:
+        logger.warning('%s is a program that computes on the CPU, slower than the engines for CPUs do', info.name)
 
 
 def _order_rows(device: Device, half: bool) -> list[EngineRow]:

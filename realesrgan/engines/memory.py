@@ -7,10 +7,12 @@ from pathlib import Path
 import psutil
 
 from ..archs.architecture import NetworkShape
-from .devices import BACKENDS, Device
+from . import vulkan_gpus
+from .devices import BACKENDS, VULKAN, Device
 
 _FLOAT_RESULT_BYTES = 48  # per pixel of output: RGB in float32, four times over
 _SHARE_OF_FREE = 0.8
+_MOST_ON_VULKAN = 3 << 30  # of which the largest buffer takes up to 30 %, and some drivers bind no more than 1 GiB
 _CGROUP = Path('/sys/fs/cgroup')
 
 
@@ -71,6 +73,8 @@ def measure_free_memory(device: Device) -> int:
             return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
         free: int = getattr(torch, device.type).mem_get_info(torch.device(str(device)))[0]
         return free
+    if device.type == VULKAN:
+        return min(vulkan_gpus.measure_memory(device), _MOST_ON_VULKAN)
     return min(psutil.virtual_memory().available, measure_container_memory())
 
 

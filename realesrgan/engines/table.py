@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .devices import BACKENDS, VULKAN
+
 #: Takes the fastest engine that fits the device and the network.
 AUTO = 'auto'
 
@@ -19,13 +21,13 @@ class EngineRow:
 
     Attributes:
         name: What `--engine` accepts.
-        devices: The kinds of devices that it runs on ('cpu', 'cuda' ...); None is every one that PyTorch knows.
+        devices: The kinds of devices that it runs on ('cpu', 'cuda' ...).
         precisions: What it computes in; the first is its single precision.
         module: Its module, beside this one.
     """
 
     name: str
-    devices: tuple[str, ...] | None
+    devices: tuple[str, ...]
     precisions: tuple[str, ...]
     module: str
 
@@ -33,7 +35,8 @@ class EngineRow:
 ENGINES: tuple[EngineRow, ...] = (
     EngineRow('winograd', ('cpu',), ('float32',), 'winograd'),
     EngineRow('openvino', ('cpu',), ('float32', 'bfloat16'), 'openvino'),
-    EngineRow('torch', None, ('float32', 'bfloat16', 'float16'), 'torch'),
+    EngineRow('vulkan', (VULKAN,), ('float32', 'float16'), 'vulkan'),
+    EngineRow('torch', ('cpu', *BACKENDS), ('float32', 'bfloat16', 'float16'), 'torch'),
 )
 
 

@@ -11,10 +11,11 @@ import cv2
 import numpy as np
 
 from ..archs.loaded import LoadedNetwork
-from ..engines.choice import make_engine
-from ..engines.devices import Device, pick_device
+from ..engines.choice import make_engine, pick_device, settle_device
+from ..engines.devices import VULKAN, Device
 from ..engines.engine import Engine
 from ..engines.memory import estimate_result_memory, require_memory
+from ..engines.table import AUTO
 from ..errors import NonFiniteError
 from ..weights.loading import load_for_upsampler
 from .blending import Stitcher
@@ -55,7 +56,8 @@ class RealESRGANer:
         tile_pad: Input pixels that a tile sees around itself.
         pre_pad: Pixels added by reflection on the right and below before the network runs, and cut off afterwards.
         half: Compute in half precision where the device is faster with it (see `engines.devices.pick_precision`).
-        device: A PyTorch device or its name; None picks the first GPU, else the CPU.
+        device: A PyTorch device or its name, or 'vulkan' with a number; None picks the first GPU, else the CPU (see
+            `engines.choice.pick_device`).
         gpu_id: Number of the GPU to use if `device` is None.
         engine: A name from `engines.table` or 'auto' (see `engines.choice.make_engine`); or an engine that is ready to
             run the network, for which `half` and `threads` are not used.
@@ -92,13 +94,15 @@ class RealESRGANer:
         self.pre_pad = pre_pad
         self.mod_scale = {2: 2, 1: 4}.get(scale)
         self.half = half
-        self._device = pick_device(device, gpu_id)
+        engine_name = engine if isinstance(engine, str) else AUTO
+        picked = pick_device(device, gpu_id, engine_name)
         self._threads = threads
         self.on_tile: Callable[[int, int], None] | None = None
 
         self._network = load_for_upsampler(scale, model_path, dni_weight, model)
         if self._network.scale != scale:
             raise ValueError(f'scale is {scale}, but the network upscales by {self._network.scale}')
+        self._device = settle_device(self._network, picked, engine_name)
         if isinstance(engine, str):
             engine = make_engine(self._network, self._device, half=half, name=engine, threads=threads)
         self._engine = engine
@@ -114,9 +118,9 @@ class RealESRGANer:
 
     @cached_property
     def device(self) -> torch.device:
-        """The device that was picked."""
+        """The device that was picked; the CPU in place of one that PyTorch can't use."""
         import torch
-        return torch.device(str(self._device))
+        return torch.device('cpu' if self._device.type == VULKAN else str(self._device))
 
     @property
     def device_type(self) -> str:

@@ -194,10 +194,11 @@ class _Videos:
 
     @cached_property
     def _pool(self) -> Pool:
-        from ..engines.devices import list_gpus
+        from ..engines.choice import list_gpus
         from .worker import ChunkWorker
         build = partial(ChunkWorker.build, self._options.upsampler, self._faces)
-        return self._stack.enter_context(make_pool(build, self._places, self._run.check, isolate=bool(list_gpus())))
+        isolate = bool(list_gpus(self._options.upsampler.engine))
+        return self._stack.enter_context(make_pool(build, self._places, self._run.check, isolate=isolate))
 
     @cached_property
     def _enhancer(self) -> Enhancer:

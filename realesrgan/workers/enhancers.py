@@ -57,8 +57,8 @@ def build_enhancer(options: UpsamplerOptions, faces: FaceOptions | None, place: 
     """
     if faces is not None:
         prepare_faces(faces)
-    from ..engines.devices import pick_device
-    device, threads = pick_device(gpu_id=place.gpu_id), None
+    from ..engines.choice import pick_device
+    device, threads = pick_device(gpu_id=place.gpu_id, engine=options.engine), None
     if place.workers > 1:
         from ..engines.cpu import count_cores
         from ..engines.memory import measure_usable_memory

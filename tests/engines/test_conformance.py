@@ -19,8 +19,9 @@ from random_networks import random_network, reference
 from realesrgan.archs.loaded import LoadedNetwork
 from realesrgan.archs.rrdbnet import RRDBNetShape
 from realesrgan.archs.srvgg import SRVGGNetCompactShape
+from realesrgan.engines import torch_gpus, vulkan_gpus
 from realesrgan.engines.choice import explain_refusal, make_engine
-from realesrgan.engines.devices import Device, list_gpus, pick_precision
+from realesrgan.engines.devices import VULKAN, Device, pick_precision
 from realesrgan.engines.engine import Engine
 from realesrgan.engines.table import ENGINES, EngineRow
 from realesrgan.errors import NonFiniteError
@@ -37,7 +38,8 @@ LARGEST_LEVELS = {False: 1, True: 8}
 SHAPES = [RRDBNetShape(scale, 8, 1, 4) for scale in (4, 2, 1)] + [SRVGGNetCompactShape(scale, 8, 2)
                                                                   for scale in (4, 2, 1)]
 COMPACT = SRVGGNetCompactShape(4, 8, 2)
-DEVICES = [Device('cpu'), *{gpu.type: gpu for gpu in reversed(list_gpus())}.values()]
+# The first of each type. Without a Vulkan device its cases are skipped.
+DEVICES = [Device('cpu'), *{gpu.type: gpu for gpu in reversed(torch_gpus.list_gpus())}.values(), Device(VULKAN, 0)]
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,10 @@ class Case:
 
 
 @pytest.fixture(params=[Case(row, device, half) for row in ENGINES for device in DEVICES for half in (False, True)
-                        if row.devices is None or device.type in row.devices], ids=str)
+                        if device.type in row.devices], ids=str)
 def case(request):
+    if request.param.device.type == VULKAN and (absence := vulkan_gpus.explain_absence()):
+        pytest.skip(absence)
     precision = pick_precision(request.param.device, request.param.half)
     if request.param.half and precision == 'float32':
         pytest.skip('this processor has no bfloat16, so half precision is not used on it')

@@ -1,0 +1,158 @@
+"""The Vulkan engine: any GPU, through the library ncnn."""
+from __future__ import annotations
+
+import functools
+import importlib.util
+import threading
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from ..archs.loaded import LoadedNetwork
+from ..errors import EngineError, NonFiniteError, RealESRGANError
+from .engine import explain_unknown_network
+from .vulkan_gpus import measure_memory
+
+if TYPE_CHECKING:
+    import ncnn
+
+    from .devices import Device
+
+#: What some drivers bind at most (Intel's until 2022).
+_LARGEST_BUFFER = 1 << 30
+_ROWS_AT_A_TIME = 64  # of a result, which fit the processor's cache
+
+
+class VulkanEngine:
+    """Runs a network on a GPU that has a Vulkan driver; see `Engine` for the interface.
+
+    Args:
+        network: The network, of an architecture that `vulkan_graph` builds.
+        device: The GPU.
+        half: Compute in float16 where the GPU can, else in float32.
+    """
+
+    name = 'vulkan'
+
+    def __init__(self, network: LoadedNetwork, device: Device, *, half: bool) -> None:
+        import ncnn
+        assert network.shape is not None  # or it would have been refused
+        from .vulkan_graph import build_model
+        param, weights = build_model(network.shape, network.arrays)
+        self._device = device
+        self._allocator = _make_allocator_class()(ncnn.get_gpu_device(device.index or 0), len(weights))
+        self._net = net = ncnn.Net()
+        net.opt.use_vulkan_compute = True
+        net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = half
+        net.opt.blob_vkallocator = self._allocator
+        net.set_vulkan_device(device.index or 0)
+        if net.load_param_mem(param) != 0:
+            raise EngineError(f'ncnn {ncnn.__version__} does not take the network; --engine takes another')
+        net.load_model_mem(weights)
+        self._shape: tuple[int, ...] = ()  # of the last batch
+        self._lock = threading.Lock()
+        self.scale = network.scale
+        self.half = bool(net.opt.use_fp16_storage)  # which ncnn turns off where the GPU can't
+        self.description = f'vulkan, {device}, {"float16" if self.half else "float32"}'
+
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        largest = max(batch.shape[1:3]) ** 2 * self.scale ** 2 * 3 * 4
+        if largest > _LARGEST_BUFFER:
+            raise MemoryError(f'{self.description}: the result would take {largest >> 20} MiB')
+        with self._lock:
+            if batch.shape != self._shape:
+                self._allocator.clear()  # pieces of other sizes
+                self._shape = batch.shape
+            self._allocator.limit = measure_memory(self._device)
+            return np.stack([self._run(picture) for picture in batch])
+
+    def release(self) -> None:
+        with self._lock:
+            self._allocator.clear()
+
+    def _run(self, picture: np.ndarray) -> np.ndarray:
+        import ncnn
+
+        from .vulkan_graph import INPUT, OUTPUT
+        height, width = picture.shape[:2]
+        given = ncnn.Mat(width, height, 3)  # whose channels begin at multiples of 16 bytes, as ncnn takes them
+        np.divide(picture[..., ::-1].transpose(2, 0, 1), 255 if picture.dtype == np.uint8 else 1, given.numpy(),
+                  dtype=np.float32)
+        extractor = self._net.create_extractor()
+        try:
+            extractor.input(INPUT, given)
+            status, result = extractor.extract(OUTPUT)
+        finally:
+            del extractor  # gives back its blobs, which an exception would hold on to with this frame
+        if status:
+            raise MemoryError(f'{self.description}: ncnn failed with status {status}')
+        return self._finish(result.numpy(), picture.dtype)
+
+    def _finish(self, planes: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        """Return the network's result, RGB planes, as pixels: HxWx3, BGR, clamped, in the batch's dtype."""
+        height, width = planes.shape[1:]
+        pixels = np.empty((height, width, 3), dtype)
+        total = np.float32(0)  # finite if all values are
+        for start in range(0, height, _ROWS_AT_A_TIME):
+            rows = slice(start, start + _ROWS_AT_A_TIME)
+            band = planes[::-1, rows]
+            total += band.sum()
+            np.clip(band, 0, 1, out=band)
+            cv2.merge([cv2.convertScaleAbs(plane, alpha=255) for plane in band] if dtype == np.uint8 else list(band),
+                      pixels[rows])
+        if not np.isfinite(total):
+            raise NonFiniteError(f'the network gave values that are not finite ({self.description})')
+        return pixels
+
+
+@functools.cache
+def _make_allocator_class() -> Any:
+    """Return the class of allocators; it derives from one of ncnn's, which is not imported before it is needed."""
+    import ncnn
+
+    class Allocator(ncnn.VkBlobAllocator):  # type: ignore[misc]
+        """Hands out a GPU's memory up to a limit.
+
+        ncnn crashes where a driver refuses memory (version 1.0.20261020). An exception raised here ends its work
+        cleanly.
+
+        Args:
+            device: The GPU, as ncnn knows it.
+            weights: Bytes that the network's weights take.
+
+        Attributes:
+            limit: Bytes that weights and blobs may take together.
+            used: Bytes that they take.
+        """
+
+        def __init__(self, device: ncnn.VulkanDevice, weights: int) -> None:
+            super().__init__(device)
+            self.limit = 0
+            self.used = weights
+
+        def fastMalloc(self, size: int) -> ncnn.VkBufferMemory:  # noqa: N802
+            if size > _LARGEST_BUFFER or self.used + size > self.limit:
+                raise MemoryError(f'the GPU has no room for {size >> 20} MiB beside the {self.used >> 20} MiB in use')
+            memory = super().fastMalloc(size)
+            self.used += memory.capacity
+            return memory
+
+        def fastFree(self, memory: ncnn.VkBufferMemory) -> None:  # noqa: N802
+            self.used -= memory.capacity
+            super().fastFree(memory)
+
+    return Allocator
+
+
+def explain_refusal(network: LoadedNetwork) -> RealESRGANError | None:
+    """Return why ncnn can't run a network; None if it can."""
+    if importlib.util.find_spec('ncnn') is None:
+        return EngineError('the engine vulkan is not installed: pip install ncnn')
+    from .vulkan_graph import BUILDERS
+    return explain_unknown_network(network, VulkanEngine.name, BUILDERS, 'graph')
+
+
+def make(network: LoadedNetwork, device: Device, precision: str, threads: int | None) -> VulkanEngine:  # noqa: ARG001
+    """Return an engine; see `EngineModule.make`."""
+    return VulkanEngine(network, device, half=precision == 'float16')

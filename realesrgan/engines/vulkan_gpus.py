@@ -1,0 +1,87 @@
+"""The devices that have a Vulkan driver, as the library ncnn finds them."""
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .devices import VULKAN, Device, GpuInfo
+
+logger = logging.getLogger(__name__)
+
+_starting = threading.Lock()
+_SOFTWARE = 3  # ncnn's GpuInfo.type(): 0 is a GPU of its own, 1 one in the processor, 2 one of a virtual machine
+
+
+def may_have_gpus() -> bool:
+    """Return whether this machine may have a GPU with a Vulkan driver; says yes where in doubt.
+
+    Finding out loads drivers, which takes a fifth of a second. This looks only for the device files of Linux.
+    """
+    return sys.platform != 'linux' or any(Path('/dev/dri').glob('renderD*')) or Path('/dev/nvidiactl').exists()
+
+
+def list_gpus() -> list[Device]:
+    """Return all devices with a Vulkan driver, numbered by ncnn; software devices too."""
+    return [Device(VULKAN, index) for index in range(_count())]
+
+
+def list_real_gpus() -> list[Device]:
+    """Return those that are no software devices."""
+    return [gpu for gpu in list_gpus() if not describe_gpu(gpu).software] if may_have_gpus() else []
+
+
+def describe_gpu(gpu: Device) -> GpuInfo:
+    """Return what the driver says of one of `list_gpus`."""
+    import ncnn
+    info = ncnn.get_gpu_info(gpu.index or 0)
+    return GpuInfo(info.device_name(), measure_memory(gpu), info.type() == _SOFTWARE)
+
+
+def measure_memory(gpu: Device) -> int:
+    """Return how many bytes of a device's memory this process may take in all, as its driver sees it now."""
+    import ncnn
+    return int(ncnn.get_gpu_device(gpu.index or 0).get_heap_budget()) << 20
+
+
+def explain_absence() -> str | None:
+    """Return why there is no Vulkan device; None if there is one."""
+    if importlib.util.find_spec('ncnn') is None:
+        return 'ncnn is not installed: pip install ncnn'
+    if not _count():
+        return 'no GPU with a Vulkan driver was found (Debian: apt-get install mesa-vulkan-drivers)'
+    return None
+
+
+def _count() -> int:
+    if importlib.util.find_spec('ncnn') is None:
+        return 0
+    import ncnn
+    with _starting, _log_stderr():  # on which it describes each device, the first time
+        return int(ncnn.get_gpu_count())
+
+
+@contextmanager
+def _log_stderr() -> Iterator[None]:
+    """Send to the log, as details, what a library writes to this process's stderr."""
+    try:
+        stderr = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
+    with tempfile.TemporaryFile() as file:
+        try:
+            os.dup2(file.fileno(), 2)
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            file.seek(0)
+            for line in file.read().decode(errors='replace').splitlines():
+                logger.debug('ncnn: %s', line)
