@@ -148,8 +148,7 @@ class Timed:
 
 def share_beside_network(model: str, folder: Path, output: Path) -> float:
     """Return which part of a folder's wall time the network is not running, once it has run a picture of their size."""
-    from realesrgan.engines.choice import make_engine
-    from realesrgan.engines.choice import pick_device
+    from realesrgan.engines.choice import make_engine, pick_device
     from realesrgan.events import Outcome
     from realesrgan.pictures.inputs import find_pictures
     from realesrgan.pictures.names import plan

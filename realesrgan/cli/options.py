@@ -88,6 +88,19 @@ class _Joined(argparse.Action):
         setattr(namespace, self.dest, list(dict.fromkeys(item for value in values for item in value)))
 
 
+class _ListDevices(argparse.Action):
+    """Prints the table of devices and ends the program, as --version does."""
+
+    def __init__(self, option_strings: list[str], dest: str, help: str) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any,
+                 option_string: str | None = None) -> None:
+        from ..engines.listing import describe_devices
+        print(describe_devices())
+        parser.exit()
+
+
 # ---- options of both scripts ----
 
 def create_parser(description: str) -> argparse.ArgumentParser:
@@ -124,6 +137,8 @@ def add_upsampler_options(parser: argparse.ArgumentParser, default_model: str) -
                        help='compute in single precision (default: half precision where it is faster)')
     group.add_argument('-g', '--gpu-id', type=parse_gpu_ids, nargs='+', action=_Joined, metavar='N',
                        help='GPUs to use, as 0 1 or 0,1 (default: the first, or the CPU where there is none)')
+    group.add_argument('--list_devices', action=_ListDevices,
+                       help='print the devices and engines of this machine, and which auto takes')
     group.add_argument('--engine', choices=list_engine_choices(), default='auto',
                        help='what runs the network; auto takes the fastest that runs here '
                             '(default: %(default)s)')

@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from ..errors import RealESRGANError, UsageError, flatten_message
+from ..errors import NoSuchDeviceError, RealESRGANError, UsageError, flatten_message
 from ..log import prefix_subject
 
 logger = logging.getLogger(__name__)
@@ -42,6 +42,9 @@ def run(work: Callable[[argparse.Namespace], int], parser: argparse.ArgumentPars
                      'that needs none: pip uninstall opencv-python; pip install opencv-python-headless', error)
     except (RealESRGANError, OSError, MemoryError) as error:
         log_error(error, traceback=args.verbose)
+        if isinstance(error, NoSuchDeviceError) and not args.quiet:
+            from ..engines.listing import describe_devices
+            print(describe_devices(), file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     finally:
         if before is not None:

@@ -41,16 +41,16 @@ def pick_device(device: str | torch.device | Device | None = None, gpu_id: int |
     """
     if device is not None:
         return _require_device(Device.parse(device))
-    gpus = list_gpus(engine)
+    kinds, gpus = _list_kinds(engine), list_gpus(engine)
     if gpu_id is not None:
         matching = [gpu for gpu in gpus if gpu == Device(gpus[0].type, gpu_id)]
         if not matching:
-            raise NoSuchDeviceError(f'there is no GPU {gpu_id}; {_describe(gpus, engine)}')
+            raise NoSuchDeviceError(f'there is no GPU {gpu_id}; {_describe(gpus, kinds)}')
         gpus = matching
     elif not gpus:
-        if 'cpu' in _list_kinds(engine):
+        if _CPU.type in kinds:
             return _CPU
-        raise NoSuchDeviceError(f'the engine {engine} has nothing to run on; {_describe(gpus, engine)}')
+        raise NoSuchDeviceError(f'the engine {engine} has nothing to run on; {_describe(gpus, kinds)}')
     _log_gpu(gpus[0])
     return gpus[0]
 
@@ -67,7 +67,7 @@ def list_gpus(engine: str = AUTO) -> list[Device]:
         return found
     if engine == AUTO:
         return vulkan_gpus.list_real_gpus()
-    return sorted(vulkan_gpus.list_gpus(), key=lambda gpu: vulkan_gpus.describe_gpu(gpu).software)
+    return sorted(vulkan_gpus.list_gpus(), key=vulkan_gpus.is_software)
 
 
 def settle_device(network: LoadedNetwork, device: Device, engine: str = AUTO) -> Device:
@@ -100,17 +100,32 @@ def make_engine(network: LoadedNetwork | nn.Module, device: Device | torch.devic
         DeviceError: the engine does not run on this kind of device.
         EngineError: it is not installed, or does not know the network.
     """
-    if name not in table.list_engine_choices():
-        raise ValueError(f'engine is {name!r}; allowed are {", ".join(table.list_engine_choices())}')
+    _require_name(name)
     if not isinstance(network, LoadedNetwork):
         network = LoadedNetwork.from_module(network)
     device = Device.parse(device)
-    rows = _order_rows(device, half) if name == AUTO else [row for row in table.ENGINES if row.name == name]
-    row = _choose_row(rows, network, device)
+    row = choose_row(network, device, half=half, name=name)
     precision = pick_precision(device, half)
     if precision not in row.precisions:
         precision = row.precisions[0]
     return load_module(row).make(network, device, precision, threads)
+
+
+def choose_row(network: LoadedNetwork, device: Device, *, half: bool, name: str = AUTO) -> EngineRow:
+    """Return the row of the engine that `make_engine` makes; see there."""
+    rows = _order_rows(device, half) if name == AUTO else [row for row in table.ENGINES if row.name == name]
+    refusal: RealESRGANError | None = None
+    broken: KernelError | None = None
+    for row in rows:
+        refusal = explain_refusal(row, network, device)
+        if refusal is None:
+            if broken is not None:
+                logger.warning('%s; %s runs instead, which is slower', broken, row.name)
+            return row
+        if broken is None and isinstance(refusal, KernelError):
+            broken = refusal
+    assert refusal is not None  # there is at least one row
+    raise refusal
 
 
 def explain_refusal(row: EngineRow, network: LoadedNetwork, device: Device) -> RealESRGANError | None:
@@ -128,29 +143,39 @@ def load_module(row: EngineRow) -> EngineModule:
 
 def _list_kinds(engine: str) -> set[str]:
     """Return the kinds of devices that an engine runs on; with 'auto', those of all engines."""
+    _require_name(engine)
     return {kind for row in table.ENGINES if engine in (AUTO, row.name) for kind in row.devices}
 
 
+def _require_name(engine: str) -> None:
+    if engine not in table.list_engine_choices():
+        raise ValueError(f'engine is {engine!r}; allowed are {", ".join(table.list_engine_choices())}')
+
+
 def _require_device(device: Device) -> Device:
-    known = torch_gpus.list_gpus if device.type in BACKENDS else vulkan_gpus.list_gpus
-    if device.type in (*BACKENDS, VULKAN) and Device(device.type, device.index or 0) not in (gpus := known()):
-        raise NoSuchDeviceError(f'there is no device {device}; {_describe(gpus, VULKAN)}')
+    if device.type in (*BACKENDS, VULKAN):
+        gpus = (vulkan_gpus if device.type == VULKAN else torch_gpus).list_gpus()
+        if Device(device.type, device.index or 0) not in gpus:
+            raise NoSuchDeviceError(f'there is no device {device}; {_describe(gpus, {device.type})}')
     return device
 
 
-def _describe(gpus: Sequence[Device], engine: str) -> str:
+def _describe(gpus: Sequence[Device], kinds: set[str]) -> str:
+    """Say what GPUs there are, or why there are none of these kinds."""
     if gpus:
         return 'available: ' + ', '.join(f'{gpu.index} ({gpu})' for gpu in gpus if gpu.type == gpus[0].type)
-    if engine == VULKAN:
+    if kinds == {VULKAN}:
         return str(vulkan_gpus.explain_absence())
+    if kinds == {'cpu'}:
+        return 'this engine runs on the CPU (leave the GPU out)'
     return 'this machine has no GPU that can be used (leave the GPU out to run on the CPU)'
 
 
 def _log_gpu(gpu: Device) -> None:
-    info = (vulkan_gpus if gpu.type == VULKAN else torch_gpus).describe_gpu(gpu)
-    logger.info('GPU: %s, %s', gpu, info.name)
-    if info.software:
-        logger.warning('%s is a program that computes on the CPU, slower than the engines for CPUs do', info.name)
+    name = (vulkan_gpus if gpu.type == VULKAN else torch_gpus).get_name(gpu)
+    logger.info('GPU: %s, %s', gpu, name)
+    if gpu.type == VULKAN and vulkan_gpus.is_software(gpu):
+        logger.warning('%s is a program that computes on the CPU, slower than the engines for CPUs do', name)
 
 
 def _order_rows(device: Device, half: bool) -> list[EngineRow]:
@@ -163,19 +188,3 @@ def _order_rows(device: Device, half: bool) -> list[EngineRow]:
     if half and device.type == 'cpu' and has_amx():
         return sorted(table.ENGINES, key=lambda row: 'bfloat16' not in row.precisions)
     return list(table.ENGINES)
-
-
-def _choose_row(rows: Sequence[EngineRow], network: LoadedNetwork, device: Device) -> EngineRow:
-    """Return the first row that fits; if none does, raise the refusal of the last."""
-    refusal: RealESRGANError | None = None
-    broken: KernelError | None = None
-    for row in rows:
-        refusal = explain_refusal(row, network, device)
-        if refusal is None:
-            if broken is not None:
-                logger.warning('%s; %s runs instead, which is slower', broken, row.name)
-            return row
-        if broken is None and isinstance(refusal, KernelError):
-            broken = refusal
-    assert refusal is not None  # there is at least one row
-    raise refusal

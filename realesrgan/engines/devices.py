@@ -47,21 +47,6 @@ class Device:
         return self.type if self.index is None else f'{self.type}:{self.index}'
 
 
-@dataclass(frozen=True)
-class GpuInfo:
-    """What a driver says of a GPU.
-
-    Attributes:
-        name: Its name.
-        memory: Its memory in bytes.
-        software: Whether it is no GPU but a program that computes on the CPU.
-    """
-
-    name: str
-    memory: int
-    software: bool = False
-
-
 def pick_precision(device: Device, half: bool) -> str:
     """Return the precision to compute in: 'float32', or with `half` whatever the device computes faster.
 

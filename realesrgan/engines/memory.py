@@ -48,7 +48,8 @@ def measure_usable_memory(device: Device, for_results: int = 0) -> int:
         for_results: Bytes of the host's memory that are allocated for results but not yet written to.
     """
     free = measure_free_memory(device) - (for_results if device.type == 'cpu' else 0)
-    return max(int(free * _SHARE_OF_FREE), 0)
+    usable = max(int(free * _SHARE_OF_FREE), 0)
+    return min(usable, _MOST_ON_VULKAN) if device.type == VULKAN else usable
 
 
 def require_memory(for_results: int) -> None:
@@ -74,7 +75,7 @@ def measure_free_memory(device: Device) -> int:
         free: int = getattr(torch, device.type).mem_get_info(torch.device(str(device)))[0]
         return free
     if device.type == VULKAN:
-        return min(vulkan_gpus.measure_memory(device), _MOST_ON_VULKAN)
+        return vulkan_gpus.measure_memory(device)
     return min(psutil.virtual_memory().available, measure_container_memory())
 
 

@@ -7,7 +7,7 @@ import runpy
 import sys
 from pathlib import Path
 
-from .devices import BACKENDS, Device, GpuInfo
+from .devices import BACKENDS, Device
 
 # Files that Linux has where there is a driver of NVIDIA's, or of AMD's; the last is that of Windows's Linux, for both.
 _NVIDIA_FILES = ('/dev/nvidiactl', '/dev/nvidia0', '/dev/nvhost-ctrl', '/dev/dxg')
@@ -61,13 +61,10 @@ def _loads_nvidia_driver() -> bool:
     return True
 
 
-def describe_gpu(gpu: Device) -> GpuInfo:
-    """Return what the driver says of one of `list_gpus`."""
+def get_name(gpu: Device) -> str:
+    """Return the name of one of `list_gpus`."""
     import torch
-    if gpu.type == 'mps':
-        return GpuInfo('Apple GPU', torch.mps.recommended_max_memory())
-    properties = getattr(torch, gpu.type).get_device_properties(gpu.index)
-    return GpuInfo(properties.name, properties.total_memory)
+    return 'Apple GPU' if gpu.type == 'mps' else str(getattr(torch, gpu.type).get_device_name(gpu.index))
 
 
 def explain_absence(backend: str) -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 #: What some drivers bind at most (Intel's until 2022).
 _LARGEST_BUFFER = 1 << 30
+_BYTES_PER_PIXEL = 12  # of a result: RGB in float32
 _ROWS_AT_A_TIME = 64  # of a result, which fit the processor's cache
 
 
@@ -57,21 +58,25 @@ class VulkanEngine:
         self.description = f'vulkan, {device}, {"float16" if self.half else "float32"}'
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
-        largest = max(batch.shape[1:3]) ** 2 * self.scale ** 2 * 3 * 4
-        if largest > _LARGEST_BUFFER:
-            raise MemoryError(f'{self.description}: the result would take {largest >> 20} MiB')
+        count, height, width = batch.shape[:3]
+        if height * width * self.scale ** 2 * _BYTES_PER_PIXEL > _LARGEST_BUFFER:
+            raise MemoryError(f'{self.description}: {width}x{height} pixels are too many at a time')
         with self._lock:
             if batch.shape != self._shape:
                 self._allocator.clear()  # pieces of other sizes
                 self._shape = batch.shape
             self._allocator.limit = measure_memory(self._device)
-            return np.stack([self._run(picture) for picture in batch])
+            result = np.empty((count, height * self.scale, width * self.scale, 3), batch.dtype)
+            for picture, pixels in zip(batch, result, strict=True):
+                self._finish(self._run(picture), pixels)
+            return result
 
     def release(self) -> None:
         with self._lock:
             self._allocator.clear()
 
     def _run(self, picture: np.ndarray) -> np.ndarray:
+        """Return the network's result as it is, 3 x sH x sW, RGB, float32."""
         import ncnn
 
         from .vulkan_graph import INPUT, OUTPUT
@@ -87,23 +92,22 @@ class VulkanEngine:
             del extractor  # gives back its blobs, which an exception would hold on to with this frame
         if status:
             raise MemoryError(f'{self.description}: ncnn failed with status {status}')
-        return self._finish(result.numpy(), picture.dtype)
+        return np.asarray(result)
 
-    def _finish(self, planes: np.ndarray, dtype: np.dtype) -> np.ndarray:
-        """Return the network's result, RGB planes, as pixels: HxWx3, BGR, clamped, in the batch's dtype."""
-        height, width = planes.shape[1:]
-        pixels = np.empty((height, width, 3), dtype)
+    def _finish(self, planes: np.ndarray, pixels: np.ndarray) -> None:
+        """Write what `_run` returned to `pixels`: sH x sW x 3, BGR, clamped."""
         total = np.float32(0)  # finite if all values are
-        for start in range(0, height, _ROWS_AT_A_TIME):
+        for start in range(0, len(pixels), _ROWS_AT_A_TIME):
             rows = slice(start, start + _ROWS_AT_A_TIME)
             band = planes[::-1, rows]
             total += band.sum()
             np.clip(band, 0, 1, out=band)
-            cv2.merge([cv2.convertScaleAbs(plane, alpha=255) for plane in band] if dtype == np.uint8 else list(band),
-                      pixels[rows])
+            channels = list(band)
+            if pixels.dtype == np.uint8:
+                channels = [cv2.convertScaleAbs(channel, alpha=255) for channel in channels]
+            cv2.merge(channels, pixels[rows])
         if not np.isfinite(total):
             raise NonFiniteError(f'the network gave values that are not finite ({self.description})')
-        return pixels
 
 
 @functools.cache

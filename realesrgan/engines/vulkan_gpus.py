@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .devices import VULKAN, Device, GpuInfo
+from .devices import VULKAN, Device
 
 logger = logging.getLogger(__name__)
 
@@ -34,14 +34,19 @@ def list_gpus() -> list[Device]:
 
 def list_real_gpus() -> list[Device]:
     """Return those that are no software devices."""
-    return [gpu for gpu in list_gpus() if not describe_gpu(gpu).software] if may_have_gpus() else []
+    return [gpu for gpu in list_gpus() if not is_software(gpu)] if may_have_gpus() else []
 
 
-def describe_gpu(gpu: Device) -> GpuInfo:
-    """Return what the driver says of one of `list_gpus`."""
+def get_name(gpu: Device) -> str:
+    """Return the name of one of `list_gpus`."""
     import ncnn
-    info = ncnn.get_gpu_info(gpu.index or 0)
-    return GpuInfo(info.device_name(), measure_memory(gpu), info.type() == _SOFTWARE)
+    return str(ncnn.get_gpu_info(gpu.index or 0).device_name())
+
+
+def is_software(gpu: Device) -> bool:
+    """Return whether one of `list_gpus` is a program that computes on the CPU."""
+    import ncnn
+    return bool(ncnn.get_gpu_info(gpu.index or 0).type() == _SOFTWARE)
 
 
 def measure_memory(gpu: Device) -> int:

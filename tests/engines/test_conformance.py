@@ -156,6 +156,12 @@ def test_every_level_comes_through(case):
     assert np.abs(result.astype(int) - expected).max() <= (1 if case.half else 0)
 
 
+def test_a_wide_picture(case):
+    """Wider than float16 can count: it has none of the odd numbers above 2048."""
+    network, batch = random_network(COMPACT), random_batch((1, 3, 1100))
+    assert_close(case.make(network)(batch), reference(network, batch), case)
+
+
 def test_pictures_of_a_batch_do_not_mix(case):
     network = random_network(COMPACT)
     engine, batch = case.make(network), random_batch((3, 9, 8))

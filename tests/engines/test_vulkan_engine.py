@@ -1,0 +1,146 @@
+"""The Vulkan engine, beyond what every engine is tested for, and the models that it gives to ncnn."""
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from random_networks import random_network, reference
+
+from realesrgan import RealESRGANer
+from realesrgan.archs.loaded import LoadedNetwork
+from realesrgan.archs.rrdbnet import RRDBNetShape
+from realesrgan.archs.srvgg import SRVGGNetCompactShape
+from realesrgan.engines import memory, vulkan, vulkan_gpus
+from realesrgan.engines.devices import Device
+from realesrgan.engines.memory import measure_usable_memory
+from realesrgan.engines.vulkan_graph import build_model
+from realesrgan.errors import EngineError
+from realesrgan.weights.ncnn import read_tensors
+
+GPU = Device('vulkan', 0)
+COMPACT = SRVGGNetCompactShape(4, 8, 2)
+
+
+@pytest.fixture
+def gpu():
+    """The first Vulkan device; skips the test where there is none."""
+    absence = vulkan_gpus.explain_absence()
+    if absence:
+        pytest.skip(absence)
+    return GPU
+
+
+def random_picture(height, width, dtype=np.uint8):
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8).astype(dtype)
+
+
+# ---- models ----
+
+@pytest.mark.parametrize('shape', [RRDBNetShape(2, 8, 2, 4), SRVGGNetCompactShape(3, 16, 4)])
+def test_a_model_holds_the_weights_in_the_order_of_the_state_dict(tmp_path, shape):
+    """As the reader for ncnn's files reads them back."""
+    network = LoadedNetwork.from_module(random_network(shape))
+    param, weights = build_model(shape, network.arrays)
+    (tmp_path / 'x.param').write_text(param)
+    (tmp_path / 'x.bin').write_bytes(weights)
+    tensors = read_tensors(tmp_path / 'x.param', tmp_path / 'x.bin')
+    assert len(tensors) == len(network.arrays)
+    for tensor, expected in zip(tensors, network.arrays.values(), strict=True):
+        assert np.array_equal(tensor, expected)
+
+
+def test_a_model_counts_its_layers_and_blobs_and_uses_each_blob_once():
+    shape = RRDBNetShape(4, 8, 1, 4)
+    param, _ = build_model(shape, LoadedNetwork.from_module(shape.build()).arrays)
+    magic, counts, *lines = param.splitlines()
+    assert magic == '7767517'
+    given, taken = [], []
+    for line in lines:
+        _, _, inputs, outputs, *words = line.split()
+        taken += words[:int(inputs)]
+        given += words[int(inputs):int(inputs) + int(outputs)]
+    assert counts == f'{len(lines)} {len(given)}'
+    assert len(set(given)) == len(given)
+    assert sorted(taken) == sorted(set(given) - {'result'})
+
+
+def test_a_model_that_ncnn_does_not_take(gpu, monkeypatch):
+    from realesrgan.engines import vulkan_graph
+    monkeypatch.setattr(vulkan_graph, 'build_model', lambda shape, weights: ('7767517\n1 1\nNonsense a 0 1 a\n', b''))
+    with pytest.raises(EngineError, match='ncnn .* does not take the network'):
+        vulkan.VulkanEngine(LoadedNetwork.from_module(random_network(COMPACT)), gpu, half=False)
+
+
+# ---- memory ----
+
+def test_memory_is_given_out_up_to_a_limit_and_all_of_it_comes_back(gpu, monkeypatch, capfd):
+    network = random_network(COMPACT)
+    engine = vulkan.VulkanEngine(LoadedNetwork.from_module(network), gpu, half=False)
+    weights = engine._allocator.used
+    assert weights == sum(4 * parameter.numel() for parameter in network.parameters()) + 4 * 4  # and four flags
+    batch = random_picture(64, 64)[None]
+    monkeypatch.setattr(vulkan, 'measure_memory', lambda device: weights + 1_200_000)
+    for _ in range(2):
+        with pytest.raises(MemoryError, match='the GPU has no room for'):
+            engine(batch)
+        assert engine._allocator.used == weights
+    assert engine(batch[:, :16]).shape == (1, 64, 256, 3)
+    assert engine._allocator.used == weights
+    monkeypatch.undo()
+    assert np.abs(engine(batch) - np.rint(reference(network, batch) * 255)).max() <= 1
+    assert 'FATAL' not in capfd.readouterr().err  # ncnn's, where memory is freed twice
+
+
+def test_a_lack_of_memory_halves_the_tiles(gpu, monkeypatch, caplog):
+    """Each stage holds 8 channels in float32: some 100 bytes a pixel, Winograd's tiles included."""
+    network = random_network(COMPACT)
+    picture = random_picture(150, 170)
+    whole = reference(network, picture[None])[0]
+    monkeypatch.setattr(vulkan, 'measure_memory', lambda device: 2_500_000)
+    upsampler = RealESRGANer(4, None, model=network, device=gpu, pre_pad=0, max_memory=1 << 40)
+    result, _ = upsampler.enhance(picture)
+    assert np.abs(result - np.rint(whole * 255)).max() <= 1
+    assert 'not enough memory on vulkan:0; trying smaller tiles (set them with -t)' in caplog.messages
+
+
+def test_a_buffer_that_some_drivers_do_not_bind_is_not_asked_for(gpu):
+    import ncnn
+    allocator = vulkan._make_allocator_class()(ncnn.get_gpu_device(0), 0)
+    allocator.limit = 1 << 50
+    with pytest.raises(MemoryError, match='no room for 2048 MiB'):
+        allocator.fastMalloc(2 << 30)
+
+
+def test_tiles_are_planned_by_the_memory_of_the_gpu(monkeypatch):
+    monkeypatch.setattr(memory.vulkan_gpus, 'measure_memory', lambda device: 1 << 30)
+    assert measure_usable_memory(GPU, for_results=1 << 29) == int(0.8 * 2 ** 30)
+    monkeypatch.setattr(memory.vulkan_gpus, 'measure_memory', lambda device: 24 << 30)
+    assert measure_usable_memory(GPU) == 3 << 30  # see `memory`
+
+
+# ---- the upsampler ----
+
+def test_an_overflow_in_half_precision_is_computed_again(gpu, caplog):
+    network = random_network(COMPACT)
+    with torch.no_grad():
+        network.body[2].weight.mul_(1e6)
+        network.body[4].weight.mul_(1e-6)
+    picture = random_picture(12, 13)
+    upsampler = RealESRGANer(4, None, model=network, device=gpu, pre_pad=0, half=True)
+    result, _ = upsampler.enhance(picture)
+    assert np.abs(result - np.rint(reference(network, picture[None])[0] * 255)).max() <= 1
+    assert 'a tile overflowed in half precision and is computed again in float32' in caplog.messages
+
+
+def test_what_pytorch_does_beside_the_network_it_does_on_the_cpu(gpu):
+    upsampler = RealESRGANer(4, None, model=random_network(COMPACT), engine='vulkan')
+    assert (upsampler.device_type, upsampler.device.type) == ('vulkan', 'cpu')
+    assert upsampler.engine.description == 'vulkan, vulkan:0, float32'
+
+
+def test_vulkan_without_ncnn(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'ncnn', None)
+    network = LoadedNetwork.from_module(random_network(COMPACT))
+    assert str(vulkan.explain_refusal(network)) == 'the engine vulkan is not installed: pip install ncnn'
