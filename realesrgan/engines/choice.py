@@ -41,18 +41,30 @@ def pick_device(device: str | torch.device | Device | None = None, gpu_id: int |
     """
     if device is not None:
         return _require_device(Device.parse(device))
-    kinds, gpus = _list_kinds(engine), list_gpus(engine)
+    gpus = list_gpus(engine)
     if gpu_id is not None:
-        matching = [gpu for gpu in gpus if gpu == Device(gpus[0].type, gpu_id)]
-        if not matching:
-            raise NoSuchDeviceError(f'there is no GPU {gpu_id}; {_describe(gpus, kinds)}')
-        gpus = matching
-    elif not gpus:
-        if _CPU.type in kinds:
-            return _CPU
+        picked = require_gpu(gpu_id, engine)
+    elif gpus:
+        picked = gpus[0]
+    elif _CPU.type in (kinds := _list_kinds(engine)):
+        return _CPU
+    else:
         raise NoSuchDeviceError(f'the engine {engine} has nothing to run on; {_describe(gpus, kinds)}')
-    _log_gpu(gpus[0])
-    return gpus[0]
+    _log_gpu(picked)
+    return picked
+
+
+def require_gpu(gpu_id: int, engine: str = AUTO) -> Device:
+    """Return the GPU that a number stands for.
+
+    Raises:
+        NoSuchDeviceError: it is not there; the message names those that are.
+    """
+    gpus = list_gpus(engine)
+    for gpu in gpus:
+        if gpu == Device(gpus[0].type, gpu_id):
+            return gpu
+    raise NoSuchDeviceError(f'there is no GPU {gpu_id}; {_describe(gpus, _list_kinds(engine))}')
 
 
 def list_gpus(engine: str = AUTO) -> list[Device]:

@@ -13,7 +13,7 @@ from typing import Any
 from ..atomic_files import require_writable
 from ..errors import UsageError
 from ..events import Event, Found, Outcome, Run
-from ..workers.enhancers import prefetch_weights, prepare_faces
+from ..workers.enhancers import prefetch_weights, prepare_faces, require_gpus
 from ..workers.options import (
     ALPHA_UPSAMPLERS,
     FaceOptions,
@@ -149,6 +149,7 @@ class _Pictures:
         from .worker import PictureTask, PictureWorker, ResultOptions
         options = self._options
         places = list_places(options.gpu_ids)
+        require_gpus(options.gpu_ids, options.upsampler.engine)
         sources = frozenset(os.path.realpath(job.source) for job in all_jobs if job.file.data is None)
         tasks = [PictureTask(jobs, sources)]
         if faces is not None:

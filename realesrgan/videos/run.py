@@ -33,7 +33,7 @@ from ..pictures.formats import FORMATS
 from ..pictures.inputs import InputFile, Inputs, list_inputs
 from ..pictures.names import plan
 from ..pictures.run import PictureOptions, upscale_pictures
-from ..workers.enhancers import Enhancer, build_enhancer, prefetch_weights, prepare_faces
+from ..workers.enhancers import Enhancer, build_enhancer, prefetch_weights, prepare_faces, require_gpus
 from ..workers.options import FaceOptions, drop_faces_of_drawings, list_places
 from ..workers.pool import Pool, make_pool
 from .inputs import VideoInput, find_videos, name_results
@@ -197,6 +197,7 @@ class _Videos:
         from ..engines.choice import list_gpus
         from .worker import ChunkWorker
         build = partial(ChunkWorker.build, self._options.upsampler, self._faces)
+        require_gpus(self._options.gpu_ids, self._options.upsampler.engine)
         isolate = bool(list_gpus(self._options.upsampler.engine))
         return self._stack.enter_context(make_pool(build, self._places, self._run.check, isolate=isolate))
 

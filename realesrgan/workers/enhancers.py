@@ -1,7 +1,7 @@
 """Build what a worker upscales with, from its options and its place."""
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -47,6 +47,17 @@ def prefetch_weights(options: UpsamplerOptions) -> None:
     """
     from ..weights.sources import prefetch
     prefetch(options.model_name, options.model_path, options.denoise_strength)
+
+
+def require_gpus(gpu_ids: Sequence[int], engine: str) -> None:
+    """Check, before workers start, that all GPUs that they are to use are there.
+
+    Raises:
+        NoSuchDeviceError: one is not; the message names those that are.
+    """
+    from ..engines.choice import require_gpu
+    for gpu_id in gpu_ids:
+        require_gpu(gpu_id, engine)
 
 
 def build_enhancer(options: UpsamplerOptions, faces: FaceOptions | None, place: Place) -> RealESRGANer | FaceEnhancer:
