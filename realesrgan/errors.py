@@ -6,6 +6,7 @@
     |   +-- DownloadError        a file could not be fetched
     |   +-- NcnnFormatError      not an ncnn model of a kind that can be read
     |   +-- UnknownNetworkError  a state dict of no known architecture
+    +-- ArchModuleError          a file with architectures of the user's own that can't be used
     +-- DeviceError              a device that can't be used
     |   +-- NoSuchDeviceError    a device that is not there
     +-- EngineError              an engine that can't run here
@@ -50,6 +51,10 @@ class NcnnFormatError(WeightsError):
 
 class UnknownNetworkError(WeightsError):
     """A state dict that fits no known architecture."""
+
+
+class ArchModuleError(RealESRGANError):
+    """A file with architectures of the user's own can't be used."""
 
 
 class DeviceError(RealESRGANError):

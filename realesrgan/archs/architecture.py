@@ -3,10 +3,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Protocol, Self, TypeVar
 
 if TYPE_CHECKING:
-    from .network import Network
+    from torch import nn
 
 
 class HasShape(Protocol):
@@ -19,25 +21,79 @@ class HasShape(Protocol):
 Tensor = TypeVar('Tensor')
 
 
-class NetworkShape(ABC):
+class NetworkTraits:
+    """What must be known of a network, of whatever architecture, to upscale with it.
+
+    Attributes:
+        scale: Output pixels per input pixel, along a side.
+    """
+
+    scale: int
+
+    @property
+    def multiple(self) -> int:
+        """What the sides of the input must be multiples of, such as the side of blocks folded into channels."""
+        return 1
+
+    @property
+    def reach(self) -> int | None:
+        """Input pixels around a tile that its result is taken to depend on; None where that must be measured."""
+        return None
+
+    @property
+    def blend(self) -> int:
+        """Input pixels by which tiles overlap and are cross-faded: 0 where `reach` is exact."""
+        return 0
+
+    def estimate_bytes_per_pixel(self, engine: str, *, half: bool) -> float | None:
+        """Estimate the memory that one pixel of input takes while the network runs; None where it must be measured.
+
+        Args:
+            engine: A name from `engines.table`.
+            half: Whether it computes in half precision.
+        """
+        return None
+
+    def runs_in(self, precision: str) -> bool:
+        """Return whether it can be computed in a precision: 'float32', 'float16' or 'bfloat16'."""
+        return True
+
+
+@dataclass(frozen=True)
+class MeasuredTraits(NetworkTraits):
+    """Those of a network of which little is known beforehand.
+
+    Attributes:
+        precisions: What it can be computed in.
+    """
+
+    scale: int
+    multiple: int = 1
+    blend: int = 8
+    precisions: tuple[str, ...] = ('float32', 'float16', 'bfloat16')
+
+    def runs_in(self, precision: str) -> bool:
+        return precision in self.precisions
+
+
+class NetworkShape(NetworkTraits, ABC):
     """The hyper-parameters of one network, and what follows from them.
 
-    Each architecture has one subclass, a frozen dataclass in a module that imports neither torch nor numpy.
+    Each architecture has one subclass, a frozen dataclass in a module that imports neither torch nor numpy. `multiple`,
+    `reach` and `blend` are properties that it may override.
 
     Attributes:
         architecture: The architecture's name.
         first_parameter: A parameter that its state dicts have; others may have it too.
         working_bytes: Memory that one pixel of input takes while the network runs, by engine and by whether it
             computes in half precision; for 64 features and a network that folds no pixels. Measure it with
-            `benchmarks/memory.py`.
-        scale: Output pixels per input pixel, along a side.
-        num_feat: Channels between the convolutions.
+            `benchmarks/memory.py`. Without it, memory is measured before large pictures.
+        num_feat: Channels between the convolutions, if `working_bytes` is given.
     """
 
     architecture: ClassVar[str]
     first_parameter: ClassVar[str]
-    working_bytes: ClassVar[Mapping[tuple[str, bool], int]]
-    scale: int
+    working_bytes: ClassVar[Mapping[tuple[str, bool], int]] = MappingProxyType({})
     num_feat: int
 
     @classmethod
@@ -57,36 +113,20 @@ class NetworkShape(ABC):
         """Return the state dict with this architecture's former parameter names replaced by today's."""
         return dict(state_dict)
 
-    @property
-    def multiple(self) -> int:
-        """What the sides of the input must be multiples of: the side of the blocks that are folded into channels."""
-        return 1
-
-    @property
     @abstractmethod
-    def reach(self) -> int:
-        """Input pixels around a tile that its result is taken to depend on."""
+    def build(self) -> nn.Module:
+        """Return the network with random weights; it maps (N, 3, H, W), RGB in 0..1, to (N, 3, scale*H, scale*W)."""
 
-    @property
-    def blend(self) -> int:
-        """Input pixels by which tiles overlap and are cross-faded: 0 where `reach` is exact."""
-        return 0
-
-    @abstractmethod
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of every tensor of its state dict, by current parameter name and in its order."""
+        import torch
+        with torch.device('meta'):
+            return {name: tuple(tensor.shape) for name, tensor in self.build().state_dict().items()}
 
-    @abstractmethod
-    def build(self) -> Network:
-        """Return the network with random weights."""
-
-    def estimate_bytes_per_pixel(self, engine: str, *, half: bool) -> float:
-        """Estimate the memory that one pixel of input takes while the network runs.
-
-        Args:
-            engine: A name from `engines.table`. One that was never measured counts as the hungriest of the others.
-            half: Whether it computes in half precision.
-        """
+    def estimate_bytes_per_pixel(self, engine: str, *, half: bool) -> float | None:
+        """See `NetworkTraits`. An engine that was never measured counts as the hungriest of the others."""
+        if not self.working_bytes:
+            return None
         measured = self.working_bytes.get((engine, half))
         if measured is None:
             measured = max(count for (_, is_half), count in self.working_bytes.items() if is_half == half)

@@ -6,29 +6,26 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Self
 
 from ..errors import UnknownNetworkError
+from .architecture import MeasuredTraits, NetworkShape, NetworkTraits
 from .registry import identify_network
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
-    from .architecture import NetworkShape
-
 
 class LoadedNetwork:
     """A network with its weights. Made by `from_arrays` or `from_module`; neither imports PyTorch.
 
     Attributes:
-        shape: Its hyper-parameters; None for a module of an unknown architecture.
-        unknown: Why `shape` is None; None if it isn't.
-        scale: Output pixels per input pixel, along a side.
+        traits: What upscaling must know of it; its hyper-parameters, if its architecture is known.
+        unknown: Why its architecture is not known; None if it is.
     """
 
-    def __init__(self, shape: NetworkShape | None, scale: int, arrays: Mapping[str, np.ndarray] | None,
-                 module: nn.Module | None, unknown: UnknownNetworkError | None = None) -> None:
-        self.shape = shape
+    def __init__(self, traits: NetworkTraits, arrays: Mapping[str, np.ndarray] | None, module: nn.Module | None,
+                 unknown: UnknownNetworkError | None = None) -> None:
+        self.traits = traits
         self.unknown = unknown
-        self.scale = scale
         self._arrays = arrays
         self._module = module
         self._is_built = module is None  # by us, from the arrays
@@ -41,7 +38,7 @@ class LoadedNetwork:
             shape: Its hyper-parameters.
             arrays: float32, one for each of `shape.parameter_shapes()`. They are not copied.
         """
-        return cls(shape, shape.scale, arrays, None)
+        return cls(shape, arrays, None)
 
     @classmethod
     def from_module(cls, module: nn.Module, scale: int | None = None) -> Self:
@@ -54,15 +51,24 @@ class LoadedNetwork:
         Raises:
             ValueError: the scale is not known.
         """
-        shape = unknown = None
         try:
-            shape = identify_network(module.state_dict())
+            return cls(identify_network(module.state_dict()), None, module)
         except UnknownNetworkError as error:
             unknown = error
-        scale = shape.scale if shape else getattr(module, 'scale', scale)
+        scale = getattr(module, 'scale', scale)
         if scale is None:
             raise ValueError(f'the scale of {type(module).__name__} is not known; say what it is')
-        return cls(shape, scale, None, module, unknown)
+        return cls(MeasuredTraits(scale), None, module, unknown)
+
+    @property
+    def shape(self) -> NetworkShape | None:
+        """Its hyper-parameters; None if its architecture is not known."""
+        return self.traits if isinstance(self.traits, NetworkShape) else None
+
+    @property
+    def scale(self) -> int:
+        """Output pixels per input pixel, along a side."""
+        return self.traits.scale
 
     @property
     def arrays(self) -> Mapping[str, np.ndarray]:
@@ -84,7 +90,7 @@ class LoadedNetwork:
         """Return the same network, with a `module` of its own. Arrays are shared; no engine writes to them."""
         # A given module is copied even where its arrays are known, because it may be of a class of the caller's.
         module = None if self._is_built else copy.deepcopy(self._module)
-        return LoadedNetwork(self.shape, self.scale, self._arrays, module, self.unknown)
+        return LoadedNetwork(self.traits, self._arrays, module, self.unknown)
 
 
 def _build_module(shape: NetworkShape, arrays: Mapping[str, np.ndarray]) -> nn.Module:

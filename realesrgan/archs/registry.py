@@ -5,7 +5,7 @@ the shape into `ARCHITECTURES`. An engine other than torch then needs a builder 
 """
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ..errors import UnknownNetworkError
 from .architecture import HasShape, NetworkShape, Tensor
@@ -15,18 +15,20 @@ from .srvgg import SRVGGNetCompactShape
 ARCHITECTURES: tuple[type[NetworkShape], ...] = (RRDBNetShape, SRVGGNetCompactShape)
 
 
-def identify_network(state_dict: Mapping[str, HasShape]) -> NetworkShape:
+def identify_network(state_dict: Mapping[str, HasShape],
+                     own: Sequence[type[NetworkShape]] = ()) -> NetworkShape:
     """Read a network's hyper-parameters off the names and shapes of its state dict.
 
     Args:
         state_dict: Tensors or arrays under current parameter names (see `current_names`).
+        own: Architectures of the user's own, which are tried before `ARCHITECTURES`.
 
     Raises:
-        UnknownNetworkError: it belongs to none of `ARCHITECTURES`, or takes or gives something other than RGB.
+        UnknownNetworkError: it belongs to none of them, or takes or gives something other than RGB.
     """
     shapes = {name: tuple(tensor.shape) for name, tensor in state_dict.items()}
     complaint: Exception | None = None
-    for architecture in ARCHITECTURES:
+    for architecture in (*own, *ARCHITECTURES):
         if architecture.first_parameter not in shapes:
             continue
         try:
@@ -35,14 +37,15 @@ def identify_network(state_dict: Mapping[str, HasShape]) -> NetworkShape:
             complaint = complaint or error
     if complaint is not None:
         raise UnknownNetworkError(f'it looks like a network of Real-ESRGAN but is not one: {complaint}')
-    known = ', '.join(f'{architecture.architecture} ({architecture.first_parameter})' for architecture in ARCHITECTURES)
+    known = ', '.join(f'{architecture.architecture} ({architecture.first_parameter})'
+                      for architecture in (*own, *ARCHITECTURES))
     found = ', '.join(map(str, list(shapes)[:3])) or 'nothing'
     raise UnknownNetworkError(f'it is none of {known}; it holds {found} ...')
 
 
-def current_names(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def current_names(state_dict: Mapping[str, Tensor], own: Sequence[type[NetworkShape]] = ()) -> dict[str, Tensor]:
     """Return the state dict with old parameter names of any architecture replaced by today's; other names stay."""
     current = dict(state_dict)
-    for architecture in ARCHITECTURES:
+    for architecture in (*own, *ARCHITECTURES):
         current = architecture.current_names(current)
     return current

@@ -133,6 +133,8 @@ def add_upsampler_options(parser: argparse.ArgumentParser, default_model: str) -
                        help=f'0 keeps the noise, 1 removes it; {denoisable} only (default: 0.5)')
     group.add_argument('--model_path', metavar='PATH',
                        help='weights to use instead: a .pth or .safetensors file, or an https URL of one')
+    group.add_argument('--arch_module', type=parse_path, metavar='FILE.py',
+                       help='Python file that defines architectures of your own for --model_path; it is run')
     group.add_argument('--fp32', action='store_true',
                        help='compute in single precision (default: half precision where it is faster)')
     group.add_argument('-g', '--gpu-id', type=parse_gpu_ids, nargs='+', action=_Joined, metavar='N',
@@ -192,6 +194,7 @@ def read_upsampler_options(args: argparse.Namespace) -> UpsamplerOptions:
     return UpsamplerOptions(
         model_name=args.model_name,
         model_path=args.model_path,
+        arch_module=args.arch_module,
         denoise_strength=args.denoise_strength,
         tile=args.tile,
         tile_pad=args.tile_pad,

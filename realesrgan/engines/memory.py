@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 
-from ..archs.architecture import NetworkShape
+from ..archs.architecture import NetworkTraits
 from . import vulkan_gpus
 from .devices import BACKENDS, VULKAN, Device
 
@@ -16,15 +16,19 @@ _MOST_ON_VULKAN = 3 << 30  # of which the largest buffer takes up to 30 %, and s
 _CGROUP = Path('/sys/fs/cgroup')
 
 
-def estimate_bytes_per_pixel(shape: NetworkShape, engine: str, *, half: bool) -> int:
+def estimate_bytes_per_pixel(traits: NetworkTraits, engine: str, *, half: bool) -> int | None:
     """Estimate what one pixel of input needs while a network runs, its result in floating point included.
 
     Args:
-        shape: The network's.
+        traits: The network's.
         engine: The engine's name.
         half: Whether it computes in half precision.
+
+    Returns:
+        Bytes; None where they must be measured.
     """
-    return int(shape.estimate_bytes_per_pixel(engine, half=half)) + _FLOAT_RESULT_BYTES * shape.scale ** 2
+    running = traits.estimate_bytes_per_pixel(engine, half=half)
+    return None if running is None else int(running) + _FLOAT_RESULT_BYTES * traits.scale ** 2
 
 
 def estimate_result_memory(values: int, scale: int, outscale: float | None, *, alpha: bool) -> int:

@@ -30,7 +30,8 @@ class TorchEngine:
                  most_pinned_bytes: int = _MOST_PINNED_BYTES) -> None:
         self.scale = scale
         self.half = dtype != torch.float32
-        self.network = network.to(device, dtype).to(memory_format=torch.channels_last).eval()
+        layout = getattr(network, 'memory_format', torch.channels_last)
+        self.network = network.to(device, dtype).to(memory_format=layout).eval()
         self.device = device
         self.description = f'torch, {device}, {str(dtype).removeprefix("torch.")}'
         self._dtype = dtype
@@ -75,6 +76,8 @@ def make(network: LoadedNetwork, device: Device, precision: str, threads: int | 
     """Return an engine; see `EngineModule.make`. PyTorch's threads are set for the whole process."""
     if threads is not None:
         torch.set_num_threads(threads)
+    if not network.traits.runs_in(precision):
+        precision = 'float32'
     return TorchEngine(network.module, network.scale, torch.device(str(device)), getattr(torch, precision))
 
 

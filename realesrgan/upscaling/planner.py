@@ -3,14 +3,15 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
-from ..archs.architecture import NetworkShape
-from ..archs.rrdbnet import RRDBNetShape
+from ..archs.architecture import NetworkTraits
 from ..engines.devices import Device
 from ..engines.engine import Engine
 from ..engines.memory import estimate_bytes_per_pixel, measure_usable_memory
 from ..models import MODELS
+from .probing import PROBED_PIXELS, Sight, measure_bytes_per_pixel, measure_sight
 from .tiles import Tile, cut_into_even_tiles, cut_into_tiles
 
 logger = logging.getLogger(__name__)
@@ -37,19 +38,20 @@ class TilePlanner:
     """Plans the tiles of one picture after another, and remembers what memory turned out to allow.
 
     Args:
-        shape: The network's; None for a network of an unknown architecture, whose memory can't be estimated.
+        traits: The network's. What they don't know is measured, once, when it is needed.
         engine: Runs the network.
         device: Where.
         multiple: What the sides of a tile's window must be multiples of.
         tile: Side of the tiles in input pixels, 0 for none but those that memory asks for.
-        tile_pad: Input pixels that a tile sees around itself; with `tile` 0 it sees at least what the network needs.
+        tile_pad: Input pixels that a tile sees around itself. With `tile` 0, or of a network whose reach had to be
+            measured, it sees at least what the network needs.
         max_memory: Bytes that the network may take; None is most of what is free.
 
     Attributes:
         tile, tile_pad: As above; they may be changed between pictures.
     """
 
-    def __init__(self, shape: NetworkShape | None, engine: Engine, device: Device, *, multiple: int = 1,
+    def __init__(self, traits: NetworkTraits, engine: Engine, device: Device, *, multiple: int = 1,
                  tile: int = 0, tile_pad: int = 10, max_memory: int | None = None) -> None:
         self.tile = tile
         self.tile_pad = tile_pad
@@ -57,9 +59,8 @@ class TilePlanner:
         self._device = device
         self._multiple = multiple
         self._max_memory = max_memory
-        self._is_known = shape is not None
-        self._shape = shape or RRDBNetShape()  # the one that sees furthest
-        self._smallest_tile = max(_SMALLEST_TILE, 4 * shape.blend) if shape else _SMALLEST_TILE
+        self._traits = traits
+        self._smallest_tile = max(_SMALLEST_TILE, 4 * traits.blend)
         self._limit = 0  # side of the tiles, or of automatic windows, after memory ran out; 0: none
         self._fitting = (0, 0), 0  # the last picture's sides, and the side of the largest window that fits it
 
@@ -76,14 +77,19 @@ class TilePlanner:
         """
         if self.tile:
             side = min(self.tile, self._limit or self.tile)
-            tiles = cut_into_tiles(height, width, side, self.tile_pad, self._multiple)
-            return TilePlan(tiles, 0, automatic=False)
+            pad, multiple = self.tile_pad, self._multiple
+            if max(height, width) > side and self._traits.reach is None:
+                pad, multiple = self._sight.reach, self._sight.alignment
+            return TilePlan(cut_into_tiles(height, width, side, pad, multiple), 0, automatic=False)
         # What fitted once fits again, so a folder or a video of one size is measured, and logged, once.
         if self._fitting[0] != (height, width):
             self._fitting = (height, width), self._find_largest_window(height, width, room)
         window = min(self._fitting[1], self._limit or self._fitting[1])
-        tiles = cut_into_even_tiles(height, width, window, self._reach, self._multiple)
-        return TilePlan(tiles, self._shape.blend, automatic=True)
+        if window >= max(height, width):
+            return TilePlan(cut_into_tiles(height, width, 0, 0), 0, automatic=True)
+        sight = self._sight
+        tiles = cut_into_even_tiles(height, width, window, sight.reach, sight.alignment)
+        return TilePlan(tiles, self._traits.blend, automatic=True)
 
     def shrink(self, plan: TilePlan, error: MemoryError) -> None:
         """Make the tiles of the next plan half as large, because memory ran out with those of `plan`.
@@ -108,20 +114,34 @@ class TilePlanner:
         self._engine.release()
 
     @property
-    def _reach(self) -> int:
-        """What an automatic tile sees around itself."""
-        return max(self.tile_pad, self._shape.reach)
+    def _sight(self) -> Sight:
+        """What an automatic tile sees around itself, and where its window may begin."""
+        reach = self._traits.reach
+        sight = self._measured_sight if reach is None else Sight(reach, self._multiple)
+        return replace(sight, reach=max(self.tile_pad, sight.reach))
+
+    @cached_property
+    def _measured_sight(self) -> Sight:
+        sight = measure_sight(self._engine, self._multiple)
+        logger.info('tiles see %d pixels around themselves, as measured', sight.reach)
+        return sight
+
+    @cached_property
+    def _measured_bytes(self) -> int | None:
+        return measure_bytes_per_pixel(self._engine)
 
     @property
     def _border(self) -> int:
         """By how much the window of an automatic tile is longer than the tile; see `cut_axis_evenly`."""
-        return 2 * (self._reach + self._multiple)
+        return 2 * (self._sight.reach + self._sight.alignment)
 
     def _find_largest_window(self, height: int, width: int, room: int) -> int:
         """Return the side of the largest window that memory allows; the picture's longer side if all of it fits."""
-        if not self._is_known:
+        for_pixel = estimate_bytes_per_pixel(self._traits, self._engine.name, half=self._engine.half)
+        if for_pixel is None:
+            for_pixel = self._measured_bytes if height * width > PROBED_PIXELS else None
+        if for_pixel is None:
             return max(height, width)
-        for_pixel = estimate_bytes_per_pixel(self._shape, self._engine.name, half=self._engine.half)
         allowed = self._max_memory or measure_usable_memory(self._device, room)
         if height * width * for_pixel > allowed and not self._max_memory:
             # The engine keeps the memory of the last picture, which does not count as free. Ask again without it.
@@ -139,5 +159,5 @@ class TilePlanner:
 def _find_smallest_model() -> str:
     """Return the name of the model that needs the least memory; one for drawings only if there is no other."""
     def need(name: str) -> tuple[bool, float]:
-        return MODELS[name].drawings, MODELS[name].network.estimate_bytes_per_pixel('torch', half=True)
+        return MODELS[name].drawings, MODELS[name].network.estimate_bytes_per_pixel('torch', half=True) or 0
     return min(MODELS, key=need)

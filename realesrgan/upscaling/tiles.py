@@ -43,7 +43,7 @@ def cut_axis(length: int, tile: int, pad: int, multiple: int = 1) -> list[Span]:
     """Cut one axis into spans of `tile` pixels whose windows are `pad` pixels longer on each side, up to the borders.
 
     Args:
-        length: Length of the axis; a multiple of `multiple`.
+        length: Length of the axis.
         tile: Length of a span; 0 gives a single one.
         pad: Pixels seen beyond the span on each side.
         multiple: The borders of a window are widened to multiples of this, so that a network that folds 2x2 or 4x4
@@ -63,16 +63,18 @@ def cut_axis(length: int, tile: int, pad: int, multiple: int = 1) -> list[Span]:
 def cut_axis_evenly(length: int, window: int, pad: int, multiple: int = 1) -> list[Span]:
     """Cut one axis into as few spans as windows of at most `window` pixels allow, with windows of equal length.
 
-    An engine that prepares itself for each new shape then does so once per picture.
+    An engine that prepares itself for each new shape then does so once per picture. Only the last window is shorter if
+    the length is no multiple of `multiple`.
 
     Args:
-        length: Length of the axis; a multiple of `multiple`.
+        length: Length of the axis.
         window: Largest length of a window, more than `2 * (pad + multiple)`; it is rounded down to `multiple`.
         pad: Least number of pixels seen beyond a span on each side, except at the ends of the axis.
         multiple: Windows start and end at multiples of this.
     """
     if length <= window:
         return [Span(0, length, 0, length)]
+    end, length = length, -(-length // multiple) * multiple
     window = window // multiple * multiple
     # Two neighbouring windows share a pad each. Rounding their starts to `multiple` may take that much of either.
     overlap = 2 * (pad + multiple)
@@ -82,8 +84,9 @@ def cut_axis_evenly(length: int, window: int, pad: int, multiple: int = 1) -> li
     window = -(-(length + (count - 1) * overlap) // (count * multiple)) * multiple
     # Spread evenly, so that the surplus is shared; each span ends in the middle of the overlap.
     starts = [index * (length - window) // (count - 1) // multiple * multiple for index in range(count)]
-    borders = [0, *((before + window + start) // 2 for before, start in pairwise(starts)), length]
-    return [Span(*border, start, start + window) for border, start in zip(pairwise(borders), starts, strict=True)]
+    borders = [0, *((before + window + start) // 2 for before, start in pairwise(starts)), end]
+    return [Span(*border, start, min(start + window, end))
+            for border, start in zip(pairwise(borders), starts, strict=True)]
 
 
 def cut_into_tiles(height: int, width: int, tile: int, pad: int, multiple: int = 1) -> list[Tile]:

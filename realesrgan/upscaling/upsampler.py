@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ import cv2
 import numpy as np
 
 from ..archs.loaded import LoadedNetwork
+from ..archs.registry import ARCHITECTURES
 from ..engines.choice import make_engine, pick_device, settle_device
 from ..engines.devices import VULKAN, Device
 from ..engines.engine import Engine
@@ -46,7 +48,7 @@ class RealESRGANer:
     """Upscales pictures with one network.
 
     Args:
-        scale: Scale of the network: 4, 2 or 1.
+        scale: Scale of the network.
         model_path: Weights: a path or URL as `weights.load_state_dict` takes it, two of them to interpolate (see
             `dni_weight`), or None if `model` holds its weights already.
         dni_weight: The shares of the two weight files, such as [0.3, 0.7] (deep network interpolation).
@@ -107,8 +109,11 @@ class RealESRGANer:
             engine = make_engine(self._network, self._device, half=half, name=engine, threads=threads)
         self._engine = engine
         self._exact_engine: Engine | None = None
-        self._planner = TilePlanner(self._network.shape, engine, self._device, multiple=self.mod_scale or 1,
-                                    tile=tile, tile_pad=tile_pad, max_memory=max_memory)
+        # 0.3.0 pads by the scale, whether the network needs it or not.
+        mod_scale = self.mod_scale if type(self._network.traits) in ARCHITECTURES else None
+        self._multiple = math.lcm(mod_scale or 1, self._network.traits.multiple)
+        self._planner = TilePlanner(self._network.traits, engine, self._device, multiple=self._multiple, tile=tile,
+                                    tile_pad=tile_pad, max_memory=max_memory)
         logger.info('engine: %s', engine.description)
 
     @cached_property
@@ -208,7 +213,7 @@ class RealESRGANer:
             room: Bytes of the host's memory that its results will take.
         """
         unpadded = pixels.picture.shape[:2]
-        pixels.picture = pad_picture(pixels.picture, self.pre_pad, self.mod_scale or 1)
+        pixels.picture = pad_picture(pixels.picture, self.pre_pad, self._multiple)
         height, width = pixels.picture.shape[:2]
         result = np.empty((height * self.scale, width * self.scale, *pixels.channels), pixels.dtype)
         while True:

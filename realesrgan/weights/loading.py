@@ -1,10 +1,11 @@
 """From weights to a network: load, interpolate, build."""
 from __future__ import annotations
 
+import importlib.util
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -12,12 +13,13 @@ from ..archs.loaded import LoadedNetwork
 from ..archs.registry import identify_network
 from ..errors import UnknownNetworkError, WeightsError
 from ..models import PackagedWeights
-from .reading import convert_to_tensors, load_packaged, read_weights
+from .reading import convert_to_tensors, find_state_dict, load_packaged, read_content, read_weights
 from .sources import DATA_PACKAGE, WeightSources, obtain, resolve
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from ..archs.architecture import NetworkShape
     from ..archs.network import Network
 
 logger = logging.getLogger(__name__)
@@ -50,23 +52,35 @@ def load_model(name: str = 'RealESRGAN_x4plus', model_path: str | Path | None = 
     return cast('Network', load_network(sources).module)
 
 
-def load_network(sources: WeightSources) -> LoadedNetwork:
+def load_network(sources: WeightSources, own: Sequence[type[NetworkShape]] = ()) -> LoadedNetwork:
     """Return a network with its weights from what `sources.resolve` or `prefetch` returned.
 
     One log line says which weights were used.
+
+    Args:
+        sources: Where the weights are.
+        own: Architectures of the user's own, which are tried before all others.
+
+    Raises:
+        WeightsError: they can't be loaded, or fit no known network.
     """
     spec = sources.spec
+    content: Mapping[str, Any]
     if isinstance(sources.main, PackagedWeights):
-        arrays, origin = load_packaged(sources.main, spec.network), f'{spec.name} of the package {DATA_PACKAGE}'
+        content, origin = load_packaged(sources.main, spec.network), f'{spec.name} of the package {DATA_PACKAGE}'
     else:
         path = obtain(sources.main)
-        arrays, origin = read_weights(path), sources.model_path or str(path)
+        content, origin = read_content(path), sources.model_path or str(path)
     if sources.partner is not None:
         partner = obtain(sources.partner)
-        arrays = interpolate(arrays, read_weights(partner), sources.shares)
+        try:
+            main = find_state_dict(content)
+        except UnknownNetworkError as error:
+            raise WeightsError(f'{origin}: {error}') from None
+        content = interpolate(main, read_weights(partner), sources.shares)
         origin = f'{origin} x {sources.shares[0]:g} + {partner} x {sources.shares[1]:g}'
     logger.info('weights: %s', origin)
-    return build_network(arrays, sources.model_path or spec.name)
+    return build_network(content, sources.model_path or spec.name, own)
 
 
 def load_for_upsampler(scale: int, model_path: str | Path | Sequence[str | Path] | None,
@@ -89,6 +103,8 @@ def load_for_upsampler(scale: int, model_path: str | Path | Sequence[str | Path]
             return model
         return LoadedNetwork.from_module(model.requires_grad_(False), scale)
     if isinstance(model_path, (str, Path)):
+        if model is None:
+            return build_network(read_content(model_path), model_path)
         arrays, origin = read_weights(model_path), str(model_path)
     else:
         if dni_weight is None or len(model_path) != 2 or len(dni_weight) != 2:
@@ -114,20 +130,45 @@ def interpolate(first: Arrays, second: Arrays, shares: Sequence[float]) -> dict[
     return {name: main * array + partner * second[name] for name, array in first.items()}
 
 
-def build_network(arrays: Arrays, origin: str | Path) -> LoadedNetwork:
+def build_network(content: Mapping[str, Any], origin: str | Path,
+                  own: Sequence[type[NetworkShape]] = ()) -> LoadedNetwork:
     """Return the network that weights belong to, which must fit it exactly.
 
     Args:
-        arrays: As `reading.read_weights` returns them.
+        content: As `reading.read_content` returns it, or a state dict.
         origin: What an error names as the source.
+        own: See `load_network`.
 
     Raises:
         WeightsError: they fit no known network.
     """
     try:
-        shape = identify_network(arrays)
+        arrays = find_state_dict(content, own)
+        shape = identify_network(arrays, own)
+        _require_fit(arrays, shape)
+    except UnknownNetworkError as error:
+        return _build_foreign_network(content, origin, error)
+    return LoadedNetwork.from_arrays(shape, {name: arrays[name] for name in shape.parameter_shapes()})
+
+
+def _build_foreign_network(content: Mapping[str, Any], origin: str | Path,
+                           unknown: UnknownNetworkError) -> LoadedNetwork:
+    """Return a network of another architecture, which needs PyTorch and spandrel."""
+    if importlib.util.find_spec('spandrel') is None:
+        raise WeightsError(f'{origin}: {unknown}; for others: pip install spandrel')
+    from ..archs.foreign import load_foreign_network
+    try:
+        return load_foreign_network(convert_to_tensors(content), unknown)
     except UnknownNetworkError as error:
         raise WeightsError(f'{origin}: {error}') from None
+
+
+def _require_fit(arrays: Arrays, shape: NetworkShape) -> None:
+    """Check that there is an array of the right size for each parameter, and no other.
+
+    Raises:
+        UnknownNetworkError: there is not; the message names some.
+    """
     wanted = shape.parameter_shapes()
     misfits = {
         'missing': [name for name in wanted if name not in arrays],
@@ -135,9 +176,9 @@ def build_network(arrays: Arrays, origin: str | Path) -> LoadedNetwork:
         'of another size': [f'{name} ({_describe(arrays[name].shape)}, not {_describe(size)})'
                             for name, size in wanted.items() if name in arrays and arrays[name].shape != size]}
     if any(misfits.values()):
-        raise WeightsError(f'{origin}: does not fit {shape.architecture} as its first layer has it: '
-                           + '; '.join(f'{what}: {_list(names)}' for what, names in misfits.items() if names))
-    return LoadedNetwork.from_arrays(shape, {name: arrays[name] for name in wanted})
+        raise UnknownNetworkError(
+            f'it does not fit {shape.architecture} as its first layer has it: '
+            + '; '.join(f'{what}: {_list(names)}' for what, names in misfits.items() if names))
 
 
 def _list(names: Sequence[str]) -> str:

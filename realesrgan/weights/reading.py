@@ -6,7 +6,7 @@ import pickle
 import pickletools
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from ..archs.architecture import NetworkShape
 from ..archs.registry import current_names
-from ..errors import WeightsError
+from ..errors import UnknownNetworkError, WeightsError
 from ..models import PackagedWeights
 from . import sources
 from .download import hash_file
@@ -29,10 +29,18 @@ def load_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
     return convert_to_tensors(read_weights(path))
 
 
-def convert_to_tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
-    """Return arrays as tensors on the CPU, in the same memory where they can be written to."""
+def convert_to_tensors(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a mapping with tensors on the CPU for its arrays, in the same memory where they can be written to.
+
+    Mappings in it are converted too; all else stays.
+    """
     import torch
-    return {name: torch.from_numpy(np.require(array, requirements='W')) for name, array in arrays.items()}
+
+    def convert(value: Any) -> Any:
+        if isinstance(value, np.ndarray):
+            return torch.from_numpy(np.require(value, requirements='W'))
+        return convert_to_tensors(value) if isinstance(value, Mapping) else value
+    return {name: convert(value) for name, value in content.items()}
 
 
 def read_weights(path: str | Path) -> dict[str, np.ndarray]:
@@ -49,18 +57,38 @@ def read_weights(path: str | Path) -> dict[str, np.ndarray]:
         WeightsError: no such file, damaged, or a pickle that wants to run code.
         DownloadError: the URL can't be fetched.
     """
+    try:
+        return find_state_dict(read_content(path))
+    except UnknownNetworkError as error:
+        raise WeightsError(f'{path}: {error}') from None
+
+
+def read_content(path: str | Path) -> Mapping[str, Any]:
+    """Read all that a weight file holds, with float32 arrays for its tensors; see `read_weights`."""
     path = sources.obtain(sources.locate_path(path))
     try:
-        content = _read_safetensors(path) if path.suffix == '.safetensors' else _read_pth(path)
+        return _read_safetensors(path) if path.suffix == '.safetensors' else _read_pth(path)
     except OSError as error:
         raise WeightsError(f'{path}: {error.strerror or error}') from None
+
+
+def find_state_dict(content: Mapping[str, Any], own: Sequence[type[NetworkShape]] = ()) -> dict[str, np.ndarray]:
+    """Return the state dict in the content of a weight file: float32, under today's parameter names.
+
+    Args:
+        content: See `read_content`.
+        own: Architectures of the user's own, whose names count too.
+
+    Raises:
+        UnknownNetworkError: there is none under `params_ema`, `params` or at the top level.
+    """
     for key in ('params_ema', 'params'):
         if isinstance(content.get(key), Mapping):
             content = content[key]
             break
     if not content or not all(isinstance(value, np.ndarray) for value in content.values()):
-        raise WeightsError(f'{path}: no state dict under params_ema, params or at its top level')
-    return {name: np.asarray(array, np.float32) for name, array in current_names(content).items()}
+        raise UnknownNetworkError('no state dict under params_ema, params or at its top level')
+    return {name: np.asarray(array, np.float32) for name, array in current_names(content, own).items()}
 
 
 def load_packaged(packaged: PackagedWeights, shape: NetworkShape) -> dict[str, np.ndarray]:

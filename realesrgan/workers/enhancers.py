@@ -89,10 +89,12 @@ def build_enhancer(options: UpsamplerOptions, faces: FaceOptions | None, place: 
 
 
 def _build_upsampler(options: UpsamplerOptions, device: Device, threads: int | None) -> RealESRGANer:
+    from ..archs.own import load_arch_module
     from ..upscaling.upsampler import RealESRGANer
     from ..weights.loading import load_network
     from ..weights.sources import resolve
-    network = load_network(resolve(options.model_name, options.model_path, options.denoise_strength))
+    own = load_arch_module(options.arch_module) if options.arch_module else ()
+    network = load_network(resolve(options.model_name, options.model_path, options.denoise_strength), own)
     return RealESRGANer(network.scale, None, model=network, tile=options.tile, tile_pad=options.tile_pad,
                         pre_pad=options.pre_pad, half=options.half, device=device, engine=options.engine,
                         max_memory=options.max_memory, threads=threads)

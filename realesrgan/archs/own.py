@@ -1,0 +1,58 @@
+"""Architectures of the user's own, from a file outside the package."""
+from __future__ import annotations
+
+import hashlib
+import importlib.machinery
+import importlib.util
+import inspect
+import sys
+import traceback
+from pathlib import Path
+
+from ..errors import ArchModuleError, flatten_message
+from .architecture import NetworkShape
+
+
+def load_arch_module(path: str | Path) -> tuple[type[NetworkShape], ...]:
+    """Run a Python file and return the architectures that it defines: its subclasses of `NetworkShape`.
+
+    A file with the same content is run once in a process.
+
+    Raises:
+        ArchModuleError: it can't be read, it fails, or it defines none; the message names the file and the line.
+    """
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ArchModuleError(f'{path}: {error.strerror or error}') from None
+    name = f'realesrgan_arch_module_{hashlib.sha256(content).hexdigest()[:16]}'
+    if name not in sys.modules:
+        _run(path, name)
+    shapes = tuple(value for value in vars(sys.modules[name]).values()
+                   if isinstance(value, type) and issubclass(value, NetworkShape) and value.__module__ == name)
+    for shape in shapes:
+        if inspect.isabstract(shape) or not (hasattr(shape, 'architecture') and hasattr(shape, 'first_parameter')):
+            raise ArchModuleError(f'{path}: {shape.__name__} lacks one of architecture, first_parameter, from_shapes '
+                                  'and build')
+    if not shapes:
+        raise ArchModuleError(f'{path}: defines no subclass of realesrgan.archs.architecture.NetworkShape')
+    return shapes
+
+
+def _run(path: Path, name: str) -> None:
+    spec = importlib.util.spec_from_loader(name, importlib.machinery.SourceFileLoader(name, str(path)))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where dataclasses look for it
+    try:
+        spec.loader.exec_module(module)
+    except BaseException as error:
+        del sys.modules[name]
+        if not isinstance(error, Exception):
+            raise
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+        where = f'{path}, line {line}' if line else str(path)
+        raise ArchModuleError(f'{where}: {type(error).__name__}: {flatten_message(error)}') from error

@@ -1,0 +1,122 @@
+"""Networks of other architectures, and of the user's own, by both scripts."""
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import clips
+import cv2
+import numpy as np
+import pytest
+import torch
+
+import inference_realesrgan
+import inference_realesrgan_video
+
+PROJECT = Path(__file__).parent.parent
+sys.path.append(str(PROJECT / 'tests' / 'archs'))
+from foreign_networks import NETWORKS, OTHERS, state_dict_of  # noqa: E402
+
+SCALES = {'SwinIR-x3': 3, 'OmniSR-x2': 2, 'SCUNet-x1': 1, 'Compact-x8': 8, 'ESRGAN-x1': 1}
+
+
+def save(path, content):
+    torch.save(content, path)
+    return path
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    """A picture of 37x53 and a clip of three frames of 34x22."""
+    photo = cv2.imread(str(PROJECT / 'inputs' / 'astronaut.jpg'))
+    cv2.imwrite(str(tmp_path / 'a.png'), photo[100:137, 100:153])
+    clips.make(tmp_path / 'a.mkv', *clips.picture('34x22', seconds='0.125'), *clips.EXACT)
+
+
+@pytest.mark.parametrize('name', SCALES)
+def test_both_scripts_take_it(run_script, tmp_path, inputs, name):
+    save(tmp_path / 'net.pth', {'params': state_dict_of(NETWORKS[name])})
+    scale = SCALES[name]
+    status, _, err = run_script(inference_realesrgan, '-i', 'a.png', '--model_path', 'net.pth', '-t', '32', '-s', scale)
+    assert status == 0, err
+    assert cv2.imread(str(tmp_path / 'results' / 'a_out.png')).shape == (37 * scale, 53 * scale, 3)
+    if name != 'Compact-x8':
+        assert f'network: {name.replace("-", " ")}, by spandrel' in err
+    assert 'Warning' not in err
+    status, _, err = run_script(inference_realesrgan_video, '-i', 'a.mkv', '--model_path', 'net.pth', '-s', scale)
+    assert status == 0, err
+    frames = clips.frames(tmp_path / 'results' / 'a_out.mp4')
+    assert frames.shape == (3, 22 * scale, 34 * scale, 3)
+    assert frames.std() > 0.5
+
+
+class Code:
+    """What a pickle would run."""
+
+    def __reduce__(self):
+        return print, ('code was run',)
+
+
+@pytest.mark.parametrize(('content', 'message'), [
+    (lambda: state_dict_of(OTHERS['gray'][0]), OTHERS['gray'][1]),
+    (lambda: {'nothing.weight': torch.zeros(1)}, 'nor can spandrel [0-9.]+ load it'),
+    (lambda: {'params': state_dict_of(NETWORKS['SPAN-x4']), 'more': Code()}, 'refused: .* wants to run .*print'),
+], ids=['gray', 'unknown', 'code'])
+@pytest.mark.parametrize('script', [inference_realesrgan, inference_realesrgan_video])
+def test_what_can_not_be_used_is_one_line(run_script, tmp_path, inputs, script, content, message):
+    save(tmp_path / 'net.pth', content())
+    source = 'a.png' if script is inference_realesrgan else 'a.mkv'
+    status, out, err = run_script(script, '-i', source, '--model_path', 'net.pth')
+    assert status == 1
+    (error,) = (line for line in err.splitlines() if line.startswith('error: '))
+    assert re.search(f'net.pth: .*{message}', error)
+    assert 'code was run' not in out + err
+
+
+# ---- architectures of the user's own ----
+
+def read_example():
+    """The example in the documents."""
+    return re.search(r'```python\n(# my_arch\.py.*?)```', (PROJECT / 'docs' / 'architecture.md').read_text(), re.S)[1]
+
+
+@pytest.fixture
+def own(tmp_path):
+    (tmp_path / 'my_arch.py').write_text(read_example())
+    names = {}
+    exec(compile(read_example(), 'my_arch.py', 'exec'), names)
+    torch.manual_seed(0)
+    network = names['Tiny'](2, 8)
+    save(tmp_path / 'my.pth', {'params': network.state_dict()})
+    return network
+
+
+def test_the_example_in_the_documents(run_script, tmp_path, inputs, own):
+    for more in ([], ['-t', '20']):
+        status, _, err = run_script(inference_realesrgan, '-i', 'a.png', '--model_path', 'my.pth', '--arch_module',
+                                    'my_arch.py', '-s', '2', *more)
+        assert status == 0, err
+        pixels = torch.from_numpy(cv2.imread(str(tmp_path / 'a.png'))[..., ::-1].transpose(2, 0, 1).copy())[None] / 255
+        expected = (own(pixels)[0].clamp(0, 1) * 255).round().detach().numpy().transpose(1, 2, 0)[..., ::-1]
+        result = cv2.imread(str(tmp_path / 'results' / 'a_out.png'))
+        assert np.abs(result - expected).max() <= 2  # bfloat16, where the processor has it, and a seam
+    status, _, err = run_script(inference_realesrgan_video, '-i', 'a.mkv', '--model_path', 'my.pth', '--arch_module',
+                                'my_arch.py', '-s', '2', '--num_process_per_gpu', '2')
+    assert status == 0, err
+    assert clips.frames(tmp_path / 'results' / 'a_out.mp4').shape == (3, 44, 68, 3)
+
+
+@pytest.mark.parametrize(('content', 'message'), [
+    (None, r'my\.py: No such file or directory'),
+    ('x = 1', r'my\.py: defines no subclass of realesrgan\.archs\.architecture\.NetworkShape'),
+    ('\nthis is no Python', r'my\.py, line 2: SyntaxError: .*'),
+    ('import os\nos.nothing()', r"my\.py, line 2: AttributeError: module 'os' has no attribute 'nothing'"),
+    ('from realesrgan.archs.architecture import NetworkShape\nclass Half(NetworkShape):\n    architecture = "Half"',
+     r'my\.py: Half lacks one of architecture, first_parameter, from_shapes and build')])
+def test_a_file_that_can_not_be_used_is_one_line(run_script, tmp_path, inputs, content, message):
+    if content is not None:
+        (tmp_path / 'my.py').write_text(content)
+    status, _, err = run_script(inference_realesrgan, '-i', 'a.png', '--arch_module', 'my.py')
+    assert status == 1
+    assert re.fullmatch(f'error: {message}', err.strip())
