@@ -23,10 +23,11 @@ lint: $(VENV)/ready-dev
 	$(BIN)/lint-imports --no-logo
 
 # basicsr asks for torch to be built with; without isolation it takes the one installed a line above.
+# spandrel is the extra `models`.
 $(VENV)/ready: requirements.txt constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install -q -c constraints.txt torch numpy setuptools cython
-	$(PIP) install -q -c constraints.txt --no-build-isolation -r requirements.txt
+	$(PIP) install -q -c constraints.txt --no-build-isolation -r requirements.txt spandrel
 	@$(BIN)/python -c 'import cv2' 2>/dev/null || { \
 	echo 'This machine has no libGL; taking the OpenCV that needs none.'; \
 	$(PIP) uninstall -q -y opencv-python; \

@@ -71,6 +71,7 @@ setup(
     package_data={'realesrgan.engines.kernel': ['winograd.c']},
     py_modules=['inference_realesrgan', 'inference_realesrgan_video'],
     install_requires=requirements,
+    extras_require={'models': ['spandrel>=0.4']},
     setup_requires=['ziglang>=0.14,<0.18'] if needs_ziglang else [],
     cmdclass={'build_py': BuildPyWithKernel, 'bdist_wheel': PlatformWheel},
     entry_points={'console_scripts': ['inference_realesrgan = inference_realesrgan:main',

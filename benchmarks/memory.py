@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Measure what a network needs to run, in bytes per pixel of input: `working_bytes` in `realesrgan/archs/`.
 
-Each figure is the growth of a fresh process's peak memory between a small and a large picture.
+Each figure is the growth of a fresh process's peak memory between a small and a large picture; for Vulkan, that of what
+the engine's allocator gave out.
 """
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 MODELS = {'realesr-animevideov3': (256, 1024), 'RealESRGAN_x4plus': (64, 256)}
-ENGINES = (('winograd', False), ('openvino', True), ('openvino', False), ('torch', True), ('torch', False))
+ENGINES = (('winograd', False), ('openvino', True), ('openvino', False), ('torch', True), ('torch', False),
+           ('vulkan', True), ('vulkan', False))
 
 
 def peak_bytes(model: str, engine: str, half: bool, side: int) -> int:
@@ -27,14 +29,14 @@ def peak_bytes(model: str, engine: str, half: bool, side: int) -> int:
 
 
 def child(model: str, engine: str, half: str, side: str) -> None:
-    """Run one network once, without the picture's own arrays, and print the process's peak memory."""
+    """Run one network once, without the picture's own arrays, and print the peak memory."""
     from realesrgan.engines.choice import make_engine
     from realesrgan.weights import load_model
     network = load_model(model)
-    run = make_engine(network, 'cpu', half=half == '1', name=engine)
+    run = make_engine(network, 'vulkan' if engine == 'vulkan' else 'cpu', half=half == '1', name=engine)
     picture = np.random.default_rng(0).integers(0, 256, (1, int(side), int(side), 3), np.uint8)
     run(picture)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    print(run._allocator.peak if engine == 'vulkan' else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from ..archs.loaded import LoadedNetwork
 from ..errors import EngineError, NonFiniteError, RealESRGANError
 from .engine import explain_unknown_network
-from .vulkan_gpus import measure_memory
+from .vulkan_gpus import measure_memory, open_gpu
 
 if TYPE_CHECKING:
     import ncnn
@@ -42,7 +42,7 @@ class VulkanEngine:
         from .vulkan_graph import build_model
         param, weights = build_model(network.shape, network.arrays)
         self._device = device
-        self._allocator = _make_allocator_class()(ncnn.get_gpu_device(device.index or 0), len(weights))
+        self._allocator = _make_allocator_class()(open_gpu(device), len(weights))
         self._net = net = ncnn.Net()
         net.opt.use_vulkan_compute = True
         net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = half
@@ -128,18 +128,20 @@ def _make_allocator_class() -> Any:
         Attributes:
             limit: Bytes that weights and blobs may take together.
             used: Bytes that they take.
+            peak: The most that they took.
         """
 
         def __init__(self, device: ncnn.VulkanDevice, weights: int) -> None:
             super().__init__(device)
             self.limit = 0
-            self.used = weights
+            self.used = self.peak = weights
 
         def fastMalloc(self, size: int) -> ncnn.VkBufferMemory:  # noqa: N802
             if size > _LARGEST_BUFFER or self.used + size > self.limit:
                 raise MemoryError(f'the GPU has no room for {size >> 20} MiB beside the {self.used >> 20} MiB in use')
             memory = super().fastMalloc(size)
             self.used += memory.capacity
+            self.peak = max(self.peak, self.used)
             return memory
 
         def fastFree(self, memory: ncnn.VkBufferMemory) -> None:  # noqa: N802

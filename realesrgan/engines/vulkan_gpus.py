@@ -10,8 +10,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .devices import VULKAN, Device
+
+if TYPE_CHECKING:
+    import ncnn
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +55,14 @@ def is_software(gpu: Device) -> bool:
 
 def measure_memory(gpu: Device) -> int:
     """Return how many bytes of a device's memory this process may take in all, as its driver sees it now."""
+    return int(open_gpu(gpu).get_heap_budget()) << 20
+
+
+def open_gpu(gpu: Device) -> ncnn.VulkanDevice:
+    """Return ncnn's object for one of `list_gpus`."""
+    _count()  # which is silent, where the next line would not be
     import ncnn
-    return int(ncnn.get_gpu_device(gpu.index or 0).get_heap_budget()) << 20
+    return ncnn.get_gpu_device(gpu.index or 0)
 
 
 def explain_absence() -> str | None:
