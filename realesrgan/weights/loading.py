@@ -50,10 +50,10 @@ def load_model(name: str = 'RealESRGAN_x4plus', model_path: str | Path | None = 
     return cast('Network', load_network(sources).module)
 
 
-def load_network(sources: WeightSources) -> LoadedNetwork:
+def load_network(sources: WeightSources, *, log: bool = True) -> LoadedNetwork:
     """Return a network with its weights from what `sources.resolve` or `prefetch` returned.
 
-    One log line says which weights were used.
+    One log line says which weights were used, unless `log` is False.
     """
     spec = sources.spec
     if isinstance(sources.main, PackagedWeights):
@@ -65,7 +65,8 @@ def load_network(sources: WeightSources) -> LoadedNetwork:
         partner = obtain(sources.partner)
         arrays = interpolate(arrays, read_weights(partner), sources.shares)
         origin = f'{origin} x {sources.shares[0]:g} + {partner} x {sources.shares[1]:g}'
-    logger.info('weights: %s', origin)
+    if log:
+        logger.info('weights: %s', origin)
     return build_network(arrays, sources.model_path or spec.name)
 
 

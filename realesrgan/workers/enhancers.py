@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
+from ..models import MODELS
 from .options import FaceOptions, Place, UpsamplerOptions
 
 if TYPE_CHECKING:
@@ -47,6 +48,19 @@ def prefetch_weights(options: UpsamplerOptions) -> None:
     """
     from ..weights.sources import prefetch
     prefetch(options.model_name, options.model_path, options.denoise_strength)
+
+
+def find_scale(options: UpsamplerOptions) -> int:
+    """Return the scale of an upsampler's network; weights of `model_path` are read, and fetched, to find it.
+
+    Raises:
+        WeightsError: they can't be had.
+    """
+    if options.model_path is None:
+        return MODELS[options.model_name].network.scale
+    from ..weights.loading import load_network
+    from ..weights.sources import resolve
+    return load_network(resolve(options.model_name, options.model_path, options.denoise_strength), log=False).scale
 
 
 def require_gpus(gpu_ids: Sequence[int], engine: str) -> None:
