@@ -110,13 +110,13 @@ def frames(path, pixel_format='bgr24', filters='null'):
     return pixels.reshape(-1, stream['height'], stream['width'], 3)
 
 
-def save_network(path, *, plain=False):
-    """Save a small x4 network; a plain one repeats every pixel sixteen times and adds nothing."""
+def save_network(path, *, plain=False, scale=4):
+    """Save a small network; a plain one only repeats every pixel, sixteen times at a scale of 4."""
     import torch
 
     from realesrgan.archs.srvgg_arch import SRVGGNetCompact
     torch.manual_seed(0)
-    weights = SRVGGNetCompact(3, 3, 8, 2, 4).state_dict()
+    weights = SRVGGNetCompact(3, 3, 8, 2, scale).state_dict()
     if plain:
         weights = {name: torch.zeros_like(value) for name, value in weights.items()}
     torch.save({'params': weights}, path)

@@ -38,13 +38,13 @@ def inputs(tmp_path):
 def test_both_scripts_take_it(run_script, tmp_path, inputs, name):
     save(tmp_path / 'net.pth', {'params': state_dict_of(NETWORKS[name])})
     scale = SCALES[name]
-    status, _, err = run_script(inference_realesrgan, '-i', 'a.png', '--model_path', 'net.pth', '-t', '32', '-s', scale)
+    status, _, err = run_script(inference_realesrgan, '-i', 'a.png', '--model_path', 'net.pth', '-t', '32')
     assert status == 0, err
     assert cv2.imread(str(tmp_path / 'results' / 'a_out.png')).shape == (37 * scale, 53 * scale, 3)
     if name != 'Compact-x8':
         assert f'network: {name.replace("-", " ")}, by spandrel' in err
     assert 'Warning' not in err
-    status, _, err = run_script(inference_realesrgan_video, '-i', 'a.mkv', '--model_path', 'net.pth', '-s', scale)
+    status, _, err = run_script(inference_realesrgan_video, '-i', 'a.mkv', '--model_path', 'net.pth')
     assert status == 0, err
     frames = clips.frames(tmp_path / 'results' / 'a_out.mp4')
     assert frames.shape == (3, 22 * scale, 34 * scale, 3)
@@ -95,14 +95,14 @@ def own(tmp_path):
 def test_the_example_in_the_documents(run_script, tmp_path, inputs, own):
     for more in ([], ['-t', '20']):
         status, _, err = run_script(inference_realesrgan, '-i', 'a.png', '--model_path', 'my.pth', '--arch_module',
-                                    'my_arch.py', '-s', '2', *more)
+                                    'my_arch.py', *more)
         assert status == 0, err
         pixels = torch.from_numpy(cv2.imread(str(tmp_path / 'a.png'))[..., ::-1].transpose(2, 0, 1).copy())[None] / 255
         expected = (own(pixels)[0].clamp(0, 1) * 255).round().detach().numpy().transpose(1, 2, 0)[..., ::-1]
         result = cv2.imread(str(tmp_path / 'results' / 'a_out.png'))
         assert np.abs(result - expected).max() <= 2  # bfloat16, where the processor has it, and a seam
     status, _, err = run_script(inference_realesrgan_video, '-i', 'a.mkv', '--model_path', 'my.pth', '--arch_module',
-                                'my_arch.py', '-s', '2', '--num_process_per_gpu', '2')
+                                'my_arch.py', '--num_process_per_gpu', '2')
     assert status == 0, err
     assert clips.frames(tmp_path / 'results' / 'a_out.mp4').shape == (3, 44, 68, 3)
 
@@ -120,3 +120,19 @@ def test_a_file_that_can_not_be_used_is_one_line(run_script, tmp_path, inputs, c
     status, _, err = run_script(inference_realesrgan, '-i', 'a.png', '--arch_module', 'my.py')
     assert status == 1
     assert re.fullmatch(f'error: {message}', err.strip())
+
+
+def test_parts_are_of_the_content_of_the_file_and_not_of_its_path(run_script, tmp_path, inputs, own):
+    def upscale(*options):
+        status, _, err = run_script(inference_realesrgan_video, '-i', 'a.mkv', '--model_path', 'my.pth', '--keep_parts',
+                                    '--chunk', '0.05', *options)
+        return status, err
+    assert upscale('--arch_module', 'my_arch.py')[0] == 0
+    (tmp_path / 'results' / 'a_out.mp4').unlink()
+    (tmp_path / 'elsewhere.py').write_bytes((tmp_path / 'my_arch.py').read_bytes())
+    status, err = upscale('--arch_module', 'elsewhere.py')
+    assert (status, 'resum' in err or 'parts' in err) == (0, True)
+    (tmp_path / 'elsewhere.py').write_text(read_example() + '\n# changed\n')
+    status, err = upscale('--arch_module', 'elsewhere.py')
+    assert status == 1
+    assert re.search('arch_module was .*, is ', err)

@@ -158,8 +158,8 @@ def add_upsampler_options(parser: argparse.ArgumentParser, default_model: str) -
 def add_result_options(parser: argparse.ArgumentParser) -> None:
     """Add the options about results that pictures and videos have in common."""
     group = parser.add_argument_group('result')
-    group.add_argument('-s', '--outscale', type=parse_outscale, default=4, metavar='FACTOR',
-                       help='final size as a multiple of the input size (default: %(default)s)')
+    group.add_argument('-s', '--outscale', type=parse_outscale, metavar='FACTOR',
+                       help='final size as a multiple of the input size (default: the network\'s own scale)')
     group.add_argument('--suffix', type=parse_file_name_part, default='out', metavar='TEXT',
                        help='results are called NAME_SUFFIX; empty for NAME alone (default: %(default)s)')
     group.add_argument('--alpha_upsampler', choices=ALPHA_UPSAMPLERS, default='realesrgan',

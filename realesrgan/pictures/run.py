@@ -41,7 +41,7 @@ class PictureOptions:
         upsampler: The network and how it runs.
         faces: How faces are restored; None leaves them alone.
         gpu_ids: Numbers of the GPUs that share the pictures; none for the first, or the CPU where there is none.
-        outscale: Final size as a multiple of the input's.
+        outscale: Final size as a multiple of the input's; None is the network's own scale.
         suffix: Results are called NAME_SUFFIX; '' for NAME alone.
         extension: Format of the results, a key of `formats.FORMATS`; 'auto' is that of each input.
         quality: 1..100, of jpg and webp.
@@ -53,7 +53,7 @@ class PictureOptions:
     upsampler: UpsamplerOptions = field(default_factory=UpsamplerOptions)
     faces: FaceOptions | None = None
     gpu_ids: tuple[int, ...] = ()
-    outscale: float = 4
+    outscale: float | None = None
     suffix: str = 'out'
     extension: str = 'auto'
     quality: int = 95

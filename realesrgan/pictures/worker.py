@@ -54,7 +54,7 @@ class PictureTask:
 class ResultOptions:
     """Settings of the results: see `PictureOptions`."""
 
-    outscale: float
+    outscale: float | None
     alpha_upsampler: str
     quality: int
 

@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from ..atomic_files import TEMPORARY_PREFIX, whole_file
 from ..errors import PartsError
 from ..version import __version__
+from ..weights.download import hash_file
 from ..workers.options import FaceOptions
 from .options import VideoOptions
 
@@ -37,8 +38,8 @@ def describe_run(ffmpeg_version: Sequence[int], source: Mapping[str, Any], weigh
                  faces: FaceOptions | None) -> dict[str, Any]:
     """Return everything that parts depend on, by the names of the options: parts of an equal run may be reused.
 
-    Not in it: the device and the number of workers, `max_memory`, whose tiles hardly show, and the path of the
-    weights, whose content counts.
+    Not in it: the device and the number of workers, `max_memory`, whose tiles hardly show, and the paths of the
+    weights and of `arch_module`, whose content counts.
 
     Args:
         ffmpeg_version: Of the encoder.
@@ -49,6 +50,8 @@ def describe_run(ffmpeg_version: Sequence[int], source: Mapping[str, Any], weigh
     """
     upsampler = asdict(options.upsampler)
     del upsampler['model_path'], upsampler['max_memory']
+    if options.upsampler.arch_module is not None:
+        upsampler['arch_module'] = hash_file(Path(options.upsampler.arch_module))[:16]
     video = {name: getattr(options, name) for name in (
         'outscale', 'fps', 'start', 'end', 'deinterlace', 'extract_first', 'chunk', 'container', 'codec', 'crf',
         'preset', 'pixel_format')}

@@ -84,7 +84,7 @@ class Chunk:
         frames: Where they come from.
         encoding: How they are encoded.
         ffmpeg: The programs.
-        outscale: Final size as a multiple of the input's.
+        outscale: Final size, as `Enhancer.enhance` takes it.
         part: The file to write.
     """
 
@@ -93,7 +93,7 @@ class Chunk:
     frames: VideoFrames | FrameFiles
     encoding: Encoding
     ffmpeg: FFmpeg
-    outscale: float
+    outscale: float | None
     part: Path
 
 

@@ -21,7 +21,7 @@ class VideoOptions:
         faces: How faces are restored; None leaves them alone.
         gpu_ids: Numbers of the GPUs; none for the first, or the CPU where there is none.
         workers_per_gpu: Processes on each GPU, or on the CPU, which they share.
-        outscale: Final size as a multiple of the input's.
+        outscale: Final size as a multiple of the input's; None is the network's own scale.
         suffix: Results are called NAME_SUFFIX; '' for NAME alone.
         extension: 'auto' (mp4, or for a picture its own), a key of `ffmpeg.containers.CONTAINERS`, or, for pictures
             only, of `pictures.formats.FORMATS`.
@@ -46,7 +46,7 @@ class VideoOptions:
     faces: FaceOptions | None = None
     gpu_ids: tuple[int, ...] = ()
     workers_per_gpu: int = 1
-    outscale: float = 4
+    outscale: float | None = None
     suffix: str = 'out'
     extension: str = 'auto'
     alpha_upsampler: str = 'realesrgan'

@@ -33,7 +33,7 @@ from ..pictures.formats import FORMATS
 from ..pictures.inputs import InputFile, Inputs, list_inputs
 from ..pictures.names import plan
 from ..pictures.run import PictureOptions, upscale_pictures
-from ..workers.enhancers import Enhancer, build_enhancer, prefetch_weights, prepare_faces, require_gpus
+from ..workers.enhancers import Enhancer, build_enhancer, find_scale, prefetch_weights, prepare_faces, require_gpus
 from ..workers.options import FaceOptions, drop_faces_of_drawings, list_places
 from ..workers.pool import Pool, make_pool
 from .inputs import VideoInput, find_videos, name_results
@@ -143,10 +143,11 @@ class _Videos:
     @contextmanager
     def _readable(self, video: VideoInput, target: Path) -> Iterator[tuple[MediaInfo | None, VideoOptions]]:
         """Yield what to open and how; of what can be read once only a copy, because it is read twice."""
+        options = replace(self._options, outscale=self._outscale)
         if not video.is_pipe:
-            yield video.info, self._options
+            yield video.info, options
             return
-        if self._options.dry_run:
+        if options.dry_run:
             raise UsageError(f'{video.source}: --dry_run would use up what can be read once only; give a file')
         logger.info('%s: copied to a file first; the run can\'t be resumed', video.source)
         with temporary_folder(target) as folder:
@@ -156,7 +157,7 @@ class _Videos:
             info = probe(self._ffmpeg, str(copy), self._run.check)
             if is_picture(self._ffmpeg, info, self._run.check):
                 raise VideoError(f'{video.source}: holds a single picture; inference_realesrgan.py -i - takes those')
-            yield info, replace(self._options, chunk=Fraction(0), restart=True)
+            yield info, replace(options, chunk=Fraction(0), restart=True)
 
     def _open(self, video: VideoInput, info: MediaInfo | None, target: Path, options: VideoOptions) -> Source:
         """Return the source of an input.
@@ -182,6 +183,14 @@ class _Videos:
         if faces is not None:
             prepare_faces(faces)
         return faces
+
+    @cached_property
+    def _outscale(self) -> float:
+        """The final size that the caller asked for, or the network's own scale."""
+        if self._options.outscale is not None:
+            return self._options.outscale
+        with about(''):
+            return find_scale(self._options.upsampler)
 
     @cached_property
     def _weights(self) -> str:
@@ -216,7 +225,7 @@ class _Videos:
 
     def _outline(self, source: Source, target: Path) -> None:
         from .dry_run import outline_run
-        lines = outline_run(source, target, self._options.outscale, self._places, self._enhancer)
+        lines = outline_run(source, target, self._outscale, self._places, self._enhancer)
         self._run.tell(Outlined(source.name, tuple(lines)))
 
     def _upscale_pictures(self, sources: Sequence[str]) -> None:

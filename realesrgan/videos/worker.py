@@ -65,7 +65,7 @@ class FrameUpscaler:
 
     Args:
         enhancer: Upscales pictures.
-        outscale: Final size as a multiple of the input's.
+        outscale: Final size, as `Enhancer.enhance` takes it.
         first: The number of the first frame, for errors.
         on_frame: Called after each frame with the number of frames so far.
 
@@ -74,7 +74,8 @@ class FrameUpscaler:
         computed: How many of them went through the network.
     """
 
-    def __init__(self, enhancer: Enhancer, outscale: float, first: int, on_frame: Callable[[int], None]) -> None:
+    def __init__(self, enhancer: Enhancer, outscale: float | None, first: int,
+                 on_frame: Callable[[int], None]) -> None:
         self._enhancer = enhancer
         self._outscale = outscale
         self._first = first

@@ -52,10 +52,11 @@ def load_model(name: str = 'RealESRGAN_x4plus', model_path: str | Path | None = 
     return cast('Network', load_network(sources).module)
 
 
-def load_network(sources: WeightSources, own: Sequence[type[NetworkShape]] = ()) -> LoadedNetwork:
+def load_network(sources: WeightSources, own: Sequence[type[NetworkShape]] = (), *,
+                 log: bool = True) -> LoadedNetwork:
     """Return a network with its weights from what `sources.resolve` or `prefetch` returned.
 
-    One log line says which weights were used.
+    One log line says which weights were used, unless `log` is False.
 
     Args:
         sources: Where the weights are.
@@ -79,7 +80,8 @@ def load_network(sources: WeightSources, own: Sequence[type[NetworkShape]] = ())
             raise WeightsError(f'{origin}: {error}') from None
         content = interpolate(main, read_weights(partner), sources.shares)
         origin = f'{origin} x {sources.shares[0]:g} + {partner} x {sources.shares[1]:g}'
-    logger.info('weights: %s', origin)
+    if log:
+        logger.info('weights: %s', origin)
     return build_network(content, sources.model_path or spec.name, own)
 
 

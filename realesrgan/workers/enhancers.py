@@ -5,11 +5,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
+from ..models import MODELS
 from .options import FaceOptions, Place, UpsamplerOptions
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from ..archs.loaded import LoadedNetwork
     from ..engines.devices import Device
     from ..faces.enhancer import FaceEnhancer
     from ..upscaling.upsampler import RealESRGANer
@@ -47,6 +49,17 @@ def prefetch_weights(options: UpsamplerOptions) -> None:
     """
     from ..weights.sources import prefetch
     prefetch(options.model_name, options.model_path, options.denoise_strength)
+
+
+def find_scale(options: UpsamplerOptions) -> int:
+    """Return the scale of an upsampler's network; weights of `model_path` are read, and fetched, to find it.
+
+    Raises:
+        WeightsError: they can't be had.
+    """
+    if options.model_path is None:
+        return MODELS[options.model_name].network.scale
+    return _load_network(options, log=False).scale
 
 
 def require_gpus(gpu_ids: Sequence[int], engine: str) -> None:
@@ -89,12 +102,16 @@ def build_enhancer(options: UpsamplerOptions, faces: FaceOptions | None, place: 
 
 
 def _build_upsampler(options: UpsamplerOptions, device: Device, threads: int | None) -> RealESRGANer:
-    from ..archs.own import load_arch_module
     from ..upscaling.upsampler import RealESRGANer
-    from ..weights.loading import load_network
-    from ..weights.sources import resolve
-    own = load_arch_module(options.arch_module) if options.arch_module else ()
-    network = load_network(resolve(options.model_name, options.model_path, options.denoise_strength), own)
+    network = _load_network(options)
     return RealESRGANer(network.scale, None, model=network, tile=options.tile, tile_pad=options.tile_pad,
                         pre_pad=options.pre_pad, half=options.half, device=device, engine=options.engine,
                         max_memory=options.max_memory, threads=threads)
+
+
+def _load_network(options: UpsamplerOptions, *, log: bool = True) -> LoadedNetwork:
+    from ..archs.own import load_arch_module
+    from ..weights.loading import load_network
+    from ..weights.sources import resolve
+    own = load_arch_module(options.arch_module) if options.arch_module else ()
+    return load_network(resolve(options.model_name, options.model_path, options.denoise_strength), own, log=log)

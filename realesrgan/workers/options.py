@@ -26,13 +26,13 @@ def require_choice(name: str, value: str, allowed: Iterable[str]) -> None:
         raise UsageError(f'{name} is {value!r}; allowed are {", ".join(words)}')
 
 
-def require_outscale(outscale: float) -> None:
-    """Check a final size.
+def require_outscale(outscale: float | None) -> None:
+    """Check a final size, where one is given.
 
     Raises:
         UsageError: it is not a finite number above 0.
     """
-    if not 0 < outscale < float('inf'):
+    if outscale is not None and not 0 < outscale < float('inf'):
         raise UsageError(f'outscale is {outscale}; it must be above 0')
 
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from clips import files
+from clips import files, save_network
 from PIL import Image, ImageCms
 
 import inference_realesrgan
@@ -55,12 +55,12 @@ def write(path, *shape, dtype=np.uint8):
 
 # ---- options ----
 
-def test_defaults_are_those_of_0_3_0():
+def test_defaults_are_those_of_0_3_0_but_for_the_scale():
     args = inference_realesrgan.build_parser().parse_args([])
     assert {name: getattr(args, name) for name in (
         'model_name', 'output', 'denoise_strength', 'outscale', 'model_path', 'suffix', 'tile', 'tile_pad', 'pre_pad',
         'face_enhance', 'fp32', 'alpha_upsampler', 'ext', 'gpu_id')} == {
-        'model_name': 'RealESRGAN_x4plus', 'output': 'results', 'denoise_strength': None, 'outscale': 4,
+        'model_name': 'RealESRGAN_x4plus', 'output': 'results', 'denoise_strength': None, 'outscale': None,
         'model_path': None, 'suffix': 'out', 'tile': 0, 'tile_pad': 10, 'pre_pad': 0, 'face_enhance': False,
         'fp32': False, 'alpha_upsampler': 'realesrgan', 'ext': 'auto', 'gpu_id': None}
 
@@ -109,6 +109,26 @@ def test_a_file_becomes_name_suffix_ext_and_has_the_networks_pixels(run, tmp_pat
     assert out.rstrip().endswith('megapixels/s')
     expected = RealESRGANer(4, tiny, pre_pad=0).enhance(img)[0]
     assert np.array_equal(cv2.imread(str(tmp_path / 'deep/results/a_out.png'), -1), expected)
+
+
+@pytest.mark.parametrize('scale', [1, 2, 3, 8])
+def test_the_size_is_that_of_the_network(run, tmp_path, scale):
+    img = write(tmp_path / 'a.png', 9, 7, 3)
+    weights = save_network(tmp_path / 'other.pth', scale=scale)
+    upsampler = RealESRGANer(scale, weights, pre_pad=0)
+    for name, arguments, outscale in ('own', [], None), ('asked', ['-s', '4'], 4):
+        assert run('-i', 'a.png', '-o', name, '--fp32', '--model_path', weights, *arguments)[0] == 0
+        result = cv2.imread(f'{name}/a_out.png')
+        assert result.shape == (9 * (outscale or scale), 7 * (outscale or scale), 3)
+        assert np.array_equal(result, upsampler.enhance(img, outscale)[0])
+
+
+def test_the_size_is_that_of_the_model(run_script, tmp_path):
+    (tmp_path / 'weights').mkdir()
+    save_network(tmp_path / 'weights/RealESRGAN_x2plus.pth', scale=2)
+    write(tmp_path / 'a.png', 9, 7, 3)
+    assert run_script(inference_realesrgan, '-i', 'a.png', '-n', 'RealESRGAN_x2plus')[0] == 0
+    assert cv2.imread('results/a_out.png').shape == (18, 14, 3)
 
 
 def test_options_reach_the_upsampler(run, tmp_path, tiny):

@@ -103,7 +103,7 @@ def test_warnings_are_printed_where_nobody_listens(folder, options, capsys):
 
 def test_defaults_are_those_of_the_script(folder):
     options = PictureOptions()
-    assert (options.outscale, options.suffix, options.extension, options.quality) == (4, 'out', 'auto', 95)
+    assert (options.outscale, options.suffix, options.extension, options.quality) == (None, 'out', 'auto', 95)
     assert options.upsampler == UpsamplerOptions(
         model_name='RealESRGAN_x4plus', tile=0, tile_pad=10, pre_pad=0, half=True, engine='auto')
 

@@ -11,7 +11,8 @@ import inference_realesrgan_video
 def networks(tmp_path_factory):
     folder = tmp_path_factory.mktemp('networks')
     return {'tiny': clips.save_network(folder / 'tiny.pth'),
-            'plain': clips.save_network(folder / 'plain.pth', plain=True)}
+            'plain': clips.save_network(folder / 'plain.pth', plain=True),
+            **{f'x{scale}': clips.save_network(folder / f'x{scale}.pth', scale=scale) for scale in (1, 2, 3, 8)}}
 
 
 @pytest.fixture

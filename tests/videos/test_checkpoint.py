@@ -80,6 +80,15 @@ def test_other_options_or_another_source_are_refused(run, tmp_path, stopped):
     assert files(Path('results')) == ['a_out.mp4']
 
 
+@pytest.mark.parametrize('asked', [(['-s', '4'], []), ([], ['-s', '4'])])
+def test_the_networks_own_scale_is_the_same_asked_for_or_not(run, tmp_path, asked):
+    make(tmp_path / 'a.mp4', *counted('25', '2'), *EXACT)
+    first, second = ([*arguments, '--chunk', '1', '--keep_parts'] for arguments in asked)
+    assert run('-i', 'a.mp4', *first)[0] == 0
+    assert 'reusing 2 of 2 parts of an earlier run' in run('-i', 'a.mp4', *second)[2]
+    assert 'holds parts of another run: outscale was 4, is 2.' in run('-i', 'a.mp4', '--chunk', '1', '-s', '2')[2]
+
+
 def test_workers_devices_and_memory_may_differ(run, tmp_path, stopped):
     stopped()
     status, out, err = run('-i', 'a.mp4', *LOSSLESS, '--chunk', '1', '--num_process_per_gpu', '2', '--max_memory', '1',

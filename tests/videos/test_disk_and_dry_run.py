@@ -8,6 +8,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 from clips import EXACT, files, make, picture
 from numbered_frames import LOSSLESS, counted, counts, parts
 
@@ -59,6 +60,12 @@ def test_dry_run(run, tmp_path):
     assert re.fullmatch(r'\d+ MiB per worker, not counting that of a GPU', lines['memory'])
     assert ', 3 MiB of extracted frames; ' in run('-i', 'a.mp4', '--dry_run', '--extract_frame_first')[1]
     assert files(tmp_path) == ['a.mp4']
+
+
+@pytest.mark.parametrize(('network', 'size'), [('x1', '64x48'), ('x3', '192x144'), ('x8', '512x384')])
+def test_dry_run_at_the_networks_own_scale(run, tmp_path, network, size):
+    make(tmp_path / 'a.mp4', *picture(), *EXACT)
+    assert f'frames   24, 64x48 to {size}, ' in run('-i', 'a.mp4', '--dry_run', network=network)[1]
 
 
 def test_dry_run_of_a_picture_and_of_a_pipe(run, tmp_path):

@@ -1,6 +1,7 @@
 """inference_realesrgan_video.py as its users run it: options, inputs, names, messages."""
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from fractions import Fraction
@@ -11,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from clips import EXACT, files, make, picture, sound, video
+from numbered_frames import hashes
 
 import inference_realesrgan_video
 from realesrgan.errors import DownloadError
@@ -20,14 +22,14 @@ PROJECT = Path(__file__).parents[2]
 
 # ---- options ----
 
-def test_defaults_are_those_of_0_3_0():
+def test_defaults_are_those_of_0_3_0_but_for_the_scale():
     args = inference_realesrgan_video.build_parser().parse_args([])
     assert {name: getattr(args, name) for name in (
         'model_name', 'output', 'denoise_strength', 'outscale', 'suffix', 'tile', 'tile_pad', 'pre_pad',
         'face_enhance', 'fp32', 'fps', 'ffmpeg_bin', 'extract_frame_first', 'num_process_per_gpu',
         'alpha_upsampler', 'ext')} == {
         'model_name': 'realesr-animevideov3', 'output': 'results', 'denoise_strength': None,
-        'outscale': 4, 'suffix': 'out', 'tile': 0, 'tile_pad': 10, 'pre_pad': 0, 'face_enhance': False,
+        'outscale': None, 'suffix': 'out', 'tile': 0, 'tile_pad': 10, 'pre_pad': 0, 'face_enhance': False,
         'fp32': False, 'fps': None, 'ffmpeg_bin': 'ffmpeg', 'extract_frame_first': False, 'num_process_per_gpu': 1,
         'alpha_upsampler': 'realesrgan', 'ext': 'auto'}
 
@@ -184,3 +186,40 @@ def test_faces_need_their_weights_and_are_not_for_drawings(run, tmp_path, monkey
     status, _, err = run('-i', 'a.mp4', '-s', '1', '--face_enhance')
     assert status == 0
     assert 'warning: face enhancement is turned off: realesr-animevideov3 is a model for drawings' in err
+
+
+# ---- the network's own scale ----
+
+@pytest.mark.parametrize('scale', [1, 2, 3, 8])
+def test_the_size_is_that_of_the_network(run, tmp_path, scale):
+    make(tmp_path / 'a.mp4', *picture('16x12', seconds='0.2'), *EXACT)
+    write_frames(tmp_path / 'shots', 2, size=(12, 16))
+    assert run('-i', 'a.mp4', 'shots', '--crf', '0', network=f'x{scale}')[0] == 0
+    assert run('-i', 'a.mp4', '--crf', '0', '-s', scale, '-o', 'asked', network=f'x{scale}')[0] == 0
+    assert video('results/a_out.mp4')['size'] == video('results/shots_out.mp4')['size'] == (16 * scale, 12 * scale)
+    assert hashes('results/a_out.mp4') == hashes('asked/a_out.mp4')
+
+
+def test_a_size_that_is_asked_for_is_not_that_of_the_network(run, tmp_path):
+    make(tmp_path / 'a.mp4', *picture('16x12', seconds='0.2'), *EXACT)
+    assert run('-i', 'a.mp4', '-s', '4', network='x2')[0] == 0
+    assert video('results/a_out.mp4')['size'] == (64, 48)
+
+
+def test_the_scale_of_a_model_is_in_the_table(run_script, tmp_path, networks):
+    (tmp_path / 'weights').mkdir()
+    shutil.copyfile(networks['x2'], tmp_path / 'weights/RealESRGAN_x2plus.pth')
+    make(tmp_path / 'a.mp4', *picture(seconds='0.1'), *EXACT)
+    cv2.imwrite(str(tmp_path / 'b.png'), np.zeros((12, 16, 3), np.uint8))
+    status, _, err = run_script(inference_realesrgan_video, '-i', 'a.mp4', 'b.png', '-n', 'RealESRGAN_x2plus', '-v')
+    assert (status, video('results/a_out.mp4')['size'], cv2.imread('results/b_out.png').shape) == (
+        0, (128, 96), (24, 32, 3)), err
+
+
+@pytest.mark.parametrize('more', [[], ['-s', '2']])
+def test_weights_are_named_once_and_so_are_missing_ones(run, tmp_path, networks, more):
+    for name in ('a.mp4', 'b.mp4'):
+        make(tmp_path / name, *picture(seconds='0.1'), *EXACT)
+    assert run('-i', 'a.mp4', 'b.mp4', '-v', *more)[2].count(f'weights: {networks["tiny"]}') == 1
+    status, _, err = run('-i', 'a.mp4', 'b.mp4', '--model_path', 'missing.pth', *more)
+    assert (status, err.splitlines()[-1], err.count('error: ')) == (1, 'error: missing.pth: no such weight file', 1)
