@@ -1,6 +1,7 @@
 """On a CPU nothing imports PyTorch, which takes longer than many pictures; what is PyTorch's is there when asked for.
 
-The scripts run in fresh processes, which find a stand-in for PyTorch that fails. So do the workers that they start.
+Nor does anything import ncnn or spandrel. The scripts run in fresh processes, which find stand-ins for the three that
+fail. So do the workers that they start.
 """
 from __future__ import annotations
 
@@ -19,6 +20,7 @@ from safetensors.torch import save_file
 from realesrgan import RealESRGANer
 from realesrgan.archs.srvgg import SRVGGNetCompactShape
 from realesrgan.archs.srvgg_arch import SRVGGNetCompact
+from realesrgan.engines import vulkan_gpus
 
 PROJECT = Path(__file__).parents[1]
 DATA = Path(__file__).parent / 'data'
@@ -30,18 +32,20 @@ on_a_cpu = pytest.mark.skipif(sys.platform == 'darwin', reason='PyTorch is asked
 @pytest.fixture
 def python(tmp_path):
     """Run a fresh Python in a folder of its own, on a machine without a GPU whose PyTorch can't be imported."""
-    package = tmp_path / 'stand-in' / 'torch'
-    package.mkdir(parents=True)
-    (package / 'version.py').write_text('cuda = hip = xpu = None\n')
-    (package / '__init__.py').write_text(
-        'import pathlib\npathlib.Path(__file__).with_name("imported").touch()\nraise AssertionError("PyTorch")\n')
-    environment = os.environ | {'PYTHONPATH': os.pathsep.join((str(package.parent), str(PROJECT)))}
+    folder = tmp_path / 'stand-ins'
+    # ncnn is asked about a GPU that this machine may have.
+    for name in ('torch', 'spandrel', *([] if vulkan_gpus.may_have_gpus() else ['ncnn'])):
+        (folder / name).mkdir(parents=True)
+        (folder / name / '__init__.py').write_text(
+            'import pathlib\npathlib.Path(__file__).with_name("imported").touch()\nraise AssertionError(__name__)\n')
+    (folder / 'torch' / 'version.py').write_text('cuda = hip = xpu = None\n')
+    environment = os.environ | {'PYTHONPATH': os.pathsep.join((str(folder), str(PROJECT)))}
 
     def run(*arguments):
         result = subprocess.run([sys.executable, *map(str, arguments)], cwd=tmp_path, env=environment,
                                 capture_output=True, text=True)
         assert result.returncode == 0, result.stderr
-        assert not (package / 'imported').exists()
+        assert list(folder.glob('*/imported')) == []
         return result.stdout
     cv2.imwrite(str(tmp_path / 'a.png'), np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
     return run
