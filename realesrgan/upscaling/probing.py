@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 from dataclasses import dataclass
 
 import cv2
@@ -48,7 +47,7 @@ def measure_sight(engine: Engine, multiple: int) -> Sight:
     """
     picture = _make_picture(multiple)
     middle = picture.shape[1] // 2 // multiple * multiple
-    alignments = [math.lcm(multiple, alignment) for alignment in _ALIGNMENTS]
+    alignments = [-(-alignment // multiple) * multiple for alignment in _ALIGNMENTS]
     try:
         whole = engine(picture[None])[0]
         left = engine(picture[None, :, :middle])[0]

@@ -73,3 +73,18 @@ def test_a_single_pixel_is_repeated(dtype, channels):
 def test_nothing_to_pad_is_no_copy():
     picture = np.zeros((4, 4, 3), np.uint8)
     assert pad_picture(picture, 0, 4) is picture
+
+
+@pytest.mark.parametrize('length', range(300, 340, 3))
+def test_windows_of_a_length_that_is_no_multiple(length):
+    """They begin at multiples, are equally long but for the last, and see the pad on both sides."""
+    spans = cut_axis_evenly(length, 130, 12, 16)
+    assert [span.start for span in spans] == [0, *(span.stop for span in spans[:-1])]
+    assert (spans[0].padded_start, spans[-1].padded_stop, spans[-1].stop) == (0, length, length)
+    lengths = [span.padded_stop - span.padded_start for span in spans]
+    assert len(set(lengths[:-1])) == 1
+    assert lengths[0] - 16 < lengths[-1] <= lengths[0] <= 130
+    for span in spans:
+        assert span.padded_start % 16 == 0
+        assert span.padded_start == 0 or span.start - span.padded_start >= 12
+        assert span.padded_stop == length or span.padded_stop - span.stop >= 12
