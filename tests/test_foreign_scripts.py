@@ -46,6 +46,7 @@ def test_both_scripts_take_it(run_script, tmp_path, inputs, name):
     assert 'Warning' not in err
     status, _, err = run_script(inference_realesrgan_video, '-i', 'a.mkv', '--model_path', 'net.pth')
     assert status == 0, err
+    assert err.count('network: ') == (name != 'Compact-x8')
     frames = clips.frames(tmp_path / 'results' / 'a_out.mp4')
     assert frames.shape == (3, 22 * scale, 34 * scale, 3)
     assert frames.std() > 0.5

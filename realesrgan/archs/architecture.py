@@ -64,9 +64,11 @@ class MeasuredTraits(NetworkTraits):
     """Those of a network of which little is known beforehand.
 
     Attributes:
+        architecture: The architecture's name.
         precisions: What it can be computed in.
     """
 
+    architecture: str
     scale: int
     multiple: int = 1
     blend: int = 8

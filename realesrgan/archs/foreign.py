@@ -74,8 +74,7 @@ def load_foreign_network(content: Mapping[str, Any], unknown: UnknownNetworkErro
                                   'those that map RGB to RGB can be used')
     # bfloat16 was measured only with this package's own networks.
     precisions = ('float32', 'float16') if descriptor.supports_half else ('float32',)
-    traits = MeasuredTraits(descriptor.scale, descriptor.size_requirements.multiple_of, precisions=precisions)
-    logger.info('network: %s x%d, by spandrel', name, descriptor.scale)
+    traits = MeasuredTraits(name, descriptor.scale, descriptor.size_requirements.multiple_of, precisions=precisions)
     module = ForeignNetwork(descriptor).requires_grad_(False).eval()
     return LoadedNetwork(traits, None, module, unknown)
 

@@ -55,10 +55,10 @@ class LoadedNetwork:
             return cls(identify_network(module.state_dict()), None, module)
         except UnknownNetworkError as error:
             unknown = error
-        scale = getattr(module, 'scale', scale)
+        name, scale = type(module).__name__, getattr(module, 'scale', scale)
         if scale is None:
-            raise ValueError(f'the scale of {type(module).__name__} is not known; say what it is')
-        return cls(MeasuredTraits(scale), None, module, unknown)
+            raise ValueError(f'the scale of {name} is not known; say what it is')
+        return cls(MeasuredTraits(name, scale), None, module, unknown)
 
     @property
     def shape(self) -> NetworkShape | None:

@@ -1,6 +1,7 @@
 """The devices that have a Vulkan driver, as the library ncnn finds them."""
 from __future__ import annotations
 
+import functools
 import importlib.util
 import logging
 import os
@@ -77,8 +78,15 @@ def explain_absence() -> str | None:
 def _count() -> int:
     if importlib.util.find_spec('ncnn') is None:
         return 0
+    with _starting:
+        return _start()
+
+
+@functools.cache
+def _start() -> int:
+    """Load the drivers, once in a process, and return how many devices they have."""
     import ncnn
-    with _starting, _log_stderr():  # on which it describes each device, the first time
+    with _log_stderr():  # on which it describes each device
         return int(ncnn.get_gpu_count())
 
 

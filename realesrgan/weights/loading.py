@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from ..archs.architecture import MeasuredTraits
 from ..archs.loaded import LoadedNetwork
 from ..archs.registry import identify_network
 from ..errors import UnknownNetworkError, WeightsError
@@ -56,7 +57,7 @@ def load_network(sources: WeightSources, own: Sequence[type[NetworkShape]] = (),
                  log: bool = True) -> LoadedNetwork:
     """Return a network with its weights from what `sources.resolve` or `prefetch` returned.
 
-    One log line says which weights were used, unless `log` is False.
+    Log lines say which weights were used, and of which network if it is not our own, unless `log` is False.
 
     Args:
         sources: Where the weights are.
@@ -80,9 +81,12 @@ def load_network(sources: WeightSources, own: Sequence[type[NetworkShape]] = (),
             raise WeightsError(f'{origin}: {error}') from None
         content = interpolate(main, read_weights(partner), sources.shares)
         origin = f'{origin} x {sources.shares[0]:g} + {partner} x {sources.shares[1]:g}'
+    network = build_network(content, sources.model_path or spec.name, own)
     if log:
         logger.info('weights: %s', origin)
-    return build_network(content, sources.model_path or spec.name, own)
+        if isinstance(network.traits, MeasuredTraits):
+            logger.info('network: %s x%d, by spandrel', network.traits.architecture, network.scale)
+    return network
 
 
 def load_for_upsampler(scale: int, model_path: str | Path | Sequence[str | Path] | None,

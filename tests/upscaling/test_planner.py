@@ -62,7 +62,7 @@ def test_tiles_that_were_asked_for_are_cut_as_0_3_0_cuts_them(plentiful, multipl
 
 
 def test_what_fits_is_not_cut(plentiful):
-    for shape in (COMPACT, RRDBNetShape(4, 8, 1, 4), MeasuredTraits(3)):
+    for shape in (COMPACT, RRDBNetShape(4, 8, 1, 4), MeasuredTraits('', 3)):
         assert sides(TilePlanner(shape, IdleEngine(), CPU).plan(600, 400, 0)) == ({(600, 400)}, 1)
 
 
