@@ -83,7 +83,7 @@ def _collect_tiff_exif(image: Image.Image) -> bytes | None:
             if entries := tags.get_ifd(ifd):
                 kept.get_ifd(ifd).update(entries)
         return kept.tobytes().removeprefix(_EXIF_PREFIX) if len(kept) else None
-    except (SyntaxError, ValueError, TypeError, struct.error, OSError):
+    except Exception:  # Pillow raises nearly anything when it is damaged
         logger.warning('its EXIF data is damaged and is left out')
         return None
 

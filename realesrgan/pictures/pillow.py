@@ -33,6 +33,17 @@ def open_image(file: io.BytesIO | Path) -> Image.Image | None:
         raise ImageError(f'damaged: {error}') from None
 
 
+def count_frames(image: Image.Image) -> int | None:
+    """Return how many frames or pages an opened picture has; None if it is damaged behind the first.
+
+    Some plugins go through the whole file for that, and stay where they fail. So open it again after None.
+    """
+    try:
+        return getattr(image, 'n_frames', 1)
+    except Exception:  # Pillow's plugins raise nearly anything when a file is damaged
+        return None
+
+
 def decode(image: Image.Image) -> tuple[np.ndarray, bool]:
     """Decode an opened picture as it is stored; Pillow turns only TIFF upright by itself.
 

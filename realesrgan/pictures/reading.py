@@ -39,6 +39,8 @@ def decode(data: bytes) -> Picture:
         image = pillow.open_image(io.BytesIO(data))
         metadata, exif_orientation = (Metadata(), 1) if image is None else read_metadata(image)
         pixels, orientation, converted = _decode_pixels(data, image)
+    if not pixels.size:
+        raise ImageError('damaged: it holds no pixels')
     if converted or (metadata.icc and not _fits_profile(metadata.icc, pixels)):
         metadata = replace(metadata, icc=None)
     return Picture(_turn_upright(_convert_to_integers(pixels), orientation or exif_orientation), metadata)
@@ -71,8 +73,9 @@ def _decode_pixels(data: bytes, image: Image.Image | None) -> tuple[np.ndarray, 
     row = formats.find_by_content(name, data)
     reader = Reader.PILLOW if row is None else row.reader
     # The further frames of MPO, Pillow's name for a JPEG with several pictures, are previews by a camera.
-    if name != 'MPO' and (frames := getattr(image, 'n_frames', 1)) > 1:
-        logger.warning('only the first of %d frames or pages is used', frames)
+    if image is not None and name != 'MPO' and (frames := pillow.count_frames(image)) != 1:
+        logger.warning('only the first of %s frames or pages is used', frames or 'several, damaged')
+        image = pillow.open_image(io.BytesIO(data))
     if reader is Reader.PNG:
         return png.decode(data), None, False
     if reader is Reader.TIFF and (decoded := tiff.decode(data)) is not None:

@@ -1,6 +1,8 @@
 """Reading pictures: pixel values of every format, frames, orientation, and files that are no good."""
 from __future__ import annotations
 
+import io
+
 import cv2
 import numpy as np
 import pytest
@@ -258,3 +260,44 @@ def test_the_beginning_of_a_file_tells_whether_it_is_a_picture(tmp_path, data, e
 
 def test_a_file_that_is_not_there_is_no_picture(tmp_path):
     assert is_picture(tmp_path / 'file.png') is False
+
+
+# ---- damage of every kind ----
+
+@pytest.mark.parametrize('kind', ['GIF', 'TIFF', 'WEBP', 'PNG', 'AVIF', 'MPO'])
+def test_several_frames_cut_off_anywhere(kind):
+    """Pillow's plugins raise IndexError, KeyError, SyntaxError and more. The first frame is read if it is whole."""
+    frames = [Image.fromarray(make_noise(13, 17, 3)).convert('P' if kind == 'GIF' else 'RGB') for _ in range(3)]
+    file = io.BytesIO()
+    frames[0].save(file, kind, save_all=True, append_images=frames[1:])
+    whole = decode(file.getvalue()).pixels
+    read = refused = 0
+    for length in range(1, len(file.getvalue())):
+        try:
+            pixels = decode(file.getvalue()[:length]).pixels
+        except ImageError:
+            refused += 1
+        else:
+            assert pixels.shape[:2] == whole.shape[:2]
+            read += 1
+    assert refused > 0
+    if kind == 'GIF':
+        assert read > refused
+
+
+@pytest.mark.parametrize('seed', range(4))
+def test_changed_bytes_are_read_or_refused(seed):
+    random = np.random.default_rng(seed)
+    files = [save_by_pillow(make_noise(9, 11, channels), kind) for channels in (3, 4)
+             for kind in ('PNG', 'WEBP', 'TIFF', 'BMP', 'GIF', 'JPEG2000', 'TGA', 'ICO', 'DDS')]
+    files += [save_by_pillow(make_noise(9, 11, 3), kind) for kind in ('JPEG', 'PPM')]
+    outcomes = set()
+    for _ in range(500):
+        data = bytearray(files[random.integers(len(files))])
+        for position in random.integers(0, len(data), random.integers(1, 5)):
+            data[position] = random.integers(256)
+        try:
+            outcomes.add(decode(bytes(data)).pixels.ndim)
+        except ImageError as error:
+            outcomes.add(str(error).split(':')[0])
+    assert {3, 'damaged'} <= outcomes
