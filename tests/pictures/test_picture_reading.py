@@ -267,7 +267,8 @@ def test_a_file_that_is_not_there_is_no_picture(tmp_path):
 @pytest.mark.parametrize('kind', ['GIF', 'TIFF', 'WEBP', 'PNG', 'AVIF', 'MPO'])
 def test_several_frames_cut_off_anywhere(kind):
     """Pillow's plugins raise IndexError, KeyError, SyntaxError and more. The first frame is read if it is whole."""
-    frames = [Image.fromarray(make_noise(13, 17, 3)).convert('P' if kind == 'GIF' else 'RGB') for _ in range(3)]
+    frames = [Image.fromarray(np.roll(make_noise(13, 17, 3), index)).convert('P' if kind == 'GIF' else 'RGB')
+              for index in range(3)]
     file = io.BytesIO()
     frames[0].save(file, kind, save_all=True, append_images=frames[1:])
     whole = decode(file.getvalue()).pixels
