@@ -105,6 +105,14 @@ class Parts:
         note = _read_json(path.with_suffix('.json'))
         return note if path.exists() and path.stat().st_size == note.get('bytes') else None
 
+    def is_intact(self, index: int) -> bool:
+        """Return whether a whole part still holds what was written; reads all of it.
+
+        After a loss of power, or on a failing disk, a file may keep its size and lose its content.
+        """
+        note = self.note(index)
+        return note is not None and note.get('sha256') == hash_file(self.path(index))
+
     def list_whole(self) -> list[int]:
         """Return the numbers of the parts that are whole."""
         indices = sorted(int(path.stem) for path in self.folder.glob(f'{"[0-9]" * 6}.{self._extension}'))
@@ -114,12 +122,12 @@ class Parts:
 def seal(path: Path, temporary: Path, note: Mapping[str, Any]) -> None:
     """Prepare a finished part for being renamed from `temporary` to `path`, after which it counts as whole.
 
-    The note goes into a file beside it. When this returns, the part's content is on the disk.
+    When this returns, the part's content is on the disk, and a note with its size and checksum in a file beside it.
     """
-    with whole_file(path.with_suffix('.json')) as file:
-        file.write_text(json.dumps({**note, 'bytes': temporary.stat().st_size}))
     with temporary.open('rb+') as written:
         os.fsync(written.fileno())
+    with whole_file(path.with_suffix('.json')) as file:
+        file.write_text(json.dumps({**note, 'bytes': temporary.stat().st_size, 'sha256': hash_file(temporary)}))
 
 
 def get_parts_folder(target: Path) -> Path:

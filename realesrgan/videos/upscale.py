@@ -2,11 +2,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from ..errors import PartsError
 from ..events import Progress, Run
 from ..workers.options import FaceOptions
 from ..workers.pool import Pool
@@ -51,18 +52,47 @@ def upscale_source(source: Source, target: Path, options: VideoOptions, faces: F
         _warn_of_little_room(source, parts.folder)
         with ExitStack() as stack:
             chunks = source.make_chunks(parts, stack)
-            done, reused = _upscale_chunks(source, chunks, parts, pool, run)
+            found = _find_parts(chunks, parts, run)
+            done, reused = _upscale_chunks(source, chunks, found, parts, pool, run)
+        _require_intact([upscaled for upscaled in done if upscaled.index not in found], parts, run)
         problems = source.find_damage(chunks, done)
         problems += join_parts(parts, done, source.encoding.rate, target, source.make_join(parts))
     logger.debug('%d frames computed', sum(upscaled.computed for upscaled in done))
     return sum(upscaled.frames for upscaled in done), reused, tuple(problems)
 
 
-def _upscale_chunks(source: Source, chunks: Sequence[Chunk], parts: Parts, pool: Pool,
+def _find_parts(chunks: Sequence[Chunk], parts: Parts, run: Run) -> dict[int, Upscaled]:
+    """Return what became of the chunks that an earlier run has finished, by number; damaged parts don't count."""
+    found = {}
+    for chunk in chunks:
+        note = parts.note(chunk.index)
+        if note is None:
+            continue
+        run.check()
+        if parts.is_intact(chunk.index):
+            found[chunk.index] = Upscaled.from_note(chunk.index, note)
+        else:
+            logger.warning('%s: damaged since it was written; it is made again', parts.path(chunk.index))
+    return found
+
+
+def _require_intact(done: Sequence[Upscaled], parts: Parts, run: Run) -> None:
+    """Check that the parts of this run are still as they were written.
+
+    Raises:
+        PartsError: one is not; the same command makes it again.
+    """
+    for upscaled in done:
+        run.check()
+        if not parts.is_intact(upscaled.index):
+            raise PartsError(f'{parts.path(upscaled.index)}: damaged since it was written, so the disk may be failing; '
+                             'the same command makes it again')
+
+
+def _upscale_chunks(source: Source, chunks: Sequence[Chunk], found: Mapping[int, Upscaled], parts: Parts, pool: Pool,
                     run: Run) -> tuple[list[Upscaled], int]:
     """Upscale the chunks that have no part yet; return what became of all, and how many frames were there already."""
-    done = {chunk.index: Upscaled.from_note(chunk.index, note) for chunk in chunks
-            if (note := parts.note(chunk.index)) is not None}
+    done = dict(found)
     frames = {index: upscaled.frames for index, upscaled in done.items()}
     reused = sum(frames.values())
     if done:

@@ -121,6 +121,46 @@ def test_a_damaged_part_is_made_again(run, tmp_path, stopped, name, data):
     assert files(Path('results')) == ['a_out.mp4']
 
 
+def lose_content(path, share):
+    """Fill the end of a file with zeros, as a loss of power may, and keep its size."""
+    size = path.stat().st_size
+    with path.open('rb+') as file:
+        file.seek(int(size * (1 - share)))
+        file.write(bytes(size - file.tell()))
+    assert path.stat().st_size == size
+
+
+@pytest.mark.parametrize('share', [0.2, 1])
+def test_a_part_that_lost_its_content_is_made_again(run, tmp_path, stopped, share):
+    assert run('-i', 'a.mp4', *LOSSLESS, '-o', 'whole', network='plain')[0] == 0
+    stopped()
+    lose_content(tmp_path / 'results/a_out_parts/000001.mp4', share)
+    status, out, err = run('-i', 'a.mp4', *LOSSLESS, '--chunk', '1', network='plain')
+    assert (status, '(25 of them from an earlier run)' in out) == (0, True), err
+    assert 'warning: a.mp4: results/a_out_parts/000001.mp4: damaged since it was written; it is made again' in err
+    assert hashes('results/a_out.mp4') == hashes('whole/a_out.mp4')
+
+
+def test_a_part_that_loses_its_content_while_the_run_goes_on_is_not_joined(run, tmp_path, monkeypatch):
+    make(tmp_path / 'a.mp4', *counted('25', '3'), *EXACT)
+    upscale = ChunkWorker.__call__
+
+    def damages_the_first(self, chunk, report):
+        if chunk.index == 2:
+            lose_content(tmp_path / 'results/a_out_parts/000000.mp4', 0.2)
+        return upscale(self, chunk, report)
+    with monkeypatch.context() as patch:
+        patch.setattr(ChunkWorker, '__call__', damages_the_first)
+        status, _, err = run('-i', 'a.mp4', *LOSSLESS, '--chunk', '1', network='plain')
+    assert status == 1
+    assert ('error: a.mp4: results/a_out_parts/000000.mp4: damaged since it was written, so the disk may be failing; '
+            'the same command makes it again') in err.splitlines()
+    assert not Path('results/a_out.mp4').exists()
+    status, out, err = run('-i', 'a.mp4', *LOSSLESS, '--chunk', '1', network='plain')
+    assert (status, '(50 of them from an earlier run)' in out) == (0, True), err
+    assert counts('results/a_out.mp4') == list(range(75))
+
+
 @pytest.mark.parametrize('text', ['{"vers', '[1]'])
 def test_a_damaged_manifest_means_a_new_start(run, tmp_path, stopped, text):
     stopped()
