@@ -70,6 +70,11 @@ class FaceEnhancer:
         return self.upsampler.device_type
 
     @property
+    def scale(self) -> int:
+        """The scale of the upsampler's network."""
+        return self.upsampler.scale
+
+    @property
     def on_tile(self) -> Callable[[int, int], None] | None:
         """What is called after each tile of the upsampler."""
         return self.upsampler.on_tile

@@ -60,6 +60,7 @@ class Format:
         always_opaque: Whether no file of the format has transparency, so that none is expected of an input.
         quality_setting: OpenCV's name for the setting that `--quality` goes to; None if the format has no quality.
         metadata: How metadata gets into results.
+        longest_side: Pixels that a side of results may have; None for any number.
     """
 
     extensions: tuple[str, ...] = ()
@@ -75,6 +76,7 @@ class Format:
     always_opaque: bool = False
     quality_setting: str | None = None
     metadata: MetadataStyle = MetadataStyle.NONE
+    longest_side: int | None = None
 
 
 #: The formats by name. Pillow tries them in this order, so formats without a clear signature (tga) come late. Pillow
@@ -83,13 +85,13 @@ FORMATS: dict[str, Format] = {
     'jpg': Format(
         extensions=('jpg', 'jpeg', 'jpe'), input_extensions=('jfif',), offered=True, pillow_names=('JPEG',),
         writer=Writer.OPENCV, always_opaque=True, quality_setting='IMWRITE_JPEG_QUALITY',
-        metadata=MetadataStyle.JPEG_SEGMENTS),
+        metadata=MetadataStyle.JPEG_SEGMENTS, longest_side=65500),
     'png': Format(
         extensions=('png',), input_extensions=('apng',), offered=True, pillow_names=('PNG',), reader=Reader.PNG,
-        writer=Writer.OPENCV, alpha=True, deep=True, metadata=MetadataStyle.PNG_CHUNKS),
+        writer=Writer.OPENCV, alpha=True, deep=True, metadata=MetadataStyle.PNG_CHUNKS, longest_side=1_000_000),
     'webp': Format(
         extensions=('webp',), offered=True, pillow_names=('WEBP',), writer=Writer.OPENCV, alpha=True, gray=False,
-        quality_setting='IMWRITE_WEBP_QUALITY', metadata=MetadataStyle.OPENCV),
+        quality_setting='IMWRITE_WEBP_QUALITY', metadata=MetadataStyle.OPENCV, longest_side=16383),
     'gif': Format(input_extensions=('gif',), pillow_names=('GIF',)),
     'bmp': Format(
         extensions=('bmp',), input_extensions=('dib',), pillow_names=('BMP', 'DIB'), writer=Writer.OPENCV),
@@ -183,3 +185,17 @@ def holds_alpha(extension: str) -> bool:
         ImageError: it can't be written.
     """
     return find_writable(extension).alpha
+
+
+def require_room(extension: str, height: int, width: int) -> None:
+    """Check that a result of this size can be written, before it is computed for hours.
+
+    Raises:
+        ImageError: the format has no room for it, or the extension can't be written.
+    """
+    longest = find_writable(extension).longest_side
+    if longest is not None and max(height, width) > longest:
+        larger = [name for name, row in FORMATS.items() if row.offered and max(height, width) <= (
+            row.longest_side or max(height, width))]
+        raise ImageError(f'its result would be {width}x{height}, and {extension} has room for {longest} pixels a side; '
+                         f'choose --ext {" or ".join(larger)}, or a smaller -s')

@@ -21,6 +21,7 @@ from ..workers.enhancers import Enhancer, build_enhancer
 from ..workers.options import FaceOptions, Place, UpsamplerOptions
 from ..workers.overlap import run_overlapped
 from ..workers.pool import Report
+from .formats import require_room
 from .names import Job
 from .picture import Picture
 from .reading import decode
@@ -120,6 +121,8 @@ class PictureWorker:
             if isinstance(picture, Exception):
                 raise picture
             target = targets.choose(job, picture)
+            outscale = self._results.outscale or self._enhancer.scale
+            require_room(target.suffix[1:], *(int(side * outscale) for side in picture.pixels.shape[:2]))
             pixels, _ = self._enhancer.enhance(picture.pixels, self._results.outscale, self._results.alpha_upsampler)
         except _FAILURES as error:
             return Outcome(str(job.source), error=error)

@@ -82,9 +82,10 @@ class TilePlanner:
                 pad, multiple = self._sight.reach, self._sight.alignment
             return TilePlan(cut_into_tiles(height, width, side, pad, multiple), 0, automatic=False)
         # What fitted once fits again, so a folder or a video of one size is measured, and logged, once.
-        if self._fitting[0] != (height, width):
-            self._fitting = (height, width), self._find_largest_window(height, width, room)
-        window = min(self._fitting[1], self._limit or self._fitting[1])
+        fitting = self._fitting  # another thread may set it
+        if fitting[0] != (height, width):
+            fitting = self._fitting = (height, width), self._find_largest_window(height, width, room)
+        window = min(fitting[1], self._limit or fitting[1])
         if window >= max(height, width):
             return TilePlan(cut_into_tiles(height, width, 0, 0), 0, automatic=True)
         sight = self._sight

@@ -23,6 +23,9 @@ class Enhancer(Protocol):
     @property
     def device_type(self) -> str: ...
 
+    @property
+    def scale(self) -> int: ...
+
     on_tile: Callable[[int, int], None] | None
 
     def enhance(self, img: np.ndarray, outscale: float | None = None,

@@ -17,7 +17,7 @@ import inference_realesrgan
 from realesrgan.archs.srvgg_arch import SRVGGNetCompact
 from realesrgan.errors import ImageError
 from realesrgan.pictures import formats
-from realesrgan.pictures.formats import FALLBACK, FORMATS, Format, Writer
+from realesrgan.pictures.formats import FALLBACK, FORMATS, Format, Writer, require_room
 from realesrgan.pictures.inputs import find_pictures
 from realesrgan.pictures.reading import decode
 
@@ -168,3 +168,14 @@ def test_a_row_makes_files_of_its_extension_pictures(tmp_path, monkeypatch):
     assert [file.path.name for file in find_pictures([str(tmp_path)])] == ['a.png']
     monkeypatch.setitem(FORMATS, 'new', Format(input_extensions=('new',)))
     assert [file.path.name for file in find_pictures([str(tmp_path)])] == ['a.png', 'b.new']
+
+
+@pytest.mark.parametrize(('extension', 'sides', 'offered'), [
+    ('jpg', (65501, 3), 'png or tiff'), ('webp', (3, 16384), 'jpg or png or tiff'), ('png', (1_000_001, 1), 'tiff')])
+def test_a_result_too_large_for_its_format(extension, sides, offered):
+    with pytest.raises(ImageError, match=f'^its result would be {sides[1]}x{sides[0]}, and {extension} has room for '
+                                         rf'\d+ pixels a side; choose --ext {offered}, or a smaller -s$'):
+        require_room(extension, *sides)
+    require_room(extension, *(max(side - 1, 1) for side in sides))
+    require_room('tiff', *sides)
+    require_room('bmp', *sides)
