@@ -45,8 +45,11 @@ def make_type(parse: Callable[[str], Any]) -> Callable[[str], Any]:
 
 def parse_outscale(text: str) -> float:
     """Parse a finite number above 0."""
-    value: float = make_number_type(float, 0)(text)
-    if not value:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a number') from None
+    if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f'{text} is out of range: it must be above 0')
     return value
 

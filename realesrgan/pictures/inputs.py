@@ -45,10 +45,10 @@ class InputFile:
 
 def find_pictures(inputs: Iterable[str | InputFile], *, recursive: bool = False, exclude: Path | None = None,
                   on_error: Callable[[str, InputError], None] | None = None) -> list[InputFile]:
-    """List the pictures that inputs mean, each file once.
+    """List the pictures that inputs mean, each name once; links to one file are several names.
 
-    A file is taken whatever it is called. A folder gives all its pictures in natural order. Other files in it are
-    skipped with a warning, and so are its subfolders unless `recursive`, which keeps the structure of folders in
+    A file or pipe is taken whatever it is called. A folder gives all its pictures in natural order. Other files in it
+    are skipped with a warning, and so are its subfolders unless `recursive`, which keeps the structure of folders in
     `InputFile.folder`.
 
     Args:
@@ -59,7 +59,7 @@ def find_pictures(inputs: Iterable[str | InputFile], *, recursive: bool = False,
             raises the error instead.
 
     Raises:
-        InputError: an input names no file, folder or match, or there is no picture at all.
+        InputError: an input names no file, pipe, folder or match, or there is no picture at all.
     """
     inputs = list(inputs)
     found: dict[Hashable, InputFile] = {}
@@ -68,7 +68,9 @@ def find_pictures(inputs: Iterable[str | InputFile], *, recursive: bool = False,
     for source in inputs:
         try:
             for file in search.expand(source):
-                found.setdefault(os.path.realpath(file.path) if file.data is None else file, file)
+                key = _identify(file.path) if file.data is None else file
+                if found.setdefault(key, file) is not file:
+                    logger.info('%s: named twice, upscaled once', file.path)
         except InputError as error:
             if on_error is None:
                 raise
@@ -121,6 +123,16 @@ def _raise(_name: str, error: InputError) -> None:
     raise error
 
 
+def _identify(path: Path) -> str:
+    """Return what two names of one file in one folder have in common; those of links to it differ."""
+    return str(Path(os.path.realpath(path.parent), path.name))
+
+
+def _may_be_read(path: Path) -> bool:
+    """Tell whether a path is a file or a pipe, also by links; a device may never end."""
+    return path.is_file() or path.is_fifo()
+
+
 class _Search:
     """A search through inputs. It enters each folder once, so that links which lead in circles end."""
 
@@ -135,9 +147,15 @@ class _Search:
         elif Path(source).is_dir():
             yield from self._search_folder(Path(source), Path())
         elif Path(source).exists():
+            if not _may_be_read(Path(source)):
+                raise InputError(f'{source}: neither a file nor a pipe nor a folder')
             yield InputFile(Path(source))
         else:
-            yield from map(InputFile, match_files(source))
+            for match in match_files(source):
+                if match.exists() and not _may_be_read(match):
+                    logger.warning('%s: skipped, not a file', match)
+                else:
+                    yield InputFile(match)
 
     def _search_folder(self, folder: Path, below: Path) -> Iterator[InputFile]:
         self._visited.add(os.path.realpath(folder))
@@ -152,7 +170,9 @@ class _Search:
                 yield from self._search_subfolder(entry, below / entry.name)
             elif entry.name.startswith(TEMPORARY_PREFIX):
                 logger.warning('%s: skipped, left behind by an interrupted run', entry)
-            elif not entry.is_file() and not entry.is_symlink():
+            elif entry.name.startswith('._'):
+                logger.warning('%s: skipped, what macOS keeps beside a file on other disks', entry)
+            elif not entry.is_file() and entry.exists():
                 logger.warning('%s: skipped, not a file', entry)
             elif _looks_like_picture(entry):
                 yield InputFile(entry, below)

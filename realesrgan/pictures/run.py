@@ -24,7 +24,7 @@ from ..workers.options import (
     require_outscale,
 )
 from ..workers.pool import make_pool
-from .formats import list_writable_extensions
+from .formats import find_by_extension, list_writable_extensions
 from .inputs import InputFile, Inputs, find_pictures, list_inputs
 from .names import Job, plan
 
@@ -86,7 +86,7 @@ def upscale_pictures(inputs: Inputs, output: str | os.PathLike[str], options: Pi
         The outcome of each picture. Errors are in there, a line each (`errors.flatten_message`).
 
     Raises:
-        UsageError: several pictures are to go to stdout.
+        UsageError: several pictures are to go to stdout, or it is closed, or `output` looks like a picture file.
         InputError: the inputs hold no picture at all.
         WeightsError, DeviceError, EngineError, FacePackagesError: no worker can be built.
         WorkerError: a worker process died, and so did those that took over its pictures.
@@ -122,7 +122,14 @@ class _Pictures:
 
     def _list_jobs(self, inputs: Sequence[str | InputFile]) -> list[Job]:
         options, to_stdout = self._options, self._output == STREAM
+        if to_stdout and sys.__stdout__ is None:
+            raise UsageError('-o - writes to stdout, which is closed')
+        if find_by_extension(Path(self._output).suffix[1:]) and not Path(self._output).exists():
+            raise UsageError(f'-o names a folder, and {self._output} looks like a file; make that folder first if you '
+                             'mean it, or set the names of results with --suffix and --ext')
         if list(inputs) == [STREAM]:
+            if sys.stdin is None:
+                raise UsageError('-i - reads stdin, which is closed')
             inputs = [InputFile(Path('stdin'), data=sys.stdin.buffer.read())]
         files = find_pictures(inputs, recursive=options.recursive,
                               exclude=None if to_stdout else Path(self._output),

@@ -214,6 +214,16 @@ def test_globs_and_several_inputs(run, tmp_path):
     assert files(tmp_path / 'results') == ['a1_out.png', 'a2_out.png', 'b_out.png', 'd_out.png']
 
 
+def test_an_output_that_looks_like_a_file(run, tmp_path):
+    write(tmp_path / 'a.png', 4, 4, 3)
+    status, _, err = run('-i', 'a.png', '-o', 'new.png')
+    assert status == 2
+    assert err.startswith('error: -o names a folder, and new.png looks like a file; ')
+    (tmp_path / 'new.png').mkdir()
+    assert run('-i', 'a.png', '-o', 'new.png')[0] == 0
+    assert files(tmp_path / 'new.png') == ['a_out.png']
+
+
 @pytest.mark.parametrize('name', ['missing.png', 'nothing*.png'])
 def test_a_missing_input_is_one_line(run, name):
     status, _, err = run('-i', name)
@@ -403,6 +413,16 @@ def test_a_gpu_that_is_not_there(run, tmp_path, monkeypatch):
 
 def script(*arguments, **options):
     return subprocess.run([sys.executable, SCRIPT, *map(str, arguments)], capture_output=True, **options)
+
+
+@pytest.mark.parametrize(('redirect', 'arguments', 'message'), [
+    ('<&-', '-i - -o results', '-i - reads stdin, which is closed'),
+    ('>&-', '-i a.png -o -', '-o - writes to stdout, which is closed')])
+def test_a_closed_stream_is_one_line(tmp_path, tiny, redirect, arguments, message):
+    write(tmp_path / 'a.png', 4, 4, 3)
+    result = subprocess.run(f'"{sys.executable}" "{SCRIPT}" {arguments} --model_path "{tiny}" {redirect}', shell=True,
+                            cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    assert (result.returncode, result.stderr) == (2, f'error: {message}\n')
 
 
 def test_stdin_to_stdout(tmp_path, tiny):

@@ -47,11 +47,12 @@ def test_names_with_other_digits_are_sorted_too(name, place):
 
 def test_what_is_not_a_picture_is_skipped_with_a_warning(tmp_path, logged):
     fill(tmp_path, 'a.png', 'notes.txt', 'empty.dat', content=b'P1 party, GIF and all')
-    fill(tmp_path, 'sub/b.png', '.realesrgan-a.png')
+    fill(tmp_path, 'sub/b.png', '.realesrgan-a.png', '._a.jpg')
     (tmp_path / 'empty.dat').write_bytes(b'')
     assert find_pictures([str(tmp_path)]) == [InputFile(tmp_path / 'a.png', Path())]
     assert sorted(logged.messages) == sorted([
         f'{tmp_path / ".realesrgan-a.png"}: skipped, left behind by an interrupted run',
+        f'{tmp_path / "._a.jpg"}: skipped, what macOS keeps beside a file on other disks',
         f'{tmp_path / "empty.dat"}: skipped, not a picture',
         f'{tmp_path / "notes.txt"}: skipped, not a picture',
         f'{tmp_path / "sub"}: skipped, a folder (-r goes into folders)'])
@@ -188,3 +189,29 @@ def test_a_folder_is_listed_with_every_link_to_one_file(tmp_path, logged):
                                        f'{tmp_path / "sub"}: skipped, a folder (-r goes into folders)']
     fill(tmp_path, 'empty/sub/1.png')
     assert list_folder(tmp_path / 'empty') == []
+
+
+def test_each_link_to_a_picture_has_its_result(tmp_path, logged):
+    fill(tmp_path, 'orig.png')
+    (tmp_path / 'd').mkdir()
+    for name in ('link.png', 'd/l2.png'):
+        (tmp_path / name).symlink_to(tmp_path / 'orig.png')
+    found = find_pictures([str(tmp_path), str(tmp_path / 'link.png')], recursive=True)
+    assert sorted(list_names(found)) == ['l2.png', 'link.png', 'orig.png']
+    assert logged.messages == [f'{tmp_path}/link.png: named twice, upscaled once']
+
+
+def test_a_device_is_never_read(tmp_path, logged):
+    fill(tmp_path, 'a.png')
+    (tmp_path / 'zero.png').symlink_to('/dev/zero')
+    assert list_names(find_pictures([str(tmp_path)])) == ['a.png']
+    assert list_names(find_pictures([str(tmp_path / '*.png')])) == ['a.png']
+    assert logged.messages == [f'{tmp_path}/zero.png: skipped, not a file'] * 2
+    for name in ('/dev/zero', str(tmp_path / 'zero.png')):
+        with pytest.raises(InputError, match=f'^{name}: neither a file nor a pipe nor a folder$'):
+            find_pictures([name])
+
+
+def test_a_pipe_that_is_named_is_read(tmp_path):
+    os.mkfifo(tmp_path / 'pipe')
+    assert find_pictures([str(tmp_path / 'pipe')]) == [InputFile(tmp_path / 'pipe')]
