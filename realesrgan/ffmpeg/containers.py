@@ -13,6 +13,7 @@ class Container:
         default_encoder: Video encoder used unless the user asks for another.
         audio: Audio codecs it holds; they are copied.
         audio_encoder: Encoder for all other audio.
+        audio_layouts: The only channel layouts that this encoder takes; empty if it takes any.
         subtitles: Subtitle codecs it holds; they are copied.
         subtitle_encoder: Encoder for all other text subtitles. Subtitles that are pictures can't be converted.
         video_encoders: The only video encoders whose streams it holds; empty if it takes any.
@@ -30,6 +31,7 @@ class Container:
     audio_encoder: str
     subtitles: frozenset[str]
     subtitle_encoder: str
+    audio_layouts: tuple[str, ...] = ()
     video_encoders: tuple[str, ...] = ()
     covers: frozenset[str] = frozenset()
     covers_are_attachments: bool = False
@@ -67,6 +69,7 @@ CONTAINERS = {
     'webm': Container(
         muxer='webm', default_encoder='libvpx-vp9',
         audio=frozenset(('opus', 'vorbis')), audio_encoder='libopus',
+        audio_layouts=('mono', 'stereo', '3.0', 'quad', '5.0', '5.1', '6.1', '7.1'),
         subtitles=frozenset(('webvtt',)), subtitle_encoder='webvtt',
         video_encoders=('libvpx', 'libvpx-vp9', 'libaom-av1', 'libsvtav1', 'librav1e', 'av1_nvenc', 'av1_qsv',
                         'vp9_qsv', 'vp8_vaapi', 'vp9_vaapi', 'av1_vaapi', 'av1_amf'),

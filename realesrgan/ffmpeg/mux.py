@@ -160,6 +160,9 @@ def _build_track_options(plan: TrackPlan, container: str, covers: Sequence[tuple
         command += ['-map', f'1:{carried.track.index}']
         if carried.encoder != 'copy':
             options += [f'-c:{position}', carried.encoder]
+            layouts = CONTAINERS[container].audio_layouts
+            if carried.track.kind == 'audio' and layouts:  # others, such as 5.1(side), become the nearest of them
+                options += [f'-filter:{position}', f'aformat=channel_layouts={"|".join(layouts)}']
     if CONTAINERS[container].covers_are_attachments:
         position = sum(carried.track.kind == 'attachment' for carried in plan.carried)
         for number, (track, file) in enumerate(covers, position):

@@ -3,13 +3,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 from ..atomic_files import temporary_folder
 from ..errors import MediaError, NoSpaceError
 from ..ffmpeg.mux import join, mux, write_list
-from ..ffmpeg.probe import probe
+from ..ffmpeg.probe import Track, probe
 from ..ffmpeg.process import Check
 from ..ffmpeg.programs import FFmpeg
 from .checkpoint import LIST, Parts
@@ -56,7 +57,7 @@ def join_alone(ffmpeg: FFmpeg, container: str, check: Check, video: Path, whole:
 
 def join_with_tracks(ffmpeg: FFmpeg, plan: VideoPlan, recorded: Path | None, container: str, check: Check, video: Path,
                      whole: Path) -> list[str]:
-    """Join the parts with the tracks of the source. If those can't be carried, the video alone is kept.
+    """Join the parts with the tracks of the source. Tracks that can't be carried are left out.
 
     Args:
         ffmpeg: The programs.
@@ -66,18 +67,36 @@ def join_with_tracks(ffmpeg: FFmpeg, plan: VideoPlan, recorded: Path | None, con
         check: Called several times a second meanwhile; what it raises ends ffmpeg.
         video, whole: See `join_parts`.
     """
+    source, start = plan.info, plan.video_start
+
+    def carry(tracks: Sequence[Track]) -> MediaError | None:
+        """Join the parts with some of the tracks; return what went wrong."""
+        try:
+            mux(ffmpeg, video, replace(source, tracks=tuple(tracks)), whole, container, video_start=start,
+                cut=plan.cut, tags_of=plan.video, check=check)
+        except NoSpaceError:
+            raise
+        except MediaError as error:
+            return error
+        return None
+
     try:
-        source, start = plan.info, plan.video_start
         if recorded is not None:
             source = probe(ffmpeg, str(recorded))
             start -= source.start  # the recording keeps the clock of the pass that made it
-        mux(ffmpeg, video, source, whole, container, video_start=start, cut=plan.cut, tags_of=plan.video,
-            check=check)
+        error = carry(source.tracks)
     except NoSpaceError:
         raise
-    except MediaError as error:
-        with contextlib.suppress(FileNotFoundError):
-            whole.unlink()
-        join(ffmpeg, video, whole, container, check)
-        return [f'{plan.info.source}: its other tracks could not be carried, the video alone is kept: {error}']
-    return []
+    except MediaError as failure:
+        source, error = replace(source, tracks=()), failure
+    if error is None:
+        return []
+    errors = {track: carry([track]) for track in source.tracks}  # which of them is it?
+    kept = [track for track, failure in errors.items() if failure is None]
+    if kept and carry(kept) is None:
+        return [f'{plan.info.source}: {track} could not be carried and is left out: {failure}'
+                for track, failure in errors.items() if failure is not None]
+    with contextlib.suppress(FileNotFoundError):
+        whole.unlink()
+    join(ffmpeg, video, whole, container, check)
+    return [f'{plan.info.source}: its other tracks could not be carried, the video alone is kept: {error}']

@@ -1,6 +1,8 @@
 """Audio, subtitles, chapters, attachments, covers and metadata of every kind of result."""
 from __future__ import annotations
 
+from dataclasses import replace
+
 import clips
 import pytest
 from clips import EXACT, files, make, picture, sound, video
@@ -112,3 +114,34 @@ def test_tracks_that_can_not_be_carried_do_not_cost_the_video(run, tmp_path, mon
     assert 'a.mp4: its other tracks could not be carried, the video alone is kept: ffmpeg failed' in err
     assert video('results/a_out.mp4')['frames'] == 5
     assert files(tmp_path) == ['a.mp4', 'results/a_out.mp4']
+
+
+def test_one_track_that_can_not_be_carried_does_not_cost_the_others(run, tmp_path, monkeypatch):
+    make(tmp_path / 'a.mkv', *picture(seconds='0.2'), *sound('0.2'), *sound('0.2', 880),
+         *'-map 0 -map 1 -map 2 -c:a aac -metadata:s:a:1 language=kor'.split(), *EXACT)
+    plan = mux.plan_tracks
+
+    def misses_the_first(tracks, container):
+        planned = plan(tracks, container)
+        carried = [CarriedTrack(replace(one.track, index=one.track.index if one.track.language == 'kor' else 7),
+                                one.encoder) for one in planned.carried]
+        return replace(planned, carried=tuple(carried))
+    monkeypatch.setattr(mux, 'plan_tracks', misses_the_first)
+    status, _, err = run('-i', 'a.mkv', '-s', '1', '--ext', 'mkv')
+    assert status == 1
+    assert 'error: a.mkv: audio track 1 (aac) could not be carried and is left out: ffmpeg failed' in err
+    assert [stream['tags']['language'] for stream in clips.streams('results/a_out.mkv', 'audio')] == ['kor']
+    assert video('results/a_out.mkv')['frames'] == 5
+    assert files(tmp_path) == ['a.mkv', 'results/a_out.mkv']
+
+
+@pytest.mark.parametrize(('layout', 'expected'), [('5.1(side)', '5.1'), ('5.0(side)', '5.0'), ('stereo', 'stereo')])
+def test_channels_are_arranged_as_webm_takes_them(run, tmp_path, layout, expected):
+    channels = {'5.1(side)': 6, '5.0(side)': 5, 'stereo': 2}[layout]
+    tone = '|'.join(f'0.2*sin({220 * (index + 1)}*t)' for index in range(channels))
+    make(tmp_path / 'a.mkv', *picture(seconds='0.2'), '-f', 'lavfi', '-i', f'aevalsrc={tone}:c={layout}:d=0.2', *EXACT,
+         '-c:a', 'ac3')
+    status, _, err = run('-i', 'a.mkv', '-s', '1', '--ext', 'webm')
+    assert status == 0, err
+    (audio,) = clips.streams('results/a_out.webm', 'audio')
+    assert (audio['codec_name'], audio['channel_layout']) == ('opus', expected)
