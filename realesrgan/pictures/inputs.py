@@ -28,11 +28,13 @@ class InputFile:
         path: Where it is; with `data`, only what it is called.
         folder: The folder, relative to the output folder, that its result goes to.
         data: The bytes of the file, if they do not come from `path`, as those of stdin.
+        found: Whether it was found in a folder or by a pattern, not named.
     """
 
     path: Path
     folder: Path = Path()
     data: bytes | None = field(default=None, repr=False)
+    found: bool = field(default=False, compare=False)
 
     def read(self) -> bytes:
         """Return the bytes of the file.
@@ -155,7 +157,7 @@ class _Search:
                 if match.exists() and not _may_be_read(match):
                     logger.warning('%s: skipped, not a file', match)
                 else:
-                    yield InputFile(match)
+                    yield InputFile(match, found=True)
 
     def _search_folder(self, folder: Path, below: Path) -> Iterator[InputFile]:
         self._visited.add(os.path.realpath(folder))
@@ -175,7 +177,7 @@ class _Search:
             elif not entry.is_file() and entry.exists():
                 logger.warning('%s: skipped, not a file', entry)
             elif _looks_like_picture(entry):
-                yield InputFile(entry, below)
+                yield InputFile(entry, below, found=True)
             else:
                 logger.warning('%s: skipped, not a picture', entry)
 

@@ -1,6 +1,7 @@
 """`upscale_pictures`: everything that the image script does, for programs."""
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
@@ -27,6 +28,8 @@ from ..workers.pool import make_pool
 from .formats import find_by_extension, list_writable_extensions
 from .inputs import InputFile, Inputs, find_pictures, list_inputs
 from .names import Job, plan
+
+logger = logging.getLogger(__name__)
 
 #: As an input stdin, as the output folder stdout.
 STREAM = '-'
@@ -136,8 +139,10 @@ class _Pictures:
                               on_error=lambda name, error: self._end(Outcome(name, error=error)))
         if to_stdout and len(files) > 1:
             raise UsageError(f'{len(files)} pictures can\'t all go to stdout; name a folder with -o')
-        return [replace(job, to_stdout=to_stdout)
-                for job in plan(files, Path(self._output), options.suffix, options.extension)]
+        naming = Path(self._output), options.suffix, options.extension
+        if not to_stdout:
+            files = _leave_out_results(files, plan(files, *naming))
+        return [replace(job, to_stdout=to_stdout) for job in plan(files, *naming)]
 
     def _skip(self, job: Job) -> bool:
         """Report a picture as skipped if its result exists and that matters."""
@@ -179,6 +184,22 @@ class _Pictures:
         elif note.source not in self._ended:
             self._ended.add(note.source)
             self._end(note)
+
+
+def _leave_out_results(files: Sequence[InputFile], jobs: Sequence[Job]) -> list[InputFile]:
+    """Return the files without those that an earlier run has made of others, where -o is the folder of the inputs.
+
+    A file that was named is an input, whatever it is called.
+    """
+    results = {os.path.abspath(target): job.source for job in jobs for target in job.possible_targets}
+    inputs = []
+    for file in files:
+        source = results.get(os.path.abspath(file.path)) if file.found else None
+        if source is None or source == file.path:
+            inputs.append(file)
+        else:
+            logger.warning('%s: skipped, the result of %s', file.path, source)
+    return inputs
 
 
 def share_jobs(jobs: Sequence[Job]) -> list[list[Job]]:

@@ -182,6 +182,22 @@ def test_an_input_skipped_as_existing_is_not_overwritten_by_another(run, tmp_pat
     assert Path('a_out.png').read_bytes() == before
 
 
+def test_results_among_the_inputs_are_no_inputs(run, tmp_path):
+    """Whatever is repeated, and however often."""
+    write(tmp_path / 'in/a.png', 4, 5, 3)
+    write(tmp_path / 'in/b.jpg', 4, 5, 3)
+    for more in ([], [], ['--skip_existing'], ['-r']):
+        status, _, err = run('-i', 'in', '-o', 'in', *more)
+        assert status == 0, err
+        assert files(tmp_path / 'in') == ['a.png', 'a_out.png', 'b.jpg', 'b_out.jpg']
+    assert 'warning: in/a_out.png: skipped, the result of in/a.png' in err
+    assert run('-i', 'in/*', '-o', 'in')[0] == 0
+    assert files(tmp_path / 'in') == ['a.png', 'a_out.png', 'b.jpg', 'b_out.jpg']
+    status, _, err = run('-i', 'in/a.png', 'in/a_out.png', '-o', 'in')  # named, so they are inputs, and kept
+    assert (status, 'its result would overwrite the input in/a_out.png' in err) == (1, True)
+    assert files(tmp_path / 'in') == ['a.png', 'a_out.png', 'a_out_out.png', 'b.jpg', 'b_out.jpg']
+
+
 def test_skip_existing(run, tmp_path):
     write(tmp_path / 'in/a.png', 4, 4, 3)
     write(tmp_path / 'in/b.png', 4, 4, 3)
