@@ -112,6 +112,7 @@ def test_the_example_in_the_documents(run_script, tmp_path, inputs, own):
     (None, r'my\.py: No such file or directory'),
     ('x = 1', r'my\.py: defines no subclass of realesrgan\.archs\.architecture\.NetworkShape'),
     ('\nthis is no Python', r'my\.py, line 2: SyntaxError: .*'),
+    ('import sys\nsys.exit(3)', r'my\.py, line 2: SystemExit: 3'),
     ('import os\nos.nothing()', r"my\.py, line 2: AttributeError: module 'os' has no attribute 'nothing'"),
     ('from realesrgan.archs.architecture import NetworkShape\nclass Half(NetworkShape):\n    architecture = "Half"',
      r'my\.py: Half lacks one of architecture, first_parameter, from_shapes and build')])

@@ -48,10 +48,8 @@ def _run(path: Path, name: str) -> None:
     sys.modules[name] = module  # where dataclasses look for it
     try:
         spec.loader.exec_module(module)
-    except BaseException as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
-        if not isinstance(error, Exception):
-            raise
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
         where = f'{path}, line {line}' if line else str(path)
