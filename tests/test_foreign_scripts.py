@@ -139,3 +139,52 @@ def test_parts_are_of_the_content_of_the_file_and_not_of_its_path(run_script, tm
     status, err = upscale('--arch_module', 'elsewhere.py')
     assert status == 1
     assert re.search('arch_module was .*, is ', err)
+
+
+def test_a_failure_on_the_weights_names_the_line(run_script, tmp_path, inputs, own):
+    failing = read_example().replace("num_feat = shapes['head.weight'][0]", "num_feat = shapes.head")
+    (tmp_path / 'my_arch.py').write_text(failing)
+    line = failing[:failing.index('shapes.head')].count('\n') + 1
+    status, _, err = run_script(inference_realesrgan, '-i', 'a.png', '--model_path', 'my.pth', '--arch_module',
+                                'my_arch.py')
+    assert status == 1
+    assert err == f"error: my_arch.py, line {line}: AttributeError: 'dict' object has no attribute 'head'\n"
+
+
+UNUSUAL = """
+import torch
+
+class Unusual(Tiny):
+    def __init__(self, scale, num_feat):
+        super().__init__(scale, num_feat)
+        self.register_buffer('order', torch.arange(num_feat))
+        self.register_buffer('share', torch.full((1,), 0.5), persistent=False)
+        self.gain = torch.ones(1) * 2
+
+    def forward(self, x):
+        y = self.head(x).relu()[:, self.order] * self.share * self.gain
+        return self.shuffle(self.tail(y.view(y.shape[0], -1).view(y.shape)))
+
+class UnusualShape(TinyShape):
+    architecture = 'Unusual'
+    first_parameter = 'order'
+
+    def build(self):
+        return Unusual(self.scale, self.num_feat)
+"""
+
+
+def test_whatever_a_module_holds_beside_weights_in_float32(run_script, tmp_path, inputs, own):
+    """Buffers of integers, buffers that are not saved, tensors that are no buffers, views of pixels in usual order."""
+    (tmp_path / 'my_arch.py').write_text(read_example() + UNUSUAL)
+    names = {}
+    exec(compile(read_example() + UNUSUAL, 'my_arch.py', 'exec'), names)
+    network = names['Unusual'](2, 8)
+    network.load_state_dict(own.state_dict(), strict=False)
+    torch.save(network.state_dict(), tmp_path / 'my.pth')
+    status, _, err = run_script(inference_realesrgan, '-i', 'a.png', '--model_path', 'my.pth', '--arch_module',
+                                'my_arch.py', '--fp32')
+    assert status == 0, err
+    pixels = torch.from_numpy(cv2.imread(str(tmp_path / 'a.png'))[..., ::-1].transpose(2, 0, 1).copy())[None] / 255
+    expected = (own(pixels)[0].clamp(0, 1) * 255).round().detach().numpy().transpose(1, 2, 0)[..., ::-1]
+    assert np.abs(cv2.imread(str(tmp_path / 'results' / 'a_out.png')) - expected).max() <= 1

@@ -121,9 +121,7 @@ class NetworkShape(NetworkTraits, ABC):
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of every tensor of its state dict, by current parameter name and in its order."""
-        import torch
-        with torch.device('meta'):
-            return {name: tuple(tensor.shape) for name, tensor in self.build().state_dict().items()}
+        return {name: tuple(tensor.shape) for name, tensor in self.build().state_dict().items()}
 
     def estimate_bytes_per_pixel(self, engine: str, *, half: bool) -> float | None:
         """See `NetworkTraits`. An engine that was never measured counts as the hungriest of the others."""

@@ -29,10 +29,7 @@ class ForeignNetwork(nn.Module):
 
     Attributes:
         scale: Output pixels per input pixel, along a side.
-        memory_format: How its weights lie in memory: as its own code expects them.
     """
-
-    memory_format = torch.contiguous_format
 
     def __init__(self, descriptor: ImageModelDescriptor[Any]) -> None:
         super().__init__()
@@ -43,7 +40,7 @@ class ForeignNetwork(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Run the network; spandrel pads the picture to the size it needs, and clamps the result."""
-        return self._descriptor(x.contiguous())
+        return self._descriptor(x)
 
 
 def load_foreign_network(content: Mapping[str, Any], unknown: UnknownNetworkError) -> LoadedNetwork:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 from ..errors import UnknownNetworkError
 from .architecture import MeasuredTraits, NetworkShape, NetworkTraits
-from .registry import identify_network
+from .registry import ARCHITECTURES, identify_network
 
 if TYPE_CHECKING:
     import numpy as np
@@ -94,11 +94,14 @@ class LoadedNetwork:
 
 
 def _build_module(shape: NetworkShape, arrays: Mapping[str, np.ndarray]) -> nn.Module:
-    """Return the module on the CPU, frozen and in evaluation mode; it shares the memory of the arrays."""
+    """Return the module on the CPU, frozen and in evaluation mode."""
     import numpy as np
     import torch
-    with torch.device('meta'):  # no time is spent on random weights that are replaced at once
+    is_ours = type(shape) in ARCHITECTURES
+    # No time is spent on random weights that are replaced at once, nor on copies. Modules of the user's own may hold
+    # more than weights in float32.
+    with torch.device('meta' if is_ours else 'cpu'):
         module = shape.build()
     tensors = {name: torch.from_numpy(np.require(array, np.float32, 'W')) for name, array in arrays.items()}
-    module.load_state_dict(tensors, strict=True, assign=True)
+    module.load_state_dict(tensors, strict=True, assign=is_ours)
     return module.requires_grad_(False).eval()

@@ -50,7 +50,12 @@ def _run(path: Path, name: str) -> None:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-        line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
-        where = f'{path}, line {line}' if line else str(path)
-        raise ArchModuleError(f'{where}: {type(error).__name__}: {flatten_message(error)}') from error
+        raise explain_failure(error, str(path)) from error
+
+
+def explain_failure(error: BaseException, path: str) -> ArchModuleError:
+    """Return what went wrong in a file of the user's, and in which line."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+    line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+    where = f'{path}, line {line}' if line else path
+    return ArchModuleError(f'{where}: {type(error).__name__}: {flatten_message(error)}')

@@ -16,19 +16,19 @@ ARCHITECTURES: tuple[type[NetworkShape], ...] = (RRDBNetShape, SRVGGNetCompactSh
 
 
 def identify_network(state_dict: Mapping[str, HasShape],
-                     own: Sequence[type[NetworkShape]] = ()) -> NetworkShape:
+                     architectures: Sequence[type[NetworkShape]] = ARCHITECTURES) -> NetworkShape:
     """Read a network's hyper-parameters off the names and shapes of its state dict.
 
     Args:
         state_dict: Tensors or arrays under current parameter names (see `current_names`).
-        own: Architectures of the user's own, which are tried before `ARCHITECTURES`.
+        architectures: Those to try, in order.
 
     Raises:
         UnknownNetworkError: it belongs to none of them, or takes or gives something other than RGB.
     """
     shapes = {name: tuple(tensor.shape) for name, tensor in state_dict.items()}
     complaint: Exception | None = None
-    for architecture in (*own, *ARCHITECTURES):
+    for architecture in architectures:
         if architecture.first_parameter not in shapes:
             continue
         try:
@@ -38,7 +38,7 @@ def identify_network(state_dict: Mapping[str, HasShape],
     if complaint is not None:
         raise UnknownNetworkError(f'it looks like a network of Real-ESRGAN but is not one: {complaint}')
     known = ', '.join(f'{architecture.architecture} ({architecture.first_parameter})'
-                      for architecture in (*own, *ARCHITECTURES))
+                      for architecture in architectures)
     found = ', '.join(map(str, list(shapes)[:3])) or 'nothing'
     raise UnknownNetworkError(f'it is none of {known}; it holds {found} ...')
 

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from ..archs.loaded import LoadedNetwork
+from ..archs.registry import ARCHITECTURES
 from ..errors import NonFiniteError, RealESRGANError
 from .devices import Device
 
@@ -20,6 +21,7 @@ class TorchEngine:
         scale: The network's scale.
         device: Where it runs.
         dtype: Its precision.
+        layout: How pixels and weights lie in memory; the networks of others may need `torch.contiguous_format`.
         most_pinned_bytes: Results up to this size reach the host through page-locked memory, into which a CUDA device
             copies faster. PyTorch keeps that memory for the next batch, which is too much for whole pictures.
     """
@@ -27,14 +29,15 @@ class TorchEngine:
     name = 'torch'
 
     def __init__(self, network: nn.Module, scale: int, device: torch.device, dtype: torch.dtype, *,
+                 layout: torch.memory_format = torch.channels_last,
                  most_pinned_bytes: int = _MOST_PINNED_BYTES) -> None:
         self.scale = scale
         self.half = dtype != torch.float32
-        layout = getattr(network, 'memory_format', torch.channels_last)
         self.network = network.to(device, dtype).to(memory_format=layout).eval()
         self.device = device
         self.description = f'torch, {device}, {str(dtype).removeprefix("torch.")}'
         self._dtype = dtype
+        self._layout = layout
         self._most_pinned_bytes = most_pinned_bytes
 
     @torch.inference_mode()
@@ -55,11 +58,11 @@ class TorchEngine:
             getattr(torch, self.device.type).empty_cache()
 
     def _prepare(self, batch: np.ndarray) -> torch.Tensor:
-        """Return NHWC pixels as an NCHW tensor of RGB in 0..1 on the device; its memory stays NHWC (channels_last)."""
+        """Return NHWC pixels as an NCHW tensor of RGB in 0..1 on the device, in the layout asked for."""
         pixels = torch.from_numpy(np.ascontiguousarray(batch[..., ::-1])).to(self.device)
         if pixels.dtype == torch.uint8:
             pixels = pixels.float().div_(255)
-        return pixels.to(self._dtype).permute(0, 3, 1, 2)
+        return pixels.to(self._dtype).permute(0, 3, 1, 2).contiguous(memory_format=self._layout)
 
     def _copy_to_host(self, result: torch.Tensor) -> torch.Tensor:
         if self.device.type != 'cuda' or result.nbytes > self._most_pinned_bytes:
@@ -78,7 +81,10 @@ def make(network: LoadedNetwork, device: Device, precision: str, threads: int | 
         torch.set_num_threads(threads)
     if not network.traits.runs_in(precision):
         precision = 'float32'
-    return TorchEngine(network.module, network.scale, torch.device(str(device)), getattr(torch, precision))
+    # The networks of this package are faster with channels last. Those of others may count on the usual order.
+    layout = torch.channels_last if type(network.traits) in ARCHITECTURES else torch.contiguous_format
+    return TorchEngine(network.module, network.scale, torch.device(str(device)), getattr(torch, precision),
+                       layout=layout)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

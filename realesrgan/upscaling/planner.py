@@ -104,7 +104,7 @@ class TilePlanner:
             side = max(first.rows.padded_stop, first.columns.padded_stop)
         else:
             side = max(first.rows.stop, first.columns.stop)
-        smallest = border + (self._smallest_tile if plan.automatic else _SMALLEST_TILE)
+        smallest = self._smallest_window if plan.automatic else _SMALLEST_TILE
         if side <= smallest:
             raise MemoryError(
                 f'not enough memory on {self._device} even for tiles of {max(side - border, 1)} pixels. Close other '
@@ -136,6 +136,12 @@ class TilePlanner:
         """By how much the window of an automatic tile is longer than the tile; see `cut_axis_evenly`."""
         return 2 * (self._sight.reach + self._sight.alignment)
 
+    @property
+    def _smallest_window(self) -> int:
+        """The side of the smallest window of an automatic tile, which must begin and end where windows may."""
+        alignment = self._sight.alignment
+        return -(-(self._smallest_tile + self._border) // alignment) * alignment
+
     def _find_largest_window(self, height: int, width: int, room: int) -> int:
         """Return the side of the largest window that memory allows; the picture's longer side if all of it fits."""
         for_pixel = estimate_bytes_per_pixel(self._traits, self._engine.name, half=self._engine.half)
@@ -150,7 +156,7 @@ class TilePlanner:
             allowed = measure_usable_memory(self._device, room)
         if height * width * for_pixel <= allowed:
             return max(height, width)
-        window = max(math.isqrt(allowed // for_pixel), self._smallest_tile + self._border)
+        window = max(math.isqrt(allowed // for_pixel), self._smallest_window)
         logger.info('tiles of %d pixels: the whole picture would need about %.1f GiB, %.1f are %s',
                     window - self._border, height * width * for_pixel / 2 ** 30, allowed / 2 ** 30,
                     'allowed' if self._max_memory else 'free')

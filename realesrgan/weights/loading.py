@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,8 @@ import numpy as np
 
 from ..archs.architecture import MeasuredTraits
 from ..archs.loaded import LoadedNetwork
-from ..archs.registry import identify_network
+from ..archs.own import explain_failure
+from ..archs.registry import ARCHITECTURES, identify_network
 from ..errors import UnknownNetworkError, WeightsError
 from ..models import PackagedWeights
 from .reading import convert_to_tensors, find_state_dict, load_packaged, read_content, read_weights
@@ -147,14 +149,27 @@ def build_network(content: Mapping[str, Any], origin: str | Path,
 
     Raises:
         WeightsError: they fit no known network.
+        ArchModuleError: an architecture of the user's own fails on them.
     """
-    try:
-        arrays = find_state_dict(content, own)
-        shape = identify_network(arrays, own)
-        _require_fit(arrays, shape)
-    except UnknownNetworkError as error:
-        return _build_foreign_network(content, origin, error)
-    return LoadedNetwork.from_arrays(shape, {name: arrays[name] for name in shape.parameter_shapes()})
+    unknown: UnknownNetworkError | None = None
+    for architectures in (*((architecture,) for architecture in own), ARCHITECTURES):
+        try:
+            return _build_known_network(find_state_dict(content, own), architectures)
+        except UnknownNetworkError as error:
+            unknown = unknown or error
+        except Exception as error:
+            if architectures is ARCHITECTURES:
+                raise
+            raise explain_failure(error, inspect.getfile(architectures[0])) from error
+    assert unknown is not None  # of every architecture that was tried
+    return _build_foreign_network(content, origin, unknown)
+
+
+def _build_known_network(arrays: Arrays, architectures: Sequence[type[NetworkShape]]) -> LoadedNetwork:
+    shape = identify_network(arrays, architectures)
+    wanted = shape.parameter_shapes()
+    _require_fit(arrays, wanted, shape.architecture)
+    return LoadedNetwork.from_arrays(shape, {name: arrays[name] for name in wanted})
 
 
 def _build_foreign_network(content: Mapping[str, Any], origin: str | Path,
@@ -169,13 +184,12 @@ def _build_foreign_network(content: Mapping[str, Any], origin: str | Path,
         raise WeightsError(f'{origin}: {error}') from None
 
 
-def _require_fit(arrays: Arrays, shape: NetworkShape) -> None:
+def _require_fit(arrays: Arrays, wanted: Mapping[str, tuple[int, ...]], architecture: str) -> None:
     """Check that there is an array of the right size for each parameter, and no other.
 
     Raises:
         UnknownNetworkError: there is not; the message names some.
     """
-    wanted = shape.parameter_shapes()
     misfits = {
         'missing': [name for name in wanted if name not in arrays],
         'unexpected': [name for name in arrays if name not in wanted],
@@ -183,7 +197,7 @@ def _require_fit(arrays: Arrays, shape: NetworkShape) -> None:
                             for name, size in wanted.items() if name in arrays and arrays[name].shape != size]}
     if any(misfits.values()):
         raise UnknownNetworkError(
-            f'it does not fit {shape.architecture} as its first layer has it: '
+            f'it does not fit {architecture} as its first layer has it: '
             + '; '.join(f'{what}: {_list(names)}' for what, names in misfits.items() if names))
 
 

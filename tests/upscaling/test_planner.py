@@ -18,6 +18,7 @@ from realesrgan.engines.devices import Device
 from realesrgan.models import MODELS
 from realesrgan.upscaling import planner
 from realesrgan.upscaling.planner import TilePlanner
+from realesrgan.upscaling.probing import Sight
 from realesrgan.upscaling.tiles import cut_into_tiles
 
 CPU = Device('cpu')
@@ -256,3 +257,21 @@ def test_every_kind_and_scale_of_rrdbnet_with_automatic_tiles(scale, img):
     cut, count = tiles_of(RealESRGANer(scale, None, **options, max_memory=1), picture)
     assert count > 1
     assert np.abs(cut.astype(int) - whole).max() <= 1
+
+
+@pytest.mark.parametrize('alignment', [1, 16, 64, 128])
+@pytest.mark.parametrize('reach', range(8, 97, 8))
+def test_the_smallest_windows_suit_any_sight(monkeypatch, alignment, reach):
+    """Windows begin at multiples of the alignment, and see the reach on both sides."""
+    monkeypatch.setattr(planner, 'measure_sight', lambda engine, multiple: Sight(reach, alignment))
+    monkeypatch.setattr(planner, 'estimate_bytes_per_pixel', lambda *_, **__: 1)
+    tested = TilePlanner(MeasuredTraits('', 4), IdleEngine(), CPU, max_memory=1)
+    for _ in range(2):
+        plan = tested.plan(1001, 777, 0)
+        assert len(plan.tiles) > 1
+        for span in (tile.rows for tile in plan.tiles):
+            assert span.padded_start % alignment == 0
+            assert span.padded_start == 0 or span.start - span.padded_start >= reach
+            assert span.padded_stop == 1001 or span.padded_stop - span.stop >= reach
+        with pytest.raises(MemoryError):
+            tested.shrink(plan, MemoryError())
