@@ -29,7 +29,7 @@ def pick_device(device: str | torch.device | Device | None = None, gpu_id: int |
     """Return the device given, else GPU number `gpu_id`, else the first GPU, else the CPU.
 
     GPUs that PyTorch can use come before those that have only a Vulkan driver. Only kinds that the engine runs on
-    count; software devices of Vulkan's do so only if the engine is 'vulkan'. A log line names the GPU picked.
+    count; software devices of Vulkan's do so only if the engine is 'vulkan'. A log line names a GPU picked by this.
 
     Args:
         device: A device in any form, or None.
@@ -83,7 +83,7 @@ def list_gpus(engine: str = AUTO) -> list[Device]:
 
 
 def settle_device(network: LoadedNetwork, device: Device, engine: str = AUTO) -> Device:
-    """Return the device; the CPU, with a warning, if 'auto' picked one on which no engine runs the network."""
+    """Return the device; with 'auto' the CPU and a warning instead of a Vulkan GPU on which no engine runs it."""
     if engine != AUTO or device.type != VULKAN:
         return device
     refusals = [explain_refusal(row, network, device) for row in table.ENGINES if VULKAN in row.devices]

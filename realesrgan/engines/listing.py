@@ -76,7 +76,9 @@ def _describe_vulkan() -> Iterator[_Line]:
 
 def _compare_with_first(gpu: Device) -> str:
     """Return what 'auto' makes of a GPU."""
-    first = list_gpus()[0]
+    first = next(iter(list_gpus()), None)
+    if first is None:
+        return 'only with --engine vulkan'
     if gpu == first:
         return _TAKEN
     if gpu.type == first.type:

@@ -1,9 +1,11 @@
 """The Vulkan engine: any GPU, through the library ncnn."""
 from __future__ import annotations
 
+import atexit
 import functools
 import importlib.util
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -21,8 +23,22 @@ if TYPE_CHECKING:
 
 #: What some drivers bind at most (Intel's until 2022).
 _LARGEST_BUFFER = 1 << 30
+# What weights take, as multiples of their size in float32, by whether they are computed with in float16: ncnn keeps
+# copies that are transformed for Winograd's algorithm. On a software device it took five times.
+_COPIES_OF_WEIGHTS = {False: 6, True: 3}
+_SHARE_OF_BUDGET = 0.9
 _BYTES_PER_PIXEL = 12  # of a result: RGB in float32
 _ROWS_AT_A_TIME = 64  # of a result, which fit the processor's cache
+
+
+_living: weakref.WeakSet[VulkanEngine] = weakref.WeakSet()
+
+
+@atexit.register
+def _stop_engines() -> None:
+    """Let pictures end that other threads compute, and no more begin: ncnn goes away in a moment."""
+    for engine in list(_living):
+        engine._lock.acquire()
 
 
 class VulkanEngine:
@@ -42,7 +58,10 @@ class VulkanEngine:
         from .vulkan_graph import build_model
         param, weights = build_model(network.shape, network.arrays)
         self._device = device
-        self._allocator = _make_allocator_class()(open_gpu(device), len(weights))
+        taken = len(weights) * _COPIES_OF_WEIGHTS[half]
+        if taken > measure_memory(device):
+            raise MemoryError(f'the weights take about {taken >> 20} MiB, more than {device} has')
+        self._allocator = _make_allocator_class()(open_gpu(device), taken)
         self._net = net = ncnn.Net()
         net.opt.use_vulkan_compute = True
         net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = half
@@ -53,6 +72,7 @@ class VulkanEngine:
         net.load_model_mem(weights)
         self._shape: tuple[int, ...] = ()  # of the last batch
         self._lock = threading.Lock()
+        _living.add(self)
         self.scale = network.scale
         self.half = bool(net.opt.use_fp16_storage)  # which ncnn turns off where the GPU can't
         self.description = f'vulkan, {device}, {"float16" if self.half else "float32"}'
@@ -65,7 +85,7 @@ class VulkanEngine:
             if batch.shape != self._shape:
                 self._allocator.clear()  # pieces of other sizes
                 self._shape = batch.shape
-            self._allocator.limit = measure_memory(self._device)
+            self._allocator.limit = int(measure_memory(self._device) * _SHARE_OF_BUDGET)
             result = np.empty((count, height * self.scale, width * self.scale, 3), batch.dtype)
             for picture, pixels in zip(batch, result, strict=True):
                 self._finish(self._run(picture), pixels)
@@ -96,7 +116,7 @@ class VulkanEngine:
 
     def _finish(self, planes: np.ndarray, pixels: np.ndarray) -> None:
         """Write what `_run` returned to `pixels`: sH x sW x 3, BGR, clamped."""
-        total = np.float32(0)  # finite if all values are
+        total = np.float32(0)  # finite if all values are, unless they are absurd
         for start in range(0, len(pixels), _ROWS_AT_A_TIME):
             rows = slice(start, start + _ROWS_AT_A_TIME)
             band = planes[::-1, rows]
@@ -123,11 +143,11 @@ def _make_allocator_class() -> Any:
 
         Args:
             device: The GPU, as ncnn knows it.
-            weights: Bytes that the network's weights take.
+            weights: About what the network's weights take, in bytes.
 
         Attributes:
             limit: Bytes that weights and blobs may take together.
-            used: Bytes that they take.
+            used: Bytes that they take. Blocks that ncnn keeps for the next blobs are not counted.
             peak: The most that they took.
         """
 

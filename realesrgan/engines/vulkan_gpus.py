@@ -13,12 +13,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import flatten_message
 from .devices import VULKAN, Device
 
 if TYPE_CHECKING:
     import ncnn
 
 logger = logging.getLogger(__name__)
+
+# Of NVIDIA's drivers, which may come without /dev/dri, and of Windows's Linux.
+_DEVICE_FILES = ('/dev/nvidiactl', '/dev/nvhost-ctrl', '/dev/dxg')
 
 _starting = threading.Lock()
 _SOFTWARE = 3  # ncnn's GpuInfo.type(): 0 is a GPU of its own, 1 one in the processor, 2 one of a virtual machine
@@ -29,7 +33,8 @@ def may_have_gpus() -> bool:
 
     Finding out loads drivers, which takes a fifth of a second. This looks only for the device files of Linux.
     """
-    return sys.platform != 'linux' or any(Path('/dev/dri').glob('renderD*')) or Path('/dev/nvidiactl').exists()
+    return (sys.platform != 'linux' or any(Path('/dev/dri').glob('renderD*'))
+            or any(Path(file).exists() for file in _DEVICE_FILES))
 
 
 def list_gpus() -> list[Device]:
@@ -55,7 +60,7 @@ def is_software(gpu: Device) -> bool:
 
 
 def measure_memory(gpu: Device) -> int:
-    """Return how many bytes of a device's memory this process may take in all, as its driver sees it now."""
+    """Return how many bytes of a device's memory this process may take in all, what it has taken included."""
     return int(open_gpu(gpu).get_heap_budget()) << 20
 
 
@@ -71,6 +76,8 @@ def explain_absence() -> str | None:
     if importlib.util.find_spec('ncnn') is None:
         return 'ncnn is not installed: pip install ncnn'
     if not _count():
+        if failure := _start()[1]:
+            return f'ncnn can\'t be loaded: {failure}'
         return 'no GPU with a Vulkan driver was found (Debian: apt-get install mesa-vulkan-drivers)'
     return None
 
@@ -79,28 +86,32 @@ def _count() -> int:
     if importlib.util.find_spec('ncnn') is None:
         return 0
     with _starting:
-        return _start()
+        return _start()[0]
 
 
 @functools.cache
-def _start() -> int:
-    """Load the drivers, once in a process, and return how many devices they have."""
-    import ncnn
+def _start() -> tuple[int, str]:
+    """Load ncnn and the drivers, once in a process; return how many devices they have, and why ncnn can't be loaded."""
+    try:
+        import ncnn
+    except (ImportError, OSError) as error:
+        return 0, flatten_message(error)
     with _log_stderr():  # on which it describes each device
-        return int(ncnn.get_gpu_count())
+        return int(ncnn.get_gpu_count()), ''
 
 
 @contextmanager
 def _log_stderr() -> Iterator[None]:
     """Send to the log, as details, what a library writes to this process's stderr."""
     try:
+        file = tempfile.TemporaryFile()  # noqa: SIM115
         stderr = os.dup(2)
-    except OSError:  # it is closed
+    except OSError:  # no folder can be written to, or stderr is closed
         yield
         return
-    with tempfile.TemporaryFile() as file:
+    with file:
+        os.dup2(file.fileno(), 2)
         try:
-            os.dup2(file.fileno(), 2)
             yield
         finally:
             os.dup2(stderr, 2)

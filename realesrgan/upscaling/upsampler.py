@@ -240,6 +240,7 @@ class RealESRGANer:
             if not self._engine.half:
                 raise
             logger.warning('a tile overflowed in half precision and is computed again in float32')
+            self._engine.release()  # or both would keep their memory
         if self._exact_engine is None:
             # A copy, because the torch engine moves a module to its precision, and the first engine may share it.
             self._exact_engine = make_engine(self._network.copy(), self._device, half=False, threads=self._threads)

@@ -84,15 +84,17 @@ def build_enhancer(options: UpsamplerOptions, faces: FaceOptions | None, place: 
     """
     if faces is not None:
         prepare_faces(faces)
-    from ..engines.choice import pick_device
-    device, threads = pick_device(gpu_id=place.gpu_id, engine=options.engine), None
+    from ..engines.choice import pick_device, settle_device
+    picked = pick_device(gpu_id=place.gpu_id, engine=options.engine)
+    network, threads = _load_network(options), None
+    device = settle_device(network, picked, options.engine)
     if place.workers > 1:
         from ..engines.cpu import count_cores
         from ..engines.memory import measure_usable_memory
         options = replace(options, max_memory=(options.max_memory or measure_usable_memory(device)) // place.workers)
-        if device.type == 'cpu':
+        if device.type in ('cpu', 'vulkan'):  # beside Vulkan, faces run on the CPU
             threads = max(count_cores() // place.workers, 1)
-    upsampler = _build_upsampler(options, device, threads)
+    upsampler = _build_upsampler(options, network, device, threads)
     if faces is None:
         return upsampler
     import torch
@@ -104,9 +106,9 @@ def build_enhancer(options: UpsamplerOptions, faces: FaceOptions | None, place: 
                         min_size=faces.min_size)
 
 
-def _build_upsampler(options: UpsamplerOptions, device: Device, threads: int | None) -> RealESRGANer:
+def _build_upsampler(options: UpsamplerOptions, network: LoadedNetwork, device: Device,
+                     threads: int | None) -> RealESRGANer:
     from ..upscaling.upsampler import RealESRGANer
-    network = _load_network(options)
     return RealESRGANer(network.scale, None, model=network, tile=options.tile, tile_pad=options.tile_pad,
                         pre_pad=options.pre_pad, half=options.half, device=device, engine=options.engine,
                         max_memory=options.max_memory, threads=threads)

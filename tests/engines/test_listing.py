@@ -80,6 +80,12 @@ def test_a_machine_whose_only_gpu_has_only_vulkan(machine):
     assert by_device['vulkan:2'][-1] == 'auto takes vulkan:1; -g 2 takes this'
 
 
+def test_a_gpu_without_a_device_file(machine, monkeypatch):
+    """Then auto does not look for it."""
+    monkeypatch.setattr(listing, 'list_gpus', list)
+    assert machine(vulkan=['Radeon'])[-1][-1] == 'only with --engine vulkan'
+
+
 def test_this_machine():
     """Whatever it has."""
     table = describe_devices()

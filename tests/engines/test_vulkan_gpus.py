@@ -59,3 +59,21 @@ def test_a_closed_stderr_stays_closed():
             'with v._log_stderr(): print("inside")')
     result = subprocess.run([sys.executable, '-c', code], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert result.stdout == 'inside\n'
+
+
+def test_an_ncnn_that_can_not_be_loaded_is_told_of(tmp_path):
+    (tmp_path / 'ncnn').mkdir()
+    (tmp_path / 'ncnn/__init__.py').write_text("raise ImportError('libstdc++.so.6: missing')")
+    code = ('from realesrgan.engines import vulkan_gpus as v; v.may_have_gpus = lambda: True\n'
+            'print(v.list_gpus(), v.list_real_gpus(), v.explain_absence())')
+    result = subprocess.run([sys.executable, '-c', code], cwd=PROJECT, capture_output=True, text=True, check=True,
+                            env=os.environ | {'PYTHONPATH': f'{tmp_path}{os.pathsep}{PROJECT}'})
+    assert result.stdout == "[] [] ncnn can't be loaded: libstdc++.so.6: missing\n"
+
+
+def test_where_no_folder_can_be_written_to_ncnn_starts_too(monkeypatch):
+    def fail():
+        raise FileNotFoundError('no usable temporary directory')
+    monkeypatch.setattr(vulkan_gpus.tempfile, 'TemporaryFile', fail)
+    with vulkan_gpus._log_stderr():
+        pass
