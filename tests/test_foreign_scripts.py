@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 
 import inference_realesrgan
 import inference_realesrgan_video
+from realesrgan.archs.rrdbnet import RRDBNetShape
 
 PROJECT = Path(__file__).parent.parent
 sys.path.append(str(PROJECT / 'tests' / 'archs'))
@@ -93,15 +95,20 @@ def own(tmp_path):
     return network
 
 
+def largest_difference(folder, network):
+    """Return by how many levels the result for a.png differs from what a network gives."""
+    pixels = torch.from_numpy(cv2.imread(str(folder / 'a.png'))[..., ::-1].transpose(2, 0, 1).copy())[None] / 255
+    expected = (network(pixels)[0].clamp(0, 1) * 255).round().detach().numpy().transpose(1, 2, 0)[..., ::-1]
+    return np.abs(cv2.imread(str(folder / 'results' / 'a_out.png')) - expected).max()
+
+
 def test_the_example_in_the_documents(run_script, tmp_path, inputs, own):
     for more in ([], ['-t', '20']):
         status, _, err = run_script(inference_realesrgan, '-i', 'a.png', '--model_path', 'my.pth', '--arch_module',
                                     'my_arch.py', *more)
         assert status == 0, err
-        pixels = torch.from_numpy(cv2.imread(str(tmp_path / 'a.png'))[..., ::-1].transpose(2, 0, 1).copy())[None] / 255
-        expected = (own(pixels)[0].clamp(0, 1) * 255).round().detach().numpy().transpose(1, 2, 0)[..., ::-1]
-        result = cv2.imread(str(tmp_path / 'results' / 'a_out.png'))
-        assert np.abs(result - expected).max() <= 2  # bfloat16, where the processor has it, and a seam
+        # bfloat16, where the processor has it, and a seam
+        assert largest_difference(tmp_path, own) <= 2
     status, _, err = run_script(inference_realesrgan_video, '-i', 'a.mkv', '--model_path', 'my.pth', '--arch_module',
                                 'my_arch.py', '--num_process_per_gpu', '2')
     assert status == 0, err
@@ -141,14 +148,70 @@ def test_parts_are_of_the_content_of_the_file_and_not_of_its_path(run_script, tm
     assert re.search('arch_module was .*, is ', err)
 
 
-def test_a_failure_on_the_weights_names_the_line(run_script, tmp_path, inputs, own):
-    failing = read_example().replace("num_feat = shapes['head.weight'][0]", "num_feat = shapes.head")
+@pytest.mark.parametrize(('old', 'new', 'message'), [
+    ("num_feat = shapes['head.weight'][0]", 'num_feat = shapes.head',
+     ", line LINE: AttributeError: 'dict' object has no attribute 'head'"),
+    ("num_feat = shapes['head.weight'][0]", 'raise SystemExit', ', line LINE: SystemExit: SystemExit'),
+    ("num_feat = shapes['head.weight'][0]", 'return None',
+     ': TypeError: TinyShape.from_shapes returned None, no NetworkShape'),
+    ('return Tiny(self.scale, self.num_feat)', 'exit()', ', line LINE: SystemExit: None'),
+    ('return Tiny(self.scale, self.num_feat)', 'return 1',
+     ': TypeError: TinyShape.build returned 1, no torch.nn.Module')])
+def test_a_failure_on_the_weights_names_the_line(run_script, tmp_path, inputs, own, old, new, message):
+    failing = read_example().replace(old, new)
     (tmp_path / 'my_arch.py').write_text(failing)
-    line = failing[:failing.index('shapes.head')].count('\n') + 1
+    line = failing[:failing.index(new)].count('\n') + 1
     status, _, err = run_script(inference_realesrgan, '-i', 'a.png', '--model_path', 'my.pth', '--arch_module',
                                 'my_arch.py')
     assert status == 1
-    assert err == f"error: my_arch.py, line {line}: AttributeError: 'dict' object has no attribute 'head'\n"
+    assert err == f'error: my_arch.py{message.replace("LINE", str(line))}\n'
+
+
+@pytest.mark.parametrize(('new', 'message'), [
+    ('raise SystemExit(0)', ', line LINE: SystemExit: 0'),
+    ("raise KeyError('tail')", ", line LINE: KeyError: 'tail'"),
+    ('return x', r': ValueError: for 53x37 pixels the network gave torch.Size([1, 3, 37, 53]), not (1, 3, 74, 106)'),
+    ('return [x]', ': ValueError: for 53x37 pixels the network gave <class \'list\'>, not (1, 3, 74, 106)')])
+def test_a_failure_on_a_picture_names_both_and_the_others_are_done(run_script, tmp_path, inputs, own, new, message):
+    """It fails on the picture and on the clip, by their heights."""
+    old = 'return self.shuffle('
+    failing = read_example().replace(old, f'if x.shape[2] in (37, 22): {new}\n        {old}')
+    (tmp_path / 'my_arch.py').write_text(failing)
+    line = failing[:failing.index(new)].count('\n') + 1
+    cv2.imwrite(str(tmp_path / 'b.png'), np.zeros((20, 20, 3), np.uint8))
+    status, _, err = run_script(inference_realesrgan, '-i', 'a.png', 'b.png', '--model_path', 'my.pth',
+                                '--arch_module', 'my_arch.py', '--fp32')
+    assert status == 1
+    (error,) = (error for error in err.splitlines() if error.startswith('error: '))
+    assert error.startswith(f'error: a.png: my_arch.py{message.replace("LINE", str(line))}')
+    assert (tmp_path / 'results' / 'b_out.png').exists()
+    status, _, err = run_script(inference_realesrgan_video, '-i', 'a.mkv', '--model_path', 'my.pth', '--arch_module',
+                                'my_arch.py', '--fp32')
+    assert status == 1
+    (error,) = (error for error in err.splitlines() if error.startswith('error: '))
+    assert f'my_arch.py{message.replace("LINE", str(line))[:15]}' in error
+
+
+def test_weights_of_a_built_in_architecture_that_do_not_fit_say_so_beside_one_s_own(run_script, tmp_path, inputs, own):
+    state_dict = RRDBNetShape(4, 8, 1, 4).build().state_dict()
+    del state_dict['conv_hr.bias']
+    save(tmp_path / 'cut.pth', {'params': state_dict})
+    save(tmp_path / 'none.pth', {'nothing.weight': torch.zeros(1)})
+    for name, reason in (('cut.pth', 'it does not fit RRDBNet .*missing: conv_hr.bias'),
+                         ('none.pth', r'it is none of Tiny \(head.weight\), RRDBNet ')):
+        status, _, err = run_script(inference_realesrgan, '-i', 'a.png', '--model_path', name, '--arch_module',
+                                    'my_arch.py')
+        assert status == 1
+        assert re.search(f'^error: {name}: {reason}', err)
+
+
+def test_what_the_file_prints_does_not_get_into_a_picture_on_stdout(tmp_path, inputs, own):
+    (tmp_path / 'my_arch.py').write_text(read_example() + 'print("hello")\n')
+    result = subprocess.run(
+        [sys.executable, PROJECT / 'inference_realesrgan.py', '-i', 'a.png', '-o', '-', '--ext', 'png', '--model_path',
+         'my.pth', '--arch_module', 'my_arch.py'], cwd=tmp_path, capture_output=True, check=True)
+    assert b'hello' in result.stderr
+    assert cv2.imdecode(np.frombuffer(result.stdout, np.uint8), cv2.IMREAD_COLOR).shape == (74, 106, 3)
 
 
 UNUSUAL = """
@@ -185,6 +248,4 @@ def test_whatever_a_module_holds_beside_weights_in_float32(run_script, tmp_path,
     status, _, err = run_script(inference_realesrgan, '-i', 'a.png', '--model_path', 'my.pth', '--arch_module',
                                 'my_arch.py', '--fp32')
     assert status == 0, err
-    pixels = torch.from_numpy(cv2.imread(str(tmp_path / 'a.png'))[..., ::-1].transpose(2, 0, 1).copy())[None] / 255
-    expected = (own(pixels)[0].clamp(0, 1) * 255).round().detach().numpy().transpose(1, 2, 0)[..., ::-1]
-    assert np.abs(cv2.imread(str(tmp_path / 'results' / 'a_out.png')) - expected).max() <= 1
+    assert largest_difference(tmp_path, own) <= 1

@@ -43,7 +43,7 @@ class NetworkTraits:
     @property
     def blend(self) -> int:
         """Input pixels by which tiles overlap and are cross-faded: 0 where `reach` is exact."""
-        return 0
+        return 8 if self.reach is None else 0
 
     def estimate_bytes_per_pixel(self, engine: str, *, half: bool) -> float | None:
         """Estimate the memory that one pixel of input takes while the network runs; None where it must be measured.
@@ -71,7 +71,6 @@ class MeasuredTraits(NetworkTraits):
     architecture: str
     scale: int
     multiple: int = 1
-    blend: int = 8
     precisions: tuple[str, ...] = ('float32', 'float16', 'bfloat16')
 
     def runs_in(self, precision: str) -> bool:
@@ -121,7 +120,10 @@ class NetworkShape(NetworkTraits, ABC):
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of every tensor of its state dict, by current parameter name and in its order."""
-        return {name: tuple(tensor.shape) for name, tensor in self.build().state_dict().items()}
+        module = self.build()
+        if not hasattr(module, 'state_dict'):
+            raise TypeError(f'{type(self).__name__}.build returned {module!r}, no torch.nn.Module')
+        return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
 
     def estimate_bytes_per_pixel(self, engine: str, *, half: bool) -> float | None:
         """See `NetworkTraits`. An engine that was never measured counts as the hungriest of the others."""

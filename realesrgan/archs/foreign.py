@@ -73,7 +73,7 @@ def load_foreign_network(content: Mapping[str, Any], unknown: UnknownNetworkErro
     precisions = ('float32', 'float16') if descriptor.supports_half else ('float32',)
     traits = MeasuredTraits(name, descriptor.scale, descriptor.size_requirements.multiple_of, precisions=precisions)
     module = ForeignNetwork(descriptor).requires_grad_(False).eval()
-    return LoadedNetwork(traits, None, module, unknown)
+    return LoadedNetwork(traits, None, module, UnknownNetworkError(f'it is a {name} network'))
 
 
 def _require_finite(network: nn.Module, _: object, result: object) -> None:

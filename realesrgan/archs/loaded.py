@@ -58,7 +58,8 @@ class LoadedNetwork:
         name, scale = type(module).__name__, getattr(module, 'scale', scale)
         if scale is None:
             raise ValueError(f'the scale of {name} is not known; say what it is')
-        return cls(MeasuredTraits(name, scale), None, module, unknown)
+        # 0.3.0 pads by the scale, and a module may count on it.
+        return cls(MeasuredTraits(name, scale, {2: 2, 1: 4}.get(scale, 1)), None, module, unknown)
 
     @property
     def shape(self) -> NetworkShape | None:

@@ -1,12 +1,12 @@
 """Architectures of the user's own, from a file outside the package."""
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import importlib.machinery
-import importlib.util
 import inspect
 import sys
 import traceback
+import types
 from pathlib import Path
 
 from ..errors import ArchModuleError, flatten_message
@@ -28,7 +28,7 @@ def load_arch_module(path: str | Path) -> tuple[type[NetworkShape], ...]:
         raise ArchModuleError(f'{path}: {error.strerror or error}') from None
     name = f'realesrgan_arch_module_{hashlib.sha256(content).hexdigest()[:16]}'
     if name not in sys.modules:
-        _run(path, name)
+        _run(path, content, name)
     shapes = tuple(value for value in vars(sys.modules[name]).values()
                    if isinstance(value, type) and issubclass(value, NetworkShape) and value.__module__ == name)
     for shape in shapes:
@@ -40,14 +40,13 @@ def load_arch_module(path: str | Path) -> tuple[type[NetworkShape], ...]:
     return shapes
 
 
-def _run(path: Path, name: str) -> None:
-    spec = importlib.util.spec_from_loader(name, importlib.machinery.SourceFileLoader(name, str(path)))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+def _run(path: Path, content: bytes, name: str) -> None:
+    module = types.ModuleType(name)
+    module.__file__ = str(path)
     sys.modules[name] = module  # where dataclasses look for it
     try:
-        spec.loader.exec_module(module)
+        with contextlib.redirect_stdout(sys.stderr):  # for stdout may be the result's
+            exec(compile(content, path, 'exec'), vars(module))
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise explain_failure(error, str(path)) from error

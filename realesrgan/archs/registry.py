@@ -32,7 +32,10 @@ def identify_network(state_dict: Mapping[str, HasShape],
         if architecture.first_parameter not in shapes:
             continue
         try:
-            return architecture.from_shapes(shapes)
+            shape = architecture.from_shapes(shapes)
+            if not isinstance(shape, NetworkShape):
+                raise TypeError(f'{architecture.__name__}.from_shapes returned {shape!r}, no NetworkShape')
+            return shape
         except (KeyError, ValueError, IndexError) as error:
             complaint = complaint or error
     if complaint is not None:

@@ -6,12 +6,12 @@ import logging
 from typing import TYPE_CHECKING, cast
 
 from ..archs.loaded import LoadedNetwork
-from ..errors import DeviceError, KernelError, NoSuchDeviceError, RealESRGANError
+from ..errors import DeviceError, EngineError, KernelError, NoSuchDeviceError, RealESRGANError
 from . import table, torch_gpus, vulkan_gpus
 from .cpu import has_amx
-from .devices import BACKENDS, VULKAN, Device, pick_precision
+from .devices import Device, pick_precision
 from .engine import Engine, EngineModule
-from .table import AUTO, EngineRow
+from .table import AUTO, BACKENDS, VULKAN, EngineRow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +28,8 @@ def pick_device(device: str | torch.device | Device | None = None, gpu_id: int |
                 engine: str = AUTO) -> Device:
     """Return the device given, else GPU number `gpu_id`, else the first GPU, else the CPU.
 
-    GPUs that PyTorch can use come before those that have only a Vulkan driver. Only kinds that the engine runs on
+    GPUs that PyTorch can use come before those that have only a Vulkan driver, and of these a card of its own before
+    one in the processor. Only kinds that the engine runs on
     count; software devices of Vulkan's do so only if the engine is 'vulkan'. A log line names a GPU picked by this.
 
     Args:
@@ -38,18 +39,18 @@ def pick_device(device: str | torch.device | Device | None = None, gpu_id: int |
 
     Raises:
         NoSuchDeviceError: the device asked for is not there; the message names those that are.
+        DeviceError: there is none that the engine runs on.
     """
     if device is not None:
         return _require_device(Device.parse(device))
-    gpus = list_gpus(engine)
     if gpu_id is not None:
         picked = require_gpu(gpu_id, engine)
-    elif gpus:
+    elif gpus := list_gpus(engine):
         picked = gpus[0]
     elif _CPU.type in (kinds := _list_kinds(engine)):
         return _CPU
     else:
-        raise NoSuchDeviceError(f'the engine {engine} has nothing to run on; {_describe(gpus, kinds)}')
+        raise DeviceError(f'the engine {engine} has nothing to run on; {_describe([], kinds)}')
     _log_gpu(picked)
     return picked
 
@@ -79,7 +80,7 @@ def list_gpus(engine: str = AUTO) -> list[Device]:
         return found
     if engine == AUTO:
         return vulkan_gpus.list_real_gpus()
-    return sorted(vulkan_gpus.list_gpus(), key=vulkan_gpus.is_software)
+    return vulkan_gpus.list_gpus()
 
 
 def settle_device(network: LoadedNetwork, device: Device, engine: str = AUTO) -> Device:
@@ -129,23 +130,30 @@ def choose_row(network: LoadedNetwork, device: Device, *, half: bool, name: str 
     refusal: RealESRGANError | None = None
     broken: KernelError | None = None
     for row in rows:
-        refusal = explain_refusal(row, network, device)
-        if refusal is None:
+        reason = explain_refusal(row, network, device)
+        if reason is None:
             if broken is not None:
                 logger.warning('%s; %s runs instead, which is slower', broken, row.name)
             return row
-        if broken is None and isinstance(refusal, KernelError):
-            broken = refusal
+        if broken is None and isinstance(reason, KernelError):
+            broken = reason
+        if refusal is None or not isinstance(reason, DeviceError):  # that of an engine for this device says more
+            refusal = reason
     assert refusal is not None  # there is at least one row
     raise refusal
 
 
 def explain_refusal(row: EngineRow, network: LoadedNetwork, device: Device) -> RealESRGANError | None:
     """Return why an engine can't run a network on a device of this machine; None if it can."""
-    if device.type not in row.devices:
+    # PyTorch may know more kinds than the table does, by plugins.
+    known = device.type in _list_kinds(AUTO) or row.name != 'torch'
+    if known and device.type not in row.devices:
         places = ' or '.join('the CPU' if kind == 'cpu' else kind for kind in row.devices)
         return DeviceError(f'the engine {row.name} runs on {places}, not on {device}')
-    return load_module(row).explain_refusal(network)
+    try:
+        return load_module(row).explain_refusal(network)
+    except ModuleNotFoundError as error:
+        return EngineError(f'the engine {row.name} is not installed: pip install {error.name}')
 
 
 def load_module(row: EngineRow) -> EngineModule:
@@ -175,7 +183,8 @@ def _require_device(device: Device) -> Device:
 def _describe(gpus: Sequence[Device], kinds: set[str]) -> str:
     """Say what GPUs there are, or why there are none of these kinds."""
     if gpus:
-        return 'available: ' + ', '.join(f'{gpu.index} ({gpu})' for gpu in gpus if gpu.type == gpus[0].type)
+        best = sorted((gpu for gpu in gpus if gpu.type == gpus[0].type), key=lambda gpu: gpu.index or 0)
+        return 'available: ' + ', '.join(f'{gpu.index} ({gpu})' for gpu in best)
     if kinds == {VULKAN}:
         return str(vulkan_gpus.explain_absence())
     if kinds == {'cpu'}:

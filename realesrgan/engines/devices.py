@@ -6,14 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .cpu import has_cpu_bfloat16
+from .table import VULKAN
 
 if TYPE_CHECKING:
     import torch
-
-#: Kinds of GPUs that PyTorch knows, in order of preference.
-BACKENDS = ('cuda', 'xpu', 'mps')
-#: Any GPU, through its Vulkan driver.
-VULKAN = 'vulkan'
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from ..archs.rrdbnet import RRDBNetShape
 from . import torch_gpus, vulkan_gpus
 from .choice import choose_row, explain_refusal, list_gpus
 from .cpu import count_cores, processor_name
-from .devices import BACKENDS, VULKAN, Device, pick_precision
+from .devices import Device, pick_precision
 from .memory import measure_free_memory
-from .table import ENGINES, EngineRow
+from .table import BACKENDS, ENGINES, VULKAN, EngineRow
 
 _HEADINGS = ('ENGINE', '-g', 'DEVICE', 'FREE MEMORY', 'PRECISIONS', '')
 _CPU = Device('cpu')

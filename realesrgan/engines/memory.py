@@ -8,7 +8,8 @@ import psutil
 
 from ..archs.architecture import NetworkTraits
 from . import vulkan_gpus
-from .devices import BACKENDS, VULKAN, Device
+from .devices import Device
+from .table import BACKENDS, VULKAN
 
 _FLOAT_RESULT_BYTES = 48  # per pixel of output: RGB in float32, four times over
 _SHARE_OF_FREE = 0.8

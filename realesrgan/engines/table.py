@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .devices import BACKENDS, VULKAN
-
 #: Takes the fastest engine that fits the device and the network.
 AUTO = 'auto'
+#: Kinds of GPUs that PyTorch knows, in order of preference.
+BACKENDS = ('cuda', 'xpu', 'mps')
+#: Any GPU, through its Vulkan driver.
+VULKAN = 'vulkan'
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ import runpy
 import sys
 from pathlib import Path
 
-from .devices import BACKENDS, Device
+from .devices import Device
+from .table import BACKENDS
 
-# Files that Linux has where there is a driver of NVIDIA's, or of AMD's; the last is that of Windows's Linux, for both.
-_NVIDIA_FILES = ('/dev/nvidiactl', '/dev/nvidia0', '/dev/nvhost-ctrl', '/dev/dxg')
+#: Files that Linux has where there is a driver of NVIDIA's; the last is that of Windows's Linux.
+NVIDIA_FILES = ('/dev/nvidiactl', '/dev/nvidia0', '/dev/nvhost-ctrl', '/dev/dxg')
 _AMD_FILES = ('/dev/kfd', '/dev/dxg')
 
 
@@ -44,12 +45,13 @@ def may_have_gpus() -> bool:
         built = runpy.run_path(str(Path(found.origin or '').with_name('version.py')))
     except Exception:  # another layout than that of the versions known
         return True
-    return bool((built.get('cuda', True) and (_find_any(_NVIDIA_FILES) or _loads_nvidia_driver()))
-                or (built.get('hip', True) and (_find_any(_AMD_FILES) or sys.platform != 'linux'))
+    return bool((built.get('cuda', True) and (find_any(NVIDIA_FILES) or _loads_nvidia_driver()))
+                or (built.get('hip', True) and (find_any(_AMD_FILES) or sys.platform != 'linux'))
                 or built.get('xpu', True))
 
 
-def _find_any(files: tuple[str, ...]) -> bool:
+def find_any(files: tuple[str, ...]) -> bool:
+    """Return whether there is one of these files."""
     return any(Path(file).exists() for file in files)
 
 
@@ -69,6 +71,8 @@ def get_name(gpu: Device) -> str:
 
 def explain_absence(backend: str) -> str:
     """Return why PyTorch has no GPU of a kind here, given that it has none."""
+    if importlib.util.find_spec('torch') is None:
+        return 'PyTorch is not installed'
     import torch
     built = torch.backends.mps.is_built() if backend == 'mps' else getattr(torch.version, backend, None) or (
         backend == 'cuda' and torch.version.hip)

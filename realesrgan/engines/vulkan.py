@@ -85,7 +85,7 @@ class VulkanEngine:
             if batch.shape != self._shape:
                 self._allocator.clear()  # pieces of other sizes
                 self._shape = batch.shape
-            self._allocator.limit = int(measure_memory(self._device) * _SHARE_OF_BUDGET)
+            self._allocator.limit = int(measure_memory(self._device) * _SHARE_OF_BUDGET) - self._count_others()
             result = np.empty((count, height * self.scale, width * self.scale, 3), batch.dtype)
             for picture, pixels in zip(batch, result, strict=True):
                 self._finish(self._run(picture), pixels)
@@ -94,6 +94,11 @@ class VulkanEngine:
     def release(self) -> None:
         with self._lock:
             self._allocator.clear()
+
+    def _count_others(self) -> int:
+        """Return what other engines of this process hold of the device's memory."""
+        return sum(engine._allocator.peak for engine in list(_living)
+                   if engine is not self and engine._device == self._device)
 
     def _run(self, picture: np.ndarray) -> np.ndarray:
         """Return the network's result as it is, 3 x sH x sW, RGB, float32."""
@@ -148,7 +153,7 @@ def _make_allocator_class() -> Any:
         Attributes:
             limit: Bytes that weights and blobs may take together.
             used: Bytes that they take. Blocks that ncnn keeps for the next blobs are not counted.
-            peak: The most that they took.
+            peak: The most that they took since `clear`, about what is held.
         """
 
         def __init__(self, device: ncnn.VulkanDevice, weights: int) -> None:
@@ -163,6 +168,10 @@ def _make_allocator_class() -> Any:
             self.used += memory.capacity
             self.peak = max(self.peak, self.used)
             return memory
+
+        def clear(self) -> None:
+            super().clear()
+            self.peak = self.used
 
         def fastFree(self, memory: ncnn.VkBufferMemory) -> None:  # noqa: N802
             self.used -= memory.capacity

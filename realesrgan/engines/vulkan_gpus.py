@@ -14,18 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import flatten_message
-from .devices import VULKAN, Device
+from .devices import Device
+from .table import VULKAN
+from .torch_gpus import NVIDIA_FILES, find_any
 
 if TYPE_CHECKING:
     import ncnn
 
 logger = logging.getLogger(__name__)
 
-# Of NVIDIA's drivers, which may come without /dev/dri, and of Windows's Linux.
-_DEVICE_FILES = ('/dev/nvidiactl', '/dev/nvhost-ctrl', '/dev/dxg')
-
 _starting = threading.Lock()
-_SOFTWARE = 3  # ncnn's GpuInfo.type(): 0 is a GPU of its own, 1 one in the processor, 2 one of a virtual machine
+_SOFTWARE = 3
 
 
 def may_have_gpus() -> bool:
@@ -33,13 +32,13 @@ def may_have_gpus() -> bool:
 
     Finding out loads drivers, which takes a fifth of a second. This looks only for the device files of Linux.
     """
-    return (sys.platform != 'linux' or any(Path('/dev/dri').glob('renderD*'))
-            or any(Path(file).exists() for file in _DEVICE_FILES))
+    # NVIDIA's drivers may come without /dev/dri.
+    return sys.platform != 'linux' or any(Path('/dev/dri').glob('renderD*')) or find_any(NVIDIA_FILES)
 
 
 def list_gpus() -> list[Device]:
-    """Return all devices with a Vulkan driver, numbered by ncnn; software devices too."""
-    return [Device(VULKAN, index) for index in range(_count())]
+    """Return all devices with a Vulkan driver, software devices too, the best kind first; the numbers are ncnn's."""
+    return sorted((Device(VULKAN, index) for index in range(_count())), key=get_kind)
 
 
 def list_real_gpus() -> list[Device]:
@@ -55,8 +54,13 @@ def get_name(gpu: Device) -> str:
 
 def is_software(gpu: Device) -> bool:
     """Return whether one of `list_gpus` is a program that computes on the CPU."""
+    return get_kind(gpu) == _SOFTWARE
+
+
+def get_kind(gpu: Device) -> int:
+    """Return 0 for a card of its own, 1 for a GPU in the processor, 2 for one of a virtual machine, 3 for software."""
     import ncnn
-    return bool(ncnn.get_gpu_info(gpu.index or 0).type() == _SOFTWARE)
+    return int(ncnn.get_gpu_info(gpu.index or 0).type())
 
 
 def measure_memory(gpu: Device) -> int:

@@ -75,7 +75,8 @@ def _decode_pixels(data: bytes, image: Image.Image | None) -> tuple[np.ndarray, 
     # The further frames of MPO, Pillow's name for a JPEG with several pictures, are previews by a camera.
     if image is not None and name != 'MPO' and (frames := pillow.count_frames(image)) != 1:
         logger.warning('only the first of %s frames or pages is used', frames or 'several, damaged')
-        image = pillow.open_image(io.BytesIO(data))
+        if frames is None:
+            image = pillow.open_image(io.BytesIO(data))
     if reader is Reader.PNG:
         return png.decode(data), None, False
     if reader is Reader.TIFF and (decoded := tiff.decode(data)) is not None:

@@ -98,6 +98,7 @@ class TilePlanner:
         Raises:
             MemoryError: they are the smallest already; the message says what to do.
         """
+        self._engine.release()
         # Of automatic tiles the window counts: it has the size that the network sees, and the same for each tile.
         first, border = plan.tiles[0], self._border if plan.automatic else 0
         if plan.automatic:
@@ -112,7 +113,6 @@ class TilePlanner:
         if not self._limit:
             logger.warning('not enough memory on %s; trying smaller tiles (set them with -t)', self._device)
         self._limit = max(side // 2, smallest)
-        self._engine.release()
 
     @property
     def _sight(self) -> Sight:
@@ -129,7 +129,7 @@ class TilePlanner:
 
     @cached_property
     def _measured_bytes(self) -> int | None:
-        return measure_bytes_per_pixel(self._engine)
+        return measure_bytes_per_pixel(self._engine, self._multiple)
 
     @property
     def _border(self) -> int:

@@ -17,6 +17,7 @@ _HEIGHT, _WIDTH = 64, 256  # of the picture that a network is measured with
 PROBED_PIXELS = _HEIGHT * _WIDTH
 _STEP = 8  # of the distances that are tried
 _FURTHEST = 96
+_BLIND_REACH = 128  # of a network that sees further
 _LARGEST_ERROR = 10 ** (-56 / 20)  # root mean square, of 0..1: 56 dB
 _ALIGNMENTS = (16, 64)  # windows of attention have 7 to 32 pixels, or 8 of a picture that was halved three times
 _UNSEEN_MEMORY = 1.4  # what single operations take beside their results
@@ -38,37 +39,53 @@ class Sight:
 def measure_sight(engine: Engine, multiple: int) -> Sight:
     """Find out how far a network sees, and whether it divides pictures into windows.
 
-    A picture is cut in two, at several places. Beyond the reach from a cut one half alone gives the same as in the
-    whole picture, to 56 dB. A network that sees further than 96 pixels logs a warning.
+    A picture is cut in two, at several places, from top to bottom and from side to side. Beyond the reach from a cut
+    one half alone gives the same as in the whole picture, to 56 dB. A network that sees further than 96 pixels logs a
+    warning, and counts as one that sees 128.
 
     Args:
         engine: Runs the network, in floating point and 0..1.
         multiple: What the sides of the input must be multiples of.
     """
-    picture = _make_picture(multiple)
-    middle = picture.shape[1] // 2 // multiple * multiple
+    picture = _make_picture(multiple)[None]
+    middle = picture.shape[2] // 2 // multiple * multiple
     alignments = [-(-alignment // multiple) * multiple for alignment in _ALIGNMENTS]
+    blind = Sight(_BLIND_REACH, alignments[-1])
+
+    def run_lying(batch: np.ndarray) -> np.ndarray:
+        return engine(batch)[0]
+
+    def run_standing(batch: np.ndarray) -> np.ndarray:
+        return engine(batch.swapaxes(1, 2))[0].swapaxes(0, 1)
+
     try:
-        whole = engine(picture[None])[0]
-        left = engine(picture[None, :, :middle])[0]
-        reach = _find_reach((whole[:, :left.shape[1]] - left)[:, ::-1], engine.scale)
+        wholes = [(run, run(picture)) for run in (run_lying, run_standing)]
+        lefts = [(run(picture[:, :, :middle]), whole) for run, whole in wholes]
+        reach = max(_find_reach((whole[:, :left.shape[1]] - left)[:, ::-1], engine.scale) for left, whole in lefts)
         for alignment in alignments:
-            right = engine(picture[None, :, alignment:])[0]
-            further = max(reach, _find_reach(whole[:, -right.shape[1]:] - right, engine.scale))
+            rights = [(run(picture[:, :, alignment:]), whole) for run, whole in wholes]
+            further = max(reach, *(_find_reach(whole[:, -right.shape[1]:] - right, engine.scale)
+                                   for right, whole in rights))
             if further <= _FURTHEST:
                 return Sight(further, alignment)
     except NonFiniteError:  # in half precision
-        return Sight(_FURTHEST, alignments[-1])
+        return blind
     logger.warning('this network sees further than %d pixels, so tiles may show; larger tiles show less', _FURTHEST)
-    return Sight(_FURTHEST, alignments[-1])
+    return blind
 
 
-def measure_bytes_per_pixel(engine: Engine) -> int | None:
-    """Return about how many bytes one pixel of input takes while the network runs; None if PyTorch does not run it."""
+def measure_bytes_per_pixel(engine: Engine, multiple: int) -> int | None:
+    """Return about how many bytes one pixel of input takes while the network runs; None if PyTorch does not run it.
+
+    Args:
+        engine: Runs the network.
+        multiple: What the sides of the input must be multiples of.
+    """
     from ..engines.torch_memory import PeakMemory
+    picture = _make_picture(multiple)
     with contextlib.suppress(NonFiniteError), PeakMemory() as memory:
-        engine(np.zeros((1, _HEIGHT, _WIDTH, 3), np.uint8))
-    return int(memory.peak / PROBED_PIXELS * _UNSEEN_MEMORY) or None
+        engine(picture[None])
+    return int(memory.peak / (picture.size // 3) * _UNSEEN_MEMORY) or None
 
 
 def _find_reach(error: np.ndarray, scale: int) -> int:

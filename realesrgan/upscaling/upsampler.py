@@ -14,10 +14,10 @@ import numpy as np
 from ..archs.loaded import LoadedNetwork
 from ..archs.registry import ARCHITECTURES
 from ..engines.choice import make_engine, pick_device, settle_device
-from ..engines.devices import VULKAN, Device
+from ..engines.devices import Device
 from ..engines.engine import Engine
 from ..engines.memory import estimate_result_memory, require_memory
-from ..engines.table import AUTO
+from ..engines.table import AUTO, VULKAN
 from ..errors import NonFiniteError
 from ..weights.loading import load_for_upsampler
 from .blending import Stitcher
@@ -104,7 +104,7 @@ class RealESRGANer:
         self._network = load_for_upsampler(scale, model_path, dni_weight, model)
         if self._network.scale != scale:
             raise ValueError(f'scale is {scale}, but the network upscales by {self._network.scale}')
-        self._device = settle_device(self._network, picked, engine_name)
+        self._device = picked if device is not None else settle_device(self._network, picked, engine_name)
         if isinstance(engine, str):
             engine = make_engine(self._network, self._device, half=half, name=engine, threads=threads)
         self._engine = engine
@@ -222,7 +222,8 @@ class RealESRGANer:
                 self._upscale_tiles(pixels, plan, result)
                 return np.ascontiguousarray(result[:unpadded[0] * self.scale, :unpadded[1] * self.scale])
             except MemoryError as error:
-                self._planner.shrink(plan, error)
+                failure = MemoryError(*error.args)  # without the frames of the other, which hold what took the memory
+            self._planner.shrink(plan, failure)
 
     def _upscale_tiles(self, pixels: Pixels, plan: TilePlan, result: np.ndarray) -> None:
         stitcher = Stitcher(result, self.scale, plan.blend)

@@ -80,15 +80,14 @@ def join_with_tracks(ffmpeg: FFmpeg, plan: VideoPlan, recorded: Path | None, con
             return error
         return None
 
-    try:
-        if recorded is not None:
+    error: MediaError | None = None
+    if recorded is not None:
+        try:
             source = probe(ffmpeg, str(recorded))
             start -= source.start  # the recording keeps the clock of the pass that made it
-        error = carry(source.tracks)
-    except NoSpaceError:
-        raise
-    except MediaError as failure:
-        source, error = replace(source, tracks=()), failure
+        except MediaError as failure:
+            source, error = replace(source, tracks=()), failure
+    error = error or carry(source.tracks)
     if error is None:
         return []
     errors = {track: carry([track]) for track in source.tracks}  # which of them is it?

@@ -151,25 +151,36 @@ def build_network(content: Mapping[str, Any], origin: str | Path,
         WeightsError: they fit no known network.
         ArchModuleError: an architecture of the user's own fails on them.
     """
-    unknown: UnknownNetworkError | None = None
-    for architectures in (*((architecture,) for architecture in own), ARCHITECTURES):
-        try:
-            return _build_known_network(find_state_dict(content, own), architectures)
-        except UnknownNetworkError as error:
-            unknown = unknown or error
-        except Exception as error:
-            if architectures is ARCHITECTURES:
-                raise
-            raise explain_failure(error, inspect.getfile(architectures[0])) from error
-    assert unknown is not None  # of every architecture that was tried
+    try:
+        return _build_known_network(find_state_dict(content, own), own)
+    except UnknownNetworkError as error:
+        unknown = error
+    except (Exception, SystemExit) as error:
+        if not own:
+            raise
+        raise explain_failure(error, inspect.getfile(own[0])) from error
     return _build_foreign_network(content, origin, unknown)
 
 
-def _build_known_network(arrays: Arrays, architectures: Sequence[type[NetworkShape]]) -> LoadedNetwork:
-    shape = identify_network(arrays, architectures)
-    wanted = shape.parameter_shapes()
-    _require_fit(arrays, wanted, shape.architecture)
-    return LoadedNetwork.from_arrays(shape, {name: arrays[name] for name in wanted})
+def _build_known_network(arrays: Arrays, own: Sequence[type[NetworkShape]]) -> LoadedNetwork:
+    """Return the network of the first architecture that arrays fit exactly, the user's own before the built-in ones.
+
+    Raises:
+        UnknownNetworkError: they fit none; the message is that of the first architecture they look like.
+    """
+    alike = [architecture for architecture in own if architecture.first_parameter in arrays]
+    others = [architecture for architecture in own if architecture not in alike]
+    unknown: UnknownNetworkError | None = None
+    for architectures in (*((architecture,) for architecture in alike), (*others, *ARCHITECTURES)):
+        try:
+            shape = identify_network(arrays, architectures)
+            wanted = shape.parameter_shapes()
+            _require_fit(arrays, wanted, shape.architecture)
+            return LoadedNetwork.from_arrays(shape, {name: arrays[name] for name in wanted})
+        except UnknownNetworkError as error:
+            unknown = unknown or error
+    assert unknown is not None  # the last one was of the built-in architectures
+    raise unknown
 
 
 def _build_foreign_network(content: Mapping[str, Any], origin: str | Path,
@@ -182,6 +193,8 @@ def _build_foreign_network(content: Mapping[str, Any], origin: str | Path,
         return load_foreign_network(convert_to_tensors(content), unknown)
     except UnknownNetworkError as error:
         raise WeightsError(f'{origin}: {error}') from None
+    except RecursionError:
+        raise WeightsError(f'{origin}: {unknown}, but mappings in mappings without an end') from None
 
 
 def _require_fit(arrays: Arrays, wanted: Mapping[str, tuple[int, ...]], architecture: str) -> None:

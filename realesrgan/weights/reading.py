@@ -14,7 +14,7 @@ import numpy as np
 
 from ..archs.architecture import NetworkShape
 from ..archs.registry import current_names
-from ..errors import UnknownNetworkError, WeightsError
+from ..errors import UnknownNetworkError, WeightsError, flatten_message
 from ..models import PackagedWeights
 from . import sources
 from .download import hash_file
@@ -22,6 +22,9 @@ from .pth import read_plain_pth
 
 if TYPE_CHECKING:
     import torch
+
+_KEYS = ('params_ema', 'params', 'state_dict')  # under which files hold a state dict
+_PARALLEL = 'module.'  # what torch.nn.DataParallel puts before the names
 
 
 def load_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
@@ -47,8 +50,8 @@ def read_weights(path: str | Path) -> dict[str, np.ndarray]:
     """Read a state dict from a file or URL.
 
     Args:
-        path: A `.pth` that holds `params_ema`, `params` or the bare state dict; a `.safetensors`; or an http(s) URL of
-            one, which is downloaded into `sources.get_weights_folder()` first.
+        path: A `.pth` that holds `params_ema`, `params`, `state_dict` or the bare state dict; a `.safetensors`; or an
+            http(s) URL of one, which is downloaded into `sources.get_weights_folder()` first.
 
     Returns:
         float32, under today's parameter names.
@@ -80,14 +83,16 @@ def find_state_dict(content: Mapping[str, Any], own: Sequence[type[NetworkShape]
         own: Architectures of the user's own, whose names count too.
 
     Raises:
-        UnknownNetworkError: there is none under `params_ema`, `params` or at the top level.
+        UnknownNetworkError: there is none under one of the keys in use, or at the top level.
     """
-    for key in ('params_ema', 'params'):
+    for key in _KEYS:
         if isinstance(content.get(key), Mapping):
             content = content[key]
             break
     if not content or not all(isinstance(value, np.ndarray) for value in content.values()):
-        raise UnknownNetworkError('no state dict under params_ema, params or at its top level')
+        raise UnknownNetworkError(f'no state dict under {", ".join(_KEYS)} or at its top level')
+    if all(str(name).startswith(_PARALLEL) for name in content):
+        content = {str(name).removeprefix(_PARALLEL): value for name, value in content.items()}
     return {name: np.asarray(array, np.float32) for name, array in current_names(content, own).items()}
 
 
@@ -150,7 +155,10 @@ def _read_pth_with_torch(path: Path) -> dict[str, Any]:
             raise WeightsError(f'{path}: not a PyTorch weight file, or a damaged one') from None
     if not isinstance(content, Mapping):
         raise WeightsError(f'{path}: holds a {type(content).__name__}, not a state dict')
-    return _convert_to_arrays(content)
+    try:
+        return _convert_to_arrays(content)
+    except (TypeError, ValueError, RuntimeError) as error:  # sparse, without data, in mappings without an end ...
+        raise WeightsError(f'{path}: holds what can\'t be read as numbers: {flatten_message(error)}') from None
 
 
 def _convert_to_arrays(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,6 +167,8 @@ def _convert_to_arrays(content: Mapping[str, Any]) -> dict[str, Any]:
 
     def convert(value: Any) -> Any:
         if isinstance(value, torch.Tensor):
+            if value.is_complex():
+                raise TypeError('complex numbers')
             return value.detach().float().numpy()
         return _convert_to_arrays(value) if isinstance(value, Mapping) else value
     return {name: convert(value) for name, value in content.items()}

@@ -73,6 +73,7 @@ def test_a_module_of_an_unknown_architecture():
     network = LoadedNetwork.from_module(module, 1)
     assert (network.shape, network.scale, network.module) == (None, 1, module)
     assert 'it is none of RRDBNet' in str(network.unknown)
+    assert [LoadedNetwork.from_module(module, scale).traits.multiple for scale in (1, 2, 3, 4)] == [4, 2, 1, 1]
     module.scale = 3
     assert LoadedNetwork.from_module(module, 1).scale == 3
     copied = network.copy()

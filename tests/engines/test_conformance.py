@@ -21,9 +21,9 @@ from realesrgan.archs.rrdbnet import RRDBNetShape
 from realesrgan.archs.srvgg import SRVGGNetCompactShape
 from realesrgan.engines import torch_gpus, vulkan_gpus
 from realesrgan.engines.choice import explain_refusal, make_engine
-from realesrgan.engines.devices import VULKAN, Device, pick_precision
+from realesrgan.engines.devices import Device, pick_precision
 from realesrgan.engines.engine import Engine
-from realesrgan.engines.table import ENGINES, EngineRow
+from realesrgan.engines.table import ENGINES, VULKAN, EngineRow
 from realesrgan.errors import NonFiniteError
 from realesrgan.weights import load_model
 

@@ -2,32 +2,20 @@
 from __future__ import annotations
 
 import logging
+import sys
 
 import pytest
 from torch import nn
 
+from realesrgan import RealESRGANer
 from realesrgan.archs.loaded import LoadedNetwork
 from realesrgan.archs.rrdbnet import RRDBNetShape
-from realesrgan.engines import choice, torch_gpus, vulkan_gpus
-from realesrgan.engines.choice import list_gpus, pick_device, settle_device
+from realesrgan.engines import choice
+from realesrgan.engines.choice import choose_row, list_gpus, pick_device, settle_device
 from realesrgan.engines.devices import Device
-from realesrgan.errors import EngineError, NoSuchDeviceError
+from realesrgan.errors import DeviceError, EngineError, NoSuchDeviceError
 
-SOFTWARE, RADEON = 'llvmpipe', 'Radeon'
-
-
-@pytest.fixture
-def gpus(monkeypatch):
-    """Pretend that the machine has GPUs: how many of each of PyTorch's backends, and the names of Vulkan's devices."""
-    def set_up(vulkan=(), **counts):
-        monkeypatch.setattr(torch_gpus, 'may_have_gpus', lambda: True)
-        monkeypatch.setattr(torch_gpus, 'count_gpus', lambda backend: counts.get(backend, 0))
-        monkeypatch.setattr(torch_gpus, 'get_name', lambda gpu: f'card {gpu.index}')
-        monkeypatch.setattr(vulkan_gpus, 'may_have_gpus', lambda: True)
-        monkeypatch.setattr(vulkan_gpus, '_count', lambda: len(vulkan))
-        monkeypatch.setattr(vulkan_gpus, 'get_name', lambda gpu: vulkan[gpu.index])
-        monkeypatch.setattr(vulkan_gpus, 'is_software', lambda gpu: vulkan[gpu.index] == SOFTWARE)
-    return set_up
+SOFTWARE, IRIS, VIRTIO, RADEON = 'llvmpipe', 'Iris', 'Virtio', 'Radeon'
 
 
 @pytest.mark.parametrize(('found', 'expected'), [
@@ -36,64 +24,72 @@ def gpus(monkeypatch):
     ({'xpu': 1, 'mps': 1, 'vulkan': [RADEON]}, 'xpu:0'),
     ({'mps': 1, 'vulkan': [RADEON]}, 'mps:0'),
     ({'vulkan': [SOFTWARE, RADEON]}, 'vulkan:1'),
+    ({'vulkan': [IRIS, SOFTWARE, RADEON]}, 'vulkan:2'),
+    ({'vulkan': [SOFTWARE, VIRTIO, IRIS]}, 'vulkan:2'),
     ({'vulkan': [SOFTWARE]}, 'cpu')])
-def test_auto_takes_the_best_kind_and_no_software(gpus, found, expected):
-    gpus(**found)
+def test_auto_takes_the_best_kind_and_no_software(hardware, found, expected):
+    hardware(**found)
     assert str(pick_device()) == expected
     assert bool(list_gpus()) == (expected != 'cpu')
 
 
-def test_a_gpu_that_is_taken_is_named(gpus, caplog):
+def test_a_gpu_that_is_taken_is_named(hardware, caplog):
     caplog.set_level(logging.INFO)
-    gpus(vulkan=[SOFTWARE, RADEON])
+    hardware(vulkan=[SOFTWARE, RADEON])
     pick_device()
-    gpus(cuda=2)
+    hardware(cuda=2)
     pick_device(gpu_id=1)
-    gpus()
+    hardware()
     pick_device()
     assert caplog.messages == ['GPU: vulkan:1, Radeon', 'GPU: cuda:1, card 1']
 
 
-def test_a_software_device_is_taken_if_vulkan_is_asked_for_and_there_is_no_other(gpus, caplog):
-    gpus(vulkan=[SOFTWARE, RADEON], cuda=1)
-    assert str(pick_device(engine='vulkan')) == 'vulkan:1'
+def test_a_software_device_is_taken_if_vulkan_is_asked_for_and_there_is_no_other(hardware, caplog):
+    hardware(vulkan=[SOFTWARE, IRIS, RADEON], cuda=1)
+    assert str(pick_device(engine='vulkan')) == 'vulkan:2'
+    assert str(pick_device(engine='vulkan', gpu_id=1)) == 'vulkan:1'
     assert str(pick_device(engine='vulkan', gpu_id=0)) == 'vulkan:0'
     assert caplog.messages == [
         'llvmpipe is a program that computes on the CPU, slower than the engines for CPUs do']
-    gpus(vulkan=[SOFTWARE])
+    hardware(vulkan=[SOFTWARE])
     assert str(pick_device(engine='vulkan')) == 'vulkan:0'
 
 
 @pytest.mark.parametrize(('engine', 'expected'), [
     ('torch', 'cuda:0'), ('openvino', 'cpu'), ('winograd', 'cpu'), ('vulkan', 'vulkan:0')])
-def test_an_engine_gets_a_device_that_it_runs_on(gpus, engine, expected):
-    gpus(cuda=1, vulkan=[RADEON])
+def test_an_engine_gets_a_device_that_it_runs_on(hardware, engine, expected):
+    hardware(cuda=1, vulkan=[RADEON])
     assert str(pick_device(engine=engine)) == expected
 
 
-def test_an_engine_without_a_gpu_of_its_own_runs_on_the_cpu_or_not_at_all(gpus):
-    gpus(vulkan=[RADEON])
+def test_an_engine_without_a_gpu_of_its_own_runs_on_the_cpu_or_not_at_all(hardware):
+    hardware(vulkan=[RADEON])
     assert str(pick_device(engine='torch')) == 'cpu'
-    gpus(cuda=1)
-    with pytest.raises(NoSuchDeviceError, match='the engine vulkan has nothing to run on; no GPU with a Vulkan driver'):
+    hardware(cuda=1)
+    with pytest.raises(DeviceError, match='the engine vulkan has nothing to run on; no GPU with a Vulkan driver') as no:
         pick_device(engine='vulkan')
+    assert not isinstance(no.value, NoSuchDeviceError)  # for which the scripts print the table
 
 
-def test_gpu_0_is_a_gpu_and_the_device_given_wins(gpus):
-    gpus(cuda=2, vulkan=[SOFTWARE])
+def test_gpu_0_is_a_gpu_and_the_device_given_wins(hardware):
+    hardware(cuda=2, vulkan=[SOFTWARE])
     assert str(pick_device(gpu_id=0)) == 'cuda:0'
     assert str(pick_device(gpu_id=1)) == 'cuda:1'
     assert str(pick_device('cpu', gpu_id=1)) == 'cpu'
     assert str(pick_device('cuda')) == 'cuda'
     assert str(pick_device('vulkan:0')) == 'vulkan:0'
-    gpus(vulkan=[SOFTWARE, RADEON])
+    hardware(vulkan=[SOFTWARE, RADEON])
     assert str(pick_device(gpu_id=1)) == 'vulkan:1'
 
 
-def test_a_gpu_that_is_not_there_names_those_that_are(gpus):
-    gpus(cuda=2, mps=1, vulkan=[SOFTWARE])
+def test_a_gpu_that_is_not_there_names_those_that_are(hardware):
+    hardware(cuda=2, mps=1, vulkan=[SOFTWARE])
     with pytest.raises(NoSuchDeviceError, match=r'no GPU 2; available: 0 \(cuda:0\), 1 \(cuda:1\)$'):
         pick_device(gpu_id=2)
+    hardware(vulkan=[IRIS, RADEON])
+    with pytest.raises(NoSuchDeviceError, match=r'no GPU 7; available: 0 \(vulkan:0\), 1 \(vulkan:1\)$'):
+        pick_device(gpu_id=7)
+    hardware(cuda=2, mps=1, vulkan=[SOFTWARE])
     with pytest.raises(NoSuchDeviceError, match='no device xpu; available'):
         pick_device('xpu')
     with pytest.raises(NoSuchDeviceError, match=r'no device vulkan:1; available: 0 \(vulkan:0\)$'):
@@ -102,9 +98,9 @@ def test_a_gpu_that_is_not_there_names_those_that_are(gpus):
         pick_device(gpu_id=0, engine='openvino')
 
 
-def test_a_gpu_where_there_is_none(gpus):
+def test_a_gpu_where_there_is_none(hardware):
     for found in ([], [SOFTWARE]):
-        gpus(vulkan=found)
+        hardware(vulkan=found)
         with pytest.raises(NoSuchDeviceError, match='no GPU 0; this machine has no GPU that can be used'):
             pick_device(gpu_id=0)
 
@@ -125,3 +121,29 @@ def test_a_network_that_vulkan_does_not_know_goes_to_the_cpu_unless_vulkan_was_a
     assert caplog.records == []
     assert settle_device(unknown, gpu) == Device('cpu')
     assert caplog.messages == ['vulkan does not know it; the CPU runs it instead']
+
+
+def test_a_device_that_only_a_plugin_of_pytorch_knows_is_pytorch_s():
+    network = LoadedNetwork.from_module(RRDBNetShape(4, 8, 1, 4).build())
+    for kind in ('npu', 'hpu', 'privateuseone'):
+        assert pick_device(Device(kind)) == Device(kind)
+        assert choose_row(network, Device(kind), half=True).name == 'torch'
+    with pytest.raises(DeviceError, match='the engine torch runs on the CPU or cuda or xpu or mps, not on vulkan'):
+        choose_row(network, Device('vulkan'), half=True, name='torch')
+
+
+def test_a_vulkan_gpu_that_was_named_is_not_exchanged_for_the_cpu(hardware):
+    """Unlike one that was picked."""
+    hardware(vulkan=[RADEON])
+    assert RealESRGANer(1, None, model=nn.Conv2d(3, 3, 1)).device_type == 'cpu'
+    with pytest.raises(EngineError, match='the engine vulkan does not know this network'):
+        RealESRGANer(1, None, model=nn.Conv2d(3, 3, 1), device='vulkan:0')
+
+
+def test_without_pytorch(hardware, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'realesrgan.engines.torch', None)
+    monkeypatch.setitem(sys.modules, 'torch', None)
+    hardware()
+    network = LoadedNetwork.from_module(RRDBNetShape(4, 8, 1, 4).build())
+    with pytest.raises(EngineError, match='^the engine torch is not installed: pip install '):
+        choose_row(network, Device('cpu'), half=True, name='torch')

@@ -3,24 +3,19 @@ from __future__ import annotations
 
 import pytest
 
-from realesrgan.engines import choice, listing, torch_gpus, vulkan_gpus
-from realesrgan.engines.devices import BACKENDS, VULKAN, Device
+from realesrgan.engines import choice, listing, torch_gpus
+from realesrgan.engines.devices import Device
 from realesrgan.engines.listing import describe_devices
+from realesrgan.engines.table import BACKENDS, VULKAN
 from realesrgan.errors import KernelError
 
 
 @pytest.fixture
-def machine(monkeypatch):
-    """The table's cells for a machine with GPUs: how many of each of PyTorch's backends, and the names of Vulkan's."""
+def machine(hardware, monkeypatch):
+    """The table's cells for a machine with GPUs; see `hardware`."""
     def set_up(vulkan=(), refusals=(), **counts):
-        monkeypatch.setattr(torch_gpus, 'may_have_gpus', lambda: True)
-        monkeypatch.setattr(torch_gpus, 'count_gpus', lambda backend: counts.get(backend, 0))
-        monkeypatch.setattr(torch_gpus, 'get_name', lambda gpu: f'card {gpu.index}')
+        hardware(vulkan, **counts)
         monkeypatch.setattr(torch_gpus, 'explain_absence', lambda backend: f'why no {backend}')
-        monkeypatch.setattr(vulkan_gpus, 'may_have_gpus', lambda: True)
-        monkeypatch.setattr(vulkan_gpus, '_count', lambda: len(vulkan))
-        monkeypatch.setattr(vulkan_gpus, 'get_name', lambda gpu: vulkan[gpu.index])
-        monkeypatch.setattr(vulkan_gpus, 'is_software', lambda gpu: vulkan[gpu.index] == 'llvmpipe')
         monkeypatch.setattr(listing, 'measure_free_memory', lambda device: 3 << 29)
         monkeypatch.setattr(listing, 'processor_name', lambda: 'Ryzen')
         monkeypatch.setattr(listing, 'count_cores', lambda: 8)

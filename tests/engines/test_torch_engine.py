@@ -70,12 +70,17 @@ def test_results_come_from_cuda_through_pinned_memory_but_for_the_largest(monkey
     cuda = torch.device('cuda')
     monkeypatch.setattr(torch.Tensor, 'to', lambda self, target: self if target == cuda else to(self, target))
     pixels = np.random.default_rng(0).integers(0, 256, (1, 4, 5, 3), np.uint8)
-    for limit, expected in ((8 * 5 * 3, [(1, 8, 5, 3)]), (8 * 5 * 3 - 1, [])):
-        on_cuda = engine(lambda x: x.repeat_interleave(2, 2), most_pinned_bytes=limit)
+    for limit, expected in ((4 * 5 * 3, [(1, 4, 5, 3)]), (4 * 5 * 3 - 1, [])):
+        on_cuda = engine(lambda x: x, most_pinned_bytes=limit)
         on_cuda.device = cuda
-        assert np.array_equal(on_cuda(pixels), pixels.repeat(2, 1))
+        assert np.array_equal(on_cuda(pixels), pixels)
         assert pinned == expected
         pinned.clear()
+
+
+def test_a_result_of_another_size_is_an_error():
+    with pytest.raises(ValueError, match=r'for 5x4 pixels the network gave .*\[1, 3, 8, 5\].*, not \(1, 3, 4, 5\)'):
+        engine(lambda x: x.repeat_interleave(2, 2))(np.zeros((1, 4, 5, 3), np.uint8))
 
 
 def test_other_errors_pass():

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from realesrgan.engines import torch_gpus
-from realesrgan.engines.devices import BACKENDS, Device
+from realesrgan.engines.devices import Device
+from realesrgan.engines.table import BACKENDS
 
 
 @pytest.mark.parametrize('backend', BACKENDS)
@@ -60,7 +61,7 @@ def machine(tmp_path, monkeypatch):
         monkeypatch.syspath_prepend(tmp_path)
         importlib.invalidate_caches()
         monkeypatch.setattr(torch_gpus, '_loads_nvidia_driver', lambda: library)
-        monkeypatch.setattr(torch_gpus, '_NVIDIA_FILES', (tmp_path / 'nvidiactl',))
+        monkeypatch.setattr(torch_gpus, 'NVIDIA_FILES', (tmp_path / 'nvidiactl',))
         monkeypatch.setattr(torch_gpus, '_AMD_FILES', (tmp_path / 'kfd',))
         return tmp_path
     return build

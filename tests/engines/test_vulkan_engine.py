@@ -96,6 +96,24 @@ def test_memory_is_given_out_up_to_a_limit_and_all_of_it_comes_back(gpu, monkeyp
     assert 'FATAL' not in capfd.readouterr().err  # ncnn's, where memory is freed twice
 
 
+def test_what_other_engines_of_the_process_hold_counts(gpu, monkeypatch):
+    first, second = (vulkan.VulkanEngine(LoadedNetwork.from_module(random_network(COMPACT)), gpu, half=False)
+                     for _ in range(2))
+    batch = random_picture(64, 64)[None]
+    first(batch)
+    held, weights = first._allocator.peak, first._allocator.used
+    assert held > weights
+    monkeypatch.setattr(vulkan, 'measure_memory', lambda device: 1 << 30)
+    second(batch)
+    assert second._allocator.limit == int(0.9 * (1 << 30)) - held
+    first.release()
+    second(batch)
+    assert second._allocator.limit == int(0.9 * (1 << 30)) - weights
+    del first
+    second(batch)
+    assert second._allocator.limit == int(0.9 * (1 << 30))
+
+
 def test_a_lack_of_memory_halves_the_tiles(gpu, monkeypatch, caplog):
     """Each stage holds 8 channels in float32: some 100 bytes a pixel, Winograd's tiles included."""
     network = random_network(COMPACT)

@@ -21,11 +21,12 @@ def test_a_machine_without_device_files_is_not_asked(monkeypatch):
     assert vulkan_gpus.list_real_gpus() == []
 
 
-def test_a_real_gpu_is_no_software(monkeypatch):
+def test_a_card_comes_first_and_software_is_no_real_gpu(monkeypatch):
     monkeypatch.setattr(vulkan_gpus, 'may_have_gpus', lambda: True)
     monkeypatch.setattr(vulkan_gpus, '_count', lambda: 3)
-    monkeypatch.setattr(vulkan_gpus, 'is_software', lambda gpu: gpu.index == 1)
-    assert vulkan_gpus.list_real_gpus() == [Device('vulkan', 0), Device('vulkan', 2)]
+    monkeypatch.setattr(vulkan_gpus, 'get_kind', lambda gpu: [1, 3, 0][gpu.index])
+    assert vulkan_gpus.list_real_gpus() == [Device('vulkan', 2), Device('vulkan', 0)]
+    assert vulkan_gpus.list_gpus() == [Device('vulkan', 2), Device('vulkan', 0), Device('vulkan', 1)]
 
 
 def test_without_ncnn_there_is_none(monkeypatch):

@@ -10,8 +10,7 @@ import pytest
 
 from realesrgan import RealESRGANer
 from realesrgan.engines import vulkan_gpus
-from realesrgan.engines.devices import VULKAN
-from realesrgan.engines.table import ENGINES
+from realesrgan.engines.table import ENGINES, VULKAN
 
 GOLDEN = Path(__file__).parents[1] / 'data' / 'golden'
 CASES = json.loads((GOLDEN / 'cases.json').read_text())

@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import logging
+import weakref
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 import torch
 
 from realesrgan import RealESRGANer
-from realesrgan.archs.architecture import MeasuredTraits
+from realesrgan.archs.architecture import MeasuredTraits, NetworkShape
 from realesrgan.archs.rrdbnet import RRDBNetShape
 from realesrgan.archs.srvgg import SRVGGNetCompactShape
 from realesrgan.engines import memory
@@ -80,6 +82,20 @@ def test_without_memory_tiles_are_the_smallest(plentiful, shape, smallest_window
     assert (planned.blend, planned.automatic) == (shape.blend, True)
 
 
+def test_tiles_of_a_network_whose_reach_is_measured_are_blended(plentiful, monkeypatch):
+    """Such as one of the user's own that does not say how far it sees."""
+    @dataclass(frozen=True)
+    class Own(NetworkShape):
+        scale: int = 1
+        from_shapes = build = None
+
+    assert Own.__abstractmethods__ == set()
+    monkeypatch.setattr(planner, 'measure_sight', lambda engine, multiple: Sight(8, 16))
+    plentiful.free = 0
+    for traits in (Own(), MeasuredTraits('', 1)):
+        assert TilePlanner(traits, IdleEngine(), CPU).plan(200, 200, 0).blend == 8
+
+
 def test_a_larger_tile_pad_is_seen(plentiful):
     plentiful.free = 0
     for tile in TilePlanner(COMPACT, IdleEngine(), CPU, tile_pad=50).plan(1000, 1000, 0).tiles:
@@ -119,7 +135,7 @@ def test_tiles_shrink_by_half_until_they_are_the_smallest(plentiful, caplog, til
             tested.shrink(planned, failure)
     assert found == expected
     assert caught.value.__cause__ is failure
-    assert engine.releases == len(found) - 1
+    assert engine.releases == len(found)
     assert [record.message for record in caplog.records] == [
         'not enough memory on cpu; trying smaller tiles (set them with -t)']
 
@@ -186,6 +202,33 @@ def test_tiles_of_an_exact_reach_change_nothing(engine, caplog):
 def test_what_is_free_decides_without_a_bound(monkeypatch):
     monkeypatch.setattr(planner, 'measure_usable_memory', lambda device, for_results: 60 * 60 * 900)
     assert tiles_of(upsampler(), np.zeros((150, 130, 3), np.uint8))[1] > 4
+
+
+class Hoarding:
+    """An engine whose failures hold on to what took the memory, as exceptions do to the variables of a frame."""
+
+    name, half, scale, description = 'torch', False, 4, 'hoarding'
+
+    def __init__(self):
+        self.held = []
+
+    def __call__(self, batch):
+        assert [hoard() for hoard in self.held] == [None] * len(self.held)
+        if batch.shape[1] > 60:
+            hoard = np.zeros(1000)
+            self.held.append(weakref.ref(hoard))
+            raise MemoryError('alloc')
+        return np.zeros((1, batch.shape[1] * 4, batch.shape[2] * 4, 3), np.uint8)
+
+    def release(self):
+        pass
+
+
+def test_what_took_the_memory_is_gone_when_smaller_tiles_are_tried(monkeypatch):
+    monkeypatch.setattr(planner, 'measure_usable_memory', lambda device, for_results: 1 << 40)
+    engine = Hoarding()
+    assert tiles_of(upsampler(engine=engine), np.zeros((150, 130, 3), np.uint8))[1] > 4
+    assert len(engine.held) > 1
 
 
 class Keeping:

@@ -50,8 +50,14 @@ def test_how_far_a_network_sees_and_where_its_windows_begin(function, expected, 
     assert caplog.messages == []
 
 
+def test_a_network_that_sees_further_up_and_down_than_to_the_sides():
+    def run(picture):
+        return cv2.blur(picture, (1, 25), borderType=cv2.BORDER_CONSTANT)
+    assert measure_sight(StandIn(run), 1) == Sight(16, 16)
+
+
 def test_a_network_that_sees_everything_warns(caplog):
-    assert measure_sight(StandIn(lambda picture: picture - picture.mean()), 1) == Sight(96, 64)
+    assert measure_sight(StandIn(lambda picture: picture - picture.mean()), 1) == Sight(128, 64)
     assert caplog.messages == [
         'this network sees further than 96 pixels, so tiles may show; larger tiles show less']
 
@@ -67,8 +73,8 @@ def test_pictures_have_sides_that_the_network_takes(multiple, alignment):
 def test_a_result_that_is_not_finite_in_half_precision_tells_nothing(caplog):
     def fail(picture):
         raise NonFiniteError
-    assert measure_sight(StandIn(fail), 1) == Sight(96, 64)
-    assert measure_bytes_per_pixel(StandIn(fail)) is None
+    assert measure_sight(StandIn(fail), 1) == Sight(128, 64)
+    assert measure_bytes_per_pixel(StandIn(fail), 1) is None
 
 
 # ---- memory ----
@@ -87,13 +93,18 @@ def test_results_are_counted_while_they_are_alive():
     assert memory.peak == 4 * 2500
 
 
-def test_memory_is_that_of_the_largest_layer_and_its_input():
+@pytest.mark.parametrize('multiple', [1, 100])
+def test_memory_is_that_of_the_largest_layer_and_its_input(multiple):
     """In float32, 64 channels in and out: 512 bytes a pixel, and two fifths more that is not seen."""
+    def require_multiple(network, pixels):
+        assert not any(side % multiple for side in pixels[0].shape[2:])
+
     network = nn.Sequential(nn.Conv2d(3, 64, 3, padding=1), nn.Conv2d(64, 64, 3, padding=1),
                             nn.Conv2d(64, 3, 3, padding=1))
+    network.register_forward_pre_hook(require_multiple)
     engine = TorchEngine(network.requires_grad_(False), 1, torch.device('cpu'), torch.float32)
-    assert 512 * 1.4 <= measure_bytes_per_pixel(engine) <= 560 * 1.4
+    assert 512 * 1.4 <= measure_bytes_per_pixel(engine, multiple) <= 560 * 1.4
 
 
 def test_memory_of_an_engine_without_pytorch_is_not_known():
-    assert measure_bytes_per_pixel(StandIn(lambda picture: picture)) is None
+    assert measure_bytes_per_pixel(StandIn(lambda picture: picture), 1) is None

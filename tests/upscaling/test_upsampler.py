@@ -256,6 +256,17 @@ def test_attributes_are_those_of_0_3_0():
     assert upsampler(network(4)).mod_scale is None
 
 
+def test_a_network_of_another_architecture_gets_sides_as_in_0_3_0():
+    class Halving(nn.Module):
+        def forward(self, x):
+            sides.append(x.shape[2:])
+            return nn.functional.interpolate(nn.functional.pixel_unshuffle(x, 2)[:, :3], scale_factor=4)
+
+    sides = []
+    assert RealESRGANer(2, None, model=Halving(), pre_pad=0).enhance(picture(7, 9, 3))[0].shape == (14, 18, 3)
+    assert sides == [(8, 10)]
+
+
 def test_tile_size_and_tile_pad_can_be_changed_between_pictures():
     img, model, counts = picture(20, 20, 3), network(), []
     tested = upsampler(model)

@@ -27,7 +27,10 @@ from realesrgan.weights import load_model, load_state_dict
     lambda ours, other: {'params': other, 'params_ema': ours},
     lambda ours, _: {'iteration': 400000, 'params_ema': OrderedDict(ours)},
     lambda ours, _: ours,
-], ids=['params_ema', 'params', 'both', 'among others', 'bare'])
+    lambda ours, _: {'state_dict': ours},
+    lambda ours, _: {f'module.{name}': tensor for name, tensor in ours.items()},
+    lambda ours, _: {'params': {f'module.{name}': tensor for name, tensor in ours.items()}},
+], ids=['params_ema', 'params', 'both', 'among others', 'bare', 'state_dict', 'parallel', 'parallel params'])
 @pytest.mark.parametrize('new_format', [True, False], ids=['zip', 'legacy'])
 def test_pth_is_loaded(wrapped, new_format):
     ours, other = state_dict_of(TINY, seed=1), state_dict_of(TINY, seed=2)
@@ -154,15 +157,36 @@ def test_truncated_safetensors_is_refused():
 @pytest.mark.parametrize(('content', 'message'), [
     ([1, 2], 'holds a list, not a state dict'),
     (torch.zeros(2), 'holds a Tensor, not a state dict'),
-    ({}, 'no state dict under params_ema, params or at its top level'),
+    ({}, 'no state dict under params_ema, params, state_dict or at its top level'),
     ({'params': {}}, 'no state dict under params_ema, params'),
     ({'params': {'weight': 1}}, 'no state dict under params_ema, params'),
-    ({'state_dict': {'weight': torch.zeros(2)}}, 'no state dict under params_ema, params'),
+    ({'model': {'weight': torch.zeros(2)}}, 'no state dict under params_ema, params'),
 ], ids=['list', 'tensor', 'empty', 'empty params', 'numbers', 'other key'])
 def test_file_of_something_else_is_refused(content, message):
     torch.save(content, 'net.pth')
     with pytest.raises(WeightsError, match=rf'^net\.pth: {message}'):
         load_state_dict('net.pth')
+
+
+def in_itself():
+    content = {}
+    content['params'] = content
+    return content
+
+
+@pytest.mark.parametrize(('content', 'reason'), [
+    ({'weight': torch.zeros(3, 3).to_sparse()}, ''),
+    ({'weight': torch.zeros(2, device='meta')}, ''),
+    ({'weight': torch.zeros(2, dtype=torch.complex64)}, 'complex numbers'),
+    ({'params': {'weight': torch.zeros(2, dtype=torch.complex64)}}, 'complex numbers'),
+    (in_itself(), 'no state dict under'),
+], ids=['sparse', 'meta', 'complex', 'complex params', 'in itself'])
+@pytest.mark.parametrize('read', [load_state_dict, partial(load_model, 'RealESRGAN_x4plus')], ids=['read', 'build'])
+def test_what_are_no_numbers_is_refused_in_one_line(read, content, reason):
+    torch.save(content, 'net.pth')
+    with pytest.raises(WeightsError, match=rf'^net\.pth: .*{reason}') as caught:
+        read('net.pth')
+    assert '\n' not in str(caught.value)
 
 
 @pytest.mark.parametrize('path', ['nothing.pth', 'nothing.safetensors', '.'])
