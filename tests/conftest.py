@@ -47,7 +47,8 @@ class HttpServer:
 
     `files` maps request paths to bytes. Each item of `troubles` shapes one GET, in order: a status alone
     (`{'status': 500}`), a cut after so many bytes of the answer (`{'cut_after': 7}`), no ranges (`{'ranges': False}`),
-    or an event to wait for (`{'wait_for': event}`). `seen` lists the requests as (path, headers).
+    no length (`{'length': False}`), a URL to go to instead (`{'redirect': url}`), or an event to wait for
+    (`{'wait_for': event}`). `seen` lists the requests as (path, headers).
     """
 
     url: str = ''
@@ -69,6 +70,11 @@ def _answer(server, handler):
     trouble = server.troubles.popleft() if server.troubles else {}
     if 'wait_for' in trouble:
         trouble['wait_for'].wait(30)
+    if 'redirect' in trouble:
+        handler.send_response(302)
+        handler.send_header('Location', trouble['redirect'])
+        handler.end_headers()
+        return
     body = server.files.get(handler.path)
     status = trouble.get('status', 404 if body is None else 200)
     if status != 200:
@@ -87,7 +93,8 @@ def _answer(server, handler):
     else:
         handler.send_response(200)
     rest = body[start:]
-    handler.send_header('Content-Length', str(len(rest)))
+    if trouble.get('length', True):
+        handler.send_header('Content-Length', str(len(rest)))
     handler.end_headers()
     handler.wfile.write(rest[:trouble.get('cut_after', len(rest))])
 

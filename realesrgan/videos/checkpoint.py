@@ -167,10 +167,13 @@ def open_parts(target: Path, extension: str, manifest: Mapping[str, Any], *, res
         with _tidy_afterwards(parts, keep=keep):
             yield parts
     finally:
-        lock.release()
-        if not (folder / _MANIFEST).exists():
-            with contextlib.suppress(OSError):
+        used_up = not (folder / _MANIFEST).exists()
+        if used_up:  # while we hold the lock, or it could be another run's by now
+            with contextlib.suppress(OSError):  # Windows does not delete an open file, but filelock does when it closes
                 (folder / _LOCK).unlink(missing_ok=True)
+        lock.release()
+        if used_up:
+            with contextlib.suppress(OSError):
                 folder.rmdir()
 
 

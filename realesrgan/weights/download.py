@@ -1,20 +1,28 @@
-"""Fetch one file over HTTP: resumed after a cut, checked against its hash, whole or not at all."""
+"""Fetch one file over HTTPS: resumed after a cut, checked against its hash, whole or not at all."""
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import ipaddress
 import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin, urlsplit
 
 from ..errors import DownloadError
+
+if TYPE_CHECKING:
+    import requests
 
 logger = logging.getLogger(__name__)
 
 _ATTEMPTS = 4
 _TIMEOUT_SECONDS = (10, 60)  # to connect; between two pieces
 _PIECE_BYTES = 1 << 20
+#: The largest networks have a tenth of this.
+MOST_BYTES = 4 << 30
 
 
 def fetch(url: str, target: Path, sha256: str | None = None, *, pause_seconds: float = 1.0) -> Path:
@@ -25,18 +33,20 @@ def fetch(url: str, target: Path, sha256: str | None = None, *, pause_seconds: f
     environment (`HTTPS_PROXY`, `NO_PROXY`).
 
     Args:
-        url: An http or https URL.
+        url: An https URL, or an http URL of this machine or its own network.
         target: The final path; missing folders are created.
         sha256: Hex digest that the file must have; None accepts any complete file.
         pause_seconds: Pause before the second attempt; it doubles each time.
 
     Raises:
-        DownloadError: the server refused, there is no network, or the hash differs. Nothing is left at `target`.
+        DownloadError: the URL is neither, or leads to another kind of URL; the server refused, there is no network, the
+            file is larger than `MOST_BYTES`, or the hash differs. Nothing is left at `target`.
         OSError: the file can't be written.
     """
     import requests
     import urllib3
 
+    _require_safety(url)
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + '.part')
     with _only_process(target):
@@ -48,6 +58,9 @@ def fetch(url: str, target: Path, sha256: str | None = None, *, pause_seconds: f
             try:
                 _receive(url, part)
                 break
+            except DownloadError:  # of another kind of URL, or without an end
+                part.unlink(missing_ok=True)
+                raise
             except requests.HTTPError as error:
                 status = error.response.status_code
                 if (status < 500 and status not in (408, 429)) or attempt == _ATTEMPTS:
@@ -76,7 +89,8 @@ def _receive(url: str, part: Path) -> None:
 
     have = part.stat().st_size if part.exists() else 0
     headers = {'Range': f'bytes={have}-', 'Accept-Encoding': 'identity'} if have else {'Accept-Encoding': 'identity'}
-    with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT_SECONDS) as response:
+    with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT_SECONDS,
+                      hooks={'response': _check_redirect}) as response:
         if response.status_code == 416 and have:  # `part` already holds all there is
             return
         response.raise_for_status()
@@ -84,12 +98,49 @@ def _receive(url: str, part: Path) -> None:
             have = 0
         length = response.headers.get('Content-Length')
         total = have + int(length) if length else None
+        _require_size(total or 0, url)
         with part.open('ab' if have else 'wb') as file, tqdm(
                 total=total, initial=have, unit='B', unit_scale=True, desc=part.stem, disable=None) as bar:
             # read() would discard what arrived before the connection was cut; read1() returns it.
             while piece := response.raw.read1(_PIECE_BYTES, decode_content=True):
+                _require_size(file.tell() + len(piece), url)
                 file.write(piece)
                 bar.update(len(piece))
+
+
+def _require_safety(url: str) -> None:
+    """Refuse what anybody between here and the server could read and change.
+
+    Raises:
+        DownloadError: it is neither https nor of a server nearby.
+    """
+    parts = urlsplit(url)
+    if parts.scheme.lower() != 'https' and not _is_nearby(parts.hostname or ''):
+        raise DownloadError(f'{url}: only https is safe; http is taken from this machine and its own network only. Use '
+                            'https, or fetch the file yourself and give its path')
+
+
+def _is_nearby(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == 'localhost' or host.endswith(('.localhost', '.local'))
+    return address.is_private or address.is_loopback
+
+
+def _check_redirect(response: requests.Response, *_: Any, **__: Any) -> None:
+    """Refuse to follow a server to another kind of URL, or from elsewhere to a server nearby."""
+    if not response.is_redirect:
+        return
+    url = urljoin(response.url, response.headers['Location'])
+    here, there = urlsplit(response.url), urlsplit(url)
+    if here.scheme != there.scheme or _is_nearby(there.hostname or '') > _is_nearby(here.hostname or ''):
+        raise DownloadError(f'{response.url}: the server redirects to {url}, which is not followed')
+
+
+def _require_size(count: int, url: str) -> None:
+    if count > MOST_BYTES:
+        raise DownloadError(f'{url}: sends more than {MOST_BYTES >> 30} GiB, which no network has')
 
 
 def _verify(part: Path, sha256: str | None, url: str) -> None:

@@ -110,7 +110,11 @@ def locate_path(path: str | Path) -> Path | WeightFile | UrlFile:
         for file in (spec.weights, spec.denoise_partner):
             if file is not None and file.url == url:
                 return _locate_file(file)
-    if not PurePosixPath(urlsplit(url).path).name or url.split('?')[0].endswith('/'):
+    try:
+        named = PurePosixPath(urlsplit(url).path).name
+    except ValueError as error:
+        raise WeightsError(f'{url}: {error}') from None
+    if not named or url.split('?')[0].endswith('/'):
         raise WeightsError(f'{url}: names no file')
     return UrlFile(url)
 

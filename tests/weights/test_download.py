@@ -12,7 +12,8 @@ import pytest
 import requests
 
 from realesrgan.errors import DownloadError
-from realesrgan.weights.download import fetch, hash_file, innermost_reason
+from realesrgan.weights import download
+from realesrgan.weights.download import _check_redirect, _require_safety, fetch, hash_file, innermost_reason
 
 # Longer than the pieces that are read at once, so that a cut falls inside a piece and after whole ones.
 BODY = random.Random(0).randbytes((2 << 20) + 12345)
@@ -206,15 +207,58 @@ def test_reason_is_the_innermost_one_without_the_object_that_older_urllib3_names
 
 @pytest.mark.usefixtures('http_server')  # no proxies
 @pytest.mark.parametrize(('url', 'reason'), [
-    ('http://', 'No host supplied'),
-    ('http://127.0.0.1:port/net.pth', 'not a valid host or port'),
+    ('https://', 'No host supplied'),
+    ('https://127.0.0.1:port/net.pth', 'not a valid host or port'),
     ('ftp://127.0.0.1/net.pth', 'No connection adapters'),
-    (f'http://{"a" * 64}.invalid/net.pth', 'label empty or too long'),
-], ids=['no host', 'bad port', 'ftp', 'long label'])
+    (f'https://{"a" * 64}.invalid/net.pth', 'label empty or too long'),
+    ('http://weights.example/net.pth', 'only https is safe'),
+    ('http://8.8.8.8/net.pth', 'only https is safe'),
+    ('ftp://weights.example/net.pth', 'only https is safe'),
+], ids=['no host', 'bad port', 'ftp', 'long label', 'http by name', 'http by number', 'ftp by name'])
 def test_url_that_can_not_work_is_an_error_without_a_second_attempt(target, monkeypatch, url, reason):
     monkeypatch.setattr(time, 'sleep', lambda _: pytest.fail('tried again'))
     with pytest.raises(DownloadError, match=f'^{re.escape(url)}: .*{reason}'):
         fetch(url, target, SHA256)
+    assert not list(target.parent.parent.rglob('net.*'))
+
+
+@pytest.mark.parametrize('host', ['localhost', '127.0.0.1', '[::1]', '10.1.2.3', '192.168.0.7', 'nas.local'])
+def test_http_is_taken_from_this_machine_and_its_network(host):
+    _require_safety(f'http://{host}:8000/net.pth')
+
+
+def test_a_redirect_of_the_same_kind_is_followed(http_server, url, target):
+    http_server.troubles.append({'redirect': f'{http_server.url}/v1/net.pth'})
+    fetch(f'{http_server.url}/latest/net.pth', target, SHA256, pause_seconds=0)
+    assert target.read_bytes() == BODY
+    assert http_server.paths == ['/latest/net.pth', '/v1/net.pth']
+
+
+@pytest.mark.parametrize('to', ['https://127.0.0.1/net.pth', 'ftp://127.0.0.1/net.pth', 'file:///etc/passwd'])
+def test_a_redirect_to_another_kind_of_url_is_refused(http_server, url, target, to):
+    http_server.troubles.append({'redirect': to})
+    with pytest.raises(DownloadError, match=f'^{re.escape(url)}: the server redirects to {re.escape(to)}, which is'):
+        fetch(url, target, SHA256, pause_seconds=0)
+    assert len(http_server.seen) == 1
+    assert names_beside(target) == []
+
+
+def test_a_redirect_from_elsewhere_to_this_machine_is_refused():
+    response = requests.Response()
+    response.url, response.status_code = 'https://weights.example/net.pth', 302
+    response.headers['Location'] = 'https://127.0.0.1/admin'
+    with pytest.raises(DownloadError, match='redirects to https://127.0.0.1/admin'):
+        _check_redirect(response)
+    response.headers['Location'] = '/v2/net.pth'
+    _check_redirect(response)
+
+
+@pytest.mark.parametrize('length', [True, False], ids=['told', 'not told'])
+def test_a_file_without_an_end_is_refused(http_server, url, target, monkeypatch, length):
+    monkeypatch.setattr(download, 'MOST_BYTES', 1 << 20)
+    http_server.troubles.append({'length': length})
+    with pytest.raises(DownloadError, match=f'^{re.escape(url)}: sends more than 0 GiB, which no network has$'):
+        fetch(url, target, pause_seconds=0)
     assert names_beside(target) == []
 
 
@@ -245,7 +289,7 @@ def test_file_sha256_of_known_bytes(tmp_path):
 
 @pytest.mark.parametrize('variable', ['HTTP_PROXY', 'http_proxy'])
 def test_proxy_of_the_environment_is_asked(http_server, target, monkeypatch, variable):
-    url = 'http://weights.invalid/v1/net.pth'
+    url = 'http://weights.local/v1/net.pth'
     http_server.files[url] = BODY
     monkeypatch.setenv(variable, http_server.url)
     fetch(url, target, SHA256, pause_seconds=0)
