@@ -12,6 +12,7 @@ import numpy as np
 from ..errors import MediaError
 from .colour import Colour, PixelFormat, choose_pixel_format, find_size_multiples, is_rgb
 from .containers import CONTAINERS
+from .hdr import HdrMetadata, build_hdr_options
 from .process import Child
 from .programs import FFmpeg
 
@@ -35,6 +36,7 @@ class Encoding:
         container: A key of `CONTAINERS`.
         crf: Constant rate factor, or None for the encoder's default.
         preset: The encoder's own name of a preset, or None for its default.
+        hdr: HDR metadata, which is carried if the encoder takes it.
     """
 
     width: int
@@ -48,6 +50,7 @@ class Encoding:
     container: str
     crf: float | None = None
     preset: str | None = None
+    hdr: HdrMetadata | None = None
 
 
 def choose_codec(asked: str | None, container: str) -> str:
@@ -167,7 +170,7 @@ def _fit_size(frames: Any, encoding: Encoding) -> Any:
 
 
 def _build_encoder_options(encoding: Encoding) -> dict[str, str]:
-    options = {'c:v': encoding.codec}
+    options = {'c:v': encoding.codec, **build_hdr_options(encoding.codec, encoding.hdr)}
     if encoding.crf is not None:
         options['crf'] = f'{encoding.crf:g}'
         if encoding.codec in _CRF_IS_A_BOUND:

@@ -45,7 +45,7 @@ class TilePlanner:
         tile: Side of the tiles in input pixels, 0 for none but those that memory asks for.
         tile_pad: Input pixels that a tile sees around itself. With `tile` 0, or of a network whose reach had to be
             measured, it sees at least what the network needs.
-        max_memory: Bytes that the network may take; None is most of what is free.
+        max_memory: Bytes that the network may take, on a CPU with its results; None is most of what is free.
 
     Attributes:
         tile, tile_pad: As above; they may be changed between pictures.
@@ -150,6 +150,8 @@ class TilePlanner:
         if for_pixel is None:
             return max(height, width)
         allowed = self._max_memory or measure_usable_memory(self._device, room)
+        if self._max_memory and self._device.type == 'cpu':
+            allowed = max(allowed - room, 0)
         if height * width * for_pixel > allowed and not self._max_memory:
             # The engine keeps the memory of the last picture, which does not count as free. Ask again without it.
             self._engine.release()

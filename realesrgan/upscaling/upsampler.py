@@ -63,8 +63,8 @@ class RealESRGANer:
         gpu_id: Number of the GPU to use if `device` is None.
         engine: A name from `engines.table` or 'auto' (see `engines.choice.make_engine`); or an engine that is ready to
             run the network, for which `half` and `threads` are not used.
-        max_memory: Bytes that the network may take while it runs, beside its weights and the result; None is most of
-            what is free. With `tile` 0 a picture that would need more is cut into tiles that need less.
+        max_memory: Bytes that the network may take while it runs, beside its weights, and on a CPU with the result;
+            None is most of what is free. With `tile` 0 a picture that would need more is cut into tiles that need less.
         threads: The number of threads that a CPU computes with, None for the engine's own choice. That of the torch
             engine holds for PyTorch in the whole process.
 

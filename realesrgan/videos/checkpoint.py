@@ -135,6 +135,12 @@ def get_parts_folder(target: Path) -> Path:
     return target.with_name(f'{target.stem}_parts')
 
 
+def count_reusable(target: Path, extension: str, manifest: Mapping[str, Any]) -> int:
+    """Return how many parts a run would find; see `open_parts`."""
+    parts = Parts(get_parts_folder(target), extension)
+    return len(parts.list_whole()) if _read_json(parts.folder / _MANIFEST) == _as_read(manifest) else 0
+
+
 @contextlib.contextmanager
 def open_parts(target: Path, extension: str, manifest: Mapping[str, Any], *, restart: bool = False,
                keep: bool = False) -> Iterator[Parts]:
@@ -163,7 +169,7 @@ def open_parts(target: Path, extension: str, manifest: Mapping[str, Any], *, res
                          '-o') from None
     parts = Parts(folder, extension)
     try:
-        _prepare_folder(parts, json.loads(json.dumps(manifest)), target, restart=restart)
+        _prepare_folder(parts, _as_read(manifest), target, restart=restart)
         with _tidy_afterwards(parts, keep=keep):
             yield parts
     finally:
@@ -222,6 +228,12 @@ def _read_json(file: Path) -> dict[str, Any]:
     except (FileNotFoundError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _as_read(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a manifest as it comes back from its file, where tuples are lists."""
+    read: dict[str, Any] = json.loads(json.dumps(manifest))
+    return read
 
 
 def _list_differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:

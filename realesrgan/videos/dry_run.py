@@ -12,15 +12,14 @@ import psutil
 
 from ..workers.enhancers import Enhancer
 from ..workers.options import Place
-from .checkpoint import Parts, get_parts_folder
 from .disk import estimate_result_size, format_size, measure_free_disk
 from .source import Source
 
 _TIMED_FRAMES = 3
 
 
-def outline_run(source: Source, target: Path, outscale: float, places: Sequence[Place],
-                enhancer: Enhancer) -> list[str]:
+def outline_run(source: Source, target: Path, outscale: float, places: Sequence[Place], enhancer: Enhancer,
+                there: int) -> list[str]:
     """Time a few frames and return what a run would do, a line for each point.
 
     Args:
@@ -29,6 +28,7 @@ def outline_run(source: Source, target: Path, outscale: float, places: Sequence[
         outscale: Final size as a multiple of the input's.
         places: Where each worker would compute.
         enhancer: What one worker would upscale with.
+        there: How many chunks have a part already.
     """
     # Workers that share a CPU get their share of its cores; on it `enhancer` is timed with its own share.
     parallel = len(places) if enhancer.device_type == 'cpu' else len(set(places))
@@ -38,7 +38,7 @@ def outline_run(source: Source, target: Path, outscale: float, places: Sequence[
     lines = [f'result   {target}',
              f'frames   {frames}, {width}x{height} to {encoding.width}x{encoding.height}, '
              f'{encoding.rate} frames/s, {encoding.codec} {encoding.pixel_format}']
-    chunks, there = len(source.cut()), len(Parts(get_parts_folder(target), encoding.container).list_whole())
+    chunks = len(source.cut())
     lines.append(f'chunks   {chunks}' + (f', {there} of them there from an earlier run' if there else ''))
     counts = {place: places.count(place) for place in places}
     lines.append('workers  ' + ', '.join(f'{count} on {place}' for place, count in counts.items()))

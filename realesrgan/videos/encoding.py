@@ -7,6 +7,8 @@ from fractions import Fraction
 
 from ..ffmpeg.colour import PixelFormat, infer_colour, is_deep, is_rgb, parse_pixel_format
 from ..ffmpeg.encoder import Encoding, choose_codec, choose_output_pixel_format, choose_part_container
+from ..ffmpeg.hdr import list_hdr_encoders, read_hdr
+from ..ffmpeg.process import Check
 from ..ffmpeg.programs import FFmpeg
 from .frame_files import FrameShape
 from .options import VideoOptions
@@ -17,8 +19,14 @@ logger = logging.getLogger(__name__)
 _DEFAULT_RATE = Fraction(24)  # of a folder of frames
 
 
-def encode_like_video(ffmpeg: FFmpeg, plan: VideoPlan, options: VideoOptions) -> Encoding:
+def encode_like_video(ffmpeg: FFmpeg, plan: VideoPlan, options: VideoOptions, check: Check | None = None) -> Encoding:
     """Return how the parts of a video are encoded: rate, shape of pixels, colour, chroma and depth of the input.
+
+    Args:
+        ffmpeg: The programs.
+        plan: How the video is read.
+        options: The caller's.
+        check: Called several times a second while ffprobe works; what it raises ends ffprobe.
 
     Raises:
         MediaError: the encoder is not there, or does not go with the container or the pixel format.
@@ -32,11 +40,15 @@ def encode_like_video(ffmpeg: FFmpeg, plan: VideoPlan, options: VideoOptions) ->
     colour = video.colour
     if is_rgb(video.pixel_format):
         colour = replace(colour, range='tv')  # it becomes Y'CbCr, which players expect in limited range
+    hdr = read_hdr(ffmpeg, plan.info, check)
+    if hdr is not None and codec not in list_hdr_encoders():
+        logger.warning('%s does not take HDR metadata (mastering display, light level); %s do', codec,
+                       ', '.join(list_hdr_encoders()))
     return Encoding(
         width=_scale_side(video.width, options.outscale), height=_scale_side(video.height, options.outscale),
         dtype_is_deep=is_deep(video.pixel_format), rate=plan.decoding.rate, sample_aspect=video.sample_aspect,
         colour=colour, codec=codec, pixel_format=pixel_format,
-        container=choose_part_container(codec, options.container), crf=options.crf, preset=options.preset)
+        container=choose_part_container(codec, options.container), crf=options.crf, preset=options.preset, hdr=hdr)
 
 
 def encode_frames(ffmpeg: FFmpeg, shape: FrameShape, options: VideoOptions) -> Encoding:

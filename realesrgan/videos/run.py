@@ -130,7 +130,7 @@ class _Videos:
             with self._readable(video, target) as (info, options):
                 source = self._open(video, info, target, options)
                 if options.dry_run:
-                    self._outline(source, target)
+                    self._outline(source, target, options)
                     return None
                 frames, reused, problems = self._upscale_source(source, target, options)
         except _ENDS_THE_RUN:
@@ -213,7 +213,6 @@ class _Videos:
     @cached_property
     def _enhancer(self) -> Enhancer:
         with about(''):
-            prefetch_weights(self._options.upsampler)
             return build_enhancer(self._options.upsampler, self._faces, self._places[0])
 
     # ---- one input ----
@@ -223,9 +222,12 @@ class _Videos:
         from .upscale import upscale_source
         return upscale_source(source, target, options, self._faces, self._weights, self._pool, self._run)
 
-    def _outline(self, source: Source, target: Path) -> None:
+    def _outline(self, source: Source, target: Path, options: VideoOptions) -> None:
+        from .checkpoint import count_reusable, describe_run
         from .dry_run import outline_run
-        lines = outline_run(source, target, self._outscale, self._places, self._enhancer)
+        manifest = describe_run(source.ffmpeg.version, source.identify(), self._weights, options, self._faces)
+        there = 0 if options.restart else count_reusable(target, source.encoding.container, manifest)
+        lines = outline_run(source, target, self._outscale, self._places, self._enhancer, there)
         self._run.tell(Outlined(source.name, tuple(lines)))
 
     def _upscale_pictures(self, sources: Sequence[str]) -> None:

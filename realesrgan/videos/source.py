@@ -24,7 +24,7 @@ from ..ffmpeg.programs import FFmpeg
 from ..ffmpeg.timing import format_clock
 from .checkpoint import TRACKS, Parts, identify_files
 from .chunks import Chunk, FrameFiles, Upscaled, VideoFrames, cut_into_chunks
-from .disk import estimate_extracted_size
+from .disk import DiskWatch, estimate_extracted_size
 from .encoding import encode_frames, encode_like_video
 from .frame_files import FrameFileReader, FrameShape, measure_frames
 from .joining import Join, join_alone, join_with_tracks
@@ -153,7 +153,7 @@ class VideoSource:
             logger.warning('--extract_frame_first has no effect on a stream, which can be read once only')
         self._options, self._check = options, check
         self._plan: VideoPlan = plan_video(ffmpeg, info, options, check)
-        self.encoding = encode_like_video(ffmpeg, self._plan, options)
+        self.encoding = encode_like_video(ffmpeg, self._plan, options, check)
         self.total = self._plan.total
         video = self._plan.video
         self.size = video.width, video.height
@@ -199,8 +199,13 @@ class VideoSource:
         """Decode all frames into a folder and return the chunks of its files."""
         folder = stack.enter_context(temporary_folder(parts.folder / 'frames'))
         logger.info('extracting frames')
+        watch = DiskWatch(parts.folder)
+
+        def check() -> None:
+            self._check()
+            watch.look()
         self._extraction_damage = extract_frames(
-            self.ffmpeg, self._plan.info, self._plan.decoding, folder, self._check)
+            self.ffmpeg, self._plan.info, self._plan.decoding, folder, check)
         files = sorted(folder.iterdir())
         return _chunks_of_files(self, files, measure_frames(files[:1]), self._options, parts)
 

@@ -50,7 +50,8 @@ class UpsamplerOptions:
         pre_pad: Input pixels added at the right and lower border, and cut off afterwards.
         half: Half precision where the device is faster with it.
         engine: 'auto', or the name of a row in `engines.table`.
-        max_memory: Bytes that the network may take while it runs, or None for most of what is free.
+        max_memory: Bytes that the network may take while it runs, on a CPU with the result; None for most of what is
+            free.
     """
 
     model_name: str = 'RealESRGAN_x4plus'

@@ -6,12 +6,15 @@ To add a pool, write a class with the methods of `Pool` and add it to tests/work
 """
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, Self, TypeVar
 
 from ..errors import RealESRGANError, WorkerError, flatten_message
 from ..log import about
 from .options import Place
+
+logger = logging.getLogger(__name__)
 
 Task = TypeVar('Task')
 Result = TypeVar('Result')
@@ -76,18 +79,44 @@ class SerialPool:
         self._worker = None
 
     def map_unordered(self, tasks: Iterable[Any], on_note: Report) -> Iterator[Any]:
-        """See `Pool`. A lack of memory is raised as it is: there is no other worker to try."""
+        """See `Pool`. A worker that is short of memory, or broken, is built anew and tries the task once more."""
         for task in tasks:
-            if self._worker is None:
-                with about(''):  # not about the first file more than about the others
-                    self._worker = self._build(self._place)
+            yield self._try_twice(task, on_note)
+
+    def _try_twice(self, task: Any, on_note: Report) -> Any:
+        by_listener: list[BaseException] = []
+
+        def report(note: Any) -> None:
             try:
-                result = self._worker(task, on_note)
-            except (*TASK_ERRORS, MemoryError):
+                on_note(note)
+            except BaseException as error:
+                by_listener.append(error)
                 raise
-            except Exception as error:
-                raise WorkerError(f'the work failed: {flatten_message(error)}') from error
-            yield result
+
+        try:
+            return self._run(task, report)
+        except TASK_ERRORS:
+            raise
+        except Exception as error:
+            if error in by_listener:
+                raise
+            reason = flatten_message(error)  # not the error, which holds on to the memory of all its frames
+        logger.warning('the work failed: %s; it is tried again', reason)
+        self._worker = None
+        try:
+            return self._run(task, report)
+        except (*TASK_ERRORS, MemoryError):
+            raise
+        except Exception as error:
+            if error in by_listener:
+                raise
+            raise WorkerError(f'the work failed: {flatten_message(error)}') from error
+
+    def _run(self, task: Any, report: Report) -> Any:
+        if self._worker is None:
+            with about(''):  # not about the first file more than about the others
+                self._worker = self._build(self._place)
+        return self._worker(task, report)
 
 
 def make_pool(build: BuildWorker[Any, Any], places: Sequence[Place], check: Callable[[], None], *,

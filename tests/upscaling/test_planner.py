@@ -107,6 +107,15 @@ def test_a_window_fills_what_is_allowed(plentiful):
     assert 150 ** 2 < height * width <= 200 ** 2
 
 
+@pytest.mark.parametrize(('device', 'largest'), [('cpu', 100), ('cuda', 200)])
+def test_on_a_cpu_the_result_is_in_the_memory_that_is_allowed(plentiful, device, largest):
+    room = 200 ** 2 - 100 ** 2
+    planned = TilePlanner(COMPACT, IdleEngine(), Device(device), max_memory=200 ** 2).plan(1000, 1000, room)
+    (height, width), = sides(planned)[0]
+    assert 0.75 * largest <= height <= largest
+    assert 0.75 * largest <= width <= largest
+
+
 def test_the_engine_is_released_before_a_picture_is_cut(plentiful):
     engine = IdleEngine()
     tested = TilePlanner(COMPACT, engine, CPU)

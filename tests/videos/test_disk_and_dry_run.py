@@ -62,6 +62,32 @@ def test_dry_run(run, tmp_path):
     assert files(tmp_path) == ['a.mp4']
 
 
+def test_a_dry_run_counts_the_parts_that_a_run_would_find(run, tmp_path):
+    make(tmp_path / 'a.mp4', *picture(seconds='4'), *EXACT)
+    common = '-i', 'a.mp4', '--chunk', '1', '-s', '2'
+    assert run(*common, '--keep_parts')[0] == 0
+    (tmp_path / 'results/a_out.mp4').unlink()
+    assert 'chunks   4, 4 of them there from an earlier run\n' in run(*common, '--dry_run')[1]
+    for other in (['--crf', '30'], ['--restart']):
+        assert 'chunks   4\n' in run(*common, '--dry_run', *other)[1]
+    Path('results/a_out_parts', parts()[0]).unlink()
+    assert 'chunks   4, 3 of them there from an earlier run\n' in run(*common, '--dry_run')[1]
+
+
+def test_a_disk_that_fills_up_while_frames_are_extracted(run, tmp_path, monkeypatch):
+    make(tmp_path / 'a.mp4', *picture('512x512', seconds='20'), *EXACT)  # seconds of work for ffmpeg
+    usage = shutil.disk_usage
+
+    def shrinks(folder):
+        return usage(folder)._replace(free=63 << 20 if list(Path('results').rglob('*.png')) else 1 << 40)
+    monkeypatch.setattr(disk, 'SECONDS_BETWEEN_LOOKS', 0)
+    monkeypatch.setattr(shutil, 'disk_usage', shrinks)
+    status, _, err = run('-i', 'a.mp4', '--extract_frame_first')
+    assert (status, err.splitlines()[-1][:52]) == (1, 'error: results/a_out_parts: the disk has 63 MiB left')
+    assert 'upscaled' not in err
+    assert files(tmp_path) == ['a.mp4']
+
+
 @pytest.mark.parametrize(('network', 'size'), [('x1', '64x48'), ('x3', '192x144'), ('x8', '512x384')])
 def test_dry_run_at_the_networks_own_scale(run, tmp_path, network, size):
     make(tmp_path / 'a.mp4', *picture(), *EXACT)

@@ -1,4 +1,6 @@
 """What becomes of the pixels: colours, ranges, depths, and that the frames are the network's."""
+import struct
+
 import clips
 import numpy as np
 import pytest
@@ -6,10 +8,15 @@ from clips import make, picture, video
 
 from realesrgan import RealESRGANer
 from realesrgan.ffmpeg.colour import parse_pixel_format
+from realesrgan.ffmpeg.hdr import read_hdr
+from realesrgan.ffmpeg.probe import probe
+from realesrgan.ffmpeg.programs import find_ffmpeg
 
 BT709 = {'colorspace': 'bt709', 'color_primaries': 'bt709', 'color_trc': 'bt709'}
 BT601 = {'colorspace': 'smpte170m', 'color_primaries': 'smpte170m', 'color_trc': 'smpte170m'}
 BT2020_PQ = {'colorspace': 'bt2020nc', 'color_primaries': 'bt2020', 'color_trc': 'smpte2084'}
+PQ = ['-pix_fmt', 'yuv420p10le', *(part for name, value in BT2020_PQ.items() for part in (f'-{name}', value))]
+DISPLAY = 'G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)'
 
 
 def options(tags):
@@ -55,6 +62,41 @@ def test_colours_survive_and_are_tagged(run, tmp_path, matrix, tags, expected, e
                           *clips.ALL_FRAMES, '-f', 'rawvideo', '-pix_fmt', 'rgb24', '-') for path in (source, result)]
     shown = [np.frombuffer(data, np.uint8).reshape(-1, 24, 32, 3).astype(float).mean((0, 1, 2)) for data in shown]
     assert np.abs(shown[0] - shown[1]).max() < 2
+
+
+@pytest.mark.parametrize(('codec', 'extension'), [('libx265', 'mp4'), ('libx265', 'mkv'), ('libsvtav1', 'mkv')])
+def test_hdr_metadata_is_carried(run, tmp_path, codec, extension):
+    clips.make(tmp_path / 'a.mkv', *clips.picture('64x64', seconds='0.5'), *PQ, '-c:v', 'libx265', '-x265-params',
+               f'log-level=none:master-display={DISPLAY}:max-cll=1000,400')
+    status, _, err = run('-i', 'a.mkv', '-s', '2', '--vcodec', codec, '--ext', extension, network='plain')
+    assert status == 0, err
+    assert 'HDR' not in err
+    programs = find_ffmpeg()
+    carried = read_hdr(programs, probe(programs, str(tmp_path / f'results/a_out.{extension}')))
+    expected = read_hdr(programs, probe(programs, str(tmp_path / 'a.mkv')))
+    assert expected is not None
+    assert carried.light == expected.light
+    assert [name for name, *_ in carried.points] == ['G', 'B', 'R', 'WP']
+    for (_, *found), (_, *wanted) in zip(carried.points, expected.points, strict=True):
+        assert np.allclose(np.array(found, float), np.array(wanted, float), atol=1e-4)  # AV1 counts in other steps
+    assert np.allclose(np.array(carried.luminance, float), np.array(expected.luminance, float), atol=1e-3)
+
+
+def test_hdr_metadata_is_carried_by_x264(run, tmp_path):
+    """Which ffmpeg tells of since version 6; here they are looked for in the file as the standard counts them."""
+    clips.make(tmp_path / 'a.mkv', *clips.picture('64x64', seconds='0.5'), *PQ, '-c:v', 'libx265', '-x265-params',
+               f'log-level=none:master-display={DISPLAY}:max-cll=1000,400')
+    points = struct.pack('>8H', 13250, 34500, 7500, 3000, 34000, 16000, 15635, 16450)
+    for extension in ('mp4', 'mkv'):
+        assert run('-i', 'a.mkv', '-s', '2', '--ext', extension, network='plain')[0] == 0
+        assert points in (tmp_path / f'results/a_out.{extension}').read_bytes()
+
+
+def test_an_encoder_that_takes_no_hdr_metadata_is_named(run, tmp_path):
+    clips.make(tmp_path / 'a.mkv', *clips.picture('64x64', seconds='0.2'), *PQ, '-c:v', 'libx265', '-x265-params',
+               'log-level=none:max-cll=1000,400')
+    assert ('warning: a.mkv: ffv1 does not take HDR metadata (mastering display, light level); libx264, libx265, '
+            'libsvtav1 do') in run('-i', 'a.mkv', '--vcodec', 'ffv1', '--ext', 'mkv', network='plain')[2]
 
 
 def test_untagged_video_of_720_lines_is_bt709(run, tmp_path):

@@ -80,6 +80,25 @@ class Mortal:
         return attempts
 
 
+class Breaking:
+    """Raises an error as often as a file says, whoever it is, and then tells which of the workers it is."""
+
+    def __init__(self, place):
+        self.number = 0
+
+    def __call__(self, task, report):
+        folder, error = task
+        self.number += 1
+        built = folder / 'built'
+        if self.number == 1:
+            built.write_text(built.read_text() + 'x' if built.exists() else 'x')
+        left = int((folder / 'failures').read_text())
+        if left:
+            (folder / 'failures').write_text(str(left - 1))
+            raise error
+        return f'done by the {["first", "second"][len(built.read_text()) - 1]}'
+
+
 class Forgetful:
     """Runs out of memory at its first task of all; returns its process at the second."""
 

@@ -2,12 +2,13 @@
 from __future__ import annotations
 
 import logging
+import re
 
 import psutil
 import pytest
-from pool_workers import Counter, Doubler, Nested, Raiser, Whereabouts, build_without_weights
+from pool_workers import Breaking, Counter, Doubler, Nested, Raiser, Whereabouts, build_without_weights
 
-from realesrgan.errors import RealESRGANError
+from realesrgan.errors import RealESRGANError, WorkerError
 from realesrgan.log import about, hear_warnings
 from realesrgan.workers.options import Place
 from realesrgan.workers.pool import SerialPool, make_pool
@@ -113,6 +114,25 @@ def test_results_that_nobody_takes_stop_the_tasks(make):
     with make(Whereabouts) as pool:
         next(pool.map_unordered([0.01] * 50, heard.append))
     assert len(heard) < 50
+
+
+def test_what_the_listener_raises_is_raised(make):
+    def fail(_note):
+        raise ValueError('the caller\'s own')
+    with make(Doubler) as pool, pytest.raises(ValueError, match='^the caller\'s own$'):
+        list(pool.map_unordered([1], fail))
+
+
+@pytest.mark.parametrize('error', [MemoryError('alloc'), RuntimeError('CUDA error: out of luck')])
+def test_a_worker_that_is_short_of_memory_or_broken_is_built_anew_and_tries_once_more(make, tmp_path, error, caplog):
+    (tmp_path / 'failures').write_text('1')
+    with make(Breaking) as pool:
+        assert list(pool.map_unordered([(tmp_path, error)], ignore)) == ['done by the second']
+    (record,) = caplog.records
+    assert re.search(rf'{error}; (it|its work) is tried again', record.getMessage())
+    (tmp_path / 'failures').write_text('9')
+    with make(Breaking) as pool, pytest.raises((WorkerError, MemoryError), match=str(error)):
+        list(pool.map_unordered([(tmp_path, error)], ignore))
 
 
 @pytest.mark.parametrize(('places', 'isolate', 'kind'), [
