@@ -41,7 +41,8 @@ def upscale(args: argparse.Namespace) -> int:
         upsampler=options.read_upsampler_options(args), faces=options.read_face_options(args),
         gpu_ids=options.read_gpu_ids(args),
         outscale=args.outscale, suffix=args.suffix, extension=args.ext, quality=args.quality,
-        alpha_upsampler=args.alpha_upsampler, recursive=args.recursive, skip_existing=args.skip_existing)
+        alpha_upsampler=args.alpha_upsampler, recursive=args.recursive, skip_existing=args.skip_existing,
+        max_pixels=args.max_pixels)
     with Display('megapixels', quiet=args.quiet, verbose=args.verbose,
                  to=sys.stderr if args.output == '-' else sys.stdout) as display:
         upscale_pictures(options.read_inputs(args), args.output, picture_options, on_event=display)

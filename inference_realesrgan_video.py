@@ -82,8 +82,9 @@ def upscale(args: argparse.Namespace) -> int:
         upsampler=options.read_upsampler_options(args), faces=options.read_face_options(args),
         gpu_ids=options.read_gpu_ids(args),
         workers_per_gpu=args.num_process_per_gpu, outscale=args.outscale, suffix=args.suffix, extension=args.ext,
-        alpha_upsampler=args.alpha_upsampler, skip_existing=args.skip_existing, fps=args.fps, start=args.start,
-        end=args.end, deinterlace=args.deinterlace, extract_first=args.extract_frame_first, codec=args.vcodec,
+        alpha_upsampler=args.alpha_upsampler, skip_existing=args.skip_existing, max_pixels=args.max_pixels,
+        fps=args.fps, start=args.start, end=args.end, deinterlace=args.deinterlace,
+        extract_first=args.extract_frame_first, codec=args.vcodec,
         crf=args.crf, preset=args.preset, pixel_format=args.pix_fmt, ffmpeg=args.ffmpeg_bin, chunk=args.chunk,
         restart=args.restart, keep_parts=args.keep_parts, dry_run=args.dry_run)
     with Display('frames', quiet=args.quiet, verbose=args.verbose, to=sys.stdout) as display:

@@ -120,6 +120,7 @@ def test_the_example_in_the_documents(run_script, tmp_path, inputs, own):
     ('x = 1', r'my\.py: defines no subclass of realesrgan\.archs\.architecture\.NetworkShape'),
     ('\nthis is no Python', r'my\.py, line 2: SyntaxError: .*'),
     ('import sys\nsys.exit(3)', r'my\.py, line 2: SystemExit: 3'),
+    ('raise BaseException(3)', r'my\.py, line 1: BaseException: 3'),
     ('import os\nos.nothing()', r"my\.py, line 2: AttributeError: module 'os' has no attribute 'nothing'"),
     ('from realesrgan.archs.architecture import NetworkShape\nclass Half(NetworkShape):\n    architecture = "Half"',
      r'my\.py: Half lacks one of architecture, first_parameter, from_shapes and build')])
@@ -154,6 +155,12 @@ def test_parts_are_of_the_content_of_the_file_and_not_of_its_path(run_script, tm
     ("num_feat = shapes['head.weight'][0]", 'raise SystemExit', ', line LINE: SystemExit: SystemExit'),
     ("num_feat = shapes['head.weight'][0]", 'return None',
      ': TypeError: TinyShape.from_shapes returned None, no NetworkShape'),
+    ("architecture = 'Tiny'", "architecture = 'Tiny'\n    multiple = 8.0",
+     ': ValueError: TinyShape.multiple is 8.0; it must be a whole number, 1 or more'),
+    ("architecture = 'Tiny'", "architecture = 'Tiny'\n    multiple = 0",
+     ': ValueError: TinyShape.multiple is 0; it must be a whole number, 1 or more'),
+    ("architecture = 'Tiny'", "architecture = 'Tiny'\n    runs_in = lambda self, precision: 1 / 0",
+     ', line NEXT: ZeroDivisionError: division by zero'),
     ('return Tiny(self.scale, self.num_feat)', 'exit()', ', line LINE: SystemExit: None'),
     ('return Tiny(self.scale, self.num_feat)', 'return 1',
      ': TypeError: TinyShape.build returned 1, no torch.nn.Module')])
@@ -164,7 +171,7 @@ def test_a_failure_on_the_weights_names_the_line(run_script, tmp_path, inputs, o
     status, _, err = run_script(inference_realesrgan, '-i', 'a.png', '--model_path', 'my.pth', '--arch_module',
                                 'my_arch.py')
     assert status == 1
-    assert err == f'error: my_arch.py{message.replace("LINE", str(line))}\n'
+    assert err == f'error: my_arch.py{message.replace("LINE", str(line)).replace("NEXT", str(line + 1))}\n'
 
 
 @pytest.mark.parametrize(('new', 'message'), [
@@ -192,6 +199,15 @@ def test_a_failure_on_a_picture_names_both_and_the_others_are_done(run_script, t
     assert f'my_arch.py{message.replace("LINE", str(line))[:15]}' in error
 
 
+def test_memory_that_was_measured_in_one_precision_counts_for_the_other(run_script, tmp_path, inputs, own):
+    (tmp_path / 'my_arch.py').write_text(read_example().replace(
+        "architecture = 'Tiny'", "architecture = 'Tiny'\n    reach = 2\n    working_bytes = {('torch', False): 4000}"))
+    for more in ([], ['--fp32']):
+        status, _, err = run_script(inference_realesrgan, '-i', 'a.png', '--model_path', 'my.pth', '--arch_module',
+                                    'my_arch.py', *more)
+        assert status == 0, err
+
+
 def test_weights_of_a_built_in_architecture_that_do_not_fit_say_so_beside_one_s_own(run_script, tmp_path, inputs, own):
     state_dict = RRDBNetShape(4, 8, 1, 4).build().state_dict()
     del state_dict['conv_hr.bias']
@@ -206,11 +222,13 @@ def test_weights_of_a_built_in_architecture_that_do_not_fit_say_so_beside_one_s_
 
 
 def test_what_the_file_prints_does_not_get_into_a_picture_on_stdout(tmp_path, inputs, own):
-    (tmp_path / 'my_arch.py').write_text(read_example() + 'print("hello")\n')
+    talking = read_example().replace('return self.shuffle(', 'print("computing")\n        return self.shuffle(')
+    (tmp_path / 'my_arch.py').write_text(f'{talking}print("hello")\n')
     result = subprocess.run(
         [sys.executable, PROJECT / 'inference_realesrgan.py', '-i', 'a.png', '-o', '-', '--ext', 'png', '--model_path',
          'my.pth', '--arch_module', 'my_arch.py'], cwd=tmp_path, capture_output=True, check=True)
     assert b'hello' in result.stderr
+    assert b'computing' in result.stderr
     assert cv2.imdecode(np.frombuffer(result.stdout, np.uint8), cv2.IMREAD_COLOR).shape == (74, 106, 3)
 
 

@@ -126,12 +126,13 @@ class NetworkShape(NetworkTraits, ABC):
         return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
 
     def estimate_bytes_per_pixel(self, engine: str, *, half: bool) -> float | None:
-        """See `NetworkTraits`. An engine that was never measured counts as the hungriest of the others."""
+        """See `NetworkTraits`. What was never measured counts as the hungriest of what was."""
         if not self.working_bytes:
             return None
         measured = self.working_bytes.get((engine, half))
         if measured is None:
-            measured = max(count for (_, is_half), count in self.working_bytes.items() if is_half == half)
+            alike = [count for (_, is_half), count in self.working_bytes.items() if is_half == half]
+            measured = max(alike or self.working_bytes.values())
         return measured * self.num_feat / 64 / self.multiple ** 2
 
 

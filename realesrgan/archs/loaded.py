@@ -45,17 +45,24 @@ class LoadedNetwork:
         """Return a PyTorch module as a network.
 
         Args:
-            module: The module; it stays `module`, and is not copied.
-            scale: Its scale, for a module of an unknown architecture without an attribute `scale`.
+            module: The module; it stays `module`, and is not copied. A class of another name may compute something
+                else, and is run as it is.
+            scale: Its scale, for a module of an unknown architecture; None takes its attribute `scale`.
 
         Raises:
             ValueError: the scale is not known.
         """
+        name = type(module).__name__
         try:
-            return cls(identify_network(module.state_dict()), None, module)
+            shape = identify_network(module.state_dict())
+            sizes = {parameter: tuple(tensor.shape) for parameter, tensor in module.state_dict().items()}
+            if shape.architecture == name and sizes == shape.parameter_shapes():
+                return cls(shape, None, module)
+            unknown = UnknownNetworkError(f'it is a module of the class {name}, not {shape.architecture}')
         except UnknownNetworkError as error:
             unknown = error
-        name, scale = type(module).__name__, getattr(module, 'scale', scale)
+        if scale is None:
+            scale = getattr(module, 'scale', None)
         if scale is None:
             raise ValueError(f'the scale of {name} is not known; say what it is')
         # 0.3.0 pads by the scale, and a module may count on it.

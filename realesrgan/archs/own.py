@@ -47,9 +47,27 @@ def _run(path: Path, content: bytes, name: str) -> None:
     try:
         with contextlib.redirect_stdout(sys.stderr):  # for stdout may be the result's
             exec(compile(content, path, 'exec'), vars(module))
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         del sys.modules[name]
         raise explain_failure(error, str(path)) from error
+
+
+def require_traits(shape: NetworkShape) -> None:
+    """Ask an architecture of the user's own for all that upscaling will ask it.
+
+    Raises:
+        ValueError: an answer is of no use.
+        Exception: whatever its code raises.
+    """
+    for name, least, more in (('scale', 1, ()), ('multiple', 1, ()), ('blend', 0, ()), ('reach', 0, (None,))):
+        value = getattr(shape, name)
+        if value not in more and not (isinstance(value, int) and value >= least):
+            raise ValueError(f'{type(shape).__name__}.{name} is {value!r}; it must be a whole number, {least} or more')
+    for precision in ('float32', 'float16', 'bfloat16'):
+        shape.runs_in(precision)
+        shape.estimate_bytes_per_pixel('torch', half=precision != 'float32')
 
 
 def explain_failure(error: BaseException, path: str) -> ArchModuleError:

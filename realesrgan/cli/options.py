@@ -13,6 +13,7 @@ from typing import Any
 
 from ..engines.table import list_engine_choices
 from ..models import FACE_MODELS, MODELS
+from ..pictures.formats import MOST_PIXELS
 from ..version import __version__
 from ..workers.options import ALPHA_UPSAMPLERS, FaceOptions, UpsamplerOptions
 
@@ -119,6 +120,8 @@ def add_input_options(parser: argparse.ArgumentParser, inputs: str, output: str)
                         default=argparse.SUPPRESS, help=f'{inputs} (default: inputs)')
     parser.add_argument('-o', '--output', type=parse_path, default='results', metavar='FOLDER',
                         help=f'{output} (default: %(default)s)')
+    parser.add_argument('--max_pixels', type=make_number_type(int, 1), default=MOST_PIXELS, metavar='COUNT',
+                        help='refuse pictures and frames of more pixels (default: %(default)s)')
 
 
 def read_inputs(args: argparse.Namespace) -> list[str]:

@@ -13,6 +13,9 @@ from enum import Enum, auto
 
 from ..errors import ImageError
 
+#: What inputs may have unless the caller says otherwise: OpenCV reads twice as many.
+MOST_PIXELS = 1 << 29
+
 
 class Reader(Enum):
     """What decodes the pixels of a format."""
@@ -185,6 +188,17 @@ def holds_alpha(extension: str) -> bool:
         ImageError: it can't be written.
     """
     return find_writable(extension).alpha
+
+
+def require_few_pixels(height: int, width: int, most: int) -> None:
+    """Check the size that the header of an input states, before it is decoded.
+
+    Raises:
+        ImageError: it has more than `most` pixels.
+    """
+    if height * width > most:
+        raise ImageError(f'has {width}x{height} pixels, which is more than {most}; is it meant to? --max_pixels '
+                         f'{height * width} allows it')
 
 
 def require_room(extension: str, height: int, width: int) -> None:

@@ -10,11 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..atomic_files import TEMPORARY_PREFIX
-from ..errors import InputError
+from ..errors import ImageError, InputError
 from . import formats
 from .reading import is_picture
 
 logger = logging.getLogger(__name__)
+
+_MOST_BYTES_PER_PIXEL = 16  # RGB and alpha in float32
+_MOST_METADATA_BYTES = 1 << 26
 
 #: What programs may pass: one path, URL or pattern, or several.
 Inputs = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
@@ -36,13 +39,25 @@ class InputFile:
     data: bytes | None = field(default=None, repr=False)
     found: bool = field(default=False, compare=False)
 
-    def read(self) -> bytes:
+    def read(self, max_pixels: int = formats.MOST_PIXELS) -> bytes:
         """Return the bytes of the file.
 
+        Args:
+            max_pixels: How many pixels it may have.
+
         Raises:
+            ImageError: it is larger than any file of so many pixels.
             OSError: it can't be read.
         """
-        return self.path.read_bytes() if self.data is None else self.data
+        if self.data is not None:
+            return self.data
+        most = max_pixels * _MOST_BYTES_PER_PIXEL + _MOST_METADATA_BYTES
+        with self.path.open('rb') as file:
+            data = file.read(most + 1)
+        if len(data) > most:
+            raise ImageError(f'has more than {most >> 20} MiB, which no picture of {max_pixels} pixels needs; is it '
+                             'meant to? A larger --max_pixels allows it')
+        return data
 
 
 def find_pictures(inputs: Iterable[str | InputFile], *, recursive: bool = False, exclude: Path | None = None,

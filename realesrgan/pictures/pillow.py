@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -12,25 +14,34 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 from ..errors import ImageError
 from . import formats
 
-# As many pixels as OpenCV reads. By default Pillow warns from 89 megapixels on, which scanned posters have.
-Image.MAX_IMAGE_PIXELS = 1 << 29
+_opening = threading.Lock()
 
 
 def open_image(file: io.BytesIO | Path) -> Image.Image | None:
     """Open a picture without decoding it; None if it is of no format that Pillow may open.
 
     Raises:
-        ImageError: damaged, or of too many pixels.
+        ImageError: damaged.
         OSError: the file can't be read.
     """
     try:
-        return Image.open(file, formats=formats.list_pillow_names())
+        with _without_limit():
+            return Image.open(file, formats=formats.list_pillow_names())
     except UnidentifiedImageError:
         return None
-    except Image.DecompressionBombError as error:
-        raise ImageError(f'too large to read: {error}') from None
     except Exception as error:  # Pillow's plugins raise nearly anything when a file is damaged
         raise ImageError(f'damaged: {error}') from None
+
+
+@contextlib.contextmanager
+def _without_limit() -> Iterator[None]:
+    """Open pictures of any size, for `formats.require_few_pixels` to judge; Pillow's own limit is the process's."""
+    with _opening:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 def count_frames(image: Image.Image) -> int | None:

@@ -23,24 +23,31 @@ from .picture import Metadata, Picture
 logger = logging.getLogger(__name__)
 
 
-def decode(data: bytes) -> Picture:
+def decode(data: bytes, max_pixels: int = formats.MOST_PIXELS) -> Picture:
     """Decode the bytes of a picture file.
 
     Of several frames or pages only the first is decoded, with a warning. CMYK and YCbCr are converted to sRGB and lose
     their profile. Floating-point values from 0 to 1 become 16 bits.
 
+    Args:
+        data: The file.
+        max_pixels: How many pixels it may have.
+
     Raises:
-        ImageError: not a picture, damaged, or of a kind whose pixels can't be read exactly.
+        ImageError: not a picture, damaged, of too many pixels, or of a kind whose pixels can't be read exactly.
     """
     if not data:
         raise ImageError('the file is empty')
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # Pillow warns about metadata it can't parse
         image = pillow.open_image(io.BytesIO(data))
+        if image is not None:
+            formats.require_few_pixels(image.height, image.width, max_pixels)
         metadata, exif_orientation = (Metadata(), 1) if image is None else read_metadata(image)
-        pixels, orientation, converted = _decode_pixels(data, image)
+        pixels, orientation, converted = _decode_pixels(data, image, max_pixels)
     if not pixels.size:
         raise ImageError('damaged: it holds no pixels')
+    formats.require_few_pixels(pixels.shape[0], pixels.shape[1], max_pixels)
     if converted or (metadata.icc and not _fits_profile(metadata.icc, pixels)):
         metadata = replace(metadata, icc=None)
     return Picture(_turn_upright(_convert_to_integers(pixels), orientation or exif_orientation), metadata)
@@ -59,12 +66,14 @@ def is_picture(path: Path) -> bool:
     return image is not None
 
 
-def _decode_pixels(data: bytes, image: Image.Image | None) -> tuple[np.ndarray, int | None, bool]:
+def _decode_pixels(data: bytes, image: Image.Image | None,
+                   max_pixels: int) -> tuple[np.ndarray, int | None, bool]:
     """Decode the pixels of a file as they are stored.
 
     Args:
         data: The file.
         image: The file as Pillow opened it, if Pillow knows it.
+        max_pixels: See `decode`.
 
     Returns:
         The pixels, their orientation (1..8) if the decoder knows it, and whether colours were converted to sRGB.
@@ -79,7 +88,7 @@ def _decode_pixels(data: bytes, image: Image.Image | None) -> tuple[np.ndarray, 
             image = pillow.open_image(io.BytesIO(data))
     if reader is Reader.PNG:
         return png.decode(data), None, False
-    if reader is Reader.TIFF and (decoded := tiff.decode(data)) is not None:
+    if reader is Reader.TIFF and (decoded := tiff.decode(data, max_pixels)) is not None:
         return *decoded, False
     if image is None:
         return opencv.decode(data), None, False

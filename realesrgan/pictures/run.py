@@ -1,6 +1,7 @@
 """`upscale_pictures`: everything that the image script does, for programs."""
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -25,7 +26,7 @@ from ..workers.options import (
     require_outscale,
 )
 from ..workers.pool import make_pool
-from .formats import find_by_extension, list_writable_extensions
+from .formats import MOST_PIXELS, find_by_extension, list_writable_extensions
 from .inputs import InputFile, Inputs, find_pictures, list_inputs
 from .names import Job, plan
 
@@ -51,6 +52,7 @@ class PictureOptions:
         alpha_upsampler: 'realesrgan' or 'bicubic'.
         recursive: Whether to go into folders, whose structure the results keep.
         skip_existing: Whether to leave out pictures whose result exists.
+        max_pixels: How many pixels a picture may have.
     """
 
     upsampler: UpsamplerOptions = field(default_factory=UpsamplerOptions)
@@ -63,6 +65,7 @@ class PictureOptions:
     alpha_upsampler: str = 'realesrgan'
     recursive: bool = False
     skip_existing: bool = False
+    max_pixels: int = MOST_PIXELS
 
     def __post_init__(self) -> None:
         require_choice('extension', self.extension, ['auto', *list_writable_extensions()])
@@ -172,8 +175,10 @@ class _Pictures:
         else:
             places = places[:1]
         build = partial(PictureWorker.build, options.upsampler, faces,
-                        ResultOptions(options.outscale, options.alpha_upsampler, options.quality))
-        with make_pool(build, places, self._run.check, isolate=False) as pool:
+                        ResultOptions(options.outscale, options.alpha_upsampler, options.quality), options.max_pixels)
+        # What networks of the user's own print must not get into a picture on stdout.
+        silence = contextlib.redirect_stdout(sys.stderr) if self._output == STREAM else contextlib.nullcontext()
+        with silence, make_pool(build, places, self._run.check, isolate=False) as pool:
             for _ in pool.map_unordered(tasks, self._hear):
                 pass
 

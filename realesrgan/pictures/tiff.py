@@ -15,6 +15,7 @@ import tifffile
 from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC
 
 from ..errors import ImageError
+from .formats import MOST_PIXELS, require_few_pixels
 from .picture import Metadata
 
 logger = logging.getLogger(__name__)
@@ -45,19 +46,24 @@ def _collect_complaints() -> Iterator[list[str]]:
         _complaints.reset(token)
 
 
-def decode(data: bytes) -> tuple[np.ndarray, int] | None:
+def decode(data: bytes, max_pixels: int = MOST_PIXELS) -> tuple[np.ndarray, int] | None:
     """Decode the first page of a TIFF file, not turned upright.
+
+    Args:
+        data: The file.
+        max_pixels: How many pixels the page may have.
 
     Returns:
         The pixels as HxW (gray), HxWx3 (BGR) or HxWx4 (BGRA), of the file's own type but scaled to the full range of 8
         or 16 bits, and the orientation (1..8). None for CMYK and YCbCr of 8 bits, which Pillow converts.
 
     Raises:
-        ImageError: damaged, or of a kind that can't be read.
+        ImageError: damaged, of too many pixels, or of a kind that can't be read.
     """
     try:
         with _collect_complaints() as complaints, tifffile.TiffFile(io.BytesIO(data)) as file:
             page = file.pages.first
+            require_few_pixels(page.imagelength, page.imagewidth, max_pixels)
             needs_conversion = page.photometric == PHOTOMETRIC.SEPARATED or (
                 page.photometric == PHOTOMETRIC.YCBCR and page.compression != COMPRESSION.JPEG)
             if needs_conversion and page.bitspersample == 8:

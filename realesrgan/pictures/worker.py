@@ -21,7 +21,7 @@ from ..workers.enhancers import Enhancer, build_enhancer
 from ..workers.options import FaceOptions, Place, UpsamplerOptions
 from ..workers.overlap import run_overlapped
 from ..workers.pool import Report
-from .formats import require_room
+from .formats import MOST_PIXELS, require_room
 from .names import Job
 from .picture import Picture
 from .reading import decode
@@ -77,16 +77,19 @@ class PictureWorker:
     Args:
         enhancer: What it upscales with.
         results: Settings of the results.
+        max_pixels: How many pixels an input may have.
     """
 
-    def __init__(self, enhancer: Enhancer, results: ResultOptions) -> None:
+    def __init__(self, enhancer: Enhancer, results: ResultOptions, max_pixels: int = MOST_PIXELS) -> None:
         self._enhancer = enhancer
         self._results = results
+        self._max_pixels = max_pixels
 
     @classmethod
-    def build(cls, options: UpsamplerOptions, faces: FaceOptions | None, results: ResultOptions, place: Place) -> Self:
+    def build(cls, options: UpsamplerOptions, faces: FaceOptions | None, results: ResultOptions, max_pixels: int,
+              place: Place) -> Self:
         """Build a worker from the options of its upsampler and its faces, and the place where it computes."""
-        return cls(build_enhancer(options, faces, place), results)
+        return cls(build_enhancer(options, faces, place), results, max_pixels)
 
     def __call__(self, task: PictureTask, report: Report) -> None:
         """Upscale the pictures of a task, in order. One that fails does not hold up the others."""
@@ -110,8 +113,9 @@ class PictureWorker:
 
         targets = _Targets(task.sources)
         try:
-            run_overlapped(_read_all(task.jobs), upscale, lambda result: written.append(self._write(result)),
-                           lambda: None, ahead=_READ_AHEAD, behind=_WRITTEN_BEHIND, is_large=_is_large)
+            run_overlapped(_read_all(task.jobs, self._max_pixels), upscale,
+                           lambda result: written.append(self._write(result)), lambda: None,
+                           ahead=_READ_AHEAD, behind=_WRITTEN_BEHIND, is_large=_is_large)
         finally:
             report_written()
 
@@ -137,8 +141,9 @@ class PictureWorker:
         with about(job.source):
             try:
                 if job.to_stdout:
-                    sys.stdout.buffer.write(encode(result.picture, target.suffix[1:], quality))
-                    sys.stdout.buffer.flush()
+                    assert sys.__stdout__ is not None  # or the run would have ended before it began
+                    sys.__stdout__.buffer.write(encode(result.picture, target.suffix[1:], quality))
+                    sys.__stdout__.buffer.flush()
                 else:
                     with whole_file(target) as temporary:
                         write(result.picture, temporary, target.suffix[1:], quality)
@@ -148,12 +153,12 @@ class PictureWorker:
                        seconds=result.seconds)
 
 
-def _read_all(jobs: Iterable[Job]) -> Iterator[tuple[Job, Picture | Exception]]:
+def _read_all(jobs: Iterable[Job], max_pixels: int) -> Iterator[tuple[Job, Picture | Exception]]:
     """Yield each job with its picture, or with the reason why it can't be read."""
     for job in jobs:
         with about(job.source):
             try:
-                picture: Picture | Exception = decode(job.file.read())
+                picture: Picture | Exception = decode(job.file.read(max_pixels), max_pixels)
             except _FAILURES as error:
                 picture = error
         yield job, picture

@@ -124,7 +124,7 @@ class TilePlanner:
     @cached_property
     def _measured_sight(self) -> Sight:
         sight = measure_sight(self._engine, self._multiple)
-        logger.info('tiles see %d pixels around themselves, as measured', sight.reach)
+        logger.info('tiles see %d pixels around themselves', sight.reach)
         return sight
 
     @cached_property

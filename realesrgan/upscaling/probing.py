@@ -19,7 +19,8 @@ _STEP = 8  # of the distances that are tried
 _FURTHEST = 96
 _BLIND_REACH = 128  # of a network that sees further
 _LARGEST_ERROR = 10 ** (-56 / 20)  # root mean square, of 0..1: 56 dB
-_ALIGNMENTS = (16, 64)  # windows of attention have 7 to 32 pixels, or 8 of a picture that was halved three times
+# Multiples of the usual windows of attention: 8 and 16; 12 and 24; 7 and 14; 32, and 8 of what was halved three times.
+_ALIGNMENTS = (16, 24, 28, 64)
 _UNSEEN_MEMORY = 1.4  # what single operations take beside their results
 
 
@@ -40,8 +41,8 @@ def measure_sight(engine: Engine, multiple: int) -> Sight:
     """Find out how far a network sees, and whether it divides pictures into windows.
 
     A picture is cut in two, at several places, from top to bottom and from side to side. Beyond the reach from a cut
-    one half alone gives the same as in the whole picture, to 56 dB. A network that sees further than 96 pixels logs a
-    warning, and counts as one that sees 128.
+    one half alone gives the same as in the whole picture, to 56 dB. A network for which no such place is found, because
+    it sees further than 96 pixels, say, logs a warning, and counts as one that sees 128.
 
     Args:
         engine: Runs the network, in floating point and 0..1.
@@ -70,7 +71,8 @@ def measure_sight(engine: Engine, multiple: int) -> Sight:
                 return Sight(further, alignment)
     except NonFiniteError:  # in half precision
         return blind
-    logger.warning('this network sees further than %d pixels, so tiles may show; larger tiles show less', _FURTHEST)
+    logger.warning('this network sees further than %d pixels, or divides pictures into windows of an unusual size, so '
+                   'tiles may show; larger tiles show less', _FURTHEST)
     return blind
 
 

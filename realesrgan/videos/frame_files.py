@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 
 from ..errors import FrameError, ImageError
+from ..pictures.formats import MOST_PIXELS
+from ..pictures.inputs import InputFile
 from ..pictures.reading import decode
 
 
@@ -29,13 +31,17 @@ class FrameShape:
     name: str
 
 
-def measure_frames(files: Sequence[Path]) -> FrameShape:
+def measure_frames(files: Sequence[Path], max_pixels: int) -> FrameShape:
     """Return the shape of the first picture, after comparing the size of every other one with it.
+
+    Args:
+        files: Pictures.
+        max_pixels: How many pixels each may have.
 
     Raises:
         FrameError: one is of another size, or the first can't be read.
     """
-    first = _read_frame(files[0], deep=None)
+    first = _read_frame(files[0], deep=None, max_pixels=max_pixels)
     shape = FrameShape(first.shape[0], first.shape[1], first.dtype == np.uint16, files[0].name)
     for file in files[1:]:
         size = _read_size(file)
@@ -69,8 +75,9 @@ class FrameFileReader:
         """Do nothing: reading a file ends by itself."""
 
     def __iter__(self) -> Iterator[np.ndarray]:
+        most = max(self._shape.height * self._shape.width, MOST_PIXELS)
         for file in self._files:
-            frame = _read_frame(file, deep=self._shape.deep)
+            frame = _read_frame(file, deep=self._shape.deep, max_pixels=most)
             if frame.shape[:2] != (self._shape.height, self._shape.width):
                 raise _misfit(file, frame.shape[1::-1], self._shape)
             yield frame
@@ -82,10 +89,10 @@ def _misfit(file: Path, size: tuple[int, ...] | None, shape: FrameShape) -> Fram
                       'video must be of one size')
 
 
-def _read_frame(file: Path, *, deep: bool | None) -> np.ndarray:
+def _read_frame(file: Path, *, deep: bool | None, max_pixels: int) -> np.ndarray:
     """Read a picture as BGR without alpha, converted to a depth; None keeps its own."""
     try:
-        picture = decode(file.read_bytes()).pixels
+        picture = decode(InputFile(file).read(max_pixels), max_pixels).pixels
     except ImageError as error:
         raise FrameError(f'{file}: {error}') from None
     if picture.ndim == 2:

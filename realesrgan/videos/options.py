@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from ..ffmpeg.containers import CONTAINERS
-from ..pictures.formats import list_writable_extensions
+from ..pictures.formats import MOST_PIXELS, list_writable_extensions
 from ..workers.options import ALPHA_UPSAMPLERS, FaceOptions, UpsamplerOptions, require_choice, require_outscale
 
 #: What `--deinterlace` takes.
@@ -27,6 +27,7 @@ class VideoOptions:
             only, of `pictures.formats.FORMATS`.
         alpha_upsampler: 'realesrgan' or 'bicubic', for pictures.
         skip_existing: Whether to leave out inputs whose result exists.
+        max_pixels: How many pixels a frame or a picture may have.
         fps: Frames a second of the result, or None for the input's (24 for a folder of frames).
         start, end: Seconds from the start of the file, or None.
         deinterlace: 'auto', 'on' or 'off'.
@@ -51,6 +52,7 @@ class VideoOptions:
     extension: str = 'auto'
     alpha_upsampler: str = 'realesrgan'
     skip_existing: bool = False
+    max_pixels: int = MOST_PIXELS
     fps: Fraction | None = None
     start: Fraction | None = None
     end: Fraction | None = None

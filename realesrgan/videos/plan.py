@@ -6,7 +6,7 @@ from bisect import bisect_right
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from ..errors import MediaError, VideoError
+from ..errors import ImageError, MediaError, VideoError
 from ..ffmpeg.colour import is_rgb, parse_pixel_format
 from ..ffmpeg.decoder import Decoding, Kept
 from ..ffmpeg.mux import Cut
@@ -14,6 +14,7 @@ from ..ffmpeg.probe import MediaInfo, VideoStream, read_time_stamps
 from ..ffmpeg.process import Check
 from ..ffmpeg.programs import FFmpeg
 from ..ffmpeg.timing import TimeStamps, choose_frame_rate, format_clock
+from ..pictures.formats import require_few_pixels
 from .options import VideoOptions
 
 logger = logging.getLogger(__name__)
@@ -133,6 +134,10 @@ def plan_video(ffmpeg: FFmpeg, info: MediaInfo, options: VideoOptions, check: Ch
     video = info.video
     if video is None:
         raise VideoError(f'{info.source}: has no video')
+    try:
+        require_few_pixels(video.height, video.width, options.max_pixels)
+    except ImageError as error:
+        raise VideoError(f'{info.source}: {error}') from None
     stamps = read_time_stamps(ffmpeg, info, check)
     own_rate, constant = choose_frame_rate(stamps, video.real_rate, video.average_rate)
     rate = options.fps or own_rate

@@ -247,7 +247,7 @@ class _Videos:
         upscale_pictures(sources, str(self._output), PictureOptions(
             upsampler=options.upsampler, faces=self._faces, gpu_ids=options.gpu_ids, outscale=options.outscale,
             suffix=options.suffix, extension=options.extension, alpha_upsampler=options.alpha_upsampler,
-            skip_existing=options.skip_existing), on_event=hear, cancel=self._run.cancel)
+            skip_existing=options.skip_existing, max_pixels=options.max_pixels), on_event=hear, cancel=self._run.cancel)
 
 
 def _check_extension(extension: str, video: VideoInput) -> None:

@@ -107,7 +107,7 @@ class FrameSource:
                  check: Check) -> None:
         self.ffmpeg, self.name = ffmpeg, name
         self._files, self._options, self._check = files, options, check
-        self._shape = measure_frames(files)
+        self._shape = measure_frames(files, options.max_pixels)
         self.encoding = encode_frames(ffmpeg, self._shape, options)
         self.total: int | None = len(files)
         self.size = self._shape.width, self._shape.height
@@ -207,7 +207,7 @@ class VideoSource:
         self._extraction_damage = extract_frames(
             self.ffmpeg, self._plan.info, self._plan.decoding, folder, check)
         files = sorted(folder.iterdir())
-        return _chunks_of_files(self, files, measure_frames(files[:1]), self._options, parts)
+        return _chunks_of_files(self, files, measure_frames(files[:1], self._options.max_pixels), self._options, parts)
 
     def find_damage(self, chunks: Sequence[Chunk], done: Sequence[Upscaled]) -> list[str]:
         plan, frames = self._plan, sum(upscaled.frames for upscaled in done)

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..archs.architecture import MeasuredTraits
 from ..archs.loaded import LoadedNetwork
-from ..archs.own import explain_failure
+from ..archs.own import explain_failure, require_traits
 from ..archs.registry import ARCHITECTURES, identify_network
 from ..errors import UnknownNetworkError, WeightsError
 from ..models import PackagedWeights
@@ -176,6 +176,8 @@ def _build_known_network(arrays: Arrays, own: Sequence[type[NetworkShape]]) -> L
             shape = identify_network(arrays, architectures)
             wanted = shape.parameter_shapes()
             _require_fit(arrays, wanted, shape.architecture)
+            if type(shape) not in ARCHITECTURES:
+                require_traits(shape)
             return LoadedNetwork.from_arrays(shape, {name: arrays[name] for name in wanted})
         except UnknownNetworkError as error:
             unknown = unknown or error

@@ -86,7 +86,7 @@ def find_state_dict(content: Mapping[str, Any], own: Sequence[type[NetworkShape]
         UnknownNetworkError: there is none under one of the keys in use, or at the top level.
     """
     for key in _KEYS:
-        if isinstance(content.get(key), Mapping):
+        if isinstance(content.get(key), Mapping) and content[key]:
             content = content[key]
             break
     if not content or not all(isinstance(value, np.ndarray) for value in content.values()):

@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from realesrgan import RealESRGANer
 from realesrgan.archs.loaded import LoadedNetwork
 from realesrgan.archs.rrdbnet import RRDBNetShape
+from realesrgan.archs.rrdbnet_arch import RRDBNet
 from realesrgan.archs.srvgg import SRVGGNetCompactShape
 
 SHAPES = [RRDBNetShape(2, 8, 1, 4), SRVGGNetCompactShape(4, 8, 2)]
@@ -75,10 +77,23 @@ def test_a_module_of_an_unknown_architecture():
     assert 'it is none of RRDBNet' in str(network.unknown)
     assert [LoadedNetwork.from_module(module, scale).traits.multiple for scale in (1, 2, 3, 4)] == [4, 2, 1, 1]
     module.scale = 3
-    assert LoadedNetwork.from_module(module, 1).scale == 3
+    assert LoadedNetwork.from_module(module).scale == 3
+    assert LoadedNetwork.from_module(module, 1).scale == 1
     copied = network.copy()
     assert (copied.shape, copied.scale, copied.unknown) == (None, 1, network.unknown)
     assert type(copied.module) is nn.Conv2d
+
+
+def test_a_subclass_of_a_known_architecture_is_not_taken_for_it():
+    """It may compute something else with the same weights."""
+    class Other(RRDBNet):
+        def forward(self, x):
+            return torch.full((1, 3, 4 * x.shape[2], 4 * x.shape[3]), 0.5)
+
+    module = Other(3, 3, 4, num_feat=8, num_block=1, num_grow_ch=4)
+    assert 'it is a module of the class Other, not RRDBNet' in str(LoadedNetwork.from_module(module, 4).unknown)
+    result = RealESRGANer(4, None, model=module, pre_pad=0).enhance(np.zeros((5, 6, 3), np.uint8))[0]
+    assert (result == 128).all()
 
 
 def test_a_copy_has_a_module_of_its_own():

@@ -381,10 +381,10 @@ class WorkerOnTheCPU(PictureWorker):
     """Stands in for a worker on a GPU."""
 
     @classmethod
-    def build(cls, options, faces, results, place):
+    def build(cls, options, faces, results, max_pixels, place):
         assert place in (Place(0, 1), Place(1, 1))
         logging.getLogger('realesrgan').info('works for %s', place)
-        return super().build(options, faces, results, Place())
+        return super().build(options, faces, results, max_pixels, Place())
 
 
 def test_several_gpus_share_the_pictures(run, tmp_path, monkeypatch):

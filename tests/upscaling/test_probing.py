@@ -43,7 +43,8 @@ def average_windows(side):
 @pytest.mark.parametrize(('function', 'expected'), [
     (lambda picture: picture, Sight(8, 16)),
     (blur(3), Sight(8, 16)), (blur(12), Sight(16, 16)), (blur(60), Sight(64, 16)),
-    (average_windows(8), Sight(8, 16)), (average_windows(16), Sight(8, 16)), (average_windows(64), Sight(8, 64))])
+    (average_windows(8), Sight(8, 16)), (average_windows(16), Sight(8, 16)), (average_windows(64), Sight(8, 64)),
+    (average_windows(12), Sight(8, 24)), (average_windows(24), Sight(8, 24)), (average_windows(7), Sight(8, 28))])
 @pytest.mark.parametrize('scale', [1, 3])
 def test_how_far_a_network_sees_and_where_its_windows_begin(function, expected, scale, caplog):
     assert measure_sight(StandIn(function, scale), 1) == expected
@@ -59,7 +60,8 @@ def test_a_network_that_sees_further_up_and_down_than_to_the_sides():
 def test_a_network_that_sees_everything_warns(caplog):
     assert measure_sight(StandIn(lambda picture: picture - picture.mean()), 1) == Sight(128, 64)
     assert caplog.messages == [
-        'this network sees further than 96 pixels, so tiles may show; larger tiles show less']
+        'this network sees further than 96 pixels, or divides pictures into windows of an unusual size, so tiles may '
+        'show; larger tiles show less']
 
 
 @pytest.mark.parametrize(('multiple', 'alignment'), [(4, 16), (12, 24), (32, 32), (100, 100)])
