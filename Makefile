@@ -1,6 +1,7 @@
 # make demo   set up .venv and upscale a picture
 # make test   set up .venv and run the tests
 # make lint   set up .venv and run the linters and the type checker
+# make fuzz   the properties of tests/fuzz with thousands of examples each, other ones each time
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 KERNEL := realesrgan/engines/kernel
 BUILD_KERNEL := $(BIN)/python -m realesrgan.engines.kernel.build
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint fuzz clean
 
 demo: $(VENV)/ready $(VENV)/kernel
 	$(BIN)/python inference_realesrgan.py -n RealESRGAN_x4plus -i inputs/astronaut.jpg -o results
@@ -21,6 +22,9 @@ lint: $(VENV)/ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+fuzz: $(VENV)/ready-dev $(VENV)/kernel
+	$(BIN)/python -m pytest -n 2 tests/fuzz --hypothesis-profile=long
 
 # basicsr asks for torch to be built with; without isolation it takes the one installed a line above.
 # spandrel is the extra `models`.

@@ -34,14 +34,14 @@ class HdrMetadata:
     @classmethod
     def parse(cls, side_data: list[dict[str, Any]]) -> Self | None:
         """Read it off a list of ffprobe's; None if it is not there or not whole."""
-        by_type = {entry.get('side_data_type'): entry for entry in side_data}
+        by_type = {str(entry.get('side_data_type')): entry for entry in side_data}
         display, light = by_type.get(_DISPLAY, {}), by_type.get(_LIGHT, {})
         try:
             points = tuple((short, Fraction(display[f'{name}_x']), Fraction(display[f'{name}_y']))
                            for short, name in _POINTS.items() if display)
             luminance = tuple(Fraction(display[name]) for name in ('max_luminance', 'min_luminance') if display)
             levels = tuple(int(light[name]) for name in ('max_content', 'max_average') if light)
-        except (KeyError, ValueError, ZeroDivisionError, TypeError):
+        except (KeyError, ValueError, ArithmeticError, TypeError):
             return None
         return cls(points, luminance, levels) if points or levels else None
 

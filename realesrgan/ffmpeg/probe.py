@@ -7,7 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from ..errors import MediaError
+from ..errors import MediaError, flatten_message
 from .colour import Colour, infer_colour
 from .process import Check, build_source_argument, is_url, run
 from .programs import FFmpeg
@@ -16,6 +16,10 @@ from .timing import TimeStamps, collect_time_stamps, parse_fraction
 _PICTURE_FORMATS = ('image2', 'ico')
 _PICTURE_BRANDS = ('avif', 'mif1', 'heic')
 _MAYBE_ANIMATED = ('gif', 'apng', 'webp')
+_TEXTS = ('codec_type', 'codec_name', 'pix_fmt', 'field_order', 'color_range', 'color_space', 'color_primaries',
+          'color_transfer', 'time_base', 'nb_frames', 'format_name')
+_NUMBERS = ('index', 'width', 'height')
+_LONGEST_SIDE = 1 << 20
 _INTERLACED = ('tt', 'bb', 'tb', 'bt')
 
 
@@ -128,17 +132,46 @@ def probe(programs: FFmpeg, source: str, check: Check | None = None) -> MediaInf
         output, _ = run(command, check=check)
     except MediaError as error:
         raise MediaError(f'{source}: can\'t be opened: {error}') from None
-    told = json.loads(output.decode(errors='replace'))
-    streams, container = told.get('streams', []), told.get('format', {})
-    video = _pick_video(streams)
-    return MediaInfo(
-        source=source,
-        format_name=container.get('format_name', ''),
-        start=Fraction(container.get('start_time', 0)),
-        duration=parse_fraction(container.get('duration')),
-        video=_parse_video(video) if video else None,
-        tracks=tuple(_parse_track(stream) for stream in streams if stream is not video),
-        brand=container.get('tags', {}).get('major_brand', '').strip())
+    return parse_probe(source, output)
+
+
+def parse_probe(source: str, output: bytes) -> MediaInfo:
+    """Read what ffprobe has printed about an input as JSON.
+
+    Raises:
+        MediaError: it makes no sense, or the video can't be decoded.
+    """
+    try:
+        told = json.loads(output.decode(errors='replace'))
+        streams, container = told.get('streams', []), told.get('format', {})
+        _require_types(streams, container)
+        video = _pick_video(streams)
+        return MediaInfo(
+            source=source,
+            format_name=container.get('format_name', ''),
+            start=Fraction(container.get('start_time', 0)),
+            duration=parse_fraction(container.get('duration')),
+            video=_parse_video(video) if video else None,
+            tracks=tuple(_parse_track(stream) for stream in streams if stream is not video),
+            brand=container.get('tags', {}).get('major_brand', '').strip())
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise MediaError(f'{source}: what ffprobe says of it makes no sense: {flatten_message(error)}') from None
+
+
+def _require_types(streams: list[dict[str, Any]], container: dict[str, Any]) -> None:
+    """Check the values that are passed on as they are.
+
+    Raises:
+        TypeError: one is of another type than ffprobe's.
+    """
+    for entry in (*streams, container):
+        tags = entry.get('tags', {}).values()
+        for value in (*(entry[name] for name in _TEXTS if name in entry), *tags):
+            if not isinstance(value, str):
+                raise TypeError(f'{value!r} instead of text')
+        for value in (entry[name] for name in _NUMBERS if name in entry):
+            if not isinstance(value, int):
+                raise TypeError(f'{value!r} instead of a number')
 
 
 def build_input_argument(info: MediaInfo) -> str:
@@ -208,7 +241,7 @@ def _parse_track(stream: dict[str, Any]) -> Track:
 def _parse_video(stream: dict[str, Any]) -> VideoStream:
     width, height = stream.get('width', 0), stream.get('height', 0)
     pixel_format = stream.get('pix_fmt', '')
-    if not width or not height or not pixel_format:
+    if not (0 < width <= _LONGEST_SIDE and 0 < height <= _LONGEST_SIDE and pixel_format):
         raise MediaError(f'video track {stream["index"]} ({stream.get("codec_name", "unknown codec")}) is damaged from '
                          'the start, or this ffmpeg can\'t decode it')
     sample_aspect = parse_fraction(stream.get('sample_aspect_ratio')) or Fraction(1)

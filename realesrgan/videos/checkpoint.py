@@ -100,10 +100,11 @@ class Parts:
         return self.folder / f'{index:06}.{self._extension}'
 
     def note(self, index: int) -> dict[str, Any] | None:
-        """Return the note that `seal` wrote about a part; None if the part is not whole."""
+        """Return the note that `seal` wrote about a part; None if the part is not whole, or the note is not."""
         path = self.path(index)
         note = _read_json(path.with_suffix('.json'))
-        return note if path.exists() and path.stat().st_size == note.get('bytes') else None
+        intact = note.pop('checksum', None) == _sum_up(note)
+        return note if intact and path.exists() and path.stat().st_size == note.get('bytes') else None
 
     def is_intact(self, index: int) -> bool:
         """Return whether a whole part still holds what was written; reads all of it.
@@ -126,8 +127,14 @@ def seal(path: Path, temporary: Path, note: Mapping[str, Any]) -> None:
     """
     with temporary.open('rb+') as written:
         os.fsync(written.fileno())
+    note = {**note, 'bytes': temporary.stat().st_size, 'sha256': hash_file(temporary)}
     with whole_file(path.with_suffix('.json')) as file:
-        file.write_text(json.dumps({**note, 'bytes': temporary.stat().st_size, 'sha256': hash_file(temporary)}))
+        file.write_text(json.dumps({**note, 'checksum': _sum_up(note)}))
+
+
+def _sum_up(note: Mapping[str, Any]) -> str:
+    """Return the checksum of a note itself."""
+    return hashlib.sha256(json.dumps(note, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def get_parts_folder(target: Path) -> Path:
@@ -225,7 +232,7 @@ def _read_json(file: Path) -> dict[str, Any]:
     """Return the object in a JSON file, or an empty one if the file is missing or damaged."""
     try:
         found = json.loads(file.read_bytes())
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -33,6 +33,7 @@ from .plan import VideoPlan, plan_video
 
 logger = logging.getLogger(__name__)
 
+_MOST_CHUNKS = 100_000  # eleven days in parts of ten seconds
 _MOST_UNSEEKABLE = 20  # chunks of a video of which each is decoded from the start: ten times the work of decoding
 
 Ranges = Sequence[tuple[int, int | None]]
@@ -170,6 +171,8 @@ class VideoSource:
         if not plan.is_divisible:
             return [(0, None)]
         length = math.ceil(self._options.chunk * plan.decoding.rate)
+        if length and plan.total is not None:  # which may be what a damaged file claims
+            length = max(length, math.ceil(plan.total / _MOST_CHUNKS))
         if length and plan.stamps is None and plan.total is not None:
             length = max(length, math.ceil(plan.total / _MOST_UNSEEKABLE))
         return cut_into_chunks(plan.total, length, plan.last_start())

@@ -6,6 +6,7 @@ Such a file is a zip archive (since PyTorch 1.6): `NAME/data.pkl` is a pickle, i
 from __future__ import annotations
 
 import io
+import math
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -19,6 +20,9 @@ import numpy as np
 _DTYPES = {'FloatStorage': '<f4', 'DoubleStorage': '<f8', 'HalfStorage': '<f2', 'BFloat16Storage': '<u2',
            'LongStorage': '<i8', 'IntStorage': '<i4', 'ShortStorage': '<i2', 'CharStorage': '<i1', 'ByteStorage': '<u1',
            'BoolStorage': '?'}
+
+#: Bytes of a tensor that repeats the few values of its storage, which could go on without an end.
+MOST_REPEATED = 1 << 24
 
 
 def read_plain_pth(path: Path) -> Mapping[Any, Any] | None:
@@ -82,8 +86,11 @@ def _view(storage: tuple[str, bytearray], offset: int, shape: tuple[int, ...],
     """Return a tensor, in the memory of its storage if that is float32; numpy checks that it is inside."""
     storage_type, values = storage
     dtype = np.dtype(_DTYPES[storage_type])
+    if math.prod(shape) * dtype.itemsize > max(len(values), MOST_REPEATED):
+        raise pickle.UnpicklingError(f'{shape} is more than {len(values)} bytes')
     array: np.ndarray = np.ndarray(shape, dtype, values, offset * dtype.itemsize,
                                    [stride * dtype.itemsize for stride in strides])
     if storage_type == 'BFloat16Storage':
         array = np.left_shift(array, 16, dtype=np.uint32).view(np.float32)
-    return np.asarray(array, np.float32)
+    with np.errstate(over='ignore'):  # of float64
+        return np.asarray(array, np.float32)

@@ -6,6 +6,7 @@ import pickle
 import pickletools
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +19,13 @@ from ..errors import UnknownNetworkError, WeightsError, flatten_message
 from ..models import PackagedWeights
 from . import sources
 from .download import hash_file
-from .pth import read_plain_pth
+from .pth import MOST_REPEATED, read_plain_pth
 
 if TYPE_CHECKING:
     import torch
 
 _KEYS = ('params_ema', 'params', 'state_dict')  # under which files hold a state dict
+_MOST_UNPACKED = 4  # times the size of the file
 _PARALLEL = 'module.'  # what torch.nn.DataParallel puts before the names
 
 
@@ -93,7 +95,8 @@ def find_state_dict(content: Mapping[str, Any], own: Sequence[type[NetworkShape]
         raise UnknownNetworkError(f'no state dict under {", ".join(_KEYS)} or at its top level')
     if all(str(name).startswith(_PARALLEL) for name in content):
         content = {str(name).removeprefix(_PARALLEL): value for name, value in content.items()}
-    return {name: np.asarray(array, np.float32) for name, array in current_names(content, own).items()}
+    with np.errstate(over='ignore'):  # of float64
+        return {name: np.asarray(array, np.float32) for name, array in current_names(content, own).items()}
 
 
 def load_packaged(packaged: PackagedWeights, shape: NetworkShape) -> dict[str, np.ndarray]:
@@ -136,8 +139,21 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 
 
 def _read_pth(path: Path) -> Mapping[str, Any]:
+    _require_honest_size(path)
     content = read_plain_pth(path)
     return content if content is not None else _read_pth_with_torch(path)
+
+
+def _require_honest_size(path: Path) -> None:
+    """Refuse an archive that unpacks to much more than itself, which weights don't.
+
+    Raises:
+        WeightsError: it does.
+    """
+    with contextlib.suppress(zipfile.BadZipFile, ValueError, NotImplementedError), zipfile.ZipFile(path) as archive:
+        packed, unpacked = path.stat().st_size, sum(member.file_size for member in archive.infolist())
+        if unpacked > _MOST_UNPACKED * packed + (1 << 20):
+            raise WeightsError(f'{path}: refused: it is an archive of {packed} bytes that unpacks to {unpacked}')
 
 
 def _read_pth_with_torch(path: Path) -> dict[str, Any]:
@@ -169,6 +185,8 @@ def _convert_to_arrays(content: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, torch.Tensor):
             if value.is_complex():
                 raise TypeError('complex numbers')
+            if value.numel() * value.element_size() > max(value.untyped_storage().nbytes(), MOST_REPEATED):
+                raise TypeError(f'{tuple(value.shape)} values that are repeats of a few')
             return value.detach().float().numpy()
         return _convert_to_arrays(value) if isinstance(value, Mapping) else value
     return {name: convert(value) for name, value in content.items()}

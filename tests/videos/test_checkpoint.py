@@ -14,7 +14,7 @@ import pytest
 from clips import EXACT, files, make, picture, sound, video
 from numbered_frames import LOSSLESS, OPEN_GOPS, counted, counts, hashes, parts
 
-from realesrgan.videos.checkpoint import open_parts
+from realesrgan.videos.checkpoint import open_parts, seal
 from realesrgan.videos.worker import ChunkWorker
 
 SCRIPT = Path(__file__).parents[2] / 'inference_realesrgan_video.py'
@@ -173,7 +173,7 @@ def test_parts_are_known_as_ours_while_they_are_removed(tmp_path, monkeypatch):
     with contextlib.suppress(Stop), open_parts(tmp_path / 'a.mp4', 'mp4', {'x': 1}) as opened:
         for index in range(3):
             opened.path(index).write_bytes(b'xy')
-            opened.path(index).with_suffix('.json').write_text('{"bytes": 2}')
+            seal(opened.path(index), opened.path(index), {})
         assert opened.list_whole() == [0, 1, 2]
         removed, unlink = [], Path.unlink
         monkeypatch.setattr(Path, 'unlink', lambda path, **more: removed.append(path.name) or unlink(path, **more))
