@@ -18,7 +18,7 @@
     |   +-- FrameError           a picture that does not fit the other frames of its folder
     +-- VideoError               a video that can't be upscaled as asked
     +-- MediaError               ffmpeg is missing or failed; the message holds what it said
-    |   +-- NoSpaceError         ffmpeg found the disk full
+    |   +-- MediaWriteError      ffmpeg could not write its file
     +-- PartsError               parts that another run is writing, or that belong to another run
     +-- DiskFullError            too little room on the disk
     +-- WorkerError              a worker died, or failed through no fault of its task
@@ -101,8 +101,8 @@ class MediaError(RealESRGANError):
     """ffmpeg is missing or failed; what it said is in the message."""
 
 
-class NoSpaceError(MediaError):
-    """ffmpeg found the disk full."""
+class MediaWriteError(MediaError):
+    """ffmpeg could not write its file: the disk is full, or fails."""
 
 
 class PartsError(RealESRGANError):

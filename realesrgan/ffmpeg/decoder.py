@@ -12,7 +12,7 @@ from typing import Any, Self
 import ffmpeg
 import numpy as np
 
-from ..errors import MediaError, NoSpaceError
+from ..errors import MediaError, MediaWriteError
 from .colour import is_deep
 from .probe import MediaInfo, VideoStream, build_input_argument
 from .process import Check, Child
@@ -195,7 +195,7 @@ def extract_frames(programs: FFmpeg, info: MediaInfo, decoding: Decoding, folder
         The first damage, or None; the frames that could be decoded are there in any case.
 
     Raises:
-        NoSpaceError: The disk is full.
+        MediaWriteError: The disk is full, or fails.
         MediaError: No frame could be decoded.
     """
     pixel_format = 'rgb48be' if is_deep(require_video(info).pixel_format) else 'rgb24'
@@ -206,7 +206,7 @@ def extract_frames(programs: FFmpeg, info: MediaInfo, decoding: Decoding, folder
         status = child.finish(check)
         failure, reason = child.describe_failure(), _describe_damage(child, status)
     count = sum(1 for _ in folder.iterdir())
-    if isinstance(failure, NoSpaceError):
+    if isinstance(failure, MediaWriteError):
         raise failure
     if count == 0:
         raise MediaError(f'no frame could be decoded: {failure}')

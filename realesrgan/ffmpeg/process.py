@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self, cast
 
-from ..errors import MediaError, NoSpaceError
+from ..errors import MediaError, MediaWriteError
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +26,9 @@ _PIPE_BYTES = 1 << 20
 _CHECK_SECONDS = 0.2
 # libx265 and others greet past ffmpeg's log level.
 _CHATTER = re.compile(r'\[info\]|\[warning\]|^Svt\[|^encoded \d+ frames|^\s*$')
+# Where a pipe breaks, whoever read from it has ended first and knows better.
+_WRITE_FAILURE = re.compile(
+    r'(Error (writing|closing|muxing|submitting a packet to the muxer)|av_interleaved_write_frame)(?!.*Broken pipe)')
 _ADDRESS = re.compile(r' @ 0x[0-9a-f]+')
 
 _OWN_GROUP: dict[str, Any] = {'creationflags': 0x200} if os.name == 'nt' else {'process_group': 0}
@@ -154,17 +157,20 @@ class Child:
         """Wait for it to end, as `finish` does.
 
         Raises:
-            NoSpaceError: The disk is full, which ffmpeg does not always count as a failure.
+            MediaWriteError: It could not write its file, which it does not always count as a failure.
             MediaError: It failed.
         """
-        if self.finish(check) != 0 or isinstance(self.describe_failure(), NoSpaceError):
-            raise self.describe_failure()
+        status, failure = self.finish(check), self.describe_failure()
+        if status != 0 or isinstance(failure, MediaWriteError):
+            raise failure
 
     def describe_failure(self) -> MediaError:
         """Return an error that tells in one line how it ended and what it reported."""
         said = list(dict.fromkeys(self._lines))
         if any('No space left on device' in line for line in said):
-            return NoSpaceError(f'the disk is full ({self._name}: No space left on device)')
+            return MediaWriteError(f'the disk is full ({self._name}: No space left on device)')
+        if unwritten := [line for line in said if _WRITE_FAILURE.search(line)]:
+            return MediaWriteError(f'{self._name} could not write its file: {unwritten[0]}')
         lines = dict.fromkeys(said[:_FIRST_LINES] + said[-_LAST_LINES:])
         reason = '; '.join(lines) or 'no reason given'
         return MediaError(f'{self._name} failed ({_describe_status(self._process.returncode)}): {reason}')

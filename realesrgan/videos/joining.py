@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from ..atomic_files import temporary_folder
-from ..errors import MediaError, NoSpaceError
+from ..errors import MediaError, MediaWriteError
 from ..ffmpeg.mux import join, mux, write_list
 from ..ffmpeg.probe import Track, probe
 from ..ffmpeg.process import Check
@@ -74,7 +74,7 @@ def join_with_tracks(ffmpeg: FFmpeg, plan: VideoPlan, recorded: Path | None, con
         try:
             mux(ffmpeg, video, replace(source, tracks=tuple(tracks)), whole, container, video_start=start,
                 cut=plan.cut, tags_of=plan.video, check=check)
-        except NoSpaceError:
+        except MediaWriteError:
             raise
         except MediaError as error:
             return error

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from clips import EXACT, make, numbered, picture, program, sound
 
-from realesrgan.errors import Cancelled, MediaError, NoSpaceError
+from realesrgan.errors import Cancelled, MediaError, MediaWriteError
 from realesrgan.ffmpeg.decoder import Decoding, FrameReader, Kept, examine, extract_frames
 from realesrgan.ffmpeg.probe import MediaInfo, probe
 from realesrgan.ffmpeg.programs import FFmpeg
@@ -318,7 +318,7 @@ def test_extracting_notices_damage(tmp_path, hurt, programs):
 
 @pytest.mark.parametrize(('script', 'error', 'message'), [
     ('echo bad data >&2; exit 1', MediaError, r'no frame could be decoded: ffmpeg failed \(exit status 1\): bad data'),
-    ('touch 1.png; echo No space left on device >&2', NoSpaceError, r'the disk is full \(ffmpeg: No space left on ')])
+    ('touch 1.png; echo No space left on device >&2', MediaWriteError, r'the disk is full \(ffmpeg: No space left')])
 def test_extracting_that_fails(tmp_path, counted, script, error, message):
     folder = tmp_path / 'frames'
     folder.mkdir()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from clips import program, video
 
-from realesrgan.errors import MediaError, NoSpaceError
+from realesrgan.errors import MediaError, MediaWriteError
 from realesrgan.ffmpeg.colour import Colour, PixelFormat
 from realesrgan.ffmpeg.encoder import (
     Encoding,
@@ -156,7 +156,7 @@ def test_a_failing_encoder_tells_why(tmp_path, programs):
 
 @pytest.mark.parametrize(('script', 'error', 'message'), [
     ('cat >/dev/null; echo late >&2; exit 1', MediaError, r'^ffmpeg failed \(exit status 1\): late$'),
-    ('cat >/dev/null; echo No space left on device >&2', NoSpaceError, '^the disk is full ')])
+    ('cat >/dev/null; echo No space left on device >&2', MediaWriteError, '^the disk is full ')])
 def test_encoders_that_fail_at_the_end(tmp_path, script, error, message):
     failing = FFmpeg(program(tmp_path, 'ffmpeg', script), 'ffprobe', (6, 0))
     with pytest.raises(error, match=message):

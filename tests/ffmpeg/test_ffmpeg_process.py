@@ -1,6 +1,7 @@
 """Children: what is heard of them, how they end, and that nothing of them is left."""
 import errno
 import os
+import re
 import threading
 import time
 
@@ -9,7 +10,7 @@ import psutil
 import pytest
 from clips import program
 
-from realesrgan.errors import Cancelled, MediaError, NoSpaceError
+from realesrgan.errors import Cancelled, MediaError, MediaWriteError
 from realesrgan.ffmpeg.process import Child, build_source_argument, is_url, run
 
 
@@ -103,8 +104,20 @@ def test_failures_are_one_line(tmp_path, script, message):
 @pytest.mark.parametrize('status', [0, 1])
 def test_a_full_disk_is_a_failure_whatever_the_status(tmp_path, status):
     script = program(tmp_path, 'ffmpeg', f'echo "av_write: {os.strerror(errno.ENOSPC)}" >&2; exit {status}')
-    with pytest.raises(NoSpaceError, match=r'^the disk is full \(ffmpeg: No space left on device\)$'):
+    with pytest.raises(MediaWriteError, match=r'^the disk is full \(ffmpeg: No space left on device\)$'):
         run([script])
+
+
+@pytest.mark.usefixtures('leaves_nothing')
+@pytest.mark.parametrize('said', [
+    'Error writing trailer of a.mkv: Input/output error', 'Error closing file a.mkv: Input/output error',
+    'av_interleaved_write_frame(): Disk quota exceeded', '[out#0/mp4] Error muxing a packet',
+    '[out#0] Error submitting a packet to the muxer: File too large', 'Error writing trailer: Stale file handle'])
+def test_what_could_not_be_written_is_a_failure_whatever_the_status(tmp_path, said):
+    script = program(tmp_path, 'ffmpeg', f"echo '{said}' >&2")
+    with pytest.raises(MediaWriteError, match=f'^ffmpeg could not write its file: {re.escape(said)}$'):
+        run([script])
+    assert run([program(tmp_path, 'ffmpeg', 'echo "av_interleaved_write_frame(): Broken pipe" >&2')])[0] == b''
 
 
 @pytest.mark.usefixtures('leaves_nothing')
