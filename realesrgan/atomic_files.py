@@ -3,15 +3,22 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
+import hashlib
+import logging
 import os
+import platform
+import re
 import shutil
-import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+logger = logging.getLogger(__name__)
+
 #: How the names of unfinished files begin.
 TEMPORARY_PREFIX = '.realesrgan-'
+_NAME = re.compile(rf'{re.escape(TEMPORARY_PREFIX)}(?P<machine>[0-9a-f]{{8}})-(?P<process>[0-9]{{1,9}})-.*')
 
 
 def require_writable(folder: Path) -> None:
@@ -28,6 +35,36 @@ def require_writable(folder: Path) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove the unfinished files of runs on this machine that were killed. Those of runs that live stay."""
+    with contextlib.suppress(OSError):
+        for path in folder.glob(f'{TEMPORARY_PREFIX}*'):
+            name = _NAME.fullmatch(path.name)
+            if name and name['machine'] == _identify_machine() and not _is_alive(int(name['process'])):
+                logger.info('%s: removed, left behind by an interrupted run', path)
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    import psutil
+    return psutil.pid_exists(process)
+
+
+@functools.cache
+def _identify_machine() -> str:
+    """Return what tells this machine, or container, from others that may share a folder with it."""
+    known = [platform.node()]
+    with contextlib.suppress(OSError):
+        known.append(Path('/etc/machine-id').read_text())
+    with contextlib.suppress(OSError):
+        known.append(str(Path('/proc/self/ns/pid').readlink()))  # containers number their processes anew
+    return hashlib.sha256('\n'.join(known).encode()).hexdigest()[:8]
+
+
+def _name_temporary(suffix: str) -> str:
+    return f'{TEMPORARY_PREFIX}{_identify_machine()}-{os.getpid()}-{uuid.uuid4().hex[:8]}{suffix}'
+
+
 @contextlib.contextmanager
 def whole_file(target: Path) -> Iterator[Path]:
     """Yield a temporary path beside `target`; a clean exit renames it to `target`, any other removes it.
@@ -39,7 +76,7 @@ def whole_file(target: Path) -> Iterator[Path]:
         OSError: the folder can't be made or written, or the block wrote no file.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f'{TEMPORARY_PREFIX}{uuid.uuid4().hex[:12]}{target.suffix}')
+    temporary = target.with_name(_name_temporary(target.suffix))
     try:
         yield temporary
         temporary.replace(target)
@@ -62,7 +99,8 @@ def temporary_folder(target: Path) -> Iterator[Path]:
         OSError: it can't be made.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=target.parent))
+    folder = target.with_name(_name_temporary(''))
+    folder.mkdir(mode=0o700)
     try:
         yield folder
     finally:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _SECONDS_BEFORE_TILES = 3  # how long a picture must take for its tiles to be shown
+_SECONDS_BETWEEN_BEATS = 1.0
 
 
 class Display:
@@ -39,12 +41,17 @@ class Display:
         self._files: tqdm[Any] | None = None
         self._steps: tqdm[Any] | None = None
         self._shown = ''
+        self._ended = threading.Event()
+        self._heart = threading.Thread(target=self._keep_moving, daemon=True)
 
     def __enter__(self) -> Self:
+        self._heart.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  traceback: TracebackType | None) -> None:
+        self._ended.set()
+        self._heart.join()
         self._close_steps()
         if self._files is not None:
             self._files.close()
@@ -104,6 +111,13 @@ class Display:
                 unit='tile' if self._unit == 'megapixels' else 'frame', position=int(self._files is not None),
                 delay=_SECONDS_BEFORE_TILES if self._unit == 'megapixels' else 0)
         bar.update(event.done - bar.n)
+
+    def _keep_moving(self) -> None:
+        """Show the time that has passed also while a single picture or frame takes long."""
+        while not self._ended.wait(_SECONDS_BETWEEN_BEATS):
+            for bar in (self._files, self._steps):
+                if bar is not None and not bar.disable and time.time() - bar.start_t > _SECONDS_BEFORE_TILES:
+                    bar.refresh()
 
     def _close_steps(self) -> None:
         if self._steps is not None:

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..atomic_files import require_writable
+from ..atomic_files import remove_leftovers, require_writable
 from ..errors import UsageError
 from ..events import Event, Found, Outcome, Run
 from ..workers.enhancers import prefetch_weights, prepare_faces, require_gpus
@@ -123,6 +123,8 @@ class _Pictures:
         if waiting:
             if self._output != STREAM:
                 require_writable(Path(self._output))
+                for folder in {job.target_stem.parent for job in waiting}:
+                    remove_leftovers(folder)
             self._upscale_all(waiting, jobs, faces)
         return self._outcomes
 

@@ -92,7 +92,7 @@ class RealESRGANer:
         for name, value in (('tile', tile), ('tile_pad', tile_pad), ('pre_pad', pre_pad)):
             if value < 0:
                 raise ValueError(f'{name} is {value}; it must be 0 or more')
-        self.scale = scale
+        self._scale = scale
         self.pre_pad = pre_pad
         self.mod_scale = {2: 2, 1: 4}.get(scale)
         self.half = half
@@ -115,6 +115,17 @@ class RealESRGANer:
         self._planner = TilePlanner(self._network.traits, engine, self._device, multiple=self._multiple, tile=tile,
                                     tile_pad=tile_pad, max_memory=max_memory)
         logger.info('engine: %s', engine.description)
+
+    @property
+    def scale(self) -> int:
+        """Scale of the network. It can't be changed: another network needs another upsampler."""
+        return self._scale
+
+    @scale.setter
+    def scale(self, scale: int) -> None:
+        if scale != self._scale:
+            raise ValueError(f'scale can\'t become {scale}: the network upscales by {self._scale}. The final size is '
+                             'enhance(outscale=...)')
 
     @cached_property
     def model(self) -> nn.Module:

@@ -13,7 +13,7 @@ from fractions import Fraction
 from functools import cached_property, partial
 from pathlib import Path
 
-from ..atomic_files import require_writable, temporary_folder
+from ..atomic_files import remove_leftovers, require_writable, temporary_folder
 from ..errors import (
     DeviceError,
     DiskFullError,
@@ -92,6 +92,7 @@ class _Videos:
 
     def upscale(self, inputs: Sequence[str]) -> list[Outcome]:
         require_writable(self._output)
+        remove_leftovers(self._output)
         found = find_videos(self._ffmpeg, inputs, lambda name, error: self._end(Outcome(name, error=error)),
                             self._run.check)
         pictures = [video for video in found if video.picture]

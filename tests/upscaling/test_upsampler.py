@@ -254,6 +254,9 @@ def test_attributes_are_those_of_0_3_0():
     assert tested.device == torch.device('cpu')
     assert isinstance(tested.model, RRDBNet)
     assert upsampler(network(4)).mod_scale is None
+    tested.scale = 2  # as it is
+    with pytest.raises(ValueError, match=r"^scale can't become 4: the network upscales by 2\. The final size is "):
+        tested.scale = 4
 
 
 def test_a_network_of_another_architecture_gets_sides_as_in_0_3_0():

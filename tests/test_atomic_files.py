@@ -1,0 +1,62 @@
+"""Files that are whole or not there, and what killed runs leave behind."""
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from realesrgan import atomic_files
+from realesrgan.atomic_files import remove_leftovers, temporary_folder, whole_file
+
+PROJECT = Path(__file__).parents[1]
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from realesrgan.atomic_files import temporary_folder, whole_file
+with whole_file(Path('a.png')) as file, temporary_folder(Path('b.mp4')) as folder:
+    file.write_bytes(b'half')
+    (folder / 'frame.png').write_bytes(b'half')
+    print(file.name, folder.name, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def killed(tmp_path):
+    """The names of what a process had in work that was killed."""
+    result = subprocess.run([sys.executable, '-c', KILLED], cwd=tmp_path, stdout=subprocess.PIPE, text=True,
+                            env=os.environ | {'PYTHONPATH': str(PROJECT)})
+    assert result.returncode == -9
+    names = result.stdout.split()
+    assert sorted(names) == sorted(path.name for path in tmp_path.iterdir())
+    return names
+
+
+def test_what_a_killed_run_has_left_behind_is_removed(tmp_path, killed):
+    (tmp_path / 'mine.png').write_bytes(b'x')
+    (tmp_path / '.realesrgan-of-an-older-version.png').write_bytes(b'x')
+    remove_leftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['.realesrgan-of-an-older-version.png', 'mine.png']
+
+
+def test_what_other_machines_have_in_work_stays(tmp_path, killed, monkeypatch):
+    monkeypatch.setattr(atomic_files, '_identify_machine', lambda: '0' * 8)
+    remove_leftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(killed)
+
+
+def test_what_a_living_run_has_in_work_stays(tmp_path):
+    with whole_file(tmp_path / 'a.png') as file, temporary_folder(tmp_path / 'b.mp4') as folder:
+        file.write_bytes(b'half')
+        remove_leftovers(tmp_path)
+        assert file.exists()
+        assert folder.is_dir()
+    assert [path.name for path in tmp_path.iterdir()] == ['a.png']
+
+
+def test_a_folder_that_is_not_there_has_no_leftovers(tmp_path):
+    remove_leftovers(tmp_path / 'results')
+    assert not list(tmp_path.iterdir())
