@@ -90,8 +90,9 @@ FORMATS: dict[str, Format] = {
         writer=Writer.OPENCV, always_opaque=True, quality_setting='IMWRITE_JPEG_QUALITY',
         metadata=MetadataStyle.JPEG_SEGMENTS, longest_side=65500),
     'png': Format(
-        extensions=('png',), input_extensions=('apng',), offered=True, pillow_names=('PNG',), reader=Reader.PNG,
-        writer=Writer.OPENCV, alpha=True, deep=True, metadata=MetadataStyle.PNG_CHUNKS, longest_side=1_000_000),
+        extensions=('png',), input_extensions=('apng',), offered=True, pillow_names=('PNG',),
+        signatures=(b'\x89PNG\r\n\x1a\n',), reader=Reader.PNG, writer=Writer.OPENCV, alpha=True, deep=True,
+        metadata=MetadataStyle.PNG_CHUNKS, longest_side=1_000_000),
     'webp': Format(
         extensions=('webp',), offered=True, pillow_names=('WEBP',), writer=Writer.OPENCV, alpha=True, gray=False,
         quality_setting='IMWRITE_WEBP_QUALITY', metadata=MetadataStyle.OPENCV, longest_side=16383),

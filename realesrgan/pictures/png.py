@@ -1,9 +1,11 @@
 """Decode PNG in full depth, and refuse damaged files instead of guessing their pixels."""
 from __future__ import annotations
 
+import logging
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -11,17 +13,46 @@ import numpy as np
 from ..errors import ImageError
 
 _SIGNATURE = b'\x89PNG\r\n\x1a\n'
-_PIXEL_CHUNKS = (b'IHDR', b'PLTE', b'tRNS', b'IDAT', b'IEND')
 _PIECE_BYTES = 1 << 20
-_GRAY = 0
-_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
+_LONGEST_SIDE = 1_000_000  # libpng reads no longer one
+_LAST_FILTER = 4
+_GRAY, _RGB, _PALETTE = 0, 2, 3
+_CHANNELS = {_GRAY: 1, _RGB: 3, _PALETTE: 1, 4: 2, 6: 4}  # by colour type
+_DEPTHS = {_GRAY: (1, 2, 4, 8, 16), _RGB: (8, 16), _PALETTE: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+# The passes over a picture: first column and row, and the steps to the next ones.
+_WHOLE = ((0, 0, 1, 1),)
+_INTERLACED = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+
+logger = logging.getLogger(__name__)
+
+
+class _Header(NamedTuple):
+    """What the IHDR chunk holds."""
+
+    width: int
+    height: int
+    depth: int
+    colour: int
+    compression: int
+    filtering: int
+    interlaced: int
+
+    def count_row_bytes(self, columns: int) -> int:
+        """Return how many bytes a row takes, with the one for its filter."""
+        return 1 + -(-columns * self.depth * _CHANNELS[self.colour] // 8)
+
+    def count_bytes(self) -> int:
+        """Return how many bytes all rows take."""
+        return sum(-(-(self.height - y) // down) * self.count_row_bytes(-(-(self.width - x) // across))
+                   for x, y, across, down in (_INTERLACED if self.interlaced else _WHOLE)
+                   if x < self.width and y < self.height)
 
 
 def decode(data: bytes) -> np.ndarray:
     """Decode a PNG file, not turned upright.
 
-    OpenCV's decoder fills in what is missing from damaged files and prints complaints to stderr. So files are checked
-    first, and OpenCV gets only the chunks that make up the pixels.
+    OpenCV's decoder fills in what is missing from damaged files, and its libpng prints complaints to stderr, which name
+    no file. So files are checked first, and OpenCV gets only what makes up the pixels.
 
     Returns:
         HxW, HxWx3 (BGR) or HxWx4 (BGRA), uint8 or uint16, full range.
@@ -30,19 +61,19 @@ def decode(data: bytes) -> np.ndarray:
         ImageError: damaged.
     """
     chunks = list(_iterate_chunks(data))
-    contents = dict(chunks)
-    if chunks[0][0] != b'IHDR' or len(chunks[0][1]) != 13 or b'IDAT' not in contents:
+    first = dict(reversed(chunks))
+    if chunks[0][0] != b'IHDR' or len(chunks[0][1]) != 13 or b'IDAT' not in first:
         raise ImageError('damaged: a PNG without header or pixels')
-    width, height, depth, colour, _, _, interlaced = struct.unpack('>IIBBBBB', contents[b'IHDR'])
-    needed = None if interlaced else height * (1 + (width * depth * _CHANNELS.get(colour, 0) + 7) // 8)
-    if (found := _measure_inflated(content for kind, content in chunks if kind == b'IDAT')) < (needed or 1):
-        raise ImageError(f'damaged: it holds {found} bytes of pixels and needs {needed or "more"}')
-    cleaned = _SIGNATURE + b''.join(build_chunk(kind, content) for kind, content in chunks if kind in _PIXEL_CHUNKS)
-    pixels = cv2.imdecode(np.frombuffer(cleaned, np.uint8), cv2.IMREAD_UNCHANGED)
+    header = _read_header(first[b'IHDR'])
+    stream = _check_stream([content for kind, content in chunks if kind == b'IDAT'], header)
+    colours = _check_colours(first.get(b'PLTE', b''), first.get(b'tRNS', b''), header)
+    cleaned = [(b'IHDR', first[b'IHDR']), *colours.items(), *((b'IDAT', part) for part in stream), (b'IEND', b'')]
+    file = _SIGNATURE + b''.join(build_chunk(kind, content) for kind, content in cleaned)
+    pixels = cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
         raise ImageError('damaged: OpenCV can\'t decode this PNG')
-    if colour == _GRAY and len(transparent := contents.get(b'tRNS', b'')) == 2 and pixels.ndim == 2:
-        return _add_alpha(pixels, struct.unpack('>H', transparent)[0], depth)
+    if header.colour == _GRAY and b'tRNS' in colours and pixels.ndim == 2:
+        return _add_alpha(pixels, struct.unpack('>H', colours[b'tRNS'])[0], header.depth)
     return pixels
 
 
@@ -67,18 +98,59 @@ def _iterate_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         yield kind, content
 
 
-def _measure_inflated(parts: Iterable[bytes]) -> int:
-    """Return how many bytes a compressed stream holds, with one piece of it in memory at a time."""
-    stream, size = zlib.decompressobj(), 0
+def _read_header(content: bytes) -> _Header:
+    header = _Header(*struct.unpack('>IIBBBBB', content))
+    if header.depth not in _DEPTHS.get(header.colour, ()) or header.compression or header.filtering or (
+            header.interlaced > 1 or not header.width or not header.height):
+        raise ImageError(f'damaged: a PNG with the header {" ".join(map(str, header))}')
+    if max(header.width, header.height) > _LONGEST_SIDE:
+        raise ImageError(f'too large to read: a PNG of {header.width}x{header.height}')
+    return header
+
+
+def _check_colours(palette: bytes, transparent: bytes, header: _Header) -> dict[bytes, bytes]:
+    """Return the chunks with the palette and the transparency, as far as a picture of this kind has them."""
+    chunks = {}
+    if header.colour == _PALETTE:
+        palette = palette[:3 << header.depth]
+        if not palette or len(palette) % 3:
+            raise ImageError(f'damaged: a palette of {len(palette)} bytes')
+        chunks[b'PLTE'] = palette
+    sizes: dict[int, Container[int]] = {_GRAY: (2,), _RGB: (6,), _PALETTE: range(1, len(palette) // 3 + 1)}
+    if transparent and header.colour in sizes:
+        if len(transparent) in sizes[header.colour]:
+            chunks[b'tRNS'] = transparent
+        else:
+            logger.warning('its transparency is damaged and is left out')
+    return chunks
+
+
+def _check_stream(parts: list[bytes], header: _Header) -> list[bytes]:
+    """Check the compressed rows; what is behind them is left out."""
+    needed, row_bytes = header.count_bytes(), header.count_row_bytes(header.width)
+    found, stream = 0, zlib.decompressobj()
+    for piece in _inflate(stream, parts):
+        filters = piece[-found % row_bytes:max(needed - found, 0):row_bytes]
+        if not header.interlaced and max(filters, default=0) > _LAST_FILTER:
+            raise ImageError('damaged: a row with an unknown filter')
+        found += len(piece)
+    if found < needed:
+        raise ImageError(f'damaged: it holds {found} bytes of pixels and needs {needed}')
+    if found == needed and not stream.unused_data:
+        return parts
+    return [zlib.compress(zlib.decompressobj().decompress(b''.join(parts), needed), 1)]
+
+
+def _inflate(stream: Any, parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield what a compressed stream holds, with one piece of it in memory at a time."""
     try:
         for part in parts:
-            piece = stream.decompress(part, _PIECE_BYTES)
-            size += len(piece)
+            yield stream.decompress(part, _PIECE_BYTES)
             while stream.unconsumed_tail:
-                size += len(stream.decompress(stream.unconsumed_tail, _PIECE_BYTES))
+                yield stream.decompress(stream.unconsumed_tail, _PIECE_BYTES)
+        yield stream.flush()
     except zlib.error as error:
         raise ImageError(f'damaged: {error}') from None
-    return size + len(stream.flush())
 
 
 def _add_alpha(gray: np.ndarray, transparent: int, depth: int) -> np.ndarray:

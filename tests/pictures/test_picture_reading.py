@@ -237,7 +237,7 @@ def test_stray_bytes_in_a_jpeg_are_passed_over_silently(capfd):
     assert capfd.readouterr() == ('', '')
 
 
-@pytest.mark.parametrize('data', [bytes(500), b'hello world\n' * 20, b'%PDF-1.4 ' * 20, b'\x89PNG\r\n\x1a\n'])
+@pytest.mark.parametrize('data', [bytes(500), b'hello world\n' * 20, b'%PDF-1.4 ' * 20])
 def test_what_is_not_a_picture_is_an_error(data, capfd):
     with pytest.raises(ImageError, match='^not a picture'):
         decode(data)

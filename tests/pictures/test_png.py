@@ -83,6 +83,75 @@ def test_a_png_without_its_pixels_is_an_error_that_says_so(stream, message, capf
     assert capfd.readouterr() == ('', '')
 
 
+PIXELS = make_noise(5, 7, 3)
+INDICES = make_noise(5, 7) % 4
+ROWS, INDEX_ROWS = compress_rows(swap_red_blue(PIXELS)), compress_rows(INDICES)
+PALETTE = make_noise(4, 3, seed=1)
+COLOURS = swap_red_blue(PALETTE[INDICES])
+
+
+@pytest.mark.parametrize(('data', 'expected'), [
+    (build_png(7, 5, 8, 2, ROWS, (b'iCCP', b'bad\0\0rubbish')), PIXELS),
+    (build_png(7, 5, 8, 2, ROWS, (b'PLTE', bytes(4))), PIXELS),
+    (build_png(7, 5, 8, 2, compress_rows(np.vstack([swap_red_blue(PIXELS)] * 2))), PIXELS),
+    (build_png(7, 5, 8, 2, ROWS + b'rubbish'), PIXELS),
+    (build_png(7, 5, 8, 3, INDEX_ROWS, (b'PLTE', PALETTE.tobytes()), (b'PLTE', bytes(12))), COLOURS),
+    (build_png(7, 5, 2, 3, zlib.compress((b'\0' + bytes(2)) * 5), (b'PLTE', PALETTE.tobytes() + bytes(9))),
+     np.tile(PALETTE[0, ::-1], (5, 7, 1))),
+], ids=['profile', 'palette of colours', 'too many rows', 'bytes behind', 'two palettes', 'long palette'])
+def test_what_a_viewer_passes_over_is_passed_over_silently(data, expected, logged, capfd):
+    assert_same(decode(data).pixels, expected)
+    assert logged.messages == []
+    assert capfd.readouterr() == ('', '')
+
+
+@pytest.mark.parametrize(('data', 'expected'), [
+    (build_png(7, 5, 8, 2, ROWS, (b'tRNS', bytes(9))), PIXELS),
+    (build_png(7, 5, 8, 0, compress_rows(PIXELS[..., 0]), (b'tRNS', bytes(3))), PIXELS[..., 0]),
+    (build_png(7, 5, 8, 3, INDEX_ROWS, (b'PLTE', PALETTE.tobytes()), (b'tRNS', bytes(5))), COLOURS)],
+    ids=['colour', 'gray', 'palette'])
+def test_damaged_transparency_is_left_out_with_a_warning(data, expected, logged, capfd):
+    assert_same(decode(data).pixels, expected)
+    assert logged.messages == ['its transparency is damaged and is left out']
+    assert capfd.readouterr() == ('', '')
+
+
+@pytest.mark.parametrize(('data', 'message'), [
+    (build_png(7, 5, 3, 2, ROWS), 'a PNG with the header 7 5 3 2 0 0 0$'),
+    (build_png(7, 5, 8, 1, ROWS), 'a PNG with the header 7 5 8 1 0 0 0$'),
+    (build_png(7, 5, 8, 3, INDEX_ROWS), 'a palette of 0 bytes$'),
+    (build_png(7, 5, 8, 3, INDEX_ROWS, (b'PLTE', bytes(4))), 'a palette of 4 bytes$'),
+    (build_png(7, 5, 8, 2, zlib.compress(bytes(88) + b'\5' + bytes(21))), 'a row with an unknown filter$'),
+    (b'\x89PNG\r\n\x1a\n', 'it ends after 8 bytes, in the middle of the picture$'),
+], ids=['depth', 'colour', 'no palette', 'palette', 'filter', 'signature'])
+def test_what_libpng_would_complain_about_is_an_error_of_ours(data, message, capfd):
+    with pytest.raises(ImageError, match=f'^damaged: {message}'):
+        decode(data)
+    assert capfd.readouterr() == ('', '')
+
+
+@pytest.mark.parametrize('shape', [(1, 1), (2, 3), (5, 7), (8, 8), (9, 17)])
+def test_an_interlaced_png_is_read_if_it_is_whole(shape):
+    gray = make_noise(*shape)
+    rows = b''.join(b'\0' + row.tobytes() for y, x, down, across in (
+        (0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+        for row in gray[y::down, x::across] if row.size)
+    assert_same(decode(interlace(build_png(*shape[::-1], 8, 0, zlib.compress(rows)))).pixels, gray)
+    with pytest.raises(ImageError, match=f'^damaged: it holds {len(rows) - 1} bytes of pixels and needs {len(rows)}$'):
+        decode(interlace(build_png(*shape[::-1], 8, 0, zlib.compress(rows[:-1]))))
+
+
+def interlace(data):
+    """Return a PNG whose header says that it is interlaced."""
+    header = data[12:28] + b'\1'
+    return data[:12] + header + struct.pack('>I', zlib.crc32(header)) + data[33:]
+
+
+def test_a_picture_with_too_long_a_side_is_not_decoded():
+    with pytest.raises(ImageError, match='^too large to read: a PNG of 1000001x1$'):
+        decode(build_png(1_000_001, 1, 1, 0, zlib.compress(bytes(125_002))))
+
+
 def test_a_wrong_checksum_is_an_error_that_names_its_place():
     data = bytearray(build_png(7, 5, 8, 0, compress_rows(make_noise(5, 7))))
     data[45] ^= 1  # in the pixels
