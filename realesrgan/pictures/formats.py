@@ -22,7 +22,11 @@ class Reader(Enum):
 
     PILLOW = auto()
     OPENCV = auto()  # for formats whose pixels can be deeper than Pillow reads them
-    PNM = auto()  # OpenCV, after which values are scaled from the maximum that the file states
+    JPEG = auto()  # Pillow, also where the end of the file is missing
+    BMP = auto()  # Pillow; `bmp` where it refuses the masks of colours
+    PNM = auto()  # OpenCV, after which values are scaled from the maximum that the file states; `pnm` for PFM
+    SGI = auto()  # `sgi`
+    SUN_RASTER = auto()  # `sun_raster`
     PNG = auto()  # OpenCV, behind checks that refuse damaged files
     TIFF = auto()  # tifffile; Pillow where colours need converting
 
@@ -87,8 +91,8 @@ class Format:
 FORMATS: dict[str, Format] = {
     'jpg': Format(
         extensions=('jpg', 'jpeg', 'jpe'), input_extensions=('jfif',), offered=True, pillow_names=('JPEG',),
-        writer=Writer.OPENCV, always_opaque=True, quality_setting='IMWRITE_JPEG_QUALITY',
-        metadata=MetadataStyle.JPEG_SEGMENTS, longest_side=65500),
+        signatures=(b'\xFF\xD8\xFF',), reader=Reader.JPEG, writer=Writer.OPENCV, always_opaque=True,
+        quality_setting='IMWRITE_JPEG_QUALITY', metadata=MetadataStyle.JPEG_SEGMENTS, longest_side=65500),
     'png': Format(
         extensions=('png',), input_extensions=('apng',), offered=True, pillow_names=('PNG',),
         signatures=(b'\x89PNG\r\n\x1a\n',), reader=Reader.PNG, writer=Writer.OPENCV, alpha=True, deep=True,
@@ -98,7 +102,8 @@ FORMATS: dict[str, Format] = {
         quality_setting='IMWRITE_WEBP_QUALITY', metadata=MetadataStyle.OPENCV, longest_side=16383),
     'gif': Format(input_extensions=('gif',), pillow_names=('GIF',)),
     'bmp': Format(
-        extensions=('bmp',), input_extensions=('dib',), pillow_names=('BMP', 'DIB'), writer=Writer.OPENCV),
+        extensions=('bmp',), input_extensions=('dib',), pillow_names=('BMP', 'DIB'), signatures=(b'BM',),
+        reader=Reader.BMP, writer=Writer.OPENCV),
     'tiff': Format(
         extensions=('tif', 'tiff'), offered=True, pillow_names=('TIFF',),
         signatures=(b'II*\0', b'MM\0*', b'II+\0', b'MM\0+'), reader=Reader.TIFF, writer=Writer.TIFF, alpha=True,
@@ -106,20 +111,22 @@ FORMATS: dict[str, Format] = {
     'avif': Format(input_extensions=('avif',), pillow_names=('AVIF',)),
     'jp2': Format(input_extensions=('jp2', 'j2k', 'jpx'), pillow_names=('JPEG2000',), reader=Reader.OPENCV),
     'ppm': Format(
-        input_extensions=('ppm', 'pgm', 'pbm', 'pnm', 'pfm'), pillow_names=('PPM',), reader=Reader.PNM),
+        input_extensions=('ppm', 'pgm', 'pbm', 'pnm', 'pfm'), pillow_names=('PPM',), signatures=(b'PF',),
+        reader=Reader.PNM),
     'tga': Format(input_extensions=('tga',), pillow_names=('TGA',)),
     'ico': Format(input_extensions=('ico',), pillow_names=('ICO',)),
     'psd': Format(input_extensions=('psd',), pillow_names=('PSD',)),
     'qoi': Format(input_extensions=('qoi',), pillow_names=('QOI',)),
     'pcx': Format(input_extensions=('pcx',), pillow_names=('PCX',)),
     'dds': Format(input_extensions=('dds',), pillow_names=('DDS',)),
-    'ras': Format(input_extensions=('ras',), pillow_names=('SUN',), reader=Reader.OPENCV),
+    'ras': Format(
+        input_extensions=('ras',), pillow_names=('SUN',), signatures=(b'\x59\xA6\x6A\x95',), reader=Reader.SUN_RASTER),
+    'sgi': Format(input_extensions=('sgi', 'rgb', 'rgba', 'bw'), pillow_names=('SGI',), reader=Reader.SGI),
     'icns': Format(pillow_names=('ICNS',)),
     'hdr': Format(input_extensions=('hdr',), reader=Reader.OPENCV),
-    # OpenCV reads exr only where its build allows it, and sgi not at all. The rows stay so that such files in a folder
-    # end as errors, where otherwise they would be skipped as no pictures.
+    # OpenCV reads exr only where its build allows it. The row stays so that such files in a folder end as errors, where
+    # otherwise they would be skipped as no pictures.
     'exr': Format(input_extensions=('exr',), reader=Reader.OPENCV),
-    'sgi': Format(input_extensions=('sgi',), reader=Reader.OPENCV),
 }
 
 #: The extension of results whose own format can't be written or can't hold alpha. It holds alpha and 16 bits.

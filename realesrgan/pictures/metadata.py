@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ _BASIC_TAGS = (ExifTags.Base.ImageDescription, ExifTags.Base.Make, ExifTags.Base
 _EXIF_PREFIX = b'Exif\0\0'
 _ORIENTATION = 0x0112
 _SHORT = 3  # the EXIF type of 16-bit integers
+# As an attribute or as an element.
+_XMP_ORIENTATION = re.compile(rb'(\btiff:Orientation\s*(?:=\s*["\']|>)\s*)[2-8]')
 _XMP_PREFIX = b'http://ns.adobe.com/xap/1.0/\0'
 _ICC_PREFIX = b'ICC_PROFILE\0'
 _SEGMENT_BYTES = 65533  # what a JPEG segment holds beside its own length
@@ -29,14 +32,14 @@ _HEADER_BYTES = {
 }
 
 
-def read_metadata(image: Image.Image) -> tuple[Metadata, int]:
-    """Return what an opened picture says about itself, and the orientation (1..8) that its EXIF asks for.
+def read_metadata(image: Image.Image) -> tuple[Metadata, int | None]:
+    """Return what an opened picture says about itself, and the orientation (1..8) that its EXIF asks for, if any.
 
-    Damaged EXIF is left out with a warning. The orientation of TIFF is not looked up: its decoder knows it.
+    Damaged EXIF is left out with a warning.
     """
-    exif, orientation = None, 1
+    exif, orientation = None, None
     if image.format == 'TIFF':
-        exif = _collect_tiff_exif(image)
+        exif, orientation = _collect_tiff_exif(image)
     elif raw := image.info.get('exif'):
         exif, orientation = _reset_orientation(raw.removeprefix(_EXIF_PREFIX))
     xmp = image.info.get('xmp') or image.info.get('XML:com.adobe.xmp')
@@ -48,8 +51,13 @@ def read_metadata(image: Image.Image) -> tuple[Metadata, int]:
         dpi=(float(dpi[0]), float(dpi[1])) if dpi and all(value > 1 for value in dpi) else None), orientation
 
 
-def _reset_orientation(exif: bytes) -> tuple[bytes | None, int]:
-    """Return EXIF with its orientation set to 1, and the orientation it had; None for damaged EXIF.
+def reset_xmp_orientation(xmp: bytes | None) -> bytes | None:
+    """Return XMP with its orientation set to 1; some programs turn pictures by it where there is no EXIF."""
+    return xmp and _XMP_ORIENTATION.sub(rb'\g<1>1', xmp)
+
+
+def _reset_orientation(exif: bytes) -> tuple[bytes | None, int | None]:
+    """Return EXIF with its orientation set to 1, and the orientation it had, if any; None for damaged EXIF.
 
     Only the orientation's two bytes change: writing EXIF anew would lose what Pillow does not know, such as the notes
     of camera makers, which hold offsets into the whole.
@@ -62,18 +70,18 @@ def _reset_orientation(exif: bytes) -> tuple[bytes | None, int]:
             tag, kind, values, value = struct.unpack_from(f'{order}HHIH', exif, entry)
             if tag == _ORIENTATION:
                 if (kind, values) != (_SHORT, 1) or not 1 <= value <= 8:
-                    return exif, 1
+                    return exif, None
                 patched = bytearray(exif)
                 struct.pack_into(f'{order}H', patched, entry + 8, 1)
                 return bytes(patched), value
     except (KeyError, struct.error):
         logger.warning('its EXIF data is damaged and is left out')
-        return None, 1
-    return exif, 1
+        return None, None
+    return exif, None
 
 
-def _collect_tiff_exif(image: Image.Image) -> bytes | None:
-    """Return as EXIF those tags of a TIFF that describe the picture, not those that describe the file's layout."""
+def _collect_tiff_exif(image: Image.Image) -> tuple[bytes | None, int | None]:
+    """Return as EXIF those tags of a TIFF that describe the picture, not its file's layout, and its orientation."""
     try:
         tags, kept = image.getexif(), Image.Exif()
         for tag in _BASIC_TAGS:
@@ -82,10 +90,12 @@ def _collect_tiff_exif(image: Image.Image) -> bytes | None:
         for ifd in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
             if entries := tags.get_ifd(ifd):
                 kept.get_ifd(ifd).update(entries)
-        return kept.tobytes().removeprefix(_EXIF_PREFIX) if len(kept) else None
+        orientation = getattr(image, 'tag_v2', {}).get(_ORIENTATION)  # in `tags` it may be that of XMP
+        return (kept.tobytes().removeprefix(_EXIF_PREFIX) if len(kept) else None,
+                orientation if orientation in range(1, 9) else None)
     except Exception:  # Pillow raises nearly anything when it is damaged
         logger.warning('its EXIF data is damaged and is left out')
-        return None
+        return None, None
 
 
 # ---- into files ----

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,9 +11,6 @@ import numpy as np
 from ..errors import ImageError
 from .metadata import build_resolution_exif
 from .picture import Metadata
-
-# The third number in the header of a PGM or PPM; numbers stand between white space and comments.
-_PNM_MAXIMUM = re.compile(rb'P[2356](?:(?:\s|#[^\n]*\n)+(\d+)){3}')
 
 # OpenCV prints what is wrong with a file to stderr; here the error that is raised says so.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -35,19 +31,6 @@ def decode(data: bytes) -> np.ndarray:
     if pixels is None:
         raise ImageError('not a picture, or a damaged one')
     return pixels
-
-
-def decode_pnm(data: bytes) -> np.ndarray:
-    """Decode a PBM, PGM, PPM or PFM file; see `decode`.
-
-    PGM and PPM state their own maximum, which OpenCV ignores. Values are scaled from it to the full range.
-    """
-    pixels = decode(data)
-    maximum = _PNM_MAXIMUM.match(data)
-    top = np.iinfo(pixels.dtype).max if maximum else 0
-    if not maximum or int(maximum[1]) == top:
-        return pixels
-    return np.rint(pixels * (top / int(maximum[1]))).clip(0, top).astype(pixels.dtype)
 
 
 def encode(pixels: np.ndarray, extension: str, settings: Sequence[int], metadata: Metadata) -> np.ndarray:

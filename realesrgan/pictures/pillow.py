@@ -50,7 +50,8 @@ def count_frames(image: Image.Image) -> int | None:
     Some plugins go through the whole file for that, and stay where they fail. So open it again after None.
     """
     try:
-        return getattr(image, 'n_frames', 1)
+        with _without_limit():
+            return getattr(image, 'n_frames', 1)
     except Exception:  # Pillow's plugins raise nearly anything when a file is damaged
         return None
 
@@ -72,8 +73,10 @@ def decode(image: Image.Image) -> tuple[np.ndarray, bool]:
             return np.array(image.convert('L')), False
         if image.mode == 'LAB' or image.mode.startswith(('I', 'F')):
             raise ImageError(f'{image.format} with pixels of Pillow\'s mode {image.mode} can\'t be read exactly')
-        alpha = 'transparency' in image.info or image.mode in ('RGBA', 'LA', 'PA', 'RGBa', 'La')
-        return _reorder_to_bgr(image.convert('RGBA' if alpha else 'RGB')), image.mode == 'YCbCr'
+        pixels = _reorder_to_bgr(image.convert('RGBA' if image.has_transparency_data else 'RGB'))
+        if image.format == 'DDS' and image.mode == 'P' and not pixels[..., 3].any():
+            pixels = pixels[..., :3]  # some programs leave the alpha of a palette 0 and mean opaque
+        return pixels, image.mode == 'YCbCr'
     except ImageError:
         raise
     except Exception as error:  # Pillow's plugins raise nearly anything when a file is damaged

@@ -1,7 +1,7 @@
 """Read pictures: upright, in their full depth, with what their files say about them.
 
-Each format goes through the library that reads it exactly, as `formats` says: Pillow for 8 bits (it gives the same
-pixels as OpenCV, which Real-ESRGAN 0.3.0 reads with), OpenCV for deeper formats, tifffile for TIFF.
+Each format goes through what reads it exactly, as `formats` says: Pillow for 8 bits (it gives the same pixels as
+OpenCV, which Real-ESRGAN 0.3.0 reads with), OpenCV for deeper formats, tifffile for TIFF, and modules of our own.
 """
 from __future__ import annotations
 
@@ -15,19 +15,24 @@ import numpy as np
 from PIL import Image
 
 from ..errors import ImageError
-from . import formats, opencv, pillow, png, tiff
+from . import bmp, formats, jpeg, opencv, pillow, png, pnm, sgi, sun_raster, tiff
 from .formats import Reader
-from .metadata import read_metadata
+from .metadata import read_metadata, reset_xmp_orientation
 from .picture import Metadata, Picture
 
 logger = logging.getLogger(__name__)
+
+# What needs nothing but the file.
+_DECODERS = {Reader.PNG: png.decode, Reader.PNM: pnm.decode, Reader.SGI: sgi.decode,
+             Reader.SUN_RASTER: sun_raster.decode}
 
 
 def decode(data: bytes, max_pixels: int = formats.MOST_PIXELS) -> Picture:
     """Decode the bytes of a picture file.
 
     Of several frames or pages only the first is decoded, with a warning. CMYK and YCbCr are converted to sRGB and lose
-    their profile. Floating-point values from 0 to 1 become 16 bits.
+    their profile. Floating-point values from 0 to 1 become 16 bits. What is missing at the end of a JPEG
+    is gray, with a warning.
 
     Args:
         data: The file.
@@ -40,17 +45,19 @@ def decode(data: bytes, max_pixels: int = formats.MOST_PIXELS) -> Picture:
         raise ImageError('the file is empty')
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # Pillow warns about metadata it can't parse
-        image = pillow.open_image(io.BytesIO(data))
+        image = _open(data)
         if image is not None:
             formats.require_few_pixels(image.height, image.width, max_pixels)
-        metadata, exif_orientation = (Metadata(), 1) if image is None else read_metadata(image)
+        metadata, stated_orientation = (Metadata(), None) if image is None else read_metadata(image)
         pixels, orientation, converted = _decode_pixels(data, image, max_pixels)
     if not pixels.size:
         raise ImageError('damaged: it holds no pixels')
     formats.require_few_pixels(pixels.shape[0], pixels.shape[1], max_pixels)
+    if stated_orientation:
+        metadata = replace(metadata, xmp=reset_xmp_orientation(metadata.xmp))
     if converted or (metadata.icc and not _fits_profile(metadata.icc, pixels)):
         metadata = replace(metadata, icc=None)
-    return Picture(_turn_upright(_convert_to_integers(pixels), orientation or exif_orientation), metadata)
+    return Picture(_turn_upright(_convert_to_integers(pixels), orientation or stated_orientation or 1), metadata)
 
 
 def is_picture(path: Path) -> bool:
@@ -64,6 +71,16 @@ def is_picture(path: Path) -> bool:
     if image is not None:
         image.close()
     return image is not None
+
+
+def _open(data: bytes) -> Image.Image | None:
+    """Open a file with Pillow; None if Pillow can't, and the file may be a picture."""
+    try:
+        return pillow.open_image(io.BytesIO(data))
+    except ImageError:
+        if bmp.has_masks(data):
+            return None
+        raise
 
 
 def _decode_pixels(data: bytes, image: Image.Image | None,
@@ -86,16 +103,17 @@ def _decode_pixels(data: bytes, image: Image.Image | None,
         logger.warning('only the first of %s frames or pages is used', frames or 'several, damaged')
         if frames is None:
             image = pillow.open_image(io.BytesIO(data))
-    if reader is Reader.PNG:
-        return png.decode(data), None, False
+    if reader in _DECODERS and (image is not None or reader is not Reader.SGI):  # whose rows may all be the same one
+        return _DECODERS[reader](data), None, False
     if reader is Reader.TIFF and (decoded := tiff.decode(data, max_pixels)) is not None:
         return *decoded, False
     if image is None:
-        return opencv.decode(data), None, False
+        masked = reader is Reader.BMP and bmp.has_masks(data)
+        return bmp.decode(data) if masked else opencv.decode(data), None, False
     # OpenCV can't decode gray with alpha (LA), which JPEG 2000 may hold.
-    if reader in (Reader.OPENCV, Reader.PNM) and image.mode not in ('LA', 'La'):
-        return opencv.decode_pnm(data) if reader is Reader.PNM else opencv.decode(data), None, False
-    pixels, converted = pillow.decode(image)
+    if reader is Reader.OPENCV and image.mode not in ('LA', 'La'):
+        return opencv.decode(data), None, False
+    pixels, converted = jpeg.decode(data, image) if reader is Reader.JPEG else pillow.decode(image)
     return pixels, 1 if reader is Reader.TIFF else None, converted
 
 

@@ -81,15 +81,15 @@ def decode(data: bytes, max_pixels: int = MOST_PIXELS) -> tuple[np.ndarray, int]
 
 def _arrange_samples(page: tifffile.TiffPage, samples: np.ndarray) -> np.ndarray:
     """Return the samples of a page as gray, BGR or BGRA."""
-    samples = np.atleast_3d(samples if samples.ndim < 3 or page.planarconfig == 1 else np.moveaxis(samples, 0, -1))
-    if samples.dtype.kind != 'f':
-        samples = _scale_to_full_range(samples, page.bitspersample)
+    stored = np.atleast_3d(samples if samples.ndim < 3 or page.planarconfig == 1 else np.moveaxis(samples, 0, -1))
+    samples = stored if stored.dtype.kind == 'f' else _scale_to_full_range(stored, page.bitspersample)
     colours = 3 if page.photometric in (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR) else 1
     base, extra = samples[..., :colours], samples[..., colours:]
     if page.photometric == PHOTOMETRIC.MINISWHITE:
         base = (1 if base.dtype.kind == 'f' else np.iinfo(base.dtype).max) - base
     elif page.photometric == PHOTOMETRIC.PALETTE:
-        base = (np.asarray(page.colormap) >> 8).astype(np.uint8).T[page.asarray()]
+        base = (np.asarray(page.colormap) >> 8).astype(np.uint8).T[stored[..., 0].astype(np.intp)]
+        extra = extra if extra.dtype == np.uint8 else np.rint(extra / 257).astype(np.uint8)
     elif page.photometric not in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR):
         raise ImageError(f'colours of kind {PHOTOMETRIC(page.photometric).name} can\'t be read')
     if extra.shape[2] > 1:

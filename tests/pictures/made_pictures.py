@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import io
+import itertools
+import re
 import struct
 import zlib
 
@@ -87,6 +89,74 @@ def build_png(width, height, depth, colour, stream, *chunks):
     return b'\x89PNG\r\n\x1a\n' + b''.join(
         struct.pack('>I', len(content)) + kind + content + struct.pack('>I', zlib.crc32(kind + content))
         for kind, content in body)
+
+
+def build_bmp(values, masks, header_bytes=40, top_down=False, alpha_field=False):
+    """Return a BMP of HxW values of 16 or 32 bits, in which masks of red, green, blue (and alpha) mark the channels."""
+    height, width = values.shape
+    bits, table = 8 * values.itemsize, struct.pack(f'<{len(masks)}I', *masks)
+    rows = [row.tobytes() for row in values.astype(values.dtype.newbyteorder('<'))][::1 if top_down else -1]
+    body = b''.join(row + bytes(-len(row) % 4) for row in rows)
+    header = struct.pack('<IiiHHIIiiII', header_bytes, width, -height if top_down else height, 1, bits,
+                         6 if alpha_field else 3, len(body), 0, 0, 0, 0)
+    header += table if header_bytes == 40 else table.ljust(header_bytes - 40, b'\0')
+    return b'BM' + struct.pack('<I4xI', 14 + len(header) + len(body), 14 + len(header)) + header + body
+
+
+def build_sun_raster(width, height, depth, kind, rows, palette=b''):
+    """Return a SUN raster file of rows of bytes, which are made even; palettes hold all red, all green, all blue."""
+    body = b''.join(row + bytes(len(row) % 2) for row in rows)
+    if kind == 2:
+        body = b''.join(b'\x80\0' if run[0] == 0x80 and len(run) == 1 else
+                        run if len(run) == 1 else bytes((0x80, len(run) - 1, run[0]))
+                        for run in (match[0] for match in re.finditer(rb'(.)\1{0,254}', body, re.DOTALL)))
+    return struct.pack('>8I', 0x59A66A95, width, height, depth, len(body), kind, bool(palette), len(palette)) + (
+        palette + body)
+
+
+def build_sgi(samples, compressed=False, end_marks=True):
+    """Return an SGI file of HxWxC samples of 8 or 16 bits; compressed, with runs of equal values and of others."""
+    height, width, channels = samples.shape
+    rows = samples.transpose(2, 0, 1)[:, ::-1].reshape(-1, width).astype(samples.dtype.newbyteorder('>'))
+    header = struct.pack('>HBBHHHHII', 474, compressed, samples.itemsize, 2 if channels == 1 else 3, width, height,
+                         channels, 0, 255).ljust(512, b'\0')
+    if not compressed:
+        return header + rows.tobytes()
+    packed, table = b'', []
+    for row in rows.tolist():
+        runs = [list(run) for _, run in itertools.groupby(row)]
+        values = [value for run in runs for value in ((len(run), run[0]) if len(run) > 1 else (0x81, run[0]))]
+        content = np.array(values + [0] * end_marks, rows.dtype).tobytes()
+        table.append((512 + 8 * len(rows) + len(packed), len(content)))
+        packed += content
+    return header + np.array(table, '>u4').T.tobytes() + packed
+
+
+def build_palette_dds(indices, palette):
+    """Return a DDS of HxW indices and 256 colours in RGBA."""
+    height, width = indices.shape
+    header = struct.pack('<7I44x8I20x', 124, 0x1007, height, width, width, 0, 0, 32, 0x20, 0, 8, 0, 0, 0, 0)
+    return b'DDS ' + header + palette.tobytes() + indices.tobytes()
+
+
+def build_palette_tiff(indices, bits, colours, extra=None):
+    """Return a TIFF of HxW indices, with Cx3 colours of 16 bits; with an extra channel, its kind and 8-bit values."""
+    height, width = indices.shape
+    channels = [indices] if extra is None else [indices, extra[1]]
+    samples = np.dstack(channels).astype(np.uint8).reshape(height, -1)
+    rows = np.unpackbits(samples[..., None], axis=2)[..., 8 - bits:].reshape(height, -1)
+    strip, colour_map = np.packbits(rows, axis=1).tobytes(), colours.T.astype('<u2').tobytes()
+    tags = {256: [width], 257: [height], 258: [bits] * len(channels), 259: [1], 262: [3], 273: [8],
+            277: [len(channels)], 278: [height], 279: [len(strip)], 320: [8 + len(strip)]}
+    if extra is not None:
+        tags[338] = [extra[0]]
+    entries = b''.join(
+        struct.pack('<HHII', tag, 3, 3 * len(colours), values[0]) if tag == 320 else
+        struct.pack('<HHI', tag, 3, len(values)) + struct.pack(f'<{len(values)}H', *values).ljust(4, b'\0')
+        for tag, values in tags.items())
+    directory = 8 + len(strip) + len(colour_map)
+    return (b'II*\0' + struct.pack('<I', directory) + strip + colour_map + struct.pack('<H', len(tags)) + entries
+            + bytes(4))
 
 
 def compress_rows(samples):

@@ -24,10 +24,25 @@ from made_pictures import (
     save_by_tifffile,
 )
 from PIL import ExifTags, Image
+from PIL.PngImagePlugin import PngInfo
 
 from realesrgan.pictures.picture import Metadata, Picture
 from realesrgan.pictures.reading import decode
 from realesrgan.pictures.writing import encode
+
+
+def build_turned(kind, orientation, form):
+    """Return a file whose orientation EXIF (unless it is None) and XMP state."""
+    xmp = XMP.format(form)
+    if kind == 'TIFF':
+        tag = [(ORIENTATION, 'H', 1, orientation, True)] if orientation else []
+        return save_by_tifffile(make_blocks(), extratags=[(700, 1, len(xmp), xmp.encode(), True), *tag])
+    exif = {'exif': make_exif(orientation)} if orientation else {}
+    if kind == 'PNG':
+        info = PngInfo()
+        info.add_itxt('XML:com.adobe.xmp', xmp)
+        return save_by_pillow(make_blocks(), kind, pnginfo=info, **exif)
+    return save_by_pillow(make_blocks(), kind, xmp=xmp.encode(), **exif)
 
 
 @pytest.mark.parametrize('target', ['png', 'jpg', 'webp'])
@@ -127,6 +142,27 @@ def test_a_profile_of_more_segments_than_a_jpeg_numbers_is_left_out_with_a_warni
 def test_xmp_is_kept(extension, text):
     xmp = XMP.format(text).encode()
     assert decode(encode(Picture(make_blocks(), Metadata(xmp=xmp)), extension)).metadata.xmp == xmp
+
+
+@pytest.mark.parametrize('extension', ['png', 'jpg', 'webp', 'tiff'])
+@pytest.mark.parametrize('kind', ['JPEG', 'WEBP', 'PNG', 'TIFF'])
+@pytest.mark.parametrize('form', [
+    '<rdf:Description tiff:Orientation="{}" tiff:Make="6"/>', "<r tiff:Orientation = '{}'/>",
+    '<tiff:Orientation>{}</tiff:Orientation>', '<tiff:Orientation>\n {}\n</tiff:Orientation>'])
+def test_the_orientation_in_xmp_is_reset_with_that_of_exif(kind, form, extension):
+    picture = decode(build_turned(kind, 6, form.format(6)))
+    assert picture.pixels.shape == (64, 48, 3)
+    data = encode(picture, extension)
+    assert decode(data).metadata.xmp == XMP.format(form.format(1)).encode()
+    assert decode(data).pixels.shape == (64, 48, 3)
+    assert Image.open(io.BytesIO(data)).getexif().get(ORIENTATION, 1) == 1
+
+
+def test_an_orientation_that_only_xmp_states_stays_with_the_pixels_as_they_are():
+    for kind in ('JPEG', 'TIFF'):
+        picture = decode(build_turned(kind, None, '<tiff:Orientation>6</tiff:Orientation>'))
+        assert picture.pixels.shape == (48, 64, 3)
+        assert b'>6<' in picture.metadata.xmp
 
 
 @pytest.mark.parametrize(('kind', 'extension'), [('JPEG', 'jpg'), ('WEBP', 'webp')])

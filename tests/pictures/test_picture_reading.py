@@ -2,6 +2,10 @@
 from __future__ import annotations
 
 import io
+import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,8 +14,12 @@ from made_pictures import (
     MAKE,
     ORIENTATION,
     assert_same,
+    build_bmp,
     build_one_tag,
+    build_palette_dds,
     build_red_paper_icc,
+    build_sgi,
+    build_sun_raster,
     make_blocks,
     make_exif,
     make_noise,
@@ -24,14 +32,24 @@ from made_pictures import (
     store_turned,
     swap_red_blue,
 )
-from PIL import Image
+from PIL import Image, ImageFile
 
 from realesrgan.errors import ImageError
 from realesrgan.pictures.picture import Picture
 from realesrgan.pictures.reading import decode, is_picture
 from realesrgan.pictures.writing import encode
 
+PROJECT = Path(__file__).parent.parent.parent
+
 # ---- pixels ----
+
+def shift_of(mask):
+    return (mask & -mask).bit_length() - 1
+
+
+def hex_of(masks):
+    return ' '.join(f'{mask:x}' for mask in masks)
+
 
 @pytest.mark.parametrize('extension', ['png', 'bmp', 'tiff'])
 @pytest.mark.parametrize('channels', [3, 4])
@@ -134,6 +152,133 @@ def test_the_values_of_pnm_are_scaled_from_their_own_maximum(top, dtype, channel
     assert_same(decode(data).pixels, expected[..., 0] if channels == 1 else swap_red_blue(expected))
 
 
+@pytest.mark.parametrize('scale', ['-1', '-1.0', '1.0', '-2.5', '0.5', '+1e0'])
+@pytest.mark.parametrize('gap', ['\n', ' ', '\n# made by hand\n'])
+@pytest.mark.parametrize('channels', [1, 3])
+def test_pfm_of_every_header_is_read_in_its_order_of_bytes_and_divided_by_its_scale(channels, gap, scale):
+    pixels = make_noise(5, 7, channels, dtype=np.uint16)
+    rows = pixels[::-1, :, ::-1] / 65535 * abs(float(scale))  # stored from the bottom up
+    header = gap.join((f'P{"f" if channels == 1 else "F"}', '7', '5', scale)) + '\n'
+    data = header.encode() + rows.astype('<f4' if scale[0] == '-' else '>f4').tobytes()
+    assert_same(decode(data).pixels, pixels[..., 0] if channels == 1 else pixels)
+
+
+@pytest.mark.parametrize('data', [
+    b'Pf\n7 5\n-1\n' + bytes(139), b'PF\n7 5\n-1\n' + bytes(419), b'PF\n7\n', b'PF\n-7 5\n1\n'])
+def test_a_pfm_without_its_pixels_is_damaged(data):
+    with pytest.raises(ImageError, match='^damaged: '):
+        decode(data)
+
+
+# The masks of bmpsuite's rgb32bf.bmp come first.
+@pytest.mark.parametrize('masks', [
+    (0xFF000000, 0xFF0, 0xFF000), (0xFF, 0xFF00, 0xFF0000), (0xFF00, 0xFF0000, 0xFF000000), (0xFF0000, 0xFF00, 0xFF)],
+    ids=hex_of)
+@pytest.mark.parametrize(('header_bytes', 'top_down'), [(40, False), (52, True), (56, False), (124, True)])
+def test_bmp_of_any_masks_is_read_exactly(masks, header_bytes, top_down):
+    pixels = make_noise(5, 7, 3)
+    values = sum(pixels[..., 2 - index].astype(np.uint32) << shift_of(mask) for index, mask in enumerate(masks))
+    assert_same(decode(build_bmp(values, masks, header_bytes, top_down)).pixels, pixels)
+
+
+@pytest.mark.parametrize('masks', [
+    (0xFF000000, 0xFF0, 0xFF000), (0xFF00, 0xFF, 0xFF000000, 0xFF0000), (0xF00, 0xF0, 0xF, 0xF000), (0xF000, 0xF, 0xF0),
+    (0x3FF00000, 0xFFC00, 0x3FF), (0x3FF, 0xFFC00, 0x3FF00000, 0xC0000000), (0xFFE00000, 0x1FFC00, 0x3FF),
+    (0x60, 0x1C, 1)],
+    ids=hex_of)
+def test_every_mask_of_bmp_is_scaled_to_the_full_range(masks):
+    values = make_noise(5, 7, dtype=np.uint32 if max(masks) > 0xFFFF else np.uint16)
+    tops = [mask >> shift_of(mask) for mask in masks]
+    full = 65535 if max(tops) > 255 else 255
+    channels = [np.rint((values >> shift_of(mask) & top).astype(float) * full / top)
+                for mask, top in zip(masks, tops, strict=True)]
+    expected = swap_red_blue(np.dstack(channels)).astype(np.uint16 if full > 255 else np.uint8)
+    assert_same(decode(build_bmp(values, masks, 124 if len(masks) == 4 else 40)).pixels, expected)
+    assert_same(decode(build_bmp(values, masks, alpha_field=len(masks) == 4)).pixels, expected)
+
+
+@pytest.mark.parametrize('data', [
+    build_bmp(np.zeros((5, 7), np.uint32), (0xFF000000, 0xFF0, 0xFF000))[:-1],
+    build_bmp(np.zeros((5, 7), np.uint32), (0xF0F, 0xFF0, 0xFF000)),
+    build_bmp(np.zeros((5, 7), np.uint16), (0xFF0000, 0xFF0, 0xF)),
+    build_bmp(np.zeros((5, 7), np.uint8), (0xF0, 0xC, 3)), build_bmp(np.zeros((5, 7), np.uint64), (0xF0, 0xC, 3))],
+    ids=['cut', 'mask with a gap', 'mask of more bits', '8 bits', '64 bits'])
+def test_a_bmp_whose_masks_make_no_sense_is_damaged(data):
+    with pytest.raises(ImageError, match='^damaged: '):
+        decode(data)
+
+
+# ---- SUN raster, SGI, DDS ----
+
+@pytest.mark.parametrize('width', [7, 8])
+@pytest.mark.parametrize('kind', [0, 1, 2, 3], ids=['old', 'standard', 'run lengths', 'rgb'])
+@pytest.mark.parametrize('depth', [24, 32])
+def test_colours_of_sun_raster_are_read_exactly(depth, kind, width):
+    pixels = make_noise(5, width, 3)
+    pixels[1:3, :5] = 0x80
+    stored = swap_red_blue(pixels) if kind == 3 else pixels
+    if depth == 32:
+        stored = np.dstack([np.full((5, width), 99, np.uint8), stored])
+    assert_same(decode(build_sun_raster(width, 5, depth, kind, map(np.ndarray.tobytes, stored))).pixels, pixels)
+
+
+@pytest.mark.parametrize('kind', [1, 2, 3], ids=['standard', 'run lengths', 'rgb'])
+@pytest.mark.parametrize('width', [7, 16, 17])
+@pytest.mark.parametrize('depth', [1, 8])
+def test_gray_and_palette_of_sun_raster_are_read_exactly(depth, width, kind):
+    values = make_noise(5, width) >> (8 - depth)
+    rows = [(np.packbits(row) if depth == 1 else row).tobytes() for row in values]
+    palette, ramp = make_noise(3, 2 ** depth, seed=1), np.tile(np.linspace(0, 255, 2 ** depth).astype(np.uint8), (3, 1))
+    gray = np.where(values == 1, 0, 255).astype(np.uint8) if depth == 1 else values
+    assert_same(decode(build_sun_raster(width, 5, depth, kind, rows)).pixels, gray)
+    found = decode(build_sun_raster(width, 5, depth, kind, rows, palette.tobytes())).pixels
+    assert_same(found, np.ascontiguousarray(palette.T[values][..., ::-1]))
+    assert_same(decode(build_sun_raster(width, 5, depth, kind, rows, ramp.tobytes())).pixels, ramp[0][values])
+
+
+@pytest.mark.parametrize(('data', 'message'), [
+    (build_sun_raster(4, 2, 24, 1, [bytes(12), bytes(11)])[:-1], 'damaged: it holds 23 bytes of pixels and needs 24$'),
+    (build_sun_raster(4, 2, 8, 1, [bytes(4), b'\0\0\0\5'], bytes(15)), 'damaged: colour 5 of a palette of 5$'),
+    (build_sun_raster(4, 2, 16, 1, [bytes(8), bytes(8)]), "a SUN raster of 16 bits and kind 1 can't be read$"),
+    (build_sun_raster(4, 2, 8, 6, [bytes(4), bytes(4)]), "a SUN raster of 8 bits and kind 6 can't be read$")])
+def test_a_sun_raster_that_is_no_good_is_an_error(data, message):
+    with pytest.raises(ImageError, match=message):
+        decode(data)
+
+
+@pytest.mark.parametrize('options', [{}, {'compressed': True}, {'compressed': True, 'end_marks': False}], ids=str)
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
+@pytest.mark.parametrize('channels', [1, 3, 4])
+def test_sgi_is_read_exactly(channels, dtype, options):
+    pixels = make_noise(5, 200, channels, dtype=dtype)
+    pixels[1:3, 20:120] = 0x80
+    data = build_sgi(swap_red_blue(pixels) if channels > 1 else pixels, **options)
+    assert_same(decode(data).pixels, pixels[..., 0] if channels == 1 else pixels)
+
+
+def test_a_row_of_sgi_may_hold_many_other_values():
+    pixels = make_noise(1, 127)
+    row = bytes((0xFF,)) + pixels.tobytes() + b'\0'
+    header = build_sgi(pixels[..., None], compressed=True)[:512]
+    assert_same(decode(header + struct.pack('>II', 520, len(row)) + row).pixels, pixels)
+
+
+@pytest.mark.parametrize('data', [
+    build_sgi(make_noise(5, 7, 3))[:-1], build_sgi(make_noise(5, 7, 3), compressed=True)[:-2],
+    build_sgi(make_noise(5, 7, 1), compressed=True)[:520],
+    build_sgi(make_noise(1, 7, 1), compressed=True)[:520] + bytes(15)], ids=['cut', 'cut run', 'cut table', 'no run'])
+def test_an_sgi_file_without_its_pixels_is_damaged(data):
+    with pytest.raises(ImageError, match='^damaged: '):
+        decode(data)
+
+
+def test_the_palette_of_dds_keeps_its_alpha():
+    indices, palette = make_noise(6, 8), make_noise(256, 4, seed=1)
+    assert_same(decode(build_palette_dds(indices, palette)).pixels, swap_red_blue(palette[indices]))
+    palette[:, 3] = 0  # not used
+    assert_same(decode(build_palette_dds(indices, palette)).pixels, swap_red_blue(palette[indices][..., :3]))
+
+
 def test_the_maximum_of_pnm_is_found_behind_long_comments():
     data = b'P5 #' + b'9 ' * 3000 + b'\n3 #1\n#2\n 1\n100\n' + bytes([0, 60, 100])
     assert_same(decode(data).pixels, np.array([[0, 153, 255]], np.uint8))
@@ -220,14 +365,65 @@ DAMAGEABLE = {
 }
 
 
-@pytest.mark.parametrize('part', [0.1, 0.5, 0.95])
-@pytest.mark.parametrize('name', DAMAGEABLE)
+@pytest.mark.parametrize(('name', 'part'), [
+    (name, part) for name in DAMAGEABLE for part in ((0.1,) if 'jpg' in name else (0.1, 0.5, 0.95))])
 def test_a_truncated_file_is_an_error_in_one_line(name, part, capfd):
     data = DAMAGEABLE[name]()
     decode(data)
     with pytest.raises(ImageError, match='damaged|not a picture'):
         decode(data[:int(len(data) * part)])
     assert capfd.readouterr() == ('', '')
+
+
+JPEGS = {
+    'plain': lambda pixels: save_by_opencv(pixels, 'jpg'),
+    'restarts': lambda pixels: save_by_opencv(pixels, 'jpg', cv2.IMWRITE_JPEG_RST_INTERVAL, 2),
+    'progressive': lambda pixels: save_by_pillow(pixels, 'JPEG', progressive=True),
+    'cmyk': lambda pixels: save_by_pillow(Image.fromarray(pixels).convert('CMYK'), 'JPEG'),
+    'gray': lambda pixels: save_by_pillow(pixels[..., 0], 'JPEG'),
+    'of a camera': lambda pixels: save_by_pillow(pixels, 'MPO'),
+}
+CUT_OFF = 'is cut off at its end; what is missing there is gray'
+
+
+@pytest.mark.parametrize('name', JPEGS)
+@pytest.mark.parametrize('lost', [1, 2])
+def test_a_jpeg_that_lacks_only_its_end_marker_is_whole(name, lost, logged, capfd):
+    data = JPEGS[name](make_noise(48, 64, 3))
+    assert_same(decode(data[:-lost]).pixels, decode(data).pixels)
+    assert logged.messages == [CUT_OFF]
+    assert capfd.readouterr() == ('', '')
+
+
+@pytest.mark.parametrize('name', [name for name in JPEGS if name != 'progressive'])
+def test_a_jpeg_is_read_as_far_as_it_goes(name, logged):
+    data = JPEGS[name](make_noise(96, 64, 3))
+    start = data.index(b'\xFF\xDA')
+    found, whole = decode(data[:start + (len(data) - start) * 2 // 3]).pixels, decode(data).pixels
+    assert_same(found[:47], whole[:47])
+    assert not np.array_equal(found[88:], whole[88:])
+    assert (found[88:] == found[88:, :1]).all()
+    assert CUT_OFF in logged.messages
+
+
+@pytest.mark.parametrize('name', JPEGS)
+def test_a_jpeg_may_be_cut_off_anywhere_behind_its_headers(name, logged, capfd):
+    data = JPEGS[name](make_blocks())
+    shape = decode(data).pixels.shape
+    pixels_begin = data.index(b'\xFF\xDA') + 16
+    for length in range(pixels_begin, len(data), 7):
+        logged.clear()
+        assert decode(data[:length]).pixels.shape == shape
+        assert logged.messages == [CUT_OFF]
+    for length in range(2, data.index(b'\xFF\xDA') + 2, 31):
+        with pytest.raises(ImageError, match='damaged|not a picture'):
+            decode(data[:length])
+    assert capfd.readouterr() == ('', '')
+
+
+def test_truncated_files_of_others_stay_errors_for_pillow():
+    decode(save_by_opencv(make_blocks(), 'jpg')[:-2])
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is False
 
 
 def test_stray_bytes_in_a_jpeg_are_passed_over_silently(capfd):
@@ -262,6 +458,27 @@ def test_a_file_that_is_not_there_is_no_picture(tmp_path):
     assert is_picture(tmp_path / 'file.png') is False
 
 
+def test_the_limit_of_pillow_stays_that_of_the_program(monkeypatch, tmp_path):
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 10)
+    data = save_by_pillow(make_noise(9, 9, 3), 'PNG')
+    assert decode(data).pixels.shape == (9, 9, 3)
+    (tmp_path / 'file').write_bytes(data)
+    assert is_picture(tmp_path / 'file')
+    with pytest.raises(ImageError):
+        decode(save_by_pillow(make_noise(9, 9, 3), 'BMP')[:40])
+    assert Image.MAX_IMAGE_PIXELS == 10
+    with pytest.raises(Image.DecompressionBombError):
+        Image.open(io.BytesIO(data))
+
+
+def test_importing_the_package_changes_nothing_in_pillow():
+    code = ('from PIL import Image, ImageFile; before = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES\n'
+            'import realesrgan.pictures.worker\n'
+            'print((Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES) == before)')
+    result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, cwd=PROJECT)
+    assert result.stdout == 'True\n'
+
+
 # ---- damage of every kind ----
 
 @pytest.mark.parametrize('kind', ['GIF', 'TIFF', 'WEBP', 'PNG', 'AVIF', 'MPO'])
@@ -292,6 +509,11 @@ def test_changed_bytes_are_read_or_refused(seed):
     files = [save_by_pillow(make_noise(9, 11, channels), kind) for channels in (3, 4)
              for kind in ('PNG', 'WEBP', 'TIFF', 'BMP', 'GIF', 'JPEG2000', 'TGA', 'ICO', 'DDS')]
     files += [save_by_pillow(make_noise(9, 11, 3), kind) for kind in ('JPEG', 'PPM')]
+    files += [
+        b'PF\n11 9\n-1\n' + bytes(12 * 99), build_sgi(make_noise(9, 11, 3), compressed=True),
+        build_sun_raster(11, 9, 8, 2, [bytes(11)] * 9, bytes(6)),
+        build_palette_dds(make_noise(9, 11), make_noise(256, 4)),
+        build_bmp(make_noise(9, 11, dtype=np.uint32), (0xFF000000, 0xFF0, 0xFF000))]
     outcomes = set()
     for _ in range(500):
         data = bytearray(files[random.integers(len(files))])

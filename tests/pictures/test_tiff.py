@@ -9,6 +9,7 @@ import tifffile
 from made_pictures import (
     ORIENTATION,
     assert_same,
+    build_palette_tiff,
     make_blocks,
     make_noise,
     read_exif,
@@ -19,6 +20,7 @@ from made_pictures import (
     swap_red_blue,
 )
 from PIL import Image
+from tifffile import EXTRASAMPLE
 
 from realesrgan.errors import ImageError
 from realesrgan.pictures.picture import Picture
@@ -124,6 +126,23 @@ def test_few_bits_are_scaled_to_the_full_range(bits):
     data = save_by_tifffile(samples.astype(dtype), bitspersample=bits)
     expected = np.rint(samples * (np.iinfo(dtype).max / (2 ** bits - 1))).astype(dtype)
     assert_same(decode(data).pixels, expected)
+
+
+@pytest.mark.parametrize('bits', [1, 2, 4, 8])
+def test_a_palette_of_any_size_becomes_its_colours(bits):
+    indices, colours = make_noise(5, 13) >> (8 - bits), make_noise(2 ** bits, 3, dtype=np.uint16, seed=1)
+    expected = swap_red_blue((colours[indices] >> 8).astype(np.uint8))
+    assert_same(decode(build_palette_tiff(indices, bits, colours)).pixels, expected)
+
+
+@pytest.mark.parametrize('bits', [1, 4, 8])
+def test_a_palette_with_alpha_keeps_it(bits):
+    indices, colours = make_noise(5, 13) >> (8 - bits), make_noise(2 ** bits, 3, dtype=np.uint16, seed=1)
+    stored = make_noise(5, 13, seed=2) >> (8 - bits)
+    alpha = np.rint(stored * (255 / (2 ** bits - 1)))
+    expected = np.dstack([(colours[indices] >> 8)[..., ::-1], alpha]).astype(np.uint8)
+    found = decode(build_palette_tiff(indices, bits, colours, (EXTRASAMPLE.UNASSALPHA, stored))).pixels
+    assert_same(found, expected)
 
 
 def test_channels_after_alpha_are_left_out_with_a_warning(logged):
