@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_pictures import SRGB, XMP, make_noise, save_by_opencv, save_by_pillow, save_by_tifffile, swap_red_blue
+from made_pictures import (
+    SRGB,
+    XMP,
+    build_sgi,
+    make_noise,
+    save_by_opencv,
+    save_by_pillow,
+    save_by_tifffile,
+    swap_red_blue,
+)
 from mutations import mutated
 from PIL import Image, features
 
@@ -47,11 +56,14 @@ FILES = {
              save_by_pillow(Image.fromarray(ALPHA, 'CMYK'), 'TIFF'), animate('TIFF'),
              save_by_pillow(Image.fromarray(COLOURS).quantize(8), 'TIFF')],
     'pnm': [save_by_opencv(COLOURS, 'ppm'), save_by_opencv(GRAY, 'pgm'), b'P3\n2 2\n15\n' + b'1 2 3 ' * 4,
-            b'PF\n2 2\n-1.0\n' + struct.pack('<12f', *np.linspace(0, 1, 12))],
+            b'PF\n2 2\n-1.0\n' + struct.pack('<12f', *np.linspace(0, 1, 12)),
+            b'Pf\n2 2\n1.0\n' + struct.pack('>4f', *np.linspace(0, 1, 4))],
     'hdr': [save_by_opencv(COLOURS.astype(np.float32) / 255, 'hdr')],
     'others': [save_by_pillow(COLOURS, 'TGA'), save_by_pillow(COLOURS, 'ICO'), save_by_pillow(COLOURS, 'PCX'),
                save_by_pillow(COLOURS, 'DDS'), save_by_pillow(ALPHA, 'DDS'), save_by_pillow(COLOURS, 'ICNS'),
-               save_by_opencv(COLOURS, 'ras'), save_by_pillow(COLOURS, 'QOI'),
+               save_by_pillow(COLOURS, 'SGI'), save_by_pillow(GRAY, 'SGI', bpc=2),
+               build_sgi(swap_red_blue(DEEP), compressed=True), save_by_opencv(COLOURS, 'ras'),
+               save_by_pillow(COLOURS, 'QOI'),
                b'8BPS\0\1' + bytes(6) + struct.pack('>HIIHH', 3, 9, 13, 8, 3) + bytes(12) + b'\0\0'
                + swap_red_blue(COLOURS).transpose(2, 0, 1).tobytes()],
     'jp2': [save_by_pillow(COLOURS, 'JPEG2000')] if features.check('jpg_2000') else [],
