@@ -236,6 +236,8 @@ def _filter_frames(info: MediaInfo, decoding: Decoding) -> Any:
     if decoding.origin is not None:
         frames = frames.filter('setpts', f'PTS-({decoding.origin})')
     if decoding.deinterlace:
+        # bwdif needs frames of one size; those that have it pass this unchanged.
+        frames = frames.filter('scale', video.width, video.height)
         frames = frames.filter('bwdif', mode='send_frame', parity='auto', deint='all')
     if decoding.resample:
         frames = frames.filter('fps', decoding.rate, **({'start_time': 0} if decoding.from_zero else {}))
@@ -248,7 +250,9 @@ def _filter_frames(info: MediaInfo, decoding: Decoding) -> Any:
 
 
 def _build_input_options(decoding: Decoding) -> dict[str, Any]:
-    options: dict[str, Any] = {}
+    # Where the size or the format changes half-way, the scale filter follows. Made anew for that, all filters would
+    # begin to count at 0 again, and drop frames.
+    options: dict[str, Any] = {'reinit_filter': 0}
     if decoding.origin is not None:
         # Frames keep the time stamps that `kept` counts in. The seek may then land on any earlier key frame: what it
         # brings along too early is trimmed by its time stamp.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import MediaError
 from .containers import CONTAINERS
-from .probe import MediaInfo, Track, VideoStream, build_input_argument
+from .probe import LOOK_AT_ALL, MediaInfo, Track, VideoStream, build_input_argument
 from .process import Check, build_source_argument, run
 from .programs import FFmpeg
 from .timing import format_seconds
@@ -150,7 +150,8 @@ def _build_inputs(programs: FFmpeg, video: Path, source: MediaInfo, plan: TrackP
     if cut is not None and cut.start:
         command += ['-ss', format_seconds(cut.start)]
     behind = max(-video_start, Fraction(0)) or -_HARDLY_ANYTHING
-    return [*command, '-itsoffset', format_seconds(behind), '-i', build_input_argument(source)]
+    look = LOOK_AT_ALL if source.has_late_tracks else ()
+    return [*command, *look, '-itsoffset', format_seconds(behind), '-i', build_input_argument(source)]
 
 
 def _build_track_options(plan: TrackPlan, container: str, covers: Sequence[tuple[Track, Path]]) -> list[str]:

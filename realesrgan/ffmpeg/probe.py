@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ _MAYBE_ANIMATED = ('gif', 'apng', 'webp')
 _TEXTS = ('codec_type', 'codec_name', 'pix_fmt', 'field_order', 'color_range', 'color_space', 'color_primaries',
           'color_transfer', 'time_base', 'nb_frames', 'format_name')
 _NUMBERS = ('index', 'width', 'height')
+#: Options of an input by which ffmpeg looks at all of it, or its first half hour, before it begins.
+LOOK_AT_ALL = ('-probesize', '2147483647', '-analyzeduration', '2147483647')
 _LONGEST_SIDE = 1 << 20
 _INTERLACED = ('tt', 'bb', 'tb', 'bt')
 
@@ -99,6 +101,8 @@ class MediaInfo:
         video: The stream to upscale, or None.
         tracks: All other streams.
         brand: Major brand of an MP4, or ''.
+        has_late_tracks: Whether there are tracks of which ffmpeg learns all it must know only if it looks at the whole
+            file first, such as those that begin half-way through a recording.
     """
 
     source: str
@@ -108,6 +112,7 @@ class MediaInfo:
     video: VideoStream | None
     tracks: tuple[Track, ...]
     brand: str = ''
+    has_late_tracks: bool = False
 
     @property
     def is_stream(self) -> bool:
@@ -126,13 +131,19 @@ def probe(programs: FFmpeg, source: str, check: Check | None = None) -> MediaInf
     Raises:
         MediaError: ffmpeg can't open it.
     """
-    command = [programs.ffprobe, '-v', 'error', '-print_format', 'json', '-show_format', '-show_streams',
-               build_source_argument(source)]
-    try:
-        output, _ = run(command, check=check)
-    except MediaError as error:
-        raise MediaError(f'{source}: can\'t be opened: {error}') from None
-    return parse_probe(source, output)
+    def ask(*options: str) -> MediaInfo:
+        command = [programs.ffprobe, '-v', 'error', *options, '-print_format', 'json', '-show_format', '-show_streams',
+                   build_source_argument(source)]
+        try:
+            output, _ = run(command, check=check)
+        except MediaError as error:
+            raise MediaError(f'{source}: can\'t be opened: {error}') from None
+        return parse_probe(source, output)
+
+    info = ask()
+    if info.has_late_tracks and not info.is_stream:
+        return replace(ask(*LOOK_AT_ALL), has_late_tracks=True)
+    return info
 
 
 def parse_probe(source: str, output: bytes) -> MediaInfo:
@@ -153,7 +164,9 @@ def parse_probe(source: str, output: bytes) -> MediaInfo:
             duration=parse_fraction(container.get('duration')),
             video=_parse_video(video) if video else None,
             tracks=tuple(_parse_track(stream) for stream in streams if stream is not video),
-            brand=container.get('tags', {}).get('major_brand', '').strip())
+            brand=container.get('tags', {}).get('major_brand', '').strip(),
+            has_late_tracks=any(stream.get('codec_type') == 'audio' and stream.get('sample_rate') == '0'
+                                for stream in streams))
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
         raise MediaError(f'{source}: what ffprobe says of it makes no sense: {flatten_message(error)}') from None
 

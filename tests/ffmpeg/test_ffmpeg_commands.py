@@ -35,7 +35,7 @@ def list_filters(command):
 
 def test_decoding_a_whole_film():
     assert build_decode_command(NEW, film(), Decoding(Fraction(25))) == [
-        *BASE, '-i', 'file:/films/a%d:b,[c].mkv', '-filter_complex',
+        *BASE, '-reinit_filter', '0', '-i', 'file:/films/a%d:b,[c].mkv', '-filter_complex',
         f'[0:1]scale=64:48:{TO_RGB}[s0];[s0]settb=1/25[s1];[s1]setpts=N[s2]', '-map', '[s2]', '-f', 'rawvideo',
         '-enc_time_base', '1/25', '-fps_mode', 'passthrough', '-pix_fmt', 'bgr24', 'pipe:1']
 
@@ -44,7 +44,7 @@ def test_decoding_a_chunk_of_a_deep_film_in_old_ffmpeg():
     decoding = Decoding(Fraction(30000, 1001), origin=1234, seek=Fraction(1, 3),
                         kept=Kept(Fraction(1, 2), Fraction(3, 2), 'time'))
     assert build_decode_command(OLD, film('yuv420p10le', 0), decoding) == [
-        *BASE, '-copyts', '-noaccurate_seek', '-seek_timestamp', '1', '-ss', '0.333333', '-i',
+        *BASE, '-copyts', '-noaccurate_seek', '-reinit_filter', '0', '-seek_timestamp', '1', '-ss', '0.333333', '-i',
         'file:/films/a%d:b,[c].mkv', '-filter_complex',
         '[0:0]setpts=PTS-(1234)[s0];[s0]trim=end=1.500000:start=0.500000[s1];'
         f'[s1]scale=64:48:{TO_RGB}[s2];[s2]settb=1001/30000[s3];[s3]setpts=N[s4]', '-map', '[s4]', '-f', 'rawvideo',
@@ -54,14 +54,15 @@ def test_decoding_a_chunk_of_a_deep_film_in_old_ffmpeg():
 @pytest.mark.parametrize(('decoding', 'expected'), [
     (Decoding(Fraction(24), resample=True), ['fps=24']),
     (Decoding(Fraction(24000, 1001), resample=True, from_zero=True), ['fps=24000/1001:start_time=0']),
-    (Decoding(Fraction(25), deinterlace=True), ['bwdif=deint=all:mode=send_frame:parity=auto']),
+    (Decoding(Fraction(25), deinterlace=True), ['scale=64:48', 'bwdif=deint=all:mode=send_frame:parity=auto']),
     (Decoding(Fraction(25), origin=-512), ['setpts=PTS-(-512)']),
     (Decoding(Fraction(25), kept=Kept(0, 10)), ['trim=end_frame=10']),
     (Decoding(Fraction(25), kept=Kept(7, None)), ['trim=start_frame=7']),
     (Decoding(Fraction(25), kept=Kept(0, 9, 'pts')), ['trim=end_pts=9:start_pts=0']),
     (Decoding(Fraction(25), kept=Kept(Fraction(-1, 50), None, 'time')), ['trim=start=-0.020000']),
     (Decoding(Fraction(12), resample=True, deinterlace=True, origin=0, kept=Kept(5, 9, 'pts')),
-     ['setpts=PTS-(0)', 'bwdif=deint=all:mode=send_frame:parity=auto', 'fps=12', 'trim=end_pts=9:start_pts=5'])])
+     ['setpts=PTS-(0)', 'scale=64:48', 'bwdif=deint=all:mode=send_frame:parity=auto', 'fps=12',
+      'trim=end_pts=9:start_pts=5'])])
 def test_filters_before_scaling(decoding, expected):
     tick = 1 / decoding.rate
     assert list_filters(build_decode_command(NEW, film(), decoding)) == [
@@ -70,7 +71,7 @@ def test_filters_before_scaling(decoding, expected):
 
 def test_decoding_by_time_only():
     command = build_decode_command(NEW, film(), Decoding(Fraction(25), seek=Fraction(2), duration=Fraction(7, 2)))
-    assert command[6:12] == ['-ss', '2.000000', '-t', '3.500000', '-i', 'file:/films/a%d:b,[c].mkv']
+    assert command[8:14] == ['-ss', '2.000000', '-t', '3.500000', '-i', 'file:/films/a%d:b,[c].mkv']
 
 
 def test_recording_other_tracks_in_the_same_pass():
@@ -81,7 +82,7 @@ def test_recording_other_tracks_in_the_same_pass():
 
 def test_decoding_a_url():
     command = build_decode_command(NEW, film(source='https://host/a?b=c:d&e'), Decoding(Fraction(25)))
-    assert command[6:8] == ['-i', 'https://host/a?b=c:d&e']
+    assert command[8:10] == ['-i', 'https://host/a?b=c:d&e']
 
 
 def test_decoding_what_has_no_video():

@@ -6,6 +6,7 @@ from dataclasses import replace
 import clips
 import pytest
 from clips import EXACT, files, make, picture, sound, video
+from numbered_frames import LOSSLESS, counted, counts
 
 from realesrgan.ffmpeg import mux
 from realesrgan.ffmpeg.probe import Track
@@ -145,3 +146,17 @@ def test_channels_are_arranged_as_webm_takes_them(run, tmp_path, layout, expecte
     assert status == 0, err
     (audio,) = clips.streams('results/a_out.webm', 'audio')
     assert (audio['codec_name'], audio['channel_layout']) == ('opus', expected)
+
+
+def test_a_recording_whose_size_and_sound_change_half_way(run, tmp_path):
+    """Two joined recordings: the clock begins anew, frames get larger, another audio track begins."""
+    first = make(tmp_path / '1.ts', *counted('25', '20'), *sound('20'), *EXACT, '-c:a', 'aac')
+    larger = [part.replace('X/6', 'X/12') for part in counted('25', '2', size='128x64')]
+    second = make(tmp_path / '2.ts', *larger, *sound('2', 880), *EXACT, '-c:a', 'ac3', '-streamid', '1:0x120')
+    (tmp_path / 'a.ts').write_bytes(first.read_bytes() + second.read_bytes())
+    status, _, err = run('-i', 'a.ts', *LOSSLESS, network='plain')
+    assert status == 0, err
+    result = video('results/a_out.mp4')
+    assert (result['frames'], result['size']) == (550, (64, 32))
+    assert counts('results/a_out.mp4') == [*range(500), *range(50)]
+    assert [stream['codec_name'] for stream in clips.streams('results/a_out.mp4', 'audio')] == ['aac', 'ac3']
