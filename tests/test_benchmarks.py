@@ -233,3 +233,39 @@ def test_the_plot_has_a_bar_for_each_engine_and_size(tmp_path):
     assert text.startswith('<?xml')
     assert text.count(f'fill: {plot.OURS}') == text.count(f'fill: {plot.OTHERS}') == 2
     assert plot.shorten('winograd, cpu, float32, avx2') == 'winograd, float32, avx2'
+
+
+def test_a_round_of_the_soak_counts_what_it_did_and_what_it_lost(tmp_path, capfd):
+    import soak
+    # Two pictures, whose weights are downloaded; the process is killed meanwhile.
+    assert soak.main(['--seed', '1', '--round', '635', '--kills', '1', '--folder', str(tmp_path)]) == 0
+    rows = [line.strip('| ').split(' | ') for line in capfd.readouterr().out.splitlines() if line.startswith('|')]
+    counts = {row[0]: row[1] for row in rows if len(row) == 2}
+    expected = {'rounds': 1, 'pictures': 2, 'clips': 0, 'runs': 3, 'kills': 1, 'kills that came too late': 0,
+                'downloads cut': 1, 'damaged parts': 0, 'reruns': 1, 'mismatches': 0, 'leftovers': 0, 'tracebacks': 0,
+                'strange ends': 0, 'lost parts': 0}
+    assert {name: int(counts[name]) for name in expected} == expected
+    assert rows[-1] == ['SIGKILL', 'main', 'downloading', '1']
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['inputs']
+
+
+def test_the_soak_notices_what_is_lost(tmp_path, capfd):
+    from argparse import Namespace
+
+    import soak_cases
+    from soak_rounds import Round, Tally
+    tally = Tally()
+    with soak_cases.Server() as server:
+        (tmp_path / 'inputs').mkdir()
+        soak = Round(635, Namespace(seed=1, folder=tmp_path, kills=1, damage=1), server, tally, ['auto'], {})
+        out = tmp_path / 'round 635' / 'out'
+        (out / 'a_parts').mkdir(parents=True)
+        (out.parent / 'tmp').mkdir()
+        (out / 'b.png').write_bytes(b'other')
+        (out / 'a_parts' / '000000.mp4').write_bytes(b'part')
+        (out / 'a_parts' / '000000.json').write_text(json.dumps({'bytes': 4, 'sha256': 'x'}))
+        soak._compare({'a.png': 'one', 'b.png': 'two'})
+        soak._check_run(1, 'Traceback (most recent call last)', 0)
+        soak._check_run(0, 'reusing 1 of 3 parts of an earlier run', 2)
+    assert tally.lost == {'mismatches': 2, 'leftovers': 3, 'tracebacks': 1, 'lost parts': 1}
+    assert 'again: python benchmarks/soak.py --seed 1 --round 635' in capfd.readouterr().out
