@@ -199,7 +199,7 @@ def _tidy_afterwards(parts: Parts, *, keep: bool) -> Iterator[None]:
         finished = True
     finally:
         _remove_temporary_files(parts.folder)
-        whole = len(parts.list_whole())
+        whole = sum((parts.note(index) or {}).get('frames') != 0 for index in parts.list_whole())  # or they are empty
         if whole and not finished:
             logger.warning('%d finished parts stay in %s; the same command resumes from them', whole, parts.folder)
         if not whole or (finished and not keep):
