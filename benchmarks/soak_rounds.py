@@ -73,7 +73,7 @@ class Tally:
         """Return the rows of a table: all counts, in the order in which they are interesting."""
         names = ('rounds', 'pictures', 'clips', 'runs', 'kills', 'kills that came too late', 'damaged parts',
                  'downloads cut', 'reruns', 'resumes', 'parts reused')
-        losses = ('mismatches', 'leftovers', 'tracebacks', 'strange ends', 'lost parts')
+        losses = ('mismatches', 'leftovers', 'tracebacks', 'strange ends', 'lost parts', 'failures of the library')
         return [*({'what': name, 'count': self.counts[name]} for name in names),
                 *({'what': name, 'count': self.lost[name]} for name in losses)]
 
@@ -106,6 +106,7 @@ class Round:
         """Run it; its folder stays if anything was lost."""
         before = self._tally.lost.total()
         case = self._case
+        shutil.rmtree(self._folder, ignore_errors=True)  # it may be a round that is repeated
         (self._folder / 'tmp').mkdir(parents=True)
         case.put_inputs(self._folder / 'in')
         self._server.cuts[:] = self._cuts
@@ -130,7 +131,7 @@ class Round:
         out, start = self._folder / 'undisturbed', time.perf_counter()
         status, _ = self._run(out, str(soak_cases.WEIGHTS), None)
         if status != 0:
-            raise SystemExit(f'undisturbed, it ended with {status}: {self._folder}, {self._name}')
+            self._lose('strange ends', f'undisturbed, with {status}')
         return soak_cases.hash_results(out), time.perf_counter() - start
 
     def _disturb(self, seconds: float) -> None:

@@ -243,7 +243,7 @@ def test_a_round_of_the_soak_counts_what_it_did_and_what_it_lost(tmp_path, capfd
     counts = {row[0]: row[1] for row in rows if len(row) == 2}
     expected = {'rounds': 1, 'pictures': 2, 'clips': 0, 'runs': 3, 'kills': 1, 'kills that came too late': 0,
                 'downloads cut': 1, 'damaged parts': 0, 'reruns': 1, 'mismatches': 0, 'leftovers': 0, 'tracebacks': 0,
-                'strange ends': 0, 'lost parts': 0}
+                'strange ends': 0, 'lost parts': 0, 'failures of the library': 0}
     assert {name: int(counts[name]) for name in expected} == expected
     assert rows[-1] == ['SIGKILL', 'main', 'downloading', '1']
     assert sorted(path.name for path in tmp_path.iterdir()) == ['inputs']
