@@ -1,6 +1,7 @@
 # make demo   set up .venv and upscale a picture
 # make test   set up .venv and run the tests
 # make lint   set up .venv and run the linters and the type checker
+# make audit  report known holes in the packages of constraints.txt
 # make fuzz   the properties of tests/fuzz with thousands of examples each, other ones each time
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 KERNEL := realesrgan/engines/kernel
 BUILD_KERNEL := $(BIN)/python -m realesrgan.engines.kernel.build
 
-.PHONY: demo test lint fuzz clean
+.PHONY: demo test lint audit fuzz clean
 
 demo: $(VENV)/ready $(VENV)/kernel
 	$(BIN)/python inference_realesrgan.py -n RealESRGAN_x4plus -i inputs/astronaut.jpg -o results
@@ -22,6 +23,11 @@ lint: $(VENV)/ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+# A report, no gate: a hole in a package is news of the day.
+audit: $(VENV)/ready
+	@$(PIP) install -q pip-audit
+	-$(BIN)/pip-audit --progress-spinner off --skip-editable --desc off
 
 fuzz: $(VENV)/ready-dev $(VENV)/kernel
 	$(BIN)/python -m pytest -n 2 tests/fuzz --hypothesis-profile=long

@@ -5,6 +5,7 @@ import contextlib
 import contextvars
 import logging
 import threading
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
@@ -32,6 +33,17 @@ def prefix_subject(record: logging.LogRecord, message: str) -> str:
     """Put the file that a record is about in front of its message, unless the message begins with it."""
     subject = get_subject(record)
     return message if not subject or message.startswith((f'{subject}: ', f'{subject} ')) else f'{subject}: {message}'
+
+
+def escape(text: str) -> str:
+    """Return a text with what a terminal would obey, or can't show, as escape sequences: a file name may hold it."""
+    return ''.join(character if character == '\t' or not _is_hostile(character) else ascii(character)[1:-1]
+                   for character in text)
+
+
+def _is_hostile(character: str) -> bool:
+    return unicodedata.category(character) in ('Cc', 'Cs', 'Zl', 'Zp') or unicodedata.bidirectional(character) in (
+        'LRE', 'RLE', 'LRO', 'RLO', 'PDF', 'LRI', 'RLI', 'FSI', 'PDI')
 
 
 class _Listener(logging.Handler):

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from ..events import Event, Found, Outcome, Outlined, Progress
-from ..log import about
+from ..log import about, escape
 from .run import log_error
 
 if TYPE_CHECKING:
@@ -150,4 +150,4 @@ class Display:
     def _write(self, line: str) -> None:
         """Write a line above the bars."""
         from tqdm import tqdm
-        tqdm.write(line, file=self._to)
+        tqdm.write(escape(line), file=self._to)

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from ..errors import NoSuchDeviceError, RealESRGANError, UsageError, flatten_message
-from ..log import prefix_subject
+from ..log import escape, prefix_subject
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +25,8 @@ def run(work: Callable[[argparse.Namespace], int], parser: argparse.ArgumentPars
     for stream in ('stdout', 'stderr'):
         if getattr(sys, stream) is None:  # whoever started us has closed it
             setattr(sys, stream, open(os.devnull, 'w'))  # noqa: SIM115, PTH123
+        elif hasattr(getattr(sys, stream), 'reconfigure'):  # names of files need not be text of the terminal's
+            getattr(sys, stream).reconfigure(errors='backslashreplace')
     args = parser.parse_args(argv)
     configure_logging(verbose=args.verbose, quiet=args.quiet)
     before = None
@@ -71,7 +73,9 @@ class _StderrHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm import tqdm
         level = f'{record.levelname.lower()}: ' if record.levelno >= logging.WARNING else ''
-        tqdm.write(level + prefix_subject(record, self.format(record)), file=sys.stderr)
+        message = record.getMessage()
+        traceback = self.format(record).removeprefix(message)
+        tqdm.write(level + escape(prefix_subject(record, message)) + traceback, file=sys.stderr)
 
 
 def _terminate(signal_number: int, _frame: object) -> None:

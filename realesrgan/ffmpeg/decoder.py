@@ -16,7 +16,7 @@ from ..errors import MediaError, MediaWriteError
 from .colour import is_deep
 from .probe import MediaInfo, VideoStream, build_input_argument
 from .process import Check, Child
-from .programs import FFmpeg
+from .programs import FFmpeg, compile_command
 from .timing import format_seconds
 
 _KILLED = (-signal.SIGTERM, -9)
@@ -157,7 +157,7 @@ def build_decode_command(programs: FFmpeg, info: MediaInfo, decoding: Decoding,
     pixel_format = 'bgr48le' if is_deep(require_video(info).pixel_format) else 'bgr24'
     frames = _filter_frames(info, decoding)
     output = frames.output('pipe:1', format='rawvideo', pix_fmt=pixel_format, **_build_time_options(programs, decoding))
-    return [*output.compile(cmd=programs.base_command), *also]
+    return [*compile_command(programs, output, SOURCE=build_input_argument(info)), *also]
 
 
 def examine(programs: FFmpeg, info: MediaInfo, decoding: Decoding, check: Check | None = None) -> tuple[int, list[str]]:
@@ -173,7 +173,7 @@ def examine(programs: FFmpeg, info: MediaInfo, decoding: Decoding, check: Check 
         The number of frames, and what ffmpeg reports about damage.
     """
     output = _filter_frames(info, decoding).output('-', format='null', **_build_time_options(programs, decoding))
-    command = output.global_args('-progress', 'pipe:1').compile(cmd=programs.base_command)
+    command = compile_command(programs, output.global_args('-progress', 'pipe:1'), SOURCE=build_input_argument(info))
     with Child(command, collect=True) as child:
         child.finish(check)
         counts = re.findall(r'^frame=\s*(\d+)', child.collected.decode(errors='replace'), re.MULTILINE)
@@ -202,7 +202,7 @@ def extract_frames(programs: FFmpeg, info: MediaInfo, decoding: Decoding, folder
     output = _filter_frames(info, decoding).output('%08d.png', format='image2', compression_level=1,
                                                    pix_fmt=pixel_format, **_build_time_options(programs, decoding))
     # ffmpeg runs in the folder because a % in the folder's own name would count as part of the pattern.
-    with Child(output.compile(cmd=programs.base_command), cwd=folder) as child:
+    with Child(compile_command(programs, output, SOURCE=build_input_argument(info)), cwd=folder) as child:
         status = child.finish(check)
         failure, reason = child.describe_failure(), _describe_damage(child, status)
     count = sum(1 for _ in folder.iterdir())
@@ -230,9 +230,9 @@ def _describe_damage(child: Child, status: int) -> str:
 
 
 def _filter_frames(info: MediaInfo, decoding: Decoding) -> Any:
-    """Return ffmpeg-python's stream of the frames that `decoding` keeps, full-range RGB, numbered from 0."""
+    """Return ffmpeg-python's stream of the frames that `decoding` keeps of SOURCE, full-range RGB, numbered from 0."""
     video = require_video(info)
-    frames = ffmpeg.input(build_input_argument(info), **_build_input_options(decoding))[str(video.index)]
+    frames = ffmpeg.input('SOURCE', **_build_input_options(decoding))[str(video.index)]
     if decoding.origin is not None:
         frames = frames.filter('setpts', f'PTS-({decoding.origin})')
     if decoding.deinterlace:

@@ -14,7 +14,7 @@ from .colour import Colour, PixelFormat, choose_pixel_format, find_size_multiple
 from .containers import CONTAINERS
 from .hdr import HdrMetadata, build_hdr_options
 from .process import Child
-from .programs import FFmpeg
+from .programs import FFmpeg, compile_command
 
 _HELD_BY_MP4 = ('264', '265', 'hevc', 'av1', 'vp9')  # parts of the names of encoders
 _CRF_IS_A_BOUND = ('libvpx', 'libvpx-vp9', 'libaom-av1')
@@ -151,10 +151,9 @@ def build_encode_command(programs: FFmpeg, target: Path, encoding: Encoding) -> 
     sample_aspect = encoding.sample_aspect
     frames = frames.filter('setsar', f'{sample_aspect.numerator}/{sample_aspect.denominator}')
     output = frames.output(
-        f'file:{target}', format=CONTAINERS[encoding.container].muxer, pix_fmt=encoding.pixel_format,
+        'TARGET', format=CONTAINERS[encoding.container].muxer, pix_fmt=encoding.pixel_format,
         **programs.passthrough, **tags.build_stream_tags(), **_build_encoder_options(encoding))
-    command: list[str] = output.compile(cmd=programs.base_command, overwrite_output=True)
-    return command
+    return compile_command(programs, output.overwrite_output(), TARGET=f'file:{target}')
 
 
 def _fit_size(frames: Any, encoding: Encoding) -> Any:

@@ -7,6 +7,7 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..errors import MediaError
 from .process import run
@@ -119,3 +120,11 @@ def _read_version(ffmpeg: str) -> tuple[int, int]:
         raise MediaError(f'{ffmpeg} is not ffmpeg: its version is {first_line!r}')
     found = re.search(r'version \D?(\d+)\.(\d+)', first_line)
     return (int(found[1]), int(found[2])) if found else _NEWEST
+
+
+def compile_command(programs: FFmpeg, output: Any, **names: str) -> list[str]:
+    """Return the command of a graph of ffmpeg-python's, with file names put in for the words that stand for them.
+
+    ffmpeg-python takes no names that are not UTF-8.
+    """
+    return [names.get(word, word) for word in output.compile(cmd=programs.base_command)]

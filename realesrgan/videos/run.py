@@ -36,6 +36,7 @@ from ..pictures.run import PictureOptions, upscale_pictures
 from ..workers.enhancers import Enhancer, build_enhancer, find_scale, prefetch_weights, prepare_faces, require_gpus
 from ..workers.options import FaceOptions, drop_faces_of_drawings, list_places
 from ..workers.pool import Pool, make_pool
+from .checkpoint import get_parts_folder
 from .inputs import VideoInput, find_videos, name_results
 from .options import VideoOptions
 from .source import FrameSource, Source, VideoSource
@@ -122,6 +123,8 @@ class _Videos:
         skipped = self._options.skip_existing and target.exists()
         if skipped:
             self._end(Outcome(video.source, target, skipped=True))
+            if get_parts_folder(target).exists() and not self._options.keep_parts:
+                logger.warning('%s: %s is left over from it, and may be deleted', target, get_parts_folder(target))
         return skipped
 
     def _upscale_one(self, video: VideoInput, target: Path) -> Outcome | None:

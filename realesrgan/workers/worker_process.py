@@ -87,14 +87,14 @@ class _Pickler(pickle.Pickler):
             return NotImplemented
         try:
             data = pickle.dumps(obj)
-            pickle.loads(data)
+            pickle.loads(data)  # noqa: S301  # our own
         except Exception:  # its class takes more than a message
             data = pickle.dumps((RealESRGANError if isinstance(obj, RealESRGANError) else RuntimeError)(str(obj)))
         return _restore_error, (data, ''.join(traceback.format_exception(obj)))
 
 
 def _restore_error(data: bytes, text: str) -> Exception:
-    error: Exception = pickle.loads(data)
+    error: Exception = pickle.loads(data)  # noqa: S301  # from our own worker's process
     error.__cause__ = _RemoteTracebackError(f'\n{text}')
     return error
 

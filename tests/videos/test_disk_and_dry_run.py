@@ -74,6 +74,15 @@ def test_a_dry_run_counts_the_parts_that_a_run_would_find(run, tmp_path):
     assert 'chunks   4, 3 of them there from an earlier run\n' in run(*common, '--dry_run')[1]
 
 
+def test_parts_beside_a_finished_video_are_told_of(run, tmp_path):
+    """As a kill leaves them between renaming the result and removing them."""
+    make(tmp_path / 'a.mp4', *picture(seconds='0.5'), *EXACT)
+    assert run('-i', 'a.mp4', '-s', '1', '--keep_parts')[0] == 0
+    warning = 'results/a_out.mp4: results/a_out_parts is left over from it, and may be deleted'
+    assert warning in run('-i', 'a.mp4', '-s', '1', '--skip_existing')[2]
+    assert warning not in run('-i', 'a.mp4', '-s', '1', '--skip_existing', '--keep_parts')[2]
+
+
 def test_a_disk_that_fills_up_while_frames_are_extracted(run, tmp_path, monkeypatch):
     make(tmp_path / 'a.mp4', *picture('512x512', seconds='20'), *EXACT)  # seconds of work for ffmpeg
     usage = shutil.disk_usage

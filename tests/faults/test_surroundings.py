@@ -1,0 +1,161 @@
+"""Odd names, locales, environments and folders."""
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+
+import clips
+import cv2
+import numpy as np
+import pytest
+
+import inference_realesrgan
+import inference_realesrgan_video
+from realesrgan.log import escape
+from realesrgan.pictures import inputs
+from realesrgan.pictures.inputs import InputFile, find_pictures
+
+PROJECT = Path(__file__).parents[2]
+FAST = '-n', 'realesr-animevideov3', '-s', '1'
+#: How names are shown.
+HOSTILE = {
+    'a\x1b[31mred\x07.png': r'a\x1b[31mred\x07.png', 'a\nerror: b.png': r'a\nerror: b.png',
+    'a\u202egnp.png': r'a\u202egnp.png', 'a\x9b31m.png': r'a\x9b31m.png',
+    os.fsdecode(b'a\xff\xfe.png'): r'a\udcff\udcfe.png', '\ud55c\uad6d\uc5b4.png': '\ud55c\uad6d\uc5b4.png'}
+
+
+def picture(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(cv2.imencode('.png', np.full((8, 10, 3), 99, np.uint8))[1].tobytes())
+
+
+def list_results(folder):
+    return sorted(path.name for path in (folder / 'results').iterdir())
+
+
+# ---- names ----
+
+@pytest.mark.parametrize(('name', 'shown'), HOSTILE.items(), ids=ascii)
+def test_a_name_is_shown_so_that_no_terminal_obeys_it(run_script, tmp_path, name, shown):
+    picture(tmp_path / 'in' / name)
+    (tmp_path / 'in' / f'broken {name}').write_bytes(b'\x89PNG\r\n\x1a\nbroken')
+    status, out, err = run_script(inference_realesrgan, '-i', 'in', *FAST)
+    assert status == 1
+    assert f'in/{shown} -> results/' in err
+    assert f'error: in/broken {shown}: ' in err
+    assert list_results(tmp_path) == [f'{Path(name).stem}_out.png']
+    for text in (out, err):
+        assert all(character.isprintable() for character in text.replace('\n', '').replace('\r', ''))
+
+
+@pytest.mark.parametrize('name', ['a\x1b[31m.mp4', os.fsdecode(b'a\xff.mp4'), 'a\nb.mp4', "it's [a] %d.mp4"])
+def test_a_video_may_have_any_name(run_script, tmp_path, name):
+    clips.make(tmp_path / 'a.mp4', *clips.picture('32x16', seconds='0.25'), *clips.sound('0.25'), *clips.EXACT)
+    (tmp_path / 'a.mp4').rename(tmp_path / name)
+    for more in ([], ['--extract_frame_first', '--suffix', 'too', '--num_process_per_gpu', '2']):
+        status, out, err = run_script(inference_realesrgan_video, '-i', name, *FAST, *more)
+        assert status == 0, err
+        assert '\x1b' not in out + err
+    assert list_results(tmp_path) == sorted([f'{name[:-4]}_out.mp4', f'{name[:-4]}_too.mp4'])
+
+
+def test_escape_leaves_other_letters_and_signs():
+    text = "Gr\u00fc\u00dfe, \ud55c\uad6d\uc5b4 \U0001f469\u200d\U0001f680\t\u3000(1) 'a' \\n"
+    assert escape(text) == text
+
+
+@pytest.mark.parametrize('length', [255, 251, 250])
+def test_names_at_the_limit_of_length(run_script, tmp_path, length):
+    """NAME_out.png has four letters more."""
+    name = 'n' * (length - 4) + '.png'
+    picture(tmp_path / 'in' / name)
+    status, _, err = run_script(inference_realesrgan, '-i', 'in', *FAST)
+    assert (status == 0) == (length <= 251)
+    assert len(list_results(tmp_path)) == (length <= 251)
+    if status:
+        assert err.splitlines()[-1].endswith('_out.png: File name too long')
+
+
+# ---- environments ----
+
+def run(tmp_path, *, environment=(), without=(), **streams):
+    picture(tmp_path / 'in/\ud55c.png')
+    variables = {name: value for name, value in os.environ.items() if name not in without}
+    command = [sys.executable, PROJECT / 'inference_realesrgan.py', '-i', 'in', *FAST]
+    result = subprocess.run(command, cwd=tmp_path, env=variables | dict(environment),
+                            **{'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE} | streams)
+    assert b'Traceback' not in (result.stderr or b'')
+    return result
+
+
+@pytest.mark.parametrize(('environment', 'without'), [
+    ({'LANG': 'C', 'LC_ALL': 'C'}, ()),
+    ({'LANG': 'C', 'LC_ALL': 'C', 'PYTHONUTF8': '0', 'PYTHONCOERCECLOCALE': '0'}, ()),
+    ({'PYTHONIOENCODING': 'ascii'}, ()), ({'PYTHONWARNINGS': 'error'}, ()), ({'TERM': 'dumb', 'COLUMNS': '1'}, ()),
+    ({}, ('HOME', 'LANG', 'LC_ALL', 'USER', 'TERM', 'XDG_CACHE_HOME')), ({'HOME': '/nonexistent'}, ()),
+    ({'TMPDIR': '/nonexistent'}, ())], ids=str)
+def test_whatever_the_environment_is_the_picture_is_done(tmp_path, environment, without):
+    result = run(tmp_path, environment=environment, without=without)
+    assert result.returncode == 0, result.stderr
+    assert len(list_results(tmp_path)) == 1
+
+
+def test_whatever_stdout_is_the_picture_is_done(tmp_path):
+    with Path('/dev/full').open('wb') as full:
+        result = run(tmp_path, stdout=full)
+    assert (result.returncode, result.stderr.splitlines()[-1]) == (1, b'error: No space left on device')
+    assert len(list_results(tmp_path)) == 1
+    shutil.rmtree(tmp_path / 'results')
+    assert run(tmp_path, stdout=None, preexec_fn=lambda: os.close(1)).returncode == 0
+    assert len(list_results(tmp_path)) == 1
+
+
+# ---- folders ----
+
+def test_links_that_lead_in_circles_end(tmp_path):
+    picture(tmp_path / 'a.png')
+    picture(tmp_path / 'sub/b.png')
+    (tmp_path / 'sub/up').symlink_to('..')
+    (tmp_path / 'self').symlink_to('self')
+    (tmp_path / 'sub/sub').symlink_to('.')
+    assert [file.path.name for file in find_pictures([str(tmp_path)], recursive=True)] == ['a.png', 'b.png']
+
+
+def test_five_thousand_files_take_no_memory_worth_speaking_of(tmp_path):
+    picture(tmp_path / '0.png')
+    for index in range(1, 5000):
+        os.link(tmp_path / '0.png', tmp_path / f'{index}.png')
+    tracemalloc.start()
+    found = find_pictures([str(tmp_path)])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [file.path.stem for file in found] == [str(index) for index in range(5000)]
+    assert peak < 10 << 20
+
+
+def test_a_file_that_vanishes_fails_alone(run_script, tmp_path, monkeypatch):
+    picture(tmp_path / 'in/a.png')
+    picture(tmp_path / 'in/b.png')
+    read = InputFile.read
+
+    def vanish(file, *more):
+        (tmp_path / 'in/a.png').unlink(missing_ok=True)
+        return read(file, *more)
+    monkeypatch.setattr(inputs.InputFile, 'read', vanish)
+    status, _, err = run_script(inference_realesrgan, '-i', 'in', *FAST)
+    assert status == 1
+    assert 'error: in/a.png: No such file or directory\n' in err
+    assert list_results(tmp_path) == ['b_out.png']
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason='root may write anywhere')
+@pytest.mark.parametrize('script', [inference_realesrgan, inference_realesrgan_video])
+def test_a_folder_that_can_not_be_written_to(run_script, tmp_path, script):
+    picture(tmp_path / 'in/a.png')
+    (tmp_path / 'results').mkdir(mode=0o555)
+    status, _, err = run_script(script, '-i', 'in', *FAST)
+    assert (status, err.splitlines()[-1]) == (1, 'error: results: Permission denied')
