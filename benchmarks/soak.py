@@ -16,6 +16,7 @@ import multiprocessing
 import random
 import resource
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -108,6 +109,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Run rounds, print tables and return the exit status."""
     args = parse(arguments)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs behind; children inherit that
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     args.folder = Path(args.folder or tempfile.mkdtemp(prefix='soak-')).resolve()
     (args.folder / 'inputs').mkdir(parents=True, exist_ok=True)
     tally, known, engines, process = Tally(), {}, soak_cases.list_engines(), psutil.Process()

@@ -232,7 +232,8 @@ class Round:
                     time.sleep(_POLL_SECONDS)
                 if victim.status() == psutil.STATUS_STOPPED:
                     victim.send_signal(strike.number)
-                    victim.resume()
+                    with contextlib.suppress(psutil.NoSuchProcess):  # SIGKILL needs no resuming
+                        victim.resume()
                     return True
         return False
 

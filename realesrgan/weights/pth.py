@@ -22,7 +22,7 @@ _DTYPES = {'FloatStorage': '<f4', 'DoubleStorage': '<f8', 'HalfStorage': '<f2', 
            'BoolStorage': '?'}
 
 #: Bytes of a tensor that repeats the few values of its storage, which could go on without an end.
-MOST_REPEATED = 1 << 24
+MOST_REPEATED = 1 << 28
 
 
 def read_plain_pth(path: Path) -> Mapping[Any, Any] | None:
