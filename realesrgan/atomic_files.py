@@ -78,15 +78,33 @@ def whole_file(target: Path) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(_name_temporary(target.suffix))
     try:
-        yield temporary
-        temporary.replace(target)
-    except OSError as error:
-        if error.filename == str(temporary):  # a name the user has never seen
-            error.filename, error.filename2 = str(target), None
-        raise
+        with errors_naming(target, temporary):
+            yield temporary
+            temporary.replace(target)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def errors_naming(target: Path, temporary: Path) -> Iterator[None]:
+    """Let an OSError of the block name `target` where it names none or `temporary`, which the user has never seen."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename in (None, str(temporary)):
+            error.filename, error.filename2 = str(target), None
+        raise
+
+
+def write_through(file: Path) -> None:
+    """Return when the content of a file is on the disk.
+
+    Raises:
+        OSError: it does not get there, which many file systems notice only now.
+    """
+    with file.open('rb+') as written:
+        os.fsync(written.fileno())
 
 
 @contextlib.contextmanager

@@ -47,8 +47,8 @@ class HttpServer:
 
     `files` maps request paths to bytes. Each item of `troubles` shapes one GET, in order: a status alone
     (`{'status': 500}`), a cut after so many bytes of the answer (`{'cut_after': 7}`), no ranges (`{'ranges': False}`),
-    no length (`{'length': False}`), a URL to go to instead (`{'redirect': url}`), or an event to wait for
-    (`{'wait_for': event}`). `seen` lists the requests as (path, headers).
+    no length or a wrong one (`{'length': False}`), a URL to go to instead (`{'redirect': url}`), or an event to wait
+    for (`{'wait_for': event}`). `seen` lists the requests as (path, headers).
     """
 
     url: str = ''
@@ -93,8 +93,8 @@ def _answer(server, handler):
     else:
         handler.send_response(200)
     rest = body[start:]
-    if trouble.get('length', True):
-        handler.send_header('Content-Length', str(len(rest)))
+    if (length := trouble.get('length', len(rest))) is not False:
+        handler.send_header('Content-Length', str(length))
     handler.end_headers()
     handler.wfile.write(rest[:trouble.get('cut_after', len(rest))])
 

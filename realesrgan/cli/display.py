@@ -38,6 +38,7 @@ class Display:
         self._start = time.perf_counter()
         self._outcomes: list[Outcome] = []
         self._outlined = False
+        self._unwritten = False
         self._files: tqdm[Any] | None = None
         self._steps: tqdm[Any] | None = None
         self._shown = ''
@@ -74,7 +75,7 @@ class Display:
                 self._files.update()
 
     def summarise(self) -> int:
-        """Print the totals of the run and return the exit status: 1 if any file failed."""
+        """Print the totals of the run and return the exit status: 1 if any file failed, or a line of ours."""
         failed = sum(outcome.failed for outcome in self._outcomes)
         skipped = sum(outcome.skipped for outcome in self._outcomes)
         parts = [f'{len(self._outcomes) - failed - skipped} done', f'{failed} failed']
@@ -84,9 +85,8 @@ class Display:
         amount = sum(outcome.megapixels if self._unit == 'megapixels' else outcome.frames - outcome.reused
                      for outcome in self._outcomes)
         if not self._quiet and not self._outlined:
-            print(f'{", ".join(parts)}, {seconds:.1f} s, {amount / max(seconds, 1e-9):.3g} {self._unit}/s',
-                  file=self._to)
-        return int(failed > 0)
+            self._write(f'{", ".join(parts)}, {seconds:.1f} s, {amount / max(seconds, 1e-9):.3g} {self._unit}/s')
+        return int(failed > 0 or self._unwritten)
 
     # ---- bars ----
 
@@ -148,6 +148,13 @@ class Display:
         self._write(f'{outcome.target}: {outcome.frames} frames{reused}, {rate:.3g} frames/s, {outcome.seconds:.1f} s')
 
     def _write(self, line: str) -> None:
-        """Write a line above the bars."""
+        """Write a line above the bars. If that fails the run goes on, and ends with status 1."""
         from tqdm import tqdm
-        tqdm.write(escape(line), file=self._to)
+        try:
+            tqdm.write(escape(line), file=self._to)
+            self._to.flush()
+        except OSError as error:
+            if not self._unwritten:
+                with about(''):
+                    logger.error('stdout can\'t be written: %s', error.strerror)
+            self._unwritten = True

@@ -156,7 +156,8 @@ def add_upsampler_options(parser: argparse.ArgumentParser, default_model: str) -
     group.add_argument('--tile_pad', type=make_number_type(int, 0), default=10, metavar='PIXELS',
                        help='how far a tile sees beyond its border (default: %(default)s)')
     group.add_argument('--max_memory', type=make_number_type(float, 0.1), metavar='GIB',
-                       help='memory the network may use while it runs; sets the tile size (default: what is free)')
+                       help='memory the network may use while it runs, on a CPU with the result; sets the tile size '
+                            '(default: what is free)')
     group.add_argument('--pre_pad', type=make_number_type(int, 0), default=0, metavar='PIXELS',
                        help='added at the right and lower border first, and cut off afterwards (default: %(default)s)')
 

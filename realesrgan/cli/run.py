@@ -75,7 +75,8 @@ class _StderrHandler(logging.Handler):
         level = f'{record.levelname.lower()}: ' if record.levelno >= logging.WARNING else ''
         message = record.getMessage()
         traceback = self.format(record).removeprefix(message)
-        tqdm.write(level + escape(prefix_subject(record, message)) + traceback, file=sys.stderr)
+        with contextlib.suppress(OSError):  # a full disk, or a reader that has gone, must not end the run
+            tqdm.write(level + escape(prefix_subject(record, message)) + traceback, file=sys.stderr)
 
 
 def _terminate(signal_number: int, _frame: object) -> None:

@@ -232,7 +232,7 @@ def _describe_damage(child: Child, status: int) -> str:
 def _filter_frames(info: MediaInfo, decoding: Decoding) -> Any:
     """Return ffmpeg-python's stream of the frames that `decoding` keeps of SOURCE, full-range RGB, numbered from 0."""
     video = require_video(info)
-    frames = ffmpeg.input('SOURCE', **_build_input_options(decoding))[str(video.index)]
+    frames = ffmpeg.input('SOURCE', **_build_input_options(video, decoding))[str(video.index)]
     if decoding.origin is not None:
         frames = frames.filter('setpts', f'PTS-({decoding.origin})')
     if decoding.deinterlace:
@@ -249,10 +249,10 @@ def _filter_frames(info: MediaInfo, decoding: Decoding) -> Any:
     return frames.filter('settb', 1 / decoding.rate).filter('setpts', 'N')
 
 
-def _build_input_options(decoding: Decoding) -> dict[str, Any]:
+def _build_input_options(video: VideoStream, decoding: Decoding) -> dict[str, Any]:
     # Where the size or the format changes half-way, the scale filter follows. Made anew for that, all filters would
-    # begin to count at 0 again, and drop frames.
-    options: dict[str, Any] = {'reinit_filter': 0}
+    # begin to count at 0 again, and drop frames. But those by which ffmpeg turns a video can't follow.
+    options: dict[str, Any] = {} if video.is_turned else {'reinit_filter': 0}
     if decoding.origin is not None:
         # Frames keep the time stamps that `kept` counts in. The seek may then land on any earlier key frame: what it
         # brings along too early is trimmed by its time stamp.

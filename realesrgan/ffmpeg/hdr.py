@@ -1,6 +1,7 @@
 """HDR metadata: what display a video was graded on, and how bright it gets."""
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -36,13 +37,19 @@ class HdrMetadata:
         """Read it off a list of ffprobe's; None if it is not there or not whole."""
         by_type = {str(entry.get('side_data_type')): entry for entry in side_data}
         display, light = by_type.get(_DISPLAY, {}), by_type.get(_LIGHT, {})
-        try:
-            points = tuple((short, Fraction(display[f'{name}_x']), Fraction(display[f'{name}_y']))
-                           for short, name in _POINTS.items() if display)
-            luminance = tuple(Fraction(display[name]) for name in ('max_luminance', 'min_luminance') if display)
-            levels = tuple(int(light[name]) for name in ('max_content', 'max_average') if light)
-        except (KeyError, ValueError, ArithmeticError, TypeError):
-            return None
+        points: tuple[tuple[str, Fraction, Fraction], ...] = ()
+        luminance: tuple[Fraction, ...] = ()
+        levels: tuple[int, ...] = ()
+        with contextlib.suppress(KeyError, ValueError, ArithmeticError, TypeError):
+            found = tuple((short, Fraction(display[f'{name}_x']), Fraction(display[f'{name}_y']))
+                          for short, name in _POINTS.items())
+            limits = Fraction(display['max_luminance']), Fraction(display['min_luminance'])
+            if all(0 <= value <= 1 for _, *point in found for value in point) and 0 <= limits[1] < limits[0] <= 10000:
+                points, luminance = found, limits
+        with contextlib.suppress(KeyError, ValueError, TypeError):
+            found_levels = int(light['max_content']), int(light['max_average'])
+            if all(0 <= level < 1 << 16 for level in found_levels):
+                levels = found_levels
         return cls(points, luminance, levels) if points or levels else None
 
     def _describe_display(self, point_unit: Fraction, light_unit: Fraction, number: Callable[[Fraction], str]) -> str:
@@ -83,7 +90,9 @@ def build_hdr_options(codec: str, hdr: HdrMetadata | None) -> dict[str, str]:
 
 
 def read_hdr(programs: FFmpeg, info: MediaInfo, check: Check | None = None) -> HdrMetadata | None:
-    """Read the metadata off the first frame of an HDR video; None if there is none, or if it can be read once only.
+    """Read the metadata off the first frame of an HDR video, or its container; None if there is none.
+
+    None too of what can be read once only.
 
     Args:
         programs: ffmpeg and ffprobe.
@@ -94,9 +103,10 @@ def read_hdr(programs: FFmpeg, info: MediaInfo, check: Check | None = None) -> H
         return None
     try:
         output, _ = run([programs.ffprobe, '-v', 'fatal', '-select_streams', str(info.video.index), '-read_intervals',
-                         '%+#1', '-show_frames', '-show_entries', 'frame=side_data_list', '-of', 'json',
-                         build_source_argument(info.source)], check=check)
-        frames = json.loads(output.decode(errors='replace')).get('frames', [])
+                         '%+#1', '-show_frames', '-show_entries', 'frame=side_data_list:stream=side_data_list',
+                         '-of', 'json', build_source_argument(info.source)], check=check)
+        told = json.loads(output.decode(errors='replace'))
     except (MediaError, ValueError):  # a damaged video, which the decoder will tell of
         return None
-    return HdrMetadata.parse(frames[0].get('side_data_list', [])) if frames else None
+    entries = [*told.get('streams', []), *told.get('frames', [])]  # what frames say counts
+    return HdrMetadata.parse([data for entry in entries for data in entry.get('side_data_list', [])])

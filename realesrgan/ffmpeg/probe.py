@@ -70,6 +70,7 @@ class VideoStream:
         duration: Seconds, or None.
         promised_frames: Number of frames that the container states, or None.
         is_interlaced: Whether it is flagged as interlaced.
+        is_turned: Whether ffmpeg turns or mirrors it before anything else.
         tags: Title, language and so on.
     """
 
@@ -86,6 +87,7 @@ class VideoStream:
     duration: Fraction | None
     promised_frames: int | None
     is_interlaced: bool
+    is_turned: bool = False
     tags: tuple[tuple[str, str], ...] = ()
 
 
@@ -275,6 +277,8 @@ def _parse_video(stream: dict[str, Any]) -> VideoStream:
         duration=parse_fraction(stream.get('duration')),
         promised_frames=int(stream['nb_frames']) if stream.get('nb_frames', '').isdecimal() else None,
         is_interlaced=stream.get('field_order') in _INTERLACED,
+        is_turned='rotate' in stream.get('tags', {}) or any(
+            'rotation' in side_data for side_data in stream.get('side_data_list', [])),
         tags=tuple((name.lower(), value) for name, value in stream.get('tags', {}).items()))
 
 

@@ -26,9 +26,10 @@ _PIPE_BYTES = 1 << 20
 _CHECK_SECONDS = 0.2
 # libx265 and others greet past ffmpeg's log level.
 _CHATTER = re.compile(r'\[info\]|\[warning\]|^Svt\[|^encoded \d+ frames|^\s*$')
-# Where a pipe breaks, whoever read from it has ended first and knows better.
+# Other reasons are those of a track that the container does not take, or of a reader that has ended.
 _WRITE_FAILURE = re.compile(
-    r'(Error (writing|closing|muxing|submitting a packet to the muxer)|av_interleaved_write_frame)(?!.*Broken pipe)')
+    r'(Error (writing|closing|submitting a packet to the muxer)|av_interleaved_write_frame).*'
+    r'(Input/output error|Read-only file system|quota exceeded|File too large|Stale file handle|No such device)')
 _ADDRESS = re.compile(r' @ 0x[0-9a-f]+')
 
 _OWN_GROUP: dict[str, Any] = {'creationflags': 0x200} if os.name == 'nt' else {'process_group': 0}

@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 _MOST_BYTES_PER_PIXEL = 16  # RGB and alpha in float32
 _MOST_METADATA_BYTES = 1 << 26
+_PIECE_BYTES = 1 << 20
 
 #: What programs may pass: one path, URL or pattern, or several.
 Inputs = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
@@ -52,12 +53,16 @@ class InputFile:
         if self.data is not None:
             return self.data
         most = max_pixels * _MOST_BYTES_PER_PIXEL + _MOST_METADATA_BYTES
+        pieces: list[bytes] = []
         with self.path.open('rb') as file:
-            data = file.read(most + 1)
-        if len(data) > most:
+            size = os.fstat(file.fileno()).st_size  # 0 of a pipe, which is read in pieces
+            while size <= most and (piece := file.read(size or _PIECE_BYTES)):
+                pieces.append(piece)
+                size = max(size, sum(map(len, pieces)))
+        if size > most:
             raise ImageError(f'has more than {most >> 20} MiB, which no picture of {max_pixels} pixels needs; is it '
                              'meant to? A larger --max_pixels allows it')
-        return data
+        return pieces[0] if len(pieces) == 1 else b''.join(pieces)
 
 
 def find_pictures(inputs: Iterable[str | InputFile], *, recursive: bool = False, exclude: Path | None = None,

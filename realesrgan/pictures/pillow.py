@@ -74,7 +74,7 @@ def decode(image: Image.Image) -> tuple[np.ndarray, bool]:
         if image.mode == 'LAB' or image.mode.startswith(('I', 'F')):
             raise ImageError(f'{image.format} with pixels of Pillow\'s mode {image.mode} can\'t be read exactly')
         pixels = _reorder_to_bgr(image.convert('RGBA' if image.has_transparency_data else 'RGB'))
-        if image.format == 'DDS' and image.mode == 'P' and not pixels[..., 3].any():
+        if image.mode == 'P' and 'transparency' not in image.info and not pixels[..., 3:].any():
             pixels = pixels[..., :3]  # some programs leave the alpha of a palette 0 and mean opaque
         return pixels, image.mode == 'YCbCr'
     except ImageError:

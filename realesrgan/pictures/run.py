@@ -168,12 +168,12 @@ class _Pictures:
         places = list_places(options.gpu_ids)
         require_gpus(options.gpu_ids, options.upsampler.engine)
         sources = frozenset(os.path.realpath(job.source) for job in all_jobs if job.file.data is None)
-        tasks = [PictureTask(jobs, sources)]
+        tasks = [PictureTask(jobs, sources, self._ended)]
         if faces is not None:
             prepare_faces(faces)
         prefetch_weights(options.upsampler)
         if len(places) > 1 and len(jobs) > 1:
-            tasks = [PictureTask(some, sources & _results_of(some)) for some in share_jobs(jobs)]
+            tasks = [PictureTask(some, sources & _results_of(some), self._ended) for some in share_jobs(jobs)]
         else:
             places = places[:1]
         build = partial(PictureWorker.build, options.upsampler, faces,

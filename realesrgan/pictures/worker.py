@@ -45,10 +45,12 @@ class PictureTask:
     Attributes:
         jobs: What to read and where to write.
         sources: Real paths of all inputs of the run, which are never written to.
+        ended: Names of inputs whose outcome has been heard; they are left out when a task is tried again.
     """
 
     jobs: Sequence[Job]
     sources: Set[str]
+    ended: Set[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -112,8 +114,9 @@ class PictureWorker:
                 return self._upscale(job, picture, targets)
 
         targets = _Targets(task.sources)
+        waiting = [job for job in task.jobs if str(job.source) not in task.ended]
         try:
-            run_overlapped(_read_all(task.jobs, self._max_pixels), upscale,
+            run_overlapped(_read_all(waiting, self._max_pixels), upscale,
                            lambda result: written.append(self._write(result)), lambda: None,
                            ahead=_READ_AHEAD, behind=_WRITTEN_BEHIND, is_large=_is_large)
         finally:

@@ -5,7 +5,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ..atomic_files import TEMPORARY_PREFIX, whole_file
+from ..atomic_files import TEMPORARY_PREFIX, whole_file, write_through
 from ..errors import PartsError
 from ..version import __version__
 from ..weights.download import hash_file
@@ -125,8 +124,7 @@ def seal(path: Path, temporary: Path, note: Mapping[str, Any]) -> None:
 
     When this returns, the part's content is on the disk, and a note with its size and checksum in a file beside it.
     """
-    with temporary.open('rb+') as written:
-        os.fsync(written.fileno())
+    write_through(temporary)
     note = {**note, 'bytes': temporary.stat().st_size, 'sha256': hash_file(temporary)}
     with whole_file(path.with_suffix('.json')) as file:
         file.write_text(json.dumps({**note, 'checksum': _sum_up(note)}))
@@ -198,12 +196,16 @@ def _tidy_afterwards(parts: Parts, *, keep: bool) -> Iterator[None]:
         yield
         finished = True
     finally:
-        _remove_temporary_files(parts.folder)
-        whole = sum((parts.note(index) or {}).get('frames') != 0 for index in parts.list_whole())  # or they are empty
-        if whole and not finished:
-            logger.warning('%d finished parts stay in %s; the same command resumes from them', whole, parts.folder)
-        if not whole or (finished and not keep):
-            _empty_folder(parts.folder)
+        try:
+            _remove_temporary_files(parts.folder)
+            # An empty one is of no use.
+            whole = sum((parts.note(index) or {}).get('frames') != 0 for index in parts.list_whole())
+            if whole and not finished:
+                logger.warning('%d finished parts stay in %s; the same command resumes from them', whole, parts.folder)
+            if not whole or (finished and not keep):
+                _empty_folder(parts.folder)
+        except OSError as error:  # the result is there, or another error is on its way
+            logger.warning('%s can\'t be removed: %s', error.filename or parts.folder, error.strerror)
 
 
 def _prepare_folder(parts: Parts, manifest: dict[str, Any], target: Path, *, restart: bool) -> None:

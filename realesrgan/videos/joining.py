@@ -7,7 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
-from ..atomic_files import temporary_folder
+from ..atomic_files import errors_naming, temporary_folder, write_through
 from ..errors import MediaError, MediaWriteError
 from ..ffmpeg.mux import join, mux, write_list
 from ..ffmpeg.probe import Track, probe
@@ -45,7 +45,9 @@ def join_parts(parts: Parts, done: Sequence[Upscaled], rate: Fraction, target: P
     with temporary_folder(parts.folder / 'whole') as folder:
         whole = folder / f'whole{target.suffix}'
         problems = join_list(video, whole)
-        whole.replace(target)
+        with errors_naming(target, whole):
+            write_through(whole)  # before the parts go
+            whole.replace(target)
     return problems
 
 

@@ -66,7 +66,7 @@ def _find_parts(chunks: Sequence[Chunk], parts: Parts, run: Run) -> dict[int, Up
     found = {}
     for chunk in chunks:
         note = parts.note(chunk.index)
-        if note is None:
+        if note is None or not note['frames']:  # of a video that could not be read then, perhaps
             continue
         run.check()
         if parts.is_intact(chunk.index):

@@ -23,6 +23,7 @@ _TIMEOUT_SECONDS = (10, 60)  # to connect; between two pieces
 _PIECE_BYTES = 1 << 20
 #: The largest networks have a tenth of this.
 MOST_BYTES = 4 << 30
+_NEARBY = ('.localhost', '.local', '.lan', '.home.arpa', '.internal')  # which no server on the internet is called
 
 
 def fetch(url: str, target: Path, sha256: str | None = None, *, pause_seconds: float = 1.0) -> Path:
@@ -69,6 +70,8 @@ def fetch(url: str, target: Path, sha256: str | None = None, *, pause_seconds: f
                 if attempt == _ATTEMPTS or not _may_pass(error):
                     raise DownloadError(f'{url}: {innermost_reason(error)}. Is there a network, or a proxy to set in '
                                         f'HTTPS_PROXY? Or fetch the file elsewhere and put it at {target}') from None
+            except ValueError as error:  # a server that tells nonsense
+                raise DownloadError(f'{url}: {error}') from None
             logger.info('%s: interrupted, trying again', url)
             time.sleep(pause_seconds * 2 ** (attempt - 1))
         _verify(part, sha256, url)
@@ -124,7 +127,7 @@ def _is_nearby(host: str) -> bool:
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        return host == 'localhost' or host.endswith(('.localhost', '.local'))
+        return bool(host) and ('.' not in host or host.endswith(_NEARBY))
     return address.is_private or address.is_loopback
 
 
@@ -132,10 +135,15 @@ def _check_redirect(response: requests.Response, *_: Any, **__: Any) -> None:
     """Refuse to follow a server to another kind of URL, or from elsewhere to a server nearby."""
     if not response.is_redirect:
         return
-    url = urljoin(response.url, response.headers['Location'])
-    here, there = urlsplit(response.url), urlsplit(url)
-    if here.scheme != there.scheme or _is_nearby(there.hostname or '') > _is_nearby(here.hostname or ''):
-        raise DownloadError(f'{response.url}: the server redirects to {url}, which is not followed')
+    try:
+        url = urljoin(response.url, response.headers['Location'])
+        here, there = urlsplit(response.url), urlsplit(url)
+        _require_safety(url)
+        if here.scheme != there.scheme or _is_nearby(there.hostname or '') > _is_nearby(here.hostname or ''):
+            raise DownloadError(f'{response.url}: the server redirects to {url}, which is not followed')
+    except (DownloadError, ValueError):
+        response.close()
+        raise
 
 
 def _require_size(count: int, url: str) -> None:

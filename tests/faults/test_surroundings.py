@@ -107,7 +107,12 @@ def test_whatever_the_environment_is_the_picture_is_done(tmp_path, environment, 
 def test_whatever_stdout_is_the_picture_is_done(tmp_path):
     with Path('/dev/full').open('wb') as full:
         result = run(tmp_path, stdout=full)
-    assert (result.returncode, result.stderr.splitlines()[-1]) == (1, b'error: No space left on device')
+    assert (result.returncode, result.stderr.splitlines()[-1]) == (
+        1, b"error: stdout can't be written: No space left on device")
+    assert len(list_results(tmp_path)) == 1
+    shutil.rmtree(tmp_path / 'results')
+    with Path('/dev/full').open('wb') as full:
+        assert run(tmp_path, stderr=full).returncode == 0
     assert len(list_results(tmp_path)) == 1
     shutil.rmtree(tmp_path / 'results')
     assert run(tmp_path, stdout=None, preexec_fn=lambda: os.close(1)).returncode == 0

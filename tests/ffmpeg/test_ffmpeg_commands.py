@@ -1,5 +1,6 @@
 """The command lines of the decoder and the encoder, argument by argument."""
 import re
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -67,6 +68,14 @@ def test_filters_before_scaling(decoding, expected):
     tick = 1 / decoding.rate
     assert list_filters(build_decode_command(NEW, film(), decoding)) == [
         *expected, f'scale=64:48:{TO_RGB}', f'settb={tick}', 'setpts=N']
+
+
+def test_filters_of_a_video_that_is_turned_are_made_anew_where_its_size_changes():
+    """Those by which ffmpeg turns it can't follow."""
+    info = film()
+    turned = replace(info, video=replace(info.video, is_turned=True))
+    assert '-reinit_filter' in build_decode_command(NEW, info, Decoding(Fraction(25)))
+    assert '-reinit_filter' not in build_decode_command(NEW, turned, Decoding(Fraction(25)))
 
 
 def test_decoding_by_time_only():

@@ -48,6 +48,12 @@ def test_each_encoder_gets_it_in_its_own_words():
     assert build_hdr_options('ffv1', HDR) == build_hdr_options('libx265', None) == {}
 
 
+def test_the_container_may_hold_it_and_one_half_may_be_of_no_use():
+    junk = SIDE_DATA[0] | {'red_x': '34000'}
+    assert HdrMetadata.parse([junk, SIDE_DATA[1]]) == HdrMetadata(light=(1000, 400))
+    assert HdrMetadata.parse([SIDE_DATA[0], SIDE_DATA[1] | {'max_content': -1}]).light == ()
+
+
 @pytest.mark.parametrize('broken', [
     [], [{'side_data_type': 'Mastering display metadata'}], [{'side_data_type': 'Something', 'max_content': 1}],
     [SIDE_DATA[0] | {'red_x': '1/0'}], [SIDE_DATA[0] | {'red_x': 'red'}], [SIDE_DATA[0] | {'red_x': None}],

@@ -299,7 +299,7 @@ def test_a_picture_that_fails_leaves_no_file_and_the_others_are_done(run, tmp_pa
     monkeypatch.setattr(Path, 'write_bytes', disk_full_once)
     status, out, err = run('-i', 'in')
     assert (status, files(tmp_path / 'results')) == (1, ['b_out.png'])
-    assert 'a.png: No space left on device' in err
+    assert 'a_out.png: No space left on device' in err
     assert out.startswith('1 done, 1 failed')
 
 

@@ -2,8 +2,10 @@
 from __future__ import annotations
 
 import io
+import os
 import resource
 import struct
+import threading
 import zlib
 
 import clips
@@ -70,7 +72,11 @@ def test_a_file_larger_than_any_picture_is_not_read(tmp_path):
         file.truncate(1 << 34)
     with pytest.raises(ImageError, match='^has more than 64 MiB, which no picture of 1000 pixels needs'):
         InputFile(tmp_path / 'a.png').read(max_pixels=1000)
+    os.mkfifo(tmp_path / 'pipe')
+    threading.Thread(target=lambda: (tmp_path / 'pipe').write_bytes(bytes(3 << 20))).start()
+    assert InputFile(tmp_path / 'pipe').read() == bytes(3 << 20)
     (tmp_path / 'b.png').write_bytes(save(20, 30, '.png'))
+    assert InputFile(tmp_path / 'b.png').read(max_pixels=10 ** 20) == (tmp_path / 'b.png').read_bytes()
     assert InputFile(tmp_path / 'b.png').read(max_pixels=600) == (tmp_path / 'b.png').read_bytes()
 
 

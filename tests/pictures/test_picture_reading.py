@@ -524,3 +524,10 @@ def test_changed_bytes_are_read_or_refused(seed):
         except ImageError as error:
             outcomes.add(str(error).split(':')[0])
     assert {3, 'damaged'} <= outcomes
+
+
+def test_a_palette_of_tga_with_unused_alpha_is_opaque():
+    """32 bits a colour, whose fourth byte is 0 where no alpha is meant."""
+    palette = np.array([[10, 20, 30, 0], [200, 100, 50, 0]], np.uint8)  # BGRA
+    header = struct.pack('<BBBHHBHHHHBB', 0, 1, 1, 0, 2, 32, 0, 0, 2, 1, 8, 0x20)
+    assert_same(decode(header + palette.tobytes() + bytes([1, 0])).pixels, palette[[[1, 0]], :3])

@@ -44,6 +44,25 @@ def write(path, *shape, seed=0):
     return img
 
 
+def test_a_second_try_leaves_out_what_is_done(folder, options, monkeypatch):
+    for index in range(5):
+        write(folder / f'in/{index}.png', 6, 6 + index, 3)
+    enhance, widths = RealESRGANer.enhance, []
+
+    def fail_at_the_fourth(upsampler, img, *more):
+        widths.append(img.shape[1])
+        if img.shape[1] == 9 and widths.count(9) == 1:
+            raise RuntimeError('CUDA error')
+        return enhance(upsampler, img, *more)
+    monkeypatch.setattr(RealESRGANer, 'enhance', fail_at_the_fourth)
+    outcomes = upscale_pictures('in', 'out', options())
+    assert [outcome.error for outcome in outcomes] == [None] * 5
+    assert len(files(folder / 'out')) == 5
+    assert widths[:4] == [6, 7, 8, 9]
+    assert widths.count(6) == widths.count(7) == 1  # told before; the third may be on its way to the disk
+    assert widths[-2:] == [9, 10]
+
+
 def test_events_and_outcomes(folder, options, weights):
     img = write(folder / 'in/a.png', 20, 10, 3)
     (folder / 'in/b.png').write_bytes(b'\x89PNG\r\n\x1a\nbroken')

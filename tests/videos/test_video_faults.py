@@ -99,6 +99,19 @@ def test_what_fails_in_the_one_process_is_one_line(run, tmp_path, monkeypatch):
     assert 'warning: a.mp4: the work failed: CUDA error: out of luck; it is tried again\n' in run('-i', 'a.mp4')[2]
 
 
+def test_damaged_sound_does_not_cost_the_film(run, tmp_path):
+    """ffmpeg then says that it could not write a frame, because what it read is invalid."""
+    clip = make(tmp_path / 'a.ts', *picture(seconds='2'), *sound('2'), *EXACT, '-c:a', 'aac')
+    data, noise = bytearray(clip.read_bytes()), np.random.default_rng(0)
+    packets = [at for at in range(0, len(data), 188) if int.from_bytes(data[at + 1:at + 3], 'big') & 0x1FFF == 257]
+    for at in packets[2:14]:
+        data[at + 4:at + 188] = noise.integers(0, 256, 184, np.uint8).tobytes()
+    clip.write_bytes(data)
+    err = run('-i', 'a.ts', '-s', '1')[2]
+    assert files(tmp_path) == ['a.ts', 'results/a_out.mp4'], err
+    assert video('results/a_out.mp4')['frames'] == 48
+
+
 # ---- programs ----
 
 def wrapper(folder, name, script):
