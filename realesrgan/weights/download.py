@@ -44,9 +44,6 @@ def fetch(url: str, target: Path, sha256: str | None = None, *, pause_seconds: f
             file is larger than `MOST_BYTES`, or the hash differs. Nothing is left at `target`.
         OSError: the file can't be written.
     """
-    import requests
-    import urllib3
-
     _require_safety(url)
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + '.part')
@@ -55,28 +52,42 @@ def fetch(url: str, target: Path, sha256: str | None = None, *, pause_seconds: f
             return target
         if sha256 is None:
             part.unlink(missing_ok=True)
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                _receive(url, part)
-                break
-            except DownloadError:  # of another kind of URL, or without an end
-                part.unlink(missing_ok=True)
-                raise
-            except requests.HTTPError as error:
-                status = error.response.status_code
-                if (status < 500 and status not in (408, 429)) or attempt == _ATTEMPTS:
-                    raise DownloadError(f'{url}: the server answered {status} {error.response.reason}') from None
-            except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-                if attempt == _ATTEMPTS or not _may_pass(error):
-                    raise DownloadError(f'{url}: {innermost_reason(error)}. Is there a network, or a proxy to set in '
-                                        f'HTTPS_PROXY? Or fetch the file elsewhere and put it at {target}') from None
-            except ValueError as error:  # a server that tells nonsense
-                raise DownloadError(f'{url}: {error}') from None
+        attempt = 1
+        while not _try(url, part, target, is_last=attempt == _ATTEMPTS):
             logger.info('%s: interrupted, trying again', url)
             time.sleep(pause_seconds * 2 ** (attempt - 1))
+            attempt += 1
         _verify(part, sha256, url)
         part.replace(target)
     return target
+
+
+def _try(url: str, part: Path, target: Path, *, is_last: bool) -> bool:
+    """Receive what `part` lacks; return whether it is whole, or false if another attempt may succeed.
+
+    Raises:
+        DownloadError: none may, or this was the last.
+    """
+    import requests
+    import urllib3
+    try:
+        _receive(url, part)
+    except DownloadError:  # of another kind of URL, or without an end
+        part.unlink(missing_ok=True)
+        raise
+    except requests.HTTPError as error:
+        status = error.response.status_code
+        if (status < 500 and status not in (408, 429)) or is_last:
+            raise DownloadError(f'{url}: the server answered {status} {error.response.reason}') from None
+        return False
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        if is_last or not _may_pass(error):
+            raise DownloadError(f'{url}: {innermost_reason(error)}. Is there a network, or a proxy to set in '
+                                f'HTTPS_PROXY? Or fetch the file elsewhere and put it at {target}') from None
+        return False
+    except ValueError as error:  # a server that tells nonsense
+        raise DownloadError(f'{url}: {error}') from None
+    return True
 
 
 def hash_file(path: Path) -> str:
