@@ -136,6 +136,11 @@ class NetworkShape(NetworkTraits, ABC):
         return measured * self.num_feat / 64 / self.multiple ** 2
 
 
+def find_multiple_of_0_3_0(scale: int) -> int:
+    """Return what Real-ESRGAN 0.3.0 extends the sides of a picture to multiples of, whatever the network needs."""
+    return {2: 2, 1: 4}.get(scale, 1)
+
+
 def convolution_shapes(name: str, channels_in: int, channels_out: int) -> dict[str, tuple[int, ...]]:
     """Return the shapes of the weight and bias of a 3x3 convolution, by parameter name."""
     return {f'{name}.weight': (channels_out, channels_in, 3, 3), f'{name}.bias': (channels_out,)}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Self
 
 from ..errors import UnknownNetworkError
-from .architecture import MeasuredTraits, NetworkShape, NetworkTraits
+from .architecture import MeasuredTraits, NetworkShape, NetworkTraits, find_multiple_of_0_3_0
 from .registry import ARCHITECTURES, identify_network
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ class LoadedNetwork:
             scale = getattr(module, 'scale', None)
         if scale is None:
             raise ValueError(f'the scale of {name} is not known; say what it is')
-        # 0.3.0 pads by the scale, and a module may count on it.
-        return cls(MeasuredTraits(name, scale, {2: 2, 1: 4}.get(scale, 1)), None, module, unknown)
+        # A module may count on what it got from 0.3.0.
+        return cls(MeasuredTraits(name, scale, find_multiple_of_0_3_0(scale)), None, module, unknown)
 
     @property
     def shape(self) -> NetworkShape | None:

@@ -29,8 +29,8 @@ def pick_device(device: str | torch.device | Device | None = None, gpu_id: int |
     """Return the device given, else GPU number `gpu_id`, else the first GPU, else the CPU.
 
     GPUs that PyTorch can use come before those that have only a Vulkan driver, and of these a card of its own before
-    one in the processor. Only kinds that the engine runs on
-    count; software devices of Vulkan's do so only if the engine is 'vulkan'. A log line names a GPU picked by this.
+    one in the processor. Only kinds that the engine runs on count; software devices of Vulkan's do so only if the
+    engine is 'vulkan'. A log line names a GPU picked by this.
 
     Args:
         device: A device in any form, or None.

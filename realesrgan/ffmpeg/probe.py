@@ -261,7 +261,8 @@ def _parse_video(stream: dict[str, Any]) -> VideoStream:
                          'the start, or this ffmpeg can\'t decode it')
     sample_aspect = parse_fraction(stream.get('sample_aspect_ratio')) or Fraction(1)
     colour = infer_colour(height, stream, pixel_format)
-    if _parse_rotation(stream) % 180 == 90:
+    rotation = _parse_rotation(stream)
+    if rotation is not None and rotation % 180 == 90:
         width, height, sample_aspect = height, width, 1 / sample_aspect
     return VideoStream(
         index=stream['index'],
@@ -277,8 +278,7 @@ def _parse_video(stream: dict[str, Any]) -> VideoStream:
         duration=parse_fraction(stream.get('duration')),
         promised_frames=int(stream['nb_frames']) if stream.get('nb_frames', '').isdecimal() else None,
         is_interlaced=stream.get('field_order') in _INTERLACED,
-        is_turned='rotate' in stream.get('tags', {}) or any(
-            'rotation' in side_data for side_data in stream.get('side_data_list', [])),
+        is_turned=rotation is not None,
         tags=tuple((name.lower(), value) for name, value in stream.get('tags', {}).items()))
 
 
@@ -286,9 +286,10 @@ def _parse_start(stream: dict[str, Any]) -> Fraction | None:
     return Fraction(stream['start_pts']) * Fraction(stream['time_base']) if 'start_pts' in stream else None
 
 
-def _parse_rotation(stream: dict[str, Any]) -> int:
-    """Return the rotation in degrees, from the display matrix or from the tag that older versions write."""
+def _parse_rotation(stream: dict[str, Any]) -> int | None:
+    """Return the rotation in degrees, from the display matrix or the tag that older versions write; None without."""
     for side_data in stream.get('side_data_list', []):
         if 'rotation' in side_data:
             return round(float(side_data['rotation']))
-    return round(float(stream.get('tags', {}).get('rotate', 0)))
+    tags = stream.get('tags', {})
+    return round(float(tags['rotate'])) if 'rotate' in tags else None

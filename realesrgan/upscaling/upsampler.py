@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from ..archs.architecture import find_multiple_of_0_3_0
 from ..archs.loaded import LoadedNetwork
 from ..archs.registry import ARCHITECTURES
 from ..engines.choice import make_engine, pick_device, settle_device
@@ -94,7 +95,8 @@ class RealESRGANer:
                 raise ValueError(f'{name} is {value}; it must be 0 or more')
         self._scale = scale
         self.pre_pad = pre_pad
-        self.mod_scale = {2: 2, 1: 4}.get(scale)
+        multiple = find_multiple_of_0_3_0(scale)
+        self.mod_scale = multiple if multiple > 1 else None
         self.half = half
         engine_name = engine if isinstance(engine, str) else AUTO
         picked = pick_device(device, gpu_id, engine_name)

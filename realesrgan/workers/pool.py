@@ -93,24 +93,20 @@ class SerialPool:
                 by_listener.append(error)
                 raise
 
-        try:
-            return self._run(task, report)
-        except TASK_ERRORS:
-            raise
-        except Exception as error:
-            if error in by_listener:
+        is_last = False
+        while True:
+            try:
+                return self._run(task, report)
+            except TASK_ERRORS:
                 raise
-            reason = flatten_message(error)  # not the error, which holds on to the memory of all its frames
-        logger.warning('the work failed: %s; it is tried again', reason)
-        self._worker = None
-        try:
-            return self._run(task, report)
-        except (*TASK_ERRORS, MemoryError):
-            raise
-        except Exception as error:
-            if error in by_listener:
-                raise
-            raise WorkerError(f'the work failed: {flatten_message(error)}') from error
+            except Exception as error:
+                if error in by_listener or (is_last and isinstance(error, MemoryError)):
+                    raise
+                if is_last:
+                    raise WorkerError(f'the work failed: {flatten_message(error)}') from error
+                reason = flatten_message(error)  # not the error, which holds on to the memory of all its frames
+            logger.warning('the work failed: %s; it is tried again', reason)
+            self._worker, is_last = None, True
 
     def _run(self, task: Any, report: Report) -> Any:
         if self._worker is None:
