@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from ..errors import PartsError
+from ..errors import PartsError, VideoError
 from ..events import Progress, Run
 from ..workers.options import FaceOptions
 from ..workers.pool import Pool
@@ -46,7 +46,8 @@ def upscale_source(source: Source, target: Path, options: VideoOptions, faces: F
         OSError: the result can't be written.
         Cancelled: the caller wanted that.
     """
-    manifest = describe_run(source.ffmpeg.version, source.identify(), weights, options, faces)
+    identity = source.identify()
+    manifest = describe_run(source.ffmpeg.version, identity, weights, options, faces)
     with open_parts(target, source.encoding.container, manifest, restart=options.restart,
                     keep=options.keep_parts) as parts:
         _warn_of_little_room(source, parts.folder)
@@ -54,7 +55,11 @@ def upscale_source(source: Source, target: Path, options: VideoOptions, faces: F
             chunks = source.make_chunks(parts, stack)
             found = _find_parts(chunks, parts, run)
             done, reused = _upscale_chunks(source, chunks, found, parts, pool, run)
-        _require_intact([upscaled for upscaled in done if upscaled.index not in found], parts, run)
+        made = [upscaled for upscaled in done if upscaled.index not in found]
+        if source.identify() != identity:
+            _discard(made, parts)
+            raise VideoError(f'{source.name}: changed while it was upscaled; give the command again')
+        _require_intact(made, parts, run)
         problems = source.find_damage(chunks, done)
         problems += join_parts(parts, done, source.encoding.rate, target, source.make_join(parts))
     logger.debug('%d frames computed', sum(upscaled.computed for upscaled in done))
@@ -74,6 +79,12 @@ def _find_parts(chunks: Sequence[Chunk], parts: Parts, run: Run) -> dict[int, Up
         else:
             logger.warning('%s: damaged since it was written; it is made again', parts.path(chunk.index))
     return found
+
+
+def _discard(made: Sequence[Upscaled], parts: Parts) -> None:
+    """Remove parts that may show another video than the manifest names."""
+    for upscaled in made:
+        parts.path(upscaled.index).unlink()
 
 
 def _require_intact(done: Sequence[Upscaled], parts: Parts, run: Run) -> None:

@@ -1,10 +1,13 @@
 """Odd names, locales, environments and folders."""
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -155,6 +158,54 @@ def test_a_file_that_vanishes_fails_alone(run_script, tmp_path, monkeypatch):
     assert status == 1
     assert 'error: in/a.png: No such file or directory\n' in err
     assert list_results(tmp_path) == ['b_out.png']
+
+
+def test_a_picture_that_is_replaced_meanwhile_is_read_as_one_or_the_other(run_script, tmp_path, monkeypatch):
+    picture(tmp_path / 'in/a.png')
+    picture(tmp_path / 'in/b.png')
+    read = InputFile.read
+
+    def replace(file, *more):
+        if file.path.name == 'b.png':
+            cv2.imwrite(str(tmp_path / 'new.png'), np.full((20, 30, 3), 50, np.uint8))
+            (tmp_path / 'new.png').replace(tmp_path / 'in/b.png')
+        return read(file, *more)
+    monkeypatch.setattr(inputs.InputFile, 'read', replace)
+    assert run_script(inference_realesrgan, '-i', 'in', *FAST)[0] == 0
+    assert cv2.imread(str(tmp_path / 'results/a_out.png')).shape == (8, 10, 3)
+    assert cv2.imread(str(tmp_path / 'results/b_out.png')).shape == (20, 30, 3)
+
+
+@pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='this system has no pipes in its files')
+def test_a_pipe_that_stalls_is_waited_for(run_script, tmp_path):
+    picture(tmp_path / 'whole.png')
+    data = (tmp_path / 'whole.png').read_bytes()
+    os.mkfifo(tmp_path / 'a.png')
+
+    def write_slowly():
+        with (tmp_path / 'a.png').open('wb', buffering=0) as pipe:
+            for start in range(0, len(data), 20):
+                pipe.write(data[start:start + 20])
+                time.sleep(0.1)
+    writer = threading.Thread(target=write_slowly)
+    writer.start()
+    assert run_script(inference_realesrgan, '-i', 'a.png', 'whole.png', *FAST)[0] == 0
+    writer.join()
+    assert (tmp_path / 'results/a_out.png').read_bytes() == (tmp_path / 'results/whole_out.png').read_bytes()
+
+
+def test_a_clock_that_jumps_changes_nothing(run_script, tmp_path, monkeypatch):
+    picture(tmp_path / 'a.png')
+    clips.make(tmp_path / 'a.mp4', *clips.picture('32x16', seconds='0.5'), *clips.EXACT)
+    now = time.time
+    jumps = itertools.cycle((0, -86400 * 400, 86400 * 400, -2 * now()))
+    for script, name in ((inference_realesrgan, 'a.png'), (inference_realesrgan_video, 'a.mp4')):
+        assert run_script(script, '-i', name, *FAST, '-o', 'steady')[0] == 0
+    monkeypatch.setattr(time, 'time', lambda: now() + next(jumps))
+    for script, name in ((inference_realesrgan, 'a.png'), (inference_realesrgan_video, 'a.mp4')):
+        assert run_script(script, '-i', name, *FAST)[0] == 0
+        result = name.replace('.', '_out.')
+        assert (tmp_path / 'results' / result).read_bytes() == (tmp_path / 'steady' / result).read_bytes()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason='root may write anywhere')

@@ -225,3 +225,40 @@ def test_a_killed_decoder_or_encoder_ends_the_run(run, tmp_path, monkeypatch, wh
     assert status == 1
     assert 'ffmpeg failed (signal 9)' in err
     assert files(tmp_path) == ['a.mp4']
+
+
+def test_a_video_that_is_replaced_meanwhile_is_an_error(run, tmp_path, monkeypatch):
+    make(tmp_path / 'a.mp4', *clips.numbered(), *EXACT)
+    other = make(tmp_path / 'other.mp4', *picture(rate='25'), *EXACT)
+    enhance, calls = RealESRGANer.enhance, []
+
+    def replace_at_the_eighth(*args, **more):
+        calls.append(1)
+        if len(calls) == 8:
+            other.rename(tmp_path / 'a.mp4')
+        return enhance(*args, **more)
+    monkeypatch.setattr(RealESRGANer, 'enhance', replace_at_the_eighth)
+    status, _, err = run('-i', 'a.mp4', '--chunk', '0.2')
+    assert status == 1
+    assert 'error: a.mp4: changed while it was upscaled; give the command again\n' in err
+    assert not (tmp_path / 'results/a_out.mp4').exists()
+    assert list((tmp_path / 'results/a_out_parts').glob('*.mp4')) == []
+    assert run('-i', 'a.mp4', '--chunk', '0.2')[0] == 0
+    assert video('results/a_out.mp4')['frames'] == 25
+
+
+def test_a_share_that_stalls_holds_up_a_run_and_does_not_end_it(run, tmp_path, monkeypatch):
+    make(tmp_path / 'a.mp4', *clips.numbered('25', '2', '320x240'), *EXACT)
+    enhance, stalled = RealESRGANer.enhance, []
+
+    def stall_at_the_third(*args, **more):
+        if len(stalled) < 2:
+            children = psutil.Process().children()
+            stalled.append(next(child for child in children if 'pipe:1' in child.cmdline()))
+            stalled[-1].suspend()
+            threading.Timer(1, stalled[-1].resume).start()
+        return enhance(*args, **more)
+    monkeypatch.setattr(RealESRGANer, 'enhance', stall_at_the_third)
+    status, _, err = run('-i', 'a.mp4', '-s', '1', network='plain')
+    assert (status, len(stalled)) == (0, 2), err
+    assert clips.numbers('results/a_out.mp4') == [number % 27 for number in range(50)]
