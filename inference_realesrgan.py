@@ -25,6 +25,7 @@ def build_parser() -> argparse.ArgumentParser:
                         help='format of the results; auto is that of the input (default: %(default)s)')
     parser.add_argument('--quality', type=options.make_number_type(int, 1, 100), default=95, metavar='1..100',
                         help=f'quality of {" and ".join(list_choices_with_quality())} (default: %(default)s)')
+    options.add_judging_options(parser, 'a picture of input and result')
     options.add_verbosity_options(parser)
     return parser
 
@@ -42,10 +43,11 @@ def upscale(args: argparse.Namespace) -> int:
         gpu_ids=options.read_gpu_ids(args),
         outscale=args.outscale, suffix=args.suffix, extension=args.ext, quality=args.quality,
         alpha_upsampler=args.alpha_upsampler, recursive=args.recursive, skip_existing=args.skip_existing,
-        max_pixels=args.max_pixels)
-    with Display('megapixels', quiet=args.quiet, verbose=args.verbose,
-                 to=sys.stderr if args.output == '-' else sys.stdout) as display:
-        upscale_pictures(options.read_inputs(args), args.output, picture_options, on_event=display)
+        max_pixels=args.max_pixels, check=args.report is not None, compare=args.compare)
+    to = sys.stderr if args.output == '-' else sys.stdout
+    with Display('megapixels', quiet=args.quiet, verbose=args.verbose, to=to) as display, \
+            options.open_report(args, display) as hear:
+        upscale_pictures(options.read_inputs(args), args.output, picture_options, on_event=hear)
     return display.summarise()
 
 

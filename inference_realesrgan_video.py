@@ -29,6 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
                              '(default: %(default)s)')
     _add_video_options(parser)
     _add_long_video_options(parser)
+    options.add_judging_options(parser, 'a short clip of input and result')
     options.add_verbosity_options(parser)
     return parser
 
@@ -86,9 +87,11 @@ def upscale(args: argparse.Namespace) -> int:
         fps=args.fps, start=args.start, end=args.end, deinterlace=args.deinterlace,
         extract_first=args.extract_frame_first, codec=args.vcodec,
         crf=args.crf, preset=args.preset, pixel_format=args.pix_fmt, ffmpeg=args.ffmpeg_bin, chunk=args.chunk,
-        restart=args.restart, keep_parts=args.keep_parts, dry_run=args.dry_run)
-    with Display('frames', quiet=args.quiet, verbose=args.verbose, to=sys.stdout) as display:
-        upscale_videos(options.read_inputs(args), args.output, video_options, on_event=display)
+        restart=args.restart, keep_parts=args.keep_parts, dry_run=args.dry_run,
+        check=args.report is not None, compare=args.compare)
+    with Display('frames', quiet=args.quiet, verbose=args.verbose, to=sys.stdout) as display, \
+            options.open_report(args, display) as hear:
+        upscale_videos(options.read_inputs(args), args.output, video_options, on_event=hear)
     return display.summarise()
 
 

@@ -68,7 +68,7 @@ setup(
     license='BSD-3-Clause',
     python_requires='>=3.11',
     packages=find_packages(include=['realesrgan', 'realesrgan.*']),
-    package_data={'realesrgan.engines.kernel': ['winograd.c']},
+    package_data={'realesrgan.engines.kernel': ['winograd.c'], 'realesrgan.reports': ['page.html.jinja']},
     py_modules=['inference_realesrgan', 'inference_realesrgan_video'],
     install_requires=requirements,
     extras_require={'models': ['spandrel>=0.4']},

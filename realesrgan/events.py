@@ -10,6 +10,7 @@ from queue import SimpleQueue
 
 from .errors import Cancelled
 from .log import hear_warnings
+from .measures import Effort, Preview, Quality
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,23 @@ class Warned:
 
 
 @dataclass(frozen=True)
+class Examined:
+    """A result, or a frame of one, has been compared with what it was made of, where that was asked for.
+
+    Attributes:
+        source: The input.
+        quality: How the result compares. What looks wrong has been reported as `Warned` too.
+        preview: Small pictures of both.
+        frame: The frame's number from 0 on; None of a picture.
+    """
+
+    source: str
+    quality: Quality
+    preview: Preview
+    frame: int | None = None
+
+
+@dataclass(frozen=True)
 class Outlined:
     """What a dry run found out about an input, a line for each point."""
 
@@ -75,6 +93,9 @@ class Outcome:
         reused: How many of them an earlier run had upscaled.
         megapixels: Size of the picture that was read; 0 for a video.
         seconds: Wall time from opening the input to the finished result; for pictures, of the network alone.
+        size, result_size: Width and height of the input and of the result.
+        effort: What the result took, without the frames of an earlier run; None if there is no result.
+        comparison: Path of the picture or clip that shows both, if one was asked for.
     """
 
     source: str
@@ -86,6 +107,10 @@ class Outcome:
     reused: int = 0
     megapixels: float = 0.0
     seconds: float = 0.0
+    size: tuple[int, int] = (0, 0)
+    result_size: tuple[int, int] = (0, 0)
+    effort: Effort | None = None
+    comparison: Path | None = None
 
     @property
     def failed(self) -> bool:
@@ -93,7 +118,7 @@ class Outcome:
         return self.error is not None or bool(self.problems)
 
 
-Event = Found | Progress | Warned | Outlined | Outcome
+Event = Found | Progress | Warned | Examined | Outlined | Outcome
 
 
 class _CallerError(BaseException):

@@ -9,13 +9,18 @@ import difflib
 import math
 import os
 from collections.abc import Callable
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 from ..engines.table import list_engine_choices
 from ..models import FACE_MODELS, MODELS
 from ..pictures.formats import MOST_PIXELS
 from ..version import __version__
 from ..workers.options import ALPHA_UPSAMPLERS, FaceOptions, UpsamplerOptions
+
+if TYPE_CHECKING:
+    from ..events import Event
+    from .display import Display
 
 # ---- types of options ----
 
@@ -66,6 +71,13 @@ def parse_path(text: str) -> str:
     """Parse a path. An empty one, which an unset variable of a shell script gives, is refused."""
     if not text:
         raise argparse.ArgumentTypeError('it is empty')
+    return text
+
+
+def parse_report_path(text: str) -> str:
+    """Parse the path of a report, whose extension says what it is written as."""
+    if not text.lower().endswith(('.json', '.html')):
+        raise argparse.ArgumentTypeError(f'{text!r} must end in .json or .html')
     return text
 
 
@@ -187,6 +199,22 @@ def add_face_options(parser: argparse.ArgumentParser) -> None:
                        help='restore only the face nearest to the centre')
     group.add_argument('--face_min_size', type=make_number_type(int, 0), default=0, metavar='PIXELS',
                        help='leave smaller faces of the input as they are (default: %(default)s)')
+
+
+def add_judging_options(parser: argparse.ArgumentParser, comparison: str) -> None:
+    """Add --compare, which writes what `comparison` says, and --report."""
+    group = parser.add_argument_group('judging')
+    group.add_argument('--compare', action='store_true', help=f'write {comparison} beside each result')
+    group.add_argument('--report', type=parse_report_path, metavar='FILE',
+                       help='write figures, checks of the results and what looks wrong to FILE.json or FILE.html')
+
+
+def open_report(args: argparse.Namespace, display: Display) -> AbstractContextManager[Callable[[Event], None]]:
+    """Return what listens to a run: the display, and before it the reporter that --report asks for."""
+    if args.report is None:
+        return nullcontext(display)
+    from ..reports.reporter import Reporter
+    return Reporter(args.report, read_upsampler_options(args).label, display)
 
 
 def add_verbosity_options(parser: argparse.ArgumentParser) -> None:

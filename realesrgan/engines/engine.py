@@ -21,7 +21,7 @@ class Engine(Protocol):
         scale: Output pixels per input pixel, along a side.
         name: The engine's name in `table.ENGINES`.
         half: Whether it computes in half precision.
-        description: Engine, device and precision, for a log line.
+        description: Engine, device and precision, with commas between them, and perhaps more; for a log line.
     """
 
     scale: int

@@ -85,6 +85,27 @@ def measure_free_memory(device: Device) -> int:
     return min(psutil.virtual_memory().available, measure_container_memory())
 
 
+def measure_peaks(device_type: str) -> tuple[int, int]:
+    """Return the most bytes that this process has taken since it started, of the host and by PyTorch on a GPU.
+
+    Args:
+        device_type: The GPU's kind, as PyTorch names it, or another device's.
+
+    Returns:
+        Both; 0 for what is unknown.
+    """
+    gpu = 0
+    if device_type in BACKENDS:
+        import torch
+        measure = getattr(getattr(torch, device_type), 'max_memory_allocated', None)
+        gpu = measure() if measure else 0
+    if sys.platform == 'win32':
+        return int(psutil.Process().memory_info().peak_wset), gpu
+    import resource
+    unit = 1 if sys.platform == 'darwin' else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, gpu
+
+
 def measure_container_memory(cgroup: Path = _CGROUP) -> int:
     """Return what the limit of this process's container leaves; `sys.maxsize` if there is no limit.
 

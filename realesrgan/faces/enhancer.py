@@ -2,15 +2,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
 import torch
 
+from ..engines.engine import Engine
 from ..engines.torch import is_out_of_memory
 from ..errors import NonFiniteError
 from ..upscaling.pixels import fill_hidden_colours
+from ..upscaling.tiles import Tile
 from ..upscaling.upsampler import RealESRGANer
 from . import geometry
 from .geometry import Face
@@ -73,6 +75,16 @@ class FaceEnhancer:
     def scale(self) -> int:
         """The scale of the upsampler's network."""
         return self.upsampler.scale
+
+    @property
+    def engine(self) -> Engine:
+        """What runs the upsampler's network."""
+        return self.upsampler.engine
+
+    @property
+    def tiles(self) -> Sequence[Tile]:
+        """The tiles of the upsampler's last picture."""
+        return self.upsampler.tiles
 
     @property
     def on_tile(self) -> Callable[[int, int], None] | None:

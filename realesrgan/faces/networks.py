@@ -118,7 +118,7 @@ def import_face_packages() -> Any:
         FacePackagesError: they, or packages that they need, are not installed.
     """
     try:
-        with _provide_functional_tensor():
+        with provide_functional_tensor():
             from facexlib.detection.retinaface import RetinaFace
             from facexlib.parsing.parsenet import ParseNet
             from gfpgan.archs.gfpganv1_clean_arch import GFPGANv1Clean
@@ -144,7 +144,7 @@ def explain_missing_package(missing: str, version: tuple[int, int]) -> str:
 
 
 @contextlib.contextmanager
-def _provide_functional_tensor() -> Iterator[None]:
+def provide_functional_tensor() -> Iterator[None]:
     """Provide the module `torchvision.transforms.functional_tensor` meanwhile, with the one function basicsr imports.
 
     torchvision 0.17 removed it: https://github.com/XPixelGroup/BasicSR/issues/533

@@ -109,6 +109,11 @@ class Job:
         return list(dict.fromkeys(self.target(alpha=alpha) for alpha in ((False,) if opaque else (False, True))))
 
 
+def name_comparison(target: Path, extension: str) -> Path:
+    """Return the path of what shows a result beside its input."""
+    return target.with_name(f'{target.stem}_compare.{extension}')
+
+
 def plan(files: Sequence[InputFile], output: Path, suffix: str, extension: str) -> list[Job]:
     """Name the results of pictures: `NAME_SUFFIX.EXT` in the output folder, by the rules of `choose_names`.
 

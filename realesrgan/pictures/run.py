@@ -14,7 +14,7 @@ from typing import Any
 
 from ..atomic_files import remove_leftovers, require_writable
 from ..errors import UsageError
-from ..events import Event, Found, Outcome, Run
+from ..events import Event, Examined, Found, Outcome, Run
 from ..workers.enhancers import prefetch_weights, prepare_faces, require_gpus
 from ..workers.options import (
     ALPHA_UPSAMPLERS,
@@ -28,7 +28,7 @@ from ..workers.options import (
 from ..workers.pool import make_pool
 from .formats import MOST_PIXELS, find_by_extension, list_writable_extensions
 from .inputs import InputFile, Inputs, find_pictures, list_inputs
-from .names import Job, plan
+from .names import Job, name_comparison, plan
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +53,8 @@ class PictureOptions:
         recursive: Whether to go into folders, whose structure the results keep.
         skip_existing: Whether to leave out pictures whose result exists.
         max_pixels: How many pixels a picture may have.
+        check: Whether results are compared with their inputs, which `Examined` reports.
+        compare: Whether NAME_compare.jpg shows each result beside its input.
     """
 
     upsampler: UpsamplerOptions = field(default_factory=UpsamplerOptions)
@@ -66,6 +68,8 @@ class PictureOptions:
     recursive: bool = False
     skip_existing: bool = False
     max_pixels: int = MOST_PIXELS
+    check: bool = False
+    compare: bool = False
 
     def __post_init__(self) -> None:
         require_choice('extension', self.extension, ['auto', *list_writable_extensions()])
@@ -130,6 +134,8 @@ class _Pictures:
 
     def _list_jobs(self, inputs: Sequence[str | InputFile]) -> list[Job]:
         options, to_stdout = self._options, self._output == STREAM
+        if to_stdout and options.compare:
+            raise UsageError('--compare writes pictures beside the results, which -o - does not put into a folder')
         if to_stdout and sys.__stdout__ is None:
             raise UsageError('-o - writes to stdout, which is closed')
         if find_by_extension(Path(self._output).suffix[1:]) and not Path(self._output).exists():
@@ -177,7 +183,8 @@ class _Pictures:
         else:
             places = places[:1]
         build = partial(PictureWorker.build, options.upsampler, faces,
-                        ResultOptions(options.outscale, options.alpha_upsampler, options.quality), options.max_pixels)
+                        ResultOptions(options.outscale, options.alpha_upsampler, options.quality, options.check,
+                                      options.compare, options.upsampler.label), options.max_pixels)
         # What networks of the user's own print must not get into a picture on stdout.
         silence = contextlib.redirect_stdout(sys.stderr) if self._output == STREAM else contextlib.nullcontext()
         with silence, make_pool(build, places, self._run.check, isolate=False) as pool:
@@ -186,9 +193,13 @@ class _Pictures:
 
     def _hear(self, note: Any) -> None:
         """Pass on what a worker reports; a task that is tried again reports pictures a second time."""
-        if not isinstance(note, Outcome):
+        if not isinstance(note, (Examined, Outcome)):
             self._run.tell(note)
-        elif note.source not in self._ended:
+        elif note.source in self._ended:
+            return
+        elif isinstance(note, Examined):
+            self._run.tell(note)
+        else:
             self._ended.add(note.source)
             self._end(note)
 
@@ -198,7 +209,8 @@ def _leave_out_results(files: Sequence[InputFile], jobs: Sequence[Job]) -> list[
 
     A file that was named is an input, whatever it is called.
     """
-    results = {os.path.abspath(target): job.source for job in jobs for target in job.possible_targets}
+    results = {os.path.abspath(path): job.source for job in jobs for target in job.possible_targets
+               for path in (target, name_comparison(target, 'jpg'))}
     inputs = []
     for file in files:
         source = results.get(os.path.abspath(file.path)) if file.found else None
@@ -223,4 +235,5 @@ def share_jobs(jobs: Sequence[Job]) -> list[list[Job]]:
 
 
 def _results_of(jobs: Sequence[Job]) -> set[str]:
-    return {os.path.realpath(target) for job in jobs for target in job.possible_targets}
+    return {os.path.realpath(path) for job in jobs for target in job.possible_targets
+            for path in (target, name_comparison(target, 'jpg'))}

@@ -4,25 +4,29 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
 import cv2
+import numpy as np
 
 from ..atomic_files import whole_file
-from ..errors import ImageError, RealESRGANError
-from ..events import Outcome, Progress
+from ..errors import ImageError, RealESRGANError, flatten_message
+from ..events import Examined, Outcome, Progress
 from ..log import about
+from ..measures import Effort
+from ..quality.checks import Borders, examine
+from ..quality.comparison import compare
 from ..workers.enhancers import Enhancer, build_enhancer
+from ..workers.measuring import Stages, measure_effort
 from ..workers.options import FaceOptions, Place, UpsamplerOptions
 from ..workers.overlap import run_overlapped
 from ..workers.pool import Report
 from .formats import MOST_PIXELS, require_room
-from .names import Job
+from .names import Job, name_comparison
 from .picture import Picture
 from .reading import decode
 from .writing import encode, write
@@ -60,17 +64,43 @@ class ResultOptions:
     outscale: float | None
     alpha_upsampler: str
     quality: int
+    check: bool = False
+    compare: bool = False
+    label: str = ''
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A picture, or the reason why it can't be read, and the seconds of its stages."""
+
+    job: Job
+    picture: Picture | Exception
+    stages: Stages
 
 
 @dataclass(frozen=True)
 class _Result:
-    """A picture to be written."""
+    """A picture to be written.
+
+    Attributes:
+        job: The picture's.
+        target: Where it goes.
+        picture: It.
+        source: What it was made of, if both are to be compared.
+        borders: Where the tiles meet that it was made of.
+        stages: Seconds so far.
+        effort: What it took so far.
+        outcome: What will be reported when it is written.
+    """
 
     job: Job
     target: Path
     picture: Picture
-    megapixels: float
-    seconds: float
+    source: np.ndarray | None
+    borders: Borders
+    stages: Stages
+    effort: Effort
+    outcome: Outcome
 
 
 class PictureWorker:
@@ -95,77 +125,110 @@ class PictureWorker:
 
     def __call__(self, task: PictureTask, report: Report) -> None:
         """Upscale the pictures of a task, in order. One that fails does not hold up the others."""
-        written: deque[Outcome] = deque()  # by the writing thread, reported by this one
+        written: deque[Outcome | Examined] = deque()  # by the writing thread, reported by this one
 
         def report_written() -> None:
             while written:
                 report(written.popleft())
 
-        def upscale(item: tuple[Job, Picture | Exception]) -> _Result | Outcome:
-            job, picture = item
-
+        def upscale(item: _Read) -> _Result | Outcome:
             def report_tile(done: int, total: int) -> None:
                 report_written()
-                report(Progress(str(job.source), done, total))
+                report(Progress(str(item.job.source), done, total))
 
             report_written()
             self._enhancer.on_tile = report_tile
-            with about(job.source):
-                return self._upscale(job, picture, targets)
+            with about(item.job.source):
+                return self._upscale(item, targets)
 
         targets = _Targets(task.sources)
         waiting = [job for job in task.jobs if str(job.source) not in task.ended]
         try:
             run_overlapped(_read_all(waiting, self._max_pixels), upscale,
-                           lambda result: written.append(self._write(result)), lambda: None,
+                           lambda result: written.extend(self._write(result, task.sources)), lambda: None,
                            ahead=_READ_AHEAD, behind=_WRITTEN_BEHIND, is_large=_is_large)
         finally:
             report_written()
 
-    def _upscale(self, job: Job, picture: Picture | Exception, targets: _Targets) -> _Result | Outcome:
-        start = time.perf_counter()
+    def _upscale(self, read: _Read, targets: _Targets) -> _Result | Outcome:
+        job, picture, stages, results = read.job, read.picture, read.stages, self._results
         try:
             if isinstance(picture, Exception):
                 raise picture
-            target = targets.choose(job, picture)
-            outscale = self._results.outscale or self._enhancer.scale
-            require_room(target.suffix[1:], *(int(side * outscale) for side in picture.pixels.shape[:2]))
-            pixels, _ = self._enhancer.enhance(picture.pixels, self._results.outscale, self._results.alpha_upsampler)
+            with stages.measure('network'):
+                target = targets.choose(job, picture)
+                outscale = results.outscale or self._enhancer.scale
+                require_room(target.suffix[1:], *(int(side * outscale) for side in picture.pixels.shape[:2]))
+                pixels, _ = self._enhancer.enhance(picture.pixels, results.outscale, results.alpha_upsampler)
         except _FAILURES as error:
             return Outcome(str(job.source), error=error)
         height, width = picture.pixels.shape[:2]
-        return _Result(job, target, Picture(pixels, picture.metadata), height * width / 1e6,
-                       time.perf_counter() - start)
+        outcome = Outcome(str(job.source), None if job.to_stdout else target, frames=1, megapixels=height * width / 1e6,
+                          seconds=stages.seconds['network'], size=(width, height), result_size=pixels.shape[1::-1])
+        return _Result(job, target, Picture(pixels, picture.metadata),
+                       picture.pixels if results.check or results.compare else None,
+                       Borders.of_tiles(self._enhancer.tiles), stages, measure_effort(self._enhancer, stages), outcome)
 
-    def _write(self, result: _Result | Outcome) -> Outcome:
+    def _write(self, result: _Result | Outcome, sources: Set[str]) -> Iterator[Outcome | Examined]:
+        """Write a result; yield what is to be reported of it."""
         if isinstance(result, Outcome):
-            return result
+            yield result
+            return
         job, target, quality = result.job, result.target, self._results.quality
         with about(job.source):
             try:
-                if job.to_stdout:
-                    assert sys.__stdout__ is not None  # or the run would have ended before it began
-                    sys.__stdout__.buffer.write(encode(result.picture, target.suffix[1:], quality))
-                    sys.__stdout__.buffer.flush()
-                else:
-                    with whole_file(target) as temporary:
-                        write(result.picture, temporary, target.suffix[1:], quality)
+                with result.stages.measure('write'):
+                    if job.to_stdout:
+                        assert sys.__stdout__ is not None  # or the run would have ended before it began
+                        sys.__stdout__.buffer.write(encode(result.picture, target.suffix[1:], quality))
+                        sys.__stdout__.buffer.flush()
+                    else:
+                        with whole_file(target) as temporary:
+                            write(result.picture, temporary, target.suffix[1:], quality)
             except _FAILURES as error:
-                return Outcome(str(job.source), error=error)
-        return Outcome(str(job.source), None if job.to_stdout else target, frames=1, megapixels=result.megapixels,
-                       seconds=result.seconds)
+                yield Outcome(str(job.source), error=error)
+                return
+            outcome = replace(result.outcome, effort=replace(result.effort, seconds=dict(result.stages.seconds)))
+            if result.source is not None:
+                if self._results.check:
+                    yield _examine(result, result.source)
+                if self._results.compare:
+                    outcome = _compare(result, result.source, self._results.label, outcome, sources)
+            yield outcome
 
 
-def _read_all(jobs: Iterable[Job], max_pixels: int) -> Iterator[tuple[Job, Picture | Exception]]:
+def _read_all(jobs: Iterable[Job], max_pixels: int) -> Iterator[_Read]:
     """Yield each job with its picture, or with the reason why it can't be read."""
     for job in jobs:
-        with about(job.source):
+        stages = Stages()
+        with about(job.source), stages.measure('read'):
             try:
                 picture: Picture | Exception = decode(job.file.read(max_pixels), max_pixels)
             except _FAILURES as error:
                 picture = error
-        yield job, picture
+        yield _Read(job, picture, stages)
         del picture  # or it would stay in memory while the next one is read
+
+
+def _examine(result: _Result, source: np.ndarray) -> Examined:
+    """Compare a result with its source, and warn of what looks wrong."""
+    quality, preview = examine(source, result.picture.pixels, result.borders)
+    for finding in quality.findings:
+        logger.warning('%s', finding)
+    return Examined(str(result.job.source), quality, preview)
+
+
+def _compare(result: _Result, source: np.ndarray, label: str, outcome: Outcome, sources: Set[str]) -> Outcome:
+    """Write the picture that shows a result beside its source, and return the outcome with it."""
+    target = name_comparison(result.target, 'jpg')
+    try:
+        if os.path.realpath(target) in sources:
+            raise ImageError(f'it would overwrite the input {target}')
+        with whole_file(target) as temporary:
+            write(Picture(compare(source, result.picture.pixels, label)), temporary, 'jpg')
+    except _FAILURES as error:
+        return replace(outcome, problems=(f'no comparison: {flatten_message(error)}',))
+    return replace(outcome, comparison=target)
 
 
 def _is_large(result: _Result | Outcome) -> bool:

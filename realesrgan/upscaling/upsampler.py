@@ -34,7 +34,7 @@ from .pixels import (
     settle_alpha,
 )
 from .planner import TilePlan, TilePlanner
-from .tiles import cut_into_tiles, pad_picture
+from .tiles import Tile, cut_into_tiles, pad_picture
 
 if TYPE_CHECKING:
     import torch
@@ -75,6 +75,7 @@ class RealESRGANer:
         tile_size, tile_pad: As in 0.3.0; they may be changed between pictures.
         engine: Runs the network.
         on_tile: Called after each tile with the number of tiles done and their total; None at first.
+        tiles: The tiles of the last picture, in its own pixels.
 
     Raises:
         ValueError: an argument out of range, or a `scale` that is not the network's.
@@ -102,6 +103,7 @@ class RealESRGANer:
         picked = pick_device(device, gpu_id, engine_name)
         self._threads = threads
         self.on_tile: Callable[[int, int], None] | None = None
+        self.tiles: Sequence[Tile] = ()
 
         self._network = load_for_upsampler(scale, model_path, dni_weight, model)
         if self._network.scale != scale:
@@ -239,6 +241,7 @@ class RealESRGANer:
             self._planner.shrink(plan, failure)
 
     def _upscale_tiles(self, pixels: Pixels, plan: TilePlan, result: np.ndarray) -> None:
+        self.tiles = plan.tiles
         stitcher = Stitcher(result, self.scale, plan.blend)
         for done, tile in enumerate(plan.tiles, 1):
             batch = pixels.to_batch(tile.rows.window, tile.columns.window)

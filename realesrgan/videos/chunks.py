@@ -12,6 +12,7 @@ from ..ffmpeg.decoder import Damage, Decoding, FrameReader, examine
 from ..ffmpeg.encoder import Encoding
 from ..ffmpeg.probe import MediaInfo
 from ..ffmpeg.programs import FFmpeg
+from ..measures import Effort, Preview, Quality
 from .frame_files import FrameFileReader, FrameShape
 
 
@@ -86,6 +87,7 @@ class Chunk:
         ffmpeg: The programs.
         outscale: Final size, as `Enhancer.enhance` takes it.
         part: The file to write.
+        samples: Which of its frames are compared with their source, counted from its own first.
     """
 
     index: int
@@ -95,6 +97,7 @@ class Chunk:
     ffmpeg: FFmpeg
     outscale: float | None
     part: Path
+    samples: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,15 @@ class ChunkProgress:
 
 
 @dataclass(frozen=True)
+class FrameExamined:
+    """A frame has been compared with its source; `frame` is its number in the video."""
+
+    frame: int
+    quality: Quality
+    preview: Preview
+
+
+@dataclass(frozen=True)
 class Upscaled:
     """What a worker made of a chunk.
 
@@ -114,12 +126,14 @@ class Upscaled:
         frames: How many were written.
         computed: How many went through the network.
         damage: The first sign of damage while it was decoded, by the number in the chunk.
+        effort: What that took; None if an earlier run has done it.
     """
 
     index: int
     frames: int
     computed: int
     damage: Damage | None = None
+    effort: Effort | None = None
 
     def to_note(self) -> dict[str, Any]:
         """Return it as simple values, for the folder of parts."""

@@ -41,6 +41,8 @@ class VideoOptions:
         restart: Whether parts of a run with other options are thrown away.
         keep_parts: Whether the parts stay when the result is there.
         dry_run: Whether to find out only what would be done, and what it would take.
+        check: Whether some frames are compared with their inputs, which `Examined` reports.
+        compare: Whether NAME_compare.mp4 shows some seconds of each result beside its input.
     """
 
     upsampler: UpsamplerOptions = field(default_factory=lambda: UpsamplerOptions('realesr-animevideov3'))
@@ -67,6 +69,8 @@ class VideoOptions:
     restart: bool = False
     keep_parts: bool = False
     dry_run: bool = False
+    check: bool = False
+    compare: bool = False
 
     def __post_init__(self) -> None:
         require_choice('extension', self.extension, ['auto', *CONTAINERS, *list_writable_extensions()])

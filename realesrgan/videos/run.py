@@ -12,6 +12,7 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..atomic_files import remove_leftovers, require_writable, temporary_folder
 from ..errors import (
@@ -24,14 +25,14 @@ from ..errors import (
     VideoError,
     WeightsError,
 )
-from ..events import Event, Found, Outcome, Outlined, Progress, Run, Warned
+from ..events import Event, Examined, Found, Outcome, Outlined, Progress, Run, Warned
 from ..ffmpeg.containers import CONTAINERS
 from ..ffmpeg.probe import MediaInfo, is_picture, probe
 from ..ffmpeg.programs import FFmpeg, find_ffmpeg
 from ..log import about
 from ..pictures.formats import FORMATS
 from ..pictures.inputs import InputFile, Inputs, list_inputs
-from ..pictures.names import plan
+from ..pictures.names import name_comparison, plan
 from ..pictures.run import PictureOptions, upscale_pictures
 from ..workers.enhancers import Enhancer, build_enhancer, find_scale, prefetch_weights, prepare_faces, require_gpus
 from ..workers.options import FaceOptions, drop_faces_of_drawings, list_places
@@ -40,6 +41,9 @@ from .checkpoint import get_parts_folder
 from .inputs import VideoInput, find_videos, name_results
 from .options import VideoOptions
 from .source import FrameSource, Source, VideoSource
+
+if TYPE_CHECKING:
+    from .upscale import Made
 
 logger = logging.getLogger(__name__)
 
@@ -136,13 +140,15 @@ class _Videos:
                 if options.dry_run:
                     self._outline(source, target, options)
                     return None
-                frames, reused, problems = self._upscale_source(source, target, options)
+                made = self._upscale_source(source, target, options)
         except _ENDS_THE_RUN:
             raise
         except (RealESRGANError, OSError, MemoryError) as error:
             return Outcome(video.source, error=error, seconds=time.perf_counter() - start)
-        return Outcome(video.source, target, problems=problems, frames=frames, reused=reused,
-                       seconds=time.perf_counter() - start)
+        return Outcome(video.source, target, problems=made.problems, frames=made.frames, reused=made.reused,
+                       seconds=time.perf_counter() - start, size=source.size,
+                       result_size=(source.encoding.width, source.encoding.height), effort=made.effort,
+                       comparison=made.comparison)
 
     @contextmanager
     def _readable(self, video: VideoInput, target: Path) -> Iterator[tuple[MediaInfo | None, VideoOptions]]:
@@ -169,8 +175,9 @@ class _Videos:
         Raises:
             VideoError: its result would overwrite an input, or it can't be upscaled as asked.
         """
-        if os.path.realpath(target) in self._sources:
-            raise VideoError(f'its result would overwrite the input {target}; choose another --suffix or -o')
+        for path in (target, name_comparison(target, 'mp4'))[:1 + options.compare]:
+            if os.path.realpath(path) in self._sources:
+                raise VideoError(f'its result would overwrite the input {path}; choose another --suffix or -o')
         if info is None:
             for name in ('start', 'end'):
                 if getattr(options, name) is not None:
@@ -222,7 +229,7 @@ class _Videos:
     # ---- one input ----
 
     def _upscale_source(self, source: Source, target: Path,
-                        options: VideoOptions) -> tuple[int, int, tuple[str, ...]]:
+                        options: VideoOptions) -> Made:
         from .upscale import upscale_source
         return upscale_source(source, target, options, self._faces, self._weights, self._pool, self._run)
 
@@ -244,14 +251,15 @@ class _Videos:
             return
 
         def hear(event: Event) -> None:
-            if isinstance(event, (Progress, Warned)):
+            if isinstance(event, (Examined, Progress, Warned)):
                 self._run.tell(event)
             elif isinstance(event, Outcome):
                 self._end(event)
         upscale_pictures(sources, str(self._output), PictureOptions(
             upsampler=options.upsampler, faces=self._faces, gpu_ids=options.gpu_ids, outscale=options.outscale,
             suffix=options.suffix, extension=options.extension, alpha_upsampler=options.alpha_upsampler,
-            skip_existing=options.skip_existing, max_pixels=options.max_pixels), on_event=hear, cancel=self._run.cancel)
+            skip_existing=options.skip_existing, max_pixels=options.max_pixels, check=options.check,
+            compare=options.compare), on_event=hear, cancel=self._run.cancel)
 
 
 def _check_extension(extension: str, video: VideoInput) -> None:

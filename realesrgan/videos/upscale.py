@@ -1,18 +1,25 @@
 """Upscale one source to a video: chunks to workers, their parts into a folder, the parts to the result."""
 from __future__ import annotations
 
+import functools
 import logging
+import operator
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import PartsError, VideoError
-from ..events import Progress, Run
+from ..errors import MediaError, PartsError, VideoError, flatten_message
+from ..events import Examined, Progress, Run
+from ..measures import Effort
+from ..pictures.names import name_comparison
 from ..workers.options import FaceOptions
 from ..workers.pool import Pool
 from .checkpoint import Parts, describe_run, open_parts
-from .chunks import Chunk, ChunkProgress, Upscaled
+from .chunks import Chunk, ChunkProgress, FrameExamined, Upscaled
+from .comparing import write_comparison
 from .disk import DiskWatch, estimate_result_size, format_size, measure_free_disk
 from .joining import join_parts
 from .options import VideoOptions
@@ -21,8 +28,32 @@ from .source import Source
 logger = logging.getLogger(__name__)
 
 
+#: How many frames of a video are compared with their sources, and which ones where their number is unknown.
+_SAMPLES = 12
+_OF_UNKNOWN = (0, 24, 240, 2400)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What became of a source.
+
+    Attributes:
+        frames: How many were written.
+        reused: How many of them an earlier run had upscaled.
+        problems: What the result lacks, a line each.
+        effort: What this run took; None if all was there.
+        comparison: The clip that shows both, if there is one.
+    """
+
+    frames: int
+    reused: int
+    problems: tuple[str, ...]
+    effort: Effort | None
+    comparison: Path | None
+
+
 def upscale_source(source: Source, target: Path, options: VideoOptions, faces: FaceOptions | None, weights: str,
-                   pool: Pool, run: Run) -> tuple[int, int, tuple[str, ...]]:
+                   pool: Pool, run: Run) -> Made:
     """Upscale a source to `target`, which is written whole or not at all.
 
     A damaged source gives what could be decoded of it, and a problem. When the run can't go on, parts that are whole
@@ -37,10 +68,6 @@ def upscale_source(source: Source, target: Path, options: VideoOptions, faces: F
         pool: The workers, `ChunkWorker` each.
         run: Hears of progress, and ends the run.
 
-    Returns:
-        The number of frames written, how many of them an earlier run had upscaled, and what the result lacks, a line
-        each.
-
     Raises:
         VideoError, MediaError, WorkerError, PartsError, DiskFullError: see the message.
         OSError: the result can't be written.
@@ -54,16 +81,42 @@ def upscale_source(source: Source, target: Path, options: VideoOptions, faces: F
         with ExitStack() as stack:
             chunks = source.make_chunks(parts, stack)
             found = _find_parts(chunks, parts, run)
+            if options.check:
+                chunks = _choose_samples(chunks, source.total)
             done, reused = _upscale_chunks(source, chunks, found, parts, pool, run)
-        made = [upscaled for upscaled in done if upscaled.index not in found]
-        if source.identify() != identity:
-            _discard(made, parts)
-            raise VideoError(f'{source.name}: changed while it was upscaled; give the command again')
+            made = [upscaled for upscaled in done if upscaled.index not in found]
+            if source.identify() != identity:
+                _discard(made, parts)
+                raise VideoError(f'{source.name}: changed while it was upscaled; give the command again')
+            comparison = _compare(chunks, done, target, options, run) if options.compare else None
         _require_intact(made, parts, run)
         problems = source.find_damage(chunks, done)
         problems += join_parts(parts, done, source.encoding.rate, target, source.make_join(parts))
     logger.debug('%d frames computed', sum(upscaled.computed for upscaled in done))
-    return sum(upscaled.frames for upscaled in done), reused, tuple(problems)
+    efforts = [upscaled.effort for upscaled in done if upscaled.effort]
+    return Made(sum(upscaled.frames for upscaled in done), reused, tuple(problems),
+                functools.reduce(operator.add, efforts) if efforts else None, comparison)
+
+
+def _choose_samples(chunks: Sequence[Chunk], total: int | None) -> list[Chunk]:
+    """Return the chunks with the frames that are compared with their sources, spread evenly over the video."""
+    samples = [round((number + 0.5) * total / _SAMPLES - 0.5) for number in range(_SAMPLES)] if total else _OF_UNKNOWN
+    stops = [chunk.first for chunk in chunks[1:]] + [sys.maxsize]
+    return [replace(chunk, samples=frozenset(sample - chunk.first for sample in samples
+                                             if chunk.first <= sample < stop))
+            for chunk, stop in zip(chunks, stops, strict=True)]
+
+
+def _compare(chunks: Sequence[Chunk], done: Sequence[Upscaled], target: Path, options: VideoOptions,
+             run: Run) -> Path | None:
+    """Write a comparison, or warn of why there is none."""
+    comparison = name_comparison(target, 'mp4')
+    try:
+        write_comparison(chunks, done, comparison, options.upsampler.label, run.check)
+    except (MediaError, VideoError) as error:
+        logger.warning('%s', flatten_message(error))
+        return None
+    return comparison
 
 
 def _find_parts(chunks: Sequence[Chunk], parts: Parts, run: Run) -> dict[int, Upscaled]:
@@ -116,6 +169,10 @@ def _upscale_chunks(source: Source, chunks: Sequence[Chunk], found: Mapping[int,
             frames[note.index] = note.frames
             run.tell(Progress(source.name, sum(frames.values()), source.total, reused))
             disk.look()
+        elif isinstance(note, FrameExamined):
+            for finding in note.quality.findings:
+                logger.warning('frame %d: %s', note.frame + 1, finding)
+            run.tell(Examined(source.name, note.quality, note.preview, note.frame))
 
     run.tell(Progress(source.name, reused, source.total, reused))
     if todo:

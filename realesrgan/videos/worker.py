@@ -1,7 +1,6 @@
 """Upscale chunks of videos: what each worker does."""
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Self
 
 import numpy as np
@@ -10,12 +9,14 @@ from ..atomic_files import whole_file
 from ..errors import RealESRGANError, VideoError
 from ..ffmpeg.decoder import FrameReader
 from ..ffmpeg.encoder import FrameWriter
+from ..quality.checks import Borders, examine
 from ..workers.enhancers import Enhancer, build_enhancer
+from ..workers.measuring import Stages, measure_effort
 from ..workers.options import FaceOptions, Place, UpsamplerOptions
 from ..workers.overlap import run_overlapped
 from ..workers.pool import Report
 from .checkpoint import seal
-from .chunks import Chunk, ChunkProgress, FrameFiles, Reader, Upscaled, VideoFrames
+from .chunks import Chunk, ChunkProgress, FrameExamined, FrameFiles, Reader, Upscaled, VideoFrames
 
 _READ_AHEAD = 4  # frames
 _WRITTEN_BEHIND = 2
@@ -46,16 +47,17 @@ class ChunkWorker:
             OSError: the part can't be written.
         """
         source: VideoFrames | FrameFiles | None = chunk.frames
+        stages = Stages()
         with whole_file(chunk.part) as temporary:
             while source is not None:
-                frames = FrameUpscaler(self._enhancer, chunk.outscale, chunk.first,
-                                       lambda count: report(ChunkProgress(chunk.index, count)))
+                frames = FrameUpscaler(self._enhancer, chunk, report, stages)
                 with source.open() as reader, FrameWriter(chunk.ffmpeg, temporary, chunk.encoding) as writer:
-                    upscale_frames(reader, writer, frames)
+                    upscale_frames(reader, writer, frames, stages)
                 damage = reader.damage if isinstance(reader, FrameReader) else None
                 source = source.reread(frames.count)
             temporary.touch()  # encoders write no file when there are no frames
-            result = Upscaled(chunk.index, frames.count, frames.computed, damage)
+            result = Upscaled(chunk.index, frames.count, frames.computed, damage,
+                              measure_effort(self._enhancer, stages))
             seal(chunk.part, temporary, result.to_note())
         return result
 
@@ -65,21 +67,20 @@ class FrameUpscaler:
 
     Args:
         enhancer: Upscales pictures.
-        outscale: Final size, as `Enhancer.enhance` takes it.
-        first: The number of the first frame, for errors.
-        on_frame: Called after each frame with the number of frames so far.
+        chunk: What the frames are of.
+        report: Hears of each frame (`ChunkProgress`), and of samples (`FrameExamined`).
+        stages: Counts the seconds of the network.
 
     Attributes:
         count: The number of frames so far.
         computed: How many of them went through the network.
     """
 
-    def __init__(self, enhancer: Enhancer, outscale: float | None, first: int,
-                 on_frame: Callable[[int], None]) -> None:
+    def __init__(self, enhancer: Enhancer, chunk: Chunk, report: Report, stages: Stages) -> None:
         self._enhancer = enhancer
-        self._outscale = outscale
-        self._first = first
-        self._on_frame = on_frame
+        self._chunk = chunk
+        self._report = report
+        self._stages = stages
         self._last: tuple[np.ndarray, np.ndarray] | None = None
         self.count = 0
         self.computed = 0
@@ -87,22 +88,28 @@ class FrameUpscaler:
     def __call__(self, frame: np.ndarray) -> np.ndarray:
         """Upscale a frame, HxWx3, BGR, uint8 or uint16."""
         if self._last is None or not np.array_equal(frame, self._last[0]):
-            number = self._first + self.count + 1
+            number = self._chunk.first + self.count + 1
             try:
-                result, _ = self._enhancer.enhance(frame, outscale=self._outscale)
+                with self._stages.measure('network'):
+                    result, _ = self._enhancer.enhance(frame, outscale=self._chunk.outscale)
             except MemoryError as error:
                 raise MemoryError(f'frame {number}: {error}') from error
             except RealESRGANError as error:
                 raise VideoError(f'frame {number}: {error}') from error
             self._last = frame, result
             self.computed += 1
+        if self.count in self._chunk.samples:
+            self._report(FrameExamined(self._chunk.first + self.count, *examine(
+                frame, self._last[1], Borders.of_tiles(self._enhancer.tiles))))
         self.count += 1
-        self._on_frame(self.count)
+        self._report(ChunkProgress(self._chunk.index, self.count))
         return self._last[1]
 
 
-def upscale_frames(reader: Reader, writer: FrameWriter, upscale: FrameUpscaler) -> None:
+def upscale_frames(reader: Reader, writer: FrameWriter, upscale: FrameUpscaler, stages: Stages) -> None:
     """Upscale all frames of a reader into a writer, with reading, computing and writing at the same time.
+
+    `stages` counts the seconds of reading and writing.
 
     Raises:
         VideoError, MemoryError: a frame failed.
@@ -111,6 +118,12 @@ def upscale_frames(reader: Reader, writer: FrameWriter, upscale: FrameUpscaler) 
     def abort() -> None:
         reader.kill()
         writer.kill()
-    run_overlapped(reader, upscale, writer.write, abort, ahead=_READ_AHEAD, behind=_WRITTEN_BEHIND)
+
+    def write(frame: np.ndarray) -> None:
+        with stages.measure('write'):
+            writer.write(frame)
+    run_overlapped(stages.measure_each('read', reader), upscale, write, abort, ahead=_READ_AHEAD,
+                   behind=_WRITTEN_BEHIND)
     if upscale.count:
-        writer.finish()
+        with stages.measure('write'):
+            writer.finish()

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
     from ..archs.loaded import LoadedNetwork
     from ..engines.devices import Device
+    from ..engines.engine import Engine
     from ..faces.enhancer import FaceEnhancer
+    from ..upscaling.tiles import Tile
     from ..upscaling.upsampler import RealESRGANer
 
 
@@ -25,6 +27,12 @@ class Enhancer(Protocol):
 
     @property
     def scale(self) -> int: ...
+
+    @property
+    def engine(self) -> Engine: ...
+
+    @property
+    def tiles(self) -> Sequence[Tile]: ...
 
     on_tile: Callable[[int, int], None] | None
 

@@ -68,6 +68,11 @@ class UpsamplerOptions:
     def __post_init__(self) -> None:
         require_choice('model_name', self.model_name, MODELS)
 
+    @property
+    def label(self) -> str:
+        """What the network is called: the model's name, or that of the file of `model_path`."""
+        return self.model_name if self.model_path is None else Path(self.model_path).stem
+
 
 @dataclass(frozen=True)
 class FaceOptions:

@@ -1,0 +1,1 @@
+"""Judge results: figures and findings (`checks`), pictures to look at (`comparison`)."""

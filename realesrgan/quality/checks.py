@@ -1,0 +1,173 @@
+"""Measure a result against what it was made of, and find what looks wrong."""
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import cv2
+import numpy as np
+
+from ..measures import Preview, Quality
+from ..upscaling.tiles import Tile
+from .comparison import convert_to_bgr8, enlarge, make_preview
+from .naturalness import measure_niqe
+
+_CELL = 16  # side of the areas that are looked at, in pixels of the input
+_BAND = 512  # rows that are measured at once, so that large pictures need little memory
+_SSIM_WINDOW = 7
+
+# Good results of the pictures in inputs/ by three networks reach at least 29.5 dB and 0.87, move colours by at most
+# 4.4 levels, clip at most 0.09 more of the values, lose at most 0.3 of NIQE, and with a tile_pad of 10 have steps of at
+# most 2.5 levels; with one of 0 at least 6.4. Bounds of likeness are lower because removing grain costs some.
+_LEAST_PSNR = 18.0
+_LEAST_SSIM = 0.45
+_MOST_COLOUR_SHIFT = 8.0
+_MOST_NEWLY_CLIPPED = 0.2
+_MOST_NIQE_LOST = 4.0
+_MOST_TILE_STEP = 4.0
+# What an input's area must show so that a constant or black one of the result is a loss.
+_VARIED_LEVELS = 32
+_BRIGHT_LEVEL = 32
+_BLACK_LEVEL = 2
+
+
+@dataclass(frozen=True)
+class Borders:
+    """Where tiles meet: their first rows and columns, in pixels of the input."""
+
+    rows: Sequence[int] = ()
+    columns: Sequence[int] = ()
+
+    @classmethod
+    def of_tiles(cls, tiles: Iterable[Tile]) -> Self:
+        """Return the borders between the tiles of a picture."""
+        return cls(*(sorted({span.start for span in spans} - {0}) for spans in (
+            [tile.rows for tile in tiles], [tile.columns for tile in tiles])))
+
+
+def examine(before: np.ndarray, after: np.ndarray, borders: Borders | None = None) -> tuple[Quality, Preview]:
+    """Return what `check` does, and small pictures of both."""
+    quality = check(before, after, borders)
+    before, after = convert_to_bgr8(before), convert_to_bgr8(after)
+    return quality, make_preview(enlarge(before, after), after)
+
+
+def check(before: np.ndarray, after: np.ndarray, borders: Borders | None = None) -> Quality:
+    """Compare a result with what it was made of.
+
+    Args:
+        before: HxW, HxWx3 or HxWx4, BGR; uint8, uint16 of full range, or floating point from 0 to 1.
+        after: Of any size.
+        borders: Where the tiles meet that it was made of.
+    """
+    not_finite = 0.0
+    if after.dtype.kind == 'f':
+        not_finite = 1 - float(np.isfinite(after).mean())
+    before, after = convert_to_bgr8(before), convert_to_bgr8(after)
+    shrunk = cv2.resize(after, before.shape[1::-1], interpolation=cv2.INTER_AREA)
+    enlarged = enlarge(before, after)
+    psnr, ssim = _measure_likeness(before, shrunk)
+    constant, black = _measure_lost_areas(before, shrunk)
+    shift = cv2.subtract(np.array(cv2.mean(after)[:3]), np.array(cv2.mean(before)[:3])).ravel()
+    quality = Quality(
+        psnr=psnr, ssim=ssim, niqe_before=measure_niqe(enlarged), niqe_after=measure_niqe(after),
+        clipped_before=_measure_clipped(before), clipped_after=_measure_clipped(after),
+        colour_shift=(float(shift[0]), float(shift[1]), float(shift[2])), not_finite=not_finite,
+        constant=constant, black=black, tile_step=_measure_tile_step(enlarged, after, before.shape, borders))
+    return replace(quality, findings=tuple(find_faults(quality)))
+
+
+def find_faults(quality: Quality) -> list[str]:
+    """Return what looks wrong about a result, a line each."""
+    findings = []
+    if quality.not_finite:
+        findings.append(f'{quality.not_finite:.2%} of its values are not finite')
+    if quality.constant:
+        findings.append(f'{quality.constant:.1%} of it is a single colour where the input has detail')
+    if quality.black:
+        findings.append(f'{quality.black:.1%} of it is black where the input is not')
+    if quality.clipped_after - quality.clipped_before > _MOST_NEWLY_CLIPPED:
+        findings.append(f'{quality.clipped_after:.1%} of its values are clipped, {quality.clipped_before:.1%} of the '
+                        'input\'s')
+    if max(map(abs, quality.colour_shift)) > _MOST_COLOUR_SHIFT:
+        shift = ', '.join(f'{level:+.1f} {name}' for name, level in zip(
+            ('blue', 'green', 'red'), quality.colour_shift, strict=True))
+        findings.append(f'its mean colour has moved by {shift} (levels of 255)')
+    if quality.psnr < _LEAST_PSNR or (quality.ssim is not None and quality.ssim < _LEAST_SSIM):
+        likeness = '' if quality.ssim is None else f', SSIM {quality.ssim:.2f}'
+        findings.append(f'scaled back it is far from the input: PSNR {quality.psnr:.1f} dB{likeness}')
+    if (quality.niqe_before is not None and quality.niqe_after is not None
+            and quality.niqe_after - quality.niqe_before > _MOST_NIQE_LOST):
+        findings.append(f'it looks less natural than the input enlarged by bicubic: NIQE {quality.niqe_after:.1f}, '
+                        f'was {quality.niqe_before:.1f}')
+    if quality.tile_step is not None and quality.tile_step > _MOST_TILE_STEP:
+        findings.append(f'tiles show: a step of {quality.tile_step:.1f} levels at their borders; a larger --tile_pad '
+                        'helps')
+    return findings
+
+
+def _measure_likeness(before: np.ndarray, shrunk: np.ndarray) -> tuple[float, float | None]:
+    """Return PSNR in dB and SSIM of two pictures of one size."""
+    from skimage.metrics import structural_similarity
+    squares, ssim, rows = 0.0, 0.0, 0
+    height = before.shape[0]
+    for start in range(0, height, _BAND):
+        ours, theirs = before[start:start + _BAND], shrunk[start:start + _BAND]
+        squares += float(np.square(ours.astype(np.float32) - theirs).sum(dtype=np.float64))
+        if min(ours.shape[:2]) >= _SSIM_WINDOW:
+            likeness = structural_similarity(  # type: ignore[no-untyped-call]
+                ours, theirs, win_size=_SSIM_WINDOW, channel_axis=2)
+            ssim += len(ours) * float(likeness)
+            rows += len(ours)
+    psnr = 10 * np.log10(255 ** 2 / max(squares / before.size, 1e-6))
+    return float(psnr), ssim / rows if rows else None
+
+
+def _measure_clipped(picture: np.ndarray) -> float:
+    clipped = sum(int(np.count_nonzero((band == 0) | (band == 255))) for band in _cut_into_bands(picture))
+    return clipped / picture.size
+
+
+def _cut_into_bands(picture: np.ndarray) -> list[np.ndarray]:
+    return [picture[start:start + _BAND] for start in range(0, len(picture), _BAND)]
+
+
+def _measure_lost_areas(before: np.ndarray, shrunk: np.ndarray) -> tuple[float, float]:
+    """Return the shares of cells that are constant, or black, although the input's are not."""
+    (low, high), (ours_low, ours_high) = map(_find_extremes, (before, shrunk))
+    constant = ((ours_high - ours_low).max(2) == 0) & ((high - low).max(2) >= _VARIED_LEVELS)
+    black = (ours_high.max(2) <= _BLACK_LEVEL) & (high.max(2) >= _BRIGHT_LEVEL)
+    return float(constant.mean()), float(black.mean())
+
+
+def _find_extremes(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the smallest and largest values of each cell, rows x columns x 3, without parts of cells at the end."""
+    height, width = (min(_CELL, side) for side in picture.shape[:2])
+    rows, columns = picture.shape[0] // height, picture.shape[1] // width
+    cells = picture[:rows * height, :columns * width].reshape(rows, height, columns, width, 3)
+    return cells.min((1, 3)).astype(int), cells.max((1, 3)).astype(int)
+
+
+def _measure_tile_step(enlarged: np.ndarray, after: np.ndarray, size: Sequence[int],
+                       borders: Borders | None) -> float | None:
+    """Return by how many levels pixels differ more across the worst border of tiles than beside it.
+
+    A step that the input shows there too, an edge of what is depicted, does not count.
+    """
+    steps = []
+    for axis, starts in enumerate((borders.rows, borders.columns) if borders else ()):
+        scale = after.shape[axis] / size[axis]
+        ours, theirs = (np.moveaxis(picture, axis, 0) for picture in (after, enlarged))
+        steps += [_measure_step(ours, at) - max(_measure_step(theirs, at), 0)
+                  for at in (round(start * scale) for start in starts) if 4 <= at < len(ours) - 4]
+    return max(steps) if steps else None
+
+
+def _measure_step(picture: np.ndarray, at: int) -> float:
+    """Return by how many levels lines `at` - 1 and `at` differ more than the lines beside them do."""
+    lines = picture[max(at - 6, 0):at + 6].astype(np.float32)
+    differences = [float(np.abs(second - first).mean()) for first, second in itertools.pairwise(lines)]
+    here = min(at, 6) - 1
+    return differences.pop(here) - float(np.median(differences))
