@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from realesrgan.cli import options
 from realesrgan.cli.display import Display
 from realesrgan.cli.run import run
+from realesrgan.errors import UsageError
 from realesrgan.ffmpeg.containers import CONTAINERS
 from realesrgan.ffmpeg.timing import parse_rate, parse_time
 from realesrgan.pictures.formats import list_choices
@@ -79,6 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def upscale(args: argparse.Namespace) -> int:
     """Upscale what the arguments say and return the exit status."""
     from realesrgan.videos import VideoOptions, upscale_videos
+    if args.dry_run and (args.compare or args.report):
+        raise UsageError('--dry_run makes no results that --compare or --report could show')
     video_options = VideoOptions(
         upsampler=options.read_upsampler_options(args), faces=options.read_face_options(args),
         gpu_ids=options.read_gpu_ids(args),

@@ -38,7 +38,7 @@ def enlarge(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     return cv2.resize(before, after.shape[1::-1], interpolation=cv2.INTER_CUBIC)
 
 
-def find_largest_difference(enlarged: np.ndarray, after: np.ndarray, side: int = _PLACE) -> tuple[slice, slice]:
+def find_largest_difference(enlarged: np.ndarray, after: np.ndarray, side: int) -> tuple[slice, slice]:
     """Return rows and columns of the square where two pictures of one size differ most.
 
     Args:
@@ -66,7 +66,7 @@ def compare(before: np.ndarray, after: np.ndarray, name: str) -> np.ndarray:
     """
     after = convert_to_bgr8(after)
     enlarged = enlarge(convert_to_bgr8(before), after)
-    rows, columns = find_largest_difference(enlarged, after)
+    rows, columns = find_largest_difference(enlarged, after, max(min(_PLACE, min(after.shape[:2]) // 2), 1))
     names = 'bicubic', name
     shrink = min(_LONGEST_PANEL / max(after.shape[:2]), 1)
     wholes, places = [], []

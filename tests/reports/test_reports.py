@@ -1,0 +1,303 @@
+"""--report and --compare of both scripts: what is in the files."""
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import clips
+import cv2
+import numpy as np
+import pytest
+from clips import files
+
+import inference_realesrgan
+import inference_realesrgan_video
+from realesrgan import RealESRGANer
+from realesrgan.events import Examined, Found, Outcome
+from realesrgan.measures import Preview, Quality
+from realesrgan.quality.comparison import convert_to_bgr8, enlarge
+from realesrgan.reports import reporter
+from realesrgan.reports.reporter import Reporter
+
+
+@pytest.fixture(scope='session')
+def network(tmp_path_factory):
+    return clips.save_network(tmp_path_factory.mktemp('networks') / 'tiny.pth')
+
+
+@pytest.fixture
+def run(run_script, network):
+    """Run a script with a small network; by default that of pictures."""
+    return lambda *arguments, script=inference_realesrgan: run_script(script, '--model_path', network, '--fp32',
+                                                                      *arguments)
+
+
+def write(path, *shape, seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    img = np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+    assert cv2.imwrite(str(path), img)
+    return img
+
+
+def load(path='r.json'):
+    return json.loads(Path(path).read_text())
+
+
+class Page(HTMLParser):
+    """The elements of a page, its rows of text, and everything that it would load."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.tags, self.loads, self.text = [], [], []
+        self.feed(path.read_text())
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.loads += [value for name, value in attributes if name in ('src', 'href') and value]
+
+    def handle_data(self, data):
+        self.text.append(data.strip())
+
+
+# ---- pictures ----
+
+def test_the_figures_of_pictures(run, tmp_path):
+    write(tmp_path / 'in/a.png', 40, 30, 3)
+    write(tmp_path / 'in/b.png', 16, 16)
+    (tmp_path / 'in/broken.png').write_bytes(b'\x89PNG\r\n\x1a\n')
+    assert run('-i', 'in', '-t', '20', '--engine', 'torch', '--report', 'new/r.json')[0] == 1
+    report = load('new/r.json')
+    assert (report['title'], report['version']) == ('tiny', '1.0.0')
+    a, b, broken = (next(file for file in report['files'] if file['source'] == f'in/{name}.png')
+                    for name in ('a', 'b', 'broken'))
+    assert {**a, 'samples': None} == {
+        'source': 'in/a.png', 'target': 'results/a_out.png', 'comparison': None, 'status': 'done', 'error': None,
+        'problems': [], 'warnings': a['samples'][0]['findings'], 'size': [30, 40], 'result_size': [120, 160],
+        'frames': 1, 'reused': 0, 'seconds': a['stages']['network'], 'rate': a['rate'], 'unit': 'megapixels/s',
+        'engine': 'torch', 'device': 'cpu', 'precision': 'float32', 'tiles': 4, 'stages': a['stages'],
+        'host_bytes': a['host_bytes'], 'gpu_bytes': 0, 'samples': None}
+    assert a['rate'] == pytest.approx(40 * 30 / 1e6 / a['seconds'], rel=0.1)
+    assert list(a['stages']) == ['read', 'network', 'write']
+    assert 50 << 20 < a['host_bytes'] < 100 << 30
+    assert (b['size'], b['tiles'], b['samples'][0]['tile_step']) == ([16, 16], 1, None)
+    assert (broken['status'], broken['target'], broken['samples'], broken['stages']) == ('failed', None, [], None)
+    assert 'damaged' in broken['error'] or 'PNG' in broken['error']
+    result = cv2.imread('results/a_out.png')
+    shrunk = cv2.resize(result, (30, 40), interpolation=cv2.INTER_AREA)
+    error = np.square(cv2.imread('in/a.png').astype(float) - shrunk).mean()
+    assert a['samples'][0]['psnr'] == pytest.approx(10 * np.log10(255 ** 2 / error))
+
+
+def test_what_looks_wrong_is_a_line_on_stderr_and_in_the_report(run, tmp_path, monkeypatch):
+    write(tmp_path / 'a.png', 40, 40, 3)
+    monkeypatch.setattr(RealESRGANer, 'enhance', lambda self, img, *more: (np.zeros((160, 160, 3), np.uint8), 'RGB'))
+    status, _, err = run('-i', 'a.png', '--report', 'r.html')
+    assert status == 0
+    assert 'warning: a.png: 100.0% of it is black where the input is not\n' in err
+    assert '100.0% of it is black where the input is not' in Page(tmp_path / 'r.html').text
+
+
+def test_without_report_nothing_is_compared(run, tmp_path, monkeypatch):
+    write(tmp_path / 'a.png', 40, 40, 3)
+    monkeypatch.setattr(RealESRGANer, 'enhance', lambda self, img, *more: (np.zeros((160, 160, 3), np.uint8), 'RGB'))
+    assert 'warning' not in run('-i', 'a.png')[2]
+
+
+def test_the_page_needs_nothing_beside_it(run, tmp_path):
+    write(tmp_path / 'in/a.png', 40, 30, 3)
+    write(tmp_path / 'in/<b>&"c".png', 16, 16, 4)
+    assert run('-i', 'in', 'missing.png', '--report', 'r.html')[0] == 1
+    page = Page(tmp_path / 'r.html')
+    assert all(link.startswith('data:image/jpeg;base64,') for link in page.loads)
+    assert len(page.loads) == 3 * 2
+    assert 'link' not in page.tags
+    assert 'b' in page.tags  # ours
+    assert 'in/<b>&"c".png' in page.text
+    assert page.tags.count('tr') == 1 + 3
+    assert ': no such file or folder' in page.text
+    assert 'http' not in re.sub(r'xmlns="[^"]*"', '', (tmp_path / 'r.html').read_text())
+
+
+@pytest.mark.parametrize('name', ['r', 'r.txt', 'json', ''])
+def test_a_report_of_another_kind_is_a_usage_error(run, name):
+    status, _, err = run('--report', name)
+    assert status == 2
+    assert f"argument --report: '{name}' must end in .json or .html" in err
+
+
+def test_a_report_that_can_not_be_written_ends_the_run_before_it_begins(run, tmp_path):
+    write(tmp_path / 'a.png', 8, 8, 3)
+    assert run('-i', 'a.png', '--report', 'a.png/r.json')[::2] == (1, 'error: a.png: Not a directory\n')
+    assert files(tmp_path) == ['a.png']
+
+
+def test_a_run_that_ends_early_reports_what_was_done(run, tmp_path, monkeypatch):
+    for index in range(3):
+        write(tmp_path / f'in/{index}.png', 8, 8 + index, 3)
+    enhance = RealESRGANer.enhance
+
+    def interrupt(upsampler, img, *more):
+        if img.shape[1] == 10:
+            raise KeyboardInterrupt
+        return enhance(upsampler, img, *more)
+    monkeypatch.setattr(RealESRGANer, 'enhance', interrupt)
+    assert run('-i', 'in', '--report', 'r.json')[0] == 130
+    done = {file['source'] for file in load()['files']}  # the second may not have been written
+    assert {'in/0.png'} <= done <= {'in/0.png', 'in/1.png'}
+    assert {f'results/{name}' for name in files(tmp_path / 'results')} == {
+        file['target'] for file in load()['files']}
+
+
+def test_skipped_files_are_in_the_report(run, tmp_path):
+    write(tmp_path / 'a.png', 8, 8, 3)
+    for _ in range(2):
+        assert run('-i', 'a.png', '--skip_existing', '--report', 'r.json')[0] == 0
+    assert [(file['status'], file['rate']) for file in load()['files']] == [('skipped', None)]
+
+
+def test_pictures_are_kept_of_some_files_only(monkeypatch, tmp_path):
+    monkeypatch.setattr(reporter, 'MOST_PREVIEWS', 2)
+    heard = []
+    quality = dict.fromkeys(('psnr', 'clipped_before', 'clipped_after', 'not_finite', 'constant', 'black'), 1.0) | {
+        'ssim': None, 'niqe_before': None, 'niqe_after': None, 'tile_step': None, 'colour_shift': (0, 0, 0)}
+    with Reporter(tmp_path / 'r.html', 'a model', heard.append) as report:
+        report(Found(4))
+        for name in 'abcd':
+            report(Examined(name, Quality(**quality), Preview(b'1', b'2', b'3')))
+            report(Outcome(name, frames=1, megapixels=1))
+    assert len(heard) == 9
+    assert len(Page(tmp_path / 'r.html').loads) == 3 * 2
+    assert [len(file['samples']) for file in report.describe()['files']] == [1] * 4
+
+
+def test_several_workers_report_as_one_does(run, tmp_path, monkeypatch):
+    for index in range(6):
+        write(tmp_path / f'in/{index}.png', 8, 8 + index, 3)
+    assert run('-i', 'in', '--report', 'one.json', '--compare')[0] == 0
+    from realesrgan.pictures import run as pictures
+    monkeypatch.setattr(pictures, 'require_gpus', lambda *more: None)
+    from realesrgan.workers.options import Place
+    monkeypatch.setattr(pictures, 'list_places', lambda *more: [Place(), Place()])
+    assert run('-i', 'in', '--report', 'two.json', '--compare', '-o', 'two')[0] == 0
+
+    def figures(path):
+        return {file['source']: (file['result_size'], file['samples'], file['comparison'].split('/')[1])
+                for file in load(path)['files']}
+    assert figures('two.json') == figures('one.json')
+    assert len(figures('one.json')) == 6
+
+
+# ---- comparisons of pictures ----
+
+def test_a_comparison_lies_beside_each_result_and_is_no_input_later(run, tmp_path):
+    write(tmp_path / 'a.png', 20, 30, 3)
+    for _ in range(2):
+        assert run('-i', '.', '-o', '.', '--compare')[0] == 0
+    assert files(tmp_path) == ['a.png', 'a_out.png', 'a_out_compare.jpg']
+    shown = cv2.imread('a_out_compare.jpg')
+    assert shown.shape == (80 + 8 + 120, 2 * 120 + 8, 3)
+    ours, expected = (cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY).astype(int) for picture in (
+        shown[40:80, 128:], cv2.imread('a_out.png')[40:]))  # JPEG halves the resolution of colours
+    assert np.abs(ours - expected).mean() < 6
+
+
+def test_a_comparison_never_overwrites_an_input(run, tmp_path):
+    write(tmp_path / 'in/a.png', 20, 30, 3)
+    write(tmp_path / 'in/a_out_compare.jpg', 8, 8, 3)
+    before = (tmp_path / 'in/a_out_compare.jpg').read_bytes()
+    status, _, err = run('-i', 'in/a.png', 'in/a_out_compare.jpg', '-o', 'in', '--compare')
+    assert status == 1
+    assert 'error: in/a.png: no comparison: it would overwrite the input in/a_out_compare.jpg\n' in err
+    assert (tmp_path / 'in/a_out_compare.jpg').read_bytes() == before
+    assert cv2.imread(str(tmp_path / 'in/a_out.png')).shape == (80, 120, 3)
+
+
+def test_comparisons_need_a_folder(run, tmp_path):
+    write(tmp_path / 'a.png', 8, 8, 3)
+    status, _, err = run('-i', 'a.png', '-o', '-', '--compare')
+    assert (status, err) == (2, 'error: --compare writes pictures beside the results, which -o - does not put into a '
+                                'folder\n')
+
+
+# ---- videos ----
+
+@pytest.mark.parametrize('workers', ['1', '2'])
+def test_the_figures_and_the_clip_of_a_video(run, tmp_path, workers):
+    clips.make(tmp_path / 'a.mp4', *clips.numbered('24'), *clips.EXACT)
+    status, _, _ = run('-i', 'a.mp4', '--report', 'r.json', '--compare', '--chunk', '0.25', '--num_process_per_gpu',
+                       workers, '--crf', '0', script=inference_realesrgan_video)
+    assert status == 0
+    [file] = load()['files']
+    assert sorted(sample['frame'] for sample in file['samples']) == sorted({round(2 * number + 0.5) for number in range(12)})
+    assert {key: file[key] for key in ('size', 'result_size', 'frames', 'reused', 'unit', 'tiles', 'comparison')} == {
+        'size': [64, 48], 'result_size': [256, 192], 'frames': 24, 'reused': 0, 'unit': 'frames/s', 'tiles': 1,
+        'comparison': 'results/a_out_compare.mp4'}
+    assert file['rate'] == pytest.approx(24 / file['seconds'], rel=0.01)
+    assert all(seconds > 0 for seconds in file['stages'].values())
+    # The third part holds the middle, frame 12, and is shorter than five seconds.
+    shown = clips.frames('results/a_out_compare.mp4')
+    result = clips.frames('results/a_out.mp4')
+    source = [enlarge(convert_to_bgr8(frame), result[0]) for frame in clips.frames('a.mp4')]
+    assert shown.shape == (6, 192, 2 * 256 + 8, 3)
+    for number, both in enumerate(shown, 12):  # each shows its own frame and not a neighbour
+        for half, frames in ((both[40:, :256], source), (both[40:, 264:], result)):
+            distances = [np.abs(half.astype(int) - frame[40:]).mean() for frame in frames]
+            assert np.argmin(distances) == number
+    assert files(tmp_path / 'results') == ['a_out.mp4', 'a_out_compare.mp4']
+
+
+def test_a_resumed_video_reports_what_this_run_did(run, tmp_path, monkeypatch):
+    clips.make(tmp_path / 'a.mp4', *clips.numbered('24'), *clips.EXACT)
+    enhance, calls = RealESRGANer.enhance, []
+
+    def fail_at_the_twentieth(*args, **more):
+        calls.append(1)
+        if len(calls) == 20:
+            raise KeyboardInterrupt
+        return enhance(*args, **more)
+    monkeypatch.setattr(RealESRGANer, 'enhance', fail_at_the_twentieth)
+    arguments = '-i', 'a.mp4', '--report', 'r.json', '--chunk', '0.25'
+    assert run(*arguments, script=inference_realesrgan_video)[0] == 130
+    assert load()['files'] == []
+    assert run(*arguments, script=inference_realesrgan_video)[0] == 0
+    [file] = load()['files']
+    assert (file['frames'], file['reused']) == (24, 18)
+    assert {sample['frame'] for sample in file['samples']} <= set(range(18, 24))
+    assert len(file['samples']) == 3
+
+
+def test_a_folder_of_frames_is_compared_too(run, tmp_path):
+    for index in range(5):
+        write(tmp_path / f'in/{index}.png', 16, 24, 3, seed=index)
+    assert run('-i', 'in', '--compare', '--crf', '0', script=inference_realesrgan_video)[0] == 0
+    assert clips.video('results/in_out_compare.mp4')['frames'] == 5
+
+
+def test_what_can_be_read_once_only_has_no_clip(run, tmp_path, http_server):
+    clips.make(tmp_path / 'a.ts', *clips.picture('32x16', seconds='0.5'), *clips.EXACT)
+    http_server.files['/a.ts'] = (tmp_path / 'a.ts').read_bytes()
+    status, _, err = run('-i', f'{http_server.url}/a.ts', '--compare', '--report', 'r.json',
+                         script=inference_realesrgan_video)
+    assert status == 0
+    assert 'no comparison: the input can be read once only' in err
+    assert load()['files'][0]['comparison'] is None
+    assert len(load()['files'][0]['samples']) >= 1
+
+
+def test_a_clip_never_overwrites_an_input(run, tmp_path):
+    for name in ('a.mp4', 'a_out_compare.mp4'):
+        clips.make(tmp_path / name, *clips.picture('32x16', seconds='0.2'), *clips.EXACT)
+    before = (tmp_path / 'a_out_compare.mp4').read_bytes()
+    status, _, err = run('-i', 'a.mp4', 'a_out_compare.mp4', '-o', '.', '--compare', script=inference_realesrgan_video)
+    assert status == 1
+    assert 'error: a.mp4: its result would overwrite the input a_out_compare.mp4' in err
+    assert (tmp_path / 'a_out_compare.mp4').read_bytes() == before
+
+
+def test_a_dry_run_has_nothing_to_report(run, tmp_path):
+    clips.make(tmp_path / 'a.mp4', *clips.picture('32x16', seconds='0.2'), *clips.EXACT)
+    for option in (['--compare'], ['--report', 'r.json']):
+        status, _, err = run('-i', 'a.mp4', '--dry_run', *option, script=inference_realesrgan_video)
+        assert (status, err) == (2, 'error: --dry_run makes no results that --compare or --report could show\n')
