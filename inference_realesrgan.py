@@ -9,24 +9,26 @@ from collections.abc import Sequence
 from realesrgan.cli import options
 from realesrgan.cli.display import Display
 from realesrgan.cli.run import run
+from realesrgan.cli.types import make_number_type
 from realesrgan.pictures.formats import list_choices, list_choices_with_quality
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of this script's options."""
-    parser = options.create_parser(__doc__)
-    options.add_input_options(parser, 'pictures, folders or glob patterns, or - for stdin',
-                              'folder for the results, or - for stdout')
-    parser.add_argument('-r', '--recursive', action='store_true', help='go into folders and keep their structure')
-    options.add_upsampler_options(parser, default_model='RealESRGAN_x4plus')
-    options.add_result_options(parser)
-    options.add_face_options(parser)
-    parser.add_argument('--ext', choices=list_choices(), default='auto',
+    parser = options.create_parser(__doc__, '-n RealESRGAN_x4plus -i photo.jpg -o results')
+    files = options.add_input_options(parser, 'pictures, folders or glob patterns, or - for stdin',
+                                      'folder for the results, or - for stdout',
+                                      '-i photos -r -o results --skip_existing')
+    files.add_argument('-r', '--recursive', action='store_true', help='go into folders and keep their structure')
+    options.add_upsampler_options(parser, 'RealESRGAN_x4plus', 'photo.jpg')
+    result = options.add_result_options(parser, '-i scan.tif -s 2 --ext png')
+    result.add_argument('--ext', choices=list_choices(), default='auto',
                         help='format of the results; auto is that of the input (default: %(default)s)')
-    parser.add_argument('--quality', type=options.make_number_type(int, 1, 100), default=95, metavar='1..100',
+    result.add_argument('--quality', type=make_number_type(int, 1, 100), default=95, metavar='1..100',
                         help=f'quality of {" and ".join(list_choices_with_quality())} (default: %(default)s)')
-    options.add_judging_options(parser, 'a picture of input and result')
-    options.add_verbosity_options(parser)
+    options.add_face_options(parser, 'photo.jpg')
+    options.add_judging_options(parser, 'a picture of input and result', 'photo.jpg')
+    options.add_verbosity_options(parser, 'photo.jpg')
     return parser
 
 

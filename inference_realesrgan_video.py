@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from realesrgan.cli import options
 from realesrgan.cli.display import Display
 from realesrgan.cli.run import run
+from realesrgan.cli.types import make_number_type, make_type
 from realesrgan.errors import UsageError
 from realesrgan.ffmpeg.containers import CONTAINERS
 from realesrgan.ffmpeg.timing import parse_rate, parse_time
@@ -18,36 +19,36 @@ from realesrgan.videos.options import DEINTERLACE
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of this script's options."""
-    parser = options.create_parser(__doc__)
+    parser = options.create_parser(__doc__, '-n realesr-animevideov3 -i film.mkv -o results -s 2')
     options.add_input_options(parser, 'videos, URLs, pipes such as /dev/stdin, folders of frames or of videos, '
-                              'pictures or glob patterns',
-                              'folder for the results')
-    options.add_upsampler_options(parser, default_model='realesr-animevideov3')
-    options.add_result_options(parser)
-    options.add_face_options(parser)
-    parser.add_argument('--ext', choices=(*list_choices(), *CONTAINERS), default='auto',
+                              'pictures or glob patterns', 'folder for the results',
+                              '-i a.mkv b.mkv \'clips/*.mp4\' -o results')
+    options.add_upsampler_options(parser, 'realesr-animevideov3', 'film.mkv')
+    result = options.add_result_options(parser, '-i film.mkv -s 2 --ext mkv')
+    result.add_argument('--ext', choices=(*list_choices(), *CONTAINERS), default='auto',
                         help='container of the results, auto is mp4; picture formats are for single pictures '
                              '(default: %(default)s)')
+    options.add_face_options(parser, 'film.mkv')
     _add_video_options(parser)
     _add_long_video_options(parser)
-    options.add_judging_options(parser, 'a short clip of input and result')
-    options.add_verbosity_options(parser)
+    options.add_judging_options(parser, 'a short clip of input and result', 'film.mkv')
+    options.add_verbosity_options(parser, 'film.mkv')
     return parser
 
 
 def _add_video_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group('video')
-    group.add_argument('--fps', type=options.make_type(parse_rate), metavar='RATE',
+    group = options.add_group(parser, 'video', '-i film.mkv --start 1:30 --end 1:32.5 --vcodec libx265 --crf 18')
+    group.add_argument('--fps', type=make_type(parse_rate), metavar='RATE',
                        help='frames a second of the result, as 25, 29.97 or 30000/1001; the duration stays '
                             '(default: that of the input; 24 for a folder of frames)')
-    group.add_argument('--start', type=options.make_type(parse_time), metavar='TIME',
+    group.add_argument('--start', type=make_type(parse_time), metavar='TIME',
                        help='begin here: 90, 1:30 or 0:01:30.5')
-    group.add_argument('--end', type=options.make_type(parse_time), metavar='TIME', help='end here')
+    group.add_argument('--end', type=make_type(parse_time), metavar='TIME', help='end here')
     group.add_argument('--deinterlace', choices=DEINTERLACE, default='auto',
                        help='turn fields into frames; auto: where the video is flagged so (default: %(default)s)')
     group.add_argument('--vcodec', metavar='ENCODER',
                        help='ffmpeg\'s name of the video encoder (default: libx264; libvpx-vp9 for webm)')
-    group.add_argument('--crf', type=options.make_number_type(float, 0, 63), metavar='N',
+    group.add_argument('--crf', type=make_number_type(float, 0, 63), metavar='N',
                        help='quality of the encoder, smaller is better (default: the encoder\'s own)')
     group.add_argument('--preset', metavar='NAME', help='speed of the encoder (default: the encoder\'s own)')
     group.add_argument('--pix_fmt', metavar='FORMAT',
@@ -59,10 +60,10 @@ def _add_video_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_long_video_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group('long videos')
-    group.add_argument('--num_process_per_gpu', type=options.make_number_type(int, 1), default=1, metavar='N',
+    group = options.add_group(parser, 'long videos', '-i film.mkv --dry_run')
+    group.add_argument('--num_process_per_gpu', type=make_number_type(int, 1), default=1, metavar='N',
                        help='processes on each GPU, or on the CPU, which they share (default: %(default)s)')
-    group.add_argument('--chunk', type=options.make_type(parse_time), default='10', metavar='TIME',
+    group.add_argument('--chunk', type=make_type(parse_time), default='10', metavar='TIME',
                        help='length of the parts that workers take and an interrupted run keeps; 0 for one part '
                             '(default: %(default)s s)')
     group.add_argument('--restart', action='store_true',

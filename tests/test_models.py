@@ -107,8 +107,8 @@ def test_a_row_is_all_that_a_new_model_needs(newcomer, run_script, tmp_path):
 
 @pytest.mark.usefixtures('newcomer')
 def test_help_and_errors_name_a_new_model(run_script):
-    parser = create_parser('')
-    add_upsampler_options(parser, 'newcomer-x3')
+    parser = create_parser('', '')
+    add_upsampler_options(parser, 'newcomer-x3', '')
     assert 'newcomer-x3' in parser.format_help()
     assert 'newcomer-x3' in run_script(inference_realesrgan, '-n', 'newcomer-x2')[2]
 
@@ -117,6 +117,6 @@ def test_help_names_the_models_that_take_a_denoise_strength(monkeypatch, newcome
     monkeypatch.setitem(MODELS, 'newcomer-x3', ModelSpec(
         'newcomer-x3', MODELS['newcomer-x3'].network, MODELS['newcomer-x3'].weights,
         denoise_partner=WeightFile('https://example.invalid/newcomer-wdn-x3.pth', '0' * 64)))
-    parser = create_parser('')
-    add_upsampler_options(parser, 'newcomer-x3')
+    parser = create_parser('', '')
+    add_upsampler_options(parser, 'newcomer-x3', '')
     assert 'realesr-general-x4v3, newcomer-x3' in ' '.join(parser.format_help().split())

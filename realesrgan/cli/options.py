@@ -5,135 +5,67 @@ Nothing here imports PyTorch, numpy or OpenCV, so that `--help` answers at once.
 from __future__ import annotations
 
 import argparse
-import difflib
-import math
-import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..engines.table import list_engine_choices
 from ..models import FACE_MODELS, MODELS
 from ..pictures.formats import MOST_PIXELS
 from ..version import __version__
 from ..workers.options import ALPHA_UPSAMPLERS, FaceOptions, UpsamplerOptions
+from .actions import Joined, ListDevices, PrintCompletion
+from .types import (
+    make_number_type,
+    parse_file_name_part,
+    parse_gpu_ids,
+    parse_model_name,
+    parse_outscale,
+    parse_path,
+    parse_report_path,
+)
 
 if TYPE_CHECKING:
     from ..events import Event
     from .display import Display
 
-# ---- types of options ----
 
-def make_number_type(kind: Callable[[str], Any], low: float, high: float = float('inf')) -> Callable[[str], Any]:
-    """Return an argparse type: a number of `kind` from `low` to `high`."""
-    def parse(text: str) -> Any:
-        try:
-            value = kind(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(
-                f'{text!r} is not a {"whole " if kind is int else ""}number') from None
-        if not (low <= value <= high and math.isfinite(value)):
-            allowed = f'{low:g} or more' if high == float('inf') else f'{low:g} to {high:g}'
-            raise argparse.ArgumentTypeError(f'{text} is out of range: allowed is {allowed}')
-        return value
-    return parse
-
-
-def make_type(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Return an argparse type that shows the message of the parser's ValueError."""
-    def convert(text: str) -> Any:
-        try:
-            return parse(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-    return convert
-
-
-def parse_outscale(text: str) -> float:
-    """Parse a finite number above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f'{text!r} is not a number') from None
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f'{text} is out of range: it must be above 0')
-    return value
-
-
-def parse_file_name_part(text: str) -> str:
-    """Parse a part of a file name, which must not hold a separator of folders."""
-    if set(text) & {'/', os.sep, os.altsep}:
-        raise argparse.ArgumentTypeError(f'{text!r} would leave the folder: it must not hold a separator')
-    return text
-
-
-def parse_path(text: str) -> str:
-    """Parse a path. An empty one, which an unset variable of a shell script gives, is refused."""
-    if not text:
-        raise argparse.ArgumentTypeError('it is empty')
-    return text
-
-
-def parse_report_path(text: str) -> str:
-    """Parse the path of a report, whose extension says what it is written as."""
-    if not text.lower().endswith(('.json', '.html')):
-        raise argparse.ArgumentTypeError(f'{text!r} must end in .json or .html')
-    return text
-
-
-def parse_model_name(text: str) -> str:
-    """Parse a model's name; a trailing `.pth` is ignored, as the original does."""
-    name = text.removesuffix('.pth')
-    if name in MODELS:
-        return name
-    nearest = difflib.get_close_matches(name.lower(), [known.lower() for known in MODELS], n=1, cutoff=0)
-    hint = next(known for known in MODELS if known.lower() in nearest)
-    raise argparse.ArgumentTypeError(f'unknown model {text!r}: choose from {", ".join(MODELS)}; nearest is {hint}')
-
-
-def parse_gpu_ids(text: str) -> list[int]:
-    """Parse numbers of GPUs with commas between them."""
-    return [make_number_type(int, 0)(part) for part in text.split(',')]
-
-
-class _Joined(argparse.Action):
-    """Joins the lists of several values into one, each item once."""
-
-    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any,
-                 option_string: str | None = None) -> None:
-        setattr(namespace, self.dest, list(dict.fromkeys(item for value in values for item in value)))
-
-
-class _ListDevices(argparse.Action):
-    """Prints the table of devices and ends the program, as --version does."""
-
-    def __init__(self, option_strings: list[str], dest: str, help: str) -> None:
-        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, help=help)
-
-    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any,
-                 option_string: str | None = None) -> None:
-        from ..engines.listing import describe_devices
-        print(describe_devices())
-        parser.exit()
-
-
-# ---- options of both scripts ----
-
-def create_parser(description: str) -> argparse.ArgumentParser:
-    """Return a parser with --version."""
-    parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
+def create_parser(description: str, example: str) -> argparse.ArgumentParser:
+    """Return a parser with --version and --print_completion; `example` is a command's arguments, shown first."""
+    parser = argparse.ArgumentParser(
+        usage='%(prog)s [-i PATH ...] [-o FOLDER] [-n MODEL] [-s FACTOR] [option ...]', allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.description = f'{description}\n\n  {_name_command(parser)} {example}'
     parser.add_argument('--version', action='version', version=f'Real-ESRGAN {__version__}')
+    parser.add_argument('--print_completion', action=PrintCompletion,
+                        help='print what makes bash, zsh or fish complete these options')
     return parser
 
 
-def add_input_options(parser: argparse.ArgumentParser, inputs: str, output: str) -> None:
-    """Add -i, a list, and -o, with what each takes."""
-    parser.add_argument('-i', '--input', type=parse_path, nargs='+', action='extend', metavar='PATH',
-                        default=argparse.SUPPRESS, help=f'{inputs} (default: inputs)')
-    parser.add_argument('-o', '--output', type=parse_path, default='results', metavar='FOLDER',
-                        help=f'{output} (default: %(default)s)')
-    parser.add_argument('--max_pixels', type=make_number_type(int, 1), default=MOST_PIXELS, metavar='COUNT',
-                        help='refuse pictures and frames of more pixels (default: %(default)s)')
+def add_group(parser: argparse.ArgumentParser, title: str, example: str) -> argparse._ArgumentGroup:
+    """Add a group of options, with the arguments of a command that uses it."""
+    return parser.add_argument_group(title, f'{_name_command(parser)} {example}')
+
+
+def _name_command(parser: argparse.ArgumentParser) -> str:
+    """Return how the program is called."""
+    return f'python {parser.prog}' if parser.prog.endswith('.py') else parser.prog
+
+
+def add_input_options(parser: argparse.ArgumentParser, inputs: str, output: str,
+                      example: str) -> argparse._ArgumentGroup:
+    """Add -i, a list, and -o, with what each takes, and what else is about files; return their group."""
+    group = add_group(parser, 'files', example)
+    group.add_argument('-i', '--input', type=parse_path, nargs='+', action='extend', metavar='PATH',
+                       default=argparse.SUPPRESS, help=f'{inputs} (default: inputs)')
+    group.add_argument('-o', '--output', type=parse_path, default='results', metavar='FOLDER',
+                       help=f'{output} (default: %(default)s)')
+    group.add_argument('--suffix', type=parse_file_name_part, default='out', metavar='TEXT',
+                       help='results are called NAME_SUFFIX; empty for NAME alone (default: %(default)s)')
+    group.add_argument('--skip_existing', action='store_true', help='skip inputs whose result exists')
+    group.add_argument('--max_pixels', type=make_number_type(int, 1), default=MOST_PIXELS, metavar='COUNT',
+                       help='refuse pictures and frames of more pixels (default: %(default)s)')
+    return group
 
 
 def read_inputs(args: argparse.Namespace) -> list[str]:
@@ -141,10 +73,13 @@ def read_inputs(args: argparse.Namespace) -> list[str]:
     return getattr(args, 'input', ['inputs'])
 
 
-def add_upsampler_options(parser: argparse.ArgumentParser, default_model: str) -> None:
-    """Add the options that `read_upsampler_options` reads, and -g, a list or None."""
+def add_upsampler_options(parser: argparse.ArgumentParser, default_model: str, sample: str) -> None:
+    """Add the options that `read_upsampler_options` reads, and -g, a list or None.
+
+    `sample` is the input of examples, here and in the functions below.
+    """
     denoisable = ', '.join(spec.name for spec in MODELS.values() if spec.denoise_partner)
-    group = parser.add_argument_group('model')
+    group = add_group(parser, 'model', f'-i {sample} -n realesr-general-x4v3 -dn 0.8')
     group.add_argument('-n', '--model_name', type=parse_model_name, default=default_model, metavar='NAME',
                        help='one of ' + ', '.join(MODELS) + ' (default: %(default)s)')
     group.add_argument('-dn', '--denoise_strength', type=make_number_type(float, 0, 1), metavar='0..1',
@@ -153,16 +88,17 @@ def add_upsampler_options(parser: argparse.ArgumentParser, default_model: str) -
                        help='weights to use instead: a .pth or .safetensors file, or an https URL of one')
     group.add_argument('--arch_module', type=parse_path, metavar='FILE.py',
                        help='Python file that defines architectures of your own for --model_path; it is run')
+    group = add_group(parser, 'device', f'-i {sample} -g 0,1')
     group.add_argument('--fp32', action='store_true',
                        help='compute in single precision (default: half precision where it is faster)')
-    group.add_argument('-g', '--gpu-id', type=parse_gpu_ids, nargs='+', action=_Joined, metavar='N',
+    group.add_argument('-g', '--gpu-id', type=parse_gpu_ids, nargs='+', action=Joined, metavar='N',
                        help='GPUs to use, as 0 1 or 0,1 (default: the first, or the CPU where there is none)')
-    group.add_argument('--list_devices', action=_ListDevices,
+    group.add_argument('--list_devices', action=ListDevices,
                        help='print the devices and engines of this machine, and which auto takes')
     group.add_argument('--engine', choices=list_engine_choices(), default='auto',
                        help='what runs the network; auto takes the fastest that runs here '
                             '(default: %(default)s)')
-    group = parser.add_argument_group('memory')
+    group = add_group(parser, 'memory', f'-i {sample} --max_memory 2')
     group.add_argument('-t', '--tile', type=make_number_type(int, 0), default=0, metavar='PIXELS',
                        help='cut pictures into tiles of this side; 0 chooses by free memory (default: %(default)s)')
     group.add_argument('--tile_pad', type=make_number_type(int, 0), default=10, metavar='PIXELS',
@@ -174,21 +110,19 @@ def add_upsampler_options(parser: argparse.ArgumentParser, default_model: str) -
                        help='added at the right and lower border first, and cut off afterwards (default: %(default)s)')
 
 
-def add_result_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options about results that pictures and videos have in common."""
-    group = parser.add_argument_group('result')
+def add_result_options(parser: argparse.ArgumentParser, example: str) -> argparse._ArgumentGroup:
+    """Add the options about results that pictures and videos have in common; return their group."""
+    group = add_group(parser, 'result', example)
     group.add_argument('-s', '--outscale', type=parse_outscale, metavar='FACTOR',
                        help='final size as a multiple of the input size (default: the network\'s own scale)')
-    group.add_argument('--suffix', type=parse_file_name_part, default='out', metavar='TEXT',
-                       help='results are called NAME_SUFFIX; empty for NAME alone (default: %(default)s)')
     group.add_argument('--alpha_upsampler', choices=ALPHA_UPSAMPLERS, default='realesrgan',
                        help='how transparency is enlarged (default: %(default)s)')
-    group.add_argument('--skip_existing', action='store_true', help='skip inputs whose result exists')
+    return group
 
 
-def add_face_options(parser: argparse.ArgumentParser) -> None:
+def add_face_options(parser: argparse.ArgumentParser, sample: str) -> None:
     """Add the options that `read_face_options` reads."""
-    group = parser.add_argument_group('faces')
+    group = add_group(parser, 'faces', f'-i {sample} -n RealESRGAN_x4plus --face_enhance --face_weight 0.8')
     group.add_argument('--face_enhance', action='store_true',
                        help='restore faces with GFPGAN; not with models for drawings')
     group.add_argument('--face_model', choices=tuple(FACE_MODELS), default='GFPGANv1.3',
@@ -201,9 +135,9 @@ def add_face_options(parser: argparse.ArgumentParser) -> None:
                        help='leave smaller faces of the input as they are (default: %(default)s)')
 
 
-def add_judging_options(parser: argparse.ArgumentParser, comparison: str) -> None:
+def add_judging_options(parser: argparse.ArgumentParser, comparison: str, sample: str) -> None:
     """Add --compare, which writes what `comparison` says, and --report."""
-    group = parser.add_argument_group('judging')
+    group = add_group(parser, 'judging', f'-i {sample} --compare --report report.html')
     group.add_argument('--compare', action='store_true', help=f'write {comparison} beside each result')
     group.add_argument('--report', type=parse_report_path, metavar='FILE',
                        help='write figures, checks of the results and what looks wrong to FILE.json or FILE.html')
@@ -217,9 +151,9 @@ def open_report(args: argparse.Namespace, display: Display) -> AbstractContextMa
     return Reporter(args.report, read_upsampler_options(args).label, display)
 
 
-def add_verbosity_options(parser: argparse.ArgumentParser) -> None:
+def add_verbosity_options(parser: argparse.ArgumentParser, sample: str) -> None:
     """Add -v and -q."""
-    group = parser.add_mutually_exclusive_group()
+    group = add_group(parser, 'messages', f'-i {sample} -q').add_mutually_exclusive_group()
     group.add_argument('-v', '--verbose', action='store_true', help='log details, and tracebacks of errors')
     group.add_argument('-q', '--quiet', action='store_true', help='log errors only')
 

@@ -230,7 +230,8 @@ def test_the_figures_and_the_clip_of_a_video(run, tmp_path, workers):
                        workers, '--crf', '0', script=inference_realesrgan_video)
     assert status == 0
     [file] = load()['files']
-    assert sorted(sample['frame'] for sample in file['samples']) == sorted({round(2 * number + 0.5) for number in range(12)})
+    assert sorted(sample['frame'] for sample in file['samples']) == sorted(
+        {round(2 * number + 0.5) for number in range(12)})
     assert {key: file[key] for key in ('size', 'result_size', 'frames', 'reused', 'unit', 'tiles', 'comparison')} == {
         'size': [64, 48], 'result_size': [256, 192], 'frames': 24, 'reused': 0, 'unit': 'frames/s', 'tiles': 1,
         'comparison': 'results/a_out_compare.mp4'}
