@@ -4,6 +4,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shutil
 import threading
 from collections import deque
 from dataclasses import dataclass, field
@@ -136,3 +137,16 @@ def best_kernel():
         return find_kernel()
     except EngineError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope='session')
+def chromium():
+    """Chromium, driven by playwright; skips the test where either is missing."""
+    api = pytest.importorskip('playwright.sync_api')
+    program = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
+    if program is None:
+        pytest.skip('there is no Chromium')
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=['--no-sandbox'])
+        yield browser
+        browser.close()
