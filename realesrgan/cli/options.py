@@ -88,16 +88,7 @@ def add_upsampler_options(parser: argparse.ArgumentParser, default_model: str, s
                        help='weights to use instead: a .pth or .safetensors file, or an https URL of one')
     group.add_argument('--arch_module', type=parse_path, metavar='FILE.py',
                        help='Python file that defines architectures of your own for --model_path; it is run')
-    group = add_group(parser, 'device', f'-i {sample} -g 0,1')
-    group.add_argument('--fp32', action='store_true',
-                       help='compute in single precision (default: half precision where it is faster)')
-    group.add_argument('-g', '--gpu-id', type=parse_gpu_ids, nargs='+', action=Joined, metavar='N',
-                       help='GPUs to use, as 0 1 or 0,1 (default: the first, or the CPU where there is none)')
-    group.add_argument('--list_devices', action=ListDevices,
-                       help='print the devices and engines of this machine, and which auto takes')
-    group.add_argument('--engine', choices=list_engine_choices(), default='auto',
-                       help='what runs the network; auto takes the fastest that runs here '
-                            '(default: %(default)s)')
+    add_device_options(parser, sample)
     group = add_group(parser, 'memory', f'-i {sample} --max_memory 2')
     group.add_argument('-t', '--tile', type=make_number_type(int, 0), default=0, metavar='PIXELS',
                        help='cut pictures into tiles of this side; 0 chooses by free memory (default: %(default)s)')
@@ -108,6 +99,21 @@ def add_upsampler_options(parser: argparse.ArgumentParser, default_model: str, s
                             '(default: what is free)')
     group.add_argument('--pre_pad', type=make_number_type(int, 0), default=0, metavar='PIXELS',
                        help='added at the right and lower border first, and cut off afterwards (default: %(default)s)')
+
+
+def add_device_options(parser: argparse.ArgumentParser, sample: str | None = None) -> None:
+    """Add --fp32, --engine, --list_devices, and -g, a list or None."""
+    example = None if sample is None else f'{_name_command(parser)} -i {sample} -g 0,1'
+    group = parser.add_argument_group('device', example)
+    group.add_argument('--fp32', action='store_true',
+                       help='compute in single precision (default: half precision where it is faster)')
+    group.add_argument('-g', '--gpu-id', type=parse_gpu_ids, nargs='+', action=Joined, metavar='N',
+                       help='GPUs to use, as 0 1 or 0,1 (default: the first, or the CPU where there is none)')
+    group.add_argument('--list_devices', action=ListDevices,
+                       help='print the devices and engines of this machine, and which auto takes')
+    group.add_argument('--engine', choices=list_engine_choices(), default='auto',
+                       help='what runs the network; auto takes the fastest that runs here '
+                            '(default: %(default)s)')
 
 
 def add_result_options(parser: argparse.ArgumentParser, example: str) -> argparse._ArgumentGroup:

@@ -15,7 +15,7 @@ from typing import Any
 from ..atomic_files import remove_leftovers, require_writable
 from ..errors import UsageError
 from ..events import Event, Examined, Found, Outcome, Run
-from ..workers.enhancers import prefetch_weights, prepare_faces, require_gpus
+from ..workers.enhancers import EnhancerCache, build_enhancer, prefetch_weights, prepare_faces, require_gpus
 from ..workers.options import (
     ALPHA_UPSAMPLERS,
     FaceOptions,
@@ -81,7 +81,8 @@ class PictureOptions:
 
 def upscale_pictures(inputs: Inputs, output: str | os.PathLike[str], options: PictureOptions | None = None, *,
                      on_event: Callable[[Event], None] | None = None,
-                     cancel: threading.Event | None = None) -> list[Outcome]:
+                     cancel: threading.Event | None = None,
+                     enhancers: EnhancerCache | None = None) -> list[Outcome]:
     """Upscale picture files. One that fails does not hold up the others.
 
     Args:
@@ -91,6 +92,7 @@ def upscale_pictures(inputs: Inputs, output: str | os.PathLike[str], options: Pi
         on_event: Called in this thread: with `Found` once, with `Progress` and `Warned`, and for each picture with
             `Outcome`. What it raises ends the run.
         cancel: Ends the run, after the current tile, when it is set. Results that are finished stay.
+        enhancers: Upsamplers of earlier calls, and of this one afterwards; the pictures are upscaled in this process.
 
     Returns:
         The outcome of each picture. Errors are in there, a line each (`errors.flatten_message`).
@@ -105,14 +107,15 @@ def upscale_pictures(inputs: Inputs, output: str | os.PathLike[str], options: Pi
     """
     run = Run(on_event, cancel)
     with run.session():
-        return _Pictures(run, os.fspath(output), options or PictureOptions()).upscale(list_inputs(inputs))
+        return _Pictures(run, os.fspath(output), options or PictureOptions(), enhancers).upscale(list_inputs(inputs))
 
 
 class _Pictures:
     """One run over pictures."""
 
-    def __init__(self, run: Run, output: str, options: PictureOptions) -> None:
+    def __init__(self, run: Run, output: str, options: PictureOptions, enhancers: EnhancerCache | None) -> None:
         self._run = run
+        self._enhancers = enhancers
         self._output = output
         self._options = options
         self._outcomes: list[Outcome] = []
@@ -178,13 +181,14 @@ class _Pictures:
         if faces is not None:
             prepare_faces(faces)
         prefetch_weights(options.upsampler)
-        if len(places) > 1 and len(jobs) > 1:
+        if len(places) > 1 and len(jobs) > 1 and self._enhancers is None:
             tasks = [PictureTask(some, sources & _results_of(some), self._ended) for some in share_jobs(jobs)]
         else:
             places = places[:1]
-        build = partial(PictureWorker.build, options.upsampler, faces,
-                        ResultOptions(options.outscale, options.alpha_upsampler, options.quality, options.check,
-                                      options.compare, options.upsampler.label), options.max_pixels)
+        results = ResultOptions(options.outscale, options.alpha_upsampler, options.quality, options.check,
+                                options.compare, options.upsampler.label)
+        build = partial(PictureWorker.build, options.upsampler, faces, results, options.max_pixels,
+                        build=self._enhancers.build if self._enhancers else build_enhancer)
         # What networks of the user's own print must not get into a picture on stdout.
         silence = contextlib.redirect_stdout(sys.stderr) if self._output == STREAM else contextlib.nullcontext()
         with silence, make_pool(build, places, self._run.check, isolate=False) as pool:

@@ -20,7 +20,7 @@ from ..log import about
 from ..measures import Effort
 from ..quality.checks import Borders, examine
 from ..quality.comparison import compare
-from ..workers.enhancers import Enhancer, build_enhancer
+from ..workers.enhancers import BuildEnhancer, Enhancer, build_enhancer
 from ..workers.measuring import Stages, measure_effort
 from ..workers.options import FaceOptions, Place, UpsamplerOptions
 from ..workers.overlap import run_overlapped
@@ -119,9 +119,9 @@ class PictureWorker:
 
     @classmethod
     def build(cls, options: UpsamplerOptions, faces: FaceOptions | None, results: ResultOptions, max_pixels: int,
-              place: Place) -> Self:
+              place: Place, build: BuildEnhancer = build_enhancer) -> Self:
         """Build a worker from the options of its upsampler and its faces, and the place where it computes."""
-        return cls(build_enhancer(options, faces, place), results, max_pixels)
+        return cls(build(options, faces, place), results, max_pixels)
 
     def __call__(self, task: PictureTask, report: Report) -> None:
         """Upscale the pictures of a task, in order. One that fails does not hold up the others."""

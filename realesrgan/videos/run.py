@@ -34,7 +34,15 @@ from ..pictures.formats import FORMATS
 from ..pictures.inputs import InputFile, Inputs, list_inputs
 from ..pictures.names import name_comparison, plan
 from ..pictures.run import PictureOptions, upscale_pictures
-from ..workers.enhancers import Enhancer, build_enhancer, find_scale, prefetch_weights, prepare_faces, require_gpus
+from ..workers.enhancers import (
+    Enhancer,
+    EnhancerCache,
+    build_enhancer,
+    find_scale,
+    prefetch_weights,
+    prepare_faces,
+    require_gpus,
+)
 from ..workers.options import FaceOptions, drop_faces_of_drawings, list_places
 from ..workers.pool import Pool, make_pool
 from .checkpoint import get_parts_folder
@@ -53,7 +61,8 @@ _ENDS_THE_RUN = (UsageError, WeightsError, DeviceError, EngineError, FacePackage
 
 def upscale_videos(inputs: Inputs, output: str | os.PathLike[str], options: VideoOptions | None = None, *,
                    on_event: Callable[[Event], None] | None = None,
-                   cancel: threading.Event | None = None) -> list[Outcome]:
+                   cancel: threading.Event | None = None,
+                   enhancers: EnhancerCache | None = None) -> list[Outcome]:
     """Upscale videos, one after the other. One that fails does not hold up the others.
 
     When a run ends early, the parts that are finished stay, and the same call goes on from them.
@@ -65,6 +74,7 @@ def upscale_videos(inputs: Inputs, output: str | os.PathLike[str], options: Vide
         on_event: Called in this thread: with `Found` once, with `Progress` and `Warned`, and for each input with
             `Outcome`, or in a dry run with `Outlined`. What it raises ends the run.
         cancel: Ends the run, after the current frame, when it is set.
+        enhancers: Upsamplers of earlier calls, and of this one afterwards; the videos are upscaled in this process.
 
     Returns:
         The outcome of each input; none in a dry run. Errors are in there, a line each (`errors.flatten_message`).
@@ -79,14 +89,16 @@ def upscale_videos(inputs: Inputs, output: str | os.PathLike[str], options: Vide
     """
     run = Run(on_event, cancel)
     with run.session(), ExitStack() as stack:
-        return _Videos(run, Path(output), options or VideoOptions(), stack).upscale(list_inputs(inputs))
+        return _Videos(run, Path(output), options or VideoOptions(), stack, enhancers).upscale(list_inputs(inputs))
 
 
 class _Videos:
     """One run over videos; its workers live until the stack ends."""
 
-    def __init__(self, run: Run, output: Path, options: VideoOptions, stack: ExitStack) -> None:
+    def __init__(self, run: Run, output: Path, options: VideoOptions, stack: ExitStack,
+                 enhancers: EnhancerCache | None) -> None:
         self._run = run
+        self._enhancers = enhancers
         self._output = output
         self._options = options
         self._places = list_places(options.gpu_ids, options.workers_per_gpu)
@@ -216,10 +228,12 @@ class _Videos:
     def _pool(self) -> Pool:
         from ..engines.choice import list_gpus
         from .worker import ChunkWorker
-        build = partial(ChunkWorker.build, self._options.upsampler, self._faces)
+        build = partial(ChunkWorker.build, self._options.upsampler, self._faces,
+                        build=self._enhancers.build if self._enhancers else build_enhancer)
         require_gpus(self._options.gpu_ids, self._options.upsampler.engine)
-        isolate = bool(list_gpus(self._options.upsampler.engine))
-        return self._stack.enter_context(make_pool(build, self._places, self._run.check, isolate=isolate))
+        places = self._places[:1] if self._enhancers else self._places
+        isolate = self._enhancers is None and bool(list_gpus(self._options.upsampler.engine))
+        return self._stack.enter_context(make_pool(build, places, self._run.check, isolate=isolate))
 
     @cached_property
     def _enhancer(self) -> Enhancer:
@@ -259,7 +273,7 @@ class _Videos:
             upsampler=options.upsampler, faces=self._faces, gpu_ids=options.gpu_ids, outscale=options.outscale,
             suffix=options.suffix, extension=options.extension, alpha_upsampler=options.alpha_upsampler,
             skip_existing=options.skip_existing, max_pixels=options.max_pixels, check=options.check,
-            compare=options.compare), on_event=hear, cancel=self._run.cancel)
+            compare=options.compare), on_event=hear, cancel=self._run.cancel, enhancers=self._enhancers)
 
 
 def _check_extension(extension: str, video: VideoInput) -> None:

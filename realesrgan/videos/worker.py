@@ -10,7 +10,7 @@ from ..errors import RealESRGANError, VideoError
 from ..ffmpeg.decoder import FrameReader
 from ..ffmpeg.encoder import FrameWriter
 from ..quality.checks import Borders, examine
-from ..workers.enhancers import Enhancer, build_enhancer
+from ..workers.enhancers import BuildEnhancer, Enhancer, build_enhancer
 from ..workers.measuring import Stages, measure_effort
 from ..workers.options import FaceOptions, Place, UpsamplerOptions
 from ..workers.overlap import run_overlapped
@@ -33,9 +33,10 @@ class ChunkWorker:
         self._enhancer = enhancer
 
     @classmethod
-    def build(cls, options: UpsamplerOptions, faces: FaceOptions | None, place: Place) -> Self:
+    def build(cls, options: UpsamplerOptions, faces: FaceOptions | None, place: Place,
+              build: BuildEnhancer = build_enhancer) -> Self:
         """Build a worker from the options of its upsampler and its faces, and the place where it computes."""
-        return cls(build_enhancer(options, faces, place))
+        return cls(build(options, faces, place))
 
     def __call__(self, chunk: Chunk, report: Report) -> Upscaled:
         """Upscale a chunk and write its part, whole or not at all.

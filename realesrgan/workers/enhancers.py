@@ -1,6 +1,7 @@
 """Build what a worker upscales with, from its options and its place."""
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
@@ -38,6 +39,10 @@ class Enhancer(Protocol):
 
     def enhance(self, img: np.ndarray, outscale: float | None = None,
                 alpha_upsampler: str = 'realesrgan') -> tuple[np.ndarray, str]: ...
+
+
+#: Makes an enhancer: `build_enhancer`, or the method of an `EnhancerCache`.
+BuildEnhancer = Callable[[UpsamplerOptions, FaceOptions | None, Place], Enhancer]
 
 
 def prepare_faces(faces: FaceOptions) -> None:
@@ -112,6 +117,28 @@ def build_enhancer(options: UpsamplerOptions, faces: FaceOptions | None, place: 
         torch.set_num_threads(threads)  # the faces run in PyTorch, whatever engine the upsampler has
     return FaceEnhancer(upsampler, faces.model, faces.weight, only_center_face=faces.only_center_face,
                         min_size=faces.min_size)
+
+
+class EnhancerCache:
+    """Keeps what was built in a process, so that the next run of the same options need not build it again.
+
+    Args:
+        most: How many are kept; the one that was used least recently goes first.
+    """
+
+    def __init__(self, most: int = 2) -> None:
+        self._most = most
+        self._kept: OrderedDict[tuple[UpsamplerOptions, FaceOptions | None, Place], Enhancer] = OrderedDict()
+
+    def build(self, options: UpsamplerOptions, faces: FaceOptions | None, place: Place) -> Enhancer:
+        """Return what `build_enhancer` does, or has done."""
+        key = options, faces, place
+        enhancer = self._kept.pop(key, None)
+        while enhancer is None and len(self._kept) >= self._most:
+            self._kept.popitem(last=False)  # before the next one is built, so that both need not have room
+        self._kept[key] = enhancer = enhancer or build_enhancer(options, faces, place)
+        enhancer.on_tile = None  # which belonged to another run
+        return enhancer
 
 
 def _build_upsampler(options: UpsamplerOptions, network: LoadedNetwork, device: Device,

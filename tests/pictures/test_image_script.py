@@ -381,7 +381,7 @@ class WorkerOnTheCPU(PictureWorker):
     """Stands in for a worker on a GPU."""
 
     @classmethod
-    def build(cls, options, faces, results, max_pixels, place):
+    def build(cls, options, faces, results, max_pixels, place, build):
         assert place in (Place(0, 1), Place(1, 1))
         logging.getLogger('realesrgan').info('works for %s', place)
         return super().build(options, faces, results, max_pixels, Place())

@@ -1,0 +1,259 @@
+"""Jobs: a bounded queue, and threads that run them in worker processes."""
+from __future__ import annotations
+
+import logging
+import secrets
+import shutil
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ..errors import Cancelled, RealESRGANError, flatten_message
+from ..events import Outcome, Progress, Warned
+from ..pictures.run import PictureOptions
+from ..videos.options import VideoOptions
+from ..workers.options import Place
+from ..workers.process_pool import ProcessPool
+from .job_worker import JobTask, JobWorker
+from .settings import Settings
+
+logger = logging.getLogger(__name__)
+
+QUEUED, RUNNING, DONE, FAILED, CANCELLED = 'queued', 'running', 'done', 'failed', 'cancelled'
+#: The states of a job, in order; the last three are ends.
+STATES = QUEUED, RUNNING, DONE, FAILED, CANCELLED
+ENDS = DONE, FAILED, CANCELLED
+_SECONDS_BETWEEN_CLEANINGS = 2.0
+_FIRST_GUESS = 5.0  # seconds of a job, before any has ended
+
+
+class QueueFullError(RealESRGANError):
+    """No more jobs may wait. `retry_after` is when to ask again, in seconds."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(f'the service is busy; try again in {retry_after} seconds')
+        self.retry_after = retry_after
+
+
+class JobTimeoutError(RealESRGANError):
+    """A job ran longer than it may."""
+
+
+@dataclass
+class Job:
+    """A file that a client wants upscaled.
+
+    Attributes:
+        folder: Where its files lie, and nothing else.
+        source: The upload.
+        name: What the result is called when it is downloaded, without extension.
+        options: How it is upscaled.
+        identity: What clients know it by; nobody can guess it.
+        state: One of `STATES`.
+        done, total: Tiles or frames; the total is None where it is unknown.
+        error: Why it failed.
+        warnings: What did not go as asked, a line each.
+        outcome: How it ended.
+        created, started, finished: Seconds on `time.monotonic`'s clock.
+        cancel: Set to end it.
+        ended: Set when it has ended.
+    """
+
+    folder: Path
+    source: Path
+    name: str
+    options: PictureOptions | VideoOptions
+    identity: str = field(default_factory=lambda: secrets.token_urlsafe(18))
+    state: str = QUEUED
+    done: int = 0
+    total: int | None = None
+    error: BaseException | None = None
+    warnings: list[str] = field(default_factory=list)
+    outcome: Outcome | None = None
+    created: float = field(default_factory=time.monotonic)
+    started: float | None = None
+    finished: float | None = None
+    cancel: threading.Event = field(default_factory=threading.Event)
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def result(self) -> Path | None:
+        """The result, if there is one."""
+        return self.outcome.target if self.state == DONE and self.outcome else None
+
+    @property
+    def seconds(self) -> float:
+        """How long it has run."""
+        return 0.0 if self.started is None else (self.finished or time.monotonic()) - self.started
+
+    def hear(self, event: Any) -> None:
+        """Take an event of the library."""
+        if isinstance(event, Progress):
+            self.done, self.total = event.done, event.total
+        elif isinstance(event, Warned):
+            self.warnings.append(self.describe(event.message))
+        elif isinstance(event, Outcome):
+            self.outcome = event
+
+    def describe(self, text: object) -> str:
+        """Return a text without the paths of this service, in one line."""
+        line = ' '.join(str(text).split())
+        return line.replace(f'{self.source}: ', '').replace(str(self.source), self.name).replace(
+            f'{self.folder}/', '')
+
+
+class JobQueue:
+    """Runs jobs in the order in which they came; a context manager that ends all of them.
+
+    Args:
+        settings: How many run and wait, and how long.
+        on_end: Called with each job that has ended, in a thread of the queue.
+    """
+
+    def __init__(self, settings: Settings, on_end: Callable[[Job], None] = lambda _: None) -> None:
+        self._settings = settings
+        self._on_end = on_end
+        self._jobs: dict[str, Job] = {}
+        self._waiting: deque[Job] = deque()
+        self._changed = threading.Condition()
+        self._stopping = threading.Event()
+        self._recent: deque[float] = deque(maxlen=10)  # seconds of the last jobs
+        gpus = settings.gpu_ids or (None,)
+        self._threads = [threading.Thread(target=self._run_jobs, args=(Place(gpus[number % len(gpus)]),),
+                                          name=f'runner {number}') for number in range(settings.workers)]
+        self._threads.append(threading.Thread(target=self._clean, name='cleaner'))
+
+    def __enter__(self) -> JobQueue:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stopping.set()
+        with self._changed:
+            for job in self._jobs.values():
+                job.cancel.set()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def submit(self, job: Job) -> None:
+        """Let a job wait for its turn.
+
+        Raises:
+            QueueFullError: too many wait.
+        """
+        with self._changed:
+            if len(self._waiting) >= self._settings.queue:
+                raise QueueFullError(self._estimate_wait())
+            self._jobs[job.identity] = job
+            self._waiting.append(job)
+            self._changed.notify()
+
+    def has_room(self) -> bool:
+        """Tell whether a job may be submitted now."""
+        with self._changed:
+            return len(self._waiting) < self._settings.queue
+
+    def get(self, identity: str) -> Job | None:
+        """Return a job; None if there is none of that name."""
+        return self._jobs.get(identity)
+
+    def find_position(self, job: Job) -> int:
+        """Return how many jobs are before one; 0 if it has its turn."""
+        with self._changed:
+            return self._waiting.index(job) + 1 if job in self._waiting else 0
+
+    def remove(self, job: Job) -> None:
+        """End a job if it has not ended, and remove all that is left of it."""
+        job.cancel.set()
+        with self._changed:
+            if job in self._waiting:
+                self._waiting.remove(job)
+                self._end(job, CANCELLED)
+            if job.state != RUNNING:  # else its runner does it
+                self._forget(job)
+
+    def count_states(self) -> Counter[str]:
+        """Return how many jobs are in each state."""
+        with self._changed:
+            return Counter(job.state for job in self._jobs.values())
+
+    def estimate_wait(self) -> int:
+        """Return in how many seconds a job may be submitted, more or less."""
+        with self._changed:
+            return self._estimate_wait()
+
+    def _estimate_wait(self) -> int:
+        each = sum(self._recent) / len(self._recent) if self._recent else _FIRST_GUESS
+        return max(round(each / self._settings.workers), 1)
+
+    # ---- threads ----
+
+    def _run_jobs(self, place: Place) -> None:
+        current: list[Job] = []
+
+        def check() -> None:
+            job = current[0]
+            if job.cancel.is_set() or self._stopping.is_set():
+                raise Cancelled
+            if job.seconds > self._settings.max_job_seconds:
+                raise JobTimeoutError(f'it took longer than {self._settings.max_job_seconds:g} seconds')
+        with ProcessPool(partial(JobWorker.build, self._settings.models_kept), [place], check) as pool:
+            while (job := self._take()) is not None:
+                current[:] = [job]
+                self._run(job, pool, place)
+
+    def _take(self) -> Job | None:
+        """Return the next job when there is one; None when the service ends."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._stopping.is_set())
+            if self._stopping.is_set():
+                return None
+            job = self._waiting.popleft()
+            job.state, job.started = RUNNING, time.monotonic()
+            return job
+
+    def _run(self, job: Job, pool: ProcessPool, place: Place) -> None:
+        options = job.options if place.gpu_id is None else replace(job.options, gpu_ids=(place.gpu_id,))
+        state = FAILED
+        try:
+            for _ in pool.map_unordered([JobTask(job.source, job.folder, options)], job.hear):
+                pass
+            job.error = job.outcome.error if job.outcome else None
+            state = DONE if job.outcome is not None and job.outcome.target is not None else FAILED
+        except Cancelled:
+            state = CANCELLED
+        except (RealESRGANError, OSError) as error:
+            job.error = error
+        except Exception as error:  # a bug must not end the thread, and with it the service
+            logger.exception('%s', flatten_message(error))
+            job.error = error
+        with self._changed:
+            self._end(job, state)
+            self._recent.append(job.seconds)
+            if job.cancel.is_set():
+                self._forget(job)
+
+    def _end(self, job: Job, state: str) -> None:
+        job.state, job.finished = state, time.monotonic()
+        job.source.unlink(missing_ok=True)
+        self._on_end(job)
+        job.ended.set()
+
+    def _forget(self, job: Job) -> None:
+        self._jobs.pop(job.identity, None)
+        shutil.rmtree(job.folder, ignore_errors=True)
+
+    def _clean(self) -> None:
+        """Remove jobs some time after their end."""
+        while not self._stopping.wait(_SECONDS_BETWEEN_CLEANINGS):
+            oldest = time.monotonic() - self._settings.max_age
+            with self._changed:
+                for job in [job for job in self._jobs.values() if job.finished is not None and job.finished < oldest]:
+                    self._forget(job)
