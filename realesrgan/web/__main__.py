@@ -5,7 +5,7 @@ import argparse
 import dataclasses
 import logging
 import sys
-import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +17,9 @@ from ..workers.options import UpsamplerOptions
 from .settings import Settings
 from .storage import choose_folder, open_storage
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger('realesrgan.web')  # which is __main__ otherwise
+
+_SECONDS_BETWEEN_WAKINGS = 1.0  # on Windows an interrupt waits for the end of a sleep
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -53,17 +55,17 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the service until it is interrupted; return the exit status."""
+    """Run the service until it is interrupted; return the exit status: 130 after Ctrl-C, 143 after SIGTERM."""
     return run(serve, build_parser(), argv)
 
 
 def serve(args: argparse.Namespace) -> int:
-    """Serve as the arguments say."""
+    """Serve as the arguments say, until an interrupt is raised."""
     try:
         from .app import create_app
         from .jobs import JobQueue
         from .metrics import Metrics
-        from .server import make_server
+        from .server import Server
     except ModuleNotFoundError as error:
         if (error.name or '').split('.')[0] not in ('flask', 'waitress', 'prometheus_client', 'werkzeug'):
             raise
@@ -74,19 +76,15 @@ def serve(args: argparse.Namespace) -> int:
     settings = Settings(**given, allowed_hosts=tuple(args.allow_host), gpu_ids=read_gpu_ids(args),
                         upsampler=UpsamplerOptions(half=not args.fp32, engine=args.engine))
     with open_storage(Path(args.folder) if args.folder else choose_folder()) as folder:
-        tempfile.tempdir = str(folder)  # where Flask and waitress put uploads, too
         settings = dataclasses.replace(settings, folder=folder)
         metrics = Metrics()
-        with JobQueue(settings, metrics.count_job) as queue:
-            metrics.watch(queue)
-            server = make_server(create_app(settings, queue, metrics), settings)
+        queue = JobQueue(settings, metrics.count_job)
+        metrics.watch(queue)
+        with Server(create_app(settings, queue, metrics), settings) as server, queue:
             host = f'[{settings.host}]' if ':' in settings.host else settings.host
-            logger.info('http://%s:%s/', host, server.effective_port)
-            try:
-                server.run()
-            finally:
-                server.close()
-    return 0
+            logger.info('http://%s:%s/', host, server.port)
+            while True:
+                time.sleep(_SECONDS_BETWEEN_WAKINGS)
 
 
 if __name__ == '__main__':

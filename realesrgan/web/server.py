@@ -1,11 +1,13 @@
 """Serve the application with waitress; uploads that take too long are answered and ended."""
 from __future__ import annotations
 
+import threading
 import time
-from typing import Any
+from typing import Any, Self
 
+from waitress import wasyncore
 from waitress.channel import HTTPChannel
-from waitress.server import MultiSocketServer, create_server
+from waitress.server import create_server
 from waitress.utilities import BadRequest
 
 from .settings import Settings
@@ -21,36 +23,63 @@ class _RequestTimeout(BadRequest):  # type: ignore[misc]  # waitress has no type
     reason = 'Request Timeout'
 
 
-def make_server(app: Any, settings: Settings) -> Any:
-    """Return a waitress server of an application; its `run` serves until it is interrupted."""
-    class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
-        """A connection that gives a request some time to come."""
+class _Channel(HTTPChannel):  # type: ignore[misc]
+    """A connection that gives a request some time to come."""
 
-        _begun = 0.0
+    seconds = 0.0
+    _begun = 0.0
 
-        def received(self, data: bytes) -> bool:
-            if self.request is None:  # type: ignore[has-type]
-                self._begun = time.monotonic()
-            return bool(super().received(data))
+    def received(self, data: bytes) -> bool:
+        if self.request is None:  # type: ignore[has-type]
+            self._begun = time.monotonic()
+        return bool(super().received(data))
 
-        def readable(self) -> bool:  # waitress asks at least once a second
-            with self.requests_lock:
-                request = self.request  # type: ignore[has-type]
-                if (request is not None and not self.requests and not self.close_when_flushed
-                        and time.monotonic() - self._begun > settings.max_upload_seconds):
-                    request.error = _RequestTimeout(f'it took longer than {settings.max_upload_seconds:g} seconds')
-                    request.completed, self.request = True, None
-                    self.requests.append(request)
-                    self.server.add_task(self)
-            return bool(super().readable())
+    def readable(self) -> bool:  # waitress asks at least once a second
+        with self.requests_lock:
+            request = self.request  # type: ignore[has-type]
+            if (request is not None and not self.requests and not self.close_when_flushed
+                    and time.monotonic() - self._begun > self.seconds):
+                request.error = _RequestTimeout(f'it took longer than {self.seconds:g} seconds')
+                request.completed, self.request = True, None
+                self.requests.append(request)
+                self.server.add_task(self)
+        return bool(super().readable())
 
-    server = create_server(
-        app, host=settings.host, port=settings.port, threads=settings.queue + settings.workers + _SPARE_THREADS,
-        max_request_body_size=settings.max_bytes + _HEADER_BYTES, max_request_header_size=_HEADER_BYTES,
-        channel_timeout=max(int(settings.max_upload_seconds) * 2, 60), connection_limit=500, ident='',
-        clear_untrusted_proxy_headers=True)
-    servers = [dispatcher for dispatcher in server.map.values() if hasattr(dispatcher, 'channel_class')] if isinstance(
-        server, MultiSocketServer) else [server]
-    for each in servers:
-        each.channel_class = Channel
-    return server
+
+class Server:
+    """Serves in a thread of its own; a context manager.
+
+    Args:
+        app: The WSGI application.
+        settings: Address and limits.
+
+    Attributes:
+        port: Where it listens.
+
+    Raises:
+        OSError: the address can't be had.
+    """
+
+    def __init__(self, app: Any, settings: Settings) -> None:
+        self._map: dict[int, Any] = {}  # of sockets; waitress calls it so
+        server = create_server(
+            app, self._map, host=settings.host, port=settings.port, ident='', connection_limit=500,
+            threads=settings.queue + settings.workers + _SPARE_THREADS,
+            max_request_body_size=settings.max_bytes + _HEADER_BYTES, max_request_header_size=_HEADER_BYTES,
+            channel_timeout=max(int(settings.max_upload_seconds) * 2, 60), clear_untrusted_proxy_headers=True,
+            channel_request_lookahead=1)  # without which nobody notices that a client has gone
+        listeners = [each for each in self._map.values() if hasattr(each, 'channel_class')]
+        for each in listeners:
+            each.channel_class = type('Channel', (_Channel,), {'seconds': settings.max_upload_seconds})
+        self.port = listeners[0].effective_port
+        self._trigger, self._dispatcher = listeners[0].trigger, server.task_dispatcher
+        self._thread = threading.Thread(target=server.run, name='server')
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._dispatcher.shutdown()
+        self._trigger.pull_trigger(lambda: wasyncore.close_all(self._map))  # without sockets its loop ends
+        self._thread.join()

@@ -21,7 +21,7 @@ def choose_folder() -> Path:
 
 @contextlib.contextmanager
 def open_storage(base: Path) -> Iterator[Path]:
-    """Yield a new folder that nobody else can read, and remove it in the end.
+    """Yield a new folder that nobody else can read, and remove it in the end. Python's temporary files go there too.
 
     Folders of services that were killed are removed first: the lock of one that lives is held.
 
@@ -38,9 +38,11 @@ def open_storage(base: Path) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
     lock = FileLock(_lock_path(folder))
     with lock:
+        before, tempfile.tempdir = tempfile.tempdir, str(folder)  # which Flask and waitress use
         try:
             yield folder
         finally:
+            tempfile.tempdir = before
             shutil.rmtree(folder, ignore_errors=True)
             with contextlib.suppress(OSError):
                 _lock_path(folder).unlink(missing_ok=True)

@@ -1,0 +1,219 @@
+// The page of the service. Each chosen file becomes a job: it is sent, waited for, shown and downloaded.
+
+const MODELS = {photo: 'RealESRGAN_x4plus', drawing: 'RealESRGAN_x4plus_anime_6B', video: 'realesr-animevideov3'};
+const DENOISABLE = 'realesr-general-x4v3';
+const MILLISECONDS_BETWEEN_LOOKS = 700;
+const SHOWN = /^image\/(png|jpeg|webp|gif|bmp|avif)$/;  // what browsers show
+
+const language = navigator.languages.map(tag => tag.slice(0, 2)).find(tag => tag === 'ko' || tag === 'en') ?? 'en';
+const strings = (await (await fetch(document.body.dataset.strings)).json())[language];
+const text = (name, values = {}) => strings[name].replace(/{(\w+)}/g, (_, key) => values[key]);
+const translate = root => root.querySelectorAll('[data-text]').forEach(element => {
+  element.textContent = strings[element.dataset.text];
+});
+document.documentElement.lang = language;
+translate(document);
+
+const form = document.querySelector('#form');
+if (form) start();
+
+async function start() {
+  const files = document.querySelector('#files'), drop = document.querySelector('#drop');
+  form.addEventListener('submit', event => event.preventDefault());
+  form.addEventListener('change', event => {
+    if (event.target.name === 'kind') form.model.value = MODELS[event.target.value];
+    document.querySelector('#denoise').hidden = form.model.value !== DENOISABLE;
+  });
+  form.model.value = MODELS[form.kind.value];
+  files.addEventListener('change', () => { add(files.files); files.value = ''; });
+  for (const name of ['dragenter', 'dragover']) {
+    document.addEventListener(name, event => { event.preventDefault(); drop.classList.add('over'); });
+  }
+  for (const name of ['dragleave', 'drop']) {
+    document.addEventListener(name, event => {
+      event.preventDefault();
+      if (name === 'drop' || !event.relatedTarget) drop.classList.remove('over');
+    });
+  }
+  document.addEventListener('drop', event => add(event.dataTransfer.files));
+  document.querySelector('#all').addEventListener('click', downloadAll);
+  addEventListener('pagehide', () => {  // what was not downloaded would only wait to be removed
+    for (const job of jobs) if (job.url && !job.ended) fetch(job.url, {method: 'DELETE', keepalive: true});
+  });
+  try {
+    const {limits} = await (await fetch('healthz')).json();
+    document.querySelector('#limits').textContent = text('limits', {
+      megabytes: Math.floor(limits.bytes / 1e6), megapixels: Math.floor(limits.pixels / 1e6), seconds: limits.seconds});
+  } catch { /* the first upload says so */ }
+}
+
+// ---- jobs ----
+
+const jobs = [];
+
+function add(files) {
+  for (const file of files) {
+    const job = new Job(file);
+    jobs.push(job);
+    job.run();
+  }
+}
+
+class Job {
+  constructor(file) {
+    this.file = file;
+    this.ended = false;
+    this.fields = new FormData();
+    this.fields.set(file.type.startsWith('video/') ? 'video' : 'image', file, file.name);
+    for (const name of ['model', 'scale', 'format']) this.fields.set(name, form[name].value);
+    if (form.model.value === DENOISABLE) this.fields.set('denoise', form.denoise.value);
+    if (form.face.checked) this.fields.set('face', '1');
+    const item = document.querySelector('#job').content.firstElementChild.cloneNode(true);
+    translate(item);
+    this.find = name => item.querySelector('.' + name);
+    this.progress = item.querySelector('progress');
+    this.item = item;
+    this.find('name').textContent = file.name;
+    this.find('cancel').addEventListener('click', () => this.remove());
+    document.querySelector('#jobs').prepend(item);
+    document.querySelector('#done').hidden = false;
+  }
+
+  async run() {
+    const allowed = Number(document.body.dataset.maxBytes);
+    if (this.file.size > allowed) {
+      return this.fail(text('too_large', {
+        megabytes: (this.file.size / 1e6).toFixed(1), allowed: (allowed / 1e6).toFixed(1)}));
+    }
+    try {
+      const answer = await this.submit();
+      if (!answer) return;
+      this.url = answer.url;
+      await this.watch(answer);
+    } catch (error) {
+      if (!this.removed) this.fail(error instanceof TypeError ? text('unreachable') : error.message);
+    }
+  }
+
+  /** Send the file, as often as the queue is full; return the job, or nothing if it was removed meanwhile. */
+  async submit() {
+    while (!this.removed) {
+      const {status, body, wait} = await this.send();
+      if (status === 202) return body;
+      if (status !== 429) throw new Error(body.error ?? text('unreachable'));
+      for (let seconds = wait; seconds > 0 && !this.removed; seconds--) {
+        this.show(text('busy', {seconds}));
+        await sleep(1000);
+      }
+    }
+  }
+
+  /** Send the file once; fetch would not tell how much of it has been sent. */
+  send() {
+    return new Promise((resolve, reject) => {
+      const request = this.request = new XMLHttpRequest();
+      request.upload.addEventListener('progress', event => {
+        this.progress.value = event.loaded / event.total;
+        this.show(text('uploading', {percent: Math.round(100 * event.loaded / event.total)}));
+      });
+      request.addEventListener('load', () => {
+        let body = {};
+        try { body = JSON.parse(request.responseText); } catch { body.error = request.responseText.split('\n')[0]; }
+        resolve({status: request.status, body, wait: Number(request.getResponseHeader('Retry-After')) || 5});
+      });
+      for (const name of ['error', 'abort']) request.addEventListener(name, () => reject(new TypeError(name)));
+      request.open('POST', 'jobs');
+      request.send(this.fields);
+    });
+  }
+
+  async watch(state) {
+    while (!this.removed && ['queued', 'running'].includes(state.state)) {
+      const share = state.total ? state.done / state.total : null;
+      if (share) this.progress.value = share; else this.progress.removeAttribute('value');
+      this.show(state.state === 'queued'
+        ? state.position > 1 ? text('queued', {position: state.position - 1}) : text('next')
+        : share ? text('running_at', {percent: Math.round(100 * share)}) : text('running'));
+      await sleep(MILLISECONDS_BETWEEN_LOOKS);
+      const response = await fetch(this.url);
+      state = await response.json();
+      if (response.status === 404) throw new Error(text('gone'));
+      if (!response.ok) throw new Error(state.error);
+    }
+    if (!this.removed) this.finish(state);
+  }
+
+  finish(state) {
+    this.end();
+    const list = this.find('warnings');
+    list.hidden = !state.warnings.length;
+    list.replaceChildren(...state.warnings.map(line => Object.assign(document.createElement('li'), {textContent: line})));
+    if (state.state !== 'done') return this.fail(state.error ?? text(state.state));
+    this.show(text('done', {seconds: state.seconds.toFixed(1)}), true);
+    this.find('sizes').textContent = text('sizes', {
+      before: state.size.join('×'), after: state.result_size.join('×')});
+    this.result = {url: state.result, name: state.name};
+    const link = this.find('download');
+    Object.assign(link, {href: state.result, download: state.name, hidden: false});
+    link.setAttribute('aria-label', text('download_name', {name: state.name}));
+    document.querySelector('#all').hidden = jobs.filter(job => job.result).length < 2;
+    if (SHOWN.test(this.file.type) && /\.(png|jpe?g|webp)$/.test(state.name)) this.compare();
+  }
+
+  /** Show the picture as it was over the result, up to the slider. */
+  async compare() {
+    const pair = this.find('pair'), slider = pair.querySelector('input');
+    this.urls = [URL.createObjectURL(this.file), URL.createObjectURL(await (await fetch(this.result.url)).blob())];
+    this.find('before').src = this.urls[0];
+    this.find('after').src = this.urls[1];
+    slider.setAttribute('aria-label', text('slider', {name: this.file.name}));
+    const show = () => pair.style.setProperty('--at', slider.value + '%');
+    slider.addEventListener('input', show);
+    show();
+    pair.hidden = false;
+  }
+
+  fail(message) {
+    this.end();
+    this.show(text('failed'));
+    const error = this.find('error');
+    error.textContent = message;
+    error.hidden = false;
+  }
+
+  end() {
+    this.ended = true;
+    this.progress.hidden = true;
+    this.find('cancel').textContent = text('remove');
+  }
+
+  show(state, announce = false) {
+    this.find('state').textContent = state;
+    if (announce) document.querySelector('#status').textContent = `${this.file.name}: ${state}`;
+  }
+
+  remove() {
+    this.removed = true;
+    this.request?.abort();
+    if (this.url) fetch(this.url, {method: 'DELETE'}).catch(() => {});
+    this.urls?.forEach(url => URL.revokeObjectURL(url));
+    jobs.splice(jobs.indexOf(this), 1);
+    this.item.remove();
+    document.querySelector('#done').hidden = !jobs.length;
+    document.querySelector('#all').hidden = jobs.filter(job => job.result).length < 2;
+  }
+}
+
+async function downloadAll() {
+  for (const {result} of jobs.filter(job => job.result)) {
+    const link = Object.assign(document.createElement('a'), {href: result.url, download: result.name});
+    document.body.append(link);
+    link.click();
+    link.remove();
+    await sleep(300);  // or browsers drop all but the last
+  }
+}
+
+function sleep(milliseconds) {
+  return new Promise(resolve => setTimeout(resolve, milliseconds));
+}

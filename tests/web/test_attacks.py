@@ -1,0 +1,268 @@
+"""Requests that mean harm, and ends that nobody asked for: refused in words, and nothing is left."""
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+
+import clips
+import psutil
+import pytest
+import requests
+from conftest import MODEL, encode, noise
+
+PROJECT = Path(__file__).parents[2]
+
+
+def make_png(width, height):
+    """A valid PNG of that size whose pixels compress to nearly nothing, cut off after some."""
+    def chunk(kind, data):
+        return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+    return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0)) + chunk(
+        b'IDAT', zlib.compress(bytes(1 << 20))) + chunk(b'IEND', b'')
+
+
+def send_raw(service, data, *, pause=None, timeout=30):
+    """Send bytes, one at a time with a pause if one is given; return what comes back."""
+    port = int(service.url.rpartition(':')[2])
+    with socket.create_connection(('127.0.0.1', port), timeout) as connection:
+        if pause is None:
+            with contextlib.suppress(OSError):  # the other side may have heard enough
+                connection.sendall(data)
+        else:
+            connection.setblocking(True)
+            for index in range(len(data)):
+                try:
+                    connection.sendall(data[index:index + 1])
+                except OSError:
+                    break
+                time.sleep(pause)
+                connection.settimeout(0.001)
+                try:
+                    if answer := connection.recv(4096):
+                        return answer.decode()
+                except TimeoutError:
+                    pass
+                connection.settimeout(timeout)
+        answer = b''
+        try:
+            while part := connection.recv(1 << 16):
+                answer += part
+        except OSError:
+            pass
+        return answer.decode()
+
+
+# ---- what is sent ----
+
+@pytest.mark.parametrize('name', ['../../../tmp/evil.png', '/etc/cron.d/evil.png', '..\\..\\evil.png', 'evil\x00.png',
+                                  '.realesrgan-evil.png', 'a' * 5000 + '.png'])
+def test_names_lead_nowhere(serve, tmp_path, name):
+    service = serve()
+    before = {path for path in tmp_path.rglob('*') if service.folder not in path.parents}
+    state = service.wait(service.send(encode(noise(8, 8)), name))
+    assert state['state'] == 'done'
+    assert re.fullmatch(r'[\w.-]{1,90}_out\.png', state['name'])
+    assert {path for path in tmp_path.rglob('*') if service.folder not in path.parents} == before
+    assert [file for file in service.files if not re.fullmatch(r'[0-9a-f]{16}/input_out\.png', file)] == []
+
+
+@pytest.mark.parametrize('to', ['enhance', 'jobs'])
+def test_a_bomb_is_told_from_its_header(serve, to):
+    service = serve()
+    response = service.send(make_png(50_000, 50_000), to=to)
+    assert response.status_code == 413
+    assert response.json() == {'error': 'it has 50000x50000 pixels; allowed are 25000000'}
+    assert service.files == []
+
+
+def test_a_file_that_is_too_large_is_refused_before_it_is_read(serve):
+    service = serve(max_bytes=100_000)
+    head = (f'POST /jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {10 ** 12}\r\n'
+            'Content-Type: multipart/form-data; boundary=x\r\n\r\n')
+    assert send_raw(service, head.encode()).startswith('HTTP/1.1 413 Request Entity Too Large\r\n')
+    response = service.send(bytes(300_000))
+    assert response.status_code == 413
+    assert service.files == []
+
+
+@pytest.mark.parametrize(('settings', 'message'), [
+    ({'max_seconds': 1}, 'it lasts 2 seconds; allowed are 1'),
+    ({'max_pixels': 1000}, 'it has 64x48 pixels; allowed are 1000')])
+def test_a_video_that_is_too_long_or_too_large(serve, tmp_path, settings, message):
+    film = clips.make(tmp_path / 'a.mp4', *clips.picture(seconds='2'), *clips.EXACT)
+    response = serve(**settings).send(film.read_bytes(), 'a.mp4', field='video')
+    assert (response.status_code, response.json()) == (413, {'error': message})
+
+
+def test_a_video_that_claims_a_billion_frames(serve, tmp_path):
+    film = clips.make(tmp_path / 'a.avi', *clips.picture(seconds='0.2'), '-c:v', 'mjpeg').read_bytes()
+    stream = film.index(b'strh')
+    frames = stream + 8 + 32  # dwLength of the stream's header
+    for at in (film.index(b'avih') + 8 + 16, frames):
+        film = film[:at] + struct.pack('<I', 10 ** 9) + film[at + 4:]
+    service = serve()
+    response = service.send(film, 'a.avi', field='video')
+    assert response.status_code == 413
+    assert re.fullmatch(r'it (lasts|has) \d+ (seconds|frames); allowed are 60( seconds)?', response.json()['error'])
+    assert service.files == []
+
+
+def test_headers_without_end(serve):
+    service = serve()
+
+    def send(count):
+        return send_raw(service, b'GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: ' + b'a' * count)
+    assert ' 431 Request Header Fields Too Large\r\n' in send(70_000)
+    answer = send(10_000_000)  # its connection is cut, so that the answer may get lost
+    assert answer == '' or ' 431 Request Header Fields Too Large\r\n' in answer
+    assert service.get('/healthz').status_code == 200
+
+
+@pytest.mark.parametrize('pause', [None, 0.05], ids=['stalled', 'drop by drop'])
+def test_a_slow_upload_is_ended(serve, pause):
+    service = serve(max_upload_seconds=1)
+    head = (b'POST /jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5000\r\n'
+            b'Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n')
+    answer = send_raw(service, head, pause=pause)
+    assert re.match(r'HTTP/1\.[01] 408 Request Timeout\r\n', answer)
+    assert 'it took longer than 1 seconds' in answer
+    assert service.wait(service.send(encode(noise(8, 8))))['state'] == 'done'
+
+
+@pytest.mark.parametrize(('method', 'path', 'status'), [
+    ('GET', '/enhance', 405), ('PUT', '/jobs', 405), ('DELETE', '/enhance', 405), ('POST', '/healthz', 405),
+    ('GET', '/jobs/../../etc/passwd', 404), ('GET', '/jobs/x', 404), ('DELETE', '/jobs/x', 404),
+    ('GET', '/static/../app.py', 404), ('GET', '/static/%2e%2e/app.py', 404), ('POST', '/enhance', 400)])
+def test_what_is_not_there_or_not_meant(serve, method, path, status):
+    service = serve()
+    response = service.client.request(method, f'{service.url}{path}')
+    assert response.status_code == status
+    assert set(response.json()) == {'error'}
+    assert len(response.json()['error'].splitlines()) == 1
+
+
+@pytest.mark.parametrize('data', [
+    {'data': b'raw bytes', 'headers': {'Content-Type': 'image/png'}}, {'data': {'model': MODEL}},
+    {'data': b'--x\r\ngarbage', 'headers': {'Content-Type': 'multipart/form-data; boundary=x'}}])
+def test_a_request_without_a_file(serve, data):
+    service = serve()
+    for to, fields in (('enhance', 'image'), ('jobs', 'image or video')):
+        response = service.client.post(f'{service.url}/{to}', **data)
+        assert (response.status_code, response.json()) == (400, {
+            'error': f'no file: send one as multipart/form-data in the field {fields}'})
+
+
+# ---- who sends it ----
+
+def test_a_token_is_asked_for(serve):
+    service = serve(token='secret')
+    assert service.get('/healthz').status_code == 200
+    for path in ('/models', '/metrics', '/openapi.json', '/jobs/x'):
+        assert (service.get(path).status_code, service.get(path).json()) == (401, {
+            'error': 'a token is needed: Authorization: Bearer TOKEN'})
+    assert service.send(encode(noise(8, 8))).status_code == 401
+    assert service.get('/models', headers={'Authorization': 'Bearer wrong'}).status_code == 401
+    assert service.get('/models', headers={'Authorization': 'Bearer secret'}).status_code == 200
+    assert service.files == []
+
+
+def test_the_page_logs_in_with_a_cookie(serve):
+    service = serve(token='secret')
+    page = service.get('/')
+    assert (page.status_code, 'name="token"' in page.text, 'id="files"' in page.text) == (401, True, False)
+    wrong = service.client.post(f'{service.url}/login', data={'token': 'guess'})
+    assert wrong.status_code == 401
+    assert 'That is not the token.' in wrong.text
+    right = service.client.post(f'{service.url}/login', data={'token': 'secret'})
+    assert (right.status_code, 'id="files"' in right.text) == (200, True)
+    cookie = right.history[0].headers['Set-Cookie']
+    assert 'HttpOnly' in cookie
+    assert 'SameSite=Strict' in cookie
+    assert service.get('/models').status_code == 200
+
+
+def test_other_names_and_other_sites_are_refused(serve):
+    service = serve(allowed_hosts=('pictures.example',))
+    refused = service.get('/healthz', headers={'Host': 'evil.example'})
+    assert (refused.status_code, refused.json()) == (421, {
+        'error': "this service is not called 'evil.example'; --allow_host lets a proxy call it so"})
+    for host in ('localhost:5000', '[::1]:5000', 'pictures.example'):
+        assert service.get('/healthz', headers={'Host': host}).status_code == 200
+    headers = {'Origin': 'http://evil.example'}
+    refused = service.client.post(f'{service.url}/jobs', files={'image': encode(noise(8, 8))}, headers=headers)
+    assert (refused.status_code, refused.json()) == (403, {'error': 'requests from pages of other sites are refused'})
+    own = service.client.post(f'{service.url}/jobs', files={'image': encode(noise(8, 8))}, headers={
+        'Origin': service.url})
+    assert own.status_code == 202
+
+
+def test_answers_tell_browsers_to_be_careful(serve):
+    headers = serve().get('/').headers
+    assert "default-src 'none'; script-src 'self'" in headers['Content-Security-Policy']
+    assert (headers['X-Content-Type-Options'], headers['Cache-Control']) == ('nosniff', 'no-store')
+    assert 'Server' not in headers
+
+
+# ---- the service itself ends ----
+
+class Command:
+    """`python -m realesrgan.web` in a process of its own."""
+
+    def __init__(self, folder):
+        self.process = subprocess.Popen(
+            [sys.executable, '-m', 'realesrgan.web', '--port', '0', '--folder', folder], cwd=PROJECT,
+            stderr=subprocess.PIPE, text=True)
+        line = self.process.stderr.readline()
+        assert re.fullmatch(r'http://127\.0\.0\.1:\d+/\n', line), line
+        self.url = line.strip()
+
+    def send(self, picture):
+        return requests.post(f'{self.url}jobs', files={'image': ('a.png', encode(picture))}, timeout=30)
+
+    def wait_until_running(self, answer):
+        while requests.get(f'{self.url}{answer.json()["url"]}', timeout=30).json()['state'] == 'queued':
+            time.sleep(0.05)
+
+    def end(self, number):
+        """Send a signal; return the exit status, with all processes that it had started gone."""
+        children = psutil.Process(self.process.pid).children(recursive=True)
+        self.process.send_signal(number)
+        status = self.process.wait(60)
+        self.process.stderr.close()
+        assert psutil.wait_procs(children, 30)[1] == []
+        return status
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='Windows has no such signals')
+@pytest.mark.parametrize(('number', 'status'), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_an_end_leaves_no_file_and_no_process(tmp_path, number, status):
+    command = Command(tmp_path / 'own')
+    command.wait_until_running(command.send(noise(600, 600)))
+    command.send(noise(8, 8))
+    assert list((tmp_path / 'own').rglob('input.png'))
+    assert command.end(number) == status
+    assert list((tmp_path / 'own').iterdir()) == []
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='Windows has no such signals')
+def test_what_a_killed_service_leaves_is_removed_by_the_next(tmp_path):
+    command = Command(tmp_path / 'own')
+    command.wait_until_running(command.send(noise(600, 600)))
+    assert command.end(signal.SIGKILL) == -9
+    assert list((tmp_path / 'own').rglob('input.png'))
+    first, second = Command(tmp_path / 'own'), Command(tmp_path / 'own')
+    assert list((tmp_path / 'own').rglob('input.png')) == []
+    assert len([path for path in (tmp_path / 'own').iterdir() if path.is_dir()]) == 2  # those that live
+    for command in (first, second):
+        command.wait_until_running(command.send(noise(8, 8)))
+        assert command.end(signal.SIGTERM) == 143
+    assert list((tmp_path / 'own').iterdir()) == []

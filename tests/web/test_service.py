@@ -1,0 +1,362 @@
+"""The service as its clients see it: routes, statuses, results."""
+from __future__ import annotations
+
+import json
+import re
+import signal
+import sys
+import threading
+import time
+
+import clips
+import psutil
+import pytest
+import requests
+from conftest import MODEL, encode, noise
+
+import realesrgan.web.__main__ as web
+from realesrgan.pictures import PictureOptions, upscale_pictures
+from realesrgan.web.app import create_app
+from realesrgan.web.forms import clean_name
+from realesrgan.web.jobs import JobQueue
+from realesrgan.web.metrics import Metrics
+from realesrgan.web.openapi import describe_api
+from realesrgan.web.settings import Settings
+from realesrgan.workers.options import UpsamplerOptions
+
+
+@pytest.fixture
+def expected(tmp_path):
+    """Upscale a file by the library; return the bytes of the result."""
+    def upscale(data, name='picture.png', **options):
+        folder = tmp_path / 'expected'
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_bytes(data)
+        [outcome] = upscale_pictures(folder / name, folder / 'out', PictureOptions(UpsamplerOptions(MODEL), **options))
+        return outcome.target.read_bytes()
+    return upscale
+
+
+# ---- pictures at once ----
+
+def test_the_guides_client_works_unchanged(serve, expected, tmp_path):
+    service = serve()
+    data = encode(noise(20, 24), '.jpg')
+    (tmp_path / 'input.jpg').write_bytes(data)
+    with (tmp_path / 'input.jpg').open('rb') as file:
+        response = requests.post(f'{service.url}/enhance', files={'image': file}, data={'model': MODEL}, timeout=60)
+    assert response.status_code == 200
+    assert response.content == expected(data, 'input.jpg')
+    assert response.headers['Content-Type'] == 'image/jpeg'
+    assert response.headers['Content-Disposition'] == 'attachment; filename=input_out.jpg'
+    assert service.files == []
+
+
+def test_without_a_model_it_is_that_of_the_guide(serve):
+    service = serve()
+    answer = service.send(encode(noise(8, 8)), model='')
+    assert answer.json()['model'] == 'RealESRGAN_x4plus'
+    assert service.wait(answer)['result_size'] == [32, 32]
+
+
+@pytest.mark.parametrize(('fields', 'options'), [
+    ({'scale': '1.5'}, {'outscale': 1.5}), ({'format': 'webp'}, {'extension': 'webp'}), ({'face': '0'}, {})])
+def test_fields_are_the_librarys_options(serve, expected, fields, options):
+    data = encode(noise(10, 12))
+    response = serve().send(data, to='enhance', **fields)
+    assert (response.status_code, response.content) == (200, expected(data, **options))
+
+
+def test_transparency_is_kept_and_said(serve, expected):
+    service = serve()
+    data = encode(noise(10, 12, 4))
+    state = service.wait(service.send(data, 'icon.png', format='jpg'))
+    assert state['warnings'] == ['has transparency, which jpg does not hold; written as input_out.png']
+    assert state['name'] == 'icon_out.png'
+    assert service.get(state['result']).content == expected(data)
+
+
+def test_faces_of_drawings_are_left_alone_with_a_warning(serve):
+    service = serve()
+    state = service.wait(service.send(encode(noise(8, 8)), face='1'))
+    assert state['state'] == 'done'
+    assert state['warnings'] == [f'face enhancement is turned off: {MODEL} is a model for drawings']
+
+
+def test_a_model_is_loaded_once(serve, caplog):
+    service = serve(models_kept=1)
+    caplog.set_level('INFO', 'realesrgan')
+    for model in (MODEL, MODEL, 'RealESRGAN_x4plus_anime_6B', MODEL):
+        assert service.send(encode(noise(8, 8)), to='enhance', model=model).status_code == 200
+    loaded = [record.getMessage() for record in caplog.records if record.getMessage().startswith('weights: ')]
+    assert [line.split()[1] for line in loaded] == [MODEL, 'RealESRGAN_x4plus_anime_6B', MODEL]
+
+
+@pytest.mark.parametrize(('fields', 'message'), [
+    ({'model': 'http://example.com/x.pth'}, "unknown model 'http://example.com/x.pth'; known are RealESRGAN_x4plus, "),
+    ({'model': '../../weights/x.pth'}, "unknown model '../../weights/x.pth'"),
+    ({'scale': '9'}, "scale is '9'; allowed is 0.1 to 8"), ({'scale': 'nan'}, "scale is 'nan'"),
+    ({'scale': '1e1'}, "scale is '1e1'"), ({'denoise': '2'}, "denoise is '2'; allowed is 0 to 1"),
+    ({'face': 'maybe'}, "face is 'maybe'; allowed are 1 and 0"),
+    ({'format': 'exe'}, "unknown format 'exe'; known are auto, jpg"),
+    ({'format': 'mp4'}, 'format is mp4; of a picture it is one of auto, jpg, png, webp, tiff'),
+    ({'model_path': '/etc/passwd'}, "unknown field 'model_path'; known are image, model, scale, denoise, face and ")])
+def test_fields_that_are_not_allowed(serve, fields, message):
+    service = serve()
+    for to in ('enhance', 'jobs'):
+        response = service.send(encode(noise(8, 8)), to=to, **fields)
+        assert response.status_code == 422
+        assert message in response.json()['error']
+    assert service.files == []
+
+
+# ---- what is no picture ----
+
+@pytest.mark.parametrize('data', [
+    b'', b'hello', b'#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n', b'ffconcat version 1.0\nfile /etc/passwd\n',
+    b'<?xml version="1.0"?><MPD/>', b'<svg xmlns="http://www.w3.org/2000/svg"/>', b'%PDF-1.4', b'\x89PNG\r\n\x1a\n',
+    b'\x00\x00\x00\x18ftypmp42' + bytes(40)])
+def test_what_is_neither_picture_nor_video(serve, data):
+    service = serve()
+    response = service.send(data, 'a.mp4', field='video')
+    assert response.status_code == 415
+    assert response.json() == {'error': 'this is no picture and no video that can be read'}
+    assert service.files == []
+
+
+def test_a_damaged_picture_fails_in_words(serve):
+    service = serve()
+    data = encode(noise(40, 40))[:-400]
+    response = service.send(data, to='enhance')
+    assert response.status_code == 422
+    assert response.json()['error'].startswith('damaged')
+    state = service.wait(service.send(data))
+    assert (state['state'], state['result']) == ('failed', None)
+    assert state['error'].startswith('damaged')
+    assert str(service.folder) not in json.dumps(state)
+    assert service.get(f'{state["url"]}/result').status_code == 422
+
+
+def test_sound_alone_is_no_video(serve, tmp_path):
+    sound = clips.make(tmp_path / 'a.mp4', *clips.sound())
+    response = serve().send(sound.read_bytes(), 'a.mp4')
+    assert (response.status_code, response.json()) == (415, {'error': 'this file has no video'})
+
+
+# ---- jobs ----
+
+def test_the_life_of_a_job(serve, expected):
+    service = serve()
+    data = encode(noise(12, 10))
+    answer = service.send(data, 'photo of mine.png')
+    job = answer.json()
+    assert answer.headers['Location'] == job['url'] == f'/jobs/{job["id"]}'
+    assert len(job['id']) >= 24
+    state = service.wait(answer)
+    assert {key: state[key] for key in ('state', 'position', 'done', 'total', 'model', 'error', 'warnings', 'size',
+                                        'result_size', 'name')} == {
+        'state': 'done', 'position': 0, 'done': 1, 'total': 1, 'model': MODEL, 'error': None, 'warnings': [],
+        'size': [10, 12], 'result_size': [40, 48], 'name': 'photo of mine_out.png'}
+    for _ in range(2):
+        assert service.get(state['result']).content == expected(data)
+    assert service.client.delete(f'{service.url}{state["url"]}').status_code == 204
+    for path in (state['url'], state['result']):
+        assert service.get(path).status_code == 404
+    assert service.files == []
+
+
+def test_a_video_is_a_job(serve, tmp_path):
+    service = serve()
+    film = clips.make(tmp_path / 'film.mkv', *clips.numbered(seconds='0.4'), *clips.sound('0.4'), *clips.EXACT)
+    assert service.send(film.read_bytes(), 'film.mkv', to='enhance').json() == {
+        'error': 'this is a video; POST /jobs takes those'}
+    state = service.wait(service.send(film.read_bytes(), 'film.mkv', field='video', scale='1', format='mkv', model=''))
+    assert (state['state'], state['done'], state['total'], state['name'], state['model']) == (
+        'done', 10, 10, 'film_out.mkv', MODEL)
+    (tmp_path / 'result.mkv').write_bytes(service.get(state['result']).content)
+    assert clips.video(tmp_path / 'result.mkv')['frames'] == 10
+    assert len(clips.streams(tmp_path / 'result.mkv', 'audio')) == 1
+
+
+class Slow:
+    """Holds up the first job until it is let go, by a picture of very many tiles."""
+
+    def __init__(self, service):
+        self.answer = service.send(encode(noise(600, 600)), 'slow.png', model='RealESRGAN_x4plus')
+        assert self.answer.status_code == 202
+        self.job = service.queue.get(self.answer.json()['id'])
+        while self.job.state == 'queued':
+            time.sleep(0.01)
+
+
+def test_a_full_queue_is_told_with_the_time_to_come_back(serve):
+    service = serve(queue=1)
+    Slow(service)
+    waiting = service.send(encode(noise(8, 8)))
+    assert waiting.status_code == 202
+    assert service.get(waiting.json()['url']).json()['position'] == 1
+    for to in ('jobs', 'enhance'):
+        refused = service.send(encode(noise(8, 8)), to=to)
+        assert refused.status_code == 429
+        assert int(refused.headers['Retry-After']) >= 1
+        assert refused.json()['error'] == (
+            f'the service is busy; try again in {refused.headers["Retry-After"]} seconds')
+    assert service.client.delete(f'{service.url}{waiting.json()["url"]}').status_code == 204
+    assert service.send(encode(noise(8, 8))).status_code == 202
+
+
+def test_a_running_job_ends_when_it_is_removed(serve):
+    service = serve()
+    slow = Slow(service)
+    assert service.client.delete(f'{service.url}{slow.answer.json()["url"]}').status_code == 204
+    assert slow.job.ended.wait(20)
+    assert slow.job.state == 'cancelled'
+    assert service.wait(service.send(encode(noise(8, 8))))['state'] == 'done'
+
+
+def test_a_job_that_takes_too_long_ends(serve):
+    service = serve(max_job_seconds=0.5)
+    slow = Slow(service)
+    assert slow.job.ended.wait(20)
+    state = service.get(slow.answer.json()['url']).json()
+    assert (state['state'], state['error']) == ('failed', 'it took longer than 0.5 seconds')
+    assert service.get(f'{state["url"]}/result').status_code == 503
+
+
+def test_a_client_that_goes_away_takes_its_job_with_it(serve):
+    service = serve()
+    with pytest.raises(requests.Timeout):
+        requests.post(f'{service.url}/enhance', files={'image': encode(noise(600, 600))}, timeout=1.5)
+    deadline = time.monotonic() + 20
+    while service.queue.count_states()['running'] and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert sum(service.queue.count_states().values()) == 0
+    assert service.files == []
+
+
+def test_results_are_removed_when_they_are_old(serve):
+    service = serve(max_age=0.1)
+    job = service.queue.get(service.send(encode(noise(8, 8))).json()['id'])
+    assert job.ended.wait(60)
+    deadline = time.monotonic() + 20
+    while service.queue.get(job.identity) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert service.get(f'/jobs/{job.identity}').status_code == 404
+    assert service.files == []
+
+
+def test_a_killed_worker_does_not_cost_the_job(serve, expected):
+    service = serve()
+    data = encode(noise(300, 300))
+    answer = service.send(data)
+    job = service.queue.get(answer.json()['id'])
+    while job.done == 0 and job.state != 'done':
+        time.sleep(0.01)
+        if job.state == 'running' and (workers := _find_workers()):
+            time.sleep(0.3)
+            workers[0].send_signal(signal.SIGKILL)
+            break
+    state = service.wait(answer)
+    assert state['state'] == 'done'
+    assert any('was killed' in line for line in state['warnings']) or state['warnings'] == []
+    assert service.get(state['result']).content == expected(data)
+
+
+def _find_workers():
+    return [child for child in psutil.Process().children() if 'spawn_main' in ' '.join(child.cmdline())]
+
+
+def test_a_worker_that_dies_again_and_again_fails_the_job_and_not_the_service(serve):
+    service = serve()
+    stop = threading.Event()
+
+    def kill():
+        while not stop.wait(0.02):
+            for worker in _find_workers():
+                worker.send_signal(signal.SIGKILL)
+    killer = threading.Thread(target=kill)
+    killer.start()
+    state = service.wait(service.send(encode(noise(8, 8))))
+    stop.set()
+    killer.join()
+    assert state['state'] == 'failed'
+    assert state['error'].startswith('a worker on the CPU or the first GPU was killed')
+    assert service.wait(service.send(encode(noise(8, 8))))['state'] == 'done'
+
+
+# ---- about the service ----
+
+def test_health_models_and_metrics(serve):
+    service = serve()
+    assert service.get('/healthz').json() == {
+        'status': 'ok', 'jobs': {'queued': 0, 'running': 0},
+        'limits': {'bytes': 256 << 20, 'pixels': 25_000_000, 'seconds': 60, 'scale': 8}}
+    models = {model['name']: model for model in service.get('/models').json()}
+    assert models['realesr-general-x4v3'] == {'name': 'realesr-general-x4v3', 'scale': 4, 'drawings': False,
+                                              'denoise': True}
+    assert len(models) == 6
+    service.wait(service.send(encode(noise(100, 50))))
+    assert service.get('/nothing').status_code == 404
+    figures = service.get('/metrics').text.splitlines()
+    assert {'realesrgan_jobs_ended_total{state="done"} 1.0', 'realesrgan_jobs{state="done"} 1.0',
+            'realesrgan_megapixels_total 0.005', 'realesrgan_job_seconds_count 1.0',
+            'realesrgan_requests_total{method="POST",route="submit",status="202"} 1.0',
+            'realesrgan_requests_total{method="GET",route="none",status="404"} 1.0'} <= set(figures)
+
+
+def test_the_description_names_every_route_and_field(tmp_path):
+    settings = Settings(tmp_path, token='secret')
+    app = create_app(settings, JobQueue(settings), Metrics())
+    routes = {(re.sub(r'<(\w+)>', r'{\1}', rule.rule), method.lower()) for rule in app.url_map.iter_rules()
+              for method in rule.methods - {'HEAD', 'OPTIONS'}}
+    document = describe_api(settings)
+    described = {(path, method) for path, operations in document['paths'].items()
+                 for method in operations if method != 'parameters'}
+    assert described == routes - {('/', 'get'), ('/login', 'post'), ('/static/{filename}', 'get'),
+                                  ('/static/{path:filename}', 'get'), ('/static/<path:filename>', 'get')}
+    form = document['paths']['/enhance']['post']['requestBody']['content']['multipart/form-data']['schema']
+    assert set(form['properties']) == {'image', 'model', 'scale', 'denoise', 'face', 'format'}
+    assert document['security'] == [{'token': []}]
+
+
+@pytest.mark.parametrize(('name', 'cleaned'), [
+    ('photo.jpg', 'photo'), ('../../etc/passwd', 'passwd'), ('C:\\temp\\a b.png', 'a b'), ('', 'picture'),
+    (None, 'picture'), ('.png', 'png'), ('\ud55c\uad6d\uc5b4 (1).webp', '\ud55c\uad6d\uc5b4 (1)'),
+    ('a\r\nSet-Cookie: x.png', 'a_Set-Cookie_ x'), ('x' * 300 + '.png', 'x' * 80), ('a"b;c.png', 'a_b_c')])
+def test_names_of_downloads(name, cleaned):
+    assert clean_name(name) == cleaned
+
+
+# ---- the command ----
+
+def test_help_is_quick_and_needs_no_packages(run_script, monkeypatch):
+    status, out, _ = run_script(web, '--help')
+    assert status == 0
+    assert '--max_upload_seconds SECONDS' in out
+    assert '(default: 127.0.0.1)' in out
+
+
+def test_an_address_that_others_reach_needs_a_token(run_script):
+    status, _, err = run_script(web, '--host', '0.0.0.0')
+    assert (status, err) == (2, 'error: --host 0.0.0.0 can be reached by others: set --token, or --no_auth if '
+                                'everybody may use this service\n')
+
+
+@pytest.mark.parametrize('package', ['flask', 'waitress', 'prometheus_client'])
+def test_without_its_packages_it_is_one_line(run_script, monkeypatch, package):
+    for name in list(sys.modules):
+        if name.split('.')[0] == package or name.startswith('realesrgan.web.'):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    status, _, err = run_script(web)
+    assert status == 1
+    assert err.startswith('error: the service needs ')
+    assert err.endswith(": pip install 'realesrgan[web]', or flask waitress prometheus_client\n")
+
+
+def test_a_port_that_is_taken_is_one_line(run_script, serve, tmp_path):
+    port = serve().url.rpartition(':')[2]
+    status, _, err = run_script(web, '--port', port, '--folder', tmp_path / 'own')
+    assert (status, len(err.splitlines())) == (1, 1)
+    assert 'in use' in err
+    assert list((tmp_path / 'own').iterdir()) == []
