@@ -43,7 +43,7 @@ class Settings:
     workers: int = 1
     models_kept: int = 2
     queue: int = 8
-    max_bytes: int = 256 << 20
+    max_bytes: int = 250_000_000
     max_pixels: int = 25_000_000
     max_seconds: float = 60
     max_job_seconds: float = 3600

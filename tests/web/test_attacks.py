@@ -17,7 +17,7 @@ import clips
 import psutil
 import pytest
 import requests
-from conftest import MODEL, encode, noise
+from web_client import MODEL, encode, noise
 
 PROJECT = Path(__file__).parents[2]
 

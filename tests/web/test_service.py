@@ -12,7 +12,7 @@ import clips
 import psutil
 import pytest
 import requests
-from conftest import MODEL, encode, noise
+from web_client import MODEL, encode, noise
 
 import realesrgan.web.__main__ as web
 from realesrgan.pictures import PictureOptions, upscale_pictures
@@ -290,7 +290,7 @@ def test_health_models_and_metrics(serve):
     service = serve()
     assert service.get('/healthz').json() == {
         'status': 'ok', 'jobs': {'queued': 0, 'running': 0},
-        'limits': {'bytes': 256 << 20, 'pixels': 25_000_000, 'seconds': 60, 'scale': 8}}
+        'limits': {'bytes': 250_000_000, 'pixels': 25_000_000, 'seconds': 60, 'scale': 8}}
     models = {model['name']: model for model in service.get('/models').json()}
     assert models['realesr-general-x4v3'] == {'name': 'realesr-general-x4v3', 'scale': 4, 'drawings': False,
                                               'denoise': True}

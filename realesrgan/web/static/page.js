@@ -66,6 +66,7 @@ class Job {
     this.fields = new FormData();
     this.fields.set(file.type.startsWith('video/') ? 'video' : 'image', file, file.name);
     for (const name of ['model', 'scale', 'format']) this.fields.set(name, form[name].value);
+    if (this.fields.has('video') && form.model.value === MODELS[form.kind.value]) this.fields.set('model', MODELS.video);
     if (form.model.value === DENOISABLE) this.fields.set('denoise', form.denoise.value);
     if (form.face.checked) this.fields.set('face', '1');
     const item = document.querySelector('#job').content.firstElementChild.cloneNode(true);
@@ -100,7 +101,7 @@ class Job {
     while (!this.removed) {
       const {status, body, wait} = await this.send();
       if (status === 202) return body;
-      if (status !== 429) throw new Error(body.error ?? text('unreachable'));
+      if (status !== 429) throw new Error(explain(status, body.error ?? text('unreachable')));
       for (let seconds = wait; seconds > 0 && !this.removed; seconds--) {
         this.show(text('busy', {seconds}));
         await sleep(1000);
@@ -138,7 +139,7 @@ class Job {
       const response = await fetch(this.url);
       state = await response.json();
       if (response.status === 404) throw new Error(text('gone'));
-      if (!response.ok) throw new Error(state.error);
+      if (!response.ok) throw new Error(explain(response.status, state.error));
     }
     if (!this.removed) this.finish(state);
   }
@@ -212,6 +213,11 @@ async function downloadAll() {
     link.remove();
     await sleep(300);  // or browsers drop all but the last
   }
+}
+
+/** Say what a status means, in the reader's language, before the service's own words. */
+function explain(status, error) {
+  return `status_${status}` in strings ? text(`status_${status}`, {error}) : error;
 }
 
 function sleep(milliseconds) {

@@ -1,0 +1,227 @@
+"""The page in a browser, as people use it."""
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import cv2
+import pytest
+from web_client import MODEL, decode, encode, noise
+
+import realesrgan.web
+
+expect = pytest.importorskip('playwright.sync_api').expect
+
+FOLDER = Path(realesrgan.web.__file__).parent
+DEVICES = {'desktop': ((1280, 900), 'light'), 'phone': ((390, 800), 'dark')}
+
+# Drops files as a hand does: playwright can't move them from outside into the page.
+DROP = '''([name, type, bytes]) => {
+  const data = new DataTransfer();
+  data.items.add(new File([new Uint8Array(bytes)], name, {type}));
+  for (const kind of ['dragenter', 'dragover', 'drop']) {
+    document.querySelector('#drop').dispatchEvent(new DragEvent(kind, {dataTransfer: data, bubbles: true,
+                                                                       cancelable: true}));
+  }
+}'''
+
+
+@pytest.fixture
+def visit(chromium, request):
+    """Open the page of a service; fails if the page throws, or asks another host for anything."""
+    problems, contexts = [], []
+
+    def open_page(service, *, size=(1280, 900), scheme='light', locale='en-US'):
+        context = chromium.new_context(viewport={'width': size[0], 'height': size[1]}, color_scheme=scheme,
+                                       locale=locale, accept_downloads=True)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        page.on('pageerror', lambda error: problems.append(str(error)))
+        page.on('request', lambda asked: None if asked.url.startswith((service.url, 'blob:')) else problems.append(
+            asked.url))
+        page.goto(service.url)
+        page.get_by_role('radio', name='Video' if locale == 'en-US' else '영상').check(force=True)  # the fastest model
+        return page
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert problems == []
+
+
+def choose(page, *files):
+    page.set_input_files('#files', [{'name': name, 'mimeType': kind, 'buffer': data} for name, kind, data in files])
+
+
+def png(height=40, width=60, seed=0):
+    return encode(noise(height, width, seed=seed))
+
+
+@pytest.mark.parametrize('device', DEVICES)
+def test_a_file_is_chosen_upscaled_compared_and_downloaded(serve, visit, tmp_path, device):
+    service = serve()
+    size, scheme = DEVICES[device]
+    page = visit(service, size=size, scheme=scheme)
+    choose(page, ('my photo.png', 'image/png', png()))
+    job = page.get_by_role('listitem').filter(has_text='my photo.png')
+    expect(job.locator('.state')).to_have_text(re.compile(r'done in \d+\.\d s'), timeout=60_000)
+    expect(job.locator('.sizes')).to_have_text('60\u00d740 to 240\u00d7160')
+    expect(page.get_by_role('status')).to_have_text(re.compile(r'my photo\.png: done in'))
+    slider, pair = job.get_by_role('slider', name='How much of my photo.png is shown as it was'), job.locator('.pair')
+    expect(pair).to_be_visible()
+    slider.press('ArrowLeft')
+    assert pair.evaluate('pair => pair.style.getPropertyValue("--at")') == '49%'
+    box = slider.bounding_box()
+    page.mouse.move(box['x'] + box['width'] / 2, box['y'] + box['height'] / 2)
+    page.mouse.down()
+    page.mouse.move(box['x'] + box['width'] * 0.8, box['y'] + box['height'] / 2, steps=5)
+    page.mouse.up()
+    assert 70 < float(pair.evaluate('pair => pair.style.getPropertyValue("--at")').rstrip('%')) < 90
+    with page.expect_download() as download:
+        job.get_by_role('link', name='Download my photo_out.png').click()
+    assert download.value.suggested_filename == 'my photo_out.png'
+    download.value.save_as(tmp_path / 'result.png')
+    assert cv2.imread(str(tmp_path / 'result.png')).shape == (160, 240, 3)
+    assert page.evaluate('document.documentElement.scrollWidth <= window.innerWidth')
+    job.get_by_role('button', name='Remove').click()
+    expect(page.get_by_role('listitem')).to_have_count(0)
+    page.wait_for_timeout(300)
+    assert service.files == []
+
+
+def test_files_are_dropped_and_all_are_downloaded(serve, visit):
+    service = serve()
+    page = visit(service)
+    for name in ('a.png', 'b.png'):
+        page.evaluate(DROP, [name, 'image/png', list(png())])
+    expect(page.locator('.download:visible')).to_have_count(2, timeout=60_000)
+    downloads = []
+    page.on('download', lambda download: downloads.append(download.suggested_filename))
+    page.get_by_role('button', name='Download all').click()
+    page.wait_for_timeout(1500)
+    assert sorted(downloads) == ['a_out.png', 'b_out.png']
+
+
+def test_options_reach_the_service(serve, visit):
+    service = serve()
+    page = visit(service)
+    page.get_by_text('Options').click()
+    expect(page.locator('select[name=model]')).to_have_value(MODEL)
+    expect(page.get_by_label('Remove noise')).to_be_hidden()
+    page.locator('select[name=model]').select_option('realesr-general-x4v3')
+    expect(page.get_by_label('Remove noise')).to_be_visible()
+    page.locator('select[name=model]').select_option(MODEL)
+    page.locator('select[name=scale]').select_option('2')
+    page.locator('select[name=format]').select_option('webp')
+    page.get_by_label('Restore faces').check()
+    choose(page, ('a.png', 'image/png', png()))
+    expect(page.locator('.sizes')).to_have_text('60\u00d740 to 120\u00d780', timeout=60_000)
+    expect(page.locator('.warnings')).to_contain_text(f'{MODEL} is a model for drawings')
+    url = page.get_by_role('link', name='Download a_out.webp').get_attribute('href')
+    assert decode(service.get(url).content).shape == (80, 120, 3)
+
+
+def test_progress_and_cancelling(serve, visit):
+    service = serve()
+    page = visit(service)
+    page.get_by_role('radio', name='Photo').check(force=True)
+    choose(page, ('large.png', 'image/png', png(500, 500)))
+    job = page.get_by_role('listitem')
+    expect(job.locator('.state')).to_have_text(re.compile('working'), timeout=60_000)
+    expect(job.get_by_role('progressbar')).to_be_visible()
+    choose(page, ('next.png', 'image/png', png()))
+    expect(page.get_by_role('listitem').filter(has_text='next.png').locator('.state')).to_have_text('next in line')
+    page.get_by_role('listitem').filter(has_text='large.png').get_by_role('button', name='Cancel').click()
+    expect(page.get_by_role('listitem')).to_have_count(1)
+    expect(page.locator('.state')).to_have_text(re.compile('done in'), timeout=60_000)
+
+
+def test_what_is_refused_is_said_in_words(serve, visit):
+    page = visit(serve(max_bytes=100_000, max_pixels=10_000))
+    choose(page, ('notes.txt', 'text/plain', b'hello'))
+    expect(page.get_by_role('alert')).to_have_text("This can't be used: this is no picture and no video that can be "
+                                                   'read')
+    page.get_by_role('button', name='Remove').click()
+    choose(page, ('large.png', 'image/png', bytes(200_000)))
+    expect(page.get_by_role('alert')).to_have_text('This file has 0.2 MB; allowed are 0.1 MB.')
+    page.get_by_role('button', name='Remove').click()
+    choose(page, ('wide.png', 'image/png', png(101, 100)))
+    expect(page.get_by_role('alert')).to_have_text(
+        'This is too large: it has 100x101 pixels; allowed are 10000')
+    page.get_by_role('button', name='Remove').click()
+    choose(page, ('broken.png', 'image/png', png()[:-500]))
+    expect(page.get_by_role('alert')).to_have_text(re.compile('damaged'), timeout=60_000)
+
+
+def test_a_full_queue_is_waited_for(serve, visit):
+    service = serve(queue=1)
+    page = visit(service)
+    page.get_by_role('radio', name='Photo').check(force=True)
+    choose(page, ('slow.png', 'image/png', png(400, 400)))
+    expect(page.locator('.state')).to_have_text(re.compile('working'), timeout=60_000)
+    page.get_by_role('radio', name='Video').check(force=True)
+    choose(page, ('second.png', 'image/png', png()))
+    expect(page.get_by_role('listitem').filter(has_text='second.png').locator('.state')).to_have_text('next in line')
+    choose(page, ('third.png', 'image/png', png()))
+    third = page.get_by_role('listitem').filter(has_text='third.png').locator('.state')
+    expect(third).to_have_text(re.compile(r'The service is busy; trying again in \d+ s'))
+    page.get_by_role('listitem').filter(has_text='slow.png').get_by_role('button', name='Cancel').click()
+    expect(third).to_have_text(re.compile('done in'), timeout=60_000)
+
+
+def test_a_service_that_has_gone_is_said_in_words(serve, visit):
+    service = serve()
+    page = visit(service)
+    page.context.set_offline(True)
+    choose(page, ('a.png', 'image/png', png()))
+    expect(page.get_by_role('alert')).to_have_text("The service can't be reached. Is it still running?")
+
+
+def test_the_token_is_asked_for_on_the_page(serve, chromium):
+    service = serve(token='secret')
+    page = chromium.new_page()
+    page.goto(service.url)
+    page.get_by_label('Token').fill('guess')
+    page.get_by_role('button', name='Enter').click()
+    expect(page.get_by_role('alert')).to_have_text('That is not the token.')
+    page.get_by_label('Token').fill('secret')
+    page.get_by_label('Token').press('Enter')
+    choose(page, ('notes.txt', 'text/plain', b'hello'))
+    expect(page.get_by_role('alert')).to_contain_text('no picture and no video')
+    page.close()
+
+
+def test_korean_browsers_get_korean(serve, visit):
+    page = visit(serve(), locale='ko-KR')
+    assert page.locator('html').get_attribute('lang') == 'ko'
+    expect(page.get_by_text('파일을 여기에 놓거나 선택하세요')).to_be_visible()
+    expect(page.locator('#limits')).to_have_text('파일당 최대 250 MB, 25메가픽셀, 영상은 60초까지')
+    choose(page, ('a.png', 'image/png', png()), ('b.txt', 'text/plain', b'hello'))
+    expect(page.get_by_role('link', name='a_out.png 내려받기')).to_be_visible(timeout=60_000)
+    expect(page.get_by_role('alert')).to_have_text(re.compile('^사용할 수 없는 파일입니다: '))
+
+
+def test_everything_can_be_reached_with_the_keyboard(serve, visit):
+    page = visit(serve())
+    reached = []
+    for _ in range(4):
+        page.keyboard.press('Tab')
+        reached.append(page.evaluate('document.activeElement.name || document.activeElement.id || '
+                                     'document.activeElement.tagName'))
+    assert {'SUMMARY', 'files'} <= set(reached)
+
+
+def test_both_languages_have_the_same_words():
+    strings = json.loads((FOLDER / 'static/strings.json').read_text())
+    assert set(strings) == {'en', 'ko'}
+    assert list(strings['en']) == list(strings['ko'])
+    for name, words in strings['en'].items():
+        assert set(re.findall(r'{\w+}', words)) == set(re.findall(r'{\w+}', strings['ko'][name])), name
+    page = (FOLDER / 'templates/page.html').read_text()
+    script = (FOLDER / 'static/page.js').read_text()
+    used = set(re.findall(r'data-text="(\w+)"', page)) | set(re.findall(r"text\('(\w+)'", script)) | {
+        'cancelled', 'failed'}
+    assert used | {name for name in strings['en'] if name.startswith('status_')} == set(strings['en'])
+    for name, words in re.findall(r'data-text="(\w+)">([^<]+)<', page):
+        assert words == strings['en'][name]

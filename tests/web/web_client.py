@@ -1,0 +1,58 @@
+"""A client of services under test, and pictures to send."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import requests
+
+#: Small, fast, and installed with the package.
+MODEL = 'realesr-animevideov3'
+
+
+@dataclass
+class Service:
+    """A service that runs, and a client of it."""
+
+    url: str
+    folder: Path
+    queue: Any
+    client: requests.Session
+
+    def send(self, file, name='picture.png', *, to='jobs', field='image', **fields):
+        """Upload a file; return the answer."""
+        return self.client.post(f'{self.url}/{to}', files={field: (name, file)}, data={'model': MODEL} | fields,
+                                timeout=120)
+
+    def get(self, path, **more):
+        return self.client.get(f'{self.url}{path}', timeout=60, **more)
+
+    def wait(self, answer):
+        """Wait until a job has ended; return what the service says of it."""
+        assert answer.status_code == 202, answer.text
+        job = self.queue.get(answer.json()['id'])
+        assert job.ended.wait(120)
+        return self.get(answer.json()['url']).json()
+
+    @property
+    def files(self):
+        return sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob('*') if path.is_file())
+
+
+def encode(picture, extension='.png'):
+    """A picture as the bytes of a file."""
+    done, data = cv2.imencode(extension, picture)
+    assert done
+    return data.tobytes()
+
+
+def decode(data):
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+
+
+def noise(height, width, channels=3, seed=0):
+    shape = (height, width, channels) if channels > 1 else (height, width)
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
