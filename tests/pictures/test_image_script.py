@@ -381,10 +381,10 @@ class WorkerOnTheCPU(PictureWorker):
     """Stands in for a worker on a GPU."""
 
     @classmethod
-    def build(cls, options, faces, results, max_pixels, place, build):
+    def build(cls, options, faces, results, max_pixels, place, **more):
         assert place in (Place(0, 1), Place(1, 1))
         logging.getLogger('realesrgan').info('works for %s', place)
-        return super().build(options, faces, results, max_pixels, Place())
+        return super().build(options, faces, results, max_pixels, Place(), **more)
 
 
 def test_several_gpus_share_the_pictures(run, tmp_path, monkeypatch):

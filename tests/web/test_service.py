@@ -2,11 +2,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import clips
 import psutil
@@ -360,3 +364,40 @@ def test_a_port_that_is_taken_is_one_line(run_script, serve, tmp_path):
     assert (status, len(err.splitlines())) == (1, 1)
     assert 'in use' in err
     assert list((tmp_path / 'own').iterdir()) == []
+
+
+# ---- examples ----
+
+@pytest.mark.skipif(shutil.which('curl') is None or shutil.which('bash') is None, reason='there is no curl or no bash')
+@pytest.mark.parametrize('client', ['web_client.sh', 'web_client.py'])
+def test_the_clients_of_the_examples(serve, expected, tmp_path, client):
+    service = serve(token='secret')
+    data = encode(noise(12, 10))
+    (tmp_path / 'picture.png').write_bytes(data)
+    (tmp_path / 'broken.png').write_bytes(data[:60])
+    program = Path(__file__).parents[2] / 'examples' / client
+
+    def run(file):
+        if client.endswith('.sh'):
+            command = ['bash', program, file, service.url, f'model={MODEL}']
+        else:
+            command = [sys.executable, program, file, '--url', service.url, '--token', 'secret', '--model', MODEL]
+        return subprocess.run(command, cwd=tmp_path, env=os.environ | {'TOKEN': 'secret'}, capture_output=True,
+                              text=True)
+    done = run('picture.png')
+    assert (done.returncode, done.stdout.split()[-1]) == (0, 'picture_out.png'), done.stderr
+    assert (tmp_path / 'picture_out.png').read_bytes() == expected(data)
+    failed = run('broken.png')
+    assert failed.returncode == 1
+    assert 'damaged' in failed.stderr or 'no picture' in failed.stderr
+    assert sum(service.queue.count_states().values()) <= 1
+
+
+def test_a_short_load(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / 'benchmarks'))
+    import web_load
+    seen = web_load.load(clients=8, queue=2, seconds=3)
+    assert seen['right'] >= 3
+    assert set(seen) - {'429'} == {'clients', 'queue', 'seconds', 'right', 'MiB after warm-up', 'MiB in the end',
+                                   'change', 'files left', 'left after the end'}
+    assert (seen['files left'], seen['left after the end']) == (0, 0)
