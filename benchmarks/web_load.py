@@ -80,7 +80,8 @@ def load(clients: int, queue: int, seconds: float) -> dict[str, object]:
         try:
             url = service.stderr.readline().strip()
             assert re.fullmatch(r'http://127\.0\.0\.1:\d+/', url), url + service.stderr.read()
-            threading.Thread(target=service.stderr.read, daemon=True).start()
+            reader = threading.Thread(target=service.stderr.read)
+            reader.start()
             process = psutil.Process(service.pid)
             ask(url, answers, min(seconds / 4, 10), 0, Counter())
             run_clients(url, answers, min(seconds / 4, 10), clients, Counter())
@@ -92,6 +93,8 @@ def load(clients: int, queue: int, seconds: float) -> dict[str, object]:
         finally:
             service.terminate()
             service.wait(60)
+            reader.join()
+            service.stderr.close()
         return {'clients': clients, 'queue': queue, 'seconds': seconds, **counts, 'MiB after warm-up': round(before),
                 'MiB in the end': round(after), 'change': f'{after / before - 1:+.1%}', 'files left': len(left),
                 'left after the end': len(list((folder / 'service').iterdir()))}
