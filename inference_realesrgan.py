@@ -27,6 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
     result.add_argument('--quality', type=make_number_type(int, 1, 100), default=95, metavar='1..100',
                         help=f'quality of {" and ".join(list_choices_with_quality())} (default: %(default)s)')
     options.add_face_options(parser, 'photo.jpg')
+    options.add_cluster_options(parser, 'photo.jpg')
     options.add_judging_options(parser, 'a picture of input and result', 'photo.jpg')
     options.add_verbosity_options(parser, 'photo.jpg')
     return parser
@@ -45,7 +46,8 @@ def upscale(args: argparse.Namespace) -> int:
         gpu_ids=options.read_gpu_ids(args),
         outscale=args.outscale, suffix=args.suffix, extension=args.ext, quality=args.quality,
         alpha_upsampler=args.alpha_upsampler, recursive=args.recursive, skip_existing=args.skip_existing,
-        max_pixels=args.max_pixels, check=args.report is not None, compare=args.compare)
+        max_pixels=args.max_pixels, check=args.report is not None, compare=args.compare,
+        cluster=options.read_cluster_options(args))
     to = sys.stderr if args.output == '-' else sys.stdout
     with Display('megapixels', quiet=args.quiet, verbose=args.verbose, to=to) as display, \
             options.open_report(args, display) as hear:

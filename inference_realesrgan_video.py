@@ -31,6 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
     options.add_face_options(parser, 'film.mkv')
     _add_video_options(parser)
     _add_long_video_options(parser)
+    options.add_cluster_options(parser, 'film.mkv')
     options.add_judging_options(parser, 'a short clip of input and result', 'film.mkv')
     options.add_verbosity_options(parser, 'film.mkv')
     return parser
@@ -92,7 +93,8 @@ def upscale(args: argparse.Namespace) -> int:
         extract_first=args.extract_frame_first, codec=args.vcodec,
         crf=args.crf, preset=args.preset, pixel_format=args.pix_fmt, ffmpeg=args.ffmpeg_bin, chunk=args.chunk,
         restart=args.restart, keep_parts=args.keep_parts, dry_run=args.dry_run,
-        check=args.report is not None, compare=args.compare)
+        check=args.report is not None, compare=args.compare,
+        cluster=options.read_cluster_options(args))
     with Display('frames', quiet=args.quiet, verbose=args.verbose, to=sys.stdout) as display, \
             options.open_report(args, display) as hear:
         upscale_videos(options.read_inputs(args), args.output, video_options, on_event=hear)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # not needed where the package is installed
 
-from realesrgan.errors import RealESRGANError, flatten_message  # noqa: E402
-from realesrgan.pictures import PictureOptions, upscale_pictures  # noqa: E402
-from realesrgan.workers.options import UpsamplerOptions  # noqa: E402
+from realesrgan.errors import RealESRGANError, flatten_message
+from realesrgan.pictures import PictureOptions, upscale_pictures
+from realesrgan.workers.options import UpsamplerOptions
 
 
 def main() -> int:

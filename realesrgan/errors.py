@@ -22,6 +22,7 @@
     +-- PartsError               parts that another run is writing, or that belong to another run
     +-- DiskFullError            too little room on the disk
     +-- WorkerError              a worker died, or failed through no fault of its task
+    +-- ClusterError             a cluster that is not there, or that can't be used
     Cancelled                    the caller's cancel event was set; a BaseException, so that code which goes on
                                  after a failed file does not go on after this
 
@@ -115,6 +116,10 @@ class DiskFullError(RealESRGANError):
 
 class WorkerError(RealESRGANError):
     """A worker died, or failed through no fault of its task; the message says how."""
+
+
+class ClusterError(RealESRGANError):
+    """A cluster is not there, or none of its nodes can take part."""
 
 
 class Cancelled(BaseException):  # like asyncio.CancelledError, no Exception

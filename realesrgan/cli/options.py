@@ -13,7 +13,7 @@ from ..engines.table import list_engine_choices
 from ..models import FACE_MODELS, MODELS
 from ..pictures.formats import MOST_PIXELS
 from ..version import __version__
-from ..workers.options import ALPHA_UPSAMPLERS, FaceOptions, UpsamplerOptions
+from ..workers.options import ALPHA_UPSAMPLERS, ClusterOptions, FaceOptions, UpsamplerOptions
 from .actions import Joined, ListDevices, PrintCompletion
 from .types import (
     make_number_type,
@@ -139,6 +139,23 @@ def add_face_options(parser: argparse.ArgumentParser, sample: str) -> None:
                        help='restore only the face nearest to the centre')
     group.add_argument('--face_min_size', type=make_number_type(int, 0), default=0, metavar='PIXELS',
                        help='leave smaller faces of the input as they are (default: %(default)s)')
+
+
+def add_cluster_options(parser: argparse.ArgumentParser, sample: str) -> None:
+    """Add the options that `read_cluster_options` reads."""
+    group = add_group(parser, 'cluster', f'-i {sample} --cluster auto')
+    group.add_argument('--cluster', type=parse_path, metavar='ADDRESS',
+                       help='let a Ray cluster do the work: HOST:PORT of its head, auto for the one that this machine '
+                            'belongs to, local for one of its own')
+    group.add_argument('--cpus_per_worker', type=make_number_type(float, 0.01), metavar='N',
+                       help='cores of each worker on nodes without a GPU (default: all of a node)')
+
+
+def read_cluster_options(args: argparse.Namespace) -> ClusterOptions | None:
+    """Collect the options of `add_cluster_options`; None without --cluster."""
+    if args.cluster is None:
+        return None
+    return ClusterOptions(args.cluster, args.cpus_per_worker, getattr(args, 'num_process_per_gpu', 1))
 
 
 def add_judging_options(parser: argparse.ArgumentParser, comparison: str, sample: str) -> None:

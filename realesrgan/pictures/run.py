@@ -18,6 +18,7 @@ from ..events import Event, Examined, Found, Outcome, Run
 from ..workers.enhancers import EnhancerCache, build_enhancer, prefetch_weights, prepare_faces, require_gpus
 from ..workers.options import (
     ALPHA_UPSAMPLERS,
+    ClusterOptions,
     FaceOptions,
     UpsamplerOptions,
     drop_faces_of_drawings,
@@ -55,6 +56,7 @@ class PictureOptions:
         max_pixels: How many pixels a picture may have.
         check: Whether results are compared with their inputs, which `Examined` reports.
         compare: Whether NAME_compare.jpg shows each result beside its input.
+        cluster: The Ray cluster that does the work; None for this machine.
     """
 
     upsampler: UpsamplerOptions = field(default_factory=UpsamplerOptions)
@@ -70,6 +72,7 @@ class PictureOptions:
     max_pixels: int = MOST_PIXELS
     check: bool = False
     compare: bool = False
+    cluster: ClusterOptions | None = None
 
     def __post_init__(self) -> None:
         require_choice('extension', self.extension, ['auto', *list_writable_extensions()])
@@ -137,6 +140,8 @@ class _Pictures:
 
     def _list_jobs(self, inputs: Sequence[str | InputFile]) -> list[Job]:
         options, to_stdout = self._options, self._output == STREAM
+        if options.cluster is not None and (to_stdout or list(inputs) == [STREAM]):
+            raise UsageError('--cluster needs files that all its nodes see, not - for stdin or stdout')
         if to_stdout and options.compare:
             raise UsageError('--compare writes pictures beside the results, which -o - does not put into a folder')
         if to_stdout and sys.__stdout__ is None:
@@ -181,7 +186,7 @@ class _Pictures:
         if faces is not None:
             prepare_faces(faces)
         prefetch_weights(options.upsampler)
-        if len(places) > 1 and len(jobs) > 1 and self._enhancers is None:
+        if (len(places) > 1 and len(jobs) > 1 and self._enhancers is None) or options.cluster is not None:
             tasks = [PictureTask(some, sources & _results_of(some), self._ended) for some in share_jobs(jobs)]
         else:
             places = places[:1]
@@ -191,8 +196,15 @@ class _Pictures:
                         build=self._enhancers.build if self._enhancers else build_enhancer)
         # What networks of the user's own print must not get into a picture on stdout.
         silence = contextlib.redirect_stdout(sys.stderr) if self._output == STREAM else contextlib.nullcontext()
-        with silence, make_pool(build, places, self._run.check, isolate=False) as pool:
-            for _ in pool.map_unordered(tasks, self._hear):
+        with silence, contextlib.ExitStack() as stack:
+            if options.cluster is None:
+                pool = make_pool(build, places, self._run.check, isolate=False)
+            else:
+                from ..workers.cluster import open_cluster
+                cluster = stack.enter_context(open_cluster(
+                    options.cluster, [job.source for job in jobs], Path(self._output)))
+                pool = cluster.make_pool(build, options.upsampler, self._run.check)
+            for _ in stack.enter_context(pool).map_unordered(tasks, self._hear):
                 pass
 
     def _hear(self, note: Any) -> None:

@@ -99,6 +99,11 @@ class Chunk:
     part: Path
     samples: frozenset[int] = frozenset()
 
+    def run_by(self, ffmpeg: FFmpeg) -> Chunk:
+        """Return the same chunk, with the programs of another machine."""
+        frames = replace(self.frames, ffmpeg=ffmpeg) if isinstance(self.frames, VideoFrames) else self.frames
+        return replace(self, ffmpeg=ffmpeg, frames=frames)
+
 
 @dataclass(frozen=True)
 class ChunkProgress:

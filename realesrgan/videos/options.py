@@ -6,7 +6,14 @@ from fractions import Fraction
 
 from ..ffmpeg.containers import CONTAINERS
 from ..pictures.formats import MOST_PIXELS, list_writable_extensions
-from ..workers.options import ALPHA_UPSAMPLERS, FaceOptions, UpsamplerOptions, require_choice, require_outscale
+from ..workers.options import (
+    ALPHA_UPSAMPLERS,
+    ClusterOptions,
+    FaceOptions,
+    UpsamplerOptions,
+    require_choice,
+    require_outscale,
+)
 
 #: What `--deinterlace` takes.
 DEINTERLACE = ('auto', 'on', 'off')
@@ -43,6 +50,7 @@ class VideoOptions:
         dry_run: Whether to find out only what would be done, and what it would take.
         check: Whether some frames are compared with their inputs, which `Examined` reports.
         compare: Whether NAME_compare.mp4 shows some seconds of each result beside its input.
+        cluster: The Ray cluster that upscales the parts; None for this machine.
     """
 
     upsampler: UpsamplerOptions = field(default_factory=lambda: UpsamplerOptions('realesr-animevideov3'))
@@ -71,6 +79,7 @@ class VideoOptions:
     dry_run: bool = False
     check: bool = False
     compare: bool = False
+    cluster: ClusterOptions | None = None
 
     def __post_init__(self) -> None:
         require_choice('extension', self.extension, ['auto', *CONTAINERS, *list_writable_extensions()])

@@ -43,7 +43,7 @@ from ..workers.enhancers import (
     prepare_faces,
     require_gpus,
 )
-from ..workers.options import FaceOptions, drop_faces_of_drawings, list_places
+from ..workers.options import ClusterOptions, FaceOptions, drop_faces_of_drawings, list_places
 from ..workers.pool import Pool, make_pool
 from .checkpoint import get_parts_folder
 from .inputs import VideoInput, find_videos, name_results
@@ -230,10 +230,23 @@ class _Videos:
         from .worker import ChunkWorker
         build = partial(ChunkWorker.build, self._options.upsampler, self._faces,
                         build=self._enhancers.build if self._enhancers else build_enhancer)
+        if self._options.cluster is not None:
+            return self._open_cluster(self._options.cluster)
         require_gpus(self._options.gpu_ids, self._options.upsampler.engine)
         places = self._places[:1] if self._enhancers else self._places
         isolate = self._enhancers is None and bool(list_gpus(self._options.upsampler.engine))
         return self._stack.enter_context(make_pool(build, places, self._run.check, isolate=isolate))
+
+    def _open_cluster(self, options: ClusterOptions) -> Pool:
+        """Return a pool on the nodes of a cluster, which find their own ffmpeg."""
+        from ..workers.cluster import open_cluster
+        from .worker import ChunkWorker, explain_other_ffmpeg
+        ffmpeg = self._options.ffmpeg
+        cluster = self._stack.enter_context(open_cluster(
+            options, [path for path in map(Path, sorted(self._sources)) if path.is_file()], self._output,
+            partial(explain_other_ffmpeg, ffmpeg, self._ffmpeg.version)))
+        build = partial(ChunkWorker.build, self._options.upsampler, self._faces, ffmpeg=ffmpeg)
+        return self._stack.enter_context(cluster.make_pool(build, self._options.upsampler, self._run.check))
 
     @cached_property
     def _enhancer(self) -> Enhancer:
@@ -273,7 +286,8 @@ class _Videos:
             upsampler=options.upsampler, faces=self._faces, gpu_ids=options.gpu_ids, outscale=options.outscale,
             suffix=options.suffix, extension=options.extension, alpha_upsampler=options.alpha_upsampler,
             skip_existing=options.skip_existing, max_pixels=options.max_pixels, check=options.check,
-            compare=options.compare), on_event=hear, cancel=self._run.cancel, enhancers=self._enhancers)
+            compare=options.compare, cluster=options.cluster), on_event=hear, cancel=self._run.cancel,
+            enhancers=self._enhancers)
 
 
 def _check_extension(extension: str, video: VideoInput) -> None:

@@ -6,9 +6,10 @@ from typing import Self
 import numpy as np
 
 from ..atomic_files import whole_file
-from ..errors import RealESRGANError, VideoError
+from ..errors import MediaError, RealESRGANError, VideoError
 from ..ffmpeg.decoder import FrameReader
 from ..ffmpeg.encoder import FrameWriter
+from ..ffmpeg.programs import FFmpeg, find_ffmpeg
 from ..quality.checks import Borders, examine
 from ..workers.enhancers import BuildEnhancer, Enhancer, build_enhancer
 from ..workers.measuring import Stages, measure_effort
@@ -27,16 +28,21 @@ class ChunkWorker:
 
     Args:
         enhancer: What it upscales with.
+        ffmpeg: The programs of the machine that it is on, if that may be another one than the chunks come from.
     """
 
-    def __init__(self, enhancer: Enhancer) -> None:
+    def __init__(self, enhancer: Enhancer, ffmpeg: FFmpeg | None = None) -> None:
         self._enhancer = enhancer
+        self._ffmpeg = ffmpeg
 
     @classmethod
     def build(cls, options: UpsamplerOptions, faces: FaceOptions | None, place: Place,
-              build: BuildEnhancer = build_enhancer) -> Self:
-        """Build a worker from the options of its upsampler and its faces, and the place where it computes."""
-        return cls(build(options, faces, place))
+              build: BuildEnhancer = build_enhancer, ffmpeg: str | None = None) -> Self:
+        """Build a worker from the options of its upsampler and its faces, and the place where it computes.
+
+        `ffmpeg` is what `find_ffmpeg` takes, if the worker is to find it itself.
+        """
+        return cls(build(options, faces, place), find_ffmpeg(ffmpeg) if ffmpeg is not None else None)
 
     def __call__(self, chunk: Chunk, report: Report) -> Upscaled:
         """Upscale a chunk and write its part, whole or not at all.
@@ -47,6 +53,8 @@ class ChunkWorker:
             MemoryError: not enough memory for a frame.
             OSError: the part can't be written.
         """
+        if self._ffmpeg is not None:
+            chunk = chunk.run_by(self._ffmpeg)
         source: VideoFrames | FrameFiles | None = chunk.frames
         stages = Stages()
         with whole_file(chunk.part) as temporary:
@@ -128,3 +136,18 @@ def upscale_frames(reader: Reader, writer: FrameWriter, upscale: FrameUpscaler, 
     if upscale.count:
         with stages.measure('write'):
             writer.finish()
+
+
+def explain_other_ffmpeg(given: str, version: tuple[int, int]) -> str | None:
+    """Return why parts of this machine's ffmpeg would not go with those of another's; None if they do.
+
+    Args:
+        given: What `find_ffmpeg` takes.
+        version: Of the other machine's ffmpeg.
+    """
+    try:
+        own = find_ffmpeg(given).version
+    except MediaError as error:
+        return str(error)
+    shown = '.'.join(map(str, own)), '.'.join(map(str, version))
+    return f'it has ffmpeg {shown[0]}, not {shown[1]}' if own != version else None

@@ -85,6 +85,26 @@ class FaceOptions:
 
 
 @dataclass(frozen=True)
+class ClusterOptions:
+    """Which Ray cluster does the work. Wrong values raise `UsageError`.
+
+    Attributes:
+        address: Of the cluster's head, as HOST:PORT; 'auto' for the one that this machine belongs to; 'local' for one
+            of this machine's own.
+        cpus_per_worker: Cores of a worker on a node without a GPU; None for all of the node's.
+        workers_per_gpu: Workers that share a GPU.
+    """
+
+    address: str = 'auto'
+    cpus_per_worker: float | None = None
+    workers_per_gpu: int = 1
+
+    def __post_init__(self) -> None:
+        if self.workers_per_gpu < 1 or (self.cpus_per_worker is not None and self.cpus_per_worker <= 0):
+            raise UsageError('a worker of a cluster needs a part of a GPU or of a processor')
+
+
+@dataclass(frozen=True)
 class Place:
     """Where a worker computes.
 

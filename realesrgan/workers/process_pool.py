@@ -12,7 +12,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from ..errors import WorkerError, flatten_message
 from .options import Place
@@ -26,11 +26,37 @@ _CONTEXT = multiprocessing.get_context('spawn')  # a fork would copy locks that 
 
 
 @dataclass
-class _Order:
+class Order:
     """A task, and how often it was tried."""
 
     task: Any
     attempts: int = 0
+
+
+class RemoteWorker(Protocol):
+    """A worker somewhere else.
+
+    Attributes:
+        place: Where it computes.
+        order: What it is working on.
+        connection: Its messages come out of it (see `worker_process`); it ends when the worker does.
+    """
+
+    place: Place
+    order: Order | None
+    connection: Any
+
+    def give(self, order: Order) -> None:
+        """Let it work on a task."""
+        ...
+
+    def terminate(self) -> None:
+        """End it, without waiting for its end."""
+        ...
+
+    def join(self) -> str:
+        """Wait for its end, and return how it ended."""
+        ...
 
 
 class _Process:
@@ -38,7 +64,7 @@ class _Process:
 
     def __init__(self, build: BuildWorker[Any, Any], place: Place) -> None:
         self.place = place
-        self.order: _Order | None = None
+        self.order: Order | None = None
         self.connection, theirs = _CONTEXT.Pipe()
         level = logging.getLogger('realesrgan').level
         self._process = _CONTEXT.Process(daemon=True, target=serve, args=(theirs, level, build, place))
@@ -46,7 +72,7 @@ class _Process:
             self._process.start()
         theirs.close()
 
-    def give(self, order: _Order) -> None:
+    def give(self, order: Order) -> None:
         order.attempts += 1
         self.order = order
         with contextlib.suppress(OSError):  # it is dead, as its connection will say in a moment
@@ -87,7 +113,8 @@ class ProcessPool:
         self._build = build
         self._places = places
         self._check = check
-        self._processes: list[_Process] = []
+        self._processes: list[RemoteWorker] = []
+        self._waiting: deque[Order] = deque()
         self._said: set[str] = set()  # by workers while they were built
 
     def __enter__(self) -> Self:
@@ -98,33 +125,37 @@ class ProcessPool:
 
     def map_unordered(self, tasks: Iterable[Any], on_note: Report) -> Iterator[Any]:
         """See `Pool`."""
-        waiting = deque(_Order(task) for task in tasks)
+        self._waiting = deque(Order(task) for task in tasks)
+        try:
+            self._hand_out()
+            yield from self._collect(on_note)
+        finally:
+            self._waiting.clear()
+            self._end([process for process in self._processes if process.order])  # after an error
+
+    def _hand_out(self) -> None:
+        """Give what is waiting to workers that are idle, and start workers where there is none yet."""
+        for process in self._processes:
+            if self._waiting and process.order is None:
+                process.give(self._waiting.popleft())
         taken = Counter(process.place for process in self._processes)
-        for process in self._processes:  # idle since an earlier call
-            if waiting:
-                process.give(waiting.popleft())
         for place in self._places:
             if taken[place]:
                 taken[place] -= 1
-            elif waiting:
-                self._start(place, waiting.popleft())
-        try:
-            yield from self._collect(waiting, on_note)
-        finally:
-            self._end([process for process in self._processes if process.order])  # after an error
+            elif self._waiting:
+                self._start(place, self._waiting.popleft())
 
-    def _collect(self, waiting: deque[_Order], on_note: Report) -> Iterator[Any]:
+    def _collect(self, on_note: Report) -> Iterator[Any]:
         """Yield results and hand out what is waiting, until every order is done."""
-        while any(process.order for process in self._processes):
+        while self._waiting or any(process.order for process in self._processes):
             self._check()
-            by_connection: dict[Any, _Process] = {process.connection: process for process in self._processes}
+            by_connection: dict[Any, RemoteWorker] = {process.connection: process for process in self._processes}
             for connection in wait(by_connection, _SECONDS_BETWEEN_CHECKS):
                 process = by_connection[connection]
                 kind, content = _receive(process)
                 if kind == 'result':
                     process.order = None
-                    if waiting:
-                        process.give(waiting.popleft())
+                    self._hand_out()
                     yield content
                 elif kind == 'death':
                     self._replace(process, None)
@@ -133,11 +164,11 @@ class ProcessPool:
                 elif kind == 'fault':
                     raise content
                 elif kind == 'log':
-                    self._log(content)
+                    self._log(process, content)
                 else:
                     on_note(content)
 
-    def _log(self, record: logging.LogRecord) -> None:
+    def _log(self, process: RemoteWorker, record: logging.LogRecord) -> None:
         """Log a worker's record; what all of them say of how they are built is logged once."""
         if record.subject == '':  # type: ignore[attr-defined]  # set by `worker_process`
             if record.getMessage() in self._said:
@@ -145,11 +176,15 @@ class ProcessPool:
             self._said.add(record.getMessage())
         logging.getLogger(record.name).handle(record)
 
-    def _start(self, place: Place, order: _Order) -> None:
-        self._processes.append(_Process(self._build, place))
+    def _open(self, place: Place) -> RemoteWorker:
+        """Start a worker."""
+        return _Process(self._build, place)
+
+    def _start(self, place: Place, order: Order) -> None:
+        self._processes.append(self._open(place))
         self._processes[-1].give(order)
 
-    def _end(self, processes: Sequence[_Process]) -> None:
+    def _end(self, processes: Sequence[RemoteWorker]) -> None:
         with _ignore_interrupts():  # a second Ctrl-C would leave workers behind
             for process in processes:
                 process.terminate()
@@ -157,7 +192,7 @@ class ProcessPool:
                 process.join()
         self._processes = [process for process in self._processes if process not in processes]
 
-    def _replace(self, process: _Process, failure: BaseException | None) -> None:
+    def _replace(self, process: RemoteWorker, failure: BaseException | None) -> None:
         """End a worker that died (no failure) or failed, and give its task to a new one.
 
         Raises:
@@ -169,13 +204,20 @@ class ProcessPool:
         how = process.join()
         if failure is not None:
             how = f'failed: {flatten_message(failure)}'
-        if process.order is None:
-            return  # it was idle; those that are left do the rest
-        place = self._place_for_retry(process.place, process.order.attempts)
+        if process.order is not None:  # else it was idle, and those that are left do the rest
+            self._retry(process, process.order, how, failure)
+
+    def _retry(self, process: RemoteWorker, order: Order, how: str, failure: BaseException | None) -> None:
+        """Give the task of a worker that ended to another.
+
+        Raises:
+            WorkerError: the task has been tried often enough.
+        """
+        place = self._place_for_retry(process.place, order.attempts)
         if place is None:
             raise WorkerError(f'a worker on {process.place} {how}') from failure
         logger.warning('a worker on %s %s; its work is tried again on %s', process.place, how, place)
-        self._start(place, process.order)
+        self._start(place, order)
 
     def _place_for_retry(self, failed: Place, attempts: int) -> Place | None:
         """Return where a task is tried next after so many attempts, the last of them at `failed`; None for nowhere."""
@@ -187,7 +229,7 @@ class ProcessPool:
         return None  # it is the task
 
 
-def _receive(process: _Process) -> tuple[str, Any]:
+def _receive(process: RemoteWorker) -> tuple[str, Any]:
     """Return a worker's message: its kind and content."""
     try:
         message: tuple[str, Any] = process.connection.recv()

@@ -35,7 +35,7 @@ def serve(connection: Connection, log_level: int, build: BuildWorker[Any, Any], 
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_end_with_parent, args=(parent.sentinel,), daemon=True).start()
-    send = _Sender(connection)
+    send = Sender(connection)
     logger = logging.getLogger('realesrgan')
     logger.handlers, logger.propagate = [logging.handlers.QueueHandler(send)], False  # type: ignore[arg-type]
     logger.setLevel(log_level)
@@ -55,7 +55,7 @@ def serve(connection: Connection, log_level: int, build: BuildWorker[Any, Any], 
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is ending already
 
 
-class _Sender:
+class Sender:
     """Sends messages of any thread through a connection; `logging.handlers.QueueHandler` takes it for a queue."""
 
     def __init__(self, connection: Connection) -> None:

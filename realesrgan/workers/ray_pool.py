@@ -1,0 +1,217 @@
+"""Run tasks on the machines of a Ray cluster: `process_pool`, with actors of Ray in place of processes.
+
+Ray starts and ends the actors, counts GPUs and cores, and notices when a node dies. A task whose worker is lost goes
+to the next worker that is free. Ray could restart the actor itself (`max_restarts`), but it would wait for resources
+that the other workers hold until the end, and its task with it.
+"""
+from __future__ import annotations
+
+import contextlib
+import logging
+import logging.handlers
+import multiprocessing
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import ActorUnschedulableError, RayActorError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from ..errors import WorkerError, flatten_message
+from .options import Place
+from .pool import TASK_ERRORS, BuildWorker, Report
+from .process_pool import Order, ProcessPool, RemoteWorker
+from .worker_process import Sender
+
+logger = logging.getLogger(__name__)
+
+_SECONDS_BETWEEN_LOOKS = 2.0  # at which nodes there are
+_SECONDS_BETWEEN_MESSAGES = 0.1  # of one worker, so that a report of each frame costs little
+_MOST_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine of the cluster that takes part.
+
+    Attributes:
+        identity: Ray's.
+        name: For people.
+        workers: How many workers have room on it.
+        cpus, gpus: What each of them takes; of GPUs also a fraction.
+    """
+
+    identity: str
+    name: str
+    workers: int
+    cpus: float = 1
+    gpus: float = 0
+
+
+@dataclass(frozen=True)
+class NodePlace(Place):
+    """A worker's place on a node; the node's workers share its cores, and each has what Ray gives it of the GPUs."""
+
+    node: Node = Node('', '', 1)
+
+    def __str__(self) -> str:
+        return f'node {self.node.name}'
+
+
+class Outlet:
+    """Where an actor's messages go, as `Sender` takes it for a connection."""
+
+    def __init__(self) -> None:
+        self.messages: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+
+    def send_bytes(self, data: memoryview) -> None:
+        """Take a message."""
+        self.messages.put(bytes(data))
+
+
+class Actor:
+    """Holds a worker on a node; Ray makes it an actor."""
+
+    def __init__(self, build: BuildWorker[Any, Any], place: Place, folder: str, log_level: int) -> None:
+        os.chdir(folder)  # which paths start from
+        self._build = build
+        self._place = place
+        self._worker: Any = None
+        self._outlet = Outlet()
+        self._send = Sender(self._outlet)  # type: ignore[arg-type]
+        root = logging.getLogger('realesrgan')
+        root.handlers = [logging.handlers.QueueHandler(self._send)]  # type: ignore[arg-type]
+        root.propagate = False
+        root.setLevel(log_level)
+
+    def work(self, task: Any) -> Iterator[list[bytes]]:
+        """Do a task; yield messages, some at a time, the last of which tells how it ended."""
+        thread = threading.Thread(target=self._work, args=(task,))
+        thread.start()
+        messages: list[bytes | None] = []
+        while None not in messages:
+            messages = [self._outlet.messages.get()]
+            until = time.monotonic() + _SECONDS_BETWEEN_MESSAGES
+            with contextlib.suppress(queue.Empty):
+                while None not in messages:
+                    messages.append(self._outlet.messages.get(timeout=max(until - time.monotonic(), 0)))
+            yield [message for message in messages if message is not None]
+        thread.join()
+
+    def _work(self, task: Any) -> None:
+        try:
+            if self._worker is None:
+                self._worker = self._build(self._place)
+                self._send.building = False
+            self._send('result', self._worker(task, partial(self._send, 'note')))
+        except TASK_ERRORS as error:
+            self._send('fault', error)
+        except Exception as error:
+            self._send('failure', error)
+        finally:
+            self._outlet.messages.put(None)
+
+
+class _RayWorker:
+    """An actor, and a connection on this side that its messages come out of; see `RemoteWorker`."""
+
+    def __init__(self, build: BuildWorker[Any, Any], place: NodePlace) -> None:
+        self.place: Place = place
+        self.order: Order | None = None
+        self.connection, self._ours = multiprocessing.Pipe()
+        self._how = f'was lost with {place}'
+        remote: Any = ray.remote(Actor)
+        self._actor: Any = remote.options(
+            num_cpus=place.node.cpus, num_gpus=place.node.gpus, max_restarts=0, max_task_retries=0,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(place.node.identity, soft=False)).remote(
+                build, place, str(Path.cwd()), logging.getLogger('realesrgan').level)
+
+    def give(self, order: Order) -> None:
+        order.attempts += 1
+        self.order = order
+        messages = self._actor.work.options(num_returns='streaming').remote(order.task)
+        threading.Thread(target=self._pass_on, args=(messages,), daemon=True).start()
+
+    def _pass_on(self, messages: Any) -> None:
+        """Write what the actor yields into the connection; close it when the actor is lost."""
+        try:
+            for reference in messages:
+                for message in ray.get(reference):
+                    self._ours.send_bytes(message)
+        except (RayError, OSError) as error:
+            logger.debug('%s', error)
+            if not isinstance(error, (RayActorError, ActorUnschedulableError)):
+                self._how = f'failed: {flatten_message(error)}'
+            self._ours.close()
+
+    def terminate(self) -> None:
+        with contextlib.suppress(Exception):  # the cluster may be gone
+            ray.kill(self._actor)
+
+    def join(self) -> str:
+        self.terminate()
+        self.connection.close()
+        return self._how
+
+
+class RayPool(ProcessPool):
+    """Runs tasks on the nodes of a cluster, as many at once as have room; see `Pool` and `ProcessPool`.
+
+    Nodes that join take part, and of a node that dies only the tasks are done again that it was working on.
+
+    Args:
+        build: Called in each actor before its first task.
+        find_nodes: Returns the nodes that may take part now.
+        check: See `ProcessPool`.
+    """
+
+    def __init__(self, build: BuildWorker[Any, Any], find_nodes: Callable[[], Sequence[Node]],
+                 check: Callable[[], None] = lambda: None) -> None:
+        super().__init__(build, [], self._look)
+        self._find_nodes = find_nodes
+        self._check_caller = check
+        self._last_look = 0.0
+
+    def map_unordered(self, tasks: Any, on_note: Report) -> Iterator[Any]:
+        """See `Pool`."""
+        self._list_places()
+        return super().map_unordered(tasks, on_note)
+
+    def _list_places(self) -> None:
+        self._last_look = time.monotonic()
+        self._places = [NodePlace(None, node.workers, node)
+                        for node in self._find_nodes() for _ in range(node.workers)]
+
+    def _look(self) -> None:
+        """Let nodes that have joined take part."""
+        self._check_caller()
+        if self._waiting and time.monotonic() - self._last_look > _SECONDS_BETWEEN_LOOKS:
+            self._list_places()
+            if not self._places and not self._processes:
+                raise WorkerError('no node is left that can take part')
+            self._hand_out()
+
+    def _open(self, place: Place) -> RemoteWorker:
+        assert isinstance(place, NodePlace)
+        return _RayWorker(self._build, place)
+
+    def _log(self, process: RemoteWorker, record: logging.LogRecord) -> None:
+        """Name the node in a warning."""
+        if record.levelno >= logging.WARNING:
+            record.msg, record.args = f'{record.getMessage()} (on {process.place})', ()
+        super()._log(process, record)
+
+    def _retry(self, process: RemoteWorker, order: Order, how: str, failure: BaseException | None) -> None:
+        if order.attempts >= _MOST_ATTEMPTS - (failure is not None):
+            raise WorkerError(f'a worker on {process.place} {how}') from failure
+        logger.warning('a worker on %s %s; its work is tried again', process.place, how)
+        self._waiting.appendleft(order)
+        self._list_places()
+        self._hand_out()
