@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..atomic_files import TEMPORARY_PREFIX
-from ..errors import InputError, RealESRGANError
+from ..errors import InputError, RealESRGANError, UsageError
+from ..ffmpeg.containers import CONTAINERS
 from ..ffmpeg.probe import MediaInfo, is_picture, probe
 from ..ffmpeg.process import Check, is_url
 from ..ffmpeg.programs import FFmpeg
+from ..pictures.formats import FORMATS
 from ..pictures.inputs import list_folder, make_natural_key, match_files
 from ..pictures.names import Nameable, choose_names
 
@@ -148,3 +150,16 @@ def name_results(videos: Sequence[VideoInput], output: Path, suffix: str, contai
         return [output / f'{name}{ending}.{container}']
     names = choose_names([Nameable(video.stem, video.extension, targets) for video in videos])
     return [targets(name)[0] for name in names]
+
+
+def check_extension(extension: str, video: VideoInput) -> None:
+    """Refuse to make a picture of a video, and a video of a picture.
+
+    Raises:
+        UsageError: that was asked for.
+    """
+    if video.picture and extension in CONTAINERS:
+        raise UsageError(f'{video.source}: is a picture, which --ext {extension} can\'t hold; leave --ext out')
+    if not video.picture and extension in FORMATS:
+        raise UsageError(f'{video.source}: is a video, which --ext {extension} can\'t hold; choose one of '
+                         f'{", ".join(CONTAINERS)}')

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from ..atomic_files import remove_leftovers, require_writable, temporary_folder
 from ..errors import (
+    ClusterError,
     DeviceError,
     DiskFullError,
     EngineError,
@@ -26,11 +27,9 @@ from ..errors import (
     WeightsError,
 )
 from ..events import Event, Examined, Found, Outcome, Outlined, Progress, Run, Warned
-from ..ffmpeg.containers import CONTAINERS
 from ..ffmpeg.probe import MediaInfo, is_picture, probe
 from ..ffmpeg.programs import FFmpeg, find_ffmpeg
 from ..log import about
-from ..pictures.formats import FORMATS
 from ..pictures.inputs import InputFile, Inputs, list_inputs
 from ..pictures.names import name_comparison, plan
 from ..pictures.run import PictureOptions, upscale_pictures
@@ -46,7 +45,7 @@ from ..workers.enhancers import (
 from ..workers.options import ClusterOptions, FaceOptions, drop_faces_of_drawings, list_places
 from ..workers.pool import Pool, make_pool
 from .checkpoint import get_parts_folder
-from .inputs import VideoInput, find_videos, name_results
+from .inputs import VideoInput, check_extension, find_videos, name_results
 from .options import VideoOptions
 from .source import FrameSource, Source, VideoSource
 
@@ -56,7 +55,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # No other video would fare better.
-_ENDS_THE_RUN = (UsageError, WeightsError, DeviceError, EngineError, FacePackagesError, DiskFullError)
+_ENDS_THE_RUN = (UsageError, WeightsError, DeviceError, EngineError, FacePackagesError, DiskFullError,
+                  ClusterError)
 
 
 def upscale_videos(inputs: Inputs, output: str | os.PathLike[str], options: VideoOptions | None = None, *,
@@ -115,7 +115,7 @@ class _Videos:
         pictures = [video for video in found if video.picture]
         videos = [video for video in found if not video.picture]
         for video in found:
-            _check_extension(self._options.extension, video)
+            check_extension(self._options.extension, video)
         self._sources = frozenset(os.path.realpath(video.source) for video in found)
         targets = name_results(videos, self._output, self._options.suffix, self._options.container)
         waiting = [(video, target) for video, target in zip(videos, targets, strict=True)
@@ -288,16 +288,3 @@ class _Videos:
             skip_existing=options.skip_existing, max_pixels=options.max_pixels, check=options.check,
             compare=options.compare, cluster=options.cluster), on_event=hear, cancel=self._run.cancel,
             enhancers=self._enhancers)
-
-
-def _check_extension(extension: str, video: VideoInput) -> None:
-    """Refuse to make a picture of a video, and a video of a picture.
-
-    Raises:
-        UsageError: that was asked for.
-    """
-    if video.picture and extension in CONTAINERS:
-        raise UsageError(f'{video.source}: is a picture, which --ext {extension} can\'t hold; leave --ext out')
-    if not video.picture and extension in FORMATS:
-        raise UsageError(f'{video.source}: is a video, which --ext {extension} can\'t hold; choose one of '
-                         f'{", ".join(CONTAINERS)}')

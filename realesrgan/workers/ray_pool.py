@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import ActorUnschedulableError, RayActorError, RayError
+from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from ..errors import WorkerError, flatten_message
+from ..errors import ClusterError, WorkerError
 from .options import Place
 from .pool import TASK_ERRORS, BuildWorker, Report
 from .process_pool import Order, ProcessPool, RemoteWorker
@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 _SECONDS_BETWEEN_LOOKS = 2.0  # at which nodes there are
 _SECONDS_BETWEEN_MESSAGES = 0.1  # of one worker, so that a report of each frame costs little
 _MOST_ATTEMPTS = 3
+_SECONDS_OF_SUSPICION = 15.0  # after which Ray knows whether a node is dead that has lost a worker
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ class _RayWorker:
         self.place: Place = place
         self.order: Order | None = None
         self.connection, self._ours = multiprocessing.Pipe()
-        self._how = f'was lost with {place}'
+        self._how = 'was lost'
         remote: Any = ray.remote(Actor)
         self._actor: Any = remote.options(
             num_cpus=place.node.cpus, num_gpus=place.node.gpus, max_restarts=0, max_task_retries=0,
@@ -147,8 +148,8 @@ class _RayWorker:
                     self._ours.send_bytes(message)
         except (RayError, OSError) as error:
             logger.debug('%s', error)
-            if not isinstance(error, (RayActorError, ActorUnschedulableError)):
-                self._how = f'failed: {flatten_message(error)}'
+            reason = [line.strip() for line in str(error).splitlines() if line.strip()][-1:]
+            self._how = f'was lost: {"".join(reason)[:200]}'
             self._ours.close()
 
     def terminate(self) -> None:
@@ -178,6 +179,7 @@ class RayPool(ProcessPool):
         self._find_nodes = find_nodes
         self._check_caller = check
         self._last_look = 0.0
+        self._suspects: dict[str, float] = {}  # nodes that lost a worker, and when
 
     def map_unordered(self, tasks: Any, on_note: Report) -> Iterator[Any]:
         """See `Pool`."""
@@ -186,16 +188,18 @@ class RayPool(ProcessPool):
 
     def _list_places(self) -> None:
         self._last_look = time.monotonic()
-        self._places = [NodePlace(None, node.workers, node)
-                        for node in self._find_nodes() for _ in range(node.workers)]
+        self._suspects = {node: lost for node, lost in self._suspects.items()
+                          if self._last_look - lost < _SECONDS_OF_SUSPICION}
+        self._places = [NodePlace(None, node.workers, node) for node in self._find_nodes()
+                        if node.identity not in self._suspects for _ in range(node.workers)]
 
     def _look(self) -> None:
         """Let nodes that have joined take part."""
         self._check_caller()
         if self._waiting and time.monotonic() - self._last_look > _SECONDS_BETWEEN_LOOKS:
             self._list_places()
-            if not self._places and not self._processes:
-                raise WorkerError('no node is left that can take part')
+            if not self._places and not self._processes and not self._suspects:
+                raise ClusterError('no node is left that can take part')
             self._hand_out()
 
     def _open(self, place: Place) -> RemoteWorker:
@@ -212,6 +216,9 @@ class RayPool(ProcessPool):
         if order.attempts >= _MOST_ATTEMPTS - (failure is not None):
             raise WorkerError(f'a worker on {process.place} {how}') from failure
         logger.warning('a worker on %s %s; its work is tried again', process.place, how)
+        if failure is None:
+            assert isinstance(process.place, NodePlace)
+            self._suspects[process.place.node.identity] = time.monotonic()
         self._waiting.appendleft(order)
         self._list_places()
         self._hand_out()

@@ -139,6 +139,18 @@ class Nested:
             return [error, FileNotFoundError(2, 'no', 'x')]
 
 
+class WhichNode:
+    """Takes a moment, and returns the node that it is on."""
+
+    def __init__(self, place):
+        self.place = place
+
+    def __call__(self, seconds, report):
+        import ray
+        time.sleep(seconds)
+        return ray.get_runtime_context().get_node_id()
+
+
 def build_badly(place):
     raise RuntimeError(f'no context on {place}')
 

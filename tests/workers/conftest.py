@@ -1,0 +1,37 @@
+"""A cluster of three nodes on this machine."""
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope='session')
+def cluster():
+    """Three nodes of one core, and a connection of this process to them."""
+    ray = pytest.importorskip('ray')
+    from ray.cluster_utils import Cluster
+    cluster = Cluster(initialize_head=True, head_node_args={'num_cpus': 1, 'include_dashboard': False})
+    for _ in range(2):
+        cluster.add_node(num_cpus=1)
+    ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR, runtime_env={
+        'env_vars': {'PYTHONPATH': f'{PROJECT}:{Path(__file__).parent}'}})
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+@pytest.fixture
+def make_ray_pool(cluster):
+    """Make a pool on all nodes."""
+    import ray
+
+    from realesrgan.workers.ray_pool import Node, RayPool
+
+    def find_nodes():
+        return [Node(node['NodeID'], node['NodeID'][:6], int(node['Resources'].get('CPU', 0)))
+                for node in ray.nodes() if node['Alive']]
+    return lambda build: RayPool(build, find_nodes)

@@ -1,0 +1,229 @@
+"""Pictures and videos on a cluster of three nodes, some of which come and go."""
+from __future__ import annotations
+
+import hashlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import clips
+import cv2
+import numpy as np
+import pytest
+from clips import files
+from pool_workers import Whereabouts, WhichNode, build_without_weights
+
+import inference_realesrgan
+import inference_realesrgan_video
+from realesrgan import version
+from realesrgan.errors import ClusterError, UsageError
+from realesrgan.videos.worker import explain_other_ffmpeg
+from realesrgan.workers import cluster as clusters
+from realesrgan.workers.options import ClusterOptions
+
+PROJECT = Path(__file__).parents[2]
+pytestmark = pytest.mark.skipif(sys.platform != 'linux', reason='clusters are tested on Linux')
+
+
+@pytest.fixture(scope='session')
+def network(tmp_path_factory):
+    return clips.save_network(tmp_path_factory.mktemp('networks') / 'plain.pth', plain=True)
+
+
+@pytest.fixture
+def run(run_script, network, cluster):
+    """Run a script, on the cluster unless told otherwise."""
+    return lambda *arguments, script=inference_realesrgan_video, where=('--cluster', cluster.address): run_script(
+        script, '--model_path', network, '--engine', 'torch', '--fp32', *arguments, *where)
+
+
+def hashes(folder):
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(Path(folder).iterdir())}
+
+
+def make_film(path, seconds='4'):
+    return clips.make(path, *clips.numbered(seconds=seconds), *clips.sound(seconds), *clips.EXACT)
+
+
+# ---- the same results ----
+
+def test_a_video_and_pictures_are_the_same_as_on_one_machine(run, tmp_path):
+    make_film(tmp_path / 'a.mp4', '3')
+    (tmp_path / 'in').mkdir()
+    for index in range(60):
+        noise = np.random.default_rng(index).integers(0, 256, (9, 8, 3), np.uint8)
+        cv2.imwrite(str(tmp_path / f'in/{index}.png'), noise)
+    for where, folder in ((None, 'cluster'), ((), 'one')):
+        more = {} if where is None else {'where': where}
+        status, _, err = run('-i', 'a.mp4', '--chunk', '0.5', '-o', folder, **more)
+        assert status == 0, err
+        status, out, err = run('-i', 'in', '-o', folder, script=inference_realesrgan, **more)
+        assert (status, out.startswith('60 done, 0 failed')) == (0, True), err
+        if where is None:
+            assert 'is left out' not in err
+    assert hashes('cluster') == hashes('one')
+    assert len(hashes('one')) == 61
+    assert clips.numbers('cluster/a_out.mp4') == [number % 27 for number in range(75)]
+
+
+def test_a_report_of_a_cluster_is_that_of_one_machine(run, tmp_path):
+    make_film(tmp_path / 'a.mp4', '1')
+    assert run('-i', 'a.mp4', '--chunk', '0.2', '--report', 'r.json', '--compare')[0] == 0
+    import json
+    [file] = json.loads(Path('r.json').read_text())['files']
+    assert (file['frames'], len(file['samples']), file['engine']) == (25, 12, 'torch')
+    assert clips.video('results/a_out_compare.mp4')['frames'] == 5
+
+
+def test_weights_that_a_node_lacks_are_sent_to_it(run, tmp_path, network, monkeypatch):
+    cache = clusters._CACHE.expanduser()
+    digest = hashlib.sha256(hashlib.sha256(Path(network).read_bytes()).hexdigest().encode()).hexdigest()[:16]
+    cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((8, 8, 3), np.uint8))
+    assert run('-i', 'a.png', script=inference_realesrgan)[0] == 0
+    assert files(cache / digest) == ['plain.pth']
+    assert (cache / digest / 'plain.pth').read_bytes() == Path(network).read_bytes()
+
+
+# ---- nodes, and drivers, that come and go ----
+
+def test_a_node_that_joins_takes_part_and_one_that_dies_costs_its_task_only(cluster, make_ray_pool, caplog):
+    extra = []
+    with make_ray_pool(WhichNode) as pool:
+        seen = set()
+        for count, node in enumerate(pool.map_unordered([0.3] * 60, lambda note: None)):
+            seen.add(node)
+            if count == 3:
+                extra.append(cluster.add_node(num_cpus=1))
+            if count == 30:
+                assert len(seen) == 4
+                threading.Thread(target=cluster.remove_node, args=(extra[0],), kwargs={
+                    'allow_graceful': False}).start()
+    assert count == 59
+    lines = [record.getMessage() for record in caplog.records if ' was lost: ' in record.getMessage()]
+    assert len(lines) == 1
+    assert lines[0].endswith('its work is tried again')
+
+
+def test_a_driver_that_is_killed_is_resumed_on_one_machine(run, tmp_path, network, cluster):
+    make_film(tmp_path / 'a.mp4', '8')
+    command = [sys.executable, PROJECT / 'inference_realesrgan_video.py', '--model_path', network, '--engine', 'torch',
+               '--fp32', '-i', 'a.mp4', '--chunk', '0.5', '--cluster', cluster.address]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    parts = tmp_path / 'results/a_out_parts'
+    deadline = time.monotonic() + 60
+    while len(list(parts.glob('*.json'))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    time.sleep(1)  # until Ray has ended the actors, which may finish what they have
+    status, out, err = run('-i', 'a.mp4', '--chunk', '0.5', where=())
+    assert status == 0, err
+    assert 'of them from an earlier run' in out
+    assert clips.numbers('results/a_out.mp4') == [number % 27 for number in range(200)]
+    assert [name for name in files('results') if not name.startswith('.realesrgan-')] == ['a_out.mp4']
+
+
+# ---- what can't take part ----
+
+def test_nodes_of_another_version_are_named_and_left_out(run, tmp_path, monkeypatch):
+    cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((8, 8, 3), np.uint8))
+    monkeypatch.setattr(version, '__version__', '0.9')
+    status, _, err = run('-i', 'a.png', script=inference_realesrgan)
+    assert status == 1
+    assert err.count('is left out: it has Real-ESRGAN 1.0.0, not 0.9') == 3
+    assert err.splitlines()[-1] == 'error: no node of the cluster can take part'
+
+
+def inspect(folder, *, refuse=clusters.accept, **files):
+    samples = {folder / name: sample for name, sample in files.items()}
+    return clusters._inspect(version.__version__, str(folder), samples, folder / 'token', refuse)
+
+
+def test_why_a_node_can_not_take_part(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert inspect(tmp_path / 'nothing') == f'it does not see the folder {tmp_path}/nothing'
+    assert inspect(tmp_path) == f'it does not see the output folder {tmp_path}'
+    (tmp_path / 'token').mkdir()
+    (tmp_path / 'film').write_bytes(b'one')
+    assert inspect(tmp_path, film=clusters._sample(tmp_path / 'film')) is None
+    assert inspect(tmp_path, film='other') == f'its {tmp_path}/film is another file'
+    assert inspect(tmp_path, other='x') == f'it does not see {tmp_path}/other'
+    assert inspect(tmp_path, refuse=lambda: 'no ffmpeg') == 'no ffmpeg'
+    assert explain_other_ffmpeg('ffmpeg', clips.FFMPEG.version) is None
+    own = '.'.join(map(str, clips.FFMPEG.version))
+    assert explain_other_ffmpeg('ffmpeg', (1, 2)) == f'it has ffmpeg {own}, not 1.2'
+    assert 'there is no /nowhere/ffmpeg' in explain_other_ffmpeg('/nowhere/ffmpeg', (1, 2))
+
+
+@pytest.mark.parametrize('script', [inference_realesrgan, inference_realesrgan_video])
+def test_without_ray_or_a_cluster_it_is_one_line(run_script, tmp_path, monkeypatch, script):
+    clips.make(tmp_path / 'a.mp4', *clips.picture('32x16', seconds='0.2'), *clips.EXACT)
+    cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((8, 8, 3), np.uint8))
+    name = 'a.png' if script is inference_realesrgan else 'a.mp4'
+    monkeypatch.setattr(clusters, '_SECONDS_TO_CONNECT', 1)
+    command = '-n', 'realesr-animevideov3', '-i', name, '--cluster', '127.0.0.1:1'
+    import ray
+    monkeypatch.setattr(ray, 'is_initialized', lambda: False)
+    status, _, err = run_script(script, *command)
+    assert status == 1
+    assert err.splitlines()[-1] == ('error: there is no cluster at 127.0.0.1:1: [Errno 111] Connection refused; ray '
+                                    'start --head makes one')
+    monkeypatch.setitem(sys.modules, 'ray', None)
+    status, _, err = run_script(script, *command)
+    assert status == 1
+    assert err.splitlines()[-1].endswith("--cluster needs ray: pip install 'realesrgan[cluster]', or ray")
+
+
+def test_streams_are_no_files_of_a_cluster(run):
+    for arguments in (['-i', '-'], ['-i', 'a.png', '-o', '-']):
+        status, _, err = run(*arguments, script=inference_realesrgan)
+        assert (status, err) == (2, 'error: --cluster needs files that all its nodes see, not - for stdin or stdout\n')
+
+
+def test_options_out_of_range():
+    for wrong in ({'workers_per_gpu': 0}, {'cpus_per_worker': 0}):
+        with pytest.raises(UsageError, match='needs a part of a GPU or of a processor'):
+            ClusterOptions(**wrong)
+
+
+def test_workers_are_counted_by_what_a_node_has():
+    def measure(resources, *, has_gpus=False, **options):
+        node = {'NodeID': 'abcdefgh', 'NodeManagerHostname': 'host', 'NodeManagerAddress': '10.0.0.2',
+                'Resources': resources}
+        found = clusters.Cluster(None, ClusterOptions(**options), {}, Path(), clusters.accept)._measure(
+            node, has_gpus=has_gpus)
+        return found.workers, found.cpus, found.gpus
+    assert measure({'CPU': 16.0}) == (1, 16, 0)
+    assert measure({'CPU': 16.0}, cpus_per_worker=5) == (3, 5, 0)
+    assert measure({'CPU': 16.0, 'GPU': 2.0}, has_gpus=True) == (2, 1, 1)
+    assert measure({'CPU': 16.0, 'GPU': 2.0}, has_gpus=True, workers_per_gpu=2) == (4, 1, 0.5)
+    assert measure({'CPU': 16.0}, has_gpus=True)[0] == 0
+    assert measure({'CPU': 16.0}, has_gpus=True, cpus_per_worker=8)[0] == 2
+    assert measure({})[0] == 0
+
+
+def test_without_cluster_ray_is_not_imported(tmp_path):
+    cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((8, 8, 3), np.uint8))
+    program = ('import sys; sys.path.insert(0, sys.argv[1]); import inference_realesrgan as script; '
+               'status = script.main(["-n", "realesr-animevideov3", "-i", "a.png"]); '
+               'sys.exit(status or int("ray" in sys.modules))')
+    assert subprocess.run([sys.executable, '-c', program, PROJECT], cwd=tmp_path, capture_output=True).returncode == 0
+
+
+def test_a_worker_that_can_not_be_built_on_any_node_is_one_error(make_ray_pool):
+    with make_ray_pool(build_without_weights) as pool, pytest.raises(Exception, match='^no weights$'):
+        list(pool.map_unordered([1, 2, 3], lambda note: None))
+    with make_ray_pool(Whereabouts) as pool:
+        assert len(list(pool.map_unordered([0.01] * 5, lambda note: None))) == 5
+
+
+def test_no_node_at_all(make_ray_pool, monkeypatch):
+    import ray
+    pool = make_ray_pool(Whereabouts)
+    monkeypatch.setattr(pool, '_find_nodes', list)
+    with pool, pytest.raises(ClusterError, match='^no node is left that can take part$'):
+        list(pool.map_unordered([0.01], lambda note: None))
+    assert ray.is_initialized()
