@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Upscale a folder with several models, each into a folder of its own, in one process:
 
-    python examples/custom_inference.py FOLDER [MODEL ...]
+    python examples/custom_inference.py photos
+    python examples/custom_inference.py photos RealESRGAN_x4plus realesr-animevideov3
 """
 from __future__ import annotations
 
