@@ -22,7 +22,7 @@ class Block:
     @property
     def lines(self) -> list[str]:
         """Its lines without comments, with those that a backslash continues joined."""
-        lines = self.text.replace('\\\n', ' ').split('\n')
+        lines = re.sub(r' *\\\n *', ' ', self.text).split('\n')
         return [line for line in (re.sub(r'(^|\s+)#.*', '', line).rstrip() for line in lines) if line]
 
 
@@ -89,8 +89,7 @@ class Document:
         for block in self.blocks:
             if block.language == 'bash':
                 yield from block.lines
-        yield from (span for span in self.spans if span.startswith(_PROGRAMS) and (' ' in span or '/' in span)
-                    and Path(PROJECT, span.split()[0]).suffix != '.md')
+        yield from (span for span in self.spans if span.startswith(_PROGRAMS) and ' ' in span)
 
 
 def name_translation(name: str) -> str:

