@@ -115,7 +115,6 @@ def shell(filled, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv('PATH', f'{tmp_path / "bin"}{os.pathsep}{os.environ["PATH"]}')
     monkeypatch.setenv('PYTHONPATH', str(PROJECT))
-    monkeypatch.setenv('HOME', str(tmp_path / 'home'))
     for name in ('http_proxy', 'HTTP_PROXY', 'all_proxy', 'ALL_PROXY'):
         monkeypatch.delenv(name, raising=False)
     with Shell(tmp_path, monkeypatch) as shell:
@@ -161,7 +160,8 @@ class Shell:
         command = command.replace('127.0.0.1:5000', f'127.0.0.1:{self._port}')
         if 'web_client.py' in command:
             command += f' --url http://127.0.0.1:{self._port}'
-        result = subprocess.run(['bash', '-c', command], capture_output=True, text=True, timeout=120)
+        environment = os.environ | ({'HOME': str(self.folder / 'home')} if '~' in command else {})
+        result = subprocess.run(['bash', '-c', command], env=environment, capture_output=True, text=True, timeout=120)
         assert result.returncode == 0, f'{command}\n{result.stderr}'
         check_bash(command, result.stdout)
 
@@ -286,7 +286,7 @@ def check_bash(command: str, out: str) -> None:
     elif '/models' in command:
         assert 'RealESRGAN_x4plus' in out
     elif 'print_completion' in command:
-        script = Path(os.environ['HOME'], '.local/share/bash-completion/completions/inference_realesrgan').read_text()
+        script = Path('home/.local/share/bash-completion/completions/inference_realesrgan').read_text()
         assert re.search(r'^complete .*inference_realesrgan$', script, re.M)
         assert '--face_enhance' in script
     else:
