@@ -44,6 +44,7 @@ NOT_RUN = {
     'REALESRGAN_ALL_FAULTS=1 make test': _LONG,
     '. .venv/bin/activate': 'enters the environment that the tests run in',
     'pip install .': _INSTALLS,
+    "pip install '.[cluster]'": _INSTALLS,
     "pip install '.[models]'": _INSTALLS,
     "pip install '.[web]'": _INSTALLS,
     'pip install setuptools cython torchvision; pip install --no-build-isolation basicsr facexlib gfpgan': _INSTALLS,
