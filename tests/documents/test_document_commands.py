@@ -63,6 +63,9 @@ NOT_RUN = {
     'python -m realesrgan.engines.kernel.self_test /tmp/sanitized/libwinograd-avx2-sanitized.so':
         'needs what the command before it builds',
     'python -m pytest -n 0 -p no:faulthandler tests/engines/test_conformance.py -k winograd': 'is one of these tests',
+    'ray start --head --port=6379': 'leaves processes behind; tests/workers/test_cluster.py makes a cluster',
+    'ray start --address=HEAD:6379': 'HEAD stands for another machine',
+    'python inference_realesrgan_video.py -i film.mkv -s 2 --cluster auto': 'needs a cluster; test_cluster.py has one',
     'python benchmarks/soak.py --minutes 30 --seed 1': 'half an hour; tests/test_benchmarks.py runs a round',
 }
 
