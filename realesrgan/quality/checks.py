@@ -47,13 +47,6 @@ class Borders:
             [tile.rows for tile in tiles], [tile.columns for tile in tiles])))
 
 
-def examine(before: np.ndarray, after: np.ndarray, borders: Borders | None = None) -> tuple[Quality, Preview]:
-    """Return what `check` does, and small pictures of both."""
-    quality = check(before, after, borders)
-    before, after = convert_to_bgr8(before), convert_to_bgr8(after)
-    return quality, make_preview(enlarge(before, after), after)
-
-
 def check(before: np.ndarray, after: np.ndarray, borders: Borders | None = None) -> Quality:
     """Compare a result with what it was made of.
 
@@ -62,21 +55,27 @@ def check(before: np.ndarray, after: np.ndarray, borders: Borders | None = None)
         after: Of any size.
         borders: Where the tiles meet that it was made of.
     """
-    not_finite = 0.0
-    if after.dtype.kind == 'f':
-        not_finite = 1 - float(np.isfinite(after).mean())
+    return examine(before, after, borders)[0]
+
+
+def examine(before: np.ndarray, after: np.ndarray, borders: Borders | None = None) -> tuple[Quality, Preview]:
+    """Return what `check` does, and small pictures of both."""
+    not_finite = 1 - float(np.isfinite(after).mean()) if after.dtype.kind == 'f' else 0.0
     before, after = convert_to_bgr8(before), convert_to_bgr8(after)
-    shrunk = cv2.resize(after, before.shape[1::-1], interpolation=cv2.INTER_AREA)
     enlarged = enlarge(before, after)
+    tile_step = _measure_tile_step(enlarged, after, before.shape, borders)
+    if after.shape[0] < before.shape[0]:  # of a result that is smaller than its input the input is scaled
+        before = cv2.resize(before, after.shape[1::-1], interpolation=cv2.INTER_AREA)
+    shrunk = cv2.resize(after, before.shape[1::-1], interpolation=cv2.INTER_AREA)
     psnr, ssim = _measure_likeness(before, shrunk)
     constant, black = _measure_lost_areas(before, shrunk)
-    shift = cv2.subtract(np.array(cv2.mean(after)[:3]), np.array(cv2.mean(before)[:3])).ravel()
+    blue, green, red = (after_mean - before_mean for after_mean, before_mean in zip(
+        cv2.mean(after)[:3], cv2.mean(before)[:3], strict=True))
     quality = Quality(
         psnr=psnr, ssim=ssim, niqe_before=measure_niqe(enlarged), niqe_after=measure_niqe(after),
         clipped_before=_measure_clipped(before), clipped_after=_measure_clipped(after),
-        colour_shift=(float(shift[0]), float(shift[1]), float(shift[2])), not_finite=not_finite,
-        constant=constant, black=black, tile_step=_measure_tile_step(enlarged, after, before.shape, borders))
-    return replace(quality, findings=tuple(find_faults(quality)))
+        colour_shift=(blue, green, red), not_finite=not_finite, constant=constant, black=black, tile_step=tile_step)
+    return replace(quality, findings=tuple(find_faults(quality))), make_preview(enlarged, after)
 
 
 def find_faults(quality: Quality) -> list[str]:

@@ -128,6 +128,12 @@ def test_pictures_of_any_size_are_measured(size):
     assert quality.findings == ()
 
 
+def test_a_result_that_is_smaller_than_its_input_is_no_fault(before):
+    quality = check(before, cv2.resize(before, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_LANCZOS4))
+    assert quality.psnr > 30
+    assert quality.findings == ()
+
+
 # ---- comparison ----
 
 def test_pictures_of_any_kind_become_8_bit_colours():
