@@ -150,7 +150,8 @@ class _RayWorker:
             logger.debug('%s', error)
             reason = [line.strip() for line in str(error).splitlines() if line.strip()][-1:]
             self._how = f'was lost: {"".join(reason)[:200]}'
-            self._ours.close()
+            with contextlib.suppress(OSError):
+                self._ours.close()
 
     def terminate(self) -> None:
         with contextlib.suppress(Exception):  # the cluster may be gone

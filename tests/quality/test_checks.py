@@ -71,8 +71,8 @@ def roughen(picture):
     (scramble, r'scaled back it is far from the input: PSNR \d+\.\d dB, SSIM 0\.\d\d'),
     (roughen, r'it looks less natural than the input enlarged by bicubic: NIQE \d+\.\d, was \d+\.\d')])
 def test_each_check_finds_what_trips_it(before, after, harm, finding):
-    if harm is roughen:
-        pytest.importorskip('basicsr')
+    if harm is roughen and check(before, after).niqe_after is None:
+        pytest.skip('basicsr is not installed')
     harmed = after.copy()
     harm(harmed)
     assert check(before, after).findings == ()
