@@ -28,7 +28,7 @@ class Settings:
         max_pixels: Of a picture or a frame.
         max_seconds: Of a video.
         max_job_seconds: How long a job may run.
-        max_upload_seconds: How long an upload may take.
+        max_upload_seconds: How long an upload may take, and how long a client may take nothing of its result.
         max_age: Seconds after which what has ended is removed.
     """
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -90,7 +91,8 @@ def test_a_file_that_is_too_large_is_refused_before_it_is_read(serve):
             'Content-Type: multipart/form-data; boundary=x\r\n\r\n')
     assert send_raw(service, head.encode()).startswith('HTTP/1.1 413 Request Entity Too Large\r\n')
     response = service.send(bytes(300_000))
-    assert response.status_code == 413
+    assert (response.status_code, response.json()) == (413, {
+        'error': 'Request Entity Too Large: exceeds max_body of 165536'})
     assert service.files == []
 
 
@@ -134,8 +136,31 @@ def test_a_slow_upload_is_ended(serve, pause):
             b'Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n')
     answer = send_raw(service, head, pause=pause)
     assert re.match(r'HTTP/1\.[01] 408 Request Timeout\r\n', answer)
-    assert 'it took longer than 1 seconds' in answer
+    assert json.loads(answer.partition('\r\n\r\n')[2]) == {'error': 'Request Timeout: it took longer than 1 seconds'}
     assert service.wait(service.send(encode(noise(8, 8))))['state'] == 'done'
+
+
+def test_a_client_that_does_not_read_its_result_is_cut_off(serve):
+    service = serve(max_upload_seconds=1)
+    picture = encode(noise(400, 400))  # its result, of noise, is larger than what systems buffer
+    body = (b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\n' + picture +
+            f'\r\n--x\r\nContent-Disposition: form-data; name="model"\r\n\r\n{MODEL}\r\n--x--\r\n'.encode())
+    head = (f'POST /enhance HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n'
+            'Content-Type: multipart/form-data; boundary=x\r\n\r\n').encode()
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(('127.0.0.1', int(service.url.rpartition(':')[2])))
+        connection.sendall(head + body)
+        deadline = time.monotonic() + 60
+        while 'route="enhance",status="200"' not in service.get('/metrics').text and time.monotonic() < deadline:
+            time.sleep(0.05)
+        client = connection.getsockname()
+        while any(each.raddr == client for each in psutil.Process().net_connections()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert [each for each in psutil.Process().net_connections() if each.raddr == client] == []
+        while service.files and time.monotonic() < deadline:
+            time.sleep(0.05)
+    assert service.files == []
 
 
 @pytest.mark.parametrize(('method', 'path', 'status'), [
