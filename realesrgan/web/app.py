@@ -40,8 +40,8 @@ from .uploads import TooLargeError, UnknownFileError, is_video
 _FORM_BYTES = 1 << 16  # of an upload's request beside the file
 _SECONDS_BETWEEN_LOOKS = 0.25  # at whether a client still waits
 _OPEN = 'static', 'healthz', 'login'  # to those without a token
-_POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; " \
-          "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+_POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src 'self'; " \
+          "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 # What a failure of a job says of the request.
 _STATUSES: dict[type[BaseException], type[HTTPException]] = {
     UsageError: UnprocessableEntity, ImageError: UnprocessableEntity, VideoError: UnprocessableEntity,
@@ -136,17 +136,22 @@ class _Service:
     # ---- the page ----
 
     def show_page(self) -> AnyResponse:
+        if 'token' in request.args:  # of a link or a bookmark
+            return self._let_in(request.args['token'])
         known = is_known(request, self._settings)
         page = render_template('page.html', known=known, models=MODELS.values(), formats=PICTURE_FORMATS,
                                video_formats=VIDEO_FORMATS, settings=self._settings)
         return make_response(page, 200 if known else 401)
 
     def log_in(self) -> AnyResponse:
-        if not is_token(request.form.get('token', ''), self._settings):
+        return self._let_in(request.form.get('token', ''))
+
+    def _let_in(self, token: str) -> AnyResponse:
+        if not is_token(token, self._settings):
             time.sleep(0.5)  # for those who guess
             return redirect(url_for('page', wrong=1), 303)
         response = redirect(url_for('page'), 303)
-        response.set_cookie(COOKIE, request.form['token'], httponly=True, samesite='Strict', secure=request.is_secure)
+        response.set_cookie(COOKIE, token, httponly=True, samesite='Strict', secure=request.is_secure)
         return response
 
     # ---- jobs ----

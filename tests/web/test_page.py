@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 
+import clips
 import cv2
 import pytest
 from web_client import MODEL, decode, encode, noise
@@ -103,6 +104,56 @@ def test_files_are_dropped_and_all_are_downloaded(serve, visit):
     assert sorted(downloads) == ['a_out.png', 'b_out.png']
 
 
+def test_the_full_size_scrolls_in_its_frame(serve, visit):
+    page = visit(serve(), size=(390, 800))
+    choose(page, ('a.png', 'image/png', png(100, 200)))
+    button, frame = page.get_by_role('button', name='Full size'), page.locator('.frame')
+    expect(button).to_be_visible(timeout=60_000)
+    button.press('Enter')
+    expect(button).to_have_attribute('aria-pressed', 'true')
+    assert page.locator('.after').evaluate('picture => picture.clientWidth') == 800
+    assert page.locator('.before').evaluate('picture => picture.clientWidth') == 800
+    assert page.evaluate('document.documentElement.scrollWidth <= window.innerWidth')
+    assert (frame.get_attribute('tabindex'), frame.evaluate('frame => frame.scrollLeft') > 100) == ('0', True)
+    button.press('Enter')
+    assert page.locator('.after').evaluate('picture => picture.clientWidth') < 390
+    assert frame.get_attribute('tabindex') == '-1'
+
+
+def test_a_video_is_played(serve, visit, tmp_path):
+    service = serve()
+    page = visit(service)
+    page.get_by_role('radio', name='Photo').check(force=True)
+    film = clips.make(tmp_path / 'film.mkv', *clips.numbered(seconds='0.4'), *clips.EXACT).read_bytes()
+    choose(page, ('film.mkv', '', film))  # whose type browsers don't know
+    expect(page.locator('.state')).to_have_text(re.compile('done in'), timeout=60_000)
+    expect(page.get_by_role('link', name='Download film_out.mp4')).to_be_visible()
+    clip = page.locator('.clip')
+    expect(clip).to_have_attribute('aria-label', 'film_out.mp4')
+    clip.evaluate('clip => new Promise(known => {'
+                  '  if (clip.readyState || clip.error) known(); else clip.onloadedmetadata = clip.onerror = known })')
+    assert clip.evaluate('clip => clip.hidden === !clip.readyState')  # some builds of Chromium can't play H.264
+
+
+def test_a_picture_is_pasted(serve, visit):
+    page = visit(serve())
+    page.evaluate('''bytes => {
+      const data = new DataTransfer();
+      data.items.add(new File([new Uint8Array(bytes)], 'image.png', {type: 'image/png'}));
+      document.body.dispatchEvent(new ClipboardEvent('paste', {clipboardData: data, bubbles: true}));
+    }''', list(png()))
+    expect(page.get_by_role('link', name='Download image_out.png')).to_be_visible(timeout=60_000)
+
+
+def test_the_focus_stays_among_the_results(serve, visit):
+    page = visit(serve())
+    choose(page, ('a.txt', 'text/plain', b'a'), ('b.txt', 'text/plain', b'b'))
+    expect(page.get_by_role('alert')).to_have_count(2)
+    for left in ('.cancel', '#files'):
+        page.locator('.cancel').first.press('Enter')
+        assert page.evaluate('left => document.activeElement.matches(left)', left)
+
+
 def test_options_reach_the_service(serve, visit):
     service = serve()
     page = visit(service)
@@ -165,9 +216,13 @@ def test_a_full_queue_is_waited_for(serve, visit):
     expect(page.get_by_role('listitem').filter(has_text='second.png').locator('.state')).to_have_text('next in line')
     choose(page, ('third.png', 'image/png', png()))
     third = page.get_by_role('listitem').filter(has_text='third.png').locator('.state')
+    choose(page, ('fourth.png', 'image/png', png()))
+    fourth = page.get_by_role('listitem').filter(has_text='fourth.png').locator('.state')
     expect(third).to_have_text(re.compile(r'The service is busy; trying again in \d+ s'))
+    expect(fourth).to_have_text('waiting to be sent')  # or its whole file would be sent for another refusal
     page.get_by_role('listitem').filter(has_text='slow.png').get_by_role('button', name='Cancel').click()
-    expect(third).to_have_text(re.compile('done in'), timeout=60_000)
+    for state in (third, fourth):
+        expect(state).to_have_text(re.compile('done in'), timeout=60_000)
 
 
 def test_a_service_that_has_gone_is_said_in_words(serve, visit):
@@ -192,10 +247,22 @@ def test_the_token_is_asked_for_on_the_page(serve, chromium):
     page.close()
 
 
+def test_a_link_can_hold_the_token(serve, chromium):
+    service = serve(token='secret')
+    context = chromium.new_context()
+    page = context.new_page()
+    page.goto(f'{service.url}/?token=guess')
+    expect(page.get_by_role('alert')).to_have_text('That is not the token.')
+    page.goto(f'{service.url}/?token=secret')
+    assert page.url == f'{service.url}/'  # without the token, which would stay on the screen
+    expect(page.locator('#drop')).to_be_visible()
+    context.close()
+
+
 def test_korean_browsers_get_korean(serve, visit):
     page = visit(serve(), locale='ko-KR')
     assert page.locator('html').get_attribute('lang') == 'ko'
-    expect(page.get_by_text('파일을 여기에 놓거나 선택하세요')).to_be_visible()
+    expect(page.get_by_text('파일을 놓거나 붙여 넣거나 선택하세요')).to_be_visible()
     expect(page.locator('#limits')).to_have_text('파일당 최대 250 MB, 25메가픽셀, 영상은 60초까지')
     choose(page, ('a.png', 'image/png', png()), ('b.txt', 'text/plain', b'hello'))
     expect(page.get_by_role('link', name='a_out.png 내려받기')).to_be_visible(timeout=60_000)
@@ -210,6 +277,26 @@ def test_everything_can_be_reached_with_the_keyboard(serve, visit):
         reached.append(page.evaluate('document.activeElement.name || document.activeElement.id || '
                                      'document.activeElement.tagName'))
     assert {'SUMMARY', 'files'} <= set(reached)
+
+
+def _luminance(colour):
+    digits = colour[1:] if len(colour) == 7 else ''.join(2 * digit for digit in colour[1:])
+    channels = [int(digits[at:at + 2], 16) / 255 for at in (0, 2, 4)]
+    red, green, blue = (each / 12.92 if each <= 0.04045 else ((each + 0.055) / 1.055) ** 2.4 for each in channels)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize('scheme', [0, 1], ids=['light', 'dark'])
+def test_contrast_is_that_of_wcag_aa(scheme):
+    style = (FOLDER / 'static/page.css').read_text()
+    colours = {name: pair[scheme] for name, *pair in
+               re.findall(r'--([\w-]+): light-dark\((#\w+), (#\w+)\)', style)}
+    pairs = [(ink, ground, 4.5) for ink in ('ink', 'faint') for ground in ('ground', 'card', 'tint')] + [
+        ('bad', 'card', 4.5), ('on-accent', 'accent', 4.5), ('accent', 'ground', 3), ('accent', 'card', 3),
+        ('edge', 'ground', 3), ('edge', 'card', 3)]
+    for ink, ground, least in pairs:
+        light, dark = sorted((_luminance(colours[ink]), _luminance(colours[ground])), reverse=True)
+        assert (light + 0.05) / (dark + 0.05) >= least, (ink, ground)
 
 
 def test_both_languages_have_the_same_words():

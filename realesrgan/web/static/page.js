@@ -3,7 +3,8 @@
 const MODELS = {photo: 'RealESRGAN_x4plus', drawing: 'RealESRGAN_x4plus_anime_6B', video: 'realesr-animevideov3'};
 const DENOISABLE = 'realesr-general-x4v3';
 const MILLISECONDS_BETWEEN_LOOKS = 700;
-const SHOWN = /^image\/(png|jpeg|webp|gif|bmp|avif)$/;  // what browsers show
+const SHOWN = /^image\/(png|jpeg|webp|gif|bmp|avif)$/, PLAYED = /\.(mp4|mov|webm)$/;  // what browsers show
+const VIDEOS = /\.(avi|flv|m2ts|mkv|mov|mp4|mpe?g|ts|webm|wmv)$/i;  // browsers don't know the type of all of them
 
 const language = navigator.languages.map(tag => tag.slice(0, 2)).find(tag => tag === 'ko' || tag === 'en') ?? 'en';
 const strings = (await (await fetch(document.body.dataset.strings)).json())[language];
@@ -36,6 +37,7 @@ async function start() {
     });
   }
   document.addEventListener('drop', event => add(event.dataTransfer.files));
+  document.addEventListener('paste', event => add(event.clipboardData.files));
   document.querySelector('#all').addEventListener('click', downloadAll);
   addEventListener('pagehide', () => {  // what was not downloaded would only wait to be removed
     for (const job of jobs) if (job.url && !job.ended) fetch(job.url, {method: 'DELETE', keepalive: true});
@@ -50,6 +52,7 @@ async function start() {
 // ---- jobs ----
 
 const jobs = [];
+let lastSent = Promise.resolve();  // files are sent one after the other, so that a full queue refuses only one of them
 
 function add(files) {
   for (const file of files) {
@@ -64,7 +67,7 @@ class Job {
     this.file = file;
     this.ended = false;
     this.fields = new FormData();
-    this.fields.set(file.type.startsWith('video/') ? 'video' : 'image', file, file.name);
+    this.fields.set(file.type.startsWith('video/') || VIDEOS.test(file.name) ? 'video' : 'image', file, file.name);
     for (const name of ['model', 'scale', 'format']) this.fields.set(name, form[name].value);
     if (this.fields.has('video') && form.model.value === MODELS[form.kind.value]) this.fields.set('model', MODELS.video);
     if (form.model.value === DENOISABLE) this.fields.set('denoise', form.denoise.value);
@@ -86,8 +89,11 @@ class Job {
       return this.fail(text('too_large', {
         megabytes: (this.file.size / 1e6).toFixed(1), allowed: (allowed / 1e6).toFixed(1)}));
     }
+    this.show(text('unsent'));
+    const answered = lastSent.then(() => this.submit());
+    lastSent = answered.catch(() => {});
     try {
-      const answer = await this.submit();
+      const answer = await answered;
       if (!answer) return;
       this.url = answer.url;
       await this.watch(answer);
@@ -150,6 +156,7 @@ class Job {
     list.hidden = !state.warnings.length;
     list.replaceChildren(...state.warnings.map(line => Object.assign(document.createElement('li'), {textContent: line})));
     if (state.state !== 'done') return this.fail(state.error ?? text(state.state));
+    this.item.classList.remove('short');
     this.show(text('done', {seconds: state.seconds.toFixed(1)}), true);
     this.find('sizes').textContent = text('sizes', {
       before: state.size.join('×'), after: state.result_size.join('×')});
@@ -158,20 +165,41 @@ class Job {
     Object.assign(link, {href: state.result, download: state.name, hidden: false});
     link.setAttribute('aria-label', text('download_name', {name: state.name}));
     document.querySelector('#all').hidden = jobs.filter(job => job.result).length < 2;
-    if (SHOWN.test(this.file.type) && /\.(png|jpe?g|webp)$/.test(state.name)) this.compare();
+    if (SHOWN.test(this.file.type) && /\.(png|jpe?g|webp)$/.test(state.name)) this.compare().catch(() => {});
+    else if (PLAYED.test(state.name)) this.play();
   }
 
   /** Show the picture as it was over the result, up to the slider. */
   async compare() {
-    const pair = this.find('pair'), slider = pair.querySelector('input');
+    const pair = this.find('pair'), slider = pair.querySelector('input'), after = this.find('after');
     this.urls = [URL.createObjectURL(this.file), URL.createObjectURL(await (await fetch(this.result.url)).blob())];
     this.find('before').src = this.urls[0];
-    this.find('after').src = this.urls[1];
+    after.src = this.urls[1];
+    await after.decode();
     slider.setAttribute('aria-label', text('slider', {name: this.file.name}));
     const show = () => pair.style.setProperty('--at', slider.value + '%');
     slider.addEventListener('input', show);
     show();
     pair.hidden = false;
+    const zoom = this.find('zoom');
+    zoom.hidden = after.naturalWidth <= pair.clientWidth;
+    zoom.addEventListener('click', () => this.zoom(zoom.getAttribute('aria-pressed') !== 'true'));
+  }
+
+  /** Show every pixel of the result, in a frame that scrolls, or all of it. */
+  zoom(full) {
+    const frame = this.find('frame');
+    this.find('zoom').setAttribute('aria-pressed', full);
+    frame.classList.toggle('full', full);
+    frame.tabIndex = full ? 0 : -1;  // what scrolls must be reached by the keyboard
+    frame.scrollTo((frame.scrollWidth - frame.clientWidth) / 2, (frame.scrollHeight - frame.clientHeight) / 2);
+  }
+
+  play() {
+    const clip = this.find('clip');
+    clip.addEventListener('loadedmetadata', () => { clip.hidden = false; });  // else the browser can't play it
+    clip.setAttribute('aria-label', this.result.name);
+    clip.src = this.result.url;
   }
 
   fail(message) {
@@ -199,6 +227,10 @@ class Job {
     if (this.url) fetch(this.url, {method: 'DELETE'}).catch(() => {});
     this.urls?.forEach(url => URL.revokeObjectURL(url));
     jobs.splice(jobs.indexOf(this), 1);
+    if (this.item.contains(document.activeElement)) {  // the focus would go to the top of the page
+      const next = this.item.nextElementSibling ?? this.item.previousElementSibling;
+      (next?.querySelector('.cancel') ?? document.querySelector('#files')).focus();
+    }
     this.item.remove();
     document.querySelector('#done').hidden = !jobs.length;
     document.querySelector('#all').hidden = jobs.filter(job => job.result).length < 2;
