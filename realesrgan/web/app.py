@@ -213,7 +213,7 @@ class _Service:
             source = folder / 'input'
             upload.save(source)
             wish = read_wish(request.form)
-            video = is_video(source, self._settings)
+            video = is_video(source, self._settings, wish.scale)
             if video and not videos:
                 raise UnknownFileError('this is a video; POST /jobs takes those')
             options = wish.make_options(self._settings, video=video)

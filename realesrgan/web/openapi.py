@@ -11,7 +11,8 @@ from .settings import Settings
 
 _ERROR = {'application/json': {'schema': {'type': 'object', 'properties': {'error': {'type': 'string'}}}}}
 _WORDS = {
-    400: 'No file, or no form.', 401: 'The token is missing or wrong.', 404: 'There is no such job.',
+    400: 'No file, or no form.', 401: 'The token is missing or wrong.',
+    403: 'A page of another site has asked.', 404: 'There is no such job.', 408: 'The upload took too long.',
     413: 'The file is too large, or the picture or the video has too many pixels or seconds.',
     415: 'No picture and no video that can be read.', 421: 'The service has another name.',
     422: 'A field is not allowed, or the file is damaged.',
@@ -27,13 +28,13 @@ def describe_api(settings: Settings) -> dict[str, Any]:
     paths = {
         '/enhance': {'post': _operation('Upscale a picture and wait for the result.', {200: ('The result.', {
             'image/*': {'schema': {'type': 'string', 'format': 'binary'}}})},
-            400, 413, 415, 422, 429, 500, 503, body=_form('image'))},
+            400, 403, 408, 413, 415, 422, 429, 500, 503, body=_form('image'))},
         '/jobs': {'post': _operation('Upscale a picture or a short video later.', {202: ('The job.', job)},
-                                     400, 413, 415, 422, 429, body=_form('image', 'video'))},
+                                     400, 403, 408, 413, 415, 422, 429, body=_form('image', 'video'))},
         '/jobs/{identity}': {
             'parameters': identity,
             'get': _operation('How far a job is.', {200: ('The job.', job)}, 404),
-            'delete': _operation('End a job and remove all of it.', {204: ('It is gone.', {})}, 404)},
+            'delete': _operation('End a job and remove all of it.', {204: ('It is gone.', {})}, 403, 404)},
         '/jobs/{identity}/result': {
             'parameters': identity,
             'get': _operation('The result of a job.', {200: ('The result.', {'*/*': {}})}, 404, 422, 500, 503)},

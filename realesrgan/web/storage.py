@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -35,9 +36,9 @@ def open_storage(base: Path) -> Iterator[Path]:
     if hasattr(os, 'getuid') and base.stat().st_uid != os.getuid():
         raise PermissionError(f'{base} belongs to another user; name another folder with --folder')
     _remove_dead(base)
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
-    lock = FileLock(_lock_path(folder))
-    with lock:
+    folder = base / f'{_PREFIX}{secrets.token_hex(8)}'
+    with FileLock(_lock_path(folder)):  # before the folder is there, or another service would take it for a dead one's
+        folder.mkdir(mode=0o700)
         before, tempfile.tempdir = tempfile.tempdir, str(folder)  # which Flask and waitress use
         try:
             yield folder

@@ -118,6 +118,29 @@ def test_a_video_that_claims_a_billion_frames(serve, tmp_path):
     assert service.files == []
 
 
+@pytest.mark.parametrize('beginning', [
+    '<!--free-->', '<!--ftyp-->', '<!--G' + 187 * ' ' + 'xxxxG-->', '  <?G' + 187 * ' ' + 'xxxxG?>', '<!--1234AVI -->',
+    ' ', '\ufeff'])
+def test_a_manifest_in_disguise_opens_no_file_of_this_machine(serve, tmp_path, beginning):
+    film = clips.make(tmp_path / 'private.mp4', *clips.picture(seconds='0.4'), '-c:v', 'libx264', '-movflags',
+                      'frag_keyframe+empty_moov+default_base_moof')
+    manifest = (f'{beginning}<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" '
+                'mediaPresentationDuration="PT0.4S" minBufferTime="PT1S" '
+                'profiles="urn:mpeg:dash:profile:isoff-on-demand:2011"><Period>'
+                '<AdaptationSet mimeType="video/mp4"><Representation id="1" bandwidth="1000" codecs="avc1.42c00d" '
+                f'width="64" height="48"><BaseURL>{film}</BaseURL></Representation></AdaptationSet></Period></MPD>')
+    response = serve().send(manifest.encode(), 'a.mp4', field='video')
+    assert (response.status_code, response.json()) == (415, {
+        'error': 'this is no picture and no video that can be read'})
+
+
+def test_a_large_scale_leaves_room_for_fewer_pixels(serve):
+    service = serve(max_pixels=1000)
+    assert service.send(encode(noise(25, 40)), scale='4').status_code == 202
+    response = service.send(encode(noise(25, 40)), scale='8')
+    assert (response.status_code, response.json()) == (413, {'error': 'it has 40x25 pixels; allowed are 250'})
+
+
 def test_headers_without_end(serve):
     service = serve()
 
