@@ -84,7 +84,7 @@ def load(clients: int, queue: int, seconds: float) -> dict[str, object]:
             reader.start()
             process = psutil.Process(service.pid)
             ask(url, answers, min(seconds / 4, 10), 0, Counter())
-            run_clients(url, answers, min(seconds / 4, 10), clients, Counter())
+            run_clients(url, answers, min(seconds / 4, 30), clients, Counter())  # until every thread has had its turn
             before = measure_memory(process)
             run_clients(url, answers, seconds, clients, counts)
             time.sleep(1)

@@ -368,7 +368,11 @@ def test_a_port_that_is_taken_is_one_line(run_script, serve, tmp_path):
 
 # ---- examples ----
 
-@pytest.mark.skipif(shutil.which('curl') is None or shutil.which('bash') is None, reason='there is no curl or no bash')
+needs_curl = pytest.mark.skipif(shutil.which('curl') is None or shutil.which('bash') is None,
+                                reason='there is no curl or no bash')
+
+
+@needs_curl
 @pytest.mark.parametrize('client', ['web_client.sh', 'web_client.py'])
 def test_the_clients_of_the_examples(serve, expected, tmp_path, client):
     service = serve(token='secret')
@@ -391,6 +395,26 @@ def test_the_clients_of_the_examples(serve, expected, tmp_path, client):
     assert failed.returncode == 1
     assert 'damaged' in failed.stderr or 'no picture' in failed.stderr
     assert sum(service.queue.count_states().values()) <= 1
+
+
+@needs_curl
+@pytest.mark.parametrize('client', ['web_client.sh', 'web_client.py'])
+def test_the_clients_of_the_examples_wait_for_a_full_queue(serve, expected, tmp_path, client):
+    service = serve(queue=1)
+    slow = Slow(service)
+    waiting = service.send(encode(noise(8, 8)))
+    data = encode(noise(12, 10))
+    (tmp_path / 'picture.png').write_bytes(data)
+    program = Path(__file__).parents[2] / 'examples' / client
+    more = [service.url, f'model={MODEL}'] if client.endswith('.sh') else ['--url', service.url, '--model', MODEL]
+    start = ['bash'] if client.endswith('.sh') else [sys.executable]
+    with subprocess.Popen([*start, program, 'picture.png', *more], cwd=tmp_path, stdout=subprocess.PIPE) as process:
+        while 'route="submit",status="429"' not in service.get('/metrics').text and process.poll() is None:
+            time.sleep(0.05)
+        for answer in (slow.answer, waiting):
+            service.client.delete(f'{service.url}{answer.json()["url"]}')
+        assert process.wait(120) == 0
+    assert (tmp_path / 'picture_out.png').read_bytes() == expected(data)
 
 
 def test_a_short_load(monkeypatch):
