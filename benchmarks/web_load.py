@@ -112,7 +112,7 @@ def run_clients(url: str, answers: dict[bytes, bytes], seconds: float, clients: 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--clients', type=int, default=8)
-    parser.add_argument('--queue', type=int, default=64)
+    parser.add_argument('--queue', type=int, default=8)
     parser.add_argument('--seconds', type=float, default=120)
     args = parser.parse_args()
     seen = load(args.clients, args.queue, args.seconds)

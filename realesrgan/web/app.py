@@ -42,6 +42,7 @@ _SECONDS_BETWEEN_LOOKS = 0.25  # at whether a client still waits
 _OPEN = 'static', 'healthz', 'login'  # to those without a token
 _POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src 'self'; " \
           "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+_TYPES = {'.webp': 'image/webp', '.mkv': 'video/matroska'}  # which Python knows only where the system does
 # What a failure of a job says of the request.
 _STATUSES: dict[type[BaseException], type[HTTPException]] = {
     UsageError: UnprocessableEntity, ImageError: UnprocessableEntity, VideoError: UnprocessableEntity,
@@ -255,7 +256,8 @@ class _Service:
     def _send(self, job: Job) -> AnyResponse:
         assert job.result is not None
         try:
-            return send_file(job.result, as_attachment=True, download_name=f'{job.name}_out{job.result.suffix}')
+            return send_file(job.result, _TYPES.get(job.result.suffix), as_attachment=True,
+                             download_name=f'{job.name}_out{job.result.suffix}')
         except OSError:
             raise NotFound('the result has been removed') from None
 

@@ -71,6 +71,12 @@ def test_fields_are_the_librarys_options(serve, expected, fields, options):
     assert (response.status_code, response.content) == (200, expected(data, **options))
 
 
+def test_the_type_of_webp_does_not_depend_on_the_system(serve, monkeypatch):
+    monkeypatch.setattr('mimetypes.guess_type', lambda *_, **__: (None, None))
+    response = serve().send(encode(noise(8, 8)), to='enhance', format='webp')
+    assert response.headers['Content-Type'] == 'image/webp'
+
+
 def test_transparency_is_kept_and_said(serve, expected):
     service = serve()
     data = encode(noise(10, 12, 4))
