@@ -16,6 +16,10 @@ from . import formats
 
 _opening = threading.Lock()
 
+# Pillow decodes icons while it opens them, so nobody else could judge their size in time. It refuses twice this.
+_MOST_ICON_PIXELS = 1 << 24
+_ICON = b'\x00\x00\x01\x00'
+
 
 def open_image(file: io.BytesIO | Path) -> Image.Image | None:
     """Open a picture without decoding it; None if it is of no format that Pillow may open.
@@ -25,7 +29,7 @@ def open_image(file: io.BytesIO | Path) -> Image.Image | None:
         OSError: the file can't be read.
     """
     try:
-        with _without_limit():
+        with _limit(_MOST_ICON_PIXELS if _is_icon(file) else None):
             return Image.open(file, formats=formats.list_pillow_names())
     except UnidentifiedImageError:
         return None
@@ -33,11 +37,18 @@ def open_image(file: io.BytesIO | Path) -> Image.Image | None:
         raise ImageError(f'damaged: {error}') from None
 
 
+def _is_icon(file: io.BytesIO | Path) -> bool:
+    if isinstance(file, io.BytesIO):
+        return bytes(file.getbuffer()[:4]) == _ICON
+    with file.open('rb') as opened:
+        return opened.read(4) == _ICON
+
+
 @contextlib.contextmanager
-def _without_limit() -> Iterator[None]:
-    """Open pictures of any size, for `formats.require_few_pixels` to judge; Pillow's own limit is the process's."""
+def _limit(pixels: int | None) -> Iterator[None]:
+    """Open pictures of at most twice so many pixels, or of any size, for `formats.require_few_pixels` to judge."""
     with _opening:
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, pixels
         try:
             yield
         finally:
@@ -50,7 +61,7 @@ def count_frames(image: Image.Image) -> int | None:
     Some plugins go through the whole file for that, and stay where they fail. So open it again after None.
     """
     try:
-        with _without_limit():
+        with _limit(None):
             return getattr(image, 'n_frames', 1)
     except Exception:  # Pillow's plugins raise nearly anything when a file is damaged
         return None

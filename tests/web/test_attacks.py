@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -19,6 +20,9 @@ import psutil
 import pytest
 import requests
 from web_client import MODEL, encode, noise
+
+from realesrgan.errors import ImageError
+from realesrgan.pictures import pillow
 
 PROJECT = Path(__file__).parents[2]
 
@@ -83,6 +87,17 @@ def test_a_bomb_is_told_from_its_header(serve, to):
     assert response.status_code == 413
     assert response.json() == {'error': 'it has 50000x50000 pixels; allowed are 25000000'}
     assert service.files == []
+
+
+def test_a_bomb_in_an_icon_is_not_decoded(serve):
+    service = serve()
+    bomb = make_png(50_000, 50_000)
+    icon = struct.pack('<HHH', 0, 1, 1) + struct.pack('<BBBBHHII', 64, 64, 0, 0, 1, 32, len(bomb), 22) + bomb
+    response = service.send(icon, 'a.ico')
+    assert (response.status_code, response.json()) == (415, {
+        'error': 'this is no picture and no video that can be read'})
+    with pytest.raises(ImageError, match='damaged: Image size'):  # which Pillow says before it allocates anything
+        pillow.open_image(io.BytesIO(icon))
 
 
 def test_a_file_that_is_too_large_is_refused_before_it_is_read(serve):
