@@ -78,6 +78,8 @@ PLACEHOLDERS = re.compile(r'\b(FILE|FOLDER|REPORT\.json|URL)\b')
 
 SCRIPTS = {'inference_realesrgan.py': inference_realesrgan, 'inference_realesrgan_video.py': inference_realesrgan_video}
 SERVICE = 'python -m realesrgan.web'
+# What is in an answer of the service, by the last part of its address.
+ANSWERS = {'models': 'RealESRGAN_x4plus', 'healthz': '"status":"ok"', 'metrics': 'realesrgan_jobs{state="queued"} 0.0'}
 
 
 def list_example_commands(path: Path) -> Iterator[str]:
@@ -287,8 +289,8 @@ def check_bash(command: str, out: str) -> None:
         assert clips.video('film_out.mp4')['size'] == (64, 48)
     elif 'web_client.py' in command:
         assert cv2.imread('astronaut_out.jpg').shape == cv2.imread('cat_16bit_out.png').shape == (72, 80, 3)
-    elif '/models' in command:
-        assert 'RealESRGAN_x4plus' in out
+    elif command.startswith('curl') and (path := command.rpartition('/')[2]) in ANSWERS:
+        assert ANSWERS[path] in out
     elif 'print_completion' in command:
         script = Path('home/.local/share/bash-completion/completions/inference_realesrgan').read_text()
         assert re.search(r'^complete .*inference_realesrgan$', script, re.M)
