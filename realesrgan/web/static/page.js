@@ -69,7 +69,9 @@ class Job {
     this.fields = new FormData();
     this.fields.set(file.type.startsWith('video/') || VIDEOS.test(file.name) ? 'video' : 'image', file, file.name);
     for (const name of ['model', 'scale', 'format']) this.fields.set(name, form[name].value);
-    if (this.fields.has('video') && form.model.value === MODELS[form.kind.value]) this.fields.set('model', MODELS.video);
+    if (this.fields.has('video') && form.model.value === MODELS[form.kind.value]) {
+      this.fields.set('model', MODELS.video);
+    }
     if (form.model.value === DENOISABLE) this.fields.set('denoise', form.denoise.value);
     if (form.face.checked) this.fields.set('face', '1');
     const item = document.querySelector('#job').content.firstElementChild.cloneNode(true);
@@ -154,7 +156,8 @@ class Job {
     this.end();
     const list = this.find('warnings');
     list.hidden = !state.warnings.length;
-    list.replaceChildren(...state.warnings.map(line => Object.assign(document.createElement('li'), {textContent: line})));
+    list.replaceChildren(...state.warnings.map(
+      line => Object.assign(document.createElement('li'), {textContent: line})));
     if (state.state !== 'done') return this.fail(state.error ?? text(state.state));
     this.item.classList.remove('short');
     this.show(text('done', {seconds: state.seconds.toFixed(1)}), true);
