@@ -78,5 +78,5 @@ def hear_warnings(hear: Callable[[str, str], None]) -> Iterator[None]:
 
 
 def create_thread(task: Callable[[], None], name: str) -> threading.Thread:
-    """Return a thread, not started yet, whose log lines count as this thread's."""
-    return threading.Thread(target=contextvars.copy_context().run, args=(task,), name=name)
+    """Return a thread, not started yet, whose log lines count as this thread's. It does not keep the process alive."""
+    return threading.Thread(target=contextvars.copy_context().run, args=(task,), name=name, daemon=True)

@@ -21,6 +21,8 @@ from .timing import format_seconds
 
 _KILLED = (-signal.SIGTERM, -9)
 _REASONS = 2  # messages of ffmpeg that describe damage
+#: What a file is that has been there, and is no more or can't be reached: it may come back.
+_GONE = re.compile('No such file or directory|Permission denied|Stale file handle|Input/output error|Host is down')
 
 
 @dataclass(frozen=True)
@@ -142,9 +144,15 @@ class FrameReader:
         self._check_end(filled)
 
     def _check_end(self, rest: int) -> None:
-        """Set `damage` unless ffmpeg reached the end of the video; `rest` is the bytes of an incomplete frame."""
+        """Set `damage` unless ffmpeg reached the end of the video; `rest` is the bytes of an incomplete frame.
+
+        Raises:
+            MediaError: ffmpeg was killed, or the video could not be opened any more.
+        """
         status = self._child.finish()
         if status in _KILLED:
+            raise self._child.describe_failure()
+        if status != 0 and not self._decoded and any(_GONE.search(line) for line in self._child.errors):
             raise self._child.describe_failure()
         if status != 0 or rest or self._child.errors:
             first = self._decoded if self._first_error is None else self._first_error
@@ -175,9 +183,10 @@ def examine(programs: FFmpeg, info: MediaInfo, decoding: Decoding, check: Check 
     output = _filter_frames(info, decoding).output('-', format='null', **_build_time_options(programs, decoding))
     command = compile_command(programs, output.global_args('-progress', 'pipe:1'), SOURCE=build_input_argument(info))
     with Child(command, collect=True) as child:
-        child.finish(check)
+        status = child.finish(check)
         counts = re.findall(r'^frame=\s*(\d+)', child.collected.decode(errors='replace'), re.MULTILINE)
-        return int(counts[-1]) if counts else 0, child.errors
+        errors = child.errors or ([str(child.describe_failure())] if status else [])
+        return int(counts[-1]) if counts else 0, errors
 
 
 def extract_frames(programs: FFmpeg, info: MediaInfo, decoding: Decoding, folder: Path,

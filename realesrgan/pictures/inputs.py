@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from ..atomic_files import TEMPORARY_PREFIX
 from ..errors import ImageError, InputError
@@ -52,17 +53,30 @@ class InputFile:
         """
         if self.data is not None:
             return self.data
-        most = max_pixels * _MOST_BYTES_PER_PIXEL + _MOST_METADATA_BYTES
-        pieces: list[bytes] = []
         with self.path.open('rb') as file:
-            size = os.fstat(file.fileno()).st_size  # 0 of a pipe, which is read in pieces
-            while size <= most and (piece := file.read(size or _PIECE_BYTES)):
-                pieces.append(piece)
-                size = max(size, sum(map(len, pieces)))
-        if size > most:
-            raise ImageError(f'has more than {most >> 20} MiB, which no picture of {max_pixels} pixels needs; is it '
-                             'meant to? A larger --max_pixels allows it')
-        return pieces[0] if len(pieces) == 1 else b''.join(pieces)
+            return read_bounded(file, max_pixels, os.fstat(file.fileno()).st_size)
+
+
+def read_bounded(file: BinaryIO, max_pixels: int, size: int = 0) -> bytes:
+    """Read a picture file to its end.
+
+    Args:
+        file: It.
+        max_pixels: How many pixels the picture may have.
+        size: What the file claims; 0 of a pipe, which is read in pieces.
+
+    Raises:
+        ImageError: it is larger than any file of so many pixels.
+    """
+    most = max_pixels * _MOST_BYTES_PER_PIXEL + _MOST_METADATA_BYTES
+    pieces: list[bytes] = []
+    while size <= most and (piece := file.read(size or _PIECE_BYTES)):
+        pieces.append(piece)
+        size = max(size, sum(map(len, pieces)))
+    if size > most:
+        raise ImageError(f'has more than {most >> 20} MiB, which no picture of {max_pixels} pixels needs; is it '
+                         'meant to? A larger --max_pixels allows it')
+    return pieces[0] if len(pieces) == 1 else b''.join(pieces)
 
 
 def find_pictures(inputs: Iterable[str | InputFile], *, recursive: bool = False, exclude: Path | None = None,

@@ -28,7 +28,7 @@ from ..workers.options import (
 )
 from ..workers.pool import make_pool
 from .formats import MOST_PIXELS, find_by_extension, list_writable_extensions
-from .inputs import InputFile, Inputs, find_pictures, list_inputs
+from .inputs import InputFile, Inputs, find_pictures, list_inputs, read_bounded
 from .names import Job, name_comparison, plan
 
 logger = logging.getLogger(__name__)
@@ -123,6 +123,7 @@ class _Pictures:
         self._options = options
         self._outcomes: list[Outcome] = []
         self._ended: set[str] = set()
+        self._taken: set[str] = set()  # real paths of results
 
     def upscale(self, inputs: Sequence[str]) -> list[Outcome]:
         options = self._options
@@ -152,7 +153,8 @@ class _Pictures:
         if list(inputs) == [STREAM]:
             if sys.stdin is None:
                 raise UsageError('-i - reads stdin, which is closed')
-            inputs = [InputFile(Path('stdin'), data=sys.stdin.buffer.read())]
+            data = read_bounded(sys.stdin.buffer, self._options.max_pixels)
+            inputs = [InputFile(Path('stdin'), data=data)]
         files = find_pictures(inputs, recursive=options.recursive,
                               exclude=None if to_stdout else Path(self._output),
                               on_error=lambda name, error: self._end(Outcome(name, error=error)))
@@ -182,12 +184,13 @@ class _Pictures:
         places = list_places(options.gpu_ids)
         require_gpus(options.gpu_ids, options.upsampler.engine)
         sources = frozenset(os.path.realpath(job.source) for job in all_jobs if job.file.data is None)
-        tasks = [PictureTask(jobs, sources, self._ended)]
+        tasks = [PictureTask(jobs, sources, self._ended, self._taken)]
         if faces is not None:
             prepare_faces(faces)
         prefetch_weights(options.upsampler)
         if (len(places) > 1 and len(jobs) > 1 and self._enhancers is None) or options.cluster is not None:
-            tasks = [PictureTask(some, sources & _results_of(some), self._ended) for some in share_jobs(jobs)]
+            tasks = [PictureTask(some, sources & _results_of(some), self._ended, self._taken)
+                     for some in share_jobs(jobs)]
         else:
             places = places[:1]
         results = ResultOptions(options.outscale, options.alpha_upsampler, options.quality, options.check,
@@ -217,6 +220,8 @@ class _Pictures:
             self._run.tell(note)
         else:
             self._ended.add(note.source)
+            if note.target is not None:
+                self._taken.add(os.path.realpath(note.target))
             self._end(note)
 
 

@@ -50,11 +50,13 @@ class PictureTask:
         jobs: What to read and where to write.
         sources: Real paths of all inputs of the run, which are never written to.
         ended: Names of inputs whose outcome has been heard; they are left out when a task is tried again.
+        taken: Real paths of their results.
     """
 
     jobs: Sequence[Job]
     sources: Set[str]
     ended: Set[str] = frozenset()
+    taken: Set[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ class PictureWorker:
             with about(item.job.source):
                 return self._upscale(item, targets)
 
-        targets = _Targets(task.sources)
+        targets = _Targets(task.sources, task.taken)
         waiting = [job for job in task.jobs if str(job.source) not in task.ended]
         try:
             run_overlapped(_read_all(waiting, self._max_pixels), upscale,
@@ -240,11 +242,12 @@ class _Targets:
 
     Args:
         sources: Real paths of all inputs.
+        taken: Real paths of results of the same task that are there already.
     """
 
-    def __init__(self, sources: Set[str]) -> None:
+    def __init__(self, sources: Set[str], taken: Set[str]) -> None:
         self._sources = sources
-        self._chosen: set[str] = set()
+        self._chosen = set(taken)
 
     def choose(self, job: Job, picture: Picture) -> Path:
         """Return the path of a result, in a format that holds the picture's alpha.

@@ -61,7 +61,7 @@ def describe_run(ffmpeg_version: Sequence[int], source: Mapping[str, Any], weigh
 
 
 def identify_files(files: Sequence[Path]) -> dict[str, Any]:
-    """Return what tells files from others of the same names: sizes, times and samples of the content.
+    """Return what tells files from others of the same names: sizes, the last time, and samples of the content.
 
     Raises:
         OSError: one can't be read.
@@ -72,7 +72,7 @@ def identify_files(files: Sequence[Path]) -> dict[str, Any]:
         status = path.stat()
         size += status.st_size
         newest = max(newest, status.st_mtime)
-        digest.update(f'{path.name}\0{status.st_size}\0{status.st_mtime_ns}\0'.encode(errors='surrogateescape'))
+        digest.update(f'{path.name}\0{status.st_size}\0'.encode(errors='surrogateescape'))
         with path.open('rb') as file:
             for position in sorted({0, status.st_size // 2, max(status.st_size - _SAMPLE_BYTES, 0)}):
                 file.seek(position)

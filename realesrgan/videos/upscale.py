@@ -85,7 +85,7 @@ def upscale_source(source: Source, target: Path, options: VideoOptions, faces: F
                 chunks = _choose_samples(chunks, source.total)
             done, reused = _upscale_chunks(source, chunks, found, parts, pool, run)
             made = [upscaled for upscaled in done if upscaled.index not in found]
-            if source.identify() != identity:
+            if not _is_same(source.identify(), identity):
                 _discard(made, parts)
                 raise VideoError(f'{source.name}: changed while it was upscaled; give the command again')
             comparison = _compare(chunks, done, target, options, run) if options.compare else None
@@ -132,6 +132,11 @@ def _find_parts(chunks: Sequence[Chunk], parts: Parts, run: Run) -> dict[int, Up
         else:
             logger.warning('%s: damaged since it was written; it is made again', parts.path(chunk.index))
     return found
+
+
+def _is_same(identity: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    """Tell whether a source still holds what it did; that it was touched says nothing."""
+    return all(identity.get(name) == before.get(name) for name in ('source', 'bytes', 'content'))
 
 
 def _discard(made: Sequence[Upscaled], parts: Parts) -> None:

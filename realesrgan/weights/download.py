@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import ipaddress
 import logging
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,17 +100,25 @@ def hash_file(path: Path) -> str:
 def _receive(url: str, part: Path) -> None:
     """Append to `part` what it lacks."""
     import requests
+    import urllib3
     from tqdm import tqdm
 
     have = part.stat().st_size if part.exists() else 0
     headers = {'Range': f'bytes={have}-', 'Accept-Encoding': 'identity'} if have else {'Accept-Encoding': 'identity'}
     with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT_SECONDS,
                       hooks={'response': _check_redirect}) as response:
-        if response.status_code == 416 and have:  # `part` already holds all there is
-            return
+        stated = response.headers.get('Content-Range', '')
+        if response.status_code == 416 and have:
+            if stated == f'bytes */{have}':  # `part` already holds all there is
+                return
+            part.unlink()
+            raise urllib3.exceptions.HTTPError('the server has another file by now')
         response.raise_for_status()
         if response.status_code != 206:
             have = 0
+        elif not stated.startswith(f'bytes {have}-'):
+            part.unlink()
+            raise urllib3.exceptions.HTTPError(f'the server sent {stated or "no range"}, not what follows byte {have}')
         length = response.headers.get('Content-Length')
         total = have + int(length) if length else None
         _require_size(total or 0, url)
@@ -138,7 +147,8 @@ def _is_nearby(host: str) -> bool:
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        return bool(host) and ('.' not in host or host.endswith(_NEARBY))
+        # Numbers without dots are addresses of anywhere: 16843009 is 1.1.1.1.
+        return host.endswith(_NEARBY) or ('.' not in host and re.fullmatch(r'0x[0-9a-f]*|\d*', host) is None)
     return address.is_private or address.is_loopback
 
 
@@ -164,6 +174,9 @@ def _require_size(count: int, url: str) -> None:
 
 def _verify(part: Path, sha256: str | None, url: str) -> None:
     if sha256 is None:
+        if not part.stat().st_size:
+            part.unlink()
+            raise DownloadError(f'{url}: the server sent an empty file')
         return
     actual = hash_file(part)
     if actual != sha256:
@@ -195,12 +208,18 @@ def _unwrap(error: Exception) -> Exception:
 @contextlib.contextmanager
 def _only_process(target: Path) -> Iterator[None]:
     """Keep other processes from fetching `target` meanwhile."""
-    from filelock import FileLock
+    from filelock import FileLock, Timeout
 
     lock_file = target.with_name(f'.{target.name}.lock')
-    with FileLock(lock_file):
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):  # Windows does not delete an open file
-                lock_file.unlink()
+    lock = FileLock(lock_file)
+    try:
+        lock.acquire(timeout=1)
+    except Timeout:
+        logger.info('%s: waiting for another process that downloads it', target)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # Windows does not delete an open file
+            lock_file.unlink()
+        lock.release()

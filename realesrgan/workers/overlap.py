@@ -14,6 +14,7 @@ Out = TypeVar('Out')
 Item = TypeVar('Item')
 
 _SECONDS_BETWEEN_LOOKS = 0.2  # at whether to stop
+_PATIENCE_SECONDS = 3.0  # with a reader, when all else has ended
 
 
 class _Stopped(Exception):  # noqa: N818  # not an error: the error is in another thread
@@ -79,7 +80,8 @@ def run_overlapped(source: Iterable[In], work: Callable[[In], Out], write: Calla
         is_large: Whether a result is written before the next item is worked on, so that no two fill the memory.
 
     Raises:
-        BaseException: the first that any of the three raised. No thread is left then.
+        BaseException: the first that any of the three raised. No thread is left then, but a reader that waits for a
+            file that does not come; it ends with the process.
     """
     stop = threading.Event()
     items: _Belt[In] = _Belt(ahead, stop)
@@ -109,15 +111,15 @@ def run_overlapped(source: Iterable[In], work: Callable[[In], Out], write: Calla
         if failures or not finished:
             stop.set()
             abort()
-        _join(reader, writer)
+        _join(reader, writer, None if finished and not failures else _PATIENCE_SECONDS)
     if failures:
         raise failures[0]
 
 
-def _join(*threads: threading.Thread) -> None:
-    for thread in threads:
+def _join(reader: threading.Thread, writer: threading.Thread, patience: float | None) -> None:
+    for thread, seconds in ((writer, None), (reader, patience)):
         if thread.ident is not None:  # else an interrupt came before it was started
-            thread.join()
+            thread.join(seconds)
 
 
 def _fill(belt: _Belt[Item], source: Iterable[Item]) -> None:

@@ -93,13 +93,15 @@ class SerialPool:
                 by_listener.append(error)
                 raise
 
-        is_last = False
+        is_last, ended = False, 0
         while True:
             try:
                 return self._run(task, report)
             except TASK_ERRORS:
                 raise
             except Exception as error:
+                if len(getattr(task, 'ended', ())) > ended:  # it got on, so this is another failure
+                    is_last, ended = False, len(task.ended)
                 if error in by_listener or (is_last and isinstance(error, MemoryError)):
                     raise
                 if is_last:

@@ -206,3 +206,37 @@ def test_an_exception_of_the_listener_ends_the_run(folder, options):
     with pytest.raises(ValueError, match='enough'):
         upscale_pictures(['a.png', 'b.png'], 'out', options(), on_event=hear)
     assert not (folder / 'out').exists() or files(folder / 'out') == []
+
+
+def test_a_second_try_is_given_to_each_failure(folder, options, monkeypatch):
+    for index in range(14):
+        write(folder / f'in/{index}.png', 6, 6 + index, 3)
+    enhance, widths = RealESRGANer.enhance, []
+
+    def fail_twice(upsampler, img, *more):
+        widths.append(img.shape[1])
+        if img.shape[1] in (11, 15) and widths.count(img.shape[1]) == 1:
+            raise RuntimeError('CUDA error')
+        return enhance(upsampler, img, *more)
+    monkeypatch.setattr(RealESRGANer, 'enhance', fail_twice)
+    assert [outcome.error for outcome in upscale_pictures('in', 'out', options())] == [None] * 14
+    assert len(files(folder / 'out')) == 14
+
+
+def test_a_second_try_does_not_overwrite_a_result_of_the_first(folder, options, monkeypatch):
+    write(folder / 'in/d1/a.png', 6, 6, 3)
+    write(folder / 'in/d1/b.png', 6, 7, 3)
+    write(folder / 'in/d2/a.png', 6, 8, 3)
+    (folder / 'out/d1').mkdir(parents=True)
+    (folder / 'out/d2').symlink_to('d1', target_is_directory=True)
+    enhance, widths = RealESRGANer.enhance, []
+
+    def fail_once(upsampler, img, *more):
+        widths.append(img.shape[1])
+        if img.shape[1] == 7 and widths.count(7) == 1:
+            raise RuntimeError('CUDA error')
+        return enhance(upsampler, img, *more)
+    monkeypatch.setattr(RealESRGANer, 'enhance', fail_once)
+    outcomes = {outcome.source: outcome for outcome in upscale_pictures('in', 'out', options(recursive=True))}
+    assert 'would overwrite another\'s' in str(outcomes['in/d2/a.png'].error)
+    assert cv2.imread(str(folder / 'out/d1/a_out.png')).shape == (24, 24, 3)

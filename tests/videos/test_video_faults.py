@@ -262,3 +262,36 @@ def test_a_share_that_stalls_holds_up_a_run_and_does_not_end_it(run, tmp_path, m
     status, _, err = run('-i', 'a.mp4', '-s', '1', network='plain')
     assert (status, len(stalled)) == (0, 2), err
     assert clips.numbers('results/a_out.mp4') == [number % 27 for number in range(50)]
+
+
+@pytest.mark.parametrize('comes_back', [True, False])
+def test_a_video_that_is_away_for_a_moment_costs_no_frame(run, tmp_path, monkeypatch, comes_back):
+    make(tmp_path / 'a.mp4', *clips.numbered('10', '6'), *EXACT, '-g', '10')
+    enhance, calls = RealESRGANer.enhance, []
+
+    def move_away_at_the_twelfth(*args, **more):
+        calls.append(1)
+        if len(calls) == 12:
+            (tmp_path / 'a.mp4').rename(tmp_path / 'away')
+        return enhance(*args, **more)
+    monkeypatch.setattr(RealESRGANer, 'enhance', move_away_at_the_twelfth)
+    status, _, err = run('-i', 'a.mp4', '--chunk', '1', network='plain')
+    assert status == 1
+    assert 'error: a.mp4: ' in err
+    assert 'No such file or directory' in err
+    assert not (tmp_path / 'results/a_out.mp4').exists()
+    assert len(list((tmp_path / 'results/a_out_parts').glob('*.mp4'))) == 2
+    if comes_back:
+        (tmp_path / 'away').rename(tmp_path / 'a.mp4')
+        status, out, _ = run('-i', 'a.mp4', '--chunk', '1', network='plain')
+        assert (status, '20 of them from an earlier run' in out) == (0, True)
+        assert clips.numbers('results/a_out.mp4') == [number % 27 for number in range(60)]
+
+
+def test_a_video_that_is_touched_meanwhile_is_the_same(run, tmp_path, monkeypatch):
+    make(tmp_path / 'a.mp4', *clips.numbered(), *EXACT)
+    enhance = RealESRGANer.enhance
+    monkeypatch.setattr(RealESRGANer, 'enhance', lambda *args, **more: (
+        (tmp_path / 'a.mp4').touch(), enhance(*args, **more))[1])
+    assert run('-i', 'a.mp4')[0] == 0
+    assert video('results/a_out.mp4')['frames'] == 25

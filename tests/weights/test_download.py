@@ -135,14 +135,39 @@ def test_stale_part_is_discarded_when_no_hash_can_tell(http_server, url, target)
     assert http_server.ranges == [None]
 
 
-@pytest.mark.parametrize('stale', [b'of another file', BODY + b'too long'], ids=['shorter', 'longer'])
-def test_stale_part_that_does_not_fit_is_deleted_so_that_the_next_run_succeeds(url, target, stale):
-    put_part(target, stale)
+def test_stale_part_that_is_too_long_is_begun_anew(url, target):
+    put_part(target, BODY + b'too long')
+    fetch(url, target, SHA256, pause_seconds=0)
+    assert target.read_bytes() == BODY
+
+
+def test_stale_part_that_does_not_fit_is_deleted_so_that_the_next_run_succeeds(url, target):
+    put_part(target, b'of another file')
     with pytest.raises(DownloadError, match=SHA256):
         fetch(url, target, SHA256, pause_seconds=0)
     assert names_beside(target) == []
     fetch(url, target, SHA256, pause_seconds=0)
     assert target.read_bytes() == BODY
+
+
+def test_a_cut_file_without_a_hash_is_never_taken_for_whole(http_server, url, target):
+    http_server.troubles.extend([{'cut_after': 5}, {'status': 416}])  # which names no length
+    fetch(url, target, pause_seconds=0)
+    assert target.read_bytes() == BODY
+    assert http_server.ranges == [None, 'bytes=5-', None]
+
+
+def test_an_empty_file_without_a_hash_is_an_error(http_server, target):
+    http_server.files['/empty'] = b''
+    with pytest.raises(DownloadError, match='/empty: the server sent an empty file$'):
+        fetch(f'{http_server.url}/empty', target, pause_seconds=0)
+    assert names_beside(target) == []
+
+
+@pytest.mark.parametrize('host', ['16843009', '0x08080808', '0x'])
+def test_a_number_is_no_host_nearby(host, target):
+    with pytest.raises(DownloadError, match='only https is safe'):
+        fetch(f'http://{host}/x.pth', target)
 
 
 # ---- refusals ----

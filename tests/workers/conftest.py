@@ -9,7 +9,7 @@ import pytest
 PROJECT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope='session')
+@pytest.fixture(scope='module')  # other tests count the processes that are left
 def cluster():
     """Three nodes of one core, and a connection of this process to them."""
     ray = pytest.importorskip('ray')
