@@ -13,6 +13,7 @@ import ffmpeg
 import numpy as np
 
 from ..errors import MediaError, MediaWriteError
+from . import rotation
 from .colour import is_deep
 from .probe import MediaInfo, VideoStream, build_input_argument
 from .process import Check, Child
@@ -244,6 +245,11 @@ def _filter_frames(info: MediaInfo, decoding: Decoding) -> Any:
     frames = ffmpeg.input('SOURCE', **_build_input_options(video, decoding))[str(video.index)]
     if decoding.origin is not None:
         frames = frames.filter('setpts', f'PTS-({decoding.origin})')
+    if video.turns:  # frames of other sizes can't be turned by the same filter
+        frames = frames.filter('scale', *((video.width, video.height) if video.turns == 2 else (
+            video.height, video.width)))
+        for arguments in rotation.FILTERS[video.turns]:
+            frames = frames.filter(*arguments)
     if decoding.deinterlace:
         # bwdif needs frames of one size; those that have it pass this unchanged.
         frames = frames.filter('scale', video.width, video.height)
@@ -260,8 +266,10 @@ def _filter_frames(info: MediaInfo, decoding: Decoding) -> Any:
 
 def _build_input_options(video: VideoStream, decoding: Decoding) -> dict[str, Any]:
     # Where the size or the format changes half-way, the scale filter follows. Made anew for that, all filters would
-    # begin to count at 0 again, and drop frames. But those by which ffmpeg turns a video can't follow.
-    options: dict[str, Any] = {} if video.is_turned else {'reinit_filter': 0}
+    # begin to count at 0 again, and drop frames. But those by which ffmpeg itself turns a video can't follow.
+    options: dict[str, Any] = {} if video.is_turned_otherwise else {'reinit_filter': 0}
+    if video.turns:
+        options['noautorotate'] = None
     if decoding.origin is not None:
         # Frames keep the time stamps that `kept` counts in. The seek may then land on any earlier key frame: what it
         # brings along too early is trimmed by its time stamp.

@@ -11,6 +11,7 @@ from ..errors import MediaError, flatten_message
 from .colour import Colour, infer_colour
 from .process import Check, build_source_argument, is_url, run
 from .programs import FFmpeg
+from .rotation import parse_turns
 from .timing import TimeStamps, collect_time_stamps, parse_fraction
 
 _PICTURE_FORMATS = ('image2', 'ico')
@@ -70,7 +71,8 @@ class VideoStream:
         duration: Seconds, or None.
         promised_frames: Number of frames that the container states, or None.
         is_interlaced: Whether it is flagged as interlaced.
-        is_turned: Whether ffmpeg turns or mirrors it before anything else.
+        turns: By how many quarters of a circle it is turned clockwise when it is shown.
+        is_turned_otherwise: Whether it is mirrored, or turned by another angle, which is left to ffmpeg.
         tags: Title, language and so on.
     """
 
@@ -87,7 +89,8 @@ class VideoStream:
     duration: Fraction | None
     promised_frames: int | None
     is_interlaced: bool
-    is_turned: bool = False
+    turns: int = 0
+    is_turned_otherwise: bool = False
     tags: tuple[tuple[str, str], ...] = ()
 
 
@@ -261,8 +264,8 @@ def _parse_video(stream: dict[str, Any]) -> VideoStream:
                          'the start, or this ffmpeg can\'t decode it')
     sample_aspect = parse_fraction(stream.get('sample_aspect_ratio')) or Fraction(1)
     colour = infer_colour(height, stream, pixel_format)
-    rotation = _parse_rotation(stream)
-    if rotation is not None and rotation % 180 == 90:
+    turns = parse_turns(stream)
+    if turns in (1, 3):
         width, height, sample_aspect = height, width, 1 / sample_aspect
     return VideoStream(
         index=stream['index'],
@@ -278,18 +281,10 @@ def _parse_video(stream: dict[str, Any]) -> VideoStream:
         duration=parse_fraction(stream.get('duration')),
         promised_frames=int(stream['nb_frames']) if stream.get('nb_frames', '').isdecimal() else None,
         is_interlaced=stream.get('field_order') in _INTERLACED,
-        is_turned=rotation is not None,
+        turns=turns or 0,
+        is_turned_otherwise=turns is None,
         tags=tuple((name.lower(), value) for name, value in stream.get('tags', {}).items()))
 
 
 def _parse_start(stream: dict[str, Any]) -> Fraction | None:
     return Fraction(stream['start_pts']) * Fraction(stream['time_base']) if 'start_pts' in stream else None
-
-
-def _parse_rotation(stream: dict[str, Any]) -> int | None:
-    """Return the rotation in degrees, from the display matrix or the tag that older versions write; None without."""
-    for side_data in stream.get('side_data_list', []):
-        if 'rotation' in side_data:
-            return round(float(side_data['rotation']))
-    tags = stream.get('tags', {})
-    return round(float(tags['rotate'])) if 'rotate' in tags else None

@@ -15,6 +15,7 @@ from realesrgan.errors import Cancelled, MediaError, MediaWriteError
 from realesrgan.ffmpeg.decoder import Decoding, FrameReader, Kept, examine, extract_frames
 from realesrgan.ffmpeg.probe import MediaInfo, probe
 from realesrgan.ffmpeg.programs import FFmpeg
+from realesrgan.ffmpeg.rotation import parse_turns
 
 RGB = 'out_range=pc:flags=bicubic+accurate_rnd+full_chroma_int'
 B_FRAMES = ['-c:v', 'libx264', '-preset', 'ultrafast', '-bf', '2', '-g', '5', '-crf', '0', '-pix_fmt', 'yuv420p']
@@ -93,6 +94,33 @@ def test_rotated_video_is_turned(tmp_path, programs, degrees, turns):
     path = clips.rotate(flat, tmp_path / 'a.mp4', degrees)
     frames, _ = decode(programs, path)
     assert same(frames, np.rot90(decode(programs, flat)[0], turns, axes=(1, 2)))
+
+
+@pytest.mark.parametrize('decoding', [
+    ALL, replace(ALL, rate=Fraction(50), resample=True), replace(ALL, deinterlace=True)], ids=str)
+@pytest.mark.parametrize('degrees', [90, 180])
+def test_a_turned_video_whose_size_changes_half_way_keeps_its_frames(tmp_path, programs, decoding, degrees):
+    for number, size in enumerate(('64x48', '96x80')):
+        make(tmp_path / f'{number}.ts', *picture(size, rate='25', seconds='2'), '-c:v', 'libx264', '-pix_fmt',
+             'yuv420p')
+    (tmp_path / 'list').write_text("file '0.ts'\nfile '1.ts'\n")
+    both = make(tmp_path / 'both.mp4', '-f', 'concat', '-safe', '0', '-i', tmp_path / 'list', '-c', 'copy')
+    turned = clips.rotate(both, tmp_path / 'turned.mp4', degrees)
+    frames, damage = decode(programs, turned, decoding)
+    upright, _ = decode(programs, both, decoding)
+    assert (damage, len(frames)) == (None, len(upright))
+    assert len(frames) in (100, 200)
+    assert frames[0].shape == np.rot90(upright[0], degrees // 90).shape
+
+
+@pytest.mark.parametrize(('matrix', 'rotation', 'turns'), [
+    ((0, 65536, 0, -65536, 0, 0), -90, 1), ((-65536, 0, 0, 0, -65536, 0), 180, 2), ((65536, 0, 0, 0, 65536, 0), 0, 0),
+    ((0, 65536, 0, 65536, 0, 0), -90, None), ((65536, 0, 0, 0, -65536, 0), 0, None), ((1, 0, 0, 0, 1, 0), 45, None)])
+def test_turns_of_a_display_matrix(matrix, rotation, turns):
+    lines = '\n'.join(f'{row:08}: ' + ' '.join(f'{number:12}' for number in matrix[3 * row:3 * row + 3])
+                      for row in range(2))
+    assert parse_turns({'side_data_list': [{'displaymatrix': f'\n{lines}\n', 'rotation': rotation}]}) == turns
+    assert parse_turns({'tags': {'rotate': '270'}}) == 3
 
 
 @pytest.mark.parametrize('pixel_format', ['yuv420p', 'uyvy422', 'nv12', 'yuv420p10le'])

@@ -73,7 +73,7 @@ def test_filters_before_scaling(decoding, expected):
 def test_filters_of_a_video_that_is_turned_are_made_anew_where_its_size_changes():
     """Those by which ffmpeg turns it can't follow."""
     info = film()
-    turned = replace(info, video=replace(info.video, is_turned=True))
+    turned = replace(info, video=replace(info.video, is_turned_otherwise=True))
     assert '-reinit_filter' in build_decode_command(NEW, info, Decoding(Fraction(25)))
     assert '-reinit_filter' not in build_decode_command(NEW, turned, Decoding(Fraction(25)))
 
