@@ -1,6 +1,7 @@
 """Listen to a run, and write down what it did: figures of each file, how good the results are, what looks wrong."""
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -65,6 +66,8 @@ class Reporter:
     def __init__(self, path: str | os.PathLike[str], title: str, on_event: Callable[[Event], None]) -> None:
         self._path = Path(path)
         require_writable(self._path.parent)
+        if self._path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         self._title = title
         self._on_event = on_event
         self._files: dict[str, FileReport] = {}

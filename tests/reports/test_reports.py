@@ -132,6 +132,8 @@ def test_a_report_of_another_kind_is_a_usage_error(run, name):
 def test_a_report_that_can_not_be_written_ends_the_run_before_it_begins(run, tmp_path):
     write(tmp_path / 'a.png', 8, 8, 3)
     assert run('-i', 'a.png', '--report', 'a.png/r.json')[::2] == (1, 'error: a.png: Not a directory\n')
+    (tmp_path / 'r.json').mkdir()
+    assert run('-i', 'a.png', '--report', 'r.json')[::2] == (1, 'error: r.json: Is a directory\n')
     assert files(tmp_path) == ['a.png']
 
 
