@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 #: A result larger than this is written before the next picture is upscaled, so that two never wait in memory.
 _LARGE_BYTES = 1 << 28
+_LONGEST_NAME = 255  # bytes, on nearly every file system
 _READ_AHEAD = 2
 _WRITTEN_BEHIND = 2
 
@@ -253,9 +254,12 @@ class _Targets:
         """Return the path of a result, in a format that holds the picture's alpha.
 
         Raises:
-            ImageError: the result would overwrite an input or another result.
+            ImageError: the result would overwrite an input or another result, or its name is too long.
         """
         target = job.target(alpha=picture.has_alpha)
+        if len(os.fsencode(target.name)) > _LONGEST_NAME and not job.to_stdout:
+            raise ImageError(f'the name of its result would have more than {_LONGEST_NAME} bytes; use a shorter '
+                             '--suffix')
         resolved = os.path.realpath(target)
         if resolved in self._sources:
             raise ImageError(f'its result would overwrite the input {target}; choose another --suffix or -o')
