@@ -312,3 +312,16 @@ def test_both_languages_have_the_same_words():
     assert used | {name for name in strings['en'] if name.startswith('status_')} == set(strings['en'])
     for name, words in re.findall(r'data-text="(\w+)">([^<]+)<', page):
         assert words == strings['en'][name]
+
+
+def test_a_file_that_was_chosen_before_the_script_came_is_not_lost(serve, chromium):
+    service = serve()
+    page = chromium.new_page()
+    page.route('**/page.js', lambda route: (page.wait_for_timeout(700), route.continue_()))
+    page.goto(service.url, wait_until='commit')
+    page.locator('#files').wait_for(state='attached')
+    page.get_by_role('radio', name='Video').check(force=True)
+    choose(page, ('early.png', 'image/png', png()))
+    expect(page.get_by_role('listitem').filter(has_text='early.png').locator('.state')).to_have_text(
+        re.compile('done in'), timeout=60_000)
+    page.close()

@@ -16,7 +16,6 @@ document.documentElement.lang = language;
 translate(document);
 
 const form = document.querySelector('#form');
-if (form) start();
 
 async function start() {
   const files = document.querySelector('#files'), drop = document.querySelector('#drop');
@@ -26,7 +25,9 @@ async function start() {
     document.querySelector('#denoise').hidden = form.model.value !== DENOISABLE;
   });
   form.model.value = MODELS[form.kind.value];
-  files.addEventListener('change', () => { add(files.files); files.value = ''; });
+  const take = () => { add(files.files); files.value = ''; };
+  files.addEventListener('change', take);
+  if (files.files.length) take();  // chosen before this script was there
   for (const name of ['dragenter', 'dragover']) {
     document.addEventListener(name, event => { event.preventDefault(); drop.classList.add('over'); });
   }
@@ -258,3 +259,5 @@ function explain(status, error) {
 function sleep(milliseconds) {
   return new Promise(resolve => setTimeout(resolve, milliseconds));
 }
+
+if (form) start();
