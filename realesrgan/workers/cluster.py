@@ -23,7 +23,8 @@ from .pool import BuildWorker, Pool, Worker
 
 logger = logging.getLogger(__name__)
 
-_LOCAL = 'local'  # the address that stands for a cluster of this machine's own
+_AUTO = 'auto'  # the address that stands for the cluster that this machine belongs to
+_CURRENT = Path('/tmp/ray/ray_current_cluster')  # noqa: S108  # Ray's own; it stays when the cluster is gone
 _MOST_FILES = 20  # that each node is asked about
 _SAMPLE_BYTES = 1 << 16
 _SECONDS_TO_CONNECT = 10
@@ -76,16 +77,23 @@ def _import_ray() -> ModuleType:
 
 
 def _connect(ray: Any, address: str) -> None:
-    host, _, port = address.rpartition(':')
+    host, _, port = (_read_own_address() if address == _AUTO else address).rpartition(':')
     try:
         if host and port.isdecimal():  # ray itself would try for a quarter of an hour
             socket.create_connection((host.strip('[]'), int(port)), _SECONDS_TO_CONNECT).close()
-        ray.init(address=None if address == _LOCAL else address, log_to_driver=False, logging_level=logging.ERROR,
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR,
                  runtime_env={'env_vars': {'PYTHONPATH': str(PROJECT)}})
     except Exception as error:  # of many kinds
         logger.debug('%s', error)
         raise ClusterError(f'there is no cluster at {address}: {flatten_message(error)[:300]}; ray start --head '
                            'makes one') from None
+
+
+def _read_own_address() -> str:
+    """Return where Ray will look for the cluster of this machine; '' if it has none."""
+    with contextlib.suppress(OSError):
+        return os.environ.get('RAY_ADDRESS') or _CURRENT.read_text().strip()
+    return ''
 
 
 class Cluster:

@@ -171,6 +171,9 @@ def test_without_ray_or_a_cluster_it_is_one_line(run_script, tmp_path, monkeypat
     assert status == 1
     assert err.splitlines()[-1] == ('error: there is no cluster at 127.0.0.1:1: [Errno 111] Connection refused; ray '
                                     'start --head makes one')
+    monkeypatch.setenv('RAY_ADDRESS', '127.0.0.1:1')  # as if a cluster had gone
+    status, _, err = run_script(script, *command[:-1], 'auto')
+    assert (status, 'error: there is no cluster at auto: [Errno 111] Connection refused' in err) == (1, True)
     monkeypatch.setitem(sys.modules, 'ray', None)
     status, _, err = run_script(script, *command)
     assert status == 1
