@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,7 @@ class MediaInfo:
     brand: str = ''
     has_late_tracks: bool = False
 
-    @property
+    @cached_property  # a file that vanishes later does not become a stream
     def is_stream(self) -> bool:
         """Whether it may be readable only once, from start to end."""
         return is_url(self.source) or not Path(self.source).is_file()

@@ -19,7 +19,7 @@ from ..engines.cpu import count_cores
 from ..errors import flatten_message
 from ..events import Event, Examined, Outcome, Warned
 from ..log import escape
-from ..measures import STAGES, Preview
+from ..measures import STAGES, Preview, Quality
 from ..version import __version__
 from .page import render_page
 
@@ -34,21 +34,21 @@ class FileReport:
     Attributes:
         outcome: How it ended; None while it has not.
         warnings: Lines about it.
-        samples: What was compared of it: a picture, or frames of a video.
+        samples: What was compared of it: a picture (None), or frames of a video by their numbers, and how each was.
         preview: Small pictures of the sample with the most findings, the first of equals.
     """
 
     outcome: Outcome | None = None
     warnings: list[str] = field(default_factory=list)
-    samples: list[Examined] = field(default_factory=list)
+    samples: list[tuple[int | None, Quality]] = field(default_factory=list)
     preview: Preview | None = None
 
     def add(self, examined: Examined, *, keep_preview: bool) -> None:
         """Add a sample; its pictures are kept only as `preview`."""
-        most = max((len(sample.quality.findings) for sample in self.samples), default=-1)
+        most = max((len(quality.findings) for _, quality in self.samples), default=-1)
         if keep_preview and len(examined.quality.findings) > most:
             self.preview = examined.preview
-        self.samples.append(Examined(examined.source, examined.quality, Preview(b'', b'', b''), examined.frame))
+        self.samples.append((examined.frame, examined.quality))
 
 
 class Reporter:
@@ -140,7 +140,7 @@ def _describe_file(file: FileReport) -> dict[str, Any]:
         'precision': effort.precision if effort else None, 'tiles': effort.tiles if effort else None,
         'stages': {name: round(effort.seconds.get(name, 0), 3) for name in STAGES} if effort else None,
         'host_bytes': effort.host_bytes if effort else None, 'gpu_bytes': effort.gpu_bytes if effort else None,
-        'samples': [{'frame': sample.frame, **asdict(sample.quality)} for sample in file.samples]}
+        'samples': [{'frame': frame, **asdict(quality)} for frame, quality in file.samples]}
 
 
 def _show(path: Path | None) -> str | None:

@@ -161,11 +161,10 @@ class VideoSource:
         self.extracted_bytes = estimate_extracted_size(
             *self.size, self.total or 0, deep=is_deep(video.pixel_format)) if self._extracts else 0
         self._extraction_damage: Damage | None = None
-        self._is_stream = info.is_stream  # a file that vanishes does not become one
 
     def identify(self) -> Mapping[str, Any]:
-        source = self._plan.info.source
-        return {'source': source} if self._is_stream else identify_files([Path(source)])
+        info = self._plan.info
+        return {'source': info.source} if info.is_stream else identify_files([Path(info.source)])
 
     def cut(self) -> Ranges:
         plan = self._plan

@@ -28,7 +28,9 @@ from ..errors import (
     VideoError,
     WeightsError,
 )
+from ..ffmpeg.containers import CONTAINERS
 from ..models import MODELS
+from ..pictures.formats import find_by_extension
 from .forms import MOST_SCALE, PICTURE_FORMATS, VIDEO_FORMATS, clean_name, read_wish
 from .guard import COOKIE, check_host, check_token, is_known, is_token
 from .jobs import CANCELLED, DONE, ENDS, FAILED, QUEUED, Job, JobQueue, JobTimeoutError, QueueFullError
@@ -291,8 +293,6 @@ class _Service:
 
 def _restore_extension(source: Path, name: str | None) -> Path:
     """Give an upload the extension it came with, if that is known: it says which format the result gets."""
-    from ..ffmpeg.containers import CONTAINERS
-    from ..pictures.formats import find_by_extension
     extension = (name or '').rpartition('.')[2].lower()
     if extension not in CONTAINERS and find_by_extension(extension) is None:
         return source

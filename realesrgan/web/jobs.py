@@ -150,7 +150,7 @@ class JobQueue:
         """
         with self._changed:
             if len(self._waiting) >= self._settings.queue:
-                raise QueueFullError(self._estimate_wait())
+                raise QueueFullError(self.estimate_wait())
             self._jobs[job.identity] = job
             self._waiting.append(job)
             self._changed.notify()
@@ -187,10 +187,7 @@ class JobQueue:
     def estimate_wait(self) -> int:
         """Return in how many seconds a job may be submitted, more or less."""
         with self._changed:
-            return self._estimate_wait()
-
-    def _estimate_wait(self) -> int:
-        each = sum(self._recent) / len(self._recent) if self._recent else _FIRST_GUESS
+            each = sum(self._recent) / len(self._recent) if self._recent else _FIRST_GUESS
         return max(round(each / self._settings.workers), 1)
 
     # ---- threads ----

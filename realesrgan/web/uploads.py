@@ -29,6 +29,9 @@ _NETWORK_SCALE = 4  # the largest of the models
 class UnknownFileError(RealESRGANError):
     """What was uploaded is neither a picture nor a video."""
 
+    def __init__(self, message: str = 'this is no picture and no video that can be read') -> None:
+        super().__init__(message)
+
 
 class TooLargeError(RealESRGANError):
     """What was uploaded has too many pixels, or lasts too long."""
@@ -56,7 +59,7 @@ def is_video(upload: Path, settings: Settings, scale: float | None = None) -> bo
     except ImageError:
         image = None
     if image is None:
-        raise UnknownFileError('this is no picture and no video that can be read')
+        raise UnknownFileError
     with image:
         _require_few_pixels(image.width, image.height, most)
     return False
@@ -83,7 +86,7 @@ def _require_short(upload: Path, settings: Settings, most: int) -> None:
     try:
         video = (info := probe(find_ffmpeg('ffmpeg'), str(upload))).video
     except MediaError:
-        raise UnknownFileError('this is no picture and no video that can be read') from None
+        raise UnknownFileError from None
     if video is None:
         raise UnknownFileError('this file has no video')
     _require_few_pixels(video.width, video.height, most)
