@@ -132,15 +132,20 @@ class _CallerError(BaseException):
 class Run:
     """Connects a run to its caller: events go out, cancellation comes in.
 
+    Other threads of the run may use it too; what they tell is reported by the thread that made it, when that next
+    tells or checks something.
+
     Args:
-        on_event: Called with each event, in the thread that uses this object. What it raises ends the run.
+        on_event: Called with each event, in the thread that makes this object. What it raises ends the run.
         cancel: Ends the run when it is set, from any thread.
     """
 
     def __init__(self, on_event: Callable[[Event], None] | None, cancel: threading.Event | None) -> None:
         self._on_event = on_event
         self.cancel = cancel or threading.Event()
-        self._warnings: SimpleQueue[Warned] = SimpleQueue()  # of the run's other threads too
+        self._thread = threading.get_ident()
+        self._stopped = threading.Event()
+        self._waiting: SimpleQueue[Event] = SimpleQueue()  # of other threads, and warnings
 
     @contextlib.contextmanager
     def session(self) -> Iterator[None]:
@@ -149,7 +154,7 @@ class Run:
             yield
             return
         try:
-            with hear_warnings(lambda source, message: self._warnings.put(Warned(source, message))):
+            with hear_warnings(lambda source, message: self._waiting.put(Warned(source, message))):
                 try:
                     yield
                 finally:
@@ -157,29 +162,37 @@ class Run:
         except _CallerError as wrapped:
             raise wrapped.error from None
 
+    def stop(self) -> None:
+        """End what the run's threads are doing."""
+        self._stopped.set()
+
     def check(self) -> None:
-        """Report waiting warnings, and end the run if the caller wants that.
+        """Report what is waiting, and end the run if the caller wants that.
 
         Raises:
-            Cancelled: the caller has set `cancel`.
+            Cancelled: the caller has set `cancel`, or the run was stopped.
         """
-        self._report_waiting()
-        if self.cancel.is_set():
+        if threading.get_ident() == self._thread:
+            self._report_waiting()
+        if self.cancel.is_set() or self._stopped.is_set():
             raise Cancelled
 
     def tell(self, event: Event) -> None:
         """Report an event, and end the run if the caller wants that.
 
         Raises:
-            Cancelled: the caller has set `cancel`.
+            Cancelled: see `check`.
         """
-        self._report_waiting()
-        self._call(event)
+        if threading.get_ident() == self._thread:
+            self._report_waiting()
+            self._call(event)
+        else:
+            self._waiting.put(event)
         self.check()
 
     def _report_waiting(self) -> None:
-        while not self._warnings.empty():
-            self._call(self._warnings.get())
+        while not self._waiting.empty():
+            self._call(self._waiting.get())
 
     def _call(self, event: Event) -> None:
         if self._on_event is None:

@@ -59,6 +59,9 @@ class PictureTask:
     ended: Set[str] = frozenset()
     taken: Set[str] = frozenset()
 
+    def __str__(self) -> str:
+        return ', '.join(job.source.name for job in self.jobs)
+
 
 @dataclass(frozen=True)
 class ResultOptions:

@@ -99,6 +99,9 @@ class Chunk:
     part: Path
     samples: frozenset[int] = frozenset()
 
+    def __str__(self) -> str:
+        return f'part {self.part.name}'
+
     def run_by(self, ffmpeg: FFmpeg) -> Chunk:
         """Return the same chunk, with the programs of another machine."""
         frames = replace(self.frames, ffmpeg=ffmpeg) if isinstance(self.frames, VideoFrames) else self.frames

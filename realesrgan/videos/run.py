@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from fractions import Fraction
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,20 +33,12 @@ from ..log import about
 from ..pictures.inputs import InputFile, Inputs, list_inputs
 from ..pictures.names import name_comparison, plan
 from ..pictures.run import PictureOptions, upscale_pictures
-from ..workers.enhancers import (
-    Enhancer,
-    EnhancerCache,
-    build_enhancer,
-    find_scale,
-    prefetch_weights,
-    prepare_faces,
-    require_gpus,
-)
-from ..workers.options import ClusterOptions, FaceOptions, drop_faces_of_drawings, list_places
-from ..workers.pool import Pool, make_pool
+from ..workers.enhancers import EnhancerCache
+from ..workers.sharing import run_sharing
 from .checkpoint import get_parts_folder
 from .inputs import VideoInput, check_extension, find_videos, name_results
 from .options import VideoOptions
+from .resources import Resources
 from .source import FrameSource, Source, VideoSource
 
 if TYPE_CHECKING:
@@ -63,7 +55,9 @@ def upscale_videos(inputs: Inputs, output: str | os.PathLike[str], options: Vide
                    on_event: Callable[[Event], None] | None = None,
                    cancel: threading.Event | None = None,
                    enhancers: EnhancerCache | None = None) -> list[Outcome]:
-    """Upscale videos, one after the other. One that fails does not hold up the others.
+    """Upscale videos, in order; one that begins may share the workers with the one before it.
+
+    One that fails does not hold up the others.
 
     When a run ends early, the parts that are finished stay, and the same call goes on from them.
 
@@ -93,7 +87,7 @@ def upscale_videos(inputs: Inputs, output: str | os.PathLike[str], options: Vide
 
 
 class _Videos:
-    """One run over videos; its workers live until the stack ends."""
+    """One run over videos; what it opens lives until the stack ends."""
 
     def __init__(self, run: Run, output: Path, options: VideoOptions, stack: ExitStack,
                  enhancers: EnhancerCache | None) -> None:
@@ -101,11 +95,11 @@ class _Videos:
         self._enhancers = enhancers
         self._output = output
         self._options = options
-        self._places = list_places(options.gpu_ids, options.workers_per_gpu)
         self._stack = stack
         self._outcomes: list[Outcome] = []
-        self._sources: frozenset[str] = frozenset()  # real paths of all inputs, which are never written to
         self._ffmpeg: FFmpeg = find_ffmpeg(options.ffmpeg)
+        self._sources: frozenset[str]  # real paths of all inputs, which are never written to
+        self._resources: Resources
 
     def upscale(self, inputs: Sequence[str]) -> list[Outcome]:
         require_writable(self._output)
@@ -117,18 +111,28 @@ class _Videos:
         for video in found:
             check_extension(self._options.extension, video)
         self._sources = frozenset(os.path.realpath(video.source) for video in found)
+        self._resources = Resources(self._options, self._output, self._sources, self._ffmpeg.version, self._run.check,
+                                    self._stack, self._enhancers)
         targets = name_results(videos, self._output, self._options.suffix, self._options.container)
         waiting = [(video, target) for video, target in zip(videos, targets, strict=True)
                    if not self._skip(video, target)]
         self._run.tell(Found(len(pictures) + len(waiting)))
         if pictures:
             self._upscale_pictures([picture.source for picture in pictures])
-        for video, target in waiting:
-            with about(video.source):
-                outcome = self._upscale_one(video, target)
-            if outcome is not None:
-                self._end(outcome)
+        pool = self._resources.find_shareable_pool() if len(waiting) > 1 else None
+        pieces = [partial(self._upscale_waiting, video, target) for video, target in waiting]
+        if pool is not None:
+            run_sharing(pieces, pool, self._run.stop)
+        else:
+            for upscale in pieces:
+                upscale()
         return self._outcomes
+
+    def _upscale_waiting(self, video: VideoInput, target: Path) -> None:
+        with about(video.source):
+            outcome = self._upscale_one(video, target)
+        if outcome is not None:
+            self._end(outcome)
 
     def _end(self, outcome: Outcome) -> None:
         self._outcomes.append(outcome)
@@ -165,7 +169,7 @@ class _Videos:
     @contextmanager
     def _readable(self, video: VideoInput, target: Path) -> Iterator[tuple[MediaInfo | None, VideoOptions]]:
         """Yield what to open and how; of what can be read once only a copy, because it is read twice."""
-        options = replace(self._options, outscale=self._outscale)
+        options = replace(self._options, outscale=self._resources.outscale)
         if not video.is_pipe:
             yield video.info, options
             return
@@ -197,75 +201,20 @@ class _Videos:
             return FrameSource(self._ffmpeg, video.source, video.frames, options, self._run.check)
         return VideoSource(self._ffmpeg, video.source, info, options, self._run.check)
 
-    # ---- workers, made once for all videos ----
-
-    @cached_property
-    def _faces(self) -> FaceOptions | None:
-        with about(''):  # all videos, not the first
-            faces = drop_faces_of_drawings(self._options.upsampler, self._options.faces)
-        if faces is not None:
-            prepare_faces(faces)
-        return faces
-
-    @cached_property
-    def _outscale(self) -> float:
-        """The final size that the caller asked for, or the network's own scale."""
-        if self._options.outscale is not None:
-            return self._options.outscale
-        with about(''):
-            return find_scale(self._options.upsampler)
-
-    @cached_property
-    def _weights(self) -> str:
-        """The fingerprint of the weights, which are fetched once for all workers."""
-        from ..weights.sources import fingerprint
-        upsampler = self._options.upsampler
-        with about(''):
-            prefetch_weights(upsampler)
-        return fingerprint(upsampler.model_name, upsampler.model_path, upsampler.denoise_strength)
-
-    @cached_property
-    def _pool(self) -> Pool:
-        from ..engines.choice import list_gpus
-        from .worker import ChunkWorker
-        build = partial(ChunkWorker.build, self._options.upsampler, self._faces,
-                        build=self._enhancers.build if self._enhancers else build_enhancer)
-        if self._options.cluster is not None:
-            return self._open_cluster(self._options.cluster)
-        require_gpus(self._options.gpu_ids, self._options.upsampler.engine)
-        places = self._places[:1] if self._enhancers else self._places
-        isolate = self._enhancers is None and bool(list_gpus(self._options.upsampler.engine))
-        return self._stack.enter_context(make_pool(build, places, self._run.check, isolate=isolate))
-
-    def _open_cluster(self, options: ClusterOptions) -> Pool:
-        """Return a pool on the nodes of a cluster, which find their own ffmpeg."""
-        from ..workers.cluster import open_cluster
-        from .worker import ChunkWorker, explain_other_ffmpeg
-        ffmpeg = self._options.ffmpeg
-        cluster = self._stack.enter_context(open_cluster(
-            options, [path for path in map(Path, sorted(self._sources)) if path.is_file()], self._output,
-            partial(explain_other_ffmpeg, ffmpeg, self._ffmpeg.version)))
-        build = partial(ChunkWorker.build, self._options.upsampler, self._faces, ffmpeg=ffmpeg)
-        return self._stack.enter_context(cluster.make_pool(build, self._options.upsampler, self._run.check))
-
-    @cached_property
-    def _enhancer(self) -> Enhancer:
-        with about(''):
-            return build_enhancer(self._options.upsampler, self._faces, self._places[0])
-
     # ---- one input ----
 
-    def _upscale_source(self, source: Source, target: Path,
-                        options: VideoOptions) -> Made:
+    def _upscale_source(self, source: Source, target: Path, options: VideoOptions) -> Made:
         from .upscale import upscale_source
-        return upscale_source(source, target, options, self._faces, self._weights, self._pool, self._run)
+        common = self._resources
+        return upscale_source(source, target, options, common.faces, common.weights, common.pool, self._run)
 
     def _outline(self, source: Source, target: Path, options: VideoOptions) -> None:
         from .checkpoint import count_reusable, describe_run
         from .dry_run import outline_run
-        manifest = describe_run(source.ffmpeg.version, source.identify(), self._weights, options, self._faces)
+        common = self._resources
+        manifest = describe_run(source.ffmpeg.version, source.identify(), common.weights, options, common.faces)
         there = 0 if options.restart else count_reusable(target, source.encoding.container, manifest)
-        lines = outline_run(source, target, self._outscale, self._places, self._enhancer, there)
+        lines = outline_run(source, target, common.outscale, common.places, common.enhancer, there)
         self._run.tell(Outlined(source.name, tuple(lines)))
 
     def _upscale_pictures(self, sources: Sequence[str]) -> None:
@@ -283,8 +232,9 @@ class _Videos:
             elif isinstance(event, Outcome):
                 self._end(event)
         upscale_pictures(sources, str(self._output), PictureOptions(
-            upsampler=options.upsampler, faces=self._faces, gpu_ids=options.gpu_ids, outscale=options.outscale,
-            suffix=options.suffix, extension=options.extension, alpha_upsampler=options.alpha_upsampler,
+            upsampler=options.upsampler, faces=self._resources.faces, gpu_ids=options.gpu_ids,
+            outscale=options.outscale, suffix=options.suffix, extension=options.extension,
+            alpha_upsampler=options.alpha_upsampler,
             skip_existing=options.skip_existing, max_pixels=options.max_pixels, check=options.check,
             compare=options.compare, cluster=options.cluster), on_event=hear, cancel=self._run.cancel,
             enhancers=self._enhancers)

@@ -1,4 +1,4 @@
-"""Run tasks on the machines of a Ray cluster: `process_pool`, with actors of Ray in place of processes.
+"""Run tasks on the machines of a Ray cluster, in actors.
 
 Ray starts and ends the actors, counts GPUs and cores, and notices when a node dies. A task whose worker is lost goes
 to the next worker that is free. Ray could restart the actor itself (`max_restarts`), but it would wait for resources
@@ -26,8 +26,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ..errors import ClusterError, WorkerError
 from .options import Place
-from .pool import TASK_ERRORS, BuildWorker, Report
-from .process_pool import Order, ProcessPool, RemoteWorker
+from .orders import Call, Order, RemoteWorker
+from .pool import TASK_ERRORS, BuildWorker
+from .remote_pool import RemotePool
 from .worker_process import Sender
 
 logger = logging.getLogger(__name__)
@@ -163,29 +164,37 @@ class _RayWorker:
         return self._how
 
 
-class RayPool(ProcessPool):
-    """Runs tasks on the nodes of a cluster, as many at once as have room; see `Pool` and `ProcessPool`.
+class RayPool(RemotePool):
+    """Runs tasks on the nodes of a cluster, as many at once as have room; see `Pool` and `RemotePool`.
 
     Nodes that join take part, and of a node that dies only the tasks are done again that it was working on.
 
     Args:
         build: Called in each actor before its first task.
         find_nodes: Returns the nodes that may take part now.
-        check: See `ProcessPool`.
+        check: See `RemotePool`.
     """
 
     def __init__(self, build: BuildWorker[Any, Any], find_nodes: Callable[[], Sequence[Node]],
                  check: Callable[[], None] = lambda: None) -> None:
-        super().__init__(build, [], self._look)
+        super().__init__([], check)
+        self._build = build
         self._find_nodes = find_nodes
-        self._check_caller = check
         self._last_look = 0.0
         self._suspects: dict[str, float] = {}  # nodes that lost a worker, and when
 
-    def map_unordered(self, tasks: Any, on_note: Report) -> Iterator[Any]:
-        """See `Pool`."""
+    def step(self) -> None:
+        """See `RemotePool`; nodes that have joined get work."""
+        super().step()
+        if self._waiting and time.monotonic() - self._last_look > _SECONDS_BETWEEN_LOOKS:
+            self._list_places()
+            if not self._places and not self._workers and not self._suspects:
+                raise ClusterError('no node is left that can take part')
+            self._hand_out()
+
+    def _begin(self, call: Call) -> None:
         self._list_places()
-        return super().map_unordered(tasks, on_note)
+        super()._begin(call)
 
     def _list_places(self) -> None:
         self._last_look = time.monotonic()
@@ -194,32 +203,23 @@ class RayPool(ProcessPool):
         self._places = [NodePlace(None, node.workers, node) for node in self._find_nodes()
                         if node.identity not in self._suspects for _ in range(node.workers)]
 
-    def _look(self) -> None:
-        """Let nodes that have joined take part."""
-        self._check_caller()
-        if self._waiting and time.monotonic() - self._last_look > _SECONDS_BETWEEN_LOOKS:
-            self._list_places()
-            if not self._places and not self._processes and not self._suspects:
-                raise ClusterError('no node is left that can take part')
-            self._hand_out()
-
     def _open(self, place: Place) -> RemoteWorker:
         assert isinstance(place, NodePlace)
         return _RayWorker(self._build, place)
 
-    def _log(self, process: RemoteWorker, record: logging.LogRecord) -> None:
-        """Name the node in a warning."""
+    def _pick_log(self, worker: RemoteWorker, record: logging.LogRecord) -> bool:
+        """See `RemotePool`; a warning names the node."""
         if record.levelno >= logging.WARNING:
-            record.msg, record.args = f'{record.getMessage()} (on {process.place})', ()
-        super()._log(process, record)
+            record.msg, record.args = f'{record.getMessage()} (on {worker.place})', ()
+        return super()._pick_log(worker, record)
 
-    def _retry(self, process: RemoteWorker, order: Order, how: str, failure: BaseException | None) -> None:
+    def _retry(self, worker: RemoteWorker, order: Order, how: str, failure: BaseException | None) -> None:
         if order.attempts >= _MOST_ATTEMPTS - (failure is not None):
-            raise WorkerError(f'a worker on {process.place} {how}') from failure
-        logger.warning('a worker on %s %s; its work is tried again', process.place, how)
+            raise WorkerError(f'a worker on {worker.place} {how}')
+        order.call.inbox.put(('warning', f'a worker on {worker.place} {how}; {order.task} is tried again'))
         if failure is None:
-            assert isinstance(process.place, NodePlace)
-            self._suspects[process.place.node.identity] = time.monotonic()
+            assert isinstance(worker.place, NodePlace)
+            self._suspects[worker.place.node.identity] = time.monotonic()
         self._waiting.appendleft(order)
         self._list_places()
         self._hand_out()

@@ -104,7 +104,7 @@ def test_a_node_that_joins_takes_part_and_one_that_dies_costs_its_task_only(clus
     assert count == 59
     lines = [record.getMessage() for record in caplog.records if ' was lost: ' in record.getMessage()]
     assert len(lines) == 1
-    assert lines[0].endswith('its work is tried again')
+    assert lines[0].endswith('; 0.3 is tried again')
 
 
 def test_a_driver_that_is_killed_is_resumed_on_one_machine(run, tmp_path, network, cluster):

@@ -51,7 +51,7 @@ def test_a_worker_that_dies_is_replaced(tmp_path, caplog, places, deaths, log):
         assert list(pool.map_unordered([tmp_path], ignore)) == [deaths + 1]
     assert (tmp_path / 'log').read_text().split() == log.split()
     assert caplog.records[0].getMessage() == (
-        'a worker on GPU 0 was killed, as the system does when memory runs out; its work is tried again on GPU 0')
+        f'a worker on GPU 0 was killed, as the system does when memory runs out; {tmp_path} is tried again on GPU 0')
     assert len(caplog.records) == deaths
 
 
@@ -69,7 +69,7 @@ def test_a_lack_of_memory_gets_another_process(tmp_path, caplog):
     first, second = map(int, (tmp_path / 'log').read_text().split())
     assert first != second == process
     assert caplog.records[0].getMessage() == (
-        'a worker on GPU 0 failed: frame 7: not enough; its work is tried again on GPU 0')
+        f'a worker on GPU 0 failed: frame 7: not enough; {tmp_path} is tried again on GPU 0')
 
 
 def test_an_error_brings_the_traceback_of_the_worker():

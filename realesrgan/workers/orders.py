@@ -1,0 +1,67 @@
+"""What a `RemotePool` is asked to do, and what it asks of a worker."""
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from .options import Place
+
+
+class Call:
+    """One call of `map_unordered`. The thread that made it finds in `inbox` what came of its tasks so far.
+
+    Attributes:
+        orders: Its tasks.
+        inbox: Pairs of a kind and a content: those of `worker_process`, and ('warning', a line).
+        given_up: Whether no task of it matters any more.
+        is_over: Set when no worker works for it any more.
+    """
+
+    def __init__(self, tasks: Iterable[Any]) -> None:
+        self.orders = [Order(task, self) for task in tasks]
+        self.inbox: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        self.given_up = False
+        self.is_over = threading.Event()
+
+    def fail(self, error: BaseException) -> None:
+        """Let the caller raise an error."""
+        self.given_up = True
+        self.inbox.put(('fault', error))
+
+
+@dataclass
+class Order:
+    """A task, whose it is, and how often it was tried."""
+
+    task: Any
+    call: Call
+    attempts: int = 0
+
+
+class RemoteWorker(Protocol):
+    """A worker somewhere else.
+
+    Attributes:
+        place: Where it computes.
+        order: What it is working on.
+        connection: Its messages come out of it (see `worker_process`); it ends when the worker does.
+    """
+
+    place: Place
+    order: Order | None
+    connection: Any
+
+    def give(self, order: Order) -> None:
+        """Let it work on a task."""
+        ...
+
+    def terminate(self) -> None:
+        """End it, without waiting for its end."""
+        ...
+
+    def join(self) -> str:
+        """Wait for its end, and return how it ended."""
+        ...
