@@ -15,6 +15,7 @@ class Call:
 
     Attributes:
         orders: Its tasks.
+        thread: The thread.
         inbox: Pairs of a kind and a content: those of `worker_process`, and ('warning', a line).
         given_up: Whether no task of it matters any more.
         is_over: Set when no worker works for it any more.
@@ -22,6 +23,7 @@ class Call:
 
     def __init__(self, tasks: Iterable[Any]) -> None:
         self.orders = [Order(task, self) for task in tasks]
+        self.thread = threading.current_thread()
         self.inbox: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self.given_up = False
         self.is_over = threading.Event()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from multiprocessing.connection import wait
 from typing import Any, Self
+from weakref import WeakSet
 
 from ..errors import Cancelled, WorkerError, flatten_message
 from .options import Place
@@ -38,6 +39,7 @@ class RemotePool:
         self._check = check
         self._workers: list[RemoteWorker] = []
         self._calls: list[Call] = []
+        self._callers: WeakSet[threading.Thread] = WeakSet()
         self._waiting: deque[Order] = deque()
         self._said: set[str] = set()  # by workers while they were built
         # All of the above belongs to one thread, that of the only caller or that which serves others; they ask it.
@@ -101,10 +103,13 @@ class RemotePool:
         for connection in wait(by_connection, _SECONDS_BETWEEN_CHECKS):
             self._receive(by_connection[connection])
 
-    @property
-    def calls(self) -> int:
-        """How many threads are waiting for tasks to be done."""
-        return len(self._calls)
+    def has_called(self, thread: threading.Thread) -> bool:
+        """Tell whether a thread has given tasks, done or not."""
+        return thread in self._callers
+
+    def is_calling(self, thread: threading.Thread) -> bool:
+        """Tell whether a thread waits for its tasks to be done."""
+        return any(call.thread is thread for call in self._calls)
 
     @property
     def is_hungry(self) -> bool:
@@ -135,6 +140,7 @@ class RemotePool:
 
     def _begin(self, call: Call) -> None:
         self._calls.append(call)
+        self._callers.add(call.thread)
         if not call.given_up:
             self._waiting.extend(call.orders)
             self._hand_out()

@@ -9,12 +9,12 @@ from functools import partial
 from ..log import create_thread
 from .remote_pool import RemotePool
 
-_MOST_ASIDE = 2  # pieces of work that need no worker now: one begins, one ends
+_MOST_ENDING = 2  # pieces of work that no worker works for any more
 _PATIENCE_SECONDS = 3.0  # with each that was told to stop
 
 
 def run_sharing(pieces: Iterable[Callable[[], None]], pool: RemotePool, stop: Callable[[], None]) -> None:
-    """Do pieces of work in threads that share a pool; the next begins when the pool has few tasks left.
+    """Do pieces of work in threads that share a pool, in order; the next begins when the pool has few tasks left.
 
     Args:
         pieces: The work, which calls `map_unordered` of the pool for some of it.
@@ -39,7 +39,8 @@ def run_sharing(pieces: Iterable[Callable[[], None]], pool: RemotePool, stop: Ca
         with pool.serve_threads():
             try:
                 while waiting or threads:
-                    if waiting and pool.is_hungry and len(threads) - pool.calls < _MOST_ASIDE:
+                    ending = sum(pool.has_called(thread) and not pool.is_calling(thread) for thread in threads)
+                    if waiting and pool.is_hungry and all(map(pool.has_called, threads)) and ending < _MOST_ENDING:
                         threads.append(create_thread(partial(guard, waiting.popleft()), 'sharing'))
                         threads[-1].start()
                     pool.step()

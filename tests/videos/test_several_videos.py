@@ -1,0 +1,123 @@
+"""Several videos at once, in several processes: each result is as it is alone, whatever happens to the others."""
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from clips import EXACT, files, make
+from numbered_frames import LOSSLESS, counted, counts, hashes, parts
+
+from realesrgan.errors import Cancelled, WeightsError
+from realesrgan.events import Outcome, Progress, Warned
+from realesrgan.videos import VideoOptions, upscale_videos
+from realesrgan.workers.options import UpsamplerOptions
+
+NAMES = ['a.mp4', 'b.mkv', 'c.mp4']
+SCRIPT = Path(__file__).parents[2] / 'inference_realesrgan_video.py'
+
+
+@pytest.fixture
+def options(networks, tmp_path, monkeypatch):
+    """Three clips in the current folder, and options that upscale them in two processes."""
+    monkeypatch.chdir(tmp_path)
+    for name, seconds in zip(NAMES, ('1.2', '1', '0.4'), strict=True):
+        make(tmp_path / name, *counted('25', seconds), *EXACT)
+    return VideoOptions(UpsamplerOptions(model_path=networks['plain'], engine='torch', half=False), outscale=1, crf=0,
+                        workers_per_gpu=2, chunk=Fraction(2, 5))
+
+
+def test_they_share_the_workers_and_nothing_else(options, networks):
+    events = []
+    outcomes = upscale_videos(NAMES, 'out', options, on_event=events.append)
+    for name, frames in zip(NAMES, (30, 25, 10), strict=True):
+        [outcome] = [outcome for outcome in outcomes if outcome.source == name]
+        assert (outcome.error, outcome.frames) == (None, frames)
+        assert counts(outcome.target) == list(range(frames))
+        done = [event.done for event in events if isinstance(event, Progress) and event.source == name]
+        assert done == sorted(done)
+        assert (done[0], done[-1]) == (0, frames)
+    assert [event for event in events if isinstance(event, Outcome)] == outcomes
+    end = {event.source: number for number, event in enumerate(events) if isinstance(event, Outcome)}
+    begin = {event.source: number for number, event in reversed(list(enumerate(events)))
+             if isinstance(event, Progress)}
+    assert begin['a.mp4'] < begin['b.mkv'] < end['a.mp4'] < end['b.mkv']
+    assert files('out') == ['a_out.mp4', 'b_out.mp4', 'c_out.mp4']
+    alone = VideoOptions(options.upsampler, outscale=1, crf=0, chunk=Fraction(2, 5))
+    upscale_videos(NAMES, 'alone', alone)
+    assert all(hashes(f'out/{name}') == hashes(f'alone/{name}') for name in files('alone'))
+
+
+def test_one_that_fails_does_not_hold_up_the_others(options):
+    Path('out/b_out_parts').mkdir(parents=True)
+    Path('out/b_out_parts/notes.txt').write_text('x')
+    heard = []
+    outcomes = upscale_videos(['missing.mp4', *NAMES], 'out', options, on_event=heard.append)
+    failed = {outcome.source: str(outcome.error) for outcome in outcomes if outcome.failed}
+    assert sorted(failed) == ['b.mkv', 'missing.mp4']
+    assert failed['b.mkv'].startswith('out/b_out_parts: can\'t be used for the parts of b_out.mp4')
+    assert files('out') == ['a_out.mp4', 'b_out_parts/notes.txt', 'c_out.mp4']
+
+
+def test_a_warning_names_its_video(options):
+    make(Path('d.mkv'), '-f', 'lavfi', '-i', 'color=red@0.5:size=64x32:rate=25:duration=0.2,format=yuva420p',
+         '-c:v', 'ffv1')
+    heard = []
+    upscale_videos([*NAMES, 'd.mkv'], 'out', options, on_event=heard.append)
+    assert [event for event in heard if isinstance(event, Warned)] == [
+        Warned('d.mkv', 'the transparency of the video is left out')]
+
+
+def test_what_no_video_would_survive_ends_all(options, monkeypatch):
+    from realesrgan.videos import upscale
+    real = upscale._find_parts
+
+    def fail(chunks, found, run):
+        if chunks[0].frames.info.source == 'b.mkv':
+            raise WeightsError('gone')
+        return real(chunks, found, run)
+    monkeypatch.setattr(upscale, '_find_parts', fail)
+    with pytest.raises(WeightsError, match='^gone$'):
+        upscale_videos(NAMES, 'out', options)
+    assert [name for name in files('out') if '_parts/' not in name] in ([], ['a_out.mp4'])
+
+
+@pytest.mark.parametrize('how', ['cancel', 'raise'])
+def test_the_caller_ends_all_and_the_parts_stay(options, how):
+    cancel = threading.Event()
+
+    def hear(event):
+        if isinstance(event, Progress) and event.source == 'b.mkv' and event.done > 20:
+            if how == 'raise':
+                raise ZeroDivisionError('the caller\'s own')
+            cancel.set()
+    with pytest.raises(Cancelled if how == 'cancel' else ZeroDivisionError):
+        upscale_videos(NAMES, 'out', options, on_event=hear, cancel=cancel)
+    assert parts('out/b_out_parts')
+    assert not Path('out/b_out.mp4').exists()
+    outcomes = upscale_videos(NAMES, 'out', options)
+    assert [outcome.failed for outcome in outcomes] == [False] * 3
+    assert {outcome.source: outcome.reused > 0 for outcome in outcomes}['b.mkv']
+    assert counts('out/b_out.mp4') == list(range(25))
+    assert files('out') == ['a_out.mp4', 'b_out.mp4', 'c_out.mp4']
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='Windows has other signals')
+def test_ctrl_c_while_one_waits_for_a_pipe_that_never_comes(options, networks, tmp_path):
+    os.mkfifo('pipe.mp4')
+    process = subprocess.Popen(
+        [sys.executable, SCRIPT, '--model_path', networks['plain'], '--engine', 'torch', '--fp32', *LOSSLESS,
+         '--chunk', '0.4', '--num_process_per_gpu', '2', '-i', 'c.mp4', 'pipe.mp4', 'a.mp4'],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    while 'c_out.mp4: 10 frames' not in process.stdout.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert rest.splitlines()[-1] == 'error: interrupted'
+    assert files('results') == ['c_out.mp4']
