@@ -68,15 +68,25 @@ def read_bounded(file: BinaryIO, max_pixels: int, size: int = 0) -> bytes:
     Raises:
         ImageError: it is larger than any file of so many pixels.
     """
-    most = max_pixels * _MOST_BYTES_PER_PIXEL + _MOST_METADATA_BYTES
     pieces: list[bytes] = []
-    while size <= most and (piece := file.read(size or _PIECE_BYTES)):
+    require_few_bytes(size, max_pixels)
+    while piece := file.read(size or _PIECE_BYTES):
         pieces.append(piece)
         size = max(size, sum(map(len, pieces)))
+        require_few_bytes(size, max_pixels)
+    return pieces[0] if len(pieces) == 1 else b''.join(pieces)
+
+
+def require_few_bytes(size: int, max_pixels: int) -> None:
+    """Refuse a file that is larger than any of so many pixels.
+
+    Raises:
+        ImageError: it is.
+    """
+    most = max_pixels * _MOST_BYTES_PER_PIXEL + _MOST_METADATA_BYTES
     if size > most:
         raise ImageError(f'has more than {most >> 20} MiB, which no picture of {max_pixels} pixels needs; is it '
                          'meant to? A larger --max_pixels allows it')
-    return pieces[0] if len(pieces) == 1 else b''.join(pieces)
 
 
 def find_pictures(inputs: Iterable[str | InputFile], *, recursive: bool = False, exclude: Path | None = None,

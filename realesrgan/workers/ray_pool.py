@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -81,8 +80,9 @@ class Outlet:
 class Actor:
     """Holds a worker on a node; Ray makes it an actor."""
 
-    def __init__(self, build: BuildWorker[Any, Any], place: Place, folder: str, log_level: int) -> None:
-        os.chdir(folder)  # which paths start from
+    def __init__(self, build: BuildWorker[Any, Any], place: Place, folder: str | None, log_level: int) -> None:
+        if folder is not None:
+            os.chdir(folder)
         self._build = build
         self._place = place
         self._worker: Any = None
@@ -124,7 +124,7 @@ class Actor:
 class _RayWorker:
     """An actor, and a connection on this side that its messages come out of; see `RemoteWorker`."""
 
-    def __init__(self, build: BuildWorker[Any, Any], place: NodePlace) -> None:
+    def __init__(self, build: BuildWorker[Any, Any], place: NodePlace, folder: str | None) -> None:
         self.place: Place = place
         self.order: Order | None = None
         self.connection, self._ours = multiprocessing.Pipe()
@@ -133,7 +133,7 @@ class _RayWorker:
         self._actor: Any = remote.options(
             num_cpus=place.node.cpus, num_gpus=place.node.gpus, max_restarts=0, max_task_retries=0,
             scheduling_strategy=NodeAffinitySchedulingStrategy(place.node.identity, soft=False)).remote(
-                build, place, str(Path.cwd()), logging.getLogger('realesrgan').level)
+                build, place, folder, logging.getLogger('realesrgan').level)
 
     def give(self, order: Order) -> None:
         order.attempts += 1
@@ -173,12 +173,14 @@ class RayPool(RemotePool):
         build: Called in each actor before its first task.
         find_nodes: Returns the nodes that may take part now.
         check: See `RemotePool`.
+        folder: Which paths start from on the nodes; None if there are none in tasks.
     """
 
     def __init__(self, build: BuildWorker[Any, Any], find_nodes: Callable[[], Sequence[Node]],
-                 check: Callable[[], None] = lambda: None) -> None:
+                 check: Callable[[], None] = lambda: None, folder: str | None = None) -> None:
         super().__init__([], check)
         self._build = build
+        self._folder = folder
         self._find_nodes = find_nodes
         self._last_look = 0.0
         self._suspects: dict[str, float] = {}  # nodes that lost a worker, and when
@@ -205,7 +207,7 @@ class RayPool(RemotePool):
 
     def _open(self, place: Place) -> RemoteWorker:
         assert isinstance(place, NodePlace)
-        return _RayWorker(self._build, place)
+        return _RayWorker(self._build, place, self._folder)
 
     def _pick_log(self, worker: RemoteWorker, record: logging.LogRecord) -> bool:
         """See `RemotePool`; a warning names the node."""

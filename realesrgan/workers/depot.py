@@ -1,0 +1,172 @@
+"""The files of the machine that gave the command, for workers that don't see them: through Ray's object store.
+
+A file goes in blocks, and each worker waits for its block before it asks for the next. So the object store holds a
+few blocks for each worker, however large the files are.
+"""
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from collections.abc import Iterator, Set
+from contextlib import ExitStack
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ..atomic_files import whole_file, write_through
+from ..errors import ClusterError, ImageError, flatten_message
+
+_BLOCK_BYTES = 1 << 20
+_BLOCKS_KEPT = 32  # by each worker: heads and indices of videos are read again for every part
+
+
+class Depot:
+    """Reads and writes files for others. Ray makes it an actor, beside the command.
+
+    Args:
+        folder: Which paths start from.
+        inputs: Real paths of files that are never written to.
+    """
+
+    def __init__(self, folder: str, inputs: Set[str]) -> None:
+        os.chdir(folder)
+        self._inputs = inputs
+        self._owners: dict[str, str] = {}  # of results, by real path
+        self._open: dict[int, tuple[ExitStack, Path, BinaryIO]] = {}
+        self._numbers = itertools.count()
+
+    def measure(self, path: str) -> int:
+        """Return the size of a file in bytes."""
+        return Path(path).stat().st_size
+
+    def read(self, path: str, offset: int, count: int) -> bytes:
+        """Return some bytes of a file."""
+        with Path(path).open('rb') as file:
+            file.seek(offset)
+            return file.read(count)
+
+    def create(self, path: str, owner: str) -> int:
+        """Begin a file, and return the number under which `append` and `finish` know it.
+
+        Raises:
+            ImageError: it would overwrite an input, or the result of another.
+            OSError: it can't be written.
+        """
+        real = os.path.realpath(path)
+        if real in self._inputs:
+            raise ImageError(f'its result would overwrite the input {path}; choose another --suffix or -o')
+        if self._owners.setdefault(real, owner) != owner:
+            raise ImageError(f'its result would overwrite another\'s, {path}; give it another name')
+        with ExitStack() as stack:
+            temporary = stack.enter_context(whole_file(Path(path)))
+            file = stack.enter_context(temporary.open('wb'))
+            number = next(self._numbers)
+            self._open[number] = stack.pop_all(), temporary, file
+        return number
+
+    def append(self, number: int, block: bytes) -> None:
+        """Write the next block."""
+        self._open[number][2].write(block)
+
+    def finish(self, number: int) -> None:
+        """Give a file its name, now that it is whole."""
+        stack, temporary, file = self._open.pop(number)
+        with stack:
+            file.flush()
+            write_through(temporary)
+
+    def drop(self, number: int) -> None:
+        """Remove a file that won't become whole."""
+        if number in self._open:
+            with contextlib.suppress(InterruptedError), self._open.pop(number)[0]:
+                raise InterruptedError
+
+
+class DepotClient:
+    """A depot as workers see it. It may be sent to them.
+
+    Args:
+        depot: Ray's handle of the actor.
+    """
+
+    def __init__(self, depot: Any) -> None:
+        self._depot = depot
+        self.read_block = lru_cache(_BLOCKS_KEPT)(self._read_block)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return DepotClient, (self._depot,)
+
+    def measure(self, path: Path) -> int:
+        """Return the size of a file in bytes.
+
+        Raises:
+            OSError: there is none.
+        """
+        size: int = self._ask('measure', str(path))
+        return size
+
+    def read(self, path: Path, start: int, stop: int) -> Iterator[bytes]:
+        """Yield the bytes of a file from one offset to another, in pieces; fewer if it ends before.
+
+        Raises:
+            OSError: it can't be read.
+        """
+        while start < stop:
+            index, skipped = divmod(start, _BLOCK_BYTES)
+            piece = self.read_block(path, index)[skipped:skipped + stop - start]
+            if not piece:
+                return
+            yield piece
+            start += len(piece)
+
+    def fetch(self, path: Path, target: Path) -> None:
+        """Copy a file of theirs to this machine.
+
+        Raises:
+            OSError: it can't be read, or written here.
+        """
+        with target.open('wb') as file:
+            for index in itertools.count():
+                block = self._read_block(path, index)
+                file.write(block)
+                if len(block) < _BLOCK_BYTES:
+                    return
+
+    def store(self, file: Path, target: Path, owner: str) -> None:
+        """Copy a file of this machine to theirs, whole or not at all.
+
+        Args:
+            file: It.
+            target: Where it goes.
+            owner: Whose result it is: nobody else's overwrites it.
+
+        Raises:
+            ImageError: it would overwrite an input, or the result of another.
+            OSError: it can't be read, or written there.
+        """
+        number = self._ask('create', str(target), owner)
+        try:
+            with file.open('rb') as opened:
+                while block := opened.read(_BLOCK_BYTES):
+                    self._ask('append', number, block)
+            self._ask('finish', number)
+        except BaseException:
+            with contextlib.suppress(Exception):
+                self._ask('drop', number)
+            raise
+
+    def _read_block(self, path: Path, index: int) -> bytes:
+        block: bytes = self._ask('read', str(path), index * _BLOCK_BYTES, _BLOCK_BYTES)
+        return block
+
+    def _ask(self, method: str, *arguments: Any) -> Any:
+        import ray
+        from ray.exceptions import RayError, RayTaskError
+        try:
+            return ray.get(getattr(self._depot, method).remote(*arguments))
+        except RayTaskError as error:
+            raise error.cause from None
+        except RayError as error:
+            raise ClusterError(f'the machine that gave the command does not answer: {flatten_message(error)[:200]}'
+                               ) from None
