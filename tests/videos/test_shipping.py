@@ -3,21 +3,17 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import sys
 from contextlib import ExitStack
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
-import clips
 import cv2
 import numpy as np
 import pytest
 from clips import FFMPEG, files, make, sound
-from numbered_frames import OPEN_GOPS, counted
-
-sys.path.append(str(Path(__file__).parents[1] / 'workers'))
 from depots import DirectClient
+from numbered_frames import OPEN_GOPS, counted
 
 from realesrgan.errors import MediaError, VideoError
 from realesrgan.ffmpeg.probe import probe

@@ -22,6 +22,7 @@ from realesrgan import version
 from realesrgan.errors import ClusterError, UsageError
 from realesrgan.videos.worker import explain_other_ffmpeg
 from realesrgan.workers import cluster as clusters
+from realesrgan.workers import node as nodes
 from realesrgan.workers.options import ClusterOptions
 
 PROJECT = Path(__file__).parents[2]
@@ -79,7 +80,7 @@ def test_a_report_of_a_cluster_is_that_of_one_machine(run, tmp_path):
 
 
 def test_weights_that_a_node_lacks_are_sent_to_it(run, tmp_path, network, monkeypatch):
-    cache = clusters._CACHE.expanduser()
+    cache = nodes._CACHE.expanduser()
     digest = hashlib.sha256(hashlib.sha256(Path(network).read_bytes()).hexdigest().encode()).hexdigest()[:16]
     cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((8, 8, 3), np.uint8))
     assert run('-i', 'a.png', script=inference_realesrgan)[0] == 0
@@ -137,9 +138,9 @@ def test_nodes_of_another_version_are_named_and_left_out(run, tmp_path, monkeypa
     assert err.splitlines()[-1] == 'error: no node of the cluster can take part'
 
 
-def inspect(folder, *, refuse=clusters.accept, **files):
+def inspect(folder, *, refuse=nodes.accept, **files):
     samples = {folder / name: sample for name, sample in files.items()}
-    return clusters._inspect(version.__version__, str(folder), samples, folder / 'token', refuse)
+    return nodes.inspect(version.__version__, nodes.SharedFiles(str(folder), folder / 'token', samples), refuse)
 
 
 def test_why_a_node_can_not_take_part(tmp_path, monkeypatch):
@@ -148,10 +149,11 @@ def test_why_a_node_can_not_take_part(tmp_path, monkeypatch):
     assert inspect(tmp_path) == f'it does not see the output folder {tmp_path}'
     (tmp_path / 'token').mkdir()
     (tmp_path / 'film').write_bytes(b'one')
-    assert inspect(tmp_path, film=clusters._sample(tmp_path / 'film')) is None
+    assert inspect(tmp_path, film=nodes.sample(tmp_path / 'film')) is None
     assert inspect(tmp_path, film='other') == f'its {tmp_path}/film is another file'
     assert inspect(tmp_path, other='x') == f'it does not see {tmp_path}/other'
     assert inspect(tmp_path, refuse=lambda: 'no ffmpeg') == 'no ffmpeg'
+    assert nodes.inspect(version.__version__, None, nodes.accept) is None
     assert explain_other_ffmpeg('ffmpeg', clips.FFMPEG.version) is None
     own = '.'.join(map(str, clips.FFMPEG.version))
     assert explain_other_ffmpeg('ffmpeg', (1, 2)) == f'it has ffmpeg {own}, not 1.2'
@@ -196,7 +198,7 @@ def test_workers_are_counted_by_what_a_node_has():
     def measure(resources, *, has_gpus=False, **options):
         node = {'NodeID': 'abcdefgh', 'NodeManagerHostname': 'host', 'NodeManagerAddress': '10.0.0.2',
                 'Resources': resources}
-        found = clusters.Cluster(None, ClusterOptions(**options), {}, Path(), clusters.accept)._measure(
+        found = clusters.Cluster(None, ClusterOptions(**options), frozenset(), None, nodes.accept)._measure(
             node, has_gpus=has_gpus)
         return found.workers, found.cpus, found.gpus
     assert measure({'CPU': 16.0}) == (1, 16, 0)
