@@ -4,6 +4,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping, Set
 from functools import partial
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 _AUTO = 'auto'  # the address that stands for the cluster that this machine belongs to
 _CURRENT = Path('/tmp/ray/ray_current_cluster')  # noqa: S108  # Ray's own; it stays when the cluster is gone
+_TOKEN, _TOKENS = Path('~/.ray/auth_token'), ('RAY_AUTH_TOKEN', 'RAY_AUTH_TOKEN_PATH')
 _MOST_FILES = 20  # that each node is asked about
 _SECONDS_TO_CONNECT = 10
 _PATIENCE_SECONDS = 60  # with a node that does not answer
@@ -67,6 +69,8 @@ def open_cluster(options: ClusterOptions, inputs: Set[str], output: Path,
 
 def _import_ray() -> ModuleType:
     os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
+    if any(name in os.environ for name in _TOKENS) or _TOKEN.expanduser().is_file():
+        os.environ.setdefault('RAY_AUTH_MODE', 'token')  # Ray itself does so for `auto` only
     try:
         import ray
     except ImportError:
@@ -81,6 +85,8 @@ def _connect(ray: Any, address: str) -> None:
             socket.create_connection((host.strip('[]'), int(port)), _SECONDS_TO_CONNECT).close()
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR,
                  runtime_env={'env_vars': {'PYTHONPATH': str(PROJECT)}})
+        with contextlib.suppress(ValueError):  # not in the main thread
+            signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))  # without Ray's, which prints a stack
     except Exception as error:  # of many kinds
         logger.debug('%s', error)
         raise ClusterError(f'there is no cluster at {address}: {flatten_message(error)[:300]}; ray start --head '

