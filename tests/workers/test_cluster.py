@@ -38,7 +38,7 @@ def network(tmp_path_factory):
 def run(run_script, network, cluster):
     """Run a script, on the cluster unless told otherwise."""
     return lambda *arguments, script=inference_realesrgan_video, where=('--cluster', cluster.address): run_script(
-        script, '--model_path', network, '--engine', 'torch', '--fp32', *arguments, *where)
+        script, '--model_path', network, *arguments, *where)
 
 
 def hashes(folder):
@@ -93,7 +93,7 @@ def test_a_report_of_a_cluster_is_that_of_one_machine(run, tmp_path):
     assert run('-i', 'a.mp4', '--chunk', '0.2', '--report', 'r.json', '--compare')[0] == 0
     import json
     [file] = json.loads(Path('r.json').read_text())['files']
-    assert (file['frames'], len(file['samples']), file['engine']) == (25, 12, 'torch')
+    assert (file['frames'], len(file['samples']), file['device']) == (25, 12, 'cpu')
     assert clips.video('results/a_out_compare.mp4')['frames'] == 5
 
 
@@ -128,12 +128,12 @@ def test_a_node_that_joins_takes_part_and_one_that_dies_costs_its_task_only(clus
 
 def end_early(tmp_path, network, number, how, *where):
     """Start the script, and send it a signal when so many parts are there; return its status and what it said."""
-    command = [sys.executable, PROJECT / 'inference_realesrgan_video.py', '--model_path', network, '--engine', 'torch',
-               '--fp32', '-i', 'a.mp4', '--chunk', '0.5', *where]
+    command = [sys.executable, PROJECT / 'inference_realesrgan_video.py', '--model_path', network, '-i', 'a.mp4',
+               '--chunk', '0.5', *where]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     parts = tmp_path / 'results/a_out_parts'
     deadline = time.monotonic() + 60
-    while len(list(parts.glob('0*.json'))) < number and time.monotonic() < deadline:
+    while len(list(parts.glob('0*.mp4'))) < number and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(how)
     return process.communicate()[1], process.returncode
@@ -163,7 +163,7 @@ def test_a_cluster_goes_on_where_one_machine_or_ctrl_c_has_ended(run, tmp_path, 
     while ray.available_resources().get('CPU') != 3 and time.monotonic() < deadline:
         time.sleep(0.1)
     assert ray.available_resources()['CPU'] == 3  # no actor is left
-    whole = len(list(Path('results/a_out_parts').glob('0*.json')))
+    whole = len(list(Path('results/a_out_parts').glob('0*.mp4')))
     assert whole >= 6
     status, _, err = run('-i', 'a.mp4', '--chunk', '0.5')
     assert status == 0, err

