@@ -193,7 +193,7 @@ def test_a_result_is_not_written_to_again_and_the_batch_not_at_all(case):
 def test_half_precision_on_a_photo(case, name, psnr):
     if not case.half:
         pytest.skip('for half precision')
-    photo = cv2.imread(str(PROJECT / 'inputs' / 'astronaut.jpg'))[None, 40:104, 80:144]
+    photo = cv2.imread(str(PROJECT / 'inputs' / 'astronaut.jpg'))[None, 56:88, 96:128]  # a processor may play the GPU
     network = load_model(name)
     half = case.make(network)(photo).astype(float)
     single = Case(case.row, case.device, half=False).make(network)(photo)
