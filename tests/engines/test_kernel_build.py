@@ -26,6 +26,14 @@ def no_asked_compiler(monkeypatch):
     monkeypatch.delenv('CC', raising=False)
 
 
+@pytest.fixture(scope='module')
+def libraries(tmp_path_factory):
+    """The libraries for this machine, built once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv('CC', raising=False)
+        return build.build_kernel(tmp_path_factory.mktemp('kernel')).libraries
+
+
 @pytest.fixture
 def compilers(tmp_path, monkeypatch):
     """Make the named compilers the only ones: shell scripts, in a folder of their own. A body can use $OUTPUT."""
@@ -65,8 +73,9 @@ def test_it_builds_every_variant_of_this_machine(tmp_path, capsys):
 
 @needs_compiler
 @pytest.mark.skipif(not shutil.which('nm') or sys.platform != 'linux', reason='nm of Linux lists the symbols')
-def test_libraries_export_what_python_calls_and_need_next_to_nothing(tmp_path):
-    for library in build.build_kernel(tmp_path).libraries:
+def test_libraries_export_what_python_calls_and_need_next_to_nothing(libraries):
+    assert libraries
+    for library in libraries:
         lines = subprocess.check_output(['nm', '-D', library], text=True).splitlines()
         undefined = {line.split()[-1] for line in lines if line.split()[-2] == 'U'}
         assert {line.split()[-1] for line in lines} - undefined == EXPORTED
@@ -75,8 +84,8 @@ def test_libraries_export_what_python_calls_and_need_next_to_nothing(tmp_path):
 
 
 @needs_compiler
-def test_a_library_tells_its_hash(tmp_path):
-    library = ctypes.CDLL(str(build.build_kernel(tmp_path).libraries[-1]))  # loading it runs none of its instructions
+def test_a_library_tells_its_hash(libraries):
+    library = ctypes.CDLL(str(libraries[-1]))  # loading it runs none of its instructions
     library.realesrgan_source_hash.restype = ctypes.c_char_p
     assert library.realesrgan_source_hash() == hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16].encode()
 

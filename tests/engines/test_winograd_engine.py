@@ -5,9 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
+from drawn_pictures import draw, load, upscale_by_pytorch
 from random_networks import random_network, reference
 
 from realesrgan.archs.loaded import LoadedNetwork
@@ -69,47 +69,32 @@ def test_tasks_of_any_size(kernel, l2_bytes):
     assert np.abs(make(module, kernel, l2_bytes=l2_bytes)(batch) - reference(module, batch)).max() <= LARGEST_ERROR
 
 
-def draw(kind):
-    """An 8-bit picture of 72x80 pixels."""
-    rows, columns = np.mgrid[:72, :80]
-    picture = np.full((72, 80, 3), {'white': 255}.get(kind, 0), np.uint8)
-    if kind == 'photo':
-        picture = cv2.imread(str(PROJECT / 'inputs' / 'astronaut.jpg'))[30:102, 80:160]
-    elif kind == 'noise':
-        picture = np.random.default_rng(0).integers(0, 256, picture.shape, np.uint8)
-    elif kind == 'gradient':
-        picture[...] = np.dstack((rows * 3, columns * 3, rows + columns))
-    elif kind == 'drawing':
-        picture[...] = 230
-        cv2.circle(picture, (40, 36), 25, (40, 90, 240), -1)
-        cv2.circle(picture, (40, 36), 25, (0, 0, 0), 2)
-    elif kind == 'text':
-        cv2.putText(picture, 'Abg 42', (2, 40), cv2.FONT_HERSHEY_SIMPLEX, 0.7, (255, 255, 255), 1)
-    return picture[None]
-
-
 @pytest.mark.parametrize('kind', ['photo', 'drawing', 'noise', 'gradient', 'black', 'white', 'text'])
 @pytest.mark.parametrize('name', ['realesr-animevideov3', 'RealESRGAN_x4plus_anime_6B'])
 def test_at_most_one_level_from_pytorch(kernel, name, kind):
-    module = load_model(name)
-    picture = draw(kind)
-    expected = np.rint(reference(module, picture) * 255)
-    assert np.abs(make(module, kernel)(picture) - expected).max() <= 1
+    expected = np.rint(upscale_by_pytorch(name, kind) * 255)
+    assert np.abs(make(load(name), kernel)(draw(kind)) - expected).max() <= 1
 
 
 def test_sixteen_bits_of_a_photo_are_within_four_levels_of_pytorch(kernel):
-    module = load_model('RealESRGAN_x4plus')
+    module = load('RealESRGAN_x4plus')
     batch = draw('photo')[:, :48, :48].astype(np.float32) / 255
     assert np.abs(make(module, kernel)(batch) - reference(module, batch)).max() * 65535 <= 4
 
 
-def test_sixteen_bits_of_a_gradient_are_as_exact_as_those_of_pytorch(kernel):
-    """This network amplifies rounding on gradients so much that PyTorch is tens of levels from float64, too."""
+@pytest.fixture(scope='module')
+def gradient():
+    """A gradient, and what PyTorch makes of it in single and in double precision."""
     module = load_model('RealESRGAN_x4plus')
     batch = draw('gradient')[:, :40, :48].astype(np.float32) / 255
-    single = reference(module, batch)
-    double = reference(module.double(), batch.astype(np.float64))
-    own, ours = np.abs(single - double).max(), np.abs(make(module.float(), kernel)(batch) - double).max()
+    return batch, reference(module, batch), reference(module.double(), batch.astype(np.float64))
+
+
+def test_sixteen_bits_of_a_gradient_are_as_exact_as_those_of_pytorch(kernel, gradient):
+    """This network amplifies rounding on gradients so much that PyTorch is tens of levels from float64, too."""
+    batch, single, double = gradient
+    own = np.abs(single - double).max()
+    ours = np.abs(make(load('RealESRGAN_x4plus'), kernel)(batch) - double).max()
     assert ours <= 3 * own + 4 / 65535
 
 
