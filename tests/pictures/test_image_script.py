@@ -1,6 +1,5 @@
 """inference_realesrgan.py as its users run it: options, every kind of picture, exit codes, messages."""
 import io
-import logging
 import os
 import signal
 import subprocess
@@ -14,6 +13,7 @@ import pytest
 import torch
 from clips import files, save_network
 from PIL import Image, ImageCms
+from worker_on_the_cpu import WorkerOnTheCPU
 
 import inference_realesrgan
 from realesrgan import RealESRGANer
@@ -23,8 +23,6 @@ from realesrgan.models import MODELS
 from realesrgan.pictures.inputs import InputFile
 from realesrgan.pictures.names import plan
 from realesrgan.pictures.run import share_jobs
-from realesrgan.pictures.worker import PictureWorker
-from realesrgan.workers.options import Place
 
 PROJECT = Path(__file__).parents[2]
 SCRIPT = PROJECT / 'inference_realesrgan.py'
@@ -375,16 +373,6 @@ def test_denoise_strength_without_effect_is_said(run, tmp_path):
     write(tmp_path / 'a.png', 4, 4, 3)
     assert 'warning: -dn 0.5 has no effect' in run('-i', 'a.png', '-dn', '0.5')[2]
     assert 'has no effect' not in run('-i', 'a.png')[2]
-
-
-class WorkerOnTheCPU(PictureWorker):
-    """Stands in for a worker on a GPU."""
-
-    @classmethod
-    def build(cls, options, faces, results, max_pixels, place, **more):
-        assert place in (Place(0, 1), Place(1, 1))
-        logging.getLogger('realesrgan').info('works for %s', place)
-        return super().build(options, faces, results, max_pixels, Place(), **more)
 
 
 def test_several_gpus_share_the_pictures(run, tmp_path, monkeypatch):

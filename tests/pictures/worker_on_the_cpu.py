@@ -1,0 +1,17 @@
+"""A worker of pictures that other processes import; beside the tests it would cost each the import of PyTorch."""
+from __future__ import annotations
+
+import logging
+
+from realesrgan.pictures.worker import PictureWorker
+from realesrgan.workers.options import Place
+
+
+class WorkerOnTheCPU(PictureWorker):
+    """Stands in for a worker on a GPU."""
+
+    @classmethod
+    def build(cls, options, faces, results, max_pixels, place, **more):
+        assert place in (Place(0, 1), Place(1, 1))
+        logging.getLogger('realesrgan').info('works for %s', place)
+        return super().build(options, faces, results, max_pixels, Place(), **more)
