@@ -205,7 +205,7 @@ def test_what_is_refused_is_said_in_words(serve, visit):
     expect(page.get_by_role('alert')).to_have_text(re.compile('damaged'), timeout=60_000)
 
 
-def test_a_full_queue_is_waited_for(serve, visit):
+def test_a_full_queue_is_waited_for(serve, short_waits, visit):
     service = serve(queue=1)
     page = visit(service)
     page.get_by_role('radio', name='Photo').check(force=True)

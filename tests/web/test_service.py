@@ -244,7 +244,7 @@ def test_a_client_that_goes_away_takes_its_job_with_it(serve):
     assert service.files == []
 
 
-def test_results_are_removed_when_they_are_old(serve):
+def test_results_are_removed_when_they_are_old(serve, short_waits):
     service = serve(max_age=0.1)
     job = service.queue.get(service.send(encode(noise(8, 8))).json()['id'])
     assert job.ended.wait(60)
@@ -405,7 +405,7 @@ def test_the_clients_of_the_examples(serve, expected, tmp_path, client):
 
 @needs_curl
 @pytest.mark.parametrize('client', ['web_client.sh', 'web_client.py'])
-def test_the_clients_of_the_examples_wait_for_a_full_queue(serve, expected, tmp_path, client):
+def test_the_clients_of_the_examples_wait_for_a_full_queue(serve, short_waits, expected, tmp_path, client):
     service = serve(queue=1)
     slow = Slow(service)
     waiting = service.send(encode(noise(8, 8)))
