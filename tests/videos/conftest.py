@@ -5,6 +5,8 @@ import clips
 import pytest
 
 import inference_realesrgan_video
+from realesrgan.engines.kernel.finding import find_kernel
+from realesrgan.errors import EngineError
 
 
 @pytest.fixture(scope='session')
@@ -13,6 +15,16 @@ def networks(tmp_path_factory):
     return {'tiny': clips.save_network(folder / 'tiny.pth'),
             'plain': clips.save_network(folder / 'plain.pth', plain=True),
             **{f'x{scale}': clips.save_network(folder / f'x{scale}.pth', scale=scale) for scale in (1, 2, 3, 8)}}
+
+
+@pytest.fixture(scope='session')
+def quick_engine():
+    """An engine for tests that start processes: PyTorch, which the others import, takes each more than a second."""
+    try:
+        find_kernel()
+    except EngineError:
+        return 'openvino'
+    return 'winograd'
 
 
 @pytest.fixture

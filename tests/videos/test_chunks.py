@@ -14,9 +14,10 @@ from realesrgan.videos.chunks import cut_into_chunks
 
 
 @pytest.fixture
-def same(run, tmp_path):
+def same(run, quick_engine, tmp_path):
     """Run with other numbers of workers and lengths of chunks, and compare what comes out with a run in one go."""
     def compare(name, ways, *more):
+        more = '--engine', quick_engine, *more
         assert run('-i', name, *LOSSLESS, '--chunk', '0', '-o', 'whole', *more, network='plain')[0] == 0
         expected = hashes('whole/a_out.mp4')
         for workers, chunk in ways:
@@ -97,13 +98,13 @@ def test_results_of_every_container_are_joined_in_time(run, tmp_path, container,
     assert counts(f'x0.7/a_out.{container}') == list(range(150))
 
 
-def test_a_folder_of_frames_in_chunks(run, tmp_path):
+def test_a_folder_of_frames_in_chunks(run, quick_engine, tmp_path):
     make(tmp_path / 'a.mp4', *counted('24', '3'), *EXACT)
     (tmp_path / 'shots').mkdir()
     clips.ffmpeg('-i', 'a.mp4', 'shots/%d.png')
     for workers, chunk in ((1, 0), (1, 1), (2, '0.5')):
         status, _, err = run('-i', 'shots', *LOSSLESS, '--num_process_per_gpu', workers, '--chunk', chunk,
-                               network='plain')
+                             '--engine', quick_engine, network='plain')
         assert status == 0, err
         assert counts('results/shots_out.mp4') == list(range(72))
         assert video('results/shots_out.mp4')['rate'] == ('24/1', '24/1')

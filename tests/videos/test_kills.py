@@ -19,11 +19,14 @@ from numbered_frames import LOSSLESS, OPEN_GOPS, hashes, parts
 SCRIPT = Path(__file__).parents[2] / 'inference_realesrgan_video.py'
 
 
-def start(tmp_path, networks, *more, workers=2):
-    """Start the script in a process on a clip that takes some seconds, and return once frames are being computed."""
-    command = [sys.executable, SCRIPT, '-i', 'a.mp4', '--model_path', networks['tiny'], '--engine', 'torch', '--fp32',
-               *LOSSLESS, '--chunk', '0.5', '--num_process_per_gpu', str(workers), '-v', *more]
-    return subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+@pytest.fixture(scope='module')
+def start(networks, quick_engine):
+    """Start the script in a process on the clip of a folder, which takes some seconds."""
+    def start(folder, workers):
+        command = [sys.executable, SCRIPT, '-i', 'a.mp4', '--model_path', networks['tiny'], '--engine', quick_engine,
+                   '--fp32', *LOSSLESS, '--chunk', '0.5', '--num_process_per_gpu', str(workers), '-v']
+        return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return start
 
 
 def family(process):
@@ -74,10 +77,10 @@ def strike(process, name, number):
 
 
 @pytest.fixture(scope='module')
-def undisturbed(tmp_path_factory, networks):
+def undisturbed(tmp_path_factory, start):
     folder = tmp_path_factory.mktemp('undisturbed')
     make(folder / 'a.mp4', *picture('160x120', seconds='6'), *sound('6'), *OPEN_GOPS)
-    process = start(folder, networks)
+    process = start(folder, workers=1)
     text = process.communicate()[0]
     assert process.returncode == 0, text
     return folder
@@ -85,12 +88,12 @@ def undisturbed(tmp_path_factory, networks):
 
 @pytest.mark.parametrize('who', ['main -9', 'main INT', 'main TERM', 'worker -9', 'ffmpeg -9'])
 @pytest.mark.parametrize('workers', [1, 2])
-def test_killed_at_any_moment(tmp_path, networks, undisturbed, who, workers):
+def test_killed_at_any_moment(tmp_path, start, undisturbed, who, workers):
     if who == 'worker -9' and workers == 1:
         pytest.skip('the one worker is the main process')
     shutil.copy2(undisturbed / 'a.mp4', tmp_path / 'a.mp4')
-    process = start(tmp_path, networks, workers=workers)
-    wait_for_parts(process, tmp_path, 2, random.uniform(0, 0.5))
+    process = start(tmp_path, workers)
+    wait_for_parts(process, tmp_path, 2, random.uniform(0, 0.2))
     name, number = who.split()
     children = strike(process, name, {'-9': signal.SIGKILL, 'INT': signal.SIGINT, 'TERM': signal.SIGTERM}[number])
     text = process.communicate(timeout=60)[0]
@@ -103,7 +106,7 @@ def test_killed_at_any_moment(tmp_path, networks, undisturbed, who, workers):
         assert 'was killed' in text
     else:
         whole = len(parts(tmp_path / 'results/a_out_parts'))
-        again = start(tmp_path, networks, workers=workers)
+        again = start(tmp_path, workers)
         text = again.communicate(timeout=120)[0]
         assert again.returncode == 0, text
         assert f'reusing {whole} of 12 parts of an earlier run' in text
@@ -114,11 +117,11 @@ def test_killed_at_any_moment(tmp_path, networks, undisturbed, who, workers):
 
 
 @pytest.mark.parametrize(('number', 'status'), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
-def test_no_process_survives_a_signal(tmp_path, networks, number, status):
+def test_no_process_survives_a_signal(tmp_path, networks, quick_engine, number, status):
     make(tmp_path / 'a.mp4', *picture('320x240', seconds='20'), *EXACT)
     process = subprocess.Popen(
-        [sys.executable, SCRIPT, '-i', tmp_path / 'a.mp4', '--model_path', networks['tiny'], '--engine', 'torch', '-v',
-         '--fp32', '-o', tmp_path / 'out'], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        [sys.executable, SCRIPT, '-i', tmp_path / 'a.mp4', '--model_path', networks['tiny'], '--engine', quick_engine,
+         '-v', '--fp32', '-o', tmp_path / 'out'], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     with process:
         for line in process.stderr:
             if 'pipe:0' in line:

@@ -20,8 +20,8 @@ from realesrgan.workers.options import UpsamplerOptions
 @pytest.fixture
 def options(networks):
     """Make options with a small network."""
-    return lambda network='plain', **more: VideoOptions(
-        UpsamplerOptions(model_path=networks[network], engine='torch', half=False), **{'outscale': 1, 'crf': 0} | more)
+    return lambda network='plain', engine='torch', **more: VideoOptions(
+        UpsamplerOptions(model_path=networks[network], engine=engine, half=False), **{'outscale': 1, 'crf': 0} | more)
 
 
 @pytest.fixture
@@ -218,9 +218,10 @@ def test_two_threads_with_two_models(folder, options):
 
 
 @pytest.mark.parametrize('workers', [1, 2])
-def test_a_run_cancelled_from_another_thread_keeps_its_parts_and_resumes(folder, options, workers):
+def test_a_run_cancelled_from_another_thread_keeps_its_parts_and_resumes(folder, options, quick_engine,
+                                                                                    workers):
     make(folder / 'a.mp4', *counted('25', '8'), *EXACT)
-    chosen = options(chunk=Fraction(1, 2), workers_per_gpu=workers)
+    chosen = options(engine=quick_engine, chunk=Fraction(1, 2), workers_per_gpu=workers)
     cancel, far = threading.Event(), threading.Event()
     thread = threading.Thread(target=lambda: far.wait(60) and cancel.set())
     thread.start()
