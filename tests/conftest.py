@@ -129,6 +129,30 @@ def http_server(monkeypatch):
 
 
 @pytest.fixture
+def at_calls(monkeypatch):
+    """Let something happen at some calls of `RealESRGANer.enhance`, counted from 1; return the widths of all pictures.
+
+    An exception is raised; anything else is called, and then the picture is upscaled.
+    """
+    from realesrgan import RealESRGANer
+    enhance = RealESRGANer.enhance
+
+    def arrange(numbers, what):
+        widths = []
+
+        def enhance_counted(upsampler, picture, *options, **more):
+            widths.append(picture.shape[1])
+            if len(widths) in numbers:
+                if isinstance(what, BaseException):
+                    raise what
+                what()
+            return enhance(upsampler, picture, *options, **more)
+        monkeypatch.setattr(RealESRGANer, 'enhance', enhance_counted)
+        return widths
+    return arrange
+
+
+@pytest.fixture
 def best_kernel():
     """The kernel of the winograd engine that this processor runs; skips the test where there is none."""
     from realesrgan.engines.kernel.finding import find_kernel

@@ -301,17 +301,10 @@ def test_a_picture_that_fails_leaves_no_file_and_the_others_are_done(run, tmp_pa
     assert out.startswith('1 done, 1 failed')
 
 
-def test_a_run_that_ends_early_shows_what_was_done(run, tmp_path, monkeypatch):
+def test_a_run_that_ends_early_shows_what_was_done(run, tmp_path, at_calls):
     for name in 'abcdef':
         write(tmp_path / f'in/{name}.png', 4, 4, 3)
-    enhance, calls = RealESRGANer.enhance, []
-
-    def fail_at_the_sixth(*args, **more):
-        calls.append(1)
-        if len(calls) == 6:
-            raise KeyboardInterrupt
-        return enhance(*args, **more)
-    monkeypatch.setattr(RealESRGANer, 'enhance', fail_at_the_sixth)
+    at_calls([6], KeyboardInterrupt())
     status, out, err = run('-i', 'in')
     assert (status, err.splitlines()[-1]) == (130, 'error: interrupted')
     written = files(tmp_path / 'results')

@@ -44,23 +44,10 @@ def write(path, *shape, seed=0):
     return img
 
 
-def fail_once_at(monkeypatch, *widths):
-    """Let the first try of pictures of some widths fail as a GPU does; return the widths of all that were tried."""
-    enhance, tried = RealESRGANer.enhance, []
-
-    def fail(upsampler, img, *more):
-        tried.append(img.shape[1])
-        if img.shape[1] in widths and tried.count(img.shape[1]) == 1:
-            raise RuntimeError('CUDA error')
-        return enhance(upsampler, img, *more)
-    monkeypatch.setattr(RealESRGANer, 'enhance', fail)
-    return tried
-
-
-def test_a_second_try_leaves_out_what_is_done(folder, options, monkeypatch):
+def test_a_second_try_leaves_out_what_is_done(folder, options, at_calls):
     for index in range(5):
         write(folder / f'in/{index}.png', 6, 6 + index, 3)
-    widths = fail_once_at(monkeypatch, 9)
+    widths = at_calls([4], RuntimeError('CUDA error'))
     outcomes = upscale_pictures('in', 'out', options())
     assert [outcome.error for outcome in outcomes] == [None] * 5
     assert len(files(folder / 'out')) == 5
@@ -214,21 +201,21 @@ def test_an_exception_of_the_listener_ends_the_run(folder, options):
     assert not (folder / 'out').exists() or files(folder / 'out') == []
 
 
-def test_a_second_try_is_given_to_each_failure(folder, options, monkeypatch):
+def test_a_second_try_is_given_to_each_failure(folder, options, at_calls):
     for index in range(14):
         write(folder / f'in/{index}.png', 6, 6 + index, 3)
-    fail_once_at(monkeypatch, 11, 15)
+    at_calls([6, 11], RuntimeError('CUDA error'))
     assert [outcome.error for outcome in upscale_pictures('in', 'out', options())] == [None] * 14
     assert len(files(folder / 'out')) == 14
 
 
-def test_a_second_try_does_not_overwrite_a_result_of_the_first(folder, options, monkeypatch):
+def test_a_second_try_does_not_overwrite_a_result_of_the_first(folder, options, at_calls):
     write(folder / 'in/d1/a.png', 6, 6, 3)
     write(folder / 'in/d1/b.png', 6, 7, 3)
     write(folder / 'in/d2/a.png', 6, 8, 3)
     (folder / 'out/d1').mkdir(parents=True)
     (folder / 'out/d2').symlink_to('d1', target_is_directory=True)
-    fail_once_at(monkeypatch, 7)
+    at_calls([2], RuntimeError('CUDA error'))
     outcomes = {outcome.source: outcome for outcome in upscale_pictures('in', 'out', options(recursive=True))}
     assert 'would overwrite another\'s' in str(outcomes['in/d2/a.png'].error)
     assert cv2.imread(str(folder / 'out/d1/a_out.png')).shape == (24, 24, 3)

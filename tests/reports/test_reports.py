@@ -137,16 +137,10 @@ def test_a_report_that_can_not_be_written_ends_the_run_before_it_begins(run, tmp
     assert files(tmp_path) == ['a.png']
 
 
-def test_a_run_that_ends_early_reports_what_was_done(run, tmp_path, monkeypatch):
+def test_a_run_that_ends_early_reports_what_was_done(run, tmp_path, at_calls):
     for index in range(3):
         write(tmp_path / f'in/{index}.png', 8, 8 + index, 3)
-    enhance = RealESRGANer.enhance
-
-    def interrupt(upsampler, img, *more):
-        if img.shape[1] == 10:
-            raise KeyboardInterrupt
-        return enhance(upsampler, img, *more)
-    monkeypatch.setattr(RealESRGANer, 'enhance', interrupt)
+    at_calls([3], KeyboardInterrupt())
     assert run('-i', 'in', '--report', 'r.json')[0] == 130
     done = {file['source'] for file in load()['files']}  # the second may not have been written
     assert {'in/0.png'} <= done <= {'in/0.png', 'in/1.png'}
@@ -253,16 +247,9 @@ def test_the_figures_and_the_clip_of_a_video(run, tmp_path, workers):
     assert files(tmp_path / 'results') == ['a_out.mp4', 'a_out_compare.mp4']
 
 
-def test_a_resumed_video_reports_what_this_run_did(run, tmp_path, monkeypatch):
+def test_a_resumed_video_reports_what_this_run_did(run, tmp_path, at_calls):
     clips.make(tmp_path / 'a.mp4', *clips.numbered('24'), *clips.EXACT)
-    enhance, calls = RealESRGANer.enhance, []
-
-    def fail_at_the_twentieth(*args, **more):
-        calls.append(1)
-        if len(calls) == 20:
-            raise KeyboardInterrupt
-        return enhance(*args, **more)
-    monkeypatch.setattr(RealESRGANer, 'enhance', fail_at_the_twentieth)
+    at_calls([20], KeyboardInterrupt())
     arguments = '-i', 'a.mp4', '--report', 'r.json', '--chunk', '0.25'
     assert run(*arguments, script=inference_realesrgan_video)[0] == 130
     assert load()['files'] == []

@@ -13,7 +13,6 @@ import psutil
 import pytest
 from clips import EXACT, files, make, picture, sound, video
 
-from realesrgan import RealESRGANer
 from realesrgan.errors import NonFiniteError
 
 # ---- damage ----
@@ -73,16 +72,9 @@ def test_sound_alone_is_no_video(run, tmp_path):
     assert run('-i', 'a.mp3')[::2] == (1, 'error: a.mp3: has no video\n')
 
 
-def test_a_frame_that_fails_stops_the_run(run, tmp_path, monkeypatch):
+def test_a_frame_that_fails_stops_the_run(run, tmp_path, at_calls):
     make(tmp_path / 'a.mp4', *clips.numbered(), *EXACT)
-    seen = []
-
-    def enhance(self, frame, outscale):
-        seen.append(frame)
-        if len(seen) == 3:
-            raise NonFiniteError('not a number')
-        return frame, 'RGB'
-    monkeypatch.setattr(RealESRGANer, 'enhance', enhance)
+    at_calls([3], NonFiniteError('not a number'))
     status, _, err = run('-i', 'a.mp4', '-s', '1')
     assert (status, err.splitlines()[-1]) == (1, 'error: a.mp4: frame 3: not a number')
     assert files(tmp_path) == ['a.mp4']
@@ -188,56 +180,37 @@ def counted(work):
 
 
 @pytest.mark.parametrize('more', [[], ['--extract_frame_first']])
-def test_nothing_is_left_after_success_error_and_interruption(run, tmp_path, monkeypatch, more):
-    make(tmp_path / 'a.mp4', *picture('128x96', seconds='2'), *sound(), *EXACT)
+def test_nothing_is_left_after_success_error_and_interruption(run, tmp_path, at_calls, more):
+    make(tmp_path / 'a.mp4', *picture('128x96'), *sound(), *EXACT)
     run('-i', 'a.mp4', '-s', '0.5', '-o', 'first')  # what PyTorch opens once
     assert counted(lambda: run('-i', 'a.mp4', '-s', '0.5', *more))[0] == 0
     assert files(tmp_path) == ['a.mp4', 'first/a_out.mp4', 'results/a_out.mp4']
     assert counted(lambda: run('-i', 'a.mp4', '-o', 'x', '--preset', 'no', *more))[0] == 1
-    enhance = RealESRGANer.enhance
     for error, status in ((KeyboardInterrupt(), 130), (NonFiniteError('x'), 1), (MemoryError('x'), 1)):
-        calls = []
-
-        def fails_at_the_tenth(*args, error=error, calls=calls, **more):
-            calls.append(1)
-            if len(calls) >= 10:  # a lack of memory is tried again
-                raise error
-            return enhance(*args, **more)
-        monkeypatch.setattr(RealESRGANer, 'enhance', fails_at_the_tenth)
+        at_calls(range(10, 99), error)  # a lack of memory is tried again
         assert counted(lambda: run('-i', 'a.mp4', '-s', '2', '-o', 'x', *more))[0] == status
     assert files(tmp_path) == ['a.mp4', 'first/a_out.mp4', 'results/a_out.mp4']
     assert list((tmp_path / 'x').iterdir()) == []
 
 
 @pytest.mark.parametrize('which', ['pipe:1', 'pipe:0'])
-def test_a_killed_decoder_or_encoder_ends_the_run(run, tmp_path, monkeypatch, which):
+def test_a_killed_decoder_or_encoder_ends_the_run(run, tmp_path, at_calls, which):
     make(tmp_path / 'a.mp4', *picture('128x96', seconds='2'), *EXACT)
-    enhance, calls = RealESRGANer.enhance, []
 
-    def kill_at_the_fifth(*args, **more):
-        calls.append(1)
-        if len(calls) == 5:
-            [child] = [child for child in psutil.Process().children() if which in child.cmdline()]
-            child.kill()
-        return enhance(*args, **more)
-    monkeypatch.setattr(RealESRGANer, 'enhance', kill_at_the_fifth)
+    def kill():
+        [child] = [child for child in psutil.Process().children() if which in child.cmdline()]
+        child.kill()
+    at_calls([5], kill)
     status, _, err = counted(lambda: run('-i', 'a.mp4'))
     assert status == 1
     assert 'ffmpeg failed (signal 9)' in err
     assert files(tmp_path) == ['a.mp4']
 
 
-def test_a_video_that_is_replaced_meanwhile_is_an_error(run, tmp_path, monkeypatch):
+def test_a_video_that_is_replaced_meanwhile_is_an_error(run, tmp_path, at_calls):
     make(tmp_path / 'a.mp4', *clips.numbered(), *EXACT)
     other = make(tmp_path / 'other.mp4', *picture(rate='25'), *EXACT)
-    enhance, calls = RealESRGANer.enhance, []
-
-    def replace_at_the_eighth(*args, **more):
-        calls.append(1)
-        if len(calls) == 8:
-            other.rename(tmp_path / 'a.mp4')
-        return enhance(*args, **more)
-    monkeypatch.setattr(RealESRGANer, 'enhance', replace_at_the_eighth)
+    at_calls([8], lambda: other.rename(tmp_path / 'a.mp4'))
     status, _, err = run('-i', 'a.mp4', '--chunk', '0.2')
     assert status == 1
     assert 'error: a.mp4: changed while it was upscaled; give the command again\n' in err
@@ -247,34 +220,24 @@ def test_a_video_that_is_replaced_meanwhile_is_an_error(run, tmp_path, monkeypat
     assert video('results/a_out.mp4')['frames'] == 25
 
 
-def test_a_share_that_stalls_holds_up_a_run_and_does_not_end_it(run, tmp_path, monkeypatch):
-    make(tmp_path / 'a.mp4', *clips.numbered('25', '2', '320x240'), *EXACT)
-    enhance, stalled = RealESRGANer.enhance, []
+def test_a_share_that_stalls_holds_up_a_run_and_does_not_end_it(run, tmp_path, at_calls):
+    make(tmp_path / 'a.mp4', *clips.numbered('25', '1', '320x240'), *EXACT)
+    stalled = []
 
-    def stall_at_the_third(*args, **more):
-        if len(stalled) < 2:
-            children = psutil.Process().children()
-            stalled.append(next(child for child in children if 'pipe:1' in child.cmdline()))
-            stalled[-1].suspend()
-            threading.Timer(1, stalled[-1].resume).start()
-        return enhance(*args, **more)
-    monkeypatch.setattr(RealESRGANer, 'enhance', stall_at_the_third)
+    def stall():
+        stalled.append(next(child for child in psutil.Process().children() if 'pipe:1' in child.cmdline()))
+        stalled[-1].suspend()
+        threading.Timer(1, stalled[-1].resume).start()
+    at_calls([1, 2], stall)
     status, _, err = run('-i', 'a.mp4', '-s', '1', network='plain')
     assert (status, len(stalled)) == (0, 2), err
-    assert clips.numbers('results/a_out.mp4') == [number % 27 for number in range(50)]
+    assert clips.numbers('results/a_out.mp4') == list(range(25))
 
 
 @pytest.mark.parametrize('comes_back', [True, False])
-def test_a_video_that_is_away_for_a_moment_costs_no_frame(run, tmp_path, monkeypatch, comes_back):
+def test_a_video_that_is_away_for_a_moment_costs_no_frame(run, tmp_path, at_calls, comes_back):
     make(tmp_path / 'a.mp4', *clips.numbered('10', '6'), *EXACT, '-g', '10')
-    enhance, calls = RealESRGANer.enhance, []
-
-    def move_away_at_the_twelfth(*args, **more):
-        calls.append(1)
-        if len(calls) == 12:
-            (tmp_path / 'a.mp4').rename(tmp_path / 'away')
-        return enhance(*args, **more)
-    monkeypatch.setattr(RealESRGANer, 'enhance', move_away_at_the_twelfth)
+    at_calls([12], lambda: (tmp_path / 'a.mp4').rename(tmp_path / 'away'))
     status, _, err = run('-i', 'a.mp4', '--chunk', '1', network='plain')
     assert status == 1
     assert 'error: a.mp4: ' in err
@@ -288,10 +251,8 @@ def test_a_video_that_is_away_for_a_moment_costs_no_frame(run, tmp_path, monkeyp
         assert clips.numbers('results/a_out.mp4') == [number % 27 for number in range(60)]
 
 
-def test_a_video_that_is_touched_meanwhile_is_the_same(run, tmp_path, monkeypatch):
+def test_a_video_that_is_touched_meanwhile_is_the_same(run, tmp_path, at_calls):
     make(tmp_path / 'a.mp4', *clips.numbered(), *EXACT)
-    enhance = RealESRGANer.enhance
-    monkeypatch.setattr(RealESRGANer, 'enhance', lambda *args, **more: (
-        (tmp_path / 'a.mp4').touch(), enhance(*args, **more))[1])
+    at_calls(range(1, 99), (tmp_path / 'a.mp4').touch)
     assert run('-i', 'a.mp4')[0] == 0
     assert video('results/a_out.mp4')['frames'] == 25
