@@ -54,12 +54,12 @@ def test_tiles_cover_every_pixel_once_and_see_their_pad(height, width, tile, pad
         covered = np.zeros((height, width), int)
         for one in tiles:
             covered[one.rows.target(1), one.columns.target(1)] += 1
-            for span, side in ((one.rows, height), (one.columns, width)):
-                assert 0 <= span.padded_start <= span.start <= span.stop <= span.padded_stop <= side
-                assert span.padded_start % multiple == 0
-                assert span.padded_start == 0 or span.start - span.padded_start >= pad
-                assert span.padded_stop == side or span.padded_stop - span.stop >= pad
         assert (covered == 1).all()
+        for span, side in {*((one.rows, height) for one in tiles), *((one.columns, width) for one in tiles)}:
+            assert 0 <= span.padded_start <= span.start <= span.stop <= span.padded_stop <= side
+            assert span.padded_start % multiple == 0
+            assert span.padded_start == 0 or span.start - span.padded_start >= pad
+            assert span.padded_stop == side or span.padded_stop - span.stop >= pad
 
 
 @given(pictures(), st.integers(0, 90), st.sampled_from([1, 2, 4]))
