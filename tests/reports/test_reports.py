@@ -80,7 +80,8 @@ def test_the_figures_of_pictures(run, tmp_path):
         'frames': 1, 'reused': 0, 'seconds': a['stages']['network'], 'rate': a['rate'], 'unit': 'megapixels/s',
         'engine': 'torch', 'device': 'cpu', 'precision': 'float32', 'tiles': 4, 'stages': a['stages'],
         'host_bytes': a['host_bytes'], 'gpu_bytes': 0, 'samples': None}
-    assert a['rate'] == pytest.approx(40 * 30 / 1e6 / a['seconds'], rel=0.1)
+    slowest, fastest = (40 * 30 / 1e6 / (a['seconds'] + rounding) for rounding in (0.0006, -0.0006))
+    assert slowest <= a['rate'] <= fastest
     assert list(a['stages']) == ['read', 'network', 'write']
     assert 50 << 20 < a['host_bytes'] < 100 << 30
     assert (b['size'], b['tiles'], b['samples'][0]['tile_step']) == ([16, 16], 1, None)

@@ -23,19 +23,19 @@ SCRIPT = Path(__file__).parents[2] / 'inference_realesrgan_video.py'
 
 
 @pytest.fixture
-def options(networks, tmp_path, monkeypatch):
+def options(networks, quick_engine, tmp_path, monkeypatch):
     """Three clips in the current folder, and options that upscale them in two processes."""
     monkeypatch.chdir(tmp_path)
-    for name, seconds in zip(NAMES, ('1.2', '1', '0.4'), strict=True):
+    for name, seconds in zip(NAMES, ('1.2', '2', '0.4'), strict=True):
         make(tmp_path / name, *counted('25', seconds), *EXACT)
-    return VideoOptions(UpsamplerOptions(model_path=networks['plain'], engine='torch', half=False), outscale=1, crf=0,
+    return VideoOptions(UpsamplerOptions(model_path=networks['plain'], engine=quick_engine), outscale=1, crf=0,
                         workers_per_gpu=2, chunk=Fraction(2, 5))
 
 
 def test_they_share_the_workers_and_nothing_else(options, networks):
     events = []
     outcomes = upscale_videos(NAMES, 'out', options, on_event=events.append)
-    for name, frames in zip(NAMES, (30, 25, 10), strict=True):
+    for name, frames in zip(NAMES, (30, 50, 10), strict=True):
         [outcome] = [outcome for outcome in outcomes if outcome.source == name]
         assert (outcome.error, outcome.frames) == (None, frames)
         assert counts(outcome.target) == list(range(frames))
@@ -103,15 +103,15 @@ def test_the_caller_ends_all_and_the_parts_stay(options, how):
     outcomes = upscale_videos(NAMES, 'out', options)
     assert [outcome.failed for outcome in outcomes] == [False] * 3
     assert {outcome.source: outcome.reused > 0 for outcome in outcomes}['b.mkv']
-    assert counts('out/b_out.mp4') == list(range(25))
+    assert counts('out/b_out.mp4') == list(range(50))
     assert files('out') == ['a_out.mp4', 'b_out.mp4', 'c_out.mp4']
 
 
 @pytest.mark.skipif(os.name == 'nt', reason='Windows has other signals')
-def test_ctrl_c_while_one_waits_for_a_pipe_that_never_comes(options, networks, tmp_path):
+def test_ctrl_c_while_one_waits_for_a_pipe_that_never_comes(options, quick_engine, networks, tmp_path):
     os.mkfifo('pipe.mp4')
     process = subprocess.Popen(
-        [sys.executable, SCRIPT, '--model_path', networks['plain'], '--engine', 'torch', '--fp32', *LOSSLESS,
+        [sys.executable, SCRIPT, '--model_path', networks['plain'], '--engine', quick_engine, *LOSSLESS,
          '--chunk', '0.4', '--num_process_per_gpu', '2', '-i', 'c.mp4', 'pipe.mp4', 'a.mp4'],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     while 'c_out.mp4: 10 frames' not in process.stdout.readline():
