@@ -83,14 +83,31 @@ def _connect(ray: Any, address: str) -> None:
     try:
         if host and port.isdecimal():  # ray itself would try for a quarter of an hour
             socket.create_connection((host.strip('[]'), int(port)), _SECONDS_TO_CONNECT).close()
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR,
-                 runtime_env={'env_vars': {'PYTHONPATH': str(PROJECT)}})
+        with _silenced():
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR,
+                     runtime_env={'env_vars': {'PYTHONPATH': str(PROJECT)}})
         with contextlib.suppress(ValueError):  # not in the main thread
             signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))  # without Ray's, which prints a stack
     except Exception as error:  # of many kinds
         logger.debug('%s', error)
+        if 'token' in f'{error} {error.__cause__}':
+            raise ClusterError(f'the cluster at {address} asks for a token: copy ~/.ray/auth_token of its head to '
+                               'this machine') from None
         raise ClusterError(f'there is no cluster at {address}: {flatten_message(error)[:300]}; ray start --head '
                            'makes one') from None
+
+
+@contextlib.contextmanager
+def _silenced() -> Iterator[None]:
+    """Drop what is written to stderr: Ray's own library tells each second that a token is wrong."""
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open('wb') as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _read_own_address() -> str:

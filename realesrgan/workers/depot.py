@@ -1,7 +1,7 @@
 """The files of the machine that gave the command, for workers that don't see them: through Ray's object store.
 
-A file goes in blocks, and each worker waits for its block before it asks for the next. So the object store holds a
-few blocks for each worker, however large the files are.
+A file goes in blocks, and each worker waits for its block before it asks for the next. Ray frees blocks by the hundred.
+So the object store holds some hundred blocks, however large the files are.
 """
 from __future__ import annotations
 
