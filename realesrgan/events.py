@@ -200,4 +200,5 @@ class Run:
         try:
             self._on_event(event)
         except Exception as error:
+            self._on_event = None  # it has ended the run
             raise _CallerError(error) from None

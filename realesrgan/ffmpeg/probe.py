@@ -4,7 +4,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +108,7 @@ class MediaInfo:
         brand: Major brand of an MP4, or ''.
         has_late_tracks: Whether there are tracks of which ffmpeg learns all it must know only if it looks at the whole
             file first, such as those that begin half-way through a recording.
+        is_stream: Whether it may be readable only once, from start to end. A file that vanishes does not become so.
     """
 
     source: str
@@ -119,11 +119,7 @@ class MediaInfo:
     tracks: tuple[Track, ...]
     brand: str = ''
     has_late_tracks: bool = False
-
-    @cached_property  # a file that vanishes later does not become a stream
-    def is_stream(self) -> bool:
-        """Whether it may be readable only once, from start to end."""
-        return is_url(self.source) or not Path(self.source).is_file()
+    is_stream: bool = False
 
 
 def probe(programs: FFmpeg, source: str, check: Check | None = None) -> MediaInfo:
@@ -172,7 +168,8 @@ def parse_probe(source: str, output: bytes) -> MediaInfo:
             tracks=tuple(_parse_track(stream) for stream in streams if stream is not video),
             brand=container.get('tags', {}).get('major_brand', '').strip(),
             has_late_tracks=any(stream.get('codec_type') == 'audio' and stream.get('sample_rate') == '0'
-                                for stream in streams))
+                                for stream in streams),
+            is_stream=is_url(source) or not Path(source).is_file())
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
         raise MediaError(f'{source}: what ffprobe says of it makes no sense: {flatten_message(error)}') from None
 

@@ -160,6 +160,9 @@ class _Pictures:
                               on_error=lambda name, error: self._end(Outcome(name, error=error)))
         if to_stdout and len(files) > 1:
             raise UsageError(f'{len(files)} pictures can\'t all go to stdout; name a folder with -o')
+        pipes = [file.path for file in files if not file.path.is_file()] if options.cluster is not None else []
+        if pipes:
+            raise UsageError(f'{pipes[0]}: --cluster needs files, which nodes can read too')
         naming = Path(self._output), options.suffix, options.extension
         if not to_stdout:
             files = _leave_out_results(files, plan(files, *naming))
@@ -205,7 +208,8 @@ class _Pictures:
             else:
                 from ..workers.cluster import open_cluster
                 from .shipping import ShippingPictureWorker
-                cluster = stack.enter_context(open_cluster(options.cluster, sources, Path(self._output)))
+                cluster = stack.enter_context(open_cluster(
+                    options.cluster, sources, [job.source for job in jobs], Path(self._output)))
                 pool = cluster.make_pool(build, options.upsampler, faces, ShippingPictureWorker, self._run.check)
             for _ in stack.enter_context(pool).map_unordered(tasks, self._hear):
                 pass

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..atomic_files import remove_leftovers, temporary_folder
-from ..errors import RealESRGANError
+from ..errors import ClusterError, ImageError, RealESRGANError, flatten_message, rename_files, replace_names
 from ..events import Outcome
 from ..workers.depot import DepotClient
 from ..workers.pool import Report, Worker
@@ -44,6 +44,8 @@ class ShippingPictureWorker:
                 jobs.append(replace(job, file=file, target_stem=here / job.target_stem.name))
 
             def pass_on(note: Any) -> None:
+                if isinstance(note, Outcome) and isinstance(note.error, ClusterError):
+                    raise note.error  # no other picture would fare better
                 report(self._bring_home(note, homes) if isinstance(note, Outcome) else note)
             self._worker(replace(task, jobs=jobs, sources=frozenset(), taken=frozenset()), pass_on)
 
@@ -57,9 +59,19 @@ class ShippingPictureWorker:
             file.unlink()
             return target
         try:
-            return replace(outcome, target=store(outcome.target), comparison=store(outcome.comparison))
+            outcome = replace(outcome, target=store(outcome.target))
+        except ClusterError:
+            raise
         except (RealESRGANError, OSError) as error:
             return Outcome(outcome.source, error=error)
+        names = {str(here): str(home) for here, home in homes.items()}
+        if outcome.error is not None:
+            rename_files(outcome.error, names)
+        outcome = replace(outcome, problems=tuple(replace_names(line, names) for line in outcome.problems))
+        try:
+            return replace(outcome, comparison=store(outcome.comparison))
+        except (ImageError, OSError) as error:
+            return replace(outcome, comparison=None, problems=(f'no comparison: {flatten_message(error)}',))
 
 
 @dataclass(frozen=True)
@@ -70,6 +82,6 @@ class _DepotFile(InputFile):
 
     def read(self, max_pixels: int = MOST_PIXELS) -> bytes:
         assert self.depot is not None
-        size = self.depot.measure(self.path)
+        size, written = self.depot.inspect(self.path)
         require_few_bytes(size, max_pixels)
-        return b''.join(self.depot.read(self.path, 0, size))
+        return b''.join(self.depot.read(self.path, (size, written), 0, size))

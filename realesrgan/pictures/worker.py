@@ -151,7 +151,7 @@ class PictureWorker:
         waiting = [job for job in task.jobs if str(job.source) not in task.ended]
         try:
             run_overlapped(_read_all(waiting, self._max_pixels), upscale,
-                           lambda result: written.extend(self._write(result, task.sources)), lambda: None,
+                           lambda result: written.extend(self._write(result, targets)), lambda: None,
                            ahead=_READ_AHEAD, behind=_WRITTEN_BEHIND, is_large=_is_large)
         finally:
             report_written()
@@ -175,7 +175,7 @@ class PictureWorker:
                        picture.pixels if results.check or results.compare else None,
                        Borders.of_tiles(self._enhancer.tiles), stages, measure_effort(self._enhancer, stages), outcome)
 
-    def _write(self, result: _Result | Outcome, sources: Set[str]) -> Iterator[Outcome | Examined]:
+    def _write(self, result: _Result | Outcome, targets: _Targets) -> Iterator[Outcome | Examined]:
         """Write a result; yield what is to be reported of it."""
         if isinstance(result, Outcome):
             yield result
@@ -199,7 +199,7 @@ class PictureWorker:
                 if self._results.check:
                     yield _examine(result, result.source)
                 if self._results.compare:
-                    outcome = _compare(result, result.source, self._results.label, outcome, sources)
+                    outcome = _compare(result, result.source, self._results.label, outcome, targets)
             yield outcome
 
 
@@ -224,12 +224,11 @@ def _examine(result: _Result, source: np.ndarray) -> Examined:
     return Examined(str(result.job.source), quality, preview)
 
 
-def _compare(result: _Result, source: np.ndarray, label: str, outcome: Outcome, sources: Set[str]) -> Outcome:
+def _compare(result: _Result, source: np.ndarray, label: str, outcome: Outcome, targets: _Targets) -> Outcome:
     """Write the picture that shows a result beside its source, and return the outcome with it."""
     target = name_comparison(result.target, 'jpg')
     try:
-        if os.path.realpath(target) in sources:
-            raise ImageError(f'it would overwrite the input {target}')
+        targets.claim(target, 'it')
         with whole_file(target) as temporary:
             write(Picture(compare(source, result.picture.pixels, label)), temporary, 'jpg')
     except _FAILURES as error:
@@ -263,12 +262,20 @@ class _Targets:
         if len(os.fsencode(target.name)) > _LONGEST_NAME and not job.to_stdout:
             raise ImageError(f'the name of its result would have more than {_LONGEST_NAME} bytes; use a shorter '
                              '--suffix')
-        resolved = os.path.realpath(target)
-        if resolved in self._sources:
-            raise ImageError(f'its result would overwrite the input {target}; choose another --suffix or -o')
-        if resolved in self._chosen:
-            raise ImageError(f'its result would overwrite another\'s, {target}; give it another name')
-        self._chosen.add(resolved)
+        self.claim(target, 'its result')
         if target.suffix[1:] != job.extension:
             logger.warning('has transparency, which %s does not hold; written as %s', job.extension, target.name)
         return target
+
+    def claim(self, target: Path, what: str) -> None:
+        """Take a path for what is called `what`.
+
+        Raises:
+            ImageError: that would overwrite an input, or what another has taken.
+        """
+        resolved = os.path.realpath(target)
+        if resolved in self._sources:
+            raise ImageError(f'{what} would overwrite the input {target}; choose another --suffix or -o')
+        if resolved in self._chosen:
+            raise ImageError(f'{what} would overwrite another\'s, {target}; give it another name')
+        self._chosen.add(resolved)

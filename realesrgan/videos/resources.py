@@ -1,7 +1,8 @@
 """What the videos of a run have in common, made once, when the first of them needs it."""
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+import os
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import cached_property, partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from ..workers.enhancers import (
 from ..workers.options import ClusterOptions, FaceOptions, drop_faces_of_drawings, list_places
 from ..workers.pool import Pool, make_pool
 from ..workers.remote_pool import RemotePool
+from .inputs import VideoInput
 from .options import VideoOptions
 
 
@@ -28,7 +30,7 @@ class Resources:
     Args:
         options: The caller's.
         output: Folder for the results.
-        sources: Real paths of all inputs.
+        videos: All inputs.
         ffmpeg_version: Of this machine.
         check: Called while workers work; what it raises ends them.
         stack: Ends them too.
@@ -38,11 +40,12 @@ class Resources:
         places: Where workers compute, without a cluster.
     """
 
-    def __init__(self, options: VideoOptions, output: Path, sources: Set[str], ffmpeg_version: tuple[int, int],
-                 check: Callable[[], None], stack: ExitStack, enhancers: EnhancerCache | None) -> None:
+    def __init__(self, options: VideoOptions, output: Path, videos: Sequence[VideoInput],
+                 ffmpeg_version: tuple[int, int], check: Callable[[], None], stack: ExitStack,
+                 enhancers: EnhancerCache | None) -> None:
         self._options = options
         self._output = output
-        self._sources = sources
+        self._videos = videos
         self._ffmpeg_version = ffmpeg_version
         self._check = check
         self._stack = stack
@@ -108,8 +111,10 @@ class Resources:
         from .shipping import ShippingChunkWorker
         from .worker import ChunkWorker, explain_other_ffmpeg
         chosen, upsampler = self._options.ffmpeg, self._options.upsampler
+        inputs = frozenset(os.path.realpath(video.source) for video in self._videos)
+        files = [path for video in self._videos for path in video.frames or [Path(video.source)] if path.is_file()]
         cluster = self._stack.enter_context(open_cluster(
-            options, self._sources, self._output, partial(explain_other_ffmpeg, chosen, self._ffmpeg_version)))
+            options, inputs, files, self._output, partial(explain_other_ffmpeg, chosen, self._ffmpeg_version)))
         build = partial(ChunkWorker.build, upsampler, self.faces, ffmpeg=chosen)
         return self._stack.enter_context(cluster.make_pool(
             build, upsampler, self.faces, ShippingChunkWorker, self._check))

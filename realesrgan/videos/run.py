@@ -111,7 +111,7 @@ class _Videos:
         for video in found:
             check_extension(self._options.extension, video)
         self._sources = frozenset(os.path.realpath(video.source) for video in found)
-        self._resources = Resources(self._options, self._output, self._sources, self._ffmpeg.version, self._run.check,
+        self._resources = Resources(self._options, self._output, found, self._ffmpeg.version, self._run.check,
                                     self._stack, self._enhancers)
         targets = name_results(videos, self._output, self._options.suffix, self._options.container)
         waiting = [(video, target) for video, target in zip(videos, targets, strict=True)

@@ -34,7 +34,13 @@ class UrlFile:
     def target(self) -> Path:
         """Where it is downloaded to: under a name of its own, so that it never passes for a released file."""
         name = PurePosixPath(urlsplit(self.url).path).name
-        return get_weights_folder() / f'{hashlib.sha256(self.url.encode()).hexdigest()[:12]}-{name}'
+        return get_weights_folder() / f'{find_url_prefix(self.url)}{name}'
+
+
+def find_url_prefix(path: str | None) -> str:
+    """Return what the file of a URL that is in no table is called before its own name; '' for any other path."""
+    is_url = path is not None and re.match(r'https?://', path, re.IGNORECASE)
+    return f'{hashlib.sha256(path.encode()).hexdigest()[:12]}-' if path is not None and is_url else ''
 
 
 #: A file at hand, a released file or another URL to download, or a pair of files in the data package.

@@ -6,18 +6,19 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator, Mapping, Set
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from .. import version
-from ..atomic_files import require_writable, temporary_folder
+from ..atomic_files import remove_leftovers, require_writable, temporary_folder
 from ..errors import ClusterError, flatten_message
 from ..log import about
 from ..weights.download import hash_file
-from ..weights.sources import PROJECT, prefetch
+from ..weights.sources import PROJECT, find_url_prefix, prefetch
 from .depot import Depot, DepotClient
 from .node import Refuse, SentFiles, SharedFiles, accept, build_on_node, inspect, sample
 from .options import ClusterOptions, FaceOptions, UpsamplerOptions
@@ -25,12 +26,13 @@ from .pool import BuildWorker, Pool, Worker
 
 logger = logging.getLogger(__name__)
 
-_AUTO = 'auto'  # the address that stands for the cluster that this machine belongs to
+_AUTO, _LOCAL = 'auto', 'local'  # addresses: the cluster that this machine belongs to, and one of its own
 _CURRENT = Path('/tmp/ray/ray_current_cluster')  # noqa: S108  # Ray's own; it stays when the cluster is gone
 _TOKEN, _TOKENS = Path('~/.ray/auth_token'), ('RAY_AUTH_TOKEN', 'RAY_AUTH_TOKEN_PATH')
-_MOST_FILES = 20  # that each node is asked about
+_MOST_FOLDERS, _MOST_SPREAD = 200, 20  # of which each node is asked about a file, and how many more
 _SECONDS_TO_CONNECT = 10
-_PATIENCE_SECONDS = 60  # with a node that does not answer
+_PATIENCE_SECONDS = 60  # with nodes that do not answer
+_SECONDS_TO_TIDY = 5
 _DEPOT_THREADS = 16
 
 #: Makes a worker whose files are in a depot of one whose files are here.
@@ -38,13 +40,14 @@ Ship = Callable[[DepotClient, Worker[Any, Any]], Worker[Any, Any]]
 
 
 @contextlib.contextmanager
-def open_cluster(options: ClusterOptions, inputs: Set[str], output: Path,
+def open_cluster(options: ClusterOptions, inputs: Set[str], files: Sequence[Path], output: Path,
                  refuse: Refuse = accept) -> Iterator[Cluster]:
     """Connect to a cluster; the connection ends with the block, and with it all actors.
 
     Args:
         options: Which cluster, and what a worker takes of it.
-        inputs: Real paths of what the workers will read.
+        inputs: Real paths of all inputs, which are never written to.
+        files: What the workers will read.
         output: Where they will write.
         refuse: Called on each node.
 
@@ -52,23 +55,36 @@ def open_cluster(options: ClusterOptions, inputs: Set[str], output: Path,
         ClusterError: ray is not installed, or the cluster is not there.
         OSError: the output folder can't be written.
     """
-    ray = _import_ray()
+    ray = _import_ray(options.address)
     require_writable(output)
     is_ours = not ray.is_initialized()
     if is_ours:
         _connect(ray, options.address)
     try:
-        with temporary_folder(output / 'seen') as token:
-            samples = {path: sample(path) for path in map(Path, sorted(inputs)[:_MOST_FILES]) if path.is_file()}
-            shared = SharedFiles(str(Path.cwd()), token, samples)
-            yield Cluster(ray, options, inputs, None if options.ship_data else shared, refuse)
+        with contextlib.ExitStack() as stack:
+            shared = None
+            if not options.ship_data:
+                seen = stack.enter_context(temporary_folder(output / 'seen'))
+                shared = SharedFiles(str(Path.cwd()), seen, {path: sample(path) for path in _choose_samples(files)})
+            cluster = Cluster(ray, options, inputs, shared, refuse)
+            stack.callback(cluster.tidy)
+            yield cluster
     finally:
         if is_ours:
             ray.shutdown()
 
 
-def _import_ray() -> ModuleType:
+def _choose_samples(files: Sequence[Path]) -> list[Path]:
+    """Return the files that each node is asked about: one of each folder, and some that are spread evenly."""
+    of_folders = {path.parent: path for path in reversed(files)}
+    spread = files[::len(files) // _MOST_SPREAD + 1]
+    return list(dict.fromkeys([*list(of_folders.values())[:_MOST_FOLDERS], *spread]))
+
+
+def _import_ray(address: str) -> ModuleType:
     os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
+    if address != _LOCAL:
+        os.environ.setdefault('RAY_NUM_REDIS_GET_RETRIES', '3')  # times that it tries to connect
     if any(name in os.environ for name in _TOKENS) or _TOKEN.expanduser().is_file():
         os.environ.setdefault('RAY_AUTH_MODE', 'token')  # Ray itself does so for `auto` only
     try:
@@ -79,6 +95,7 @@ def _import_ray() -> ModuleType:
 
 
 def _connect(ray: Any, address: str) -> None:
+    before = signal.getsignal(signal.SIGTERM)
     host, _, port = (_read_own_address() if address == _AUTO else address).rpartition(':')
     try:
         if host and port.isdecimal():  # ray itself would try for a quarter of an hour
@@ -86,8 +103,8 @@ def _connect(ray: Any, address: str) -> None:
         with _silenced():
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR,
                      runtime_env={'env_vars': {'PYTHONPATH': str(PROJECT)}})
-        with contextlib.suppress(ValueError):  # not in the main thread
-            signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))  # without Ray's, which prints a stack
+    except UnicodeEncodeError:
+        raise ClusterError('Ray can\'t be told names that are not UTF-8; give the folder that holds them') from None
     except Exception as error:  # of many kinds
         logger.debug('%s', error)
         if 'token' in f'{error} {error.__cause__}':
@@ -95,6 +112,9 @@ def _connect(ray: Any, address: str) -> None:
                                'this machine') from None
         raise ClusterError(f'there is no cluster at {address}: {flatten_message(error)[:300]}; ray start --head '
                            'makes one') from None
+    finally:
+        with contextlib.suppress(ValueError, TypeError):  # not in the main thread, or not Python's
+            signal.signal(signal.SIGTERM, before)  # Ray has put its own there, which prints a stack
 
 
 @contextlib.contextmanager
@@ -127,7 +147,9 @@ class Cluster:
         self._inputs = inputs
         self._shared = shared
         self._inspect = partial(inspect, version.__version__, shared, refuse)
+        self._asked: dict[str, Any] = {}  # nodes that have not answered yet
         self._accepted: dict[str, bool] = {}
+        self._depot: Any = None
 
     def make_pool(self, build: BuildWorker[Any, Any], options: UpsamplerOptions, faces: FaceOptions | None,
                   ship: Ship, check: Callable[[], None]) -> Pool:
@@ -151,31 +173,58 @@ class Cluster:
 
     def find_nodes(self) -> list[Any]:
         """Return the nodes that can take part now; a warning tells of each that can't."""
-        alive = [node for node in self._ray.nodes() if node['Alive']]
-        new = [node for node in alive if node['NodeID'] not in self._accepted]
-        asked = [(node, self._ask(node)) for node in new]
-        for node, answer in asked:
-            reason = self._hear(answer)
-            self._accepted[node['NodeID']] = reason is None
+        alive = {node['NodeID']: node for node in self._ray.nodes() if node['Alive']}
+        for identity in alive.keys() - self._asked.keys() - self._accepted.keys():
+            self._asked[identity] = self._run_on(identity, self._inspect.func, *self._inspect.args)
+        for identity in self._wait_for_answers():
+            if identity not in alive:
+                continue
+            reason = self._hear(self._asked.pop(identity)) or self._explain_no_room(alive[identity])
+            self._accepted[identity] = reason is None
             if reason is not None:
                 with about(''):
-                    logger.warning('node %s is left out: %s', _name(node), reason)
-        accepted = [node for node in alive if self._accepted[node['NodeID']]]
+                    logger.warning('node %s is left out: %s', _name(alive[identity]), reason)
+        accepted = [node for identity, node in alive.items() if self._accepted.get(identity)]
         has_gpus = any(node['Resources'].get('GPU') for node in accepted)
         found = [self._measure(node, has_gpus=has_gpus) for node in accepted]
         return [node for node in found if node.workers]
 
-    def _ask(self, node: Mapping[str, Any]) -> Any:
-        task = self._ray.remote(self._inspect.func).options(num_cpus=0, max_retries=0, **_bind(node['NodeID']))
-        return task.remote(*self._inspect.args)
+    def _wait_for_answers(self) -> list[str]:
+        """Return the nodes that have answered; those that join later are not waited for."""
+        if not self._asked:
+            return []
+        patience = 0 if self._accepted else _PATIENCE_SECONDS
+        answers, _ = self._ray.wait(list(self._asked.values()), num_returns=len(self._asked), timeout=patience)
+        return [identity for identity, answer in self._asked.items() if answer in answers]
+
+    def _run_on(self, node: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Run a function on a node; return Ray's reference to what it returns."""
+        return self._ray.remote(function).options(num_cpus=0, max_retries=0, **_bind(node)).remote(*arguments)
 
     def _hear(self, answer: Any) -> str | None:
         try:
-            reason: str | None = self._ray.get(answer, timeout=_PATIENCE_SECONDS)
+            reason: str | None = self._ray.get(answer)
         except Exception as error:  # whatever its Python, or Ray, fails with
             last = [line for line in str(error).splitlines() if line.strip()][-1:]
             return f'it can\'t run Real-ESRGAN: {last[0].strip() if last else type(error).__name__}'
         return reason
+
+    def _explain_no_room(self, node: Mapping[str, Any]) -> str | None:
+        """Return why a node without GPUs would never have room for a worker."""
+        cpus, asked = node['Resources'].get('CPU', 0), self._options.cpus_per_worker
+        if asked is None or asked <= cpus or node['Resources'].get('GPU'):
+            return None
+        return f'it has {cpus:g} cores, fewer than the {asked:g} of --cpus_per_worker'
+
+    def tidy(self) -> None:
+        """Remove what workers that were ended have left behind."""
+        if self._depot is None:
+            return
+        waiting = [self._depot.close.remote()]
+        waiting += [self._run_on(identity, remove_leftovers, Path(tempfile.gettempdir()))
+                    for identity, accepted in self._accepted.items() if accepted]
+        with contextlib.suppress(Exception):  # the cluster may be gone
+            self._ray.wait(waiting, num_returns=len(waiting), timeout=_SECONDS_TO_TIDY)
 
     def _measure(self, node: Mapping[str, Any], *, has_gpus: bool) -> Any:
         """Return a node with as many workers as have room."""
@@ -184,7 +233,8 @@ class Cluster:
         asked = self._options.cpus_per_worker
         if gpus:
             share = self._options.workers_per_gpu
-            return Node(node['NodeID'], _name(node), int(gpus * share), cpus=min(1, cpus), gpus=1 / share)
+            count = int(gpus * share)
+            return Node(node['NodeID'], _name(node), count, cpus=min(1, cpus / max(count, 1)), gpus=1 / share)
         if has_gpus and asked is None:
             return Node(node['NodeID'], _name(node), 0)  # a CPU would be the last to finish
         each = asked or cpus
@@ -193,7 +243,8 @@ class Cluster:
     def _open_depot(self) -> DepotClient:
         actor = self._ray.remote(Depot).options(
             num_cpus=0, max_concurrency=_DEPOT_THREADS, **_bind(self._ray.get_runtime_context().get_node_id()))
-        return DepotClient(actor.remote(str(Path.cwd()), self._inputs))
+        self._depot = actor.remote(str(Path.cwd()), self._inputs)
+        return DepotClient(self._depot)
 
     def _send_files(self, options: UpsamplerOptions, faces: FaceOptions | None) -> SentFiles:
         """Put what workers need into the object store."""
@@ -204,9 +255,12 @@ class Cluster:
             from ..faces.networks import obtain_face_files
             found = obtain_face_files(faces.model)
             files += [found.restorer, found.detector, found.parser]
-        return SentFiles({file.name: (hash_file(file), self._ray.put(file.read_bytes()))
+        def name(file: Path) -> str:  # without what tells apart files of other URLs, or the model is not known by it
+            return file.name.removeprefix(prefix)
+        prefix = find_url_prefix(options.model_path)
+        return SentFiles({name(file): (hash_file(file), self._ray.put(file.read_bytes()))
                           for file in files if isinstance(file, Path)},
-                         {option: file.name for option, file in named.items() if isinstance(file, Path)})
+                         {option: name(file) for option, file in named.items() if isinstance(file, Path)})
 
 
 def _as_it_is(worker: Worker[Any, Any]) -> Worker[Any, Any]:

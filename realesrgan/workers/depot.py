@@ -12,13 +12,17 @@ from collections.abc import Iterator, Set
 from contextlib import ExitStack
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from ..atomic_files import whole_file, write_through
+from ..atomic_files import errors_naming, whole_file, write_through
 from ..errors import ClusterError, ImageError, flatten_message
 
 _BLOCK_BYTES = 1 << 20
 _BLOCKS_KEPT = 32  # by each worker: heads and indices of videos are read again for every part
+
+
+#: What tells a file from what it was before: its size in bytes, and when it was written in nanoseconds.
+State = tuple[int, int]
 
 
 class Depot:
@@ -33,12 +37,13 @@ class Depot:
         os.chdir(folder)
         self._inputs = inputs
         self._owners: dict[str, str] = {}  # of results, by real path
-        self._open: dict[int, tuple[ExitStack, Path, BinaryIO]] = {}
+        self._open: dict[int, _Upload] = {}
         self._numbers = itertools.count()
 
-    def measure(self, path: str) -> int:
-        """Return the size of a file in bytes."""
-        return Path(path).stat().st_size
+    def inspect(self, path: str) -> State:
+        """Return the state of a file."""
+        status = Path(path).stat()
+        return status.st_size, status.st_mtime_ns
 
     def read(self, path: str, offset: int, count: int) -> bytes:
         """Return some bytes of a file."""
@@ -58,29 +63,53 @@ class Depot:
             raise ImageError(f'its result would overwrite the input {path}; choose another --suffix or -o')
         if self._owners.setdefault(real, owner) != owner:
             raise ImageError(f'its result would overwrite another\'s, {path}; give it another name')
-        with ExitStack() as stack:
-            temporary = stack.enter_context(whole_file(Path(path)))
-            file = stack.enter_context(temporary.open('wb'))
-            number = next(self._numbers)
-            self._open[number] = stack.pop_all(), temporary, file
+        number = next(self._numbers)
+        self._open[number] = _Upload(Path(path))
         return number
 
     def append(self, number: int, block: bytes) -> None:
         """Write the next block."""
-        self._open[number][2].write(block)
+        self._open[number].append(block)
 
     def finish(self, number: int) -> None:
         """Give a file its name, now that it is whole."""
-        stack, temporary, file = self._open.pop(number)
-        with stack:
-            file.flush()
-            write_through(temporary)
+        self._open[number].finish()
+        del self._open[number]
 
     def drop(self, number: int) -> None:
         """Remove a file that won't become whole."""
         if number in self._open:
-            with contextlib.suppress(InterruptedError), self._open.pop(number)[0]:
-                raise InterruptedError
+            self._open.pop(number).drop()
+
+    def close(self) -> None:
+        """Remove all files that are not whole."""
+        for number in list(self._open):
+            self.drop(number)
+
+
+class _Upload:
+    """A file that is being written, as `whole_file` does."""
+
+    def __init__(self, target: Path) -> None:
+        self._target = target
+        with ExitStack() as stack:
+            self._temporary = stack.enter_context(whole_file(target))
+            self._file = stack.enter_context(self._temporary.open('wb'))
+            self._stack = stack.pop_all()
+
+    def append(self, block: bytes) -> None:
+        with errors_naming(self._target, self._temporary):
+            self._file.write(block)
+
+    def finish(self) -> None:
+        with errors_naming(self._target, self._temporary):
+            self._file.flush()
+            write_through(self._temporary)
+        self._stack.close()
+
+    def drop(self) -> None:
+        with contextlib.suppress(InterruptedError, OSError), self._stack:
+            raise InterruptedError
 
 
 class DepotClient:
@@ -92,29 +121,34 @@ class DepotClient:
 
     def __init__(self, depot: Any) -> None:
         self._depot = depot
-        self.read_block = lru_cache(_BLOCKS_KEPT)(self._read_block)
+        self._read_kept = lru_cache(_BLOCKS_KEPT)(self._read_block)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return DepotClient, (self._depot,)
 
-    def measure(self, path: Path) -> int:
-        """Return the size of a file in bytes.
+    def inspect(self, path: Path) -> State:
+        """Return the state of a file, whose size is its first item.
 
         Raises:
             OSError: there is none.
         """
-        size: int = self._ask('measure', str(path))
-        return size
+        state: State = self._ask('inspect', str(path))
+        return state
 
-    def read(self, path: Path, start: int, stop: int) -> Iterator[bytes]:
+    def read(self, path: Path, state: State, start: int, stop: int) -> Iterator[bytes]:
         """Yield the bytes of a file from one offset to another, in pieces; fewer if it ends before.
+
+        Args:
+            path: The file.
+            state: What `inspect` has said of it; blocks that were read in another state are read again.
+            start, stop: The offsets.
 
         Raises:
             OSError: it can't be read.
         """
         while start < stop:
             index, skipped = divmod(start, _BLOCK_BYTES)
-            piece = self.read_block(path, index)[skipped:skipped + stop - start]
+            piece = self._read_kept(path, index, state)[skipped:skipped + stop - start]
             if not piece:
                 return
             yield piece
@@ -156,7 +190,7 @@ class DepotClient:
                 self._ask('drop', number)
             raise
 
-    def _read_block(self, path: Path, index: int) -> bytes:
+    def _read_block(self, path: Path, index: int, _state: State | None = None) -> bytes:
         block: bytes = self._ask('read', str(path), index * _BLOCK_BYTES, _BLOCK_BYTES)
         return block
 
@@ -168,5 +202,5 @@ class DepotClient:
         except RayTaskError as error:
             raise error.cause from None
         except RayError as error:
-            raise ClusterError(f'the machine that gave the command does not answer: {flatten_message(error)[:200]}'
+            raise ClusterError(f'what reads and writes files for the nodes is gone: {flatten_message(error)[-200:]}'
                                ) from None

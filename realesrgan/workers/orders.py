@@ -49,11 +49,13 @@ class RemoteWorker(Protocol):
     Attributes:
         place: Where it computes.
         order: What it is working on.
+        is_ready: Whether it may be given one; it says ('ready', None) when it becomes so.
         connection: Its messages come out of it (see `worker_process`); it ends when the worker does.
     """
 
     place: Place
     order: Order | None
+    is_ready: bool
     connection: Any
 
     def give(self, order: Order) -> None:

@@ -26,6 +26,7 @@ class _Process:
     def __init__(self, build: BuildWorker[Any, Any], place: Place) -> None:
         self.place = place
         self.order: Order | None = None
+        self.is_ready = True
         self.connection, theirs = _CONTEXT.Pipe()
         level = logging.getLogger('realesrgan').level
         self._process = _CONTEXT.Process(daemon=True, target=serve, args=(theirs, level, build, place))
@@ -81,7 +82,8 @@ class ProcessPool(RemotePool):
         if place is None:
             raise WorkerError(f'a worker on {process.place} {how}')
         order.call.inbox.put(('warning', f'a worker on {process.place} {how}; {order.task} is tried again on {place}'))
-        self._start(place, order)
+        self._workers.append(self._open(place))
+        self._workers[-1].give(order)
 
     def _place_for_retry(self, failed: Place, attempts: int) -> Place | None:
         """Return where a task is tried next after so many attempts, the last of them at `failed`; None for nowhere."""

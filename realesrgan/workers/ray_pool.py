@@ -14,18 +14,18 @@ import os
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ..errors import ClusterError, WorkerError
 from .options import Place
-from .orders import Call, Order, RemoteWorker
+from .orders import Order, RemoteWorker
 from .pool import TASK_ERRORS, BuildWorker
 from .remote_pool import RemotePool
 from .worker_process import Sender
@@ -36,6 +36,8 @@ _SECONDS_BETWEEN_LOOKS = 2.0  # at which nodes there are
 _SECONDS_BETWEEN_MESSAGES = 0.1  # of one worker, so that a report of each frame costs little
 _MOST_ATTEMPTS = 3
 _SECONDS_OF_SUSPICION = 15.0  # after which Ray knows whether a node is dead that has lost a worker
+_MOST_STARTS = 3  # of workers on a node that end before they have begun
+_SECONDS_UNTIL_SAID = 20.0  # that a worker waits for room
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,9 @@ class Actor:
         root.propagate = False
         root.setLevel(log_level)
 
+    def begin(self) -> None:
+        """Return; that it does so tells that the actor has got its room."""
+
     def work(self, task: Any) -> Iterator[list[bytes]]:
         """Do a task; yield messages, some at a time, the last of which tells how it ended."""
         thread = threading.Thread(target=self._work, args=(task,))
@@ -127,6 +132,8 @@ class _RayWorker:
     def __init__(self, build: BuildWorker[Any, Any], place: NodePlace, folder: str | None) -> None:
         self.place: Place = place
         self.order: Order | None = None
+        self.is_ready = False
+        self.since = time.monotonic()
         self.connection, self._ours = multiprocessing.Pipe()
         self._how = 'was lost'
         remote: Any = ray.remote(Actor)
@@ -134,6 +141,12 @@ class _RayWorker:
             num_cpus=place.node.cpus, num_gpus=place.node.gpus, max_restarts=0, max_task_retries=0,
             scheduling_strategy=NodeAffinitySchedulingStrategy(place.node.identity, soft=False)).remote(
                 build, place, folder, logging.getLogger('realesrgan').level)
+        threading.Thread(target=self._wait_for_room, daemon=True).start()
+
+    def _wait_for_room(self) -> None:
+        with self._closing_if_lost():
+            ray.get(self._actor.begin.remote())
+            self._ours.send(('ready', None))
 
     def give(self, order: Order) -> None:
         order.attempts += 1
@@ -142,12 +155,18 @@ class _RayWorker:
         threading.Thread(target=self._pass_on, args=(messages,), daemon=True).start()
 
     def _pass_on(self, messages: Any) -> None:
-        """Write what the actor yields into the connection; close it when the actor is lost."""
-        try:
+        """Write what the actor yields into the connection."""
+        with self._closing_if_lost():
             for reference in messages:
                 for message in ray.get(reference):
                     self._ours.send_bytes(message)
-        except (RayError, OSError) as error:
+
+    @contextlib.contextmanager
+    def _closing_if_lost(self) -> Iterator[None]:
+        """Close the connection when the actor is lost."""
+        try:
+            yield
+        except Exception as error:  # Ray's, or the connection's
             logger.debug('%s', error)
             reason = [line.strip() for line in str(error).splitlines() if line.strip()][-1:]
             self._how = f'was lost: {"".join(reason)[:200]}'
@@ -184,26 +203,34 @@ class RayPool(RemotePool):
         self._find_nodes = find_nodes
         self._last_look = 0.0
         self._suspects: dict[str, float] = {}  # nodes that lost a worker, and when
+        self._lost_starts: Counter[str] = Counter()  # by node
+        self._said_waiting: set[str] = set()
 
     def step(self) -> None:
         """See `RemotePool`; nodes that have joined get work."""
         super().step()
         if self._waiting and time.monotonic() - self._last_look > _SECONDS_BETWEEN_LOOKS:
-            self._list_places()
+            self._prepare()
+            self._say_who_waits()
             if not self._places and not self._workers and not self._suspects:
                 raise ClusterError('no node is left that can take part')
             self._hand_out()
 
-    def _begin(self, call: Call) -> None:
-        self._list_places()
-        super()._begin(call)
-
-    def _list_places(self) -> None:
+    def _prepare(self) -> None:
         self._last_look = time.monotonic()
         self._suspects = {node: lost for node, lost in self._suspects.items()
                           if self._last_look - lost < _SECONDS_OF_SUSPICION}
         self._places = [NodePlace(None, node.workers, node) for node in self._find_nodes()
-                        if node.identity not in self._suspects for _ in range(node.workers)]
+                        if node.identity not in self._suspects and self._lost_starts[node.identity] < _MOST_STARTS
+                        for _ in range(node.workers)]
+
+    def _say_who_waits(self) -> None:
+        for worker in self._workers:
+            assert isinstance(worker, _RayWorker)
+            waits = not worker.is_ready and time.monotonic() - worker.since > _SECONDS_UNTIL_SAID
+            if waits and str(worker.place) not in self._said_waiting:
+                self._said_waiting.add(str(worker.place))
+                logger.info('waiting for room on %s, which is busy with other work', worker.place)
 
     def _open(self, place: Place) -> RemoteWorker:
         assert isinstance(place, NodePlace)
@@ -215,13 +242,30 @@ class RayPool(RemotePool):
             record.msg, record.args = f'{record.getMessage()} (on {worker.place})', ()
         return super()._pick_log(worker, record)
 
+    def _note_fault(self, worker: RemoteWorker, order: Order) -> None:
+        order.call.inbox.put(('warning', f'{order.task} failed on {worker.place}'))
+
+    def _replace(self, worker: RemoteWorker, failure: BaseException | None) -> None:
+        """See `RemotePool`; where a worker was lost, others may be too that have nothing to do and say nothing."""
+        if failure is None:
+            node = _find_node(worker)
+            self._suspects[node] = time.monotonic()
+            self._lost_starts[node] += not worker.is_ready
+            self._end([other for other in self._workers
+                       if other is not worker and other.order is None and _find_node(other) == node])
+        super()._replace(worker, failure)
+        if failure is None and not worker.is_ready:
+            logger.warning('a worker on %s %s', worker.place, worker.join())
+
     def _retry(self, worker: RemoteWorker, order: Order, how: str, failure: BaseException | None) -> None:
         if order.attempts >= _MOST_ATTEMPTS - (failure is not None):
             raise WorkerError(f'a worker on {worker.place} {how}')
         order.call.inbox.put(('warning', f'a worker on {worker.place} {how}; {order.task} is tried again'))
-        if failure is None:
-            assert isinstance(worker.place, NodePlace)
-            self._suspects[worker.place.node.identity] = time.monotonic()
         self._waiting.appendleft(order)
-        self._list_places()
+        self._prepare()
         self._hand_out()
+
+
+def _find_node(worker: RemoteWorker) -> str:
+    assert isinstance(worker.place, NodePlace)
+    return worker.place.node.identity

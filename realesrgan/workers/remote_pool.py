@@ -142,6 +142,7 @@ class RemotePool:
         self._calls.append(call)
         self._callers.add(call.thread)
         if not call.given_up:
+            self._prepare()
             self._waiting.extend(call.orders)
             self._hand_out()
 
@@ -158,14 +159,20 @@ class RemotePool:
     def _hand_out(self) -> None:
         """Give what is waiting to workers that are idle, and start workers where there is none yet."""
         for worker in self._workers:
-            if self._waiting and worker.order is None:
-                worker.give(self._waiting.popleft())
+            self._give_next(worker)
+        coming = sum(not worker.is_ready for worker in self._workers)
         taken = Counter(worker.place for worker in self._workers)
         for place in self._places:
             if taken[place]:
                 taken[place] -= 1
-            elif self._waiting:
-                self._start(place, self._waiting.popleft())
+            elif len(self._waiting) > coming:
+                self._workers.append(self._open(place))
+                self._give_next(self._workers[-1])
+                coming += not self._workers[-1].is_ready
+
+    def _give_next(self, worker: RemoteWorker) -> None:
+        if self._waiting and worker.order is None and worker.is_ready:
+            worker.give(self._waiting.popleft())
 
     def _receive(self, worker: RemoteWorker) -> None:
         """Take a worker's next message, and pass on what is its caller's."""
@@ -175,11 +182,15 @@ class RemotePool:
             self._replace(worker, None)
             return
         order = worker.order
-        if kind == 'failure':
+        if kind == 'ready':
+            worker.is_ready = True
+            self._hand_out()
+        elif kind == 'failure':
             self._replace(worker, content)
         elif order is None or (kind == 'log' and not self._pick_log(worker, content)):
             pass  # nobody's, or said already
         elif kind == 'fault':
+            self._note_fault(worker, order)
             order.call.fail(content)
         else:
             if kind == 'result':
@@ -207,9 +218,11 @@ class RemotePool:
         """
         raise NotImplementedError
 
-    def _start(self, place: Place, order: Order) -> None:
-        self._workers.append(self._open(place))
-        self._workers[-1].give(order)
+    def _prepare(self) -> None:
+        """Do what is to be done before the tasks of a call are handed out."""
+
+    def _note_fault(self, worker: RemoteWorker, order: Order) -> None:
+        """Do what is to be done about a task that has failed, before its caller raises the error."""
 
     def _end(self, workers: Sequence[RemoteWorker]) -> None:
         with ignore_interrupts():  # a second Ctrl-C would leave workers behind

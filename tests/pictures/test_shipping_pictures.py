@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from clips import files
 from depots import DirectClient
 
+from realesrgan.errors import ClusterError, UsageError
 from realesrgan.events import Examined, Outcome, Progress
 from realesrgan.pictures.run import PictureOptions, upscale_pictures
 from realesrgan.workers import cluster
@@ -37,7 +39,7 @@ def clusters(tmp_path, monkeypatch):
     opened = []
 
     @contextlib.contextmanager
-    def open_cluster(options, inputs, output):
+    def open_cluster(options, inputs, files, output):
         opened.append(Elsewhere(inputs))
         yield opened[-1]
     monkeypatch.setattr(cluster, 'open_cluster', open_cluster)
@@ -94,6 +96,34 @@ def test_a_result_never_overwrites_an_input_or_another_result(clusters):
             'its result would overwrite the input in/a_out.png; choose another --suffix or -o')
         assert {name: data for name, data in read_all('in').items() if name in before} == before
         (Path('in') / 'a_out_out.png').unlink()
+
+
+def test_comparisons_that_would_share_a_name(clusters):
+    paint('in/a.png')
+    paint('in/a.jpg', seed=1)
+    for folder, options in (('there', THERE), ('here', HERE)):
+        outcomes = upscale_pictures('in', folder, replace(options, compare=True))
+        assert [outcome.problems for outcome in outcomes] == [(), (
+            f'no comparison: it would overwrite another\'s, {folder}/a_out_compare.jpg; give it another name',)]
+    assert read_all('there') == read_all('here')
+    assert sorted(read_all('here')) == ['a_out.jpg', 'a_out.png', 'a_out_compare.jpg']
+
+
+def test_what_can_be_read_once_only_is_refused(clusters):
+    os.mkfifo('pipe.png')
+    with pytest.raises(UsageError, match='^pipe.png: --cluster needs files, which nodes can read too$'):
+        upscale_pictures('pipe.png', 'out', THERE)
+
+
+def test_a_depot_that_is_gone_ends_the_run(clusters, monkeypatch):
+    paint('a.png')
+    paint('b.png')
+
+    def fail(self, method, *arguments):
+        raise ClusterError('gone')
+    monkeypatch.setattr(DirectClient, '_ask', fail)
+    with pytest.raises(ClusterError, match='^gone$'):
+        upscale_pictures(['a.png', 'b.png'], 'out', THERE)
 
 
 def test_folders_that_are_one_through_a_link(clusters):

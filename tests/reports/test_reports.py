@@ -208,7 +208,8 @@ def test_a_comparison_never_overwrites_an_input(run, tmp_path):
     before = (tmp_path / 'in/a_out_compare.jpg').read_bytes()
     status, _, err = run('-i', 'in/a.png', 'in/a_out_compare.jpg', '-o', 'in', '--compare')
     assert status == 1
-    assert 'error: in/a.png: no comparison: it would overwrite the input in/a_out_compare.jpg\n' in err
+    assert ('error: in/a.png: no comparison: it would overwrite the input in/a_out_compare.jpg; choose another '
+            '--suffix or -o\n') in err
     assert (tmp_path / 'in/a_out_compare.jpg').read_bytes() == before
     assert cv2.imread(str(tmp_path / 'in/a_out.png')).shape == (80, 120, 3)
 

@@ -89,11 +89,13 @@ def test_what_no_video_would_survive_ends_all(options, monkeypatch):
 
 @pytest.mark.parametrize('how', ['cancel', 'raise'])
 def test_the_caller_ends_all_and_the_parts_stay(options, how):
-    cancel = threading.Event()
+    cancel, raised = threading.Event(), []
 
     def hear(event):
+        assert not raised
         if isinstance(event, Progress) and event.source == 'b.mkv' and event.done > 20:
             if how == 'raise':
+                raised.append(event)
                 raise ZeroDivisionError('the caller\'s own')
             cancel.set()
     with pytest.raises(Cancelled if how == 'cancel' else ZeroDivisionError):

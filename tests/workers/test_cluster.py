@@ -5,9 +5,11 @@ import hashlib
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import clips
 import cv2
@@ -22,6 +24,7 @@ from realesrgan import version
 from realesrgan.errors import ClusterError, UsageError
 from realesrgan.models import FACE_MODELS
 from realesrgan.videos.worker import explain_other_ffmpeg
+from realesrgan.weights.sources import UrlFile
 from realesrgan.workers import cluster as clusters
 from realesrgan.workers import node as nodes
 from realesrgan.workers.options import ClusterOptions, FaceOptions, UpsamplerOptions
@@ -127,6 +130,31 @@ def test_a_node_that_joins_takes_part_and_one_that_dies_costs_its_task_only(clus
     assert lines[0].endswith('; 0.3 is tried again')
 
 
+def test_a_node_that_dies_takes_its_idle_workers_with_it(cluster, make_ray_pool, caplog):
+    node = cluster.add_node(num_cpus=3)
+    with make_ray_pool(WhichNode) as pool:
+        assert len(set(pool.map_unordered([0.5] * 24, lambda note: None))) == 4
+        cluster.remove_node(node, allow_graceful=False)
+        time.sleep(2)
+        assert len(list(pool.map_unordered([0.2] * 2, lambda note: None))) == 2
+    assert len([record for record in caplog.records if ' was lost: ' in record.getMessage()]) <= 2
+
+
+def test_a_node_that_is_busy_with_other_work_holds_nothing_up(cluster, make_ray_pool, caplog, monkeypatch):
+    import ray
+
+    from realesrgan.workers import ray_pool
+    monkeypatch.setattr(ray_pool, '_SECONDS_UNTIL_SAID', 3)
+    caplog.set_level('INFO', 'realesrgan')
+    held = ray.remote(lambda: time.sleep(600)).remote()
+    time.sleep(1)
+    with make_ray_pool(WhichNode) as pool:
+        assert len(set(pool.map_unordered([0.5] * 20, lambda note: None))) == 2
+    ray.cancel(held, force=True)
+    [line] = [record.getMessage() for record in caplog.records if 'waiting for room' in record.getMessage()]
+    assert line.endswith(', which is busy with other work')
+
+
 def end_early(tmp_path, network, number, how, *where):
     """Start the script, and send it a signal when so many parts are there; return its status and what it said."""
     command = [sys.executable, PROJECT / 'inference_realesrgan_video.py', '--model_path', network, '-i', 'a.mp4',
@@ -155,17 +183,21 @@ def test_a_cluster_goes_on_where_one_machine_or_ctrl_c_has_ended(run, tmp_path, 
     import ray
     make_film(tmp_path / 'a.mp4', '12')
     end_early(tmp_path, network, 2, signal.SIGKILL)
-    err, status = end_early(tmp_path, network, 6, signal.SIGINT, '--cluster', cluster.address, '--ship_data')
-    assert status == 130
-    assert err.splitlines()[-1] == 'error: interrupted'
-    assert 'the same command resumes from them' in err
-    assert 'Traceback' not in err
+    before = list(Path(tempfile.gettempdir()).glob('.realesrgan-*'))
+    for number, how, expected in ((4, signal.SIGTERM, 143), (7, signal.SIGINT, 130)):
+        err, status = end_early(tmp_path, network, number, how, '--cluster', cluster.address, '--ship_data')
+        assert status == expected
+        assert (err.splitlines()[-1] == 'error: interrupted') == (how == signal.SIGINT)
+        assert 'the same command resumes from them' in err
+        assert 'Traceback' not in err
+        assert '***' not in err
+    assert list(Path(tempfile.gettempdir()).glob('.realesrgan-*')) == before
     deadline = time.monotonic() + 20
     while ray.available_resources().get('CPU') != 3 and time.monotonic() < deadline:
         time.sleep(0.1)
     assert ray.available_resources()['CPU'] == 3  # no actor is left
     whole = len(list(Path('results/a_out_parts').glob('0*.mp4')))
-    assert whole >= 6
+    assert whole >= 7
     status, _, err = run('-i', 'a.mp4', '--chunk', '0.5')
     assert status == 0, err
     assert f'reusing {whole} of 24 parts of an earlier run' in err
@@ -251,6 +283,8 @@ def test_workers_are_counted_by_what_a_node_has():
     assert measure({'CPU': 16.0}, cpus_per_worker=5) == (3, 5, 0)
     assert measure({'CPU': 16.0, 'GPU': 2.0}, has_gpus=True) == (2, 1, 1)
     assert measure({'CPU': 16.0, 'GPU': 2.0}, has_gpus=True, workers_per_gpu=2) == (4, 1, 0.5)
+    assert measure({'CPU': 1.0, 'GPU': 2.0}, has_gpus=True) == (2, 0.5, 1)
+    assert measure({'GPU': 1.0}, has_gpus=True) == (1, 0, 1)
     assert measure({'CPU': 16.0}, has_gpus=True)[0] == 0
     assert measure({'CPU': 16.0}, has_gpus=True, cpus_per_worker=8)[0] == 2
     assert measure({})[0] == 0
@@ -272,6 +306,40 @@ def test_what_is_sent_to_nodes(tmp_path, monkeypatch):
         'my.pth': 'my.pth', 'my_arch.py': 'my_arch.py', **{name: f'weights/{name}' for name in names}}
     assert sent.contents['my.pth'][0] == hashlib.sha256(b'my.pth').hexdigest()
     assert sent.changes == {'model_path': 'my.pth', 'arch_module': 'my_arch.py'}
+
+
+def test_weights_of_a_url_are_sent_under_their_own_names(tmp_path, monkeypatch):
+    url = 'https://host/realesr-general-x4v3.pth'
+    monkeypatch.setenv('REALESRGAN_WEIGHTS', str(tmp_path))
+    for name in (UrlFile(url).target.name, UrlFile(url).target.name.replace('general', 'general-wdn')):
+        (tmp_path / name).write_bytes(b'weights')
+    cluster = clusters.Cluster(SimpleNamespace(put=bytes), ClusterOptions(), frozenset(), None, nodes.accept)
+    sent = cluster._send_files(UpsamplerOptions(model_path=url, denoise_strength=0.3), None)
+    assert list(sent.contents) == ['realesr-general-x4v3.pth', 'realesr-general-wdn-x4v3.pth']
+    assert sent.changes == {'model_path': 'realesr-general-x4v3.pth'}
+
+
+def test_each_folder_is_looked_at_and_some_more_files():
+    paths = [Path(f'{folder}/{number}') for folder in 'ab' for number in range(100)]
+    chosen = clusters._choose_samples(paths)
+    assert {Path('a/0'), Path('b/0')} < set(chosen)
+    assert 18 <= len(chosen) <= 22
+    assert clusters._choose_samples([]) == []
+    assert clusters._choose_samples(paths[:1]) == paths[:1]
+
+
+def test_names_that_ray_can_not_be_told(monkeypatch):
+    def fail(**options):
+        raise UnicodeEncodeError('utf-8', '\udcff', 0, 1, 'surrogates not allowed')
+    with pytest.raises(ClusterError, match='^Ray can\'t be told names that are not UTF-8; give the folder that'):
+        clusters._connect(SimpleNamespace(init=fail), 'local')
+
+
+def test_more_cores_than_a_node_has():
+    cluster = clusters.Cluster(None, ClusterOptions(cpus_per_worker=8), frozenset(), None, nodes.accept)
+    assert cluster._explain_no_room({'Resources': {'CPU': 4.0}}) == (
+        'it has 4 cores, fewer than the 8 of --cpus_per_worker')
+    assert cluster._explain_no_room({'Resources': {'CPU': 8.0}}) is None
 
 
 def test_without_cluster_ray_is_not_imported(tmp_path):
