@@ -103,6 +103,7 @@ def _connect(ray: Any, address: str) -> None:
         with _silenced():
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR,
                      runtime_env={'env_vars': {'PYTHONPATH': str(PROJECT)}})
+        ray._private.worker.print_to_stdstream = _log  # or it prints all that a node has logged before it died
     except UnicodeEncodeError:
         raise ClusterError('Ray can\'t be told names that are not UTF-8; give the folder that holds them') from None
     except Exception as error:  # of many kinds
@@ -115,6 +116,10 @@ def _connect(ray: Any, address: str) -> None:
     finally:
         with contextlib.suppress(ValueError, TypeError):  # not in the main thread, or not Python's
             signal.signal(signal.SIGTERM, before)  # Ray has put its own there, which prints a stack
+
+
+def _log(data: object, **_: object) -> None:
+    logger.debug('%s', data)
 
 
 @contextlib.contextmanager
@@ -173,13 +178,14 @@ class Cluster:
 
     def find_nodes(self) -> list[Any]:
         """Return the nodes that can take part now; a warning tells of each that can't."""
-        alive = {node['NodeID']: node for node in self._ray.nodes() if node['Alive']}
+        alive = self._list_alive()
         for identity in alive.keys() - self._asked.keys() - self._accepted.keys():
             self._asked[identity] = self._run_on(identity, self._inspect.func, *self._inspect.args)
         for identity in self._wait_for_answers():
-            if identity not in alive:
-                continue
-            reason = self._hear(self._asked.pop(identity)) or self._explain_no_room(alive[identity])
+            reason = self._hear(self._asked.pop(identity))
+            if identity not in alive or (reason and identity not in self._list_alive()):
+                continue  # it has died
+            reason = reason or self._explain_no_room(alive[identity])
             self._accepted[identity] = reason is None
             if reason is not None:
                 with about(''):
@@ -188,6 +194,9 @@ class Cluster:
         has_gpus = any(node['Resources'].get('GPU') for node in accepted)
         found = [self._measure(node, has_gpus=has_gpus) for node in accepted]
         return [node for node in found if node.workers]
+
+    def _list_alive(self) -> dict[str, Mapping[str, Any]]:
+        return {node['NodeID']: node for node in self._ray.nodes() if node['Alive']}
 
     def _wait_for_answers(self) -> list[str]:
         """Return the nodes that have answered; those that join later are not waited for."""

@@ -90,8 +90,8 @@ class RemotePool:
         try:
             yield
         finally:
-            self._closed = True
             self._end([worker for worker in self._workers if worker.order])
+            self._closed = True
 
     def step(self) -> None:
         """Start workers, hand out tasks and pass on what workers say; wait a moment for it if need be."""
@@ -101,7 +101,8 @@ class RemotePool:
         if not by_connection:
             time.sleep(_SECONDS_BETWEEN_CHECKS)
         for connection in wait(by_connection, _SECONDS_BETWEEN_CHECKS):
-            self._receive(by_connection[connection])
+            if by_connection[connection] in self._workers:  # else another's end was its end too
+                self._receive(by_connection[connection])
 
     def has_called(self, thread: threading.Thread) -> bool:
         """Tell whether a thread has given tasks, done or not."""

@@ -151,8 +151,9 @@ def test_a_node_that_is_busy_with_other_work_holds_nothing_up(cluster, make_ray_
     with make_ray_pool(WhichNode) as pool:
         assert len(set(pool.map_unordered([0.5] * 20, lambda note: None))) == 2
     ray.cancel(held, force=True)
-    [line] = [record.getMessage() for record in caplog.records if 'waiting for room' in record.getMessage()]
-    assert line.endswith(', which is busy with other work')
+    lines = [record.getMessage() for record in caplog.records if 'waiting for room' in record.getMessage()]
+    assert lines
+    assert all(line.endswith(', which is busy with other work') for line in lines)
 
 
 def end_early(tmp_path, network, number, how, *where):
