@@ -37,8 +37,8 @@ class Cluster:
         chunks: Of a film.
         seconds: Of computing, for a chunk.
         size: Read and written for a chunk.
-        storage: What the shared folder reads and writes together; with --ship_data, the network of the machine that gave
-            the command.
+        storage: What the shared folder reads and writes together; with --ship_data, the network of the machine that
+            gave the command.
         shipping: What one worker gets through the object store with --ship_data; 0 for a shared folder.
         joining: What the machine that joins reads and writes.
         start: Until the first worker works.
@@ -54,7 +54,7 @@ class Cluster:
     seconds: float = 8.0
     size: float = 40e6
     storage: float = 1e9
-    shipping: float = 0
+    shipping: float = 0.0
     joining: float = 300e6
     start: float = 6.0
     opening: float = 3.0
@@ -167,8 +167,8 @@ def check(chunks: int = 11, seconds: float = 2.0) -> Iterator[tuple[int, int, fl
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--workers', type=int, nargs='+', default=[1, 10, 100, 1000])
-    for name in ('films', 'chunks', 'seconds', 'size', 'storage', 'shipping', 'joining', 'start', 'opening', 'overhead', 'head',
-                 'failures'):
+    for name in ('films', 'chunks', 'seconds', 'size', 'storage', 'shipping', 'joining', 'start', 'opening', 'overhead',
+                 'head', 'failures'):
         parser.add_argument(f'--{name}', type=type(getattr(Cluster, name)), default=getattr(Cluster, name))
     parser.add_argument('--check', action='store_true', help='compare with real runs, which takes five minutes')
     args = parser.parse_args()
