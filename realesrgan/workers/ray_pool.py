@@ -186,7 +186,7 @@ class _RayWorker:
 class RayPool(RemotePool):
     """Runs tasks on the nodes of a cluster, as many at once as have room; see `Pool` and `RemotePool`.
 
-    Nodes that join take part, and of a node that dies only the tasks are done again that it was working on.
+    Nodes that join take part. When a node dies, what it was working on is done again.
 
     Args:
         build: Called in each actor before its first task.
