@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from ..engines.table import list_engine_choices
+from ..errors import UsageError
 from ..models import FACE_MODELS, MODELS
 from ..pictures.formats import MOST_PIXELS
 from ..version import __version__
@@ -154,8 +155,15 @@ def add_cluster_options(parser: argparse.ArgumentParser, sample: str) -> None:
 
 
 def read_cluster_options(args: argparse.Namespace) -> ClusterOptions | None:
-    """Collect the options of `add_cluster_options`; None without --cluster."""
+    """Collect the options of `add_cluster_options`; None without --cluster.
+
+    Raises:
+        UsageError: one of the others is given without it.
+    """
     if args.cluster is None:
+        for name in ('ship_data', 'cpus_per_worker'):
+            if getattr(args, name):
+                raise UsageError(f'--{name} needs --cluster')
         return None
     return ClusterOptions(args.cluster, args.cpus_per_worker, getattr(args, 'num_process_per_gpu', 1),
                           args.ship_data)

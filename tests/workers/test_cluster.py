@@ -267,6 +267,12 @@ def test_streams_are_no_files_of_a_cluster(run):
         assert (status, err) == (2, 'error: --cluster needs files that all its nodes see, not - for stdin or stdout\n')
 
 
+@pytest.mark.parametrize('option', [['--ship_data'], ['--cpus_per_worker', '2']])
+def test_options_that_need_a_cluster(run_script, option):
+    for script in inference_realesrgan, inference_realesrgan_video:
+        assert run_script(script, *option) == (2, '', f'error: {option[0]} needs --cluster\n')
+
+
 def test_options_out_of_range():
     for wrong in ({'workers_per_gpu': 0}, {'cpus_per_worker': 0}):
         with pytest.raises(UsageError, match='needs a part of a GPU or of a processor'):
