@@ -31,6 +31,9 @@ _CURRENT = Path('/tmp/ray/ray_current_cluster')  # noqa: S108  # Ray's own; it s
 _TOKEN, _TOKENS = Path('~/.ray/auth_token'), ('RAY_AUTH_TOKEN', 'RAY_AUTH_TOKEN_PATH')
 _MOST_FOLDERS, _MOST_SPREAD = 200, 20  # of which each node is asked about a file, and how many more
 _SECONDS_TO_CONNECT = 10
+# How a client of HTTP/2, which gRPC is based on, begins; and what kind of frame its server begins with.
+_SETTINGS = b'\x04'
+_GREETING = b'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n' + b'\x00\x00\x00' + _SETTINGS + bytes(5)
 _PATIENCE_SECONDS = 60  # with nodes that do not answer
 _SECONDS_TO_TIDY = 5
 _DEPOT_THREADS = 16
@@ -98,8 +101,8 @@ def _connect(ray: Any, address: str) -> None:
     before = signal.getsignal(signal.SIGTERM)
     host, _, port = (_read_own_address() if address == _AUTO else address).rpartition(':')
     try:
-        if host and port.isdecimal():  # ray itself would try for a quarter of an hour
-            socket.create_connection((host.strip('[]'), int(port)), _SECONDS_TO_CONNECT).close()
+        if host and port.isdecimal():  # ray itself would try for minutes
+            _knock(host.strip('[]'), int(port))
         with _silenced():
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR,
                      runtime_env={'env_vars': {'PYTHONPATH': str(PROJECT)}})
@@ -116,6 +119,20 @@ def _connect(ray: Any, address: str) -> None:
     finally:
         with contextlib.suppress(ValueError, TypeError):  # not in the main thread, or not Python's
             signal.signal(signal.SIGTERM, before)  # Ray has put its own there, which prints a stack
+
+
+def _knock(host: str, port: int) -> None:
+    """Find out whether a server at an address speaks gRPC, as Ray's head does.
+
+    Raises:
+        OSError: there is none, or it does not.
+    """
+    with socket.create_connection((host, port), _SECONDS_TO_CONNECT) as connection:
+        if 'RAY_USE_TLS' in os.environ:
+            return
+        connection.sendall(_GREETING)
+        if connection.recv(4)[3:] != _SETTINGS:
+            raise OSError('what answers there is no head of Ray')
 
 
 def _log(data: object, **_: object) -> None:

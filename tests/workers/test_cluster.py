@@ -335,6 +335,12 @@ def test_each_folder_is_looked_at_and_some_more_files():
     assert clusters._choose_samples(paths[:1]) == paths[:1]
 
 
+def test_a_server_that_is_no_head_of_ray(http_server):
+    address = http_server.url.removeprefix('http://')
+    with pytest.raises(ClusterError, match=f'^there is no cluster at {address}: what answers there is no head of Ray;'):
+        clusters._connect(SimpleNamespace(), address)
+
+
 def test_names_that_ray_can_not_be_told(monkeypatch):
     def fail(**options):
         raise UnicodeEncodeError('utf-8', '\udcff', 0, 1, 'surrogates not allowed')
