@@ -19,7 +19,11 @@ start="ray start --disable-usage-stats --block --num-cpus=\$SLURM_CPUS_ON_NODE" 
 
 srun --overlap --nodes=1 --ntasks=1 --nodelist="$head" \
     bash -c "$start --head --include-dashboard=false --port=${address#*:}" &
-until ray health-check --address "$address" 2> /dev/null; do sleep 1; done
+server=$!
+until ray health-check --address "$address" 2> /dev/null; do
+    kill -0 "$server" 2> /dev/null || { echo "Ray did not start on $head" >&2; exit 1; }
+    sleep 1
+done
 others=$((SLURM_JOB_NUM_NODES - 1))
 if [ "$others" -gt 0 ]; then
     srun --overlap --nodes="$others" --ntasks="$others" --exclude="$head" bash -c "$start --address=$address" &

@@ -97,6 +97,8 @@ class _Videos:
         self._options = options
         self._stack = stack
         self._outcomes: list[Outcome] = []
+        self._copies: list[Path] = []  # folders of what can be read once only
+        stack.callback(self._remove_copies)
         self._ffmpeg: FFmpeg = find_ffmpeg(options.ffmpeg)
         self._sources: frozenset[str]  # real paths of all inputs, which are never written to
         self._resources: Resources
@@ -111,11 +113,11 @@ class _Videos:
         for video in found:
             check_extension(self._options.extension, video)
         self._sources = frozenset(os.path.realpath(video.source) for video in found)
-        self._resources = Resources(self._options, self._output, found, self._ffmpeg.version, self._run.check,
-                                    self._stack, self._enhancers)
         targets = name_results(videos, self._output, self._options.suffix, self._options.container)
         waiting = [(video, target) for video, target in zip(videos, targets, strict=True)
                    if not self._skip(video, target)]
+        self._resources = Resources(self._options, self._output, self._sources, [video for video, _ in waiting],
+                                    self._ffmpeg.version, self._run.check, self._stack, self._enhancers)
         self._run.tell(Found(len(pictures) + len(waiting)))
         if pictures:
             self._upscale_pictures([picture.source for picture in pictures])
@@ -133,6 +135,11 @@ class _Videos:
             outcome = self._upscale_one(video, target)
         if outcome is not None:
             self._end(outcome)
+
+    def _remove_copies(self) -> None:
+        """Remove what a thread may still be waiting to write."""
+        for folder in self._copies:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _end(self, outcome: Outcome) -> None:
         self._outcomes.append(outcome)
@@ -177,6 +184,7 @@ class _Videos:
             raise UsageError(f'{video.source}: --dry_run would use up what can be read once only; give a file')
         logger.info('%s: copied to a file first; the run can\'t be resumed', video.source)
         with temporary_folder(target) as folder:
+            self._copies.append(folder)
             copy = folder / Path(video.source).name
             with Path(video.source).open('rb') as pipe, copy.open('wb') as file:
                 shutil.copyfileobj(pipe, file)

@@ -240,7 +240,7 @@ class Cluster:
         cpus, asked = node['Resources'].get('CPU', 0), self._options.cpus_per_worker
         if asked is None or asked <= cpus or node['Resources'].get('GPU'):
             return None
-        return f'it has {cpus:g} cores, fewer than the {asked:g} of --cpus_per_worker'
+        return f'it has {cpus:g} of the {asked:g} cores of --cpus_per_worker'
 
     def tidy(self) -> None:
         """Remove what workers that were ended have left behind."""

@@ -50,6 +50,7 @@ class RemoteWorker(Protocol):
         place: Where it computes.
         order: What it is working on.
         is_ready: Whether it may be given one; it says ('ready', None) when it becomes so.
+        is_coming: Whether it is expected to be ready in a moment.
         connection: Its messages come out of it (see `worker_process`); it ends when the worker does.
     """
 
@@ -57,6 +58,9 @@ class RemoteWorker(Protocol):
     order: Order | None
     is_ready: bool
     connection: Any
+
+    @property
+    def is_coming(self) -> bool: ...
 
     def give(self, order: Order) -> None:
         """Let it work on a task."""

@@ -26,7 +26,7 @@ class _Process:
     def __init__(self, build: BuildWorker[Any, Any], place: Place) -> None:
         self.place = place
         self.order: Order | None = None
-        self.is_ready = True
+        self.is_ready, self.is_coming = True, False
         self.connection, theirs = _CONTEXT.Pipe()
         level = logging.getLogger('realesrgan').level
         self._process = _CONTEXT.Process(daemon=True, target=serve, args=(theirs, level, build, place))

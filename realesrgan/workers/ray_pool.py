@@ -37,6 +37,7 @@ _SECONDS_BETWEEN_MESSAGES = 0.1  # of one worker, so that a report of each frame
 _MOST_ATTEMPTS = 3
 _SECONDS_OF_SUSPICION = 15.0  # after which Ray knows whether a node is dead that has lost a worker
 _MOST_STARTS = 3  # of workers on a node that end before they have begun
+_SECONDS_TO_START = 5.0  # for a worker that has room; one that takes longer is not waited for
 _SECONDS_UNTIL_SAID = 20.0  # that a worker waits for room
 
 
@@ -147,6 +148,10 @@ class _RayWorker:
         with self._closing_if_lost():
             ray.get(self._actor.begin.remote())
             self._ours.send(('ready', None))
+
+    @property
+    def is_coming(self) -> bool:
+        return not self.is_ready and time.monotonic() - self.since < _SECONDS_TO_START
 
     def give(self, order: Order) -> None:
         order.attempts += 1

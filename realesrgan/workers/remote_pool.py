@@ -161,7 +161,7 @@ class RemotePool:
         """Give what is waiting to workers that are idle, and start workers where there is none yet."""
         for worker in self._workers:
             self._give_next(worker)
-        coming = sum(not worker.is_ready for worker in self._workers)
+        coming = sum(worker.is_coming for worker in self._workers)
         taken = Counter(worker.place for worker in self._workers)
         for place in self._places:
             if taken[place]:
@@ -169,7 +169,7 @@ class RemotePool:
             elif len(self._waiting) > coming:
                 self._workers.append(self._open(place))
                 self._give_next(self._workers[-1])
-                coming += not self._workers[-1].is_ready
+                coming += self._workers[-1].is_coming
 
     def _give_next(self, worker: RemoteWorker) -> None:
         if self._waiting and worker.order is None and worker.is_ready:

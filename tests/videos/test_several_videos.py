@@ -122,4 +122,4 @@ def test_ctrl_c_while_one_waits_for_a_pipe_that_never_comes(options, quick_engin
     rest, _ = process.communicate(timeout=30)
     assert process.returncode == 130
     assert rest.splitlines()[-1] == 'error: interrupted'
-    assert files('results') == ['c_out.mp4']
+    assert [path.name for path in Path('results').iterdir()] == ['c_out.mp4']

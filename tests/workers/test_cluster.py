@@ -146,11 +146,19 @@ def test_a_node_that_is_busy_with_other_work_holds_nothing_up(cluster, make_ray_
     from realesrgan.workers import ray_pool
     monkeypatch.setattr(ray_pool, '_SECONDS_UNTIL_SAID', 3)
     caplog.set_level('INFO', 'realesrgan')
-    held = ray.remote(lambda: time.sleep(600)).remote()
-    time.sleep(1)
+
+    class Holder:
+        def find_node(self):
+            return ray.get_runtime_context().get_node_id()
+    holder = ray.remote(Holder).options(num_cpus=1).remote()
+    busy = ray.get(holder.find_node.remote())
     with make_ray_pool(WhichNode) as pool:
         assert len(set(pool.map_unordered([0.5] * 20, lambda note: None))) == 2
-    ray.cancel(held, force=True)
+    with make_ray_pool(WhichNode) as pool:  # one task, and the busy node comes first
+        monkeypatch.setattr(pool, '_find_nodes', lambda find=pool._find_nodes: sorted(
+            find(), key=lambda node: node.identity != busy))
+        assert list(pool.map_unordered([0.1], lambda note: None)) != [busy]
+    ray.kill(holder)
     lines = [record.getMessage() for record in caplog.records if 'waiting for room' in record.getMessage()]
     assert lines
     assert all(line.endswith(', which is busy with other work') for line in lines)
@@ -351,7 +359,7 @@ def test_names_that_ray_can_not_be_told(monkeypatch):
 def test_more_cores_than_a_node_has():
     cluster = clusters.Cluster(None, ClusterOptions(cpus_per_worker=8), frozenset(), None, nodes.accept)
     assert cluster._explain_no_room({'Resources': {'CPU': 4.0}}) == (
-        'it has 4 cores, fewer than the 8 of --cpus_per_worker')
+        'it has 4 of the 8 cores of --cpus_per_worker')
     assert cluster._explain_no_room({'Resources': {'CPU': 8.0}}) is None
 
 

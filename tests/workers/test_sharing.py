@@ -45,11 +45,11 @@ def test_the_next_piece_begins_when_a_worker_would_be_idle():
         return work
 
     with ProcessPool(Whereabouts, PLACES) as pool:
-        run_sharing([piece('a', [0.1, 0.1, 0.1, 3]), piece('b', [0.1] * 3), piece('c', [0.1] * 3)], pool, no_stop)
+        run_sharing([piece('a', [0.1, 0.1, 0.1, 0.1, 3]), piece('b', [0.1] * 3), piece('c', [0.1] * 3)], pool, no_stop)
     assert done.index('b begins') > [entry[0] for entry in done].index('a', 1)  # there were enough tasks at first
     assert done[-1] == 'a ends'
     assert done.index('b ends') < done.index('c ends') < done.index('a ends')
-    assert sum(entry[0] == 'a' for entry in done if isinstance(entry, tuple)) == 4
+    assert sum(entry[0] == 'a' for entry in done if isinstance(entry, tuple)) == 5
 
 
 def test_notes_and_warnings_reach_the_piece_that_they_are_of():
