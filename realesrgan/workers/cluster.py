@@ -1,24 +1,21 @@
-"""A Ray cluster: how to reach it, which of its nodes can take part, and what is sent there."""
+"""A Ray cluster: which of its nodes can take part, and what is sent there."""
 from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import signal
-import socket
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from .. import version
 from ..atomic_files import remove_leftovers, require_writable, temporary_folder
-from ..errors import ClusterError, flatten_message
+from ..errors import ClusterError
 from ..log import about
 from ..weights.download import hash_file
-from ..weights.sources import PROJECT, find_url_prefix, prefetch
+from ..weights.sources import find_url_prefix, prefetch
+from .connection import connect, import_ray
 from .depot import Depot, DepotClient
 from .node import Refuse, SentFiles, SharedFiles, accept, build_on_node, inspect, sample
 from .options import ClusterOptions, FaceOptions, UpsamplerOptions
@@ -26,14 +23,7 @@ from .pool import BuildWorker, Pool, Worker
 
 logger = logging.getLogger(__name__)
 
-_AUTO, _LOCAL = 'auto', 'local'  # addresses: the cluster that this machine belongs to, and one of its own
-_CURRENT = Path('/tmp/ray/ray_current_cluster')  # noqa: S108  # Ray's own; it stays when the cluster is gone
-_TOKEN, _TOKENS = Path('~/.ray/auth_token'), ('RAY_AUTH_TOKEN', 'RAY_AUTH_TOKEN_PATH')
 _MOST_FOLDERS, _MOST_SPREAD = 200, 20  # of which each node is asked about a file, and how many more
-_SECONDS_TO_CONNECT = 10
-# How a client of HTTP/2, which gRPC is based on, begins; and what kind of frame its server begins with.
-_SETTINGS = b'\x04'
-_GREETING = b'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n' + b'\x00\x00\x00' + _SETTINGS + bytes(5)
 _PATIENCE_SECONDS = 60  # with nodes that do not answer
 _SECONDS_TO_TIDY = 5
 _DEPOT_THREADS = 16
@@ -58,11 +48,11 @@ def open_cluster(options: ClusterOptions, inputs: Set[str], files: Sequence[Path
         ClusterError: ray is not installed, or the cluster is not there.
         OSError: the output folder can't be written.
     """
-    ray = _import_ray(options.address)
+    ray = import_ray(options.address)
     require_writable(output)
     is_ours = not ray.is_initialized()
     if is_ours:
-        _connect(ray, options.address)
+        connect(ray, options.address)
     try:
         with contextlib.ExitStack() as stack:
             shared = None
@@ -82,81 +72,6 @@ def _choose_samples(files: Sequence[Path]) -> list[Path]:
     of_folders = {path.parent: path for path in reversed(files)}
     spread = files[::len(files) // _MOST_SPREAD + 1]
     return list(dict.fromkeys([*list(of_folders.values())[:_MOST_FOLDERS], *spread]))
-
-
-def _import_ray(address: str) -> ModuleType:
-    os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
-    if address != _LOCAL:
-        os.environ.setdefault('RAY_NUM_REDIS_GET_RETRIES', '3')  # times that it tries to connect
-    if any(name in os.environ for name in _TOKENS) or _TOKEN.expanduser().is_file():
-        os.environ.setdefault('RAY_AUTH_MODE', 'token')  # Ray itself does so for `auto` only
-    try:
-        import ray
-    except ImportError:
-        raise ClusterError('--cluster needs ray: pip install \'realesrgan[cluster]\', or ray') from None
-    return ray
-
-
-def _connect(ray: Any, address: str) -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    host, _, port = (_read_own_address() if address == _AUTO else address).rpartition(':')
-    try:
-        if host and port.isdecimal():  # ray itself would try for minutes
-            _knock(host.strip('[]'), int(port))
-        with _silenced():
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR,
-                     runtime_env={'env_vars': {'PYTHONPATH': str(PROJECT)}})
-        ray._private.worker.print_to_stdstream = _log  # or it prints all that a node has logged before it died
-    except UnicodeEncodeError:
-        raise ClusterError('Ray can\'t be told names that are not UTF-8; give the folder that holds them') from None
-    except Exception as error:  # of many kinds
-        logger.debug('%s', error)
-        if 'token' in f'{error} {error.__cause__}':
-            raise ClusterError(f'the cluster at {address} asks for a token: copy ~/.ray/auth_token of its head to '
-                               'this machine') from None
-        raise ClusterError(f'there is no cluster at {address}: {flatten_message(error)[:300]}; ray start --head '
-                           'makes one') from None
-    finally:
-        with contextlib.suppress(ValueError, TypeError):  # not in the main thread, or not Python's
-            signal.signal(signal.SIGTERM, before)  # Ray has put its own there, which prints a stack
-
-
-def _knock(host: str, port: int) -> None:
-    """Find out whether a server at an address speaks gRPC, as Ray's head does.
-
-    Raises:
-        OSError: there is none, or it does not.
-    """
-    with socket.create_connection((host, port), _SECONDS_TO_CONNECT) as connection:
-        if 'RAY_USE_TLS' in os.environ:
-            return
-        connection.sendall(_GREETING)
-        if connection.recv(4)[3:] != _SETTINGS:
-            raise OSError('what answers there is no head of Ray')
-
-
-def _log(data: object, **_: object) -> None:
-    logger.debug('%s', data)
-
-
-@contextlib.contextmanager
-def _silenced() -> Iterator[None]:
-    """Drop what is written to stderr: Ray's own library tells each second that a token is wrong."""
-    kept = os.dup(2)
-    try:
-        with Path(os.devnull).open('wb') as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-
-
-def _read_own_address() -> str:
-    """Return where Ray will look for the cluster of this machine; '' if it has none."""
-    with contextlib.suppress(OSError):
-        return os.environ.get('RAY_ADDRESS') or _CURRENT.read_text().strip()
-    return ''
 
 
 class Cluster:

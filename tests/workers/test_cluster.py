@@ -26,6 +26,7 @@ from realesrgan.models import FACE_MODELS
 from realesrgan.videos.worker import explain_other_ffmpeg
 from realesrgan.weights.sources import UrlFile
 from realesrgan.workers import cluster as clusters
+from realesrgan.workers import connection
 from realesrgan.workers import node as nodes
 from realesrgan.workers.options import ClusterOptions, FaceOptions, UpsamplerOptions
 
@@ -252,7 +253,7 @@ def test_without_ray_or_a_cluster_it_is_one_line(run_script, tmp_path, monkeypat
     clips.make(tmp_path / 'a.mp4', *clips.picture('32x16', seconds='0.2'), *clips.EXACT)
     cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((8, 8, 3), np.uint8))
     name = 'a.png' if script is inference_realesrgan else 'a.mp4'
-    monkeypatch.setattr(clusters, '_SECONDS_TO_CONNECT', 1)
+    monkeypatch.setattr(connection, '_SECONDS_TO_CONNECT', 1)
     command = '-n', 'realesr-animevideov3', '-i', name, '--cluster', '127.0.0.1:1'
     import ray
     monkeypatch.setattr(ray, 'is_initialized', lambda: False)
@@ -346,14 +347,14 @@ def test_each_folder_is_looked_at_and_some_more_files():
 def test_a_server_that_is_no_head_of_ray(http_server):
     address = http_server.url.removeprefix('http://')
     with pytest.raises(ClusterError, match=f'^there is no cluster at {address}: what answers there is no head of Ray;'):
-        clusters._connect(SimpleNamespace(), address)
+        connection.connect(SimpleNamespace(), address)
 
 
 def test_names_that_ray_can_not_be_told(monkeypatch):
     def fail(**options):
         raise UnicodeEncodeError('utf-8', '\udcff', 0, 1, 'surrogates not allowed')
     with pytest.raises(ClusterError, match='^Ray can\'t be told names that are not UTF-8; give the folder that'):
-        clusters._connect(SimpleNamespace(init=fail), 'local')
+        connection.connect(SimpleNamespace(init=fail), 'local')
 
 
 def test_more_cores_than_a_node_has():
