@@ -74,14 +74,13 @@ class ShippingPictureWorker:
             return replace(outcome, comparison=None, problems=(f'no comparison: {flatten_message(error)}',))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _DepotFile(InputFile):
     """A picture in a depot."""
 
-    depot: DepotClient | None = None
+    depot: DepotClient
 
     def read(self, max_pixels: int = MOST_PIXELS) -> bytes:
-        assert self.depot is not None
         size, written = self.depot.inspect(self.path)
         require_few_bytes(size, max_pixels)
         return b''.join(self.depot.read(self.path, (size, written), 0, size))

@@ -20,6 +20,7 @@ from ..log import about
 from ..measures import Effort
 from ..quality.checks import Borders, examine
 from ..quality.comparison import compare
+from ..workers.claims import Claims
 from ..workers.enhancers import BuildEnhancer, Enhancer, build_enhancer
 from ..workers.measuring import Stages, measure_effort
 from ..workers.options import FaceOptions, Place, UpsamplerOptions
@@ -228,7 +229,7 @@ def _compare(result: _Result, source: np.ndarray, label: str, outcome: Outcome, 
     """Write the picture that shows a result beside its source, and return the outcome with it."""
     target = name_comparison(result.target, 'jpg')
     try:
-        targets.claim(target, 'it')
+        targets.claim_comparison(result.job, target)
         with whole_file(target) as temporary:
             write(Picture(compare(source, result.picture.pixels, label)), temporary, 'jpg')
     except _FAILURES as error:
@@ -249,8 +250,7 @@ class _Targets:
     """
 
     def __init__(self, sources: Set[str], taken: Set[str]) -> None:
-        self._sources = sources
-        self._chosen = set(taken)
+        self._claims = Claims(sources, taken)
 
     def choose(self, job: Job, picture: Picture) -> Path:
         """Return the path of a result, in a format that holds the picture's alpha.
@@ -262,20 +262,15 @@ class _Targets:
         if len(os.fsencode(target.name)) > _LONGEST_NAME and not job.to_stdout:
             raise ImageError(f'the name of its result would have more than {_LONGEST_NAME} bytes; use a shorter '
                              '--suffix')
-        self.claim(target, 'its result')
+        self._claims.claim(target, str(job.source))
         if target.suffix[1:] != job.extension:
             logger.warning('has transparency, which %s does not hold; written as %s', job.extension, target.name)
         return target
 
-    def claim(self, target: Path, what: str) -> None:
-        """Take a path for what is called `what`.
+    def claim_comparison(self, job: Job, target: Path) -> None:
+        """Take a path for what shows a job's result beside its source.
 
         Raises:
-            ImageError: that would overwrite an input, or what another has taken.
+            ImageError: that would overwrite an input, or a result.
         """
-        resolved = os.path.realpath(target)
-        if resolved in self._sources:
-            raise ImageError(f'{what} would overwrite the input {target}; choose another --suffix or -o')
-        if resolved in self._chosen:
-            raise ImageError(f'{what} would overwrite another\'s, {target}; give it another name')
-        self._chosen.add(resolved)
+        self._claims.claim(target, f'comparison of {job.source}', 'it')

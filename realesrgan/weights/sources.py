@@ -39,8 +39,13 @@ class UrlFile:
 
 def find_url_prefix(path: str | None) -> str:
     """Return what the file of a URL that is in no table is called before its own name; '' for any other path."""
-    is_url = path is not None and re.match(r'https?://', path, re.IGNORECASE)
-    return f'{hashlib.sha256(path.encode()).hexdigest()[:12]}-' if path is not None and is_url else ''
+    if path is None or not _is_url(path):
+        return ''
+    return f'{hashlib.sha256(path.encode()).hexdigest()[:12]}-'
+
+
+def _is_url(path: str) -> bool:
+    return re.match(r'https?://', path, re.IGNORECASE) is not None
 
 
 #: A file at hand, a released file or another URL to download, or a pair of files in the data package.
@@ -116,7 +121,7 @@ def locate_path(path: str | Path) -> Path | WeightFile | UrlFile:
         WeightsError: the URL names no file.
     """
     url = str(path)
-    if not re.match(r'https?://', url, re.IGNORECASE):
+    if not _is_url(url):
         return Path(path)
     for spec in MODELS.values():
         for file in (spec.weights, spec.denoise_partner):

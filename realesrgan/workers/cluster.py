@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
@@ -13,7 +14,6 @@ from .. import version
 from ..atomic_files import remove_leftovers, require_writable, temporary_folder
 from ..errors import ClusterError
 from ..log import about
-from ..weights.download import hash_file
 from ..weights.sources import find_url_prefix, prefetch
 from .connection import connect, import_ray
 from .depot import Depot, DepotClient
@@ -83,7 +83,7 @@ class Cluster:
         self._options = options
         self._inputs = inputs
         self._shared = shared
-        self._inspect = partial(inspect, version.__version__, shared, refuse)
+        self._refuse = refuse
         self._asked: dict[str, Any] = {}  # nodes that have not answered yet
         self._accepted: dict[str, bool] = {}
         self._depot: Any = None
@@ -112,7 +112,7 @@ class Cluster:
         """Return the nodes that can take part now; a warning tells of each that can't."""
         alive = self._list_alive()
         for identity in alive.keys() - self._asked.keys() - self._accepted.keys():
-            self._asked[identity] = self._run_on(identity, self._inspect.func, *self._inspect.args)
+            self._asked[identity] = self._run_on(identity, inspect, version.__version__, self._shared, self._refuse)
         for identity in self._wait_for_answers():
             reason = self._hear(self._asked.pop(identity))
             if identity not in alive or (reason and identity not in self._list_alive()):
@@ -196,12 +196,13 @@ class Cluster:
             from ..faces.networks import obtain_face_files
             found = obtain_face_files(faces.model)
             files += [found.restorer, found.detector, found.parser]
-        def name(file: Path) -> str:  # without what tells apart files of other URLs, or the model is not known by it
-            return file.name.removeprefix(prefix)
-        prefix = find_url_prefix(options.model_path)
-        return SentFiles({name(file): (hash_file(file), self._ray.put(file.read_bytes()))
-                          for file in files if isinstance(file, Path)},
-                         {option: name(file) for option, file in named.items() if isinstance(file, Path)})
+        prefix = find_url_prefix(options.model_path)  # without it a node knows the model by its name
+        names = {file: file.name.removeprefix(prefix) for file in files if isinstance(file, Path)}
+        contents = {}
+        for file, name in names.items():
+            content = file.read_bytes()
+            contents[name] = hashlib.sha256(content).hexdigest(), self._ray.put(content)
+        return SentFiles(contents, {option: names[file] for option, file in named.items() if isinstance(file, Path)})
 
 
 def _as_it_is(worker: Worker[Any, Any]) -> Worker[Any, Any]:

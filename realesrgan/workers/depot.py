@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ..atomic_files import errors_naming, whole_file, write_through
-from ..errors import ClusterError, ImageError, flatten_message
+from ..errors import ClusterError, flatten_message
+from .claims import Claims
 
 _BLOCK_BYTES = 1 << 20
 _BLOCKS_KEPT = 32  # by each worker: heads and indices of videos are read again for every part
@@ -35,8 +36,7 @@ class Depot:
 
     def __init__(self, folder: str, inputs: Set[str]) -> None:
         os.chdir(folder)
-        self._inputs = inputs
-        self._owners: dict[str, str] = {}  # of results, by real path
+        self._claims = Claims(inputs)
         self._open: dict[int, _Upload] = {}
         self._numbers = itertools.count()
 
@@ -58,11 +58,7 @@ class Depot:
             ImageError: it would overwrite an input, or the result of another.
             OSError: it can't be written.
         """
-        real = os.path.realpath(path)
-        if real in self._inputs:
-            raise ImageError(f'its result would overwrite the input {path}; choose another --suffix or -o')
-        if self._owners.setdefault(real, owner) != owner:
-            raise ImageError(f'its result would overwrite another\'s, {path}; give it another name')
+        self._claims.claim(Path(path), owner)
         number = next(self._numbers)
         self._open[number] = _Upload(Path(path))
         return number

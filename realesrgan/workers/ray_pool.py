@@ -250,17 +250,14 @@ class RayPool(RemotePool):
     def _note_fault(self, worker: RemoteWorker, order: Order) -> None:
         order.call.inbox.put(('warning', f'{order.task} failed on {worker.place}'))
 
-    def _replace(self, worker: RemoteWorker, failure: BaseException | None) -> None:
+    def _note_death(self, worker: RemoteWorker, how: str) -> None:
         """See `RemotePool`; where a worker was lost, others may be too that have nothing to do and say nothing."""
-        if failure is None:
-            node = _find_node(worker)
-            self._suspects[node] = time.monotonic()
-            self._lost_starts[node] += not worker.is_ready
-            self._end([other for other in self._workers
-                       if other is not worker and other.order is None and _find_node(other) == node])
-        super()._replace(worker, failure)
-        if failure is None and not worker.is_ready:
-            logger.warning('a worker on %s %s', worker.place, worker.join())
+        node = _find_node(worker)
+        self._suspects[node] = time.monotonic()
+        self._end([other for other in self._workers if other.order is None and _find_node(other) == node])
+        if not worker.is_ready:
+            self._lost_starts[node] += 1
+            logger.warning('a worker on %s %s', worker.place, how)
 
     def _retry(self, worker: RemoteWorker, order: Order, how: str, failure: BaseException | None) -> None:
         if order.attempts >= _MOST_ATTEMPTS - (failure is not None):

@@ -225,6 +225,9 @@ class RemotePool:
     def _note_fault(self, worker: RemoteWorker, order: Order) -> None:
         """Do what is to be done about a task that has failed, before its caller raises the error."""
 
+    def _note_death(self, worker: RemoteWorker, how: str) -> None:
+        """Do what is to be done about a worker that has died, before its task is tried again."""
+
     def _end(self, workers: Sequence[RemoteWorker]) -> None:
         with ignore_interrupts():  # a second Ctrl-C would leave workers behind
             for worker in workers:
@@ -241,6 +244,8 @@ class RemotePool:
         how = worker.join()
         if failure is not None:
             how = f'failed: {flatten_message(failure)}'
+        else:
+            self._note_death(worker, how)
         order = worker.order
         if order is None or order.call.given_up:  # those that are left do the rest
             return
