@@ -11,8 +11,7 @@ import measure
 from cpu_engines import Case
 
 from realesrgan.engines.cpu import list_cpu_features, measure_l2_cache
-from realesrgan.engines.kernel.finding import list_variants, load_variant
-from realesrgan.engines.kernel.library import Kernel
+from realesrgan.engines.kernel.library import Kernel, list_variants, load_variant
 from realesrgan.engines.winograd import WinogradEngine
 
 CASES = ('realesr-animevideov3:640x448', 'RealESRGAN_x4plus:128x128')

@@ -20,7 +20,7 @@ from realesrgan.archs.loaded import LoadedNetwork
 from realesrgan.engines.choice import make_engine
 from realesrgan.engines.cpu import list_cpu_features
 from realesrgan.engines.engine import Engine
-from realesrgan.engines.kernel.finding import list_variants, load_variant
+from realesrgan.engines.kernel.library import list_variants, load_variant
 from realesrgan.engines.winograd import WinogradEngine
 from realesrgan.engines.winograd_layers import BUILDERS
 from realesrgan.models import MODELS

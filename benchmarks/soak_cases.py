@@ -117,7 +117,7 @@ class Case:
 
 def list_engines() -> list[str]:
     """Return what `--engine` may be on this machine."""
-    from realesrgan.engines.kernel.finding import find_kernel
+    from realesrgan.engines.kernel.library import find_kernel
     engines = ['auto', 'torch', *['openvino'] * (importlib.util.find_spec('openvino') is not None)]
     try:
         find_kernel()

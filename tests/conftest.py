@@ -155,7 +155,7 @@ def at_calls(monkeypatch):
 @pytest.fixture
 def best_kernel():
     """The kernel of the winograd engine that this processor runs; skips the test where there is none."""
-    from realesrgan.engines.kernel.finding import find_kernel
+    from realesrgan.engines.kernel.library import find_kernel
     from realesrgan.errors import EngineError
     try:
         return find_kernel()

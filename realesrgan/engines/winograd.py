@@ -164,8 +164,8 @@ def make(network: LoadedNetwork, device: Device, precision: str, threads: int | 
 
 @functools.cache
 def _get_kernel() -> Kernel:
-    """Return the kernel of this process, which is found and tested once."""
-    from .kernel.finding import find_kernel
+    """Return the kernel of this process, which is loaded once."""
+    from .kernel.library import find_kernel
     return find_kernel()
 
 

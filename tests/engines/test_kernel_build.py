@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from realesrgan.engines.cpu import list_cpu_features
 from realesrgan.engines.kernel import build
+from realesrgan.engines.kernel.library import list_variants
 from realesrgan.engines.kernel.variants import SOURCE, VARIANTS, Variant
 
 SYSTEM_COMPILER = next(filter(None, map(shutil.which, ('cc', 'gcc', 'clang'))), None)
@@ -44,6 +46,7 @@ def compilers(tmp_path, monkeypatch):
     monkeypatch.setenv('PATH', str(folder))
     monkeypatch.setattr(build.importlib.util, 'find_spec', lambda name: None)
     monkeypatch.setattr(build, 'list_machine_variants', lambda: [Variant('any', frozenset(), frozenset(), ('-mfast',))])
+    monkeypatch.setattr(build, '_test', lambda library: '')  # what they write is no library
 
     def write(**bodies):
         for name, body in bodies.items():
@@ -143,9 +146,48 @@ def test_if_all_fail_one_line_says_what_to_do(compilers, tmp_path, capsys):
     assert list(target.iterdir()) == []
     out, err = capsys.readouterr()
     assert out == ''
-    assert err == ('The kernel for any could not be compiled (cc: a.c:1: error: no such thing; gcc: exit status 7; '
+    assert err == ('The kernel for any could not be built (cc: a.c:1: error: no such thing; gcc: exit status 7; '
                    f'clang: cannot start). {build._ADVICE}\n')
     assert 'upscaled by OpenVINO' in err
+
+
+@pytest.mark.parametrize(('code', 'failure'), [
+    ('pass', ''), ('print("largest difference: 1"); sys.exit("a pixel is wrong")', ''),
+    ('print("a pixel is wrong\\nby 0.1", file=sys.stderr); sys.exit(3)', 'it failed its self-test: a pixel is wrong'),
+    ('os.abort()', 'it failed its self-test: it ended with status -6'),
+    ('time.sleep(60)', 'its self-test did not end within 1 s')])
+@pytest.mark.skipif(os.name == 'nt', reason='signals')
+def test_what_a_self_test_says_of_a_library(tmp_path, monkeypatch, code, failure):
+    """An exception, status 1, says nothing about it: where a wheel is built there is no numpy."""
+    package = tmp_path / 'stand_in'
+    package.mkdir()
+    (package / 'self_test.py').write_text(f'import os, sys, time\n{code}\n')
+    monkeypatch.setattr(build, '__package__', 'stand_in')
+    monkeypatch.setattr(build, 'FOLDER', tmp_path / 'realesrgan' / 'engines' / 'kernel')
+    if 'sleep' in code:
+        monkeypatch.setattr(build, '_TEST_SECONDS', 1)
+    assert build._test(tmp_path / 'libwinograd-avx2.so') == failure
+
+
+@needs_compiler
+def test_a_library_that_fails_its_self_test_is_not_installed(tmp_path, monkeypatch, capsys):
+    """A file of the right name that can't be loaded, for the instruction set that any processor here has."""
+    variant = build.list_machine_variants()[-1]
+    if variant.name not in list_variants(list_cpu_features()):
+        pytest.skip(f'this processor has no {variant.name}')
+    monkeypatch.setattr(build, 'list_machine_variants', lambda: [variant])
+    monkeypatch.setattr(build, 'list_compilers', lambda: [['cp', str(SOURCE)]])
+    monkeypatch.setattr(build, '_FLAGS', ())
+    compile_ = build.subprocess.run
+
+    def run(command, **options):
+        return compile_(command if command[0] != 'cp' else ['cp', str(SOURCE), command[-1]], **options)
+    monkeypatch.setattr(build.subprocess, 'run', run)
+    assert build.main(['--output', str(tmp_path / 'new')]) == 1
+    assert list((tmp_path / 'new').iterdir()) == []
+    said = capsys.readouterr().err
+    assert said.startswith(f'The kernel for {variant.name} could not be built (cp {SOURCE}: it failed its self-test: ')
+    assert 'invalid ELF header' in said or sys.platform != 'linux'
 
 
 def test_a_library_that_could_be_built_is_kept_where_another_fails(compilers, tmp_path, monkeypatch, capsys):
@@ -155,7 +197,7 @@ def test_a_library_that_could_be_built_is_kept_where_another_fails(compilers, tm
     assert build.main(['--output', str(tmp_path / 'new')]) == 0
     out, err = capsys.readouterr()
     assert out == f'Built {variants[1].library}\n'
-    assert err.startswith('The kernel for new could not be compiled (cc: error: too new).')
+    assert err.startswith('The kernel for new could not be built (cc: error: too new).')
 
 
 def test_without_a_compiler(compilers, tmp_path, capsys):

@@ -15,7 +15,7 @@ from realesrgan.archs.rrdbnet import RRDBNetShape
 from realesrgan.archs.srvgg import SRVGGNetCompactShape
 from realesrgan.engines import winograd, winograd_program
 from realesrgan.engines.cpu import list_cpu_features
-from realesrgan.engines.kernel.finding import list_variants, load_variant
+from realesrgan.engines.kernel.library import list_variants, load_variant
 from realesrgan.engines.winograd import WinogradEngine
 from realesrgan.errors import EngineError, KernelError, NonFiniteError
 from realesrgan.weights import load_model
@@ -196,7 +196,7 @@ import os, signal, sys, threading, time
 import numpy as np
 from realesrgan.archs.loaded import LoadedNetwork
 from realesrgan.archs.srvgg import SRVGGNetCompactShape
-from realesrgan.engines.kernel.finding import find_kernel
+from realesrgan.engines.kernel.library import find_kernel
 from realesrgan.engines.kernel.self_test import make_weights
 from realesrgan.engines.winograd import WinogradEngine
 

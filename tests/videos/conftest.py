@@ -5,7 +5,7 @@ import clips
 import pytest
 
 import inference_realesrgan_video
-from realesrgan.engines.kernel.finding import find_kernel
+from realesrgan.engines.kernel.library import find_kernel
 from realesrgan.errors import EngineError
 
 

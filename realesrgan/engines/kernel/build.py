@@ -1,6 +1,7 @@
-"""Compile the kernel: `python -m realesrgan.engines.kernel.build`. This needs only the standard library.
+"""Compile the kernel and test it: `python -m realesrgan.engines.kernel.build`.
 
-Every library holds the hash of the source, so that one that was built from another version is recognised.
+Compiling needs only the standard library. Every library holds the hash of the source, so that one that was built from
+another version is recognised.
 """
 from __future__ import annotations
 
@@ -28,6 +29,9 @@ _OPTIMISED = ('-O3', '-g0', '-ffreestanding')
 _SANITIZED = ('-O1', '-g', '-fno-omit-frame-pointer', '-fsanitize=address,undefined')
 _GCC_FLAGS = ('-fno-tree-loop-distribute-patterns',)  # clang ignores it, zig does not know it
 _ZIG_FLAGS = ('-mcpu=baseline',)  # the flags of the variant are added to this processor, and not to the one at hand
+
+_TEST_SECONDS = 60
+_UNTESTED = 1  # the self-test ended with an exception: the package that builds a wheel has no numpy
 
 _ADVICE = ('Install gcc or clang, or run "python -m pip install ziglang", and then "python -m '
            'realesrgan.engines.kernel.build". Until then pictures are upscaled by OpenVINO.')
@@ -94,18 +98,18 @@ def build_kernel(folder: Path = FOLDER, *, sanitize: bool = False) -> Built:
 
 
 def _try_compilers(compilers: Iterable[Sequence[str]], variant: Variant, output: Path, sanitize: bool) -> str:
-    """Compile one library with the first compiler that can; return '', or what all of them said."""
+    """Compile one library with the first compiler that can; return '', or what went wrong with all of them."""
     reasons = []
     for compiler in compilers:
         reason = _compile(compiler, variant, output, sanitize)
         if not reason:
             return ''
         reasons.append(f'{" ".join(compiler)}: {reason}')
-    return f'The kernel for {variant.name} could not be compiled ({"; ".join(reasons)}).'
+    return f'The kernel for {variant.name} could not be built ({"; ".join(reasons)}).'
 
 
 def _compile(compiler: Sequence[str], variant: Variant, output: Path, sanitize: bool) -> str:
-    """Return '', or the compiler's first error."""
+    """Compile and test one library; return '', or the first error."""
     is_zig = any(Path(word).stem in ('zig', 'ziglang') for word in compiler)
     command = [*compiler, *_FLAGS, *(_SANITIZED if sanitize else _OPTIMISED), *(_ZIG_FLAGS if is_zig else _GCC_FLAGS),
                *variant.flags]
@@ -123,10 +127,24 @@ def _compile(compiler: Sequence[str], variant: Variant, output: Path, sanitize: 
     except OSError as error:
         return str(error)
     if result.returncode == 0 and output.exists():
-        return ''
+        return '' if sanitize else _test(output)
     lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
     errors = [line for line in lines if 'error' in line.lower()]
     return (errors + lines + [f'exit status {result.returncode}'])[0]
+
+
+def _test(library: Path) -> str:
+    """Run the self-test of a library; return '', or how it failed. One for another processor is not tested."""
+    try:
+        result = subprocess.run([sys.executable, '-m', f'{__package__}.self_test', str(library)],
+                                cwd=FOLDER.parents[2], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                                errors='replace', timeout=_TEST_SECONDS)
+    except subprocess.TimeoutExpired:
+        return f'its self-test did not end within {_TEST_SECONDS} s'
+    if result.returncode in (0, _UNTESTED):
+        return ''
+    said = result.stderr.split('\n')[0] if result.returncode > 0 else f'it ended with status {result.returncode}'
+    return f'it failed its self-test: {said}'
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
