@@ -35,7 +35,6 @@ from .forms import MOST_SCALE, PICTURE_FORMATS, VIDEO_FORMATS, clean_name, read_
 from .guard import COOKIE, check_host, check_token, is_known, is_token
 from .jobs import CANCELLED, DONE, ENDS, FAILED, QUEUED, Job, JobQueue, JobTimeoutError, QueueFullError
 from .metrics import Metrics
-from .openapi import describe_api
 from .settings import Settings
 from .uploads import TooLargeError, UnknownFileError, is_video
 
@@ -68,7 +67,6 @@ def create_app(settings: Settings, queue: JobQueue, metrics: Metrics) -> Flask:
     service = _Service(settings, queue)
     _add_rules(app, service)
     app.add_url_rule('/metrics', 'metrics', lambda: Response(metrics.render(), mimetype='text/plain'))
-    app.add_url_rule('/openapi.json', 'openapi', lambda: jsonify(describe_api(settings)))
 
     @app.before_request
     def admit() -> None:

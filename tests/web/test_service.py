@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -20,12 +19,7 @@ from web_client import MODEL, encode, noise
 
 import realesrgan.web.__main__ as web
 from realesrgan.pictures import PictureOptions, upscale_pictures
-from realesrgan.web.app import create_app
 from realesrgan.web.forms import clean_name
-from realesrgan.web.jobs import JobQueue
-from realesrgan.web.metrics import Metrics
-from realesrgan.web.openapi import describe_api
-from realesrgan.web.settings import Settings
 from realesrgan.workers.options import UpsamplerOptions
 
 
@@ -312,21 +306,6 @@ def test_health_models_and_metrics(serve):
             'realesrgan_megapixels_total 0.005', 'realesrgan_job_seconds_count 1.0',
             'realesrgan_requests_total{method="POST",route="submit",status="202"} 1.0',
             'realesrgan_requests_total{method="GET",route="none",status="404"} 1.0'} <= set(figures)
-
-
-def test_the_description_names_every_route_and_field(tmp_path):
-    settings = Settings(tmp_path, token='secret')
-    app = create_app(settings, JobQueue(settings), Metrics())
-    routes = {(re.sub(r'<(\w+)>', r'{\1}', rule.rule), method.lower()) for rule in app.url_map.iter_rules()
-              for method in rule.methods - {'HEAD', 'OPTIONS'}}
-    document = describe_api(settings)
-    described = {(path, method) for path, operations in document['paths'].items()
-                 for method in operations if method != 'parameters'}
-    assert described == routes - {('/', 'get'), ('/login', 'post'), ('/static/{filename}', 'get'),
-                                  ('/static/{path:filename}', 'get'), ('/static/<path:filename>', 'get')}
-    form = document['paths']['/enhance']['post']['requestBody']['content']['multipart/form-data']['schema']
-    assert set(form['properties']) == {'image', 'model', 'scale', 'denoise', 'face', 'format'}
-    assert document['security'] == [{'token': []}]
 
 
 @pytest.mark.parametrize(('name', 'cleaned'), [
