@@ -37,9 +37,7 @@ class Cluster:
         chunks: Of a film.
         seconds: Of computing, for a chunk.
         size: Read and written for a chunk.
-        storage: What the shared folder reads and writes together; with --ship_data, the network of the machine that
-            gave the command.
-        shipping: What one worker gets through the object store with --ship_data; 0 for a shared folder.
+        storage: What the shared folder reads and writes together.
         joining: What the machine that joins reads and writes.
         start: Until the first worker works.
         opening: Of a film, until its chunks are known.
@@ -54,7 +52,6 @@ class Cluster:
     seconds: float = 8.0
     size: float = 40e6
     storage: float = 1e9
-    shipping: float = 0.0
     joining: float = 300e6
     start: float = 6.0
     opening: float = 3.0
@@ -70,7 +67,7 @@ def simulate(cluster: Cluster, seed: int = 0) -> float:
     # Alone, or with so many others that the shared folder is never idle.
     moving = max(cluster.size, cluster.size * min(cluster.workers, cluster.films * cluster.chunks)
                  - busy * cluster.storage)
-    each = busy + moving / cluster.storage + (cluster.size / cluster.shipping if cluster.shipping else 0)
+    each = busy + moving / cluster.storage
     few_left = handed = cluster.start
     joined = [0.0] * 3
     for _ in range(cluster.films):
@@ -160,15 +157,15 @@ def check(chunks: int = 11, seconds: float = 2.0) -> Iterator[tuple[int, int, fl
     for workers in (1, 2, 3, 4):
         start = run_for_real(workers, workers, 0.1) - 0.1  # longer for several on one machine
         for films in (1, 2):
-            model = Cluster(workers, films, chunks, seconds, 0, 1e12, 0, 1e12, start, 0, 0.01, failures=0)
+            model = Cluster(workers, films, chunks, seconds, 0, 1e12, 1e12, start, 0, 0.01, failures=0)
             yield workers, films, run_for_real(workers, chunks, seconds, films), simulate(model)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--workers', type=int, nargs='+', default=[1, 10, 100, 1000])
-    for name in ('films', 'chunks', 'seconds', 'size', 'storage', 'shipping', 'joining', 'start', 'opening', 'overhead',
-                 'head', 'failures'):
+    for name in ('films', 'chunks', 'seconds', 'size', 'storage', 'joining', 'start', 'opening', 'overhead', 'head',
+                 'failures'):
         parser.add_argument(f'--{name}', type=type(getattr(Cluster, name)), default=getattr(Cluster, name))
     parser.add_argument('--check', action='store_true', help='compare with real runs, which takes five minutes')
     args = parser.parse_args()

@@ -28,7 +28,6 @@
 
 Besides these, reading and writing files raises OSError, and a lack of memory MemoryError.
 """
-from collections.abc import Mapping
 
 
 class RealESRGANError(Exception):
@@ -125,26 +124,6 @@ class ClusterError(RealESRGANError):
 
 class Cancelled(BaseException):  # like asyncio.CancelledError, no Exception
     """The run was cancelled through the caller's event; finished results and parts are kept."""
-
-
-def rename_files(error: BaseException, names: Mapping[str, str]) -> None:
-    """Let an error call files by other names, those that whoever reads it knows.
-
-    Args:
-        error: It is changed.
-        names: Those names, by the ones that it has now.
-    """
-    if isinstance(error, OSError) and isinstance(error.filename, str):
-        error.filename = replace_names(error.filename, names)
-    elif isinstance(error, RealESRGANError):
-        error.args = (replace_names(str(error), names), *error.args[1:])
-
-
-def replace_names(text: str, names: Mapping[str, str]) -> str:
-    """Return a text with other names in it."""
-    for before, after in names.items():
-        text = text.replace(before, after)
-    return text
 
 
 def flatten_message(error: BaseException) -> str:

@@ -150,23 +150,19 @@ def add_cluster_options(parser: argparse.ArgumentParser, sample: str) -> None:
                             'belongs to, local for one of its own')
     group.add_argument('--cpus_per_worker', type=make_number_type(float, 0.01), metavar='N',
                        help='cores of each worker on nodes without a GPU (default: all of a node)')
-    group.add_argument('--ship_data', action='store_true',
-                       help='send inputs and results through the cluster, for nodes that don\'t see them')
 
 
 def read_cluster_options(args: argparse.Namespace) -> ClusterOptions | None:
     """Collect the options of `add_cluster_options`; None without --cluster.
 
     Raises:
-        UsageError: one of the others is given without it.
+        UsageError: --cpus_per_worker is given without it.
     """
     if args.cluster is None:
-        for name in ('ship_data', 'cpus_per_worker'):
-            if getattr(args, name):
-                raise UsageError(f'--{name} needs --cluster')
+        if args.cpus_per_worker is not None:
+            raise UsageError('--cpus_per_worker needs --cluster')
         return None
-    return ClusterOptions(args.cluster, args.cpus_per_worker, getattr(args, 'num_process_per_gpu', 1),
-                          args.ship_data)
+    return ClusterOptions(args.cluster, args.cpus_per_worker, getattr(args, 'num_process_per_gpu', 1))
 
 
 def add_judging_options(parser: argparse.ArgumentParser, comparison: str, sample: str) -> None:

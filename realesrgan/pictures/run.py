@@ -207,10 +207,9 @@ class _Pictures:
                 pool = make_pool(build, places, self._run.check, isolate=False)
             else:
                 from ..workers.cluster import open_cluster
-                from .shipping import ShippingPictureWorker
                 cluster = stack.enter_context(open_cluster(
-                    options.cluster, sources, [job.source for job in jobs], Path(self._output)))
-                pool = cluster.make_pool(build, options.upsampler, faces, ShippingPictureWorker, self._run.check)
+                    options.cluster, [job.source for job in jobs], Path(self._output)))
+                pool = cluster.make_pool(build, options.upsampler, faces, self._run.check)
             for _ in stack.enter_context(pool).map_unordered(tasks, self._hear):
                 pass
 

@@ -20,7 +20,6 @@ from ..log import about
 from ..measures import Effort
 from ..quality.checks import Borders, examine
 from ..quality.comparison import compare
-from ..workers.claims import Claims
 from ..workers.enhancers import BuildEnhancer, Enhancer, build_enhancer
 from ..workers.measuring import Stages, measure_effort
 from ..workers.options import FaceOptions, Place, UpsamplerOptions
@@ -250,7 +249,8 @@ class _Targets:
     """
 
     def __init__(self, sources: Set[str], taken: Set[str]) -> None:
-        self._claims = Claims(sources, taken)
+        self._sources = sources
+        self._owners = dict.fromkeys(taken, '')
 
     def choose(self, job: Job, picture: Picture) -> Path:
         """Return the path of a result, in a format that holds the picture's alpha.
@@ -262,7 +262,7 @@ class _Targets:
         if len(os.fsencode(target.name)) > _LONGEST_NAME and not job.to_stdout:
             raise ImageError(f'the name of its result would have more than {_LONGEST_NAME} bytes; use a shorter '
                              '--suffix')
-        self._claims.claim(target, str(job.source))
+        self._claim(target, str(job.source))
         if target.suffix[1:] != job.extension:
             logger.warning('has transparency, which %s does not hold; written as %s', job.extension, target.name)
         return target
@@ -273,4 +273,16 @@ class _Targets:
         Raises:
             ImageError: that would overwrite an input, or a result.
         """
-        self._claims.claim(target, f'comparison of {job.source}', 'it')
+        self._claim(target, f'comparison of {job.source}', 'it')
+
+    def _claim(self, target: Path, owner: str, what: str = 'its result') -> None:
+        """Take a path for what is called `what`; its owner may take it again.
+
+        Raises:
+            ImageError: that would overwrite an input, or what another has taken.
+        """
+        real = os.path.realpath(target)
+        if real in self._sources:
+            raise ImageError(f'{what} would overwrite the input {target}; choose another --suffix or -o')
+        if self._owners.setdefault(real, owner) != owner:
+            raise ImageError(f'{what} would overwrite another\'s, {target}; give it another name')

@@ -1,7 +1,7 @@
 """What the videos of a run have in common, made once, when the first of them needs it."""
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import cached_property, partial
 from pathlib import Path
@@ -29,7 +29,6 @@ class Resources:
     Args:
         options: The caller's.
         output: Folder for the results.
-        inputs: Real paths of all inputs.
         videos: Those that are upscaled.
         ffmpeg_version: Of this machine.
         check: Called while workers work; what it raises ends them.
@@ -40,12 +39,11 @@ class Resources:
         places: Where workers compute, without a cluster.
     """
 
-    def __init__(self, options: VideoOptions, output: Path, inputs: Set[str], videos: Sequence[VideoInput],
+    def __init__(self, options: VideoOptions, output: Path, videos: Sequence[VideoInput],
                  ffmpeg_version: tuple[int, int], check: Callable[[], None], stack: ExitStack,
                  enhancers: EnhancerCache | None) -> None:
         self._options = options
         self._output = output
-        self._inputs = inputs
         self._videos = videos
         self._ffmpeg_version = ffmpeg_version
         self._check = check
@@ -109,12 +107,10 @@ class Resources:
     def _open_cluster(self, options: ClusterOptions) -> Pool:
         """Return a pool on the nodes of a cluster, which find their own ffmpeg."""
         from ..workers.cluster import open_cluster
-        from .shipping import ShippingChunkWorker
         from .worker import ChunkWorker, explain_other_ffmpeg
         chosen, upsampler = self._options.ffmpeg, self._options.upsampler
         files = [path for video in self._videos for path in video.frames or [Path(video.source)] if path.is_file()]
         cluster = self._stack.enter_context(open_cluster(
-            options, self._inputs, files, self._output, partial(explain_other_ffmpeg, chosen, self._ffmpeg_version)))
+            options, files, self._output, partial(explain_other_ffmpeg, chosen, self._ffmpeg_version)))
         build = partial(ChunkWorker.build, upsampler, self.faces, ffmpeg=chosen)
-        return self._stack.enter_context(cluster.make_pool(
-            build, upsampler, self.faces, ShippingChunkWorker, self._check))
+        return self._stack.enter_context(cluster.make_pool(build, upsampler, self.faces, self._check))

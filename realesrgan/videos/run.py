@@ -116,7 +116,7 @@ class _Videos:
         targets = name_results(videos, self._output, self._options.suffix, self._options.container)
         waiting = [(video, target) for video, target in zip(videos, targets, strict=True)
                    if not self._skip(video, target)]
-        self._resources = Resources(self._options, self._output, self._sources, [video for video, _ in waiting],
+        self._resources = Resources(self._options, self._output, [video for video, _ in waiting],
                                     self._ffmpeg.version, self._run.check, self._stack, self._enhancers)
         self._run.tell(Found(len(pictures) + len(waiting)))
         if pictures:

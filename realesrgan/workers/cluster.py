@@ -4,42 +4,34 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from .. import version
-from ..atomic_files import remove_leftovers, require_writable, temporary_folder
+from ..atomic_files import require_writable, temporary_folder
 from ..errors import ClusterError
 from ..log import about
 from ..weights.sources import find_url_prefix, prefetch
 from .connection import connect, import_ray
-from .depot import Depot, DepotClient
 from .node import Refuse, SentFiles, SharedFiles, accept, build_on_node, inspect, sample
 from .options import ClusterOptions, FaceOptions, UpsamplerOptions
-from .pool import BuildWorker, Pool, Worker
+from .pool import BuildWorker, Pool
 
 logger = logging.getLogger(__name__)
 
 _MOST_FOLDERS, _MOST_SPREAD = 200, 20  # of which each node is asked about a file, and how many more
 _PATIENCE_SECONDS = 60  # with nodes that do not answer
-_SECONDS_TO_TIDY = 5
-_DEPOT_THREADS = 16
-
-#: Makes a worker whose files are in a depot of one whose files are here.
-Ship = Callable[[DepotClient, Worker[Any, Any]], Worker[Any, Any]]
 
 
 @contextlib.contextmanager
-def open_cluster(options: ClusterOptions, inputs: Set[str], files: Sequence[Path], output: Path,
+def open_cluster(options: ClusterOptions, files: Sequence[Path], output: Path,
                  refuse: Refuse = accept) -> Iterator[Cluster]:
     """Connect to a cluster; the connection ends with the block, and with it all actors.
 
     Args:
         options: Which cluster, and what a worker takes of it.
-        inputs: Real paths of all inputs, which are never written to.
         files: What the workers will read.
         output: Where they will write.
         refuse: Called on each node.
@@ -54,14 +46,9 @@ def open_cluster(options: ClusterOptions, inputs: Set[str], files: Sequence[Path
     if is_ours:
         connect(ray, options.address)
     try:
-        with contextlib.ExitStack() as stack:
-            shared = None
-            if not options.ship_data:
-                seen = stack.enter_context(temporary_folder(output / 'seen'))
-                shared = SharedFiles(str(Path.cwd()), seen, {path: sample(path) for path in _choose_samples(files)})
-            cluster = Cluster(ray, options, inputs, shared, refuse)
-            stack.callback(cluster.tidy)
-            yield cluster
+        with temporary_folder(output / 'seen') as seen:
+            shared = SharedFiles(str(Path.cwd()), seen, {path: sample(path) for path in _choose_samples(files)})
+            yield Cluster(ray, options, shared, refuse)
     finally:
         if is_ours:
             ray.shutdown()
@@ -77,25 +64,21 @@ def _choose_samples(files: Sequence[Path]) -> list[Path]:
 class Cluster:
     """A cluster that workers can be put on. `open_cluster` returns one."""
 
-    def __init__(self, ray: Any, options: ClusterOptions, inputs: Set[str], shared: SharedFiles | None,
-                 refuse: Refuse) -> None:
+    def __init__(self, ray: Any, options: ClusterOptions, shared: SharedFiles, refuse: Refuse) -> None:
         self._ray = ray
         self._options = options
-        self._inputs = inputs
         self._shared = shared
         self._refuse = refuse
         self._asked: dict[str, Any] = {}  # nodes that have not answered yet
         self._accepted: dict[str, bool] = {}
-        self._depot: Any = None
 
     def make_pool(self, build: BuildWorker[Any, Any], options: UpsamplerOptions, faces: FaceOptions | None,
-                  ship: Ship, check: Callable[[], None]) -> Pool:
+                  check: Callable[[], None]) -> Pool:
         """Return a pool of as many workers as have room.
 
         Args:
             build: Makes each worker; a partial whose first argument is `options`.
             options, faces: What it works with; the weight files of both are sent along.
-            ship: Makes it a worker that sees no files but through a depot, if that is wanted.
             check: See `RemotePool`.
 
         Raises:
@@ -104,9 +87,8 @@ class Cluster:
         from .ray_pool import RayPool
         if not self.find_nodes():
             raise ClusterError('no node of the cluster can take part')
-        wrap = partial(ship, self._open_depot()) if self._shared is None else _as_it_is
-        return RayPool(partial(build_on_node, self._send_files(options, faces), build, wrap), self.find_nodes, check,
-                       folder=self._shared.folder if self._shared is not None else None)
+        return RayPool(partial(build_on_node, self._send_files(options, faces), build), self.find_nodes, check,
+                       folder=self._shared.folder)
 
     def find_nodes(self) -> list[Any]:
         """Return the nodes that can take part now; a warning tells of each that can't."""
@@ -157,16 +139,6 @@ class Cluster:
             return None
         return f'it has {cpus:g} of the {asked:g} cores of --cpus_per_worker'
 
-    def tidy(self) -> None:
-        """Remove what workers that were ended have left behind."""
-        if self._depot is None:
-            return
-        waiting = [self._depot.close.remote()]
-        waiting += [self._run_on(identity, remove_leftovers, Path(tempfile.gettempdir()))
-                    for identity, accepted in self._accepted.items() if accepted]
-        with contextlib.suppress(Exception):  # the cluster may be gone
-            self._ray.wait(waiting, num_returns=len(waiting), timeout=_SECONDS_TO_TIDY)
-
     def _measure(self, node: Mapping[str, Any], *, has_gpus: bool) -> Any:
         """Return a node with as many workers as have room."""
         from .ray_pool import Node
@@ -180,12 +152,6 @@ class Cluster:
             return Node(node['NodeID'], _name(node), 0)  # a CPU would be the last to finish
         each = asked or cpus
         return Node(node['NodeID'], _name(node), int(cpus // each) if each else 0, cpus=each)
-
-    def _open_depot(self) -> DepotClient:
-        actor = self._ray.remote(Depot).options(
-            num_cpus=0, max_concurrency=_DEPOT_THREADS, **_bind(self._ray.get_runtime_context().get_node_id()))
-        self._depot = actor.remote(str(Path.cwd()), self._inputs)
-        return DepotClient(self._depot)
 
     def _send_files(self, options: UpsamplerOptions, faces: FaceOptions | None) -> SentFiles:
         """Put what workers need into the object store."""
@@ -203,10 +169,6 @@ class Cluster:
             content = file.read_bytes()
             contents[name] = hashlib.sha256(content).hexdigest(), self._ray.put(content)
         return SentFiles(contents, {option: names[file] for option, file in named.items() if isinstance(file, Path)})
-
-
-def _as_it_is(worker: Worker[Any, Any]) -> Worker[Any, Any]:
-    return worker
 
 
 def _bind(node: str) -> dict[str, Any]:

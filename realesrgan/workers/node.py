@@ -54,17 +54,17 @@ class SentFiles:
     changes: Mapping[str, str] = field(default_factory=dict)
 
 
-def inspect(expected: str, shared: SharedFiles | None, refuse: Refuse) -> str | None:
+def inspect(expected: str, shared: SharedFiles, refuse: Refuse) -> str | None:
     """Return why this node can't take part; None if it can.
 
     Args:
         expected: The version of the project.
-        shared: What it must see; None if files are sent to it.
+        shared: What it must see.
         refuse: What else may be wrong.
     """
     if version.__version__ != expected:
         return f'it has Real-ESRGAN {version.__version__}, not {expected}'
-    return (_look_for(shared) if shared is not None else None) or refuse()
+    return _look_for(shared) or refuse()
 
 
 def _look_for(shared: SharedFiles) -> str | None:
@@ -98,14 +98,12 @@ def sample(path: Path) -> str:
     return digest.hexdigest()
 
 
-def build_on_node(sent: SentFiles, build: Any, wrap: Callable[[Worker[Any, Any]], Worker[Any, Any]],
-                  place: Place) -> Worker[Any, Any]:
+def build_on_node(sent: SentFiles, build: Any, place: Place) -> Worker[Any, Any]:
     """Build a worker with the files that were sent along, which a node writes to its disk once.
 
     Args:
         sent: The files.
         build: Makes the worker; a partial whose first argument is its `UpsamplerOptions`.
-        wrap: Returns the worker that is asked for tasks.
         place: Where it computes.
     """
     import ray
@@ -118,4 +116,5 @@ def build_on_node(sent: SentFiles, build: Any, wrap: Callable[[Worker[Any, Any]]
     os.environ[FOLDER_VARIABLE] = str(folder)
     options: UpsamplerOptions = replace(
         build.args[0], **{option: str(folder / name) for option, name in sent.changes.items()})
-    return wrap(build.func(options, *build.args[1:], **build.keywords, place=place))
+    worker: Worker[Any, Any] = build.func(options, *build.args[1:], **build.keywords, place=place)
+    return worker

@@ -93,13 +93,11 @@ class ClusterOptions:
             of this machine's own.
         cpus_per_worker: Cores of a worker on a node without a GPU; None for all of the node's.
         workers_per_gpu: Workers that share a GPU.
-        ship_data: Whether inputs and results are sent to and fro; else all nodes see them under the same paths.
     """
 
     address: str = 'auto'
     cpus_per_worker: float | None = None
     workers_per_gpu: int = 1
-    ship_data: bool = False
 
     def __post_init__(self) -> None:
         if self.workers_per_gpu < 1 or (self.cpus_per_worker is not None and self.cpus_per_worker <= 0):

@@ -197,7 +197,7 @@ class RayPool(RemotePool):
         build: Called in each actor before its first task.
         find_nodes: Returns the nodes that may take part now.
         check: See `RemotePool`.
-        folder: Which paths start from on the nodes; None if there are none in tasks.
+        folder: Which paths start from on the nodes; None for the one that they were started in.
     """
 
     def __init__(self, build: BuildWorker[Any, Any], find_nodes: Callable[[], Sequence[Node]],

@@ -75,24 +75,6 @@ def test_a_video_and_pictures_are_the_same_as_on_one_machine(run, tmp_path):
     assert clips.numbers('cluster/a_out.mp4') == [number % 27 for number in range(75)]
 
 
-def test_shipped_files_give_the_same_results(run, tmp_path):
-    make_film(tmp_path / 'a.mp4', '2')
-    make_film(tmp_path / 'b.mkv', '1')
-    (tmp_path / 'in/deep').mkdir(parents=True)
-    for index, name in enumerate(('a.png', 'b c.jpg', 'deep/a.png', 'deep/alpha.png')):
-        noise = np.random.default_rng(index).integers(0, 256, (9, 8, 4 if name == 'deep/alpha.png' else 3), np.uint8)
-        cv2.imwrite(str(tmp_path / 'in' / name), noise)
-    for folder, more in (('there', {}), ('here', {'where': ()})):
-        ship = ['--ship_data'] if folder == 'there' else []
-        status, _, err = run('-i', 'a.mp4', 'b.mkv', '--chunk', '0.5', '-o', folder, *ship, **more)
-        assert status == 0, err
-        status, _, err = run('-i', 'in', '-r', '-o', folder, *ship, script=inference_realesrgan, **more)
-        assert status == 0, err
-    assert {name: Path('there', name).read_bytes() for name in files('there')} == {
-        name: Path('here', name).read_bytes() for name in files('here')}
-    assert len(files('here')) == 6
-
-
 def test_a_report_of_a_cluster_is_that_of_one_machine(run, tmp_path):
     make_film(tmp_path / 'a.mp4', '1')
     assert run('-i', 'a.mp4', '--chunk', '0.2', '--report', 'r.json', '--compare')[0] == 0
@@ -195,7 +177,7 @@ def test_a_cluster_goes_on_where_one_machine_or_ctrl_c_has_ended(run, tmp_path, 
     end_early(tmp_path, network, 2, signal.SIGKILL)
     before = list(Path(tempfile.gettempdir()).glob('.realesrgan-*'))
     for number, how, expected in ((4, signal.SIGTERM, 143), (7, signal.SIGINT, 130)):
-        err, status = end_early(tmp_path, network, number, how, '--cluster', cluster.address, '--ship_data')
+        err, status = end_early(tmp_path, network, number, how, '--cluster', cluster.address)
         assert status == expected
         assert (err.splitlines()[-1] == 'error: interrupted') == (how == signal.SIGINT)
         assert 'the same command resumes from them' in err
@@ -241,7 +223,6 @@ def test_why_a_node_can_not_take_part(tmp_path, monkeypatch):
     assert inspect(tmp_path, film='other') == f'its {tmp_path}/film is another file'
     assert inspect(tmp_path, other='x') == f'it does not see {tmp_path}/other'
     assert inspect(tmp_path, refuse=lambda: 'no ffmpeg') == 'no ffmpeg'
-    assert nodes.inspect(version.__version__, None, nodes.accept) is None
     assert explain_other_ffmpeg('ffmpeg', clips.FFMPEG.version) is None
     own = '.'.join(map(str, clips.FFMPEG.version))
     assert explain_other_ffmpeg('ffmpeg', (1, 2)) == f'it has ffmpeg {own}, not 1.2'
@@ -276,7 +257,7 @@ def test_streams_are_no_files_of_a_cluster(run):
         assert (status, err) == (2, 'error: --cluster needs files that all its nodes see, not - for stdin or stdout\n')
 
 
-@pytest.mark.parametrize('option', [['--ship_data'], ['--cpus_per_worker', '2']])
+@pytest.mark.parametrize('option', [['--cpus_per_worker', '2']])
 def test_options_that_need_a_cluster(run_script, option):
     for script in inference_realesrgan, inference_realesrgan_video:
         assert run_script(script, *option) == (2, '', f'error: {option[0]} needs --cluster\n')
@@ -292,7 +273,7 @@ def test_workers_are_counted_by_what_a_node_has():
     def measure(resources, *, has_gpus=False, **options):
         node = {'NodeID': 'abcdefgh', 'NodeManagerHostname': 'host', 'NodeManagerAddress': '10.0.0.2',
                 'Resources': resources}
-        found = clusters.Cluster(None, ClusterOptions(**options), frozenset(), None, nodes.accept)._measure(
+        found = clusters.Cluster(None, ClusterOptions(**options), None, nodes.accept)._measure(
             node, has_gpus=has_gpus)
         return found.workers, found.cpus, found.gpus
     assert measure({'CPU': 16.0}) == (1, 16, 0)
@@ -316,7 +297,7 @@ def test_what_is_sent_to_nodes(tmp_path, monkeypatch):
     class Ray:
         put = staticmethod(bytes.decode)
     options = UpsamplerOptions(model_path='my.pth', arch_module='my_arch.py')
-    cluster = clusters.Cluster(Ray, ClusterOptions(), frozenset(), None, nodes.accept)
+    cluster = clusters.Cluster(Ray, ClusterOptions(), None, nodes.accept)
     sent = cluster._send_files(options, FaceOptions())
     assert {name: content for name, (_, content) in sent.contents.items()} == {
         'my.pth': 'my.pth', 'my_arch.py': 'my_arch.py', **{name: f'weights/{name}' for name in names}}
@@ -329,7 +310,7 @@ def test_weights_of_a_url_are_sent_under_their_own_names(tmp_path, monkeypatch):
     monkeypatch.setenv('REALESRGAN_WEIGHTS', str(tmp_path))
     for name in (UrlFile(url).target.name, UrlFile(url).target.name.replace('general', 'general-wdn')):
         (tmp_path / name).write_bytes(b'weights')
-    cluster = clusters.Cluster(SimpleNamespace(put=bytes), ClusterOptions(), frozenset(), None, nodes.accept)
+    cluster = clusters.Cluster(SimpleNamespace(put=bytes), ClusterOptions(), None, nodes.accept)
     sent = cluster._send_files(UpsamplerOptions(model_path=url, denoise_strength=0.3), None)
     assert list(sent.contents) == ['realesr-general-x4v3.pth', 'realesr-general-wdn-x4v3.pth']
     assert sent.changes == {'model_path': 'realesr-general-x4v3.pth'}
@@ -358,7 +339,7 @@ def test_names_that_ray_can_not_be_told(monkeypatch):
 
 
 def test_more_cores_than_a_node_has():
-    cluster = clusters.Cluster(None, ClusterOptions(cpus_per_worker=8), frozenset(), None, nodes.accept)
+    cluster = clusters.Cluster(None, ClusterOptions(cpus_per_worker=8), None, nodes.accept)
     assert cluster._explain_no_room({'Resources': {'CPU': 4.0}}) == (
         'it has 4 of the 8 cores of --cpus_per_worker')
     assert cluster._explain_no_room({'Resources': {'CPU': 8.0}}) is None
