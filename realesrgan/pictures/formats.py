@@ -8,6 +8,7 @@ This module imports neither numpy, OpenCV nor Pillow, because the parser takes t
 """
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -21,13 +22,14 @@ class Reader(Enum):
     """What decodes the pixels of a format."""
 
     PILLOW = auto()
-    OPENCV = auto()  # for formats whose pixels can be deeper than Pillow reads them
+    OPENCV = auto()  # for formats whose pixels are deeper than Pillow reads them
     JPEG = auto()  # Pillow, also where the end of the file is missing
     BMP = auto()  # Pillow; `bmp` where it refuses the masks of colours
     PNM = auto()  # OpenCV, after which values are scaled from the maximum that the file states; `pnm` for PFM
     SGI = auto()  # `sgi`
     SUN_RASTER = auto()  # `sun_raster`
     PNG = auto()  # OpenCV, behind checks that refuse damaged files
+    JPEG2000 = auto()  # Pillow for 8 bits, imagecodecs for any other depth
     TIFF = auto()  # tifffile; Pillow where colours need converting
 
 
@@ -58,7 +60,10 @@ class Format:
             format of the results is 'auto'.
         offered: Whether `--ext` offers the format; its key in the table must then be one of `extensions`.
         pillow_names: What Pillow calls the format, if Pillow may open it.
-        signatures: First bytes of files that belong to the format even where Pillow does not know them.
+        signature: Regular expression for the first bytes of files that belong to the format even where Pillow does not
+            know them.
+        refused: Why files of the format are not read, and what to do.
+        plugin: Module that makes Pillow read the format nevertheless, where the user has installed it.
         reader: What decodes its pixels.
         writer: What encodes its pixels; None if it can only be read.
         alpha: Whether results hold transparency.
@@ -74,7 +79,9 @@ class Format:
     input_extensions: tuple[str, ...] = ()
     offered: bool = False
     pillow_names: tuple[str, ...] = ()
-    signatures: tuple[bytes, ...] = ()
+    signature: bytes | None = None
+    refused: str | None = None
+    plugin: str | None = None
     reader: Reader = Reader.PILLOW
     writer: Writer | None = None
     alpha: bool = False
@@ -86,43 +93,59 @@ class Format:
     longest_side: int | None = None
 
 
-#: The formats by name. Pillow tries them in this order, so formats without a clear signature (tga) come late. Pillow
-#: knows more formats; the rest are not pictures, or reading them starts other programs.
+#: The formats by name. Pillow tries them in this order, so the format without a clear signature (tga) comes last.
+#: Pillow knows more formats; the rest are not pictures, or reading them starts other programs.
 FORMATS: dict[str, Format] = {
     'jpg': Format(
         extensions=('jpg', 'jpeg', 'jpe'), input_extensions=('jfif',), offered=True, pillow_names=('JPEG',),
-        signatures=(b'\xFF\xD8\xFF',), reader=Reader.JPEG, writer=Writer.OPENCV, always_opaque=True,
+        signature=rb'\xFF\xD8\xFF', reader=Reader.JPEG, writer=Writer.OPENCV, always_opaque=True,
         quality_setting='IMWRITE_JPEG_QUALITY', metadata=MetadataStyle.JPEG_SEGMENTS, longest_side=65500),
     'png': Format(
         extensions=('png',), input_extensions=('apng',), offered=True, pillow_names=('PNG',),
-        signatures=(b'\x89PNG\r\n\x1a\n',), reader=Reader.PNG, writer=Writer.OPENCV, alpha=True, deep=True,
+        signature=rb'\x89PNG\r\n\x1a\n', reader=Reader.PNG, writer=Writer.OPENCV, alpha=True, deep=True,
         metadata=MetadataStyle.PNG_CHUNKS, longest_side=1_000_000),
     'webp': Format(
         extensions=('webp',), offered=True, pillow_names=('WEBP',), writer=Writer.OPENCV, alpha=True, gray=False,
         quality_setting='IMWRITE_WEBP_QUALITY', metadata=MetadataStyle.OPENCV, longest_side=16383),
     'gif': Format(input_extensions=('gif',), pillow_names=('GIF',)),
     'bmp': Format(
-        extensions=('bmp',), input_extensions=('dib',), pillow_names=('BMP', 'DIB'), signatures=(b'BM',),
+        extensions=('bmp',), input_extensions=('dib',), pillow_names=('BMP', 'DIB'), signature=b'BM',
         reader=Reader.BMP, writer=Writer.OPENCV),
+    # Most raw files are TIFFs as well, whose first picture is a preview; `tiff` knows those without a signature.
+    'raw': Format(
+        input_extensions=('3fr', 'arw', 'cr2', 'cr3', 'crw', 'dcr', 'dng', 'erf', 'fff', 'iiq', 'kdc', 'mef', 'mos',
+                          'mrw', 'nef', 'nrw', 'orf', 'pef', 'raf', 'rw2', 'rwl', 'sr2', 'srf', 'srw', 'x3f'),
+        signature=rb'II\*\0.{4}(CR|IIII)|II(RO|RS|U\0)|MMOR|II\x1A\0{3}HEAPCCDR|FUJIFILMCCD-RAW|FOVb|\0MRM|'
+                  rb'.{4}ftypcrx ',
+        refused='a camera\'s raw file: develop it first, to png or tiff'),
     'tiff': Format(
         extensions=('tif', 'tiff'), offered=True, pillow_names=('TIFF',),
-        signatures=(b'II*\0', b'MM\0*', b'II+\0', b'MM\0+'), reader=Reader.TIFF, writer=Writer.TIFF, alpha=True,
+        signature=rb'II[*+]\0|MM\0[*+]', reader=Reader.TIFF, writer=Writer.TIFF, alpha=True,
         deep=True, metadata=MetadataStyle.TIFF_TAGS),
     'avif': Format(input_extensions=('avif',), pillow_names=('AVIF',)),
-    'jp2': Format(input_extensions=('jp2', 'j2k', 'jpx'), pillow_names=('JPEG2000',), reader=Reader.OPENCV),
+    'heic': Format(
+        input_extensions=('heic', 'heif', 'hif'), pillow_names=('HEIF',), plugin='pillow_heif.HeifImagePlugin',
+        signature=rb'.{4}ftyp(he[iv][cmsx]|m[is]f1.{4}(.{4}){0,15}?he[iv][cmsx])',
+        refused='HEIC: "pip install pillow-heif" lets it be read, or save it as jpg or png first'),
+    'jxl': Format(
+        input_extensions=('jxl',), pillow_names=('JXL',), plugin='pillow_jxl',
+        signature=rb'\xFF\x0A|\0\0\0\x0CJXL \r\n\x87\n',
+        refused='JPEG XL: "pip install pillow-jxl-plugin" lets it be read, or save it as jpg or png first'),
+    'jp2': Format(
+        input_extensions=('jp2', 'j2k', 'jpx'), pillow_names=('JPEG2000',), reader=Reader.JPEG2000),
     'ppm': Format(
-        input_extensions=('ppm', 'pgm', 'pbm', 'pnm', 'pfm'), pillow_names=('PPM',), signatures=(b'PF',),
+        input_extensions=('ppm', 'pgm', 'pbm', 'pnm', 'pfm'), pillow_names=('PPM',), signature=b'PF',
         reader=Reader.PNM),
-    'tga': Format(input_extensions=('tga',), pillow_names=('TGA',)),
     'ico': Format(input_extensions=('ico',), pillow_names=('ICO',)),
     'psd': Format(input_extensions=('psd',), pillow_names=('PSD',)),
     'qoi': Format(input_extensions=('qoi',), pillow_names=('QOI',)),
     'pcx': Format(input_extensions=('pcx',), pillow_names=('PCX',)),
     'dds': Format(input_extensions=('dds',), pillow_names=('DDS',)),
     'ras': Format(
-        input_extensions=('ras',), pillow_names=('SUN',), signatures=(b'\x59\xA6\x6A\x95',), reader=Reader.SUN_RASTER),
+        input_extensions=('ras',), pillow_names=('SUN',), signature=rb'\x59\xA6\x6A\x95', reader=Reader.SUN_RASTER),
     'sgi': Format(input_extensions=('sgi', 'rgb', 'rgba', 'bw'), pillow_names=('SGI',), reader=Reader.SGI),
     'icns': Format(pillow_names=('ICNS',)),
+    'tga': Format(input_extensions=('tga',), pillow_names=('TGA',)),  # Pillow takes icons for it, too
     'hdr': Format(input_extensions=('hdr',), reader=Reader.OPENCV),
     # OpenCV reads exr only where its build allows it. The row stays so that such files in a folder end as errors, where
     # otherwise they would be skipped as no pictures.
@@ -149,8 +172,8 @@ def list_writable_extensions() -> list[str]:
 
 
 def list_pillow_names() -> list[str]:
-    """Return what Pillow may open, by Pillow's names, in the order it should try them."""
-    return [name for row in FORMATS.values() for name in row.pillow_names]
+    """Return what Pillow may open without plug-ins, by Pillow's names, in the order it should try them."""
+    return [name for row in FORMATS.values() if not row.plugin for name in row.pillow_names]
 
 
 def find_by_extension(extension: str) -> Format | None:
@@ -167,7 +190,7 @@ def find_by_content(pillow_name: str | None, data: bytes) -> Format | None:
         data: The file, or its first bytes.
     """
     for row in FORMATS.values():
-        if pillow_name in row.pillow_names or (row.signatures and data.startswith(row.signatures)):
+        if pillow_name in row.pillow_names or (row.signature and re.match(row.signature, data, re.DOTALL)):
             return row
     return None
 

@@ -148,10 +148,16 @@ def list_inputs(inputs: Inputs) -> list[str]:
 def match_files(pattern: str) -> list[Path]:
     """List the files that a glob pattern matches, in natural order; folders are skipped with a warning.
 
+    Brackets in the name of a folder that exists are no pattern, nor are others where nothing matches them as one.
+
     Raises:
         InputError: it matches nothing.
     """
-    matches = sorted(map(Path, glob.glob(pattern, recursive=True)), key=make_natural_key)
+    folder = next((folder for folder in Path(pattern).parents if folder.is_dir()), Path())
+    below = str(Path(pattern).relative_to(folder))
+    found = (glob.glob(below, root_dir=folder, recursive=True)
+             or glob.glob(below.replace('[', '[[]'), root_dir=folder, recursive=True))
+    matches = sorted((folder / name for name in found), key=make_natural_key)
     if not matches:
         raise InputError(f'{pattern}: no such file or folder')
     for match in matches:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 import struct
 import zlib
@@ -26,6 +27,8 @@ _XMP_PREFIX = b'http://ns.adobe.com/xap/1.0/\0'
 _ICC_PREFIX = b'ICC_PROFILE\0'
 _SEGMENT_BYTES = 65533  # what a JPEG segment holds beside its own length
 _METRES_PER_INCH = 0.0254
+_MOST_DPI_OF_JPEG = 65535
+_MOST_DPI = 1_000_000  # of a microscope; 4294967295 is a damaged file's
 _HEADER_BYTES = {
     MetadataStyle.PNG_CHUNKS: 33,  # signature and IHDR
     MetadataStyle.JPEG_SEGMENTS: 20,  # SOI and APP0, the JFIF segment
@@ -42,13 +45,36 @@ def read_metadata(image: Image.Image) -> tuple[Metadata, int | None]:
         exif, orientation = _collect_tiff_exif(image)
     elif raw := image.info.get('exif'):
         exif, orientation = _reset_orientation(raw.removeprefix(_EXIF_PREFIX))
-    xmp = image.info.get('xmp') or image.info.get('XML:com.adobe.xmp')
-    dpi = image.info.get('dpi')
     return Metadata(
-        icc=image.info.get('icc_profile') or None,
+        icc=_read_bytes(image, 'colour profile', 'icc_profile'),
         exif=exif,
-        xmp=xmp.encode() if isinstance(xmp, str) else xmp or None,
-        dpi=(float(dpi[0]), float(dpi[1])) if dpi and all(value > 1 for value in dpi) else None), orientation
+        xmp=_read_bytes(image, 'XMP data', 'xmp', 'XML:com.adobe.xmp'),
+        dpi=_read_resolution(image)), orientation
+
+
+def _read_bytes(image: Image.Image, label: str, *names: str) -> bytes | None:
+    """Return what Pillow found under the first of these names that there is; anything but bytes or text is damaged."""
+    found = next(filter(None, map(image.info.get, names)), None)
+    if found is None or isinstance(found, bytes):
+        return found
+    if isinstance(found, str):
+        return found.encode(errors='replace')
+    logger.warning('its %s is damaged and is left out', label)
+    return None
+
+
+def _read_resolution(image: Image.Image) -> tuple[float, float] | None:
+    """Return the resolution in pixels per inch; None where the file states none (as 0 or 1), or one past belief."""
+    dpi = image.info.get('dpi')
+    try:
+        across, down = map(float, dpi or (0, 0))
+    except (TypeError, ValueError, ArithmeticError):
+        across = down = math.nan
+    if 1 < across <= _MOST_DPI and 1 < down <= _MOST_DPI:
+        return across, down
+    if not (0 <= across <= 1 and 0 <= down <= 1):
+        logger.warning('its resolution of %g x %g dpi makes no sense and is left out', across, down)
+    return None
 
 
 def reset_xmp_orientation(xmp: bytes | None) -> bytes | None:
@@ -129,9 +155,10 @@ def add_to_header(header: bytes, style: MetadataStyle, metadata: Metadata) -> by
     if style is MetadataStyle.PNG_CHUNKS:
         return header + b''.join(_build_png_chunks(metadata))
     if style is MetadataStyle.JPEG_SEGMENTS:
-        if metadata.dpi:  # the JFIF segment holds unit and densities from byte 13 of the file on
-            density = (min(round(value), 65535) for value in metadata.dpi)
-            header = header[:13] + struct.pack('>BHH', 1, *density) + header[18:]
+        if metadata.dpi and max(metadata.dpi) > _MOST_DPI_OF_JPEG:
+            logger.warning('its resolution of %g x %g dpi is too high for jpg and is left out', *metadata.dpi)
+        elif metadata.dpi:  # the JFIF segment holds unit and densities from byte 13 of the file on
+            header = header[:13] + struct.pack('>BHH', 1, *map(round, metadata.dpi)) + header[18:]
         return header + b''.join(_build_jpeg_segments(metadata))
     return header
 

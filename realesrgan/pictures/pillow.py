@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
+import logging
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,34 +16,63 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 from ..errors import ImageError
 from . import formats
 
+logger = logging.getLogger(__name__)
+
 _opening = threading.Lock()
 
 # Pillow decodes icons while it opens them, so nobody else could judge their size in time. It refuses twice this.
 _MOST_ICON_PIXELS = 1 << 24
 _ICON = b'\x00\x00\x01\x00'
+_HEAD_BYTES = 128
 
 
 def open_image(file: io.BytesIO | Path) -> Image.Image | None:
     """Open a picture without decoding it; None if it is of no format that Pillow may open.
 
     Raises:
-        ImageError: damaged.
+        ImageError: damaged, or of a format that is not read.
         OSError: the file can't be read.
     """
+    head = read_head(file)
+    row = formats.find_by_content(None, head)
+    names = formats.list_pillow_names()
+    if row is not None and row.refused:
+        require_plugin(row)
+        names = list(row.pillow_names)
     try:
-        with _limit(_MOST_ICON_PIXELS if _is_icon(file) else None):
-            return Image.open(file, formats=formats.list_pillow_names())
+        with _limit(_MOST_ICON_PIXELS if head.startswith(_ICON) else None):
+            return Image.open(file, formats=names)
     except UnidentifiedImageError:
         return None
     except Exception as error:  # Pillow's plugins raise nearly anything when a file is damaged
         raise ImageError(f'damaged: {error}') from None
 
 
-def _is_icon(file: io.BytesIO | Path) -> bool:
+def read_head(file: io.BytesIO | Path) -> bytes:
+    """Return the first bytes of a file, which tell its format.
+
+    Raises:
+        OSError: it can't be read.
+    """
     if isinstance(file, io.BytesIO):
-        return bytes(file.getbuffer()[:4]) == _ICON
+        return bytes(file.getbuffer()[:_HEAD_BYTES])
     with file.open('rb') as opened:
-        return opened.read(4) == _ICON
+        return opened.read(_HEAD_BYTES)
+
+
+def require_plugin(row: formats.Format) -> None:
+    """Load the plug-in that reads a format which is refused without it.
+
+    Raises:
+        ImageError: it has none, or that is not installed.
+    """
+    try:
+        if row.plugin:
+            importlib.import_module(row.plugin)
+            return
+    except ImportError:
+        pass
+    raise ImageError(row.refused)
 
 
 @contextlib.contextmanager
@@ -76,6 +107,8 @@ def decode(image: Image.Image) -> tuple[np.ndarray, bool]:
     Raises:
         ImageError: damaged, or of a mode that is not read exactly.
     """
+    if (bits := image.info.get('bit_depth', 8)) > 8:
+        logger.warning('its %d bits are read as 8', bits)
     try:
         image.load()
         if image.mode == 'CMYK':

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import ImageError
-from . import bmp, formats, jpeg, opencv, pillow, png, pnm, sgi, sun_raster, tiff
+from . import bmp, formats, jpeg, jpeg2000, opencv, pillow, png, pnm, sgi, sun_raster, tiff
 from .formats import Reader
 from .metadata import read_metadata, reset_xmp_orientation
 from .picture import Metadata, Picture
@@ -45,6 +45,8 @@ def decode(data: bytes, max_pixels: int = formats.MOST_PIXELS) -> Picture:
         raise ImageError('the file is empty')
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # Pillow warns about metadata it can't parse
+        if tiff.is_camera_raw(data):
+            raise ImageError(formats.FORMATS['raw'].refused)
         image = _open(data)
         if image is not None:
             formats.require_few_pixels(image.height, image.width, max_pixels)
@@ -61,8 +63,11 @@ def decode(data: bytes, max_pixels: int = formats.MOST_PIXELS) -> Picture:
 
 
 def is_picture(path: Path) -> bool:
-    """Tell by the beginning of a file whether it is a picture; false for one that can't be read."""
+    """Tell by the beginning of a file whether it is a picture, maybe of a format that is not read."""
     try:
+        row = formats.find_by_content(None, pillow.read_head(path))
+        if row is not None and row.refused:
+            return True
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             image = pillow.open_image(path)
@@ -110,9 +115,10 @@ def _decode_pixels(data: bytes, image: Image.Image | None,
     if image is None:
         masked = reader is Reader.BMP and bmp.has_masks(data)
         return bmp.decode(data) if masked else opencv.decode(data), None, False
-    # OpenCV can't decode gray with alpha (LA), which JPEG 2000 may hold.
-    if reader is Reader.OPENCV and image.mode not in ('LA', 'La'):
+    if reader is Reader.OPENCV:
         return opencv.decode(data), None, False
+    if reader is Reader.JPEG2000 and (deep := jpeg2000.decode_deep(data, image.mode)) is not None:
+        return deep, None, False
     pixels, converted = jpeg.decode(data, image) if reader is Reader.JPEG else pillow.decode(image)
     return pixels, 1 if reader is Reader.TIFF else None, converted
 

@@ -3,7 +3,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import logging
+import re
 from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import Path
@@ -15,11 +17,13 @@ import tifffile
 from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC
 
 from ..errors import ImageError
-from .formats import MOST_PIXELS, require_few_pixels
+from .formats import FORMATS, MOST_PIXELS, require_few_pixels
 from .picture import Metadata
 
 logger = logging.getLogger(__name__)
 _XMP_TAG = 700
+_DNG_VERSION_TAG = 50706
+_PREVIEWS = 8  # the pages that are looked through for a camera's raw picture
 
 _complaints: ContextVar[list[str] | None] = ContextVar('complaints', default=None)
 
@@ -44,6 +48,21 @@ def _collect_complaints() -> Iterator[list[str]]:
         yield complaints
     finally:
         _complaints.reset(token)
+
+
+def is_camera_raw(data: bytes) -> bool:
+    """Tell whether a file is a TIFF that holds what a camera's sensor saw, behind or below a preview."""
+    if not re.match(FORMATS['tiff'].signature or b'', data):
+        return False
+    try:
+        with _collect_complaints(), tifffile.TiffFile(io.BytesIO(data)) as file:
+            first = file.pages.first
+            pages = itertools.chain([first], itertools.islice(first.pages or (), _PREVIEWS),
+                                    itertools.islice(file.pages, 1, _PREVIEWS))
+            return _DNG_VERSION_TAG in first.tags or any(
+                page.aspage().photometric in (PHOTOMETRIC.CFA, PHOTOMETRIC.LINEAR_RAW) for page in pages)
+    except Exception:  # tifffile raises nearly anything when a file is damaged
+        return False
 
 
 def decode(data: bytes, max_pixels: int = MOST_PIXELS) -> tuple[np.ndarray, int] | None:
@@ -82,7 +101,7 @@ def decode(data: bytes, max_pixels: int = MOST_PIXELS) -> tuple[np.ndarray, int]
 def _arrange_samples(page: tifffile.TiffPage, samples: np.ndarray) -> np.ndarray:
     """Return the samples of a page as gray, BGR or BGRA."""
     stored = np.atleast_3d(samples if samples.ndim < 3 or page.planarconfig == 1 else np.moveaxis(samples, 0, -1))
-    samples = stored if stored.dtype.kind == 'f' else _scale_to_full_range(stored, page.bitspersample)
+    samples = stored if stored.dtype.kind == 'f' else scale_to_full_range(stored, page.bitspersample)
     colours = 3 if page.photometric in (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR) else 1
     base, extra = samples[..., :colours], samples[..., colours:]
     if page.photometric == PHOTOMETRIC.MINISWHITE:
@@ -103,7 +122,7 @@ def _arrange_samples(page: tifffile.TiffPage, samples: np.ndarray) -> np.ndarray
     return np.dstack((*np.broadcast_arrays(*(base[..., channel] for channel in (blue, green, red))), alpha))
 
 
-def _scale_to_full_range(samples: np.ndarray, bits: int) -> np.ndarray:
+def scale_to_full_range(samples: np.ndarray, bits: int) -> np.ndarray:
     """Scale integers that use fewer bits than their type holds to the full range of 8 or 16 bits."""
     if bits in (8, 16) or bits > 16:
         return samples

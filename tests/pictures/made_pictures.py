@@ -6,12 +6,14 @@ import itertools
 import re
 import struct
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
 import tifffile
 from PIL import ExifTags, Image, ImageCms
 
+CASES = Path(__file__).parent.parent / 'data/cases'
 EXIF_IFD, GPS_IFD, ORIENTATION = ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo, ExifTags.Base.Orientation
 MAKE, DESCRIPTION = ExifTags.Base.Make, ExifTags.Base.ImageDescription
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
@@ -101,6 +103,29 @@ def build_bmp(values, masks, header_bytes=40, top_down=False, alpha_field=False)
                          6 if alpha_field else 3, len(body), 0, 0, 0, 0)
     header += table if header_bytes == 40 else table.ljust(header_bytes - 40, b'\0')
     return b'BM' + struct.pack('<I4xI', 14 + len(header) + len(body), 14 + len(header)) + header + body
+
+
+def build_icon(pictures):
+    """Return a Windows icon of HxWx4 pictures (BGRA), each as a BMP of 32 bits with an empty mask of one bit."""
+    table, body = b'', b''
+    for picture in pictures:
+        height, width = picture.shape[:2]
+        bmp = struct.pack('<IiiHH24x', 40, width, 2 * height, 1, 32) + picture[::-1].tobytes()
+        bmp += bytes(-(-width // 32) * 4 * height)
+        table += struct.pack('<4BHHII', width % 256, height % 256, 0, 0, 1, 32, len(bmp),
+                             6 + 16 * len(pictures) + len(body))
+        body += bmp
+    return struct.pack('<3H', 0, 1, len(pictures)) + table + body
+
+
+def build_tiff_with_preview(photometric):
+    """Return a TIFF whose first directory holds a preview, and the one below it a picture of this kind."""
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file) as writer:
+        writer.write(make_noise(6, 8, 3), photometric='rgb', subifds=1, metadata=None)
+        shape = (24, 32, 3) if photometric == 'linear_raw' else (24, 32)
+        writer.write(make_noise(*shape, dtype=np.uint16), photometric=photometric, metadata=None)
+    return file.getvalue()
 
 
 def build_sun_raster(width, height, depth, kind, rows, palette=b''):

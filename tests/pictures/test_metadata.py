@@ -16,6 +16,8 @@ from made_pictures import (
     assert_same,
     build_gray_icc,
     build_one_tag,
+    build_png,
+    compress_rows,
     make_blocks,
     make_exif,
     make_noise,
@@ -26,6 +28,7 @@ from made_pictures import (
 from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
+from realesrgan.pictures.metadata import build_resolution_exif
 from realesrgan.pictures.picture import Metadata, Picture
 from realesrgan.pictures.reading import decode
 from realesrgan.pictures.writing import encode
@@ -186,6 +189,47 @@ def test_resolution_is_kept_in_the_exif_of_webp():
     data = encode(Picture(make_noise(4, 5, 3), Metadata(dpi=(300.0, 300.0))), 'webp')
     tags = Image.open(io.BytesIO(data)).getexif()
     assert (tags[ExifTags.Base.XResolution], tags[ExifTags.Base.ResolutionUnit]) == (300.0, 2)
+
+
+def build_jp2_with_resolution(exponent):
+    """Return a JP2 of 40x48 whose resolution is 2 * 10^exponent pixels per metre."""
+    data = save_by_pillow(make_noise(40, 48, 3), 'JPEG2000')
+    box = struct.pack('>I4sI4sHHHHbb', 26, b'res ', 18, b'resc', 2, 1, 2, 1, exponent, exponent)
+    start = data.index(b'jp2h') - 4
+    size, = struct.unpack_from('>I', data, start)
+    return data[:start] + struct.pack('>I', size + 26) + data[start + 4:start + size] + box + data[start + size:]
+
+
+@pytest.mark.parametrize(('data', 'told'), [
+    (lambda: save_by_pillow(make_blocks(), 'JPEG', exif=b'Exif\0\0' + build_resolution_exif(
+        Metadata(dpi=(2 ** 32 - 1, 72)))), '4.29497e+09 x '),
+    (lambda: build_jp2_with_resolution(100), '5.08e+98 x '), (lambda: save_by_tifffile(
+        make_noise(5, 7, 3), resolution=(4e9, 4e9), resolutionunit='INCH'), '4e+09 x 4e+09 '),
+    (lambda: build_png(64, 48, 8, 2, compress_rows(make_blocks()), (b'pHYs', struct.pack('>IIB', 2 ** 31 - 1, 1, 1))),
+     '5.45461e+07 x ')], ids=['JPEG', 'JP2', 'TIFF', 'PNG'])
+def test_a_resolution_past_belief_is_left_out_with_a_warning(data, told, logged):
+    picture = decode(data())
+    assert picture.metadata.dpi is None
+    assert [message for message in logged.messages if message.startswith(f'its resolution of {told}')
+            and message.endswith(' dpi makes no sense and is left out')] == logged.messages != []
+    for extension in ('png', 'jpg', 'tiff', 'webp', 'bmp'):
+        encode(picture, extension)
+
+
+def test_the_resolution_of_a_jp2_is_kept():
+    assert decode(build_jp2_with_resolution(4)).metadata.dpi == pytest.approx((508, 508))
+
+
+def test_a_resolution_too_high_for_jpeg_is_left_out_with_a_warning(logged):
+    assert decode(encode(Picture(make_blocks(), Metadata(dpi=(65536, 3))), 'jpg')).metadata.dpi is None
+    assert logged.messages == ['its resolution of 65536 x 3 dpi is too high for jpg and is left out']
+
+
+@pytest.mark.parametrize(('tag', 'name'), [(34675, 'colour profile'), (700, 'XMP data')])
+def test_tags_of_tiff_that_hold_numbers_instead_of_bytes_are_left_out(tag, name, logged):
+    picture = decode(save_by_tifffile(make_noise(5, 7, 3), extratags=[(tag, 'I', 3, (1, 2, 3), True)]))
+    assert (picture.metadata.icc, picture.metadata.xmp) == (None, None)
+    assert logged.messages[-1] == f'its {name} is damaged and is left out'
 
 
 def test_all_metadata_of_a_jpeg_at_once():

@@ -99,6 +99,21 @@ def test_brackets_in_the_name_of_a_file_are_no_pattern(tmp_path):
     assert list_names(find_pictures([str(tmp_path / 'a[1].png')])) == ['a[1].png']
 
 
+@pytest.mark.parametrize('pattern', [
+    'Show [1080p]/*.png', 'Sh*/*.png', '*/a [[]1].png', 'Show [1080p]/**/a*', '*/a [1].*'])
+def test_brackets_in_the_name_of_a_folder_are_no_pattern(tmp_path, monkeypatch, pattern):
+    fill(tmp_path, 'Show [1080p]/a [1].png')
+    for place in (str(tmp_path / pattern), pattern):
+        monkeypatch.chdir(tmp_path)
+        assert [file.path.resolve() for file in find_pictures([place])] == [tmp_path / 'Show [1080p]/a [1].png']
+
+
+def test_brackets_are_the_name_of_a_folder_first_and_else_a_pattern(tmp_path):
+    fill(tmp_path, 'a[12]/x.png', 'a1/y.png', 'b1/z.png', 'b3/z.png')
+    assert list_names(find_pictures([str(tmp_path / 'a[12]/*.png')])) == ['x.png']
+    assert [file.path.parent.name for file in find_pictures([str(tmp_path / 'b[12]/*.png')])] == ['b1']
+
+
 def test_a_picture_named_twice_is_taken_once_at_its_first_place(tmp_path, monkeypatch):
     fill(tmp_path, 'a.png', 'b.png', 'c.png')
     monkeypatch.chdir(tmp_path)

@@ -5,21 +5,26 @@ import io
 import struct
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import cv2
+import imagecodecs
 import numpy as np
 import pytest
 from made_pictures import (
+    CASES,
     MAKE,
     ORIENTATION,
     assert_same,
     build_bmp,
+    build_icon,
     build_one_tag,
     build_palette_dds,
     build_red_paper_icc,
     build_sgi,
     build_sun_raster,
+    build_tiff_with_preview,
     make_blocks,
     make_exif,
     make_noise,
@@ -292,6 +297,46 @@ def test_pfm_of_0_to_1_becomes_sixteen_bits(channels):
     assert_same(decode(data).pixels, pixels[..., 0] if channels == 1 else pixels)
 
 
+# ---- JPEG 2000, icons ----
+
+@pytest.mark.parametrize('form', ['jp2', 'j2k'])
+@pytest.mark.parametrize('bits', [1, 4, 8, 10, 12, 16])
+@pytest.mark.parametrize('channels', [1, 3, 4])
+def test_jpeg2000_of_every_depth_is_scaled_to_the_full_range(channels, bits, form):
+    dtype, full = (np.uint8, 255) if bits <= 8 else (np.uint16, 65535)
+    samples = (make_noise(40, 48, channels, dtype=np.uint16) >> (16 - bits)).astype(dtype)
+    data = imagecodecs.jpeg2k_encode(samples, level=0, reversible=True, codecformat=form, bitspersample=bits)
+    expected = np.rint(samples * (full / (2 ** bits - 1))).astype(dtype)
+    assert_same(decode(data).pixels, expected[..., 0] if channels == 1 else swap_red_blue(expected))
+
+
+@pytest.mark.parametrize(('mode', 'options'), [
+    ('RGB', {'offset': (5, 7), 'tile_size': (32, 32), 'tile_offset': (3, 3)}), ('RGB', {'signed': True}),
+    ('CMYK', {}), ('YCbCr', {})], ids=str)
+def test_jpeg2000_that_opencv_refuses_or_gets_wrong_is_what_pillow_reads(mode, options):
+    data = save_by_pillow(Image.fromarray(make_noise(40, 48, 3)).convert(mode), 'JPEG2000', **options)
+    assert_same(decode(data).pixels, read_by_pillow(data, 'RGB'))
+
+
+def test_gray_and_alpha_of_jpeg2000_keep_their_depth():
+    samples = make_noise(40, 48, 2, dtype=np.uint16)
+    data = imagecodecs.jpeg2k_encode(samples, level=0, reversible=True, codecformat='j2k')
+    assert_same(decode(data).pixels, samples[..., [0, 0, 0, 1]])
+
+
+def test_a_cut_off_jpeg2000_is_damaged():
+    data = imagecodecs.jpeg2k_encode(make_noise(40, 48, 3, dtype=np.uint16), level=0, codecformat='jp2')
+    with pytest.raises(ImageError, match='^damaged: '):
+        decode(data[:-200])
+
+
+@pytest.mark.parametrize('sizes', [(16, 32, 48, 128, 256), (256, 128, 48, 32, 16), (128, 256, 48, 32, 16)], ids=str)
+def test_of_an_icon_the_largest_picture_is_read_with_its_alpha(sizes):
+    """An icon that begins with 128x128 pixels has the header of a TGA, too."""
+    pictures = {size: make_noise(size, size, 4, seed=size) for size in sizes}
+    assert_same(decode(build_icon(pictures.values())).pixels, pictures[256])
+
+
 # ---- frames ----
 
 @pytest.mark.parametrize(('kind', 'options'), [
@@ -444,6 +489,56 @@ def test_an_empty_file_is_an_error(capfd):
     with pytest.raises(ImageError, match='^the file is empty$'):
         decode(b'')
     assert capfd.readouterr() == ('', '')
+
+
+# The signatures are those of CR2, CR3, ORF, RW2, RAF, X3F, CRW, MRW.
+@pytest.mark.parametrize('data', [
+    (CASES / 'camera_raw.dng').read_bytes(), build_tiff_with_preview('cfa'), build_tiff_with_preview('linear_raw'),
+    b'II*\0\x10\0\0\0CR\2\0', b'\0\0\0\x18ftypcrx ', b'IIRO\x08', b'IIU\0\x18', b'FUJIFILMCCD-RAW 0201', b'FOVb\3',
+    b'II\x1A\0\0\0HEAPCCDR', b'\0MRM\0'], ids=lambda data: str(data[:10]))
+def test_a_cameras_raw_file_is_refused_and_no_preview_taken_for_it(data, tmp_path):
+    with pytest.raises(ImageError, match="^a camera's raw file: develop it first, to png or tiff$"):
+        decode(data)
+    (tmp_path / 'file').write_bytes(data)
+    assert is_picture(tmp_path / 'file') is True  # so that it is named, not skipped
+
+
+def test_a_tiff_with_a_smaller_copy_of_itself_is_no_raw_file():
+    assert decode(build_tiff_with_preview('minisblack')).pixels.shape == (6, 8, 3)
+
+
+PLUGINS = [
+    (b'\0\0\0\x18ftypheic\0\0\0\0mif1heic', 'pillow_heif.HeifImagePlugin', 'HEIF', 'pip install pillow-heif'),
+    (b'\0\0\0\x18ftypmif1\0\0\0\0mif1heic', 'pillow_heif.HeifImagePlugin', 'HEIF', 'pip install pillow-heif'),
+    (b'\xFF\x0A\0\0', 'pillow_jxl', 'JXL', 'pip install pillow-jxl-plugin'),
+    (b'\0\0\0\x0CJXL \r\n\x87\n', 'pillow_jxl', 'JXL', 'pip install pillow-jxl-plugin')]
+
+
+@pytest.mark.parametrize(('data', 'module', 'name', 'advice'), PLUGINS)
+def test_heic_and_jpeg_xl_without_a_plugin_are_named_with_what_to_do(data, module, name, advice, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, module.split('.')[0], None)
+    with pytest.raises(ImageError, match=f'"{advice}" lets it be read, or save it as jpg or png first$'):
+        decode(data)
+    (tmp_path / 'file').write_bytes(data)
+    assert is_picture(tmp_path / 'file') is True
+
+
+@pytest.mark.parametrize(('data', 'module', 'name', 'advice'), PLUGINS)
+def test_heic_and_jpeg_xl_are_read_with_a_plugin(data, module, name, advice, monkeypatch, logged):
+    pixels = make_noise(5, 7, 3)
+
+    def open_file(file, _filename):
+        assert file.read() == data
+        image = Image.fromarray(swap_red_blue(pixels))
+        image.format, image.info = name, {'bit_depth': 10, 'exif': make_exif(1).tobytes()}
+        return image
+    for part in (module.split('.')[0], module):
+        monkeypatch.setitem(sys.modules, part, types.ModuleType(part))
+    monkeypatch.setitem(Image.OPEN, name, (open_file, None))
+    picture = decode(data)
+    assert_same(picture.pixels, pixels)
+    assert picture.metadata.exif == make_exif(1).tobytes().removeprefix(b'Exif\0\0')
+    assert logged.messages == ['its 10 bits are read as 8']
 
 
 @pytest.mark.parametrize(('data', 'expected'), [

@@ -52,12 +52,12 @@ def test_several_inputs_one_that_fails_does_not_hold_up_the_others(folder, optio
     make(folder / 'clips/10.mkv', *counted('25', '0.4'), *EXACT)
     (folder / 'clips/2.mp4').write_bytes(b'broken')
     (folder / 'clips/notes.txt').write_text('x')
-    make(folder / 'b.mp4', *counted('25', '0.12'), *EXACT)
+    make(folder / 'b [1080p]/b.mp4', *counted('25', '0.12'), *EXACT)
     events = []
-    outcomes = upscale_videos(['missing.mp4', 'clips', 'b*.mp4'], 'out', options(), on_event=events.append)
+    outcomes = upscale_videos(['missing.mp4', 'clips', 'b [1080p]/b*.mp4'], 'out', options(), on_event=events.append)
     assert [(outcome.source, outcome.failed, outcome.frames) for outcome in outcomes] == [
         ('missing.mp4', True, 0), ('clips/2.mp4', True, 0), ('clips/1.mp4', False, 5), ('clips/10.mkv', False, 10),
-        ('b.mp4', False, 3)]
+        ('b [1080p]/b.mp4', False, 3)]
     assert isinstance(outcomes[0].error, InputError)
     assert isinstance(outcomes[1].error, MediaError)
     assert [event for event in events if isinstance(event, Outcome)] == outcomes
