@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import pytest
 
+from realesrgan.errors import MediaError
 from realesrgan.ffmpeg.programs import find_ffmpeg
 
 FFMPEG = find_ffmpeg()
@@ -58,6 +60,14 @@ def rotate(source, target, degrees):
     if FFMPEG.version >= (6, 0):
         return make(target, '-display_rotation', degrees, '-i', source, '-c', 'copy')
     return make(target, '-i', source, '-c', 'copy', '-metadata:s:v:0', f'rotate={degrees}')
+
+
+def require_encoder(name):
+    """Skip the test where ffmpeg lacks an encoder."""
+    try:
+        FFMPEG.list_pixel_formats(name)
+    except MediaError as error:
+        pytest.skip(str(error))
 
 
 def ffmpeg(*arguments):

@@ -1,10 +1,13 @@
 """Fixtures that several test files share."""
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
 import shutil
+import signal
+import subprocess
 import threading
 from collections import deque
 from dataclasses import dataclass, field
@@ -16,6 +19,14 @@ import pytest
 # spinning, and small convolutions take a hundred times as long.
 if 'PYTEST_XDIST_WORKER' in os.environ:
     os.environ.setdefault('OMP_NUM_THREADS', '1')
+
+
+@pytest.fixture(autouse=True, scope='session')
+def interruptible():
+    """Let Ctrl-C interrupt tests and what they start, which it does not in the background jobs of many shells."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +51,17 @@ def run_script(tmp_path, monkeypatch, capfd):
         assert 'Traceback' not in err
         return status, out, err
     return run
+
+
+@pytest.fixture
+def start_program():
+    """Start programs as `subprocess.Popen` does; those that still run when the test ends are killed and waited for."""
+    with contextlib.ExitStack() as stack:
+        def start(command, **options):
+            process = stack.enter_context(subprocess.Popen(command, **options))
+            stack.callback(process.kill)
+            return process
+        yield start
 
 
 @dataclass

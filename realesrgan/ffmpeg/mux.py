@@ -162,7 +162,10 @@ def _build_track_options(plan: TrackPlan, container: str, covers: Sequence[tuple
         if carried.encoder != 'copy':
             options += [f'-c:{position}', carried.encoder]
             layouts = CONTAINERS[container].audio_layouts
-            if carried.track.kind == 'audio' and layouts:  # others, such as 5.1(side), become the nearest of them
+            if carried.track.kind == 'audio' and layouts:  # others become the nearest of them
+                # To ffmpeg 6.0 the nearest of 5.0(side) is 6.1, of quad(side) too.
+                twin = carried.track.channel_layout.removesuffix('(side)')
+                layouts = (twin,) if twin in layouts else layouts
                 options += [f'-filter:{position}', f'aformat=channel_layouts={"|".join(layouts)}']
     if CONTAINERS[container].covers_are_attachments:
         position = sum(carried.track.kind == 'attachment' for carried in plan.carried)

@@ -38,6 +38,7 @@ class Track:
         language: As tagged, or ''.
         file_name: Of an attachment or cover, or ''.
         start: Seconds on the file's clock, or None.
+        channel_layout: ffmpeg's name of it, or ''.
     """
 
     index: int
@@ -47,6 +48,7 @@ class Track:
     language: str = ''
     file_name: str = ''
     start: Fraction | None = None
+    channel_layout: str = ''
 
     def __str__(self) -> str:
         kind = 'cover' if self.is_cover else self.kind
@@ -251,7 +253,8 @@ def _parse_track(stream: dict[str, Any]) -> Track:
     tags = {name.lower(): value for name, value in stream.get('tags', {}).items()}
     return Track(stream['index'], stream.get('codec_type', 'data'), stream.get('codec_name', 'unknown'),
                  is_cover=_is_cover(stream), language=tags.get('language', '').replace('und', ''),
-                 file_name=tags.get('filename', ''), start=_parse_start(stream))
+                 file_name=tags.get('filename', ''), start=_parse_start(stream),
+                 channel_layout=stream.get('channel_layout', ''))
 
 
 def _parse_video(stream: dict[str, Any]) -> VideoStream:

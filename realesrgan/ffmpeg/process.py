@@ -181,7 +181,7 @@ class Child:
         if self._process.poll() is not None:
             return
         with contextlib.suppress(OSError):
-            if os.name == 'nt':
+            if sys.platform == 'win32':
                 self._process.kill()
             else:
                 os.killpg(self._process.pid, signal.SIGKILL)

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -121,7 +121,7 @@ def filled(tmp_path_factory):
 
 
 @pytest.fixture
-def shell(filled, tmp_path, monkeypatch):
+def shell(filled, tmp_path, monkeypatch, start_program):
     """A `Shell` in a copy of that folder."""
     shutil.copytree(filled, tmp_path, symlinks=True, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
@@ -129,17 +129,19 @@ def shell(filled, tmp_path, monkeypatch):
     monkeypatch.setenv('PYTHONPATH', str(PROJECT))
     for name in ('http_proxy', 'HTTP_PROXY', 'all_proxy', 'ALL_PROXY'):
         monkeypatch.delenv(name, raising=False)
-    with Shell(tmp_path, monkeypatch) as shell:
+    with Shell(tmp_path, monkeypatch, start_program) as shell:
         yield shell
 
 
 class Shell:
     """Runs commands one after the other, and asserts what they make."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch,
+                 start_program: Callable[..., subprocess.Popen[bytes]]) -> None:
         self.folder = folder
         self.ran: list[str] = []
         self._monkeypatch = monkeypatch
+        self._start_program = start_program
         self._service: subprocess.Popen[bytes] | None = None
         self._port = 0
 
@@ -214,7 +216,7 @@ class Shell:
             free.bind(('127.0.0.1', 0))
             self._port = free.getsockname()[1]
         command = [sys.executable, '-m', 'realesrgan.web', *arguments, '--port', str(self._port)]
-        self._service = subprocess.Popen(command)
+        self._service = self._start_program(command)
         for _ in range(600):
             assert self._service.poll() is None, arguments
             with socket.socket() as client:

@@ -221,14 +221,13 @@ def test_a_folder_that_can_not_be_written_to(run_script, tmp_path, script):
 
 @pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='this system has no pipes in its files')
 @pytest.mark.parametrize(('number', 'status'), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_file_that_never_comes_does_not_hold_up_the_end(tmp_path, number, status):
+def test_a_file_that_never_comes_does_not_hold_up_the_end(tmp_path, start_program, number, status):
     os.mkfifo(tmp_path / 'a.png')
-    program = subprocess.Popen([sys.executable, PROJECT / 'inference_realesrgan.py', *FAST, '-i', 'a.png'],
-                               cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    program = start_program([sys.executable, PROJECT / 'inference_realesrgan.py', *FAST, '-i', 'a.png'],
+                            cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     for line in program.stderr:
         if line.startswith('engine: '):  # it waits for the picture now
             break
     program.send_signal(number)
     assert program.wait(30) == status
-    program.stderr.close()
     assert not (tmp_path / 'results').exists() or list_results(tmp_path) == []

@@ -453,10 +453,10 @@ def test_the_default_model_on_a_real_photo(tmp_path):
 
 
 @pytest.mark.parametrize(('number', 'status'), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_interrupted_with_nothing_half_written(tmp_path, number, status):
+def test_interrupted_with_nothing_half_written(tmp_path, start_program, number, status):
     write(tmp_path / 'in/a.png', 400, 400, 3)
-    process = subprocess.Popen([sys.executable, SCRIPT, '-i', 'in', '-t', '64', '--fp32'], cwd=tmp_path,
-                               stderr=subprocess.PIPE, text=True, env=os.environ | {'PYTHONUNBUFFERED': '1'})
+    process = start_program([sys.executable, SCRIPT, '-i', 'in', '-t', '64', '--fp32'], cwd=tmp_path,
+                            stderr=subprocess.PIPE, text=True, env=os.environ | {'PYTHONUNBUFFERED': '1'})
     lines = []
     for line in process.stderr:
         lines.append(line)
@@ -467,6 +467,18 @@ def test_interrupted_with_nothing_half_written(tmp_path, number, status):
     assert process.returncode == status
     assert 'Traceback' not in '\n'.join(lines)
     assert files(tmp_path) == ['in/a.png']
+
+
+def test_where_ctrl_c_is_ignored_it_stays_so(run, tmp_path, at_calls):
+    """As in the background jobs of many shells."""
+    write(tmp_path / 'a.png', 4, 4, 3)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        at_calls([1], lambda: os.kill(os.getpid(), signal.SIGINT))
+        assert run('-i', 'a.png')[0] == 0
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_result_never_overwrites_another_of_the_same_run(run, tmp_path):

@@ -110,9 +110,9 @@ def test_the_caller_ends_all_and_the_parts_stay(options, how):
 
 
 @pytest.mark.skipif(os.name == 'nt', reason='Windows has other signals')
-def test_ctrl_c_while_one_waits_for_a_pipe_that_never_comes(options, quick_engine, networks, tmp_path):
+def test_ctrl_c_while_one_waits_for_a_pipe_that_never_comes(options, quick_engine, networks, start_program):
     os.mkfifo('pipe.mp4')
-    process = subprocess.Popen(
+    process = start_program(
         [sys.executable, SCRIPT, '--model_path', networks['plain'], '--engine', quick_engine, *LOSSLESS,
          '--chunk', '0.4', '--num_process_per_gpu', '2', '-i', 'c.mp4', 'pipe.mp4', 'a.mp4'],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -66,6 +66,7 @@ def test_colours_survive_and_are_tagged(run, tmp_path, matrix, tags, expected, e
 
 @pytest.mark.parametrize(('codec', 'extension'), [('libx265', 'mp4'), ('libx265', 'mkv'), ('libsvtav1', 'mkv')])
 def test_hdr_metadata_is_carried(run, tmp_path, codec, extension):
+    clips.require_encoder(codec)
     clips.make(tmp_path / 'a.mkv', *clips.picture('64x64', seconds='0.5'), *PQ, '-c:v', 'libx265', '-x265-params',
                f'log-level=none:master-display={DISPLAY}:max-cll=1000,400')
     status, _, err = run('-i', 'a.mkv', '-s', '2', '--vcodec', codec, '--ext', extension, network='plain')

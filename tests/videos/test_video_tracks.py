@@ -136,9 +136,10 @@ def test_one_track_that_can_not_be_carried_does_not_cost_the_others(run, tmp_pat
     assert files(tmp_path) == ['a.mkv', 'results/a_out.mkv']
 
 
-@pytest.mark.parametrize(('layout', 'expected'), [('5.1(side)', '5.1'), ('5.0(side)', '5.0'), ('stereo', 'stereo')])
+@pytest.mark.parametrize(('layout', 'expected'), [
+    ('5.1(side)', '5.1'), ('5.0(side)', '5.0'), ('quad(side)', 'quad'), ('stereo', 'stereo')])
 def test_channels_are_arranged_as_webm_takes_them(run, tmp_path, layout, expected):
-    channels = {'5.1(side)': 6, '5.0(side)': 5, 'stereo': 2}[layout]
+    channels = {'5.1(side)': 6, '5.0(side)': 5, 'quad(side)': 4, 'stereo': 2}[layout]
     tone = '|'.join(f'0.2*sin({220 * (index + 1)}*t)' for index in range(channels))
     make(tmp_path / 'a.mkv', *picture(seconds='0.2'), '-f', 'lavfi', '-i', f'aevalsrc={tone}:c={layout}:d=0.2', *EXACT,
          '-c:a', 'ac3')

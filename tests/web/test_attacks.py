@@ -280,8 +280,8 @@ def test_answers_tell_browsers_to_be_careful(serve):
 class Command:
     """`python -m realesrgan.web` in a process of its own."""
 
-    def __init__(self, folder):
-        self.process = subprocess.Popen(
+    def __init__(self, start_program, folder):
+        self.process = start_program(
             [sys.executable, '-m', 'realesrgan.web', '--port', '0', '--folder', folder], cwd=PROJECT,
             stderr=subprocess.PIPE, text=True)
         line = self.process.stderr.readline()
@@ -300,15 +300,14 @@ class Command:
         children = psutil.Process(self.process.pid).children(recursive=True)
         self.process.send_signal(number)
         status = self.process.wait(60)
-        self.process.stderr.close()
         assert psutil.wait_procs(children, 30)[1] == []
         return status
 
 
 @pytest.mark.skipif(os.name == 'nt', reason='Windows has no such signals')
 @pytest.mark.parametrize(('number', 'status'), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_an_end_leaves_no_file_and_no_process(tmp_path, number, status):
-    command = Command(tmp_path / 'own')
+def test_an_end_leaves_no_file_and_no_process(tmp_path, start_program, number, status):
+    command = Command(start_program, tmp_path / 'own')
     command.wait_until_running(command.send(noise(600, 600)))
     command.send(noise(8, 8))
     assert list((tmp_path / 'own').rglob('input.png'))
@@ -317,12 +316,12 @@ def test_an_end_leaves_no_file_and_no_process(tmp_path, number, status):
 
 
 @pytest.mark.skipif(os.name == 'nt', reason='Windows has no such signals')
-def test_what_a_killed_service_leaves_is_removed_by_the_next(tmp_path):
-    command = Command(tmp_path / 'own')
+def test_what_a_killed_service_leaves_is_removed_by_the_next(tmp_path, start_program):
+    command = Command(start_program, tmp_path / 'own')
     command.wait_until_running(command.send(noise(600, 600)))
     assert command.end(signal.SIGKILL) == -9
     assert list((tmp_path / 'own').rglob('input.png'))
-    first, second = Command(tmp_path / 'own'), Command(tmp_path / 'own')
+    first, second = (Command(start_program, tmp_path / 'own') for _ in range(2))
     assert list((tmp_path / 'own').rglob('input.png')) == []
     assert len([path for path in (tmp_path / 'own').iterdir() if path.is_dir()]) == 2  # those that live
     for command in (first, second):

@@ -147,22 +147,25 @@ def test_a_node_that_is_busy_with_other_work_holds_nothing_up(cluster, make_ray_
     assert all(line.endswith(', which is busy with other work') for line in lines)
 
 
-def end_early(tmp_path, network, number, how, *where):
+@pytest.fixture
+def end_early(tmp_path, network, start_program):
     """Start the script, and send it a signal when so many parts are there; return its status and what it said."""
-    command = [sys.executable, PROJECT / 'inference_realesrgan_video.py', '--model_path', network, '-i', 'a.mp4',
-               '--chunk', '0.5', *where]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    parts = tmp_path / 'results/a_out_parts'
-    deadline = time.monotonic() + 60
-    while len(list(parts.glob('0*.mp4'))) < number and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(how)
-    return process.communicate()[1], process.returncode
+    def end_early(number, how, *where):
+        command = [sys.executable, PROJECT / 'inference_realesrgan_video.py', '--model_path', network, '-i', 'a.mp4',
+                   '--chunk', '0.5', *where]
+        process = start_program(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        parts = tmp_path / 'results/a_out_parts'
+        deadline = time.monotonic() + 60
+        while len(list(parts.glob('0*.mp4'))) < number and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(how)
+        return process.communicate()[1], process.returncode
+    return end_early
 
 
-def test_a_driver_that_is_killed_is_resumed_on_one_machine(run, tmp_path, network, cluster):
+def test_a_driver_that_is_killed_is_resumed_on_one_machine(run, tmp_path, end_early, cluster):
     make_film(tmp_path / 'a.mp4', '8')
-    end_early(tmp_path, network, 3, signal.SIGKILL, '--cluster', cluster.address)
+    end_early(3, signal.SIGKILL, '--cluster', cluster.address)
     time.sleep(1)  # until Ray has ended the actors, which may finish what they have
     status, out, err = run('-i', 'a.mp4', '--chunk', '0.5', where=())
     assert status == 0, err
@@ -171,13 +174,13 @@ def test_a_driver_that_is_killed_is_resumed_on_one_machine(run, tmp_path, networ
     assert [name for name in files('results') if not name.startswith('.realesrgan-')] == ['a_out.mp4']
 
 
-def test_a_cluster_goes_on_where_one_machine_or_ctrl_c_has_ended(run, tmp_path, network, cluster):
+def test_a_cluster_goes_on_where_one_machine_or_ctrl_c_has_ended(run, tmp_path, end_early, cluster):
     import ray
     make_film(tmp_path / 'a.mp4', '12')
-    end_early(tmp_path, network, 2, signal.SIGKILL)
+    end_early(2, signal.SIGKILL)
     before = list(Path(tempfile.gettempdir()).glob('.realesrgan-*'))
     for number, how, expected in ((4, signal.SIGTERM, 143), (7, signal.SIGINT, 130)):
-        err, status = end_early(tmp_path, network, number, how, '--cluster', cluster.address)
+        err, status = end_early(number, how, '--cluster', cluster.address)
         assert status == expected
         assert (err.splitlines()[-1] == 'error: interrupted') == (how == signal.SIGINT)
         assert 'the same command resumes from them' in err
