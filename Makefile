@@ -1,8 +1,9 @@
-# make demo   set up .venv and upscale a picture
-# make test   set up .venv and run the tests
-# make lint   set up .venv and run the linters and the type checker
-# make audit  report known holes in the packages of constraints.txt
-# make fuzz   the properties of tests/fuzz with thousands of examples each, other ones each time
+# make demo      set up .venv and upscale a picture
+# make test      set up .venv and run the tests; TESTS=tests/videos runs some of them
+# make lint      set up .venv and run the linters and, as on each system, the type checker
+# make coverage  run the tests and tell which lines they did not run
+# make audit     report known holes in the packages of constraints.txt
+# make fuzz      the properties of tests/fuzz with thousands of examples each, other ones each time
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -11,18 +12,24 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 KERNEL := realesrgan/engines/kernel
 BUILD_KERNEL := $(BIN)/python -m realesrgan.engines.kernel.build
 
-.PHONY: demo test lint audit fuzz clean
+.PHONY: demo test lint coverage audit fuzz clean
 
 demo: $(VENV)/ready $(VENV)/kernel
 	$(BIN)/python inference_realesrgan.py -n RealESRGAN_x4plus -i inputs/astronaut.jpg -o results
 
 test: $(VENV)/ready-dev $(VENV)/kernel
-	@$(BIN)/python -m pytest -n 2 --dist worksteal
+	@$(BIN)/python -m pytest -n 2 --dist worksteal $(TESTS)
 
-lint: $(VENV)/ready-dev
+coverage: $(VENV)/ready-dev $(VENV)/kernel
+	@$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term:skip-covered
+
+lint: mypy-linux mypy-darwin mypy-win32
 	$(BIN)/ruff check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+# With a cache for each system, or each would throw away that of the others; `make -j2 lint` checks two at once.
+mypy-%: $(VENV)/ready-dev
+	$(BIN)/mypy --platform $* --cache-dir .mypy_cache/$*
 
 # A report, no gate: a hole in a package is news of the day.
 audit: $(VENV)/ready
