@@ -78,7 +78,8 @@ def test_all_tracks_and_the_video_that_is_picked(tmp_path, programs):
     info = probe(programs, str(path))
     assert (info.video.index, info.video.width) == (1, 64)
     assert tuple(replace(track, start=None) for track in info.tracks) == (
-        Track(0, 'video', 'h264'), Track(2, 'audio', 'opus', language='kor'), Track(3, 'subtitle', 'subrip'),
+        Track(0, 'video', 'h264'), Track(2, 'audio', 'opus', language='kor', channel_layout='mono'),
+        Track(3, 'subtitle', 'subrip'),
         Track(4, 'video', 'png', is_cover=True, file_name='cover.png'),
         Track(5, 'attachment', 'ttf', file_name='font.ttf'))
     assert info.tracks[0].start == info.video.start
