@@ -46,6 +46,7 @@ class MetadataStyle(Enum):
     NONE = auto()
     PNG_CHUNKS = auto()  # added to the header that OpenCV wrote
     JPEG_SEGMENTS = auto()  # likewise
+    BMP_HEADER = auto()  # likewise
     OPENCV = auto()  # by OpenCV, together with the pixels
     TIFF_TAGS = auto()  # by tifffile, together with the pixels
 
@@ -72,6 +73,7 @@ class Format:
         always_opaque: Whether no file of the format has transparency, so that none is expected of an input.
         quality_setting: OpenCV's name for the setting that `--quality` goes to; None if the format has no quality.
         metadata: How metadata gets into results.
+        holds: Which fields of `picture.Metadata` results hold.
         longest_side: Pixels that a side of results may have; None for any number.
     """
 
@@ -90,6 +92,7 @@ class Format:
     always_opaque: bool = False
     quality_setting: str | None = None
     metadata: MetadataStyle = MetadataStyle.NONE
+    holds: frozenset[str] = frozenset()
     longest_side: int | None = None
 
 
@@ -99,18 +102,21 @@ FORMATS: dict[str, Format] = {
     'jpg': Format(
         extensions=('jpg', 'jpeg', 'jpe'), input_extensions=('jfif',), offered=True, pillow_names=('JPEG',),
         signature=rb'\xFF\xD8\xFF', reader=Reader.JPEG, writer=Writer.OPENCV, always_opaque=True,
-        quality_setting='IMWRITE_JPEG_QUALITY', metadata=MetadataStyle.JPEG_SEGMENTS, longest_side=65500),
+        quality_setting='IMWRITE_JPEG_QUALITY', metadata=MetadataStyle.JPEG_SEGMENTS,
+        holds=frozenset(('icc', 'exif', 'xmp', 'dpi', 'iptc', 'comment')), longest_side=65500),
     'png': Format(
         extensions=('png',), input_extensions=('apng',), offered=True, pillow_names=('PNG',),
         signature=rb'\x89PNG\r\n\x1a\n', reader=Reader.PNG, writer=Writer.OPENCV, alpha=True, deep=True,
-        metadata=MetadataStyle.PNG_CHUNKS, longest_side=1_000_000),
+        metadata=MetadataStyle.PNG_CHUNKS,
+        holds=frozenset(('icc', 'exif', 'xmp', 'dpi', 'iptc', 'comment', 'texts', 'colour')), longest_side=1_000_000),
     'webp': Format(
         extensions=('webp',), offered=True, pillow_names=('WEBP',), writer=Writer.OPENCV, alpha=True, gray=False,
-        quality_setting='IMWRITE_WEBP_QUALITY', metadata=MetadataStyle.OPENCV, longest_side=16383),
+        quality_setting='IMWRITE_WEBP_QUALITY', metadata=MetadataStyle.OPENCV,
+        holds=frozenset(('icc', 'exif', 'xmp', 'dpi')), longest_side=16383),
     'gif': Format(input_extensions=('gif',), pillow_names=('GIF',)),
     'bmp': Format(
         extensions=('bmp',), input_extensions=('dib',), pillow_names=('BMP', 'DIB'), signature=b'BM',
-        reader=Reader.BMP, writer=Writer.OPENCV),
+        reader=Reader.BMP, writer=Writer.OPENCV, metadata=MetadataStyle.BMP_HEADER, holds=frozenset(('dpi',))),
     # Most raw files are TIFFs as well, whose first picture is a preview; `tiff` knows those without a signature.
     'raw': Format(
         input_extensions=('3fr', 'arw', 'cr2', 'cr3', 'crw', 'dcr', 'dng', 'erf', 'fff', 'iiq', 'kdc', 'mef', 'mos',
@@ -121,7 +127,7 @@ FORMATS: dict[str, Format] = {
     'tiff': Format(
         extensions=('tif', 'tiff'), offered=True, pillow_names=('TIFF',),
         signature=rb'II[*+]\0|MM\0[*+]', reader=Reader.TIFF, writer=Writer.TIFF, alpha=True,
-        deep=True, metadata=MetadataStyle.TIFF_TAGS),
+        deep=True, metadata=MetadataStyle.TIFF_TAGS, holds=frozenset(('icc', 'xmp', 'dpi', 'iptc'))),
     'avif': Format(input_extensions=('avif',), pillow_names=('AVIF',)),
     'heic': Format(
         input_extensions=('heic', 'heif', 'hif'), pillow_names=('HEIF',), plugin='pillow_heif.HeifImagePlugin',

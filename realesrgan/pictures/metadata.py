@@ -1,55 +1,60 @@
-"""Read what files say about their pictures, through Pillow, and put it into PNG and JPEG files byte by byte."""
+"""Read what files say about their pictures, through Pillow. All is checked here, so that writing can trust it."""
 from __future__ import annotations
 
 import logging
 import math
 import re
 import struct
-import zlib
-from collections.abc import Iterator
 
 from PIL import ExifTags, Image
 
-from .formats import MetadataStyle
+from . import xmp as xmp_packets
 from .picture import Metadata
-from .png import build_chunk
 
 logger = logging.getLogger(__name__)
 
 _BASIC_TAGS = (ExifTags.Base.ImageDescription, ExifTags.Base.Make, ExifTags.Base.Model, ExifTags.Base.Software,
                ExifTags.Base.DateTime, ExifTags.Base.Artist, ExifTags.Base.Copyright)
 _EXIF_PREFIX = b'Exif\0\0'
+_XMP_PREFIX = b'http://ns.adobe.com/xap/1.0/\0'
 _ORIENTATION = 0x0112
 _SHORT = 3  # the EXIF type of 16-bit integers
-# As an attribute or as an element.
-_XMP_ORIENTATION = re.compile(rb'(\btiff:Orientation\s*(?:=\s*["\']|>)\s*)[2-8]')
-_XMP_PREFIX = b'http://ns.adobe.com/xap/1.0/\0'
-_ICC_PREFIX = b'ICC_PROFILE\0'
-_SEGMENT_BYTES = 65533  # what a JPEG segment holds beside its own length
-_METRES_PER_INCH = 0.0254
-_MOST_DPI_OF_JPEG = 65535
 _MOST_DPI = 1_000_000  # of a microscope; 4294967295 is a damaged file's
-_HEADER_BYTES = {
-    MetadataStyle.PNG_CHUNKS: 33,  # signature and IHDR
-    MetadataStyle.JPEG_SEGMENTS: 20,  # SOI and APP0, the JFIF segment
-}
+_IPTC_RESOURCE = 0x0404
+_IPTC_TAGS = 33723, 34377  # of TIFF: IPTC itself, and Photoshop's resources, of which it is one
+# What marks a gain map in a file, beside XMP: ISO 21496-1, and Apple's in an auxiliary picture.
+_GAIN_MAPS = b'urn:iso:std:iso:ts:21496:-1', b':aux:hdrgainmap'
+_COMMENTED = 'JPEG', 'MPO', 'GIF', 'PNG'  # a comment in JPEG 2000 names the program that wrote it
+_GAIN_MAP_FORMATS = 'JPEG', 'MPO', 'HEIF', 'AVIF'
+# How HEIF and AVIF name their colours: primaries, transfer, matrix, and the range in one bit.
+_NCLX = re.compile(rb'colrnclx\0(.)\0(.)', re.DOTALL)
 
 
-def read_metadata(image: Image.Image) -> tuple[Metadata, int | None]:
+def read_metadata(image: Image.Image, data: bytes) -> tuple[Metadata, int | None]:
     """Return what an opened picture says about itself, and the orientation (1..8) that its EXIF asks for, if any.
 
-    Damaged EXIF is left out with a warning.
+    What is damaged, past belief, or about something that no result has, is left out with a warning.
+
+    Args:
+        image: The picture.
+        data: Its file.
     """
+    profiles = _read_raw_profiles(image)
     exif, orientation = None, None
     if image.format == 'TIFF':
         exif, orientation = _collect_tiff_exif(image)
-    elif raw := image.info.get('exif'):
+    elif raw := _read_bytes(image, 'EXIF data', 'exif') or profiles.get('exif'):
         exif, orientation = _reset_orientation(raw.removeprefix(_EXIF_PREFIX))
+    xmp = _read_bytes(image, 'XMP data', 'xmp', 'XML:com.adobe.xmp') or profiles.get('xmp')
+    icc = _read_bytes(image, 'colour profile', 'icc_profile') or profiles.get('icc')
     return Metadata(
-        icc=_read_bytes(image, 'colour profile', 'icc_profile'),
+        icc=icc,
         exif=exif,
-        xmp=_read_bytes(image, 'XMP data', 'xmp', 'XML:com.adobe.xmp'),
-        dpi=_read_resolution(image)), orientation
+        xmp=_remove_announcements(xmp, image, data),
+        dpi=_read_resolution(image),
+        iptc=_read_iptc(image) or _find_iptc(profiles.get('iptc', b'')),
+        comment=_read_bytes(image, 'comment', 'Comment', 'comment') if image.format in _COMMENTED else None,
+        colour=() if icc else _read_nclx(image, data)), orientation
 
 
 def _read_bytes(image: Image.Image, label: str, *names: str) -> bytes | None:
@@ -77,9 +82,64 @@ def _read_resolution(image: Image.Image) -> tuple[float, float] | None:
     return None
 
 
-def reset_xmp_orientation(xmp: bytes | None) -> bytes | None:
-    """Return XMP with its orientation set to 1; some programs turn pictures by it where there is no EXIF."""
-    return xmp and _XMP_ORIENTATION.sub(rb'\g<1>1', xmp)
+def _read_raw_profiles(image: Image.Image) -> dict[str, bytes]:
+    """Return what ImageMagick keeps as hexadecimal text in PNG: a line with its name, one with its size, the bytes."""
+    profiles: dict[str, bytes] = {}
+    for keyword, text in image.info.items():
+        if not isinstance(keyword, str) or not isinstance(text, str) or not keyword.startswith('Raw profile type '):
+            continue
+        try:
+            name, size, *digits = text.split()
+            content = bytes.fromhex(''.join(digits))[:int(size)]
+        except ValueError:
+            logger.warning('its text %s is damaged and is left out', keyword)
+            continue
+        if name == 'APP1':
+            name = 'xmp' if content.startswith(_XMP_PREFIX) else 'exif'
+        profiles[{'icm': 'icc', '8bim': 'iptc'}.get(name, name)] = content.removeprefix(_XMP_PREFIX)
+    return profiles
+
+
+def _read_iptc(image: Image.Image) -> bytes | None:
+    resources = image.info.get('photoshop')
+    if isinstance(resources, dict):  # of a JPEG
+        content = resources.get(_IPTC_RESOURCE)
+        return content if isinstance(content, bytes) else None
+    # Many programs say that it is numbers, of which Pillow gives the first only; these are the bytes.
+    tags = getattr(getattr(image, 'tag_v2', None), '_tagdata', {})
+    return next(filter(None, (_find_iptc(tags.get(tag, b'')) for tag in _IPTC_TAGS)), None)
+
+
+def _find_iptc(content: bytes) -> bytes | None:
+    """Return IPTC records, which may lie among Photoshop's resources: each has an ID, a name, a size, its content."""
+    if content.startswith(b'\x1C'):
+        return content
+    start = content.find(struct.pack('>4sH', b'8BIM', _IPTC_RESOURCE))
+    if start < 0 or start + 12 > len(content):
+        return None
+    start += 6 + (content[start + 6] + 2) // 2 * 2  # a length, a name, and a byte where both are odd
+    size = int.from_bytes(content[start:start + 4])
+    return content[start + 4:start + 4 + size] or None
+
+
+def _remove_announcements(xmp: bytes | None, image: Image.Image, data: bytes) -> bytes | None:
+    """Return XMP without what announces a gain map or other data behind the picture, which no result has."""
+    packet, announced = xmp_packets.remove_announcements(xmp) if xmp else (None, [])
+    if xmp and packet is None:
+        logger.warning('its XMP data is damaged and is left out')
+    if image.format in _GAIN_MAP_FORMATS and any(mark in data for mark in _GAIN_MAPS):
+        announced.append('gain map (for HDR)')
+    for name in dict.fromkeys(announced):
+        logger.warning('its %s is left out', name)
+    return packet
+
+
+def _read_nclx(image: Image.Image, data: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    """Return as cICP what HEIF and AVIF say of their colours, unless it is that they are as usual or unknown."""
+    found = _NCLX.search(data) if image.format in ('HEIF', 'AVIF') else None
+    if found is None or (found[1] in b'\1\2' and found[2] in b'\1\2\6\x0D'):
+        return ()
+    return (b'cICP', found[1] + found[2] + b'\0\1'),
 
 
 def _reset_orientation(exif: bytes) -> tuple[bytes | None, int | None]:
@@ -122,74 +182,3 @@ def _collect_tiff_exif(image: Image.Image) -> tuple[bytes | None, int | None]:
     except Exception:  # Pillow raises nearly anything when it is damaged
         logger.warning('its EXIF data is damaged and is left out')
         return None, None
-
-
-# ---- into files ----
-
-def build_resolution_exif(metadata: Metadata) -> bytes | None:
-    """Return EXIF that holds the resolution alone, for formats with no other place for it; None without resolution."""
-    if not metadata.dpi:
-        return None
-    tags = Image.Exif()
-    tags[ExifTags.Base.XResolution], tags[ExifTags.Base.YResolution] = metadata.dpi
-    tags[ExifTags.Base.ResolutionUnit] = 2  # inch
-    return tags.tobytes().removeprefix(_EXIF_PREFIX)
-
-
-def header_size(style: MetadataStyle) -> int:
-    """Return how many bytes of a new file `add_to_header` takes; 0 for styles that need nothing added."""
-    return _HEADER_BYTES.get(style, 0)
-
-
-def add_to_header(header: bytes, style: MetadataStyle, metadata: Metadata) -> bytes:
-    """Add metadata to the header of a PNG or JPEG file that OpenCV wrote without any.
-
-    Args:
-        header: The first `header_size(style)` bytes of the file.
-        style: How metadata gets into files of this format.
-        metadata: What to add. Whatever is too long for a JPEG is left out with a warning.
-
-    Returns:
-        What the file begins with instead.
-    """
-    if style is MetadataStyle.PNG_CHUNKS:
-        return header + b''.join(_build_png_chunks(metadata))
-    if style is MetadataStyle.JPEG_SEGMENTS:
-        if metadata.dpi and max(metadata.dpi) > _MOST_DPI_OF_JPEG:
-            logger.warning('its resolution of %g x %g dpi is too high for jpg and is left out', *metadata.dpi)
-        elif metadata.dpi:  # the JFIF segment holds unit and densities from byte 13 of the file on
-            header = header[:13] + struct.pack('>BHH', 1, *map(round, metadata.dpi)) + header[18:]
-        return header + b''.join(_build_jpeg_segments(metadata))
-    return header
-
-
-def _build_png_chunks(metadata: Metadata) -> Iterator[bytes]:
-    if metadata.icc:
-        yield build_chunk(b'iCCP', b'ICC profile\0\0' + zlib.compress(metadata.icc))
-    if metadata.dpi:
-        yield build_chunk(b'pHYs', struct.pack('>IIB', *(round(dpi / _METRES_PER_INCH) for dpi in metadata.dpi), 1))
-    if metadata.exif:
-        yield build_chunk(b'eXIf', metadata.exif)
-    if metadata.xmp:  # in iTXt, because tEXt holds Latin-1 only
-        yield build_chunk(b'iTXt', b'XML:com.adobe.xmp\0\0\0\0\0' + metadata.xmp)
-
-
-def _build_jpeg_segments(metadata: Metadata) -> Iterator[bytes]:
-    for name, prefix, content in (('EXIF', _EXIF_PREFIX, metadata.exif), ('XMP', _XMP_PREFIX, metadata.xmp)):
-        if content and len(prefix) + len(content) > _SEGMENT_BYTES:
-            logger.warning('the %s data is too long for jpg and is left out', name)
-        elif content:
-            yield _build_jpeg_segment(0xE1, prefix + content)
-    icc = metadata.icc or b''
-    size = _SEGMENT_BYTES - len(_ICC_PREFIX) - 2
-    count = -(-len(icc) // size)
-    if count > 255:  # parts are numbered in one byte
-        logger.warning('the ICC profile is too long for jpg and is left out')
-        return
-    for index in range(count):
-        part = icc[index * size:(index + 1) * size]
-        yield _build_jpeg_segment(0xE2, _ICC_PREFIX + bytes((index + 1, count)) + part)
-
-
-def _build_jpeg_segment(marker: int, content: bytes) -> bytes:
-    return struct.pack('>BBH', 0xFF, marker, len(content) + 2) + content

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from ..errors import ImageError
-from .metadata import build_resolution_exif
+from .headers import build_resolution_exif
 from .picture import Metadata
 
 # OpenCV prints what is wrong with a file to stderr; here the error that is raised says so.

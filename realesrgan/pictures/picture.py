@@ -17,12 +17,20 @@ class Metadata:
         exif: EXIF as TIFF bytes, without the "Exif" prefix. Its orientation is 1, because pixels are kept upright.
         xmp: XMP packet.
         dpi: Horizontal and vertical resolution in pixels per inch.
+        iptc: IPTC-IIM records.
+        comment: A comment, as JPEG and GIF hold one: text in no stated encoding.
+        texts: Other texts as chunks of PNG (kind, content), each as it was.
+        colour: What colours look like, as chunks of PNG (kind, content); see `colour`.
     """
 
     icc: bytes | None = None
     exif: bytes | None = None
     xmp: bytes | None = None
     dpi: tuple[float, float] | None = None
+    iptc: bytes | None = None
+    comment: bytes | None = None
+    texts: tuple[tuple[bytes, bytes], ...] = ()
+    colour: tuple[tuple[bytes, bytes], ...] = ()
 
 
 @dataclass(frozen=True)

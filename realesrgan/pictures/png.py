@@ -11,8 +11,12 @@ import cv2
 import numpy as np
 
 from ..errors import ImageError
+from . import colour as colours
 
 _SIGNATURE = b'\x89PNG\r\n\x1a\n'
+_TEXTS = b'tEXt', b'zTXt', b'iTXt'
+# Keywords of texts that are read as something else.
+_ABSORBED = b'Comment\0', b'XML:com.adobe.xmp\0', b'Raw profile type '
 _PIECE_BYTES = 1 << 20
 _LONGEST_SIDE = 1_000_000  # libpng reads no longer one
 _LAST_FILTER = 4
@@ -48,6 +52,20 @@ class _Header(NamedTuple):
                    if x < self.width and y < self.height)
 
 
+class Description(NamedTuple):
+    """What a PNG says beside its pixels.
+
+    Attributes:
+        header: A PNG without pixels that holds all that Pillow makes sense of.
+        texts: The chunks (kind, content) that hold other texts.
+        colour: The chunks (kind, content) that say what its colours look like; see `colour`.
+    """
+
+    header: bytes
+    texts: tuple[tuple[bytes, bytes], ...]
+    colour: tuple[tuple[bytes, bytes], ...]
+
+
 def decode(data: bytes) -> np.ndarray:
     """Decode a PNG file, not turned upright.
 
@@ -80,6 +98,30 @@ def decode(data: bytes) -> np.ndarray:
 def build_chunk(kind: bytes, content: bytes) -> bytes:
     """Return a chunk of a PNG file, with its length before and its checksum behind."""
     return struct.pack('>I', len(content)) + kind + content + struct.pack('>I', zlib.crc32(kind + content))
+
+
+def is_png(data: bytes) -> bool:
+    """Tell by its first bytes whether a file is a PNG."""
+    return data.startswith(_SIGNATURE)
+
+
+def read_description(data: bytes) -> Description:
+    """Return what a PNG says beside its pixels, also behind them, where many programs put it.
+
+    Raises:
+        ImageError: damaged.
+    """
+    chunks = list(_iterate_chunks(data))
+    pixels = next((index for index, (kind, _) in enumerate(chunks) if kind == b'IDAT'), len(chunks))
+    says = [chunk for index, chunk in enumerate(chunks) if index < pixels or chunk[0] in (*_TEXTS, b'eXIf')]
+    texts = tuple(chunk for chunk in says if chunk[0] in _TEXTS and not chunk[1].startswith(_ABSORBED))
+    colour = tuple(chunk for chunk in says if chunk[0] in colours.CHUNK_BYTES)
+    damaged = colours.find_damaged(colour)
+    for kind in sorted(damaged):
+        logger.warning('its description of colours (%s) is damaged and is left out', kind.decode())
+    header = [*(chunk for chunk in says if chunk not in texts + colour), (b'IDAT', b''), (b'IEND', b'')]
+    return Description(_SIGNATURE + b''.join(build_chunk(*chunk) for chunk in header), texts,
+                       tuple(chunk for chunk in colour if chunk[0] not in damaged))
 
 
 def _iterate_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:

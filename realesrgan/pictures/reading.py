@@ -15,9 +15,9 @@ import numpy as np
 from PIL import Image
 
 from ..errors import ImageError
-from . import bmp, formats, jpeg, jpeg2000, opencv, pillow, png, pnm, sgi, sun_raster, tiff
+from . import bmp, formats, jpeg, jpeg2000, opencv, pillow, png, pnm, sgi, sun_raster, tiff, xmp
 from .formats import Reader
-from .metadata import read_metadata, reset_xmp_orientation
+from .metadata import read_metadata
 from .picture import Metadata, Picture
 
 logger = logging.getLogger(__name__)
@@ -47,16 +47,19 @@ def decode(data: bytes, max_pixels: int = formats.MOST_PIXELS) -> Picture:
         warnings.simplefilter('ignore')  # Pillow warns about metadata it can't parse
         if tiff.is_camera_raw(data):
             raise ImageError(formats.FORMATS['raw'].refused)
-        image = _open(data)
+        description = png.read_description(data) if png.is_png(data) else None
+        image = _open(description.header if description else data)
         if image is not None:
             formats.require_few_pixels(image.height, image.width, max_pixels)
-        metadata, stated_orientation = (Metadata(), None) if image is None else read_metadata(image)
+        metadata, stated_orientation = (Metadata(), None) if image is None else read_metadata(image, data)
+        if description:
+            metadata = replace(metadata, texts=description.texts, colour=description.colour)
         pixels, orientation, converted = _decode_pixels(data, image, max_pixels)
     if not pixels.size:
         raise ImageError('damaged: it holds no pixels')
     formats.require_few_pixels(pixels.shape[0], pixels.shape[1], max_pixels)
     if stated_orientation:
-        metadata = replace(metadata, xmp=reset_xmp_orientation(metadata.xmp))
+        metadata = replace(metadata, xmp=xmp.reset_orientation(metadata.xmp))
     if converted or (metadata.icc and not _fits_profile(metadata.icc, pixels)):
         metadata = replace(metadata, icc=None)
     return Picture(_turn_upright(_convert_to_integers(pixels), orientation or stated_orientation or 1), metadata)

@@ -21,7 +21,7 @@ from .formats import FORMATS, MOST_PIXELS, require_few_pixels
 from .picture import Metadata
 
 logger = logging.getLogger(__name__)
-_XMP_TAG = 700
+_XMP_TAG, _IPTC_TAG = 700, 33723
 _DNG_VERSION_TAG = 50706
 _PREVIEWS = 8  # the pages that are looked through for a camera's raw picture
 
@@ -138,15 +138,13 @@ def _divide_by_alpha(base: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 
 def write(file: BinaryIO | Path, pixels: np.ndarray, metadata: Metadata) -> None:
-    """Write a deflated TIFF with profile, XMP and resolution. EXIF is left out, with a log line.
+    """Write a deflated TIFF with profile, XMP, IPTC and resolution.
 
     Args:
         file: A path, or a file open for writing.
         pixels: HxW, HxWx3 (BGR) or HxWx4 (BGRA), uint8 or uint16.
         metadata: What to write beside them.
     """
-    if metadata.exif:
-        logger.info('EXIF data is not written to tiff')
     if pixels.ndim == 3:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB)
     tifffile.imwrite(
@@ -154,4 +152,5 @@ def write(file: BinaryIO | Path, pixels: np.ndarray, metadata: Metadata) -> None
         extrasamples=['unassalpha'] if pixels.ndim == 3 and pixels.shape[2] == 4 else None,
         compression='zlib', predictor=True, iccprofile=metadata.icc, resolution=metadata.dpi,
         resolutionunit='INCH' if metadata.dpi else None,
-        extratags=[(_XMP_TAG, 1, len(metadata.xmp), metadata.xmp, True)] if metadata.xmp else [])
+        extratags=[(tag, 1, len(content), content, True)
+                   for tag, content in ((_XMP_TAG, metadata.xmp), (_IPTC_TAG, metadata.iptc)) if content])

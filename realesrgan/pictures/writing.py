@@ -12,9 +12,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from . import formats, opencv, tiff
+from . import colour, formats, opencv, tiff
 from .formats import Format, MetadataStyle, Writer
-from .metadata import add_to_header, header_size
+from .headers import add_to_header, header_size
 from .picture import Metadata, Picture
 
 logger = logging.getLogger(__name__)
@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 #: From this many bytes of pixels on, `write` makes no second copy of the picture in memory.
 STREAMED_BYTES = 1 << 30
 _PIECE_BYTES = 1 << 24
+_LABELS = {'icc': 'the colour profile', 'exif': 'EXIF', 'xmp': 'XMP', 'dpi': 'the resolution', 'iptc': 'IPTC',
+           'comment': 'the comment', 'texts': 'texts'}
 
 
 def encode(picture: Picture, extension: str, quality: int = 95) -> bytes:
@@ -97,8 +99,28 @@ def _fit_to_format(picture: Picture, extension: str, row: Format) -> Picture:
         logger.warning('%s holds 8 bits only: the 16-bit picture is converted', extension)
         pixels = np.rint(pixels / 257).astype(np.uint8)
     if pixels.ndim == 2 and not row.gray:
+        if metadata.icc:
+            logger.warning('%s has colours only: the profile for gray is left out', extension)
         pixels, metadata = cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR), replace(metadata, icc=None)
-    return Picture(pixels, metadata)
+    return Picture(pixels, _fit_metadata(metadata, extension, row, gray=pixels.ndim == 2))
+
+
+def _fit_metadata(metadata: Metadata, extension: str, row: Format, *, gray: bool) -> Metadata:
+    """Return the metadata as the format holds it, and warn of what it does not hold."""
+    left_out = [label for name, label in _LABELS.items() if getattr(metadata, name) and name not in row.holds]
+    if metadata.colour and 'colour' not in row.holds:
+        described = colour.describe(metadata.colour, gray=gray)
+        if 'icc' not in row.holds or (not described.profile and not described.plain):
+            left_out += [] if described.plain else ['the description of its colours']
+        elif described.profile and (not metadata.icc or b'cICP' in dict(metadata.colour)):  # which counts before it
+            metadata = replace(metadata, icc=described.profile)
+            if described.clipped:
+                logger.warning('is HDR, which %s does not hold: what is brighter than white is white in it; --ext %s '
+                               'keeps it', extension, formats.FALLBACK)
+    if left_out:
+        logger.warning('left out, because %s has no place for it: %s; --ext %s keeps it', extension,
+                       ', '.join(left_out), formats.FALLBACK)
+    return metadata
 
 
 def _list_settings(row: Format, quality: int) -> list[int]:

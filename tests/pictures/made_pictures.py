@@ -88,9 +88,7 @@ def build_png(width, height, depth, colour, stream, *chunks):
     """Return a PNG of compressed rows, with extra chunks (kind, content) before them; without a stream, no IDAT."""
     header = struct.pack('>IIBBBBB', width, height, depth, colour, 0, 0, 0)
     body = [(b'IHDR', header), *chunks, *([(b'IDAT', stream)] if stream else []), (b'IEND', b'')]
-    return b'\x89PNG\r\n\x1a\n' + b''.join(
-        struct.pack('>I', len(content)) + kind + content + struct.pack('>I', zlib.crc32(kind + content))
-        for kind, content in body)
+    return join_chunks(body)
 
 
 def build_bmp(values, masks, header_bytes=40, top_down=False, alpha_field=False):
@@ -222,6 +220,31 @@ def build_red_paper_icc():
     ramp, red, black = bytes(range(256)), bytes((138, 209, 198)), bytes((0, 128, 128))  # Lab
     table = struct.pack('>4s4x4B9i', b'mft1', 4, 3, 2, 0, *(np.eye(3, dtype=int) << 16).ravel().tolist())
     return build_icc(b'prtr', b'CMYK', b'Lab ', A2B0=table + 4 * ramp + 8 * (red + black) + 3 * ramp)
+
+
+def list_chunks(data):
+    """Return the chunks (kind, content) of a PNG."""
+    chunks, position = [], 8
+    while position < len(data):
+        size, kind = struct.unpack_from('>I4s', data, position)
+        chunks.append((kind, data[position + 8:position + 8 + size]))
+        position += 12 + size
+    return chunks
+
+
+def join_chunks(chunks):
+    """Return a PNG of chunks (kind, content)."""
+    return b'\x89PNG\r\n\x1a\n' + b''.join(
+        struct.pack('>I', len(content)) + kind + content + struct.pack('>I', zlib.crc32(kind + content))
+        for kind, content in chunks)
+
+
+def build_raw_profile(name, content):
+    """Return a chunk of PNG with a profile as ImageMagick keeps it."""
+    digits = content.hex()
+    lines = '\n'.join(digits[start:start + 72] for start in range(0, len(digits), 72))
+    text = f'\n{name}\n{len(content):8}\n{lines}\n'
+    return b'zTXt', f'Raw profile type {name}\0\0'.encode() + zlib.compress(text.encode())
 
 
 def make_exif(orientation=None):
