@@ -29,7 +29,7 @@ class Reader(Enum):
     SGI = auto()  # `sgi`
     SUN_RASTER = auto()  # `sun_raster`
     PNG = auto()  # OpenCV, behind checks that refuse damaged files
-    JPEG2000 = auto()  # Pillow for 8 bits, imagecodecs for any other depth
+    DEEP = auto()  # Pillow for 8 bits, imagecodecs for any other depth
     TIFF = auto()  # tifffile; Pillow where colours need converting
 
 
@@ -128,7 +128,7 @@ FORMATS: dict[str, Format] = {
         extensions=('tif', 'tiff'), offered=True, pillow_names=('TIFF',),
         signature=rb'II[*+]\0|MM\0[*+]', reader=Reader.TIFF, writer=Writer.TIFF, alpha=True,
         deep=True, metadata=MetadataStyle.TIFF_TAGS, holds=frozenset(('icc', 'xmp', 'dpi', 'iptc'))),
-    'avif': Format(input_extensions=('avif',), pillow_names=('AVIF',)),
+    'avif': Format(input_extensions=('avif',), pillow_names=('AVIF',), reader=Reader.DEEP),
     'heic': Format(
         input_extensions=('heic', 'heif', 'hif'), pillow_names=('HEIF',), plugin='pillow_heif.HeifImagePlugin',
         signature=rb'.{4}ftyp(he[iv][cmsx]|m[is]f1.{4}(.{4}){0,15}?he[iv][cmsx])',
@@ -138,7 +138,7 @@ FORMATS: dict[str, Format] = {
         signature=rb'\xFF\x0A|\0\0\0\x0CJXL \r\n\x87\n',
         refused='JPEG XL: "pip install pillow-jxl-plugin" lets it be read, or save it as jpg or png first'),
     'jp2': Format(
-        input_extensions=('jp2', 'j2k', 'jpx'), pillow_names=('JPEG2000',), reader=Reader.JPEG2000),
+        input_extensions=('jp2', 'j2k', 'jpx'), pillow_names=('JPEG2000',), reader=Reader.DEEP),
     'ppm': Format(
         input_extensions=('ppm', 'pgm', 'pbm', 'pnm', 'pfm'), pillow_names=('PPM',), signature=b'PF',
         reader=Reader.PNM),

@@ -39,8 +39,11 @@ def open_image(file: io.BytesIO | Path) -> Image.Image | None:
     if row is not None and row.refused:
         require_plugin(row)
         names = list(row.pillow_names)
+    is_icon = head.startswith(_ICON)
     try:
-        with _limit(_MOST_ICON_PIXELS if head.startswith(_ICON) else None):
+        if is_icon and isinstance(file, io.BytesIO):
+            file = io.BytesIO(_state_depths(file.getvalue()))
+        with _limit(_MOST_ICON_PIXELS if is_icon else None):
             return Image.open(file, formats=names)
     except UnidentifiedImageError:
         return None
@@ -58,6 +61,16 @@ def read_head(file: io.BytesIO | Path) -> bytes:
         return bytes(file.getbuffer()[:_HEAD_BYTES])
     with file.open('rb') as opened:
         return opened.read(_HEAD_BYTES)
+
+
+def _state_depths(icon: bytes) -> bytes:
+    """Return an icon whose directory states how deep each BMP in it is: where it says 0, Pillow drops the alpha."""
+    changed, count = bytearray(icon), int.from_bytes(icon[4:6], 'little')
+    for entry in range(6, min(6 + 16 * count, len(icon) - 15), 16):
+        start = int.from_bytes(icon[entry + 12:entry + 16], 'little')
+        if icon[entry + 6:entry + 8] == bytes(2) and not icon.startswith(b'\x89PNG', start):
+            changed[entry + 6:entry + 8] = icon[start + 14:start + 16].ljust(2, b'\0')
+    return bytes(changed)
 
 
 def require_plugin(row: formats.Format) -> None:
@@ -118,8 +131,9 @@ def decode(image: Image.Image) -> tuple[np.ndarray, bool]:
         if image.mode == 'LAB' or image.mode.startswith(('I', 'F')):
             raise ImageError(f'{image.format} with pixels of Pillow\'s mode {image.mode} can\'t be read exactly')
         pixels = _reorder_to_bgr(image.convert('RGBA' if image.has_transparency_data else 'RGB'))
-        if image.mode == 'P' and 'transparency' not in image.info and not pixels[..., 3:].any():
-            pixels = pixels[..., :3]  # some programs leave the alpha of a palette 0 and mean opaque
+        if (image.format == 'ICO' or (image.mode == 'P' and 'transparency' not in image.info)) and (
+                not pixels[..., 3:].any()):
+            pixels = pixels[..., :3]  # some programs leave the alpha of icons and palettes 0 and mean opaque
         return pixels, image.mode == 'YCbCr'
     except ImageError:
         raise

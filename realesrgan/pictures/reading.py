@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import ImageError
-from . import bmp, formats, jpeg, jpeg2000, opencv, pillow, png, pnm, sgi, sun_raster, tiff, xmp
+from . import bmp, deep, formats, jpeg, opencv, pillow, png, pnm, sgi, sun_raster, tiff, xmp
 from .formats import Reader
 from .metadata import read_metadata
 from .picture import Metadata, Picture
@@ -120,8 +120,8 @@ def _decode_pixels(data: bytes, image: Image.Image | None,
         return bmp.decode(data) if masked else opencv.decode(data), None, False
     if reader is Reader.OPENCV:
         return opencv.decode(data), None, False
-    if reader is Reader.JPEG2000 and (deep := jpeg2000.decode_deep(data, image.mode)) is not None:
-        return deep, None, False
+    if reader is Reader.DEEP and (pixels := deep.decode(data, image)) is not None:
+        return pixels, None, False
     pixels, converted = jpeg.decode(data, image) if reader is Reader.JPEG else pillow.decode(image)
     return pixels, 1 if reader is Reader.TIFF else None, converted
 

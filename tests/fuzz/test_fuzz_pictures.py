@@ -3,13 +3,16 @@ from __future__ import annotations
 
 import struct
 
+import imagecodecs
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from made_pictures import (
+    CASES,
     SRGB,
     XMP,
+    build_icon,
     build_sgi,
     make_noise,
     save_by_opencv,
@@ -43,10 +46,11 @@ def make_exif():
 FILES = {
     'png': [save_by_opencv(COLOURS, 'png'), save_by_opencv(DEEP, 'png'), save_by_opencv(ALPHA, 'png'),
             save_by_pillow(Image.fromarray(COLOURS).quantize(8), 'PNG', transparency=1),
-            save_by_pillow(COLOURS, 'PNG', icc_profile=SRGB, exif=make_exif()), animate('PNG')],
+            save_by_pillow(COLOURS, 'PNG', icc_profile=SRGB, exif=make_exif()), animate('PNG'),
+            *((CASES / name).read_bytes() for name in ('cicp.png', 'chrm.png', 'prompt.png'))],
     'jpg': [save_by_pillow(COLOURS, 'JPEG', exif=make_exif(), xmp=XMP.encode()), save_by_pillow(GRAY, 'JPEG'),
             save_by_pillow(Image.fromarray(ALPHA, 'CMYK'), 'JPEG'), save_by_pillow(COLOURS, 'JPEG', progressive=True),
-            animate('MPO')],
+            animate('MPO'), *((CASES / name).read_bytes() for name in ('iptc.jpg', 'gainmap.jpg'))],
     'webp': [save_by_pillow(COLOURS, 'WEBP'), save_by_pillow(ALPHA, 'WEBP', lossless=True), animate('WEBP')],
     'gif': [save_by_pillow(COLOURS, 'GIF'), animate('GIF')],
     'bmp': [save_by_pillow(COLOURS, 'BMP'), save_by_pillow(GRAY, 'BMP'), save_by_opencv(ALPHA, 'bmp')],
@@ -63,11 +67,13 @@ FILES = {
                save_by_pillow(COLOURS, 'DDS'), save_by_pillow(ALPHA, 'DDS'), save_by_pillow(COLOURS, 'ICNS'),
                save_by_pillow(COLOURS, 'SGI'), save_by_pillow(GRAY, 'SGI', bpc=2),
                build_sgi(swap_red_blue(DEEP), compressed=True), save_by_opencv(COLOURS, 'ras'),
-               save_by_pillow(COLOURS, 'QOI'),
+               save_by_pillow(COLOURS, 'QOI'), build_icon([ALPHA]),
                b'8BPS\0\1' + bytes(6) + struct.pack('>HIIHH', 3, 9, 13, 8, 3) + bytes(12) + b'\0\0'
                + swap_red_blue(COLOURS).transpose(2, 0, 1).tobytes()],
-    'jp2': [save_by_pillow(COLOURS, 'JPEG2000')] if features.check('jpg_2000') else [],
-    'avif': [save_by_pillow(COLOURS, 'AVIF')] if features.check('avif') else [],
+    'jp2': [save_by_pillow(COLOURS, 'JPEG2000'), imagecodecs.jpeg2k_encode(DEEP, codecformat='jp2')]
+    if features.check('jpg_2000') else [],
+    'avif': [save_by_pillow(COLOURS, 'AVIF'), imagecodecs.avif_encode(DEEP >> 6, bitspersample=10)]
+    if features.check('avif') else [],
 }
 
 
@@ -81,7 +87,8 @@ def check(data):
     assert pixels.dtype in (np.uint8, np.uint16)
     assert pixels.ndim == 2 or pixels.shape[2] in (3, 4)
     assert 0 < pixels.shape[0] * pixels.shape[1] <= MOST_PIXELS
-    assert encode(picture, 'png')[:4] == b'\x89PNG'  # its metadata included
+    for extension in ('png', 'tiff') if picture.has_alpha else ('png', 'tiff', 'jpg'):
+        assert len(encode(picture, extension)) > 0  # its metadata included
 
 
 @pytest.mark.parametrize('kind', [kind for kind, files in FILES.items() if files])

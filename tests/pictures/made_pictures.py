@@ -103,14 +103,14 @@ def build_bmp(values, masks, header_bytes=40, top_down=False, alpha_field=False)
     return b'BM' + struct.pack('<I4xI', 14 + len(header) + len(body), 14 + len(header)) + header + body
 
 
-def build_icon(pictures):
+def build_icon(pictures, stated_bits=32):
     """Return a Windows icon of HxWx4 pictures (BGRA), each as a BMP of 32 bits with an empty mask of one bit."""
     table, body = b'', b''
     for picture in pictures:
         height, width = picture.shape[:2]
         bmp = struct.pack('<IiiHH24x', 40, width, 2 * height, 1, 32) + picture[::-1].tobytes()
         bmp += bytes(-(-width // 32) * 4 * height)
-        table += struct.pack('<4BHHII', width % 256, height % 256, 0, 0, 1, 32, len(bmp),
+        table += struct.pack('<4BHHII', width % 256, height % 256, 0, 0, 1, stated_bits, len(bmp),
                              6 + 16 * len(pictures) + len(body))
         body += bmp
     return struct.pack('<3H', 0, 1, len(pictures)) + table + body

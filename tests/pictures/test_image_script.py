@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from clips import files, save_network
+from made_pictures import CASES
 from PIL import Image, ImageCms
 from worker_on_the_cpu import WorkerOnTheCPU
 
@@ -222,10 +223,10 @@ def test_recursive_keeps_the_structure(run, tmp_path):
 
 
 def test_globs_and_several_inputs(run, tmp_path):
-    for name in ('a1.png', 'a2.png', 'b.png', 'c/d.png'):
+    for name in ('a1.png', 'a2.png', 'b.png', 'c/d.png', 'Show [1080p]/e.png'):
         write(tmp_path / name, 4, 4, 3)
-    assert run('-i', 'a*.png', 'b.png', '-i', 'c')[0] == 0
-    assert files(tmp_path / 'results') == ['a1_out.png', 'a2_out.png', 'b_out.png', 'd_out.png']
+    assert run('-i', 'a*.png', 'b.png', '-i', 'c', '-i', 'Show [1080p]/*.png')[0] == 0
+    assert files(tmp_path / 'results') == ['a1_out.png', 'a2_out.png', 'b_out.png', 'd_out.png', 'e_out.png']
 
 
 def test_an_output_that_looks_like_a_file(run, tmp_path):
@@ -245,7 +246,7 @@ def test_a_missing_input_is_one_line(run, name):
     assert err == f'error: {name}: no such file or folder\n'
 
 
-def test_a_folder_of_everything(run, tmp_path):
+def test_a_folder_of_everything(run, tmp_path, monkeypatch):
     """Every kind of picture, and every kind of what is none: each is done or named with its reason."""
     folder = tmp_path / 'in'
     rng = np.random.default_rng(0)
@@ -267,16 +268,20 @@ def test_a_folder_of_everything(run, tmp_path):
     (folder / 'cut.png').write_bytes(whole[:len(whole) // 2])
     photo = (INPUTS / 'astronaut.jpg').read_bytes()
     (folder / 'cut.jpg').write_bytes(photo[:len(photo) // 2])
+    (folder / 'raw.dng').write_bytes((CASES / 'camera_raw.dng').read_bytes())
+    (folder / 'phone.heic').write_bytes(b'\0\0\0\x18ftypheic')
+    monkeypatch.setitem(sys.modules, 'pillow_heif', None)  # as where it is not installed
     (folder / 'sub').mkdir()
 
     status, out, err = run('-i', 'in')
     assert status == 1
-    assert out.startswith('17 done, 3 failed, ')
+    assert out.startswith('17 done, 5 failed, ')
     assert files(tmp_path / 'results') == sorted([
         'a_out.png', 'b_out.png', 'bits_out.png', 'c_out.webp', 'cmyk_out.jpg', 'cut_out.jpg', 'd_out.png', 'e_out.bmp',
         'f_out.jpg', 'first_out.png', 'float_out.tiff', 'gray16_out.png', 'gray_alpha_out.png', 'one_out.png',
         'palette_out.png', 'rgb16_out.tif', 'rgba16_out.png'])
     for name in ('note.txt: skipped, not a picture', 'sub: skipped, a folder', 'empty.jpg: the file is empty',
+                 'raw.dng: a camera\'s raw file: develop it first', 'phone.heic: HEIC: "pip install pillow-heif"',
                  'cut.png: damaged', 'cut.jpg: is cut off at its end', 'hot.tiff: floating-point values from'):
         assert sum(name in line for line in err.splitlines()) == 1
     depths = {name: cv2.imread(f'results/{name}', -1) for name in files(tmp_path / 'results')}

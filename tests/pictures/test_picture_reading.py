@@ -297,7 +297,7 @@ def test_pfm_of_0_to_1_becomes_sixteen_bits(channels):
     assert_same(decode(data).pixels, pixels[..., 0] if channels == 1 else pixels)
 
 
-# ---- JPEG 2000, icons ----
+# ---- JPEG 2000, AVIF, icons ----
 
 @pytest.mark.parametrize('form', ['jp2', 'j2k'])
 @pytest.mark.parametrize('bits', [1, 4, 8, 10, 12, 16])
@@ -324,6 +324,17 @@ def test_gray_and_alpha_of_jpeg2000_keep_their_depth():
     assert_same(decode(data).pixels, samples[..., [0, 0, 0, 1]])
 
 
+@pytest.mark.parametrize('bits', [10, 12])
+@pytest.mark.parametrize('channels', [3, 4])
+def test_avif_of_more_than_eight_bits_becomes_sixteen(channels, bits):
+    samples = np.kron(make_noise(3, 4, channels, dtype=np.uint16), np.ones((16, 16, 1), np.uint16)) >> (16 - bits)
+    data = imagecodecs.avif_encode(samples, level=100, bitspersample=bits, pixelformat='444', matrix=0)
+    expected = np.rint(samples * (65535 / (2 ** bits - 1)))
+    picture = decode(data)
+    assert picture.pixels.dtype == np.uint16
+    assert np.abs(picture.pixels - swap_red_blue(expected)).max() <= 2 * 65535 / 2 ** bits
+
+
 def test_a_cut_off_jpeg2000_is_damaged():
     data = imagecodecs.jpeg2k_encode(make_noise(40, 48, 3, dtype=np.uint16), level=0, codecformat='jp2')
     with pytest.raises(ImageError, match='^damaged: '):
@@ -334,7 +345,14 @@ def test_a_cut_off_jpeg2000_is_damaged():
 def test_of_an_icon_the_largest_picture_is_read_with_its_alpha(sizes):
     """An icon that begins with 128x128 pixels has the header of a TGA, too."""
     pictures = {size: make_noise(size, size, 4, seed=size) for size in sizes}
-    assert_same(decode(build_icon(pictures.values())).pixels, pictures[256])
+    for stated_bits in (32, 0):
+        assert_same(decode(build_icon(pictures.values(), stated_bits)).pixels, pictures[256])
+
+
+def test_an_icon_whose_alpha_is_not_used_is_opaque():
+    pixels = make_noise(16, 16, 4)
+    pixels[..., 3] = 0
+    assert_same(decode(build_icon([pixels])).pixels, np.ascontiguousarray(pixels[..., :3]))
 
 
 # ---- frames ----
