@@ -1,18 +1,21 @@
 """Every error the project raises on purpose. Each message is written for the person who runs the program.
 
     RealESRGANError              what the user can act on
-    +-- UsageError               options that contradict each other or the input; exit status 2
-    +-- WeightsError             weights that are missing, damaged, dangerous or of another network
-    |   +-- DownloadError        a file could not be fetched
-    |   +-- NcnnFormatError      not an ncnn model of a kind that can be read
-    |   +-- UnknownNetworkError  a state dict of no known architecture
+    +-- RunError                 no other input would fare better, so it ends the run
+    |   +-- UsageError           options that contradict each other or the input; exit status 2
+    |   +-- WeightsError         weights that are missing, damaged, dangerous or of another network
+    |   |   +-- DownloadError        a file could not be fetched
+    |   |   +-- NcnnFormatError      not an ncnn model of a kind that can be read
+    |   |   +-- UnknownNetworkError  a state dict of no known architecture
+    |   +-- DeviceError          a device that can't be used
+    |   |   +-- NoSuchDeviceError    a device that is not there
+    |   +-- EngineError          an engine that can't run here
+    |   |   +-- KernelError          the compiled part of an engine is missing or does not work
+    |   +-- FacePackagesError    a package that --face_enhance needs is not installed
+    |   +-- DiskFullError        too little room on the disk
+    |   +-- ClusterError         a cluster that is not there, or that can't be used
     +-- ArchModuleError          a file with architectures of the user's own that can't be used
-    +-- DeviceError              a device that can't be used
-    |   +-- NoSuchDeviceError    a device that is not there
-    +-- EngineError              an engine that can't run here
-    |   +-- KernelError          the compiled part of an engine is missing or does not work
     +-- NonFiniteError           a network gave NaN or infinity
-    +-- FacePackagesError        a package that --face_enhance needs is not installed
     +-- InputError               an input that names nothing to work on
     +-- ImageError               a picture that can't be read or written
     |   +-- FrameError           a picture that does not fit the other frames of its folder
@@ -20,13 +23,15 @@
     +-- MediaError               ffmpeg is missing or failed; the message holds what it said
     |   +-- MediaWriteError      ffmpeg could not write its file
     +-- PartsError               parts that another run is writing, or that belong to another run
-    +-- DiskFullError            too little room on the disk
     +-- WorkerError              a worker died, or failed through no fault of its task
-    +-- ClusterError             a cluster that is not there, or that can't be used
+    +-- BugError                 an error that nobody foresaw; the message asks for a report
     Cancelled                    the caller's cancel event was set; a BaseException, so that code which goes on
                                  after a failed file does not go on after this
 
 Besides these, reading and writing files raises OSError, and a lack of memory MemoryError.
+
+One input never ends the others: whatever goes wrong with a picture or a video is that input's failure, unless it is a
+`RunError`. Where an input's failure is caught, `explain` makes a `BugError` of what is none of the above.
 """
 
 
@@ -34,11 +39,15 @@ class RealESRGANError(Exception):
     """Something the user can act on: the message says what failed, the offending value and what to do."""
 
 
-class UsageError(RealESRGANError):
+class RunError(RealESRGANError):
+    """No other input would fare better, so it ends the run."""
+
+
+class UsageError(RunError):
     """Options that contradict each other or the input; the scripts exit with status 2."""
 
 
-class WeightsError(RealESRGANError):
+class WeightsError(RunError):
     """Weights that are missing, damaged, dangerous or of another network."""
 
 
@@ -58,7 +67,7 @@ class ArchModuleError(RealESRGANError):
     """A file with architectures of the user's own can't be used."""
 
 
-class DeviceError(RealESRGANError):
+class DeviceError(RunError):
     """A device was asked for that can't be used."""
 
 
@@ -66,7 +75,7 @@ class NoSuchDeviceError(DeviceError):
     """A device was asked for that is not there; the message names those that are."""
 
 
-class EngineError(RealESRGANError):
+class EngineError(RunError):
     """An engine was asked for that can't run here."""
 
 
@@ -78,7 +87,7 @@ class NonFiniteError(RealESRGANError):
     """A network gave a value that is not a number or is infinite."""
 
 
-class FacePackagesError(RealESRGANError):
+class FacePackagesError(RunError):
     """A package that face enhancement needs is not installed."""
 
 
@@ -110,7 +119,7 @@ class PartsError(RealESRGANError):
     """Parts that another run is writing, or that belong to another run."""
 
 
-class DiskFullError(RealESRGANError):
+class DiskFullError(RunError):
     """There is too little room on the disk."""
 
 
@@ -118,12 +127,30 @@ class WorkerError(RealESRGANError):
     """A worker died, or failed through no fault of its task; the message says how."""
 
 
-class ClusterError(RealESRGANError):
+class ClusterError(RunError):
     """A cluster is not there, or none of its nodes can take part."""
+
+
+class BugError(RealESRGANError):
+    """An error that nobody foresaw: a bug of this program. Its cause is that error."""
 
 
 class Cancelled(BaseException):  # like asyncio.CancelledError, no Exception
     """The run was cancelled through the caller's event; finished results and parts are kept."""
+
+
+def explain(error: Exception) -> Exception:
+    """Return an error of an input as its user is told it: one that nobody foresaw becomes a `BugError`."""
+    if isinstance(error, (RealESRGANError, OSError, MemoryError)):
+        return error
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == 'builtins' else f'{kind.__module__}.{kind.__qualname__}'
+    fault = 'a bug of this program'
+    if isinstance(error, RuntimeError) and not isinstance(error, (RecursionError, NotImplementedError)):
+        fault += ', or a failing device'  # which is all that PyTorch and OpenVINO raise then
+    bug = BugError(f'{name}: {flatten_message(error)}: {fault}; please report it with the file and what -v shows')
+    bug.__cause__ = error
+    return bug
 
 
 def flatten_message(error: BaseException) -> str:

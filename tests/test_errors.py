@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import re
+import struct
 
 from realesrgan import errors
 
@@ -39,6 +40,19 @@ def test_only_cancelled_is_no_exception():
 
 def test_every_class_says_what_it_is():
     assert [name for name, value in real_classes().items() if not value.__dict__.get('__doc__')] == []
+
+
+def test_what_nobody_foresaw_asks_for_a_report():
+    for foreseen in errors.ImageError('x'), FileNotFoundError(2, 'no', 'x'), MemoryError('x'):
+        assert errors.explain(foreseen) is foreseen
+    error = struct.error('argument\nout of range')
+    told = errors.explain(error)
+    assert isinstance(told, errors.BugError)
+    assert str(told) == ('struct.error: argument out of range: a bug of this program; please report it with the file '
+                         'and what -v shows')
+    assert told.__cause__ is error
+    assert 'RuntimeError: CUDA error: a bug of this program, or a failing device; ' in str(
+        errors.explain(RuntimeError('CUDA error')))
 
 
 def test_one_line():

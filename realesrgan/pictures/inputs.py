@@ -242,4 +242,7 @@ class _Search:
 
 def _looks_like_picture(path: Path) -> bool:
     """Tell by the extension, so that a damaged picture is reported and not skipped, or else by the content."""
-    return formats.find_by_extension(path.suffix[1:]) is not None or is_picture(path)
+    try:
+        return formats.find_by_extension(path.suffix[1:]) is not None or is_picture(path)
+    except Exception:  # a bug, of which its reader will tell
+        return True

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..atomic_files import remove_leftovers, require_writable
 from ..errors import UsageError
@@ -26,10 +26,13 @@ from ..workers.options import (
     require_choice,
     require_outscale,
 )
-from ..workers.pool import make_pool
+from ..workers.pool import Pool, make_pool
 from .formats import MOST_PIXELS, find_by_extension, list_writable_extensions
 from .inputs import InputFile, Inputs, find_pictures, list_inputs, read_bounded
 from .names import Job, name_comparison, plan
+
+if TYPE_CHECKING:
+    from .worker import PictureTask
 
 logger = logging.getLogger(__name__)
 
@@ -103,8 +106,7 @@ def upscale_pictures(inputs: Inputs, output: str | os.PathLike[str], options: Pi
     Raises:
         UsageError: several pictures are to go to stdout, or it is closed, or `output` looks like a picture file.
         InputError: the inputs hold no picture at all.
-        WeightsError, DeviceError, EngineError, FacePackagesError: no worker can be built.
-        WorkerError: a worker process died, and so did those that took over its pictures.
+        RealESRGANError: no worker can be built, or else a `RunError`, which no other picture would survive.
         OSError: the output folder can't be written.
         Cancelled: `cancel` was set.
     """
@@ -123,6 +125,7 @@ class _Pictures:
         self._options = options
         self._outcomes: list[Outcome] = []
         self._ended: set[str] = set()
+        self._suspects: set[str] = set()
         self._taken: set[str] = set()  # real paths of results
 
     def upscale(self, inputs: Sequence[str]) -> list[Outcome]:
@@ -172,7 +175,7 @@ class _Pictures:
         """Report a picture as skipped if its result exists and that matters."""
         if not self._options.skip_existing or job.to_stdout:
             return False
-        existing = [target for target in job.possible_targets if target.exists()]
+        existing = [target for target in job.possible_targets if os.path.exists(target)]  # noqa: PTH110  # never raises
         if existing:
             self._end(Outcome(str(job.source), existing[0], skipped=True))
         return bool(existing)
@@ -187,12 +190,12 @@ class _Pictures:
         places = list_places(options.gpu_ids)
         require_gpus(options.gpu_ids, options.upsampler.engine)
         sources = frozenset(os.path.realpath(job.source) for job in all_jobs if job.file.data is None)
-        tasks = [PictureTask(jobs, sources, self._ended, self._taken)]
+        tasks = [PictureTask(jobs, sources, self._ended, self._suspects, self._taken)]
         if faces is not None:
             prepare_faces(faces)
         prefetch_weights(options.upsampler)
         if (len(places) > 1 and len(jobs) > 1 and self._enhancers is None) or options.cluster is not None:
-            tasks = [PictureTask(some, sources & _results_of(some), self._ended, self._taken)
+            tasks = [PictureTask(some, sources & _results_of(some), self._ended, self._suspects, self._taken)
                      for some in share_jobs(jobs)]
         else:
             places = places[:1]
@@ -210,8 +213,30 @@ class _Pictures:
                 cluster = stack.enter_context(open_cluster(
                     options.cluster, [job.source for job in jobs], Path(self._output)))
                 pool = cluster.make_pool(build, options.upsampler, faces, self._run.check)
-            for _ in stack.enter_context(pool).map_unordered(tasks, self._hear):
-                pass
+            self._do(tasks, stack.enter_context(pool))
+
+    def _do(self, tasks: Sequence[PictureTask], pool: Pool) -> None:
+        """Let a pool do tasks. The pictures that one which fails leaves behind are tried again, each by itself."""
+        from .worker import Suspected
+
+        def hear(note: Any) -> None:
+            if isinstance(note, Suspected):
+                self._suspects.add(note.source)
+            else:
+                self._hear(note)
+
+        def note_failure(task: PictureTask, error: Exception) -> None:
+            left = [job for job in task.jobs if str(job.source) not in self._ended]
+            if len(left) == 1:
+                self._end(Outcome(str(left[0].source), error=error))
+            else:
+                again.extend(replace(task, jobs=[job]) for job in left)
+
+        again: list[PictureTask] = []
+        for _ in pool.map_unordered(tasks, hear, note_failure):
+            pass
+        for single in again:  # one after the other, because their results may clash
+            self._do([single], pool)
 
     def _hear(self, note: Any) -> None:
         """Pass on what a worker reports; a task that is tried again reports pictures a second time."""

@@ -10,11 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-import cv2
 import numpy as np
 
 from ..atomic_files import whole_file
-from ..errors import ImageError, RealESRGANError, flatten_message
+from ..errors import ImageError, RunError, explain, flatten_message
 from ..events import Examined, Outcome, Progress
 from ..log import about
 from ..measures import Effort
@@ -39,9 +38,6 @@ _LONGEST_NAME = 255  # bytes, on nearly every file system
 _READ_AHEAD = 2
 _WRITTEN_BEHIND = 2
 
-# What a picture may fail with; anything else is a bug and ends the run.
-_FAILURES = (RealESRGANError, OSError, MemoryError, ValueError, OverflowError, cv2.error)
-
 
 @dataclass(frozen=True)
 class PictureTask:
@@ -51,16 +47,25 @@ class PictureTask:
         jobs: What to read and where to write.
         sources: Real paths of all inputs of the run, which are never written to.
         ended: Names of inputs whose outcome has been heard; they are left out when a task is tried again.
+        suspects: Names of inputs that a worker may have broken at; if another does so too, they have failed.
         taken: Real paths of their results.
     """
 
     jobs: Sequence[Job]
     sources: Set[str]
     ended: Set[str] = frozenset()
+    suspects: Set[str] = frozenset()
     taken: Set[str] = frozenset()
 
     def __str__(self) -> str:
         return ', '.join(job.source.name for job in self.jobs)
+
+
+@dataclass(frozen=True)
+class Suspected:
+    """A picture at which a worker may have broken, by its name. Another worker tries once more."""
+
+    source: str
 
 
 @dataclass(frozen=True)
@@ -130,44 +135,63 @@ class PictureWorker:
         return cls(build(options, faces, place), results, max_pixels)
 
     def __call__(self, task: PictureTask, report: Report) -> None:
-        """Upscale the pictures of a task, in order. One that fails does not hold up the others."""
+        """Upscale the pictures of a task, in order. One that fails does not hold up the others.
+
+        Raises:
+            RunError: no other picture would fare better.
+            Exception: what nobody foresaw while a picture was upscaled, if it is not among the suspects. What was
+                upscaled before has been written then.
+        """
+        broken: list[Exception] = []
         written: deque[Outcome | Examined] = deque()  # by the writing thread, reported by this one
 
         def report_written() -> None:
             while written:
                 report(written.popleft())
 
-        def upscale(item: _Read) -> _Result | Outcome:
+        def upscale(item: _Read) -> _Result | Outcome | None:
             def report_tile(done: int, total: int) -> None:
                 report_written()
                 report(Progress(str(item.job.source), done, total))
 
             report_written()
+            if broken:
+                return None  # it was read ahead; the next worker reads it again
             self._enhancer.on_tile = report_tile
-            with about(item.job.source):
-                return self._upscale(item, targets)
+            source = str(item.job.source)
+            try:
+                with about(source):
+                    return self._upscale(item, targets)
+            except RunError:
+                raise
+            except Exception as error:
+                told = explain(error)
+                if told is error or source in task.suspects:
+                    return Outcome(source, error=told)
+                report(Suspected(source))
+                broken.append(error)
+                return None
 
         targets = _Targets(task.sources, task.taken)
-        waiting = [job for job in task.jobs if str(job.source) not in task.ended]
+        waiting = (job for job in task.jobs if str(job.source) not in task.ended and not broken)
         try:
             run_overlapped(_read_all(waiting, self._max_pixels), upscale,
                            lambda result: written.extend(self._write(result, targets)), lambda: None,
                            ahead=_READ_AHEAD, behind=_WRITTEN_BEHIND, is_large=_is_large)
         finally:
             report_written()
+        if broken:
+            raise broken[0]
 
     def _upscale(self, read: _Read, targets: _Targets) -> _Result | Outcome:
         job, picture, stages, results = read.job, read.picture, read.stages, self._results
-        try:
-            if isinstance(picture, Exception):
-                raise picture
-            with stages.measure('network'):
-                target = targets.choose(job, picture)
-                outscale = results.outscale or self._enhancer.scale
-                require_room(target.suffix[1:], *(int(side * outscale) for side in picture.pixels.shape[:2]))
-                pixels, _ = self._enhancer.enhance(picture.pixels, results.outscale, results.alpha_upsampler)
-        except _FAILURES as error:
-            return Outcome(str(job.source), error=error)
+        if isinstance(picture, Exception):
+            return Outcome(str(job.source), error=picture)
+        with stages.measure('network'):
+            target = targets.choose(job, picture)
+            outscale = results.outscale or self._enhancer.scale
+            require_room(target.suffix[1:], *(int(side * outscale) for side in picture.pixels.shape[:2]))
+            pixels, _ = self._enhancer.enhance(picture.pixels, results.outscale, results.alpha_upsampler)
         height, width = picture.pixels.shape[:2]
         outcome = Outcome(str(job.source), None if job.to_stdout else target, frames=1, megapixels=height * width / 1e6,
                           seconds=stages.seconds['network'], size=(width, height), result_size=pixels.shape[1::-1])
@@ -175,10 +199,11 @@ class PictureWorker:
                        picture.pixels if results.check or results.compare else None,
                        Borders.of_tiles(self._enhancer.tiles), stages, measure_effort(self._enhancer, stages), outcome)
 
-    def _write(self, result: _Result | Outcome, targets: _Targets) -> Iterator[Outcome | Examined]:
+    def _write(self, result: _Result | Outcome | None, targets: _Targets) -> Iterator[Outcome | Examined]:
         """Write a result; yield what is to be reported of it."""
-        if isinstance(result, Outcome):
-            yield result
+        if not isinstance(result, _Result):
+            if result is not None:
+                yield result
             return
         job, target, quality = result.job, result.target, self._results.quality
         with about(job.source):
@@ -191,15 +216,23 @@ class PictureWorker:
                     else:
                         with whole_file(target) as temporary:
                             write(result.picture, temporary, target.suffix[1:], quality)
-            except _FAILURES as error:
-                yield Outcome(str(job.source), error=error)
+            except RunError:
+                raise
+            except Exception as error:
+                yield Outcome(str(job.source), error=explain(error))
                 return
             outcome = replace(result.outcome, effort=replace(result.effort, seconds=dict(result.stages.seconds)))
-            if result.source is not None:
-                if self._results.check:
+            if result.source is not None and self._results.check:
+                try:
                     yield _examine(result, result.source)
-                if self._results.compare:
-                    outcome = _compare(result, result.source, self._results.label, outcome, targets)
+                except Exception as error:
+                    outcome = _add_problem(outcome, 'no check', error)
+            if result.source is not None and self._results.compare:
+                try:
+                    outcome = replace(outcome, comparison=_compare(
+                        result, result.source, self._results.label, targets))
+                except Exception as error:
+                    outcome = _add_problem(outcome, 'no comparison', error)
             yield outcome
 
 
@@ -210,8 +243,10 @@ def _read_all(jobs: Iterable[Job], max_pixels: int) -> Iterator[_Read]:
         with about(job.source), stages.measure('read'):
             try:
                 picture: Picture | Exception = decode(job.file.read(max_pixels), max_pixels)
-            except _FAILURES as error:
-                picture = error
+            except RunError:
+                raise
+            except Exception as error:
+                picture = explain(error)
         yield _Read(job, picture, stages)
         del picture  # or it would stay in memory while the next one is read
 
@@ -224,19 +259,21 @@ def _examine(result: _Result, source: np.ndarray) -> Examined:
     return Examined(str(result.job.source), quality, preview)
 
 
-def _compare(result: _Result, source: np.ndarray, label: str, outcome: Outcome, targets: _Targets) -> Outcome:
-    """Write the picture that shows a result beside its source, and return the outcome with it."""
+def _compare(result: _Result, source: np.ndarray, label: str, targets: _Targets) -> Path:
+    """Write the picture that shows a result beside its source, and return its path."""
     target = name_comparison(result.target, 'jpg')
-    try:
-        targets.claim_comparison(result.job, target)
-        with whole_file(target) as temporary:
-            write(Picture(compare(source, result.picture.pixels, label)), temporary, 'jpg')
-    except _FAILURES as error:
-        return replace(outcome, problems=(f'no comparison: {flatten_message(error)}',))
-    return replace(outcome, comparison=target)
+    targets.claim_comparison(result.job, target)
+    with whole_file(target) as temporary:
+        write(Picture(compare(source, result.picture.pixels, label)), temporary, 'jpg')
+    return target
 
 
-def _is_large(result: _Result | Outcome) -> bool:
+def _add_problem(outcome: Outcome, what: str, error: Exception) -> Outcome:
+    logger.debug('%s', what, exc_info=error)
+    return replace(outcome, problems=(*outcome.problems, f'{what}: {flatten_message(explain(error))}'))
+
+
+def _is_large(result: _Result | Outcome | None) -> bool:
     return isinstance(result, _Result) and result.picture.pixels.nbytes > _LARGE_BYTES
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..atomic_files import TEMPORARY_PREFIX
-from ..errors import InputError, RealESRGANError, UsageError
+from ..errors import InputError, UsageError, explain
 from ..ffmpeg.containers import CONTAINERS
 from ..ffmpeg.probe import MediaInfo, is_picture, probe
 from ..ffmpeg.process import Check, is_url
@@ -84,14 +84,14 @@ def find_videos(ffmpeg: FFmpeg, inputs: Iterable[str], on_error: Callable[[str, 
             for source, frames in _expand(name):
                 key = source if is_url(source) else os.path.abspath(source)
                 found.setdefault(key, VideoInput(source, frames=frames))
-        except (RealESRGANError, OSError) as error:
-            on_error(name, error)
+        except Exception as error:
+            on_error(name, explain(error))
     opened = []
     for video in found.values():
         try:
             opened.append(_open(ffmpeg, video, check))
-        except (RealESRGANError, OSError) as error:
-            on_error(video.source, error)
+        except Exception as error:
+            on_error(video.source, explain(error))
     return opened
 
 

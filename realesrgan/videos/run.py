@@ -15,17 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..atomic_files import remove_leftovers, require_writable, temporary_folder
-from ..errors import (
-    ClusterError,
-    DeviceError,
-    DiskFullError,
-    EngineError,
-    FacePackagesError,
-    RealESRGANError,
-    UsageError,
-    VideoError,
-    WeightsError,
-)
+from ..errors import RunError, UsageError, VideoError, explain
 from ..events import Event, Examined, Found, Outcome, Outlined, Progress, Run, Warned
 from ..ffmpeg.probe import MediaInfo, is_picture, probe
 from ..ffmpeg.programs import FFmpeg, find_ffmpeg
@@ -45,10 +35,6 @@ if TYPE_CHECKING:
     from .upscale import Made
 
 logger = logging.getLogger(__name__)
-
-# No other video would fare better.
-_ENDS_THE_RUN = (UsageError, WeightsError, DeviceError, EngineError, FacePackagesError, DiskFullError,
-                  ClusterError)
 
 
 def upscale_videos(inputs: Inputs, output: str | os.PathLike[str], options: VideoOptions | None = None, *,
@@ -147,7 +133,7 @@ class _Videos:
 
     def _skip(self, video: VideoInput, target: Path) -> bool:
         """Report a video as skipped if its result exists and that matters."""
-        skipped = self._options.skip_existing and target.exists()
+        skipped = self._options.skip_existing and os.path.exists(target)  # noqa: PTH110  # never raises
         if skipped:
             self._end(Outcome(video.source, target, skipped=True))
             if get_parts_folder(target).exists() and not self._options.keep_parts:
@@ -164,10 +150,10 @@ class _Videos:
                     self._outline(source, target, options)
                     return None
                 made = self._upscale_source(source, target, options)
-        except _ENDS_THE_RUN:
+        except RunError:
             raise
-        except (RealESRGANError, OSError, MemoryError) as error:
-            return Outcome(video.source, error=error, seconds=time.perf_counter() - start)
+        except Exception as error:
+            return Outcome(video.source, error=explain(error), seconds=time.perf_counter() - start)
         return Outcome(video.source, target, problems=made.problems, frames=made.frames, reused=made.reused,
                        seconds=time.perf_counter() - start, size=source.size,
                        result_size=(source.encoding.width, source.encoding.height), effort=made.effort,

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ..errors import RunError
 from .options import Place
 
 
@@ -16,22 +17,31 @@ class Call:
     Attributes:
         orders: Its tasks.
         thread: The thread.
-        inbox: Pairs of a kind and a content: those of `worker_process`, and ('warning', a line).
+        keeps_going: Whether a task that fails leaves the others alone.
+        inbox: Pairs of a kind and a content: those of `worker_process`, ('warning', a line), and ('error', a task that
+            failed and its error).
         given_up: Whether no task of it matters any more.
         is_over: Set when no worker works for it any more.
     """
 
-    def __init__(self, tasks: Iterable[Any]) -> None:
+    def __init__(self, tasks: Iterable[Any], *, keeps_going: bool = False) -> None:
         self.orders = [Order(task, self) for task in tasks]
+        self.keeps_going = keeps_going
         self.thread = threading.current_thread()
         self.inbox: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self.given_up = False
         self.is_over = threading.Event()
 
-    def fail(self, error: BaseException) -> None:
-        """Let the caller raise an error."""
-        self.given_up = True
-        self.inbox.put(('fault', error))
+    def fail(self, order: Order, error: BaseException, *, others_too: bool) -> None:
+        """Let the caller have the error of a task, or raise it if the other tasks can't go on.
+
+        `others_too` tells whether they would fail like that.
+        """
+        if self.keeps_going and not others_too and not isinstance(error, RunError):
+            self.inbox.put(('error', (order.task, error)))
+        else:
+            self.given_up = True
+            self.inbox.put(('fault', error))
 
 
 @dataclass
@@ -51,12 +61,14 @@ class RemoteWorker(Protocol):
         order: What it is working on.
         is_ready: Whether it may be given one; it says ('ready', None) when it becomes so.
         is_coming: Whether it is expected to be ready in a moment.
+        is_built: Whether it has said ('built', None): what it works with has been made.
         connection: Its messages come out of it (see `worker_process`); it ends when the worker does.
     """
 
     place: Place
     order: Order | None
     is_ready: bool
+    is_built: bool
     connection: Any
 
     @property

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, Self, TypeVar
 
-from ..errors import RealESRGANError, WorkerError, flatten_message
+from ..errors import EngineError, RealESRGANError, RunError, explain, flatten_message
 from ..log import about
 from .options import Place
 
@@ -34,24 +34,30 @@ class Worker(Protocol[Task_contra, Result_co]):
 #: Makes the worker of a place. Pools of processes pickle it: a class, a function or a partial of one.
 BuildWorker = Callable[[Place], Worker[Task, Result]]
 
-# What a task may fail with by itself. A worker that raises anything else is broken, and another may do better.
+#: Called with a task that has failed, and its error.
+OnError = Callable[[Any, Exception], None]
+
+# What a task may fail with by itself. After anything else the worker may be broken, and another may do better.
 TASK_ERRORS = (RealESRGANError, OSError)
 
 
 class Pool(Protocol):
     """Workers that share tasks, call after call; leaving the context ends all of them."""
 
-    def map_unordered(self, tasks: Iterable[Any], on_note: Report) -> Iterator[Any]:
+    def map_unordered(self, tasks: Iterable[Any], on_note: Report, on_error: OnError | None = None) -> Iterator[Any]:
         """Yield the result of each task as it arrives.
 
         Args:
             tasks: What the workers do.
             on_note: Called in this thread with what tasks report. What it raises ends the tasks.
+            on_error: Called in this thread for each task that fails; the others go on. None raises the error of the
+                first one instead, and gives up the others; the pool can be used again.
 
         Raises:
-            RealESRGANError, OSError: what the first task that fails has raised. The others are given up; the pool
-                can be used again.
-            WorkerError: a worker died or broke, and so did those that took over its task.
+            RunError: no other task would fare better, whatever `on_error` is.
+            EngineError: no worker can be built.
+            RealESRGANError, OSError, MemoryError: the error of a task (see `errors.explain`).
+            WorkerError: workers died over a task, or ran out of memory.
         """
         ...
 
@@ -78,12 +84,8 @@ class SerialPool:
     def __exit__(self, *exception: object) -> None:
         self._worker = None
 
-    def map_unordered(self, tasks: Iterable[Any], on_note: Report) -> Iterator[Any]:
+    def map_unordered(self, tasks: Iterable[Any], on_note: Report, on_error: OnError | None = None) -> Iterator[Any]:
         """See `Pool`. A worker that is short of memory, or broken, is built anew and tries the task once more."""
-        for task in tasks:
-            yield self._try_twice(task, on_note)
-
-    def _try_twice(self, task: Any, on_note: Report) -> Any:
         by_listener: list[BaseException] = []
 
         def report(note: Any) -> None:
@@ -93,6 +95,17 @@ class SerialPool:
                 by_listener.append(error)
                 raise
 
+        for task in tasks:
+            try:
+                result = self._try_twice(task, report, by_listener)
+            except Exception as error:
+                if on_error is None or error in by_listener or self._worker is None or isinstance(error, RunError):
+                    raise
+                on_error(task, error)
+            else:
+                yield result
+
+    def _try_twice(self, task: Any, report: Report, by_listener: Sequence[BaseException]) -> Any:
         is_last, ended = False, 0
         while True:
             try:
@@ -102,10 +115,12 @@ class SerialPool:
             except Exception as error:
                 if len(getattr(task, 'ended', ())) > ended:  # it got on, so this is another failure
                     is_last, ended = False, len(task.ended)
-                if error in by_listener or (is_last and isinstance(error, MemoryError)):
+                if error in by_listener:
                     raise
+                if is_last and self._worker is None:
+                    raise EngineError(f'no worker can be built: {flatten_message(error)}') from error
                 if is_last:
-                    raise WorkerError(f'the work failed: {flatten_message(error)}') from error
+                    raise explain(error)  # noqa: B904  # its cause is set
                 reason = flatten_message(error)  # not the error, which holds on to the memory of all its frames
             logger.warning('the work failed: %s; it is tried again', reason)
             self._worker, is_last = None, True

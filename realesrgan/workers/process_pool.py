@@ -10,7 +10,6 @@ import multiprocessing
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..errors import WorkerError
 from .options import Place
 from .orders import Order, RemoteWorker
 from .pool import BuildWorker
@@ -26,7 +25,7 @@ class _Process:
     def __init__(self, build: BuildWorker[Any, Any], place: Place) -> None:
         self.place = place
         self.order: Order | None = None
-        self.is_ready, self.is_coming = True, False
+        self.is_ready, self.is_coming, self.is_built = True, False, False
         self.connection, theirs = _CONTEXT.Pipe()
         level = logging.getLogger('realesrgan').level
         self._process = _CONTEXT.Process(daemon=True, target=serve, args=(theirs, level, build, place))
@@ -61,8 +60,8 @@ class ProcessPool(RemotePool):
     """Runs tasks in processes; see `Pool` and `RemotePool`.
 
     A worker that dies, or raises anything but a `RealESRGANError` or an `OSError` (lack of memory, an error of CUDA),
-    is replaced. Its task is tried once more in the same place, then in another place if there is one, and then the
-    call ends with a `WorkerError`.
+    is replaced. Its task is tried once more in the same place, then in another place if there is one, and then it has
+    failed.
 
     Args:
         build: Called in each process before its first task. Pickled, as tasks and results are.
@@ -77,13 +76,14 @@ class ProcessPool(RemotePool):
     def _open(self, place: Place) -> RemoteWorker:
         return _Process(self._build, place)
 
-    def _retry(self, process: RemoteWorker, order: Order, how: str, failure: BaseException | None) -> None:
+    def _retry(self, process: RemoteWorker, order: Order, how: str, failure: Exception | None) -> bool:
         place = self._place_for_retry(process.place, order.attempts)
         if place is None:
-            raise WorkerError(f'a worker on {process.place} {how}')
+            return False
         order.call.inbox.put(('warning', f'a worker on {process.place} {how}; {order.task} is tried again on {place}'))
         self._workers.append(self._open(place))
         self._workers[-1].give(order)
+        return True
 
     def _place_for_retry(self, failed: Place, attempts: int) -> Place | None:
         """Return where a task is tried next after so many attempts, the last of them at `failed`; None for nowhere."""

@@ -23,7 +23,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from ..errors import ClusterError, WorkerError
+from ..errors import ClusterError
 from .options import Place
 from .orders import Order, RemoteWorker
 from .pool import TASK_ERRORS, BuildWorker
@@ -117,7 +117,7 @@ class Actor:
         try:
             if self._worker is None:
                 self._worker = self._build(self._place)
-                self._send.building = False
+                self._send.note_built()
             self._send('result', self._worker(task, partial(self._send, 'note')))
         except TASK_ERRORS as error:
             self._send('fault', error)
@@ -133,7 +133,7 @@ class _RayWorker:
     def __init__(self, build: BuildWorker[Any, Any], place: NodePlace, folder: str | None) -> None:
         self.place: Place = place
         self.order: Order | None = None
-        self.is_ready = False
+        self.is_ready = self.is_built = False
         self.since = time.monotonic()
         self.connection, self._ours = multiprocessing.Pipe()
         self._how = 'was lost'
@@ -259,13 +259,14 @@ class RayPool(RemotePool):
             self._lost_starts[node] += 1
             logger.warning('a worker on %s %s', worker.place, how)
 
-    def _retry(self, worker: RemoteWorker, order: Order, how: str, failure: BaseException | None) -> None:
+    def _retry(self, worker: RemoteWorker, order: Order, how: str, failure: Exception | None) -> bool:
         if order.attempts >= _MOST_ATTEMPTS - (failure is not None):
-            raise WorkerError(f'a worker on {worker.place} {how}')
+            return False
         order.call.inbox.put(('warning', f'a worker on {worker.place} {how}; {order.task} is tried again'))
         self._waiting.appendleft(order)
         self._prepare()
         self._hand_out()
+        return True
 
 
 def _find_node(worker: RemoteWorker) -> str:

@@ -14,10 +14,10 @@ from multiprocessing.connection import wait
 from typing import Any, Self
 from weakref import WeakSet
 
-from ..errors import Cancelled, WorkerError, flatten_message
+from ..errors import Cancelled, EngineError, WorkerError, explain, flatten_message
 from .options import Place
 from .orders import Call, Order, RemoteWorker
-from .pool import Report
+from .pool import OnError, Report
 
 logger = logging.getLogger(__name__)
 
@@ -53,13 +53,13 @@ class RemotePool:
     def __exit__(self, *exception: object) -> None:
         self._end(self._workers)
 
-    def map_unordered(self, tasks: Iterable[Any], on_note: Report) -> Iterator[Any]:
+    def map_unordered(self, tasks: Iterable[Any], on_note: Report, on_error: OnError | None = None) -> Iterator[Any]:
         """See `Pool`.
 
         Raises:
             Cancelled: this thread was served by another one, which has stopped.
         """
-        call = Call(tasks)
+        call = Call(tasks, keeps_going=on_error is not None)
         left = len(call.orders)
         self._requests.put(partial(self._begin, call))
         try:
@@ -70,6 +70,10 @@ class RemotePool:
                     yield content
                 elif kind == 'fault':
                     raise content
+                elif kind == 'error':
+                    left -= 1
+                    assert on_error is not None  # or it would have been a fault
+                    on_error(*content)
                 elif kind == 'log':
                     logging.getLogger(content.name).handle(content)
                 elif kind == 'warning':
@@ -186,13 +190,18 @@ class RemotePool:
         if kind == 'ready':
             worker.is_ready = True
             self._hand_out()
+        elif kind == 'built':
+            worker.is_built = True
         elif kind == 'failure':
             self._replace(worker, content)
         elif order is None or (kind == 'log' and not self._pick_log(worker, content)):
             pass  # nobody's, or said already
         elif kind == 'fault':
+            worker.order = None
             self._note_fault(worker, order)
-            order.call.fail(content)
+            order.call.fail(order, content, others_too=not worker.is_built)
+            if not order.call.given_up:
+                self._hand_out()
         else:
             if kind == 'result':
                 worker.order = None
@@ -211,19 +220,15 @@ class RemotePool:
         """Start a worker."""
         raise NotImplementedError
 
-    def _retry(self, worker: RemoteWorker, order: Order, how: str, failure: BaseException | None) -> None:
-        """Give the task of a worker that ended to another.
-
-        Raises:
-            WorkerError: the task has been tried often enough.
-        """
+    def _retry(self, worker: RemoteWorker, order: Order, how: str, failure: Exception | None) -> bool:
+        """Give the task of a worker that ended to another, unless it has been tried often enough; return whether."""
         raise NotImplementedError
 
     def _prepare(self) -> None:
         """Do what is to be done before the tasks of a call are handed out."""
 
     def _note_fault(self, worker: RemoteWorker, order: Order) -> None:
-        """Do what is to be done about a task that has failed, before its caller raises the error."""
+        """Do what is to be done about a task that has failed, before its caller hears of it."""
 
     def _note_death(self, worker: RemoteWorker, how: str) -> None:
         """Do what is to be done about a worker that has died, before its task is tried again."""
@@ -236,7 +241,7 @@ class RemotePool:
                 worker.join()
         self._workers = [worker for worker in self._workers if worker not in workers]
 
-    def _replace(self, worker: RemoteWorker, failure: BaseException | None) -> None:
+    def _replace(self, worker: RemoteWorker, failure: Exception | None) -> None:
         """End a worker that died (no failure) or failed, and give its task to a new one."""
         self._workers.remove(worker)
         if failure is not None:
@@ -249,11 +254,19 @@ class RemotePool:
         order = worker.order
         if order is None or order.call.given_up:  # those that are left do the rest
             return
-        try:
-            self._retry(worker, order, how, failure)
-        except WorkerError as error:
+        if self._retry(worker, order, how, failure):
+            return
+        if not worker.is_built:
+            error: Exception = EngineError(f'no worker can be built: a worker on {worker.place} {how}')
             error.__cause__ = failure
-            order.call.fail(error)
+        elif failure is None or isinstance(failure, MemoryError):
+            error = WorkerError(f'a worker on {worker.place} {how}')
+            error.__cause__ = failure
+        else:
+            error = explain(failure)
+        order.call.fail(order, error, others_too=not worker.is_built)
+        if not order.call.given_up:
+            self._hand_out()
 
 
 @contextlib.contextmanager

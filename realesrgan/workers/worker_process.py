@@ -1,7 +1,7 @@
 """The other end of `process_pool`: what runs in a worker's process.
 
-Messages to the pool are pairs: ('result', result), ('note', note), ('log', record), ('fault', an error of the task) and
-('failure', an error that another worker may not have).
+Messages to the pool are pairs: ('built', None), ('result', result), ('note', note), ('log', record), ('fault', an error
+of the task) and ('failure', an error that another worker may not have).
 """
 from __future__ import annotations
 
@@ -39,20 +39,22 @@ def serve(connection: Connection, log_level: int, build: BuildWorker[Any, Any], 
     logger = logging.getLogger('realesrgan')
     logger.handlers, logger.propagate = [logging.handlers.QueueHandler(send)], False  # type: ignore[arg-type]
     logger.setLevel(log_level)
-    with contextlib.suppress(EOFError, BrokenPipeError):  # the parent is gone
-        try:
-            worker = build(place)
-            send.building = False
+    worker = None
+    try:
+        with contextlib.suppress(EOFError, BrokenPipeError):  # the parent is gone
             while True:
-                send('result', worker(connection.recv(), functools.partial(send, 'note')))
-        except (EOFError, BrokenPipeError):
-            raise
-        except TASK_ERRORS as error:
-            send('fault', error)
-        except Exception as error:
-            send('failure', error)
-        finally:
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is ending already
+                task = connection.recv()
+                try:
+                    if worker is None:
+                        worker = build(place)
+                        send.note_built()
+                    send('result', worker(task, functools.partial(send, 'note')))
+                except TASK_ERRORS as error:
+                    send('fault', error)
+                except Exception as error:
+                    send('failure', error)
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is ending already
 
 
 class Sender:
@@ -68,6 +70,11 @@ class Sender:
         _Pickler(buffer).dump((kind, content))
         with self._lock:
             self._connection.send_bytes(buffer.getbuffer())
+
+    def note_built(self) -> None:
+        """Tell that the worker has been built."""
+        self.building = False
+        self('built', None)
 
     def put_nowait(self, record: logging.LogRecord) -> None:
         # Only this process knows the file it is about, or else only the pool's. A worker is built for all files.

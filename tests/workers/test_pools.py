@@ -3,12 +3,22 @@ from __future__ import annotations
 
 import logging
 import re
+import traceback
 
 import psutil
 import pytest
-from pool_workers import Breaking, Counter, Doubler, Nested, Raiser, Whereabouts, build_without_weights
+from pool_workers import (
+    Breaking,
+    Counter,
+    Doubler,
+    Nested,
+    Raiser,
+    Whereabouts,
+    build_badly,
+    build_without_weights,
+)
 
-from realesrgan.errors import RealESRGANError, WorkerError
+from realesrgan.errors import BugError, DiskFullError, RealESRGANError, WorkerError, explain
 from realesrgan.log import about, hear_warnings
 from realesrgan.workers.options import Place
 from realesrgan.workers.pool import SerialPool, make_pool
@@ -80,6 +90,26 @@ def test_an_error_of_a_task_is_raised_and_the_pool_can_be_used_again(make, error
         assert list(pool.map_unordered(['still here'], ignore)) == ['still here']
 
 
+@pytest.mark.parametrize('error', [RealESRGANError('bad'), EOFError('the end'), KeyError('x')])
+def test_a_task_that_fails_leaves_the_others_alone_where_its_error_is_taken(make, error):
+    failed = []
+    with make(Raiser) as pool:
+        done = list(pool.map_unordered([*range(5), error, *range(5, 10)], ignore, lambda *pair: failed.append(pair)))
+        [(task, told)] = failed
+        assert sorted(done) == list(range(10))
+        assert (type(task), str(task)) == (type(error), str(error))
+        assert str(told) == str(explain(error))
+        assert list(pool.map_unordered(['still here'], ignore)) == ['still here']
+
+
+def test_what_no_other_task_would_survive_is_raised_nevertheless(make):
+    with make(Raiser) as pool, pytest.raises(DiskFullError, match='^full$'):
+        list(pool.map_unordered([1, DiskFullError('full'), *range(50)], ignore, lambda *pair: pytest.fail(str(pair))))
+    for build in build_without_weights, build_badly:
+        with make(build) as pool, pytest.raises(RealESRGANError, match='^no weights$|no worker can be built: .*no co'):
+            list(pool.map_unordered(range(9), ignore, lambda *pair: pytest.fail(str(pair))))
+
+
 def test_after_an_error_nothing_of_the_other_tasks_comes_later(make):
     with make(Raiser) as pool:
         with pytest.raises(RealESRGANError, match='^bad$'):
@@ -134,8 +164,10 @@ def test_a_worker_that_is_short_of_memory_or_broken_is_built_anew_and_tries_once
     (record,) = caplog.records
     assert re.search(rf'{error}; (it|\(.*\)) is tried again', record.getMessage())
     (tmp_path / 'failures').write_text('9')
-    with make(Breaking) as pool, pytest.raises((WorkerError, MemoryError), match=str(error)):
+    expected = (WorkerError, MemoryError) if isinstance(error, MemoryError) else BugError
+    with make(Breaking) as pool, pytest.raises(expected, match=str(error)) as caught:
         list(pool.map_unordered([(tmp_path, error)], ignore))
+    assert 'raise error' in ''.join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.parametrize(('places', 'isolate', 'kind'), [

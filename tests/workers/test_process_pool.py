@@ -8,7 +8,7 @@ import psutil
 import pytest
 from pool_workers import Forgetful, Mortal, Raiser, Talker, Whereabouts, build_badly
 
-from realesrgan.errors import RealESRGANError, WorkerError
+from realesrgan.errors import EngineError, RealESRGANError, WorkerError
 from realesrgan.workers.options import Place
 from realesrgan.workers.process_pool import ProcessPool
 
@@ -63,6 +63,19 @@ def test_a_task_that_kills_every_worker_ends_the_run(tmp_path, places, last):
     assert (tmp_path / 'log').read_text().split() == ['0', '0', '1'][:len(places) + 1]
 
 
+def test_a_task_that_kills_every_worker_leaves_the_others_alone(tmp_path):
+    for name, deaths in ('a', 0), ('b', 9), ('c', 0):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / 'deaths').write_text(str(deaths))
+    failed = []
+    with ProcessPool(Mortal, [A, B]) as pool:
+        done = list(pool.map_unordered([tmp_path / name for name in 'abc'], ignore, lambda *pair: failed.append(pair)))
+    assert done == [1, 1]
+    [(task, error)] = failed
+    assert task == tmp_path / 'b'
+    assert str(error).startswith('a worker on GPU ')
+
+
 def test_a_lack_of_memory_gets_another_process(tmp_path, caplog):
     with ProcessPool(Forgetful, [A]) as pool:
         [process] = pool.map_unordered([tmp_path], ignore)
@@ -84,7 +97,8 @@ def test_an_error_that_can_not_be_sent_keeps_its_words():
 
 
 def test_a_worker_that_breaks_while_it_is_built_is_tried_again_once(caplog):
-    with ProcessPool(build_badly, [A]) as pool, pytest.raises(WorkerError, match='on GPU 0 failed: no context on GPU'):
+    with ProcessPool(build_badly, [A]) as pool, pytest.raises(
+            EngineError, match='^no worker can be built: a worker on GPU 0 failed: no context on GPU 0$'):
         list(pool.map_unordered([1, 2], ignore))
     assert len(caplog.records) == 1
 
