@@ -87,7 +87,9 @@ def fails(*_):
 def test_what_fails_in_the_one_process_is_one_line(run, tmp_path, monkeypatch):
     make(tmp_path / 'a.mp4', *picture(seconds='0.2'), *EXACT)
     monkeypatch.setattr('realesrgan.videos.worker.ChunkWorker.__call__', fails)
-    assert run('-i', 'a.mp4', '-q')[::2] == (1, 'error: a.mp4: the work failed: CUDA error: out of luck\n')
+    assert run('-i', 'a.mp4', '-q')[::2] == (
+        1, 'error: a.mp4: RuntimeError: CUDA error: out of luck: a bug of this program, or a failing device; please '
+        'report it with the file and what -v shows\n')
     assert 'warning: a.mp4: the work failed: CUDA error: out of luck; it is tried again\n' in run('-i', 'a.mp4')[2]
 
 
