@@ -8,6 +8,7 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import imagecodecs
 import numpy as np
 
 Chunks = Sequence[tuple[bytes, bytes]]
@@ -124,7 +125,6 @@ def _measure_area(points: np.ndarray) -> float:
 
 def _build_profile(white: Sequence[float], primaries: Sequence[float],
                    linearize: Callable[[np.ndarray], np.ndarray], gray: bool) -> bytes:
-    import imagecodecs  # loads its libraries, which most runs do without
     curve = np.rint(linearize(np.linspace(0, 1, _STEPS)).clip(0, 1) * 65535).astype(np.uint16)
     if gray:
         return imagecodecs.cms_profile('gray', whitepoint=white, transferfunction=curve)

@@ -1,6 +1,7 @@
 """Decode JPEG 2000 and AVIF of any depth but 8 bits, with imagecodecs: Pillow would cut it to 8."""
 from __future__ import annotations
 
+import imagecodecs
 import numpy as np
 from PIL import Image
 
@@ -12,7 +13,7 @@ _COUNT_AT = 40  # in them: the number of channels, and behind it three bytes abo
 _SIGNED = 0x80
 _AV1 = b'av1C'  # the box of AVIF that says, in the third byte behind it, how deep pixels are
 _TEN_BITS, _TWELVE_BITS = 0x40, 0x60
-_CHANNELS = {1: [0], 2: [0, 0, 0, 1], 3: [2, 1, 0], 4: [2, 1, 0, 3]}  # gray, BGR or BGRA from gray, gray and alpha, RGB
+_CHANNELS = {2: [0, 0, 0, 1], 3: [2, 1, 0], 4: [2, 1, 0, 3]}  # BGR or BGRA from gray and alpha, RGB, RGBA
 
 
 def decode(data: bytes, image: Image.Image) -> np.ndarray | None:
@@ -32,14 +33,19 @@ def decode(data: bytes, image: Image.Image) -> np.ndarray | None:
     bits = _find_avif_depth(data) if image.format == 'AVIF' else _find_jpeg2000_depth(data)
     if bits == 8 or image.mode not in ('L', 'LA', 'RGB', 'RGBA', 'I;16'):
         return None
-    import imagecodecs  # loads its libraries, which most runs do without
     try:
         samples = imagecodecs.avif_decode(data, 0) if image.format == 'AVIF' else imagecodecs.jpeg2k_decode(data)
-        pixels = scale_to_full_range(np.atleast_3d(samples), bits)
-        pixels = np.ascontiguousarray(pixels[..., _CHANNELS[pixels.shape[2]]])
+        return reorder(scale_to_full_range(samples, bits))
     except Exception as error:  # its decoders raise errors of their own kinds
         raise ImageError(f'damaged: {" ".join(str(error).split())}') from None
-    return pixels[..., 0] if pixels.shape[2] == 1 else pixels
+
+
+def reorder(samples: np.ndarray) -> np.ndarray:
+    """Return HxW (gray), HxWx3 (BGR) or HxWx4 (BGRA) from gray, gray and alpha, RGB or RGBA."""
+    samples = np.atleast_3d(samples)
+    if samples.shape[2] == 1:
+        return samples[..., 0]
+    return np.ascontiguousarray(samples[..., _CHANNELS[samples.shape[2]]])
 
 
 def _find_avif_depth(data: bytes) -> int:

@@ -28,7 +28,7 @@ class Reader(Enum):
     PNM = auto()  # OpenCV, after which values are scaled from the maximum that the file states; `pnm` for PFM
     SGI = auto()  # `sgi`
     SUN_RASTER = auto()  # `sun_raster`
-    PNG = auto()  # OpenCV, behind checks that refuse damaged files
+    PNG = auto()  # imagecodecs, behind checks that leave out what libpng complains about
     DEEP = auto()  # Pillow for 8 bits, imagecodecs for any other depth
     TIFF = auto()  # tifffile; Pillow where colours need converting
 

@@ -4,30 +4,26 @@ from __future__ import annotations
 import logging
 import struct
 import zlib
-from collections.abc import Container, Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Container, Iterator
+from typing import NamedTuple
 
-import cv2
+import imagecodecs
 import numpy as np
 
 from ..errors import ImageError
 from . import colour as colours
+from .deep import reorder
 
 _SIGNATURE = b'\x89PNG\r\n\x1a\n'
 _TEXTS = b'tEXt', b'zTXt', b'iTXt'
 # Keywords of texts that are read as something else.
 _ABSORBED = b'Comment\0', b'XML:com.adobe.xmp\0', b'Raw profile type '
-_PIECE_BYTES = 1 << 20
 _LONGEST_SIDE = 1_000_000  # libpng reads no longer one
-_LAST_FILTER = 4
 _GRAY, _RGB, _PALETTE = 0, 2, 3
-_CHANNELS = {_GRAY: 1, _RGB: 3, _PALETTE: 1, 4: 2, 6: 4}  # by colour type
 _DEPTHS = {_GRAY: (1, 2, 4, 8, 16), _RGB: (8, 16), _PALETTE: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
-# The passes over a picture: first column and row, and the steps to the next ones.
-_WHOLE = ((0, 0, 1, 1),)
-_INTERLACED = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
 logger = logging.getLogger(__name__)
+logging.getLogger('imagecodecs').addHandler(logging.NullHandler())  # or what viewers pass over went to stderr
 
 
 class _Header(NamedTuple):
@@ -40,16 +36,6 @@ class _Header(NamedTuple):
     compression: int
     filtering: int
     interlaced: int
-
-    def count_row_bytes(self, columns: int) -> int:
-        """Return how many bytes a row takes, with the one for its filter."""
-        return 1 + -(-columns * self.depth * _CHANNELS[self.colour] // 8)
-
-    def count_bytes(self) -> int:
-        """Return how many bytes all rows take."""
-        return sum(-(-(self.height - y) // down) * self.count_row_bytes(-(-(self.width - x) // across))
-                   for x, y, across, down in (_INTERLACED if self.interlaced else _WHOLE)
-                   if x < self.width and y < self.height)
 
 
 class Description(NamedTuple):
@@ -69,8 +55,8 @@ class Description(NamedTuple):
 def decode(data: bytes) -> np.ndarray:
     """Decode a PNG file, not turned upright.
 
-    OpenCV's decoder fills in what is missing from damaged files, and its libpng prints complaints to stderr, which name
-    no file. So files are checked first, and OpenCV gets only what makes up the pixels.
+    The decoder gets only what makes up the pixels: it refuses what it knows to be wrong in the rest, which viewers pass
+    over.
 
     Returns:
         HxW, HxWx3 (BGR) or HxWx4 (BGRA), uint8 or uint16, full range.
@@ -83,16 +69,14 @@ def decode(data: bytes) -> np.ndarray:
     if chunks[0][0] != b'IHDR' or len(chunks[0][1]) != 13 or b'IDAT' not in first:
         raise ImageError('damaged: a PNG without header or pixels')
     header = _read_header(first[b'IHDR'])
-    stream = _check_stream([content for kind, content in chunks if kind == b'IDAT'], header)
     colours = _check_colours(first.get(b'PLTE', b''), first.get(b'tRNS', b''), header)
-    cleaned = [(b'IHDR', first[b'IHDR']), *colours.items(), *((b'IDAT', part) for part in stream), (b'IEND', b'')]
-    file = _SIGNATURE + b''.join(build_chunk(kind, content) for kind, content in cleaned)
-    pixels = cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None:
-        raise ImageError('damaged: OpenCV can\'t decode this PNG')
-    if header.colour == _GRAY and b'tRNS' in colours and pixels.ndim == 2:
-        return _add_alpha(pixels, struct.unpack('>H', colours[b'tRNS'])[0], header.depth)
-    return pixels
+    stream = [chunk for chunk in chunks if chunk[0] == b'IDAT']
+    cleaned = [(b'IHDR', first[b'IHDR']), *colours.items(), *stream, (b'IEND', b'')]
+    try:
+        samples = imagecodecs.png_decode(_SIGNATURE + b''.join(build_chunk(*chunk) for chunk in cleaned))
+    except Exception as error:  # its decoder raises errors of its own kind
+        raise ImageError(f'damaged: {error}') from None
+    return reorder(samples)
 
 
 def build_chunk(kind: bytes, content: bytes) -> bytes:
@@ -165,42 +149,3 @@ def _check_colours(palette: bytes, transparent: bytes, header: _Header) -> dict[
         else:
             logger.warning('its transparency is damaged and is left out')
     return chunks
-
-
-def _check_stream(parts: list[bytes], header: _Header) -> list[bytes]:
-    """Check the compressed rows; what is behind them is left out."""
-    needed, row_bytes = header.count_bytes(), header.count_row_bytes(header.width)
-    found, stream = 0, zlib.decompressobj()
-    for piece in _inflate(stream, parts):
-        filters = piece[-found % row_bytes:max(needed - found, 0):row_bytes]
-        if not header.interlaced and max(filters, default=0) > _LAST_FILTER:
-            raise ImageError('damaged: a row with an unknown filter')
-        found += len(piece)
-    if found < needed:
-        raise ImageError(f'damaged: it holds {found} bytes of pixels and needs {needed}')
-    if found == needed and not stream.unused_data:
-        return parts
-    return [zlib.compress(zlib.decompressobj().decompress(b''.join(parts), needed), 1)]
-
-
-def _inflate(stream: Any, parts: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield what a compressed stream holds, with one piece of it in memory at a time."""
-    try:
-        for part in parts:
-            yield stream.decompress(part, _PIECE_BYTES)
-            while stream.unconsumed_tail:
-                yield stream.decompress(stream.unconsumed_tail, _PIECE_BYTES)
-        yield stream.flush()
-    except zlib.error as error:
-        raise ImageError(f'damaged: {error}') from None
-
-
-def _add_alpha(gray: np.ndarray, transparent: int, depth: int) -> np.ndarray:
-    """Return gray as BGRA in which one value, given in the file's own depth, is transparent.
-
-    OpenCV does this by itself for transparent colours, but not for gray.
-    """
-    top = np.iinfo(gray.dtype).max
-    transparent = transparent * top // (2 ** depth - 1)
-    alpha = np.where(gray == transparent, 0, top).astype(gray.dtype)
-    return np.dstack((gray, gray, gray, alpha))

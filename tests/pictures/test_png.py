@@ -74,9 +74,11 @@ def test_palette_with_transparency_keeps_every_alpha():
 
 
 @pytest.mark.parametrize(('stream', 'message'), [
-    (b'', 'damaged: a PNG without header or pixels'), (b'rubbish' * 9, 'damaged: Error -3 while decompressing data'),
-    (zlib.compress(bytes(22)), 'damaged: it holds 22 bytes of pixels and needs 110$')],
-    ids=['none', 'no zlib stream', 'too short'])
+    (b'', 'damaged: a PNG without header or pixels'), (b'rubbish' * 9, 'damaged: IDAT: incorrect header check'),
+    (zlib.compress(bytes(22)), 'damaged: Not enough image data$'),
+    (zlib.compress(bytes(109)), 'damaged: Not enough image data$'),
+    (zlib.compress(bytes(110))[:-4] + bytes(4), 'damaged: IDAT: incorrect data check$')],
+    ids=['none', 'no zlib stream', 'too short', 'short of a byte', 'checksum'])
 def test_a_png_without_its_pixels_is_an_error_that_says_so(stream, message, capfd):
     with pytest.raises(ImageError, match=message):
         decode(build_png(7, 5, 8, 2, stream))
@@ -101,7 +103,7 @@ COLOURS = swap_red_blue(PALETTE[INDICES])
 ], ids=['profile', 'palette of colours', 'too many rows', 'bytes behind', 'two palettes', 'long palette'])
 def test_what_a_viewer_passes_over_is_passed_over_silently(data, expected, logged, capfd):
     assert_same(decode(data).pixels, expected)
-    assert logged.messages == []
+    assert [record.message for record in logged.records if record.name.startswith('realesrgan')] == []
     assert capfd.readouterr() == ('', '')
 
 
@@ -121,7 +123,7 @@ def test_damaged_transparency_is_left_out_with_a_warning(data, expected, logged,
     (build_png(7, 5, 8, 1, ROWS), 'a PNG with the header 7 5 8 1 0 0 0$'),
     (build_png(7, 5, 8, 3, INDEX_ROWS), 'a palette of 0 bytes$'),
     (build_png(7, 5, 8, 3, INDEX_ROWS, (b'PLTE', bytes(4))), 'a palette of 4 bytes$'),
-    (build_png(7, 5, 8, 2, zlib.compress(bytes(88) + b'\5' + bytes(21))), 'a row with an unknown filter$'),
+    (build_png(7, 5, 8, 2, zlib.compress(bytes(88) + b'\5' + bytes(21))), 'bad adaptive filter value$'),
     (b'\x89PNG\r\n\x1a\n', 'it ends after 8 bytes, in the middle of the picture$'),
 ], ids=['depth', 'colour', 'no palette', 'palette', 'filter', 'signature'])
 def test_what_libpng_would_complain_about_is_an_error_of_ours(data, message, capfd):
@@ -137,7 +139,7 @@ def test_an_interlaced_png_is_read_if_it_is_whole(shape):
         (0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
         for row in gray[y::down, x::across] if row.size)
     assert_same(decode(interlace(build_png(*shape[::-1], 8, 0, zlib.compress(rows)))).pixels, gray)
-    with pytest.raises(ImageError, match=f'^damaged: it holds {len(rows) - 1} bytes of pixels and needs {len(rows)}$'):
+    with pytest.raises(ImageError, match='^damaged: Not enough image data$'):
         decode(interlace(build_png(*shape[::-1], 8, 0, zlib.compress(rows[:-1]))))
 
 
