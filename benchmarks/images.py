@@ -71,18 +71,12 @@ def list_cases(args: argparse.Namespace) -> dict[str, Case]:
 
 def bare(model: str, source: str, output: str) -> None:
     """Do what the original's script does with a picture or a folder, without its options."""
-    import types
-
     import torch
-    import torchvision.transforms.functional as functional
-    moved = types.ModuleType('torchvision.transforms.functional_tensor')  # gone since torchvision 0.17
-    moved.rgb_to_grayscale = functional.rgb_to_grayscale  # type: ignore[attr-defined]
-    sys.modules[moved.__name__] = moved
-    import basicsr.archs.rrdbnet_arch
-    import basicsr.utils.download_util  # noqa: F401
 
     from realesrgan.weights import load_model
     network = load_model(model)
+    import basicsr.archs.rrdbnet_arch
+    import basicsr.utils.download_util  # noqa: F401
     Path(output).mkdir(exist_ok=True)
     for path in sorted(Path(source).iterdir()) if Path(source).is_dir() else [Path(source)]:
         picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED).astype(np.float32) / 255

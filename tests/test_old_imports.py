@@ -17,6 +17,8 @@ def python(*arguments):
 @pytest.mark.parametrize(('module', 'name', 'home'), [
     ('realesrgan', 'RealESRGANer', 'realesrgan.upscaling.upsampler'),
     ('realesrgan.utils', 'RealESRGANer', 'realesrgan.upscaling.upsampler'),
+    ('realesrgan.utils', 'PrefetchReader', 'realesrgan.utils'),
+    ('realesrgan.utils', 'IOConsumer', 'realesrgan.utils'),
     ('realesrgan.archs.srvgg_arch', 'SRVGGNetCompact', 'realesrgan.archs.srvgg_arch'),
     ('realesrgan.archs.rrdbnet_arch', 'RRDBNet', 'realesrgan.archs.rrdbnet_arch'),
     ('realesrgan.weights', 'load_model', 'realesrgan.weights.loading'),
@@ -49,6 +51,23 @@ def test_the_command_for_weights_lists_the_models():
     from realesrgan.models import FACE_MODELS, MODELS
     output = python('-m', 'realesrgan.weights')
     assert [name for name in (*MODELS, *FACE_MODELS) if name not in output] == []
+
+
+def test_basicsr_and_gfpgan_can_be_imported_after_ours():
+    """Today's torchvision lacks a module that they ask for."""
+    code = ('import sys, realesrgan\n'
+            'print("torchvision.transforms.functional_tensor" in sys.modules)\n'
+            'from basicsr.archs.rrdbnet_arch import RRDBNet\n'
+            'import gfpgan, numpy as np, torch\n'
+            'from basicsr.data.degradations import rgb_to_grayscale\n'
+            'from torchvision.transforms import functional, functional_tensor\n'
+            'print(rgb_to_grayscale is functional.rgb_to_grayscale is functional_tensor.rgb_to_grayscale)\n'
+            'upsampler = realesrgan.RealESRGANer(4, None, model=RRDBNet(3, 3, 4, 8, 1, 4), device="cpu")\n'
+            'print(gfpgan.GFPGANer.__name__, upsampler.enhance(np.zeros((8, 8, 3), np.uint8))[0].shape)\n'
+            'from torchvision.transforms.functional_tensor import nothing')
+    result = subprocess.run([sys.executable, '-c', code], cwd=PROJECT, capture_output=True, text=True)
+    assert result.stdout.splitlines() == ['False', 'True', 'GFPGANer (32, 32, 3)'], result.stderr
+    assert result.stderr.splitlines()[-1].startswith("ImportError: cannot import name 'nothing' from 'torchvision.")
 
 
 @pytest.mark.parametrize('module', ['realesrgan', 'realesrgan.cli', 'realesrgan.models', 'realesrgan.engines.table',

@@ -2,8 +2,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Self
+from collections.abc import Hashable, Mapping
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Self
 
 from ..errors import UnknownNetworkError
 from .architecture import MeasuredTraits, NetworkShape, NetworkTraits, find_multiple_of_0_3_0
@@ -11,6 +12,7 @@ from .registry import ARCHITECTURES, identify_network
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from torch import nn
 
 
@@ -19,7 +21,8 @@ class LoadedNetwork:
 
     Attributes:
         traits: What upscaling must know of it; its hyper-parameters, if its architecture is known.
-        unknown: Why its architecture is not known; None if it is.
+        unknown: Why only PyTorch may run it: its architecture is not known, or its module computes more than its
+            parameters say; None if any engine may.
     """
 
     def __init__(self, traits: NetworkTraits, arrays: Mapping[str, np.ndarray] | None, module: nn.Module | None,
@@ -45,8 +48,8 @@ class LoadedNetwork:
         """Return a PyTorch module as a network.
 
         Args:
-            module: The module; it stays `module`, and is not copied. A class of another name may compute something
-                else, and is run as it is.
+            module: The module; it stays `module`, and is not copied. A class of another name, or one with hooks or
+                another `forward`, may compute something else, and is run as it is.
             scale: Its scale, for a module of an unknown architecture; None takes its attribute `scale`.
 
         Raises:
@@ -57,7 +60,8 @@ class LoadedNetwork:
             shape = identify_network(module.state_dict())
             sizes = {parameter: tuple(tensor.shape) for parameter, tensor in module.state_dict().items()}
             if shape.architecture == name and sizes == shape.parameter_shapes():
-                return cls(shape, None, module)
+                return cls(shape, None, module, UnknownNetworkError('its module has hooks, or a forward of its own')
+                           if _is_altered(module) else None)
             unknown = UnknownNetworkError(f'it is a module of the class {name}, not {shape.architecture}')
         except UnknownNetworkError as error:
             unknown = error
@@ -70,8 +74,8 @@ class LoadedNetwork:
 
     @property
     def shape(self) -> NetworkShape | None:
-        """Its hyper-parameters; None if its architecture is not known."""
-        return self.traits if isinstance(self.traits, NetworkShape) else None
+        """Its hyper-parameters; None if they don't say all that it computes."""
+        return self.traits if self.unknown is None and isinstance(self.traits, NetworkShape) else None
 
     @property
     def scale(self) -> int:
@@ -94,11 +98,48 @@ class LoadedNetwork:
             self._module = _build_module(self.shape, self.arrays)
         return self._module
 
+    def read_module_state(self) -> Hashable:
+        """Return what changes with every change of the module, of its parameters or of what hooks it; None without one.
+
+        The version of a tensor counts what writes to it, but for writes through `.data`, which its sum shows. On a GPU
+        nothing is summed up, because PyTorch runs the module itself there.
+        """
+        if self._module is None:
+            return None
+        return _is_altered(self._module), tuple(map(_read_tensor_state, chain(
+            self._module.parameters(), self._module.buffers())))
+
+    def reread(self) -> LoadedNetwork:
+        """Return the network that the module is now."""
+        if type(self.traits) in ARCHITECTURES:
+            return LoadedNetwork.from_module(self.module, self.scale)
+        return LoadedNetwork(self.traits, None, self._module, self.unknown)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out of copies and pickles what can be made from the rest."""
+        left_out = {'_module': None} if self._is_built else {'_arrays': None}
+        return vars(self) | left_out
+
     def copy(self) -> LoadedNetwork:
         """Return the same network, with a `module` of its own. Arrays are shared; no engine writes to them."""
         # A given module is copied even where its arrays are known, because it may be of a class of the caller's.
         module = None if self._is_built else copy.deepcopy(self._module)
         return LoadedNetwork(self.traits, self._arrays, module, self.unknown)
+
+
+def _is_altered(module: nn.Module) -> bool:
+    """Return whether a module, or one in it, computes something else than its class does."""
+    return any(part._forward_hooks or part._forward_pre_hooks or 'forward' in vars(part) for part in module.modules())
+
+
+def _read_tensor_state(tensor: torch.Tensor) -> Hashable:
+    import torch
+    version = 0 if tensor.is_inference() else tensor._version
+    content = None
+    if tensor.device.type == 'cpu' and tensor.is_contiguous():
+        words = {2: torch.int16, 4: torch.int32}.get(tensor.element_size(), torch.uint8)
+        content = int(tensor.detach().view(-1).view(words).sum(dtype=torch.int32))
+    return id(tensor), tensor.data_ptr(), tensor.dtype, version, content
 
 
 def _build_module(shape: NetworkShape, arrays: Mapping[str, np.ndarray]) -> nn.Module:

@@ -1,16 +1,14 @@
-"""The three networks of face enhancement: imported on today's torchvision, and loaded with weights of our own fetching.
+"""The three networks of face enhancement: imported, and loaded with weights of our own fetching.
 
 gfpgan and facexlib would download their files themselves, into the current folder or their own, and unpickle whatever
 is in them. Only their network classes are used here. The files come through `weights`: checked, and as weights only.
 """
 from __future__ import annotations
 
-import contextlib
 import sys
 import textwrap
 import types
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,7 +107,7 @@ def _load(network: nn.Module, path: Path, device: torch.device) -> nn.Module:
     return network.requires_grad_(False).eval().to(device)
 
 
-# ---- gfpgan, facexlib and basicsr on today's torchvision ----
+# ---- gfpgan, facexlib and basicsr ----
 
 def import_face_packages() -> Any:
     """Import gfpgan and facexlib and return a namespace of their GFPGANv1Clean, RetinaFace and ParseNet.
@@ -118,10 +116,9 @@ def import_face_packages() -> Any:
         FacePackagesError: they, or packages that they need, are not installed.
     """
     try:
-        with provide_functional_tensor():
-            from facexlib.detection.retinaface import RetinaFace
-            from facexlib.parsing.parsenet import ParseNet
-            from gfpgan.archs.gfpganv1_clean_arch import GFPGANv1Clean
+        from facexlib.detection.retinaface import RetinaFace
+        from facexlib.parsing.parsenet import ParseNet
+        from gfpgan.archs.gfpganv1_clean_arch import GFPGANv1Clean
     except ModuleNotFoundError as error:
         raise FacePackagesError(explain_missing_package(error.name or str(error), sys.version_info[:2])) from error
     return types.SimpleNamespace(GFPGANv1Clean=GFPGANv1Clean, RetinaFace=RetinaFace, ParseNet=ParseNet)
@@ -141,23 +138,3 @@ def explain_missing_package(missing: str, version: tuple[int, int]) -> str:
                 f'on Python {version[0]}.{version[1]}. Use an environment of Python 3.11 or 3.12 '
                 '(python3.12 -m venv .venv) and install the requirements there, or leave --face_enhance out')
     return f'--face_enhance needs {missing}, which is not installed: {_INSTALL}'
-
-
-@contextlib.contextmanager
-def provide_functional_tensor() -> Iterator[None]:
-    """Provide the module `torchvision.transforms.functional_tensor` meanwhile, with the one function basicsr imports.
-
-    torchvision 0.17 removed it: https://github.com/XPixelGroup/BasicSR/issues/533
-    """
-    name = 'torchvision.transforms.functional_tensor'
-    from torchvision.transforms.functional import rgb_to_grayscale
-    if name in sys.modules:
-        yield
-        return
-    module = types.ModuleType(name)
-    module.__dict__['rgb_to_grayscale'] = rgb_to_grayscale
-    sys.modules[name] = module
-    try:
-        yield
-    finally:
-        del sys.modules[name]

@@ -12,8 +12,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..faces.networks import provide_functional_tensor
-
 logger = logging.getLogger(__name__)
 
 _LEAST_SIDE = 288  # three of NIQE's blocks of 96 pixels; fewer say little
@@ -48,8 +46,7 @@ def _import_niqe() -> Callable[[np.ndarray, int], float] | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
-            with provide_functional_tensor():
-                from basicsr.metrics.niqe import calculate_niqe
+            from basicsr.metrics.niqe import calculate_niqe
     except ImportError as error:
         logger.info('no NIQE in the report: %s', error)
         return None

@@ -7,6 +7,7 @@ own; `fill_hidden_colours` goes before that and `settle_alpha` after it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -18,9 +19,14 @@ def check_picture(img: np.ndarray) -> None:
     """Check that a picture is of a kind that can be upscaled.
 
     Raises:
-        TypeError: its dtype is not uint8, uint16 or floating point.
+        TypeError: it is no array, or its dtype is not uint8, uint16 or floating point.
         ValueError: its shape is not HxW, HxWx1, HxWx3 or HxWx4, or it is empty.
     """
+    if img is None:
+        raise TypeError('the picture is None, which cv2.imread returns for a file that is not there or no picture: '
+                        'check its path')
+    if not isinstance(img, np.ndarray):
+        raise TypeError(f'a picture of type {type(img).__name__}; it must be a numpy array, as cv2.imread returns')
     channels = img.shape[2] if img.ndim == 3 else 1
     if img.ndim not in (2, 3) or channels not in (1, 3, 4) or img.size == 0:
         raise ValueError(f'a picture of shape {img.shape}; allowed are HxW, HxWx1, HxWx3 and HxWx4, none of them 0')
@@ -148,9 +154,9 @@ def _average_around(premultiplied: np.ndarray) -> np.ndarray:
     return share * own + (1 - share) * around
 
 
-def enlarge_by_cubic(alpha: np.ndarray, dtype: np.dtype, scale: int) -> np.ndarray:
-    """Enlarge HxW, in the range of `dtype`, by cubic interpolation; the result is of `dtype`."""
-    large = cv2.resize(to_unit(alpha, dtype), None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+def enlarge_by_cubic(alpha: np.ndarray, dtype: np.dtype, size: Sequence[int]) -> np.ndarray:
+    """Enlarge HxW, in the range of `dtype`, to (width, height) by cubic interpolation; the result is of `dtype`."""
+    large = cv2.resize(to_unit(alpha, dtype), size, interpolation=cv2.INTER_CUBIC)
     return quantise(large.clip(0, 1), dtype)
 
 

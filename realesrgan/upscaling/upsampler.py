@@ -3,10 +3,10 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
-from functools import cached_property
+import numbers
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -20,7 +20,8 @@ from ..engines.engine import Engine
 from ..engines.memory import estimate_result_memory, require_memory
 from ..engines.table import AUTO, VULKAN
 from ..errors import NonFiniteError
-from ..weights.loading import load_for_upsampler
+from ..weights.loading import interpolate, load_for_upsampler
+from ..weights.reading import convert_to_tensors, read_weights
 from .blending import Stitcher
 from .pixels import (
     ColourPixels,
@@ -32,6 +33,7 @@ from .pixels import (
     fill_hidden_colours,
     normalise_layout,
     settle_alpha,
+    to_unit,
 )
 from .planner import TilePlan, TilePlanner
 from .tiles import Tile, cut_into_tiles, pad_picture
@@ -41,8 +43,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 logger = logging.getLogger(__name__)
-
-_ALPHA_UPSAMPLERS = ('realesrgan', 'bicubic')
 
 
 class RealESRGANer:
@@ -70,9 +70,8 @@ class RealESRGANer:
             engine holds for PyTorch in the whole process.
 
     Attributes:
-        scale, pre_pad, mod_scale, half, device, model: As in 0.3.0. The last two import PyTorch where the engine has
-            not done so.
-        tile_size, tile_pad: As in 0.3.0; they may be changed between pictures.
+        scale, tile_size, tile_pad, pre_pad, mod_scale, half, device, model: As in 0.3.0. They may be changed between
+            pictures, and so may the weights of `model`. The last two import PyTorch where the engine has not done so.
         engine: Runs the network.
         on_tile: Called after each tile with the number of tiles done and their total; None at first.
         tiles: The tiles of the last picture, in its own pixels.
@@ -83,8 +82,33 @@ class RealESRGANer:
         DeviceError: the device is not there, or the engine does not run on it.
         EngineError: the engine is not installed, or does not know the network.
 
-    Source: `RealESRGANer` of Real-ESRGAN 0.3.0, whose arguments, attributes and methods it keeps.
+    Source: `RealESRGANer` of Real-ESRGAN 0.3.0, whose arguments, attributes and methods it keeps. Its steps
+    (`pre_process`, `process`, `tile_process`, `post_process`) are what `enhance` calls where one of them has been
+    replaced, `model` is a callable but no PyTorch module, or `scale` is no longer the network's; PyTorch runs them.
     """
+
+    # What a subclass may leave out that has an __init__ of its own, and does not call this one.
+    scale: int
+    tile_size = 0
+    tile_pad = 10
+    pre_pad = 10
+    mod_scale: int | None = None
+    mod_pad_h = mod_pad_w = 0
+    half = False
+    on_tile: Callable[[int, int], None] | None = None
+    tiles: Sequence[Tile] = ()
+    _assigned_model: Any = None  # that no engine has been made for
+    _assigned_device: Any = None
+    _network: LoadedNetwork | None = None
+    _device: Device | None = None
+    _picked: Device | None = None  # None where the caller said which
+    _engine: Engine | None = None
+    _exact_engine: Engine | None = None
+    _made_for: Hashable = None
+    _module_state: Hashable = None  # as the engine has it; None where there is no module yet
+    _engine_name = AUTO
+    _max_memory: int | None = None
+    _threads: int | None = None
 
     def __init__(self, scale: int, model_path: str | Path | Sequence[str | Path] | None,
                  dni_weight: Sequence[float] | None = None, model: nn.Module | LoadedNetwork | None = None,
@@ -94,81 +118,68 @@ class RealESRGANer:
         for name, value in (('tile', tile), ('tile_pad', tile_pad), ('pre_pad', pre_pad)):
             if value < 0:
                 raise ValueError(f'{name} is {value}; it must be 0 or more')
-        self._scale = scale
+        self.scale = scale
+        self.tile_size = tile
+        self.tile_pad = tile_pad
         self.pre_pad = pre_pad
-        multiple = find_multiple_of_0_3_0(scale)
-        self.mod_scale = multiple if multiple > 1 else None
         self.half = half
-        engine_name = engine if isinstance(engine, str) else AUTO
-        picked = pick_device(device, gpu_id, engine_name)
+        self._engine_name = engine if isinstance(engine, str) else AUTO
+        self._device = pick_device(device, gpu_id, self._engine_name)
+        self._picked = self._device if device is None else None
+        self._max_memory = max_memory
         self._threads = threads
-        self.on_tile: Callable[[int, int], None] | None = None
-        self.tiles: Sequence[Tile] = ()
-
         self._network = load_for_upsampler(scale, model_path, dni_weight, model)
         if self._network.scale != scale:
             raise ValueError(f'scale is {scale}, but the network upscales by {self._network.scale}')
-        self._device = picked if device is not None else settle_device(self._network, picked, engine_name)
-        if isinstance(engine, str):
-            engine = make_engine(self._network, self._device, half=half, name=engine, threads=threads)
-        self._engine = engine
-        self._exact_engine: Engine | None = None
-        # 0.3.0 pads by the scale, whether the network needs it or not.
-        mod_scale = self.mod_scale if type(self._network.traits) in ARCHITECTURES else None
-        self._multiple = math.lcm(mod_scale or 1, self._network.traits.multiple)
-        self._planner = TilePlanner(self._network.traits, engine, self._device, multiple=self._multiple, tile=tile,
-                                    tile_pad=tile_pad, max_memory=max_memory)
-        logger.info('engine: %s', engine.description)
+        self._make_engine(self._network, None if isinstance(engine, str) else engine)
 
     @property
-    def scale(self) -> int:
-        """Scale of the network. It can't be changed: another network needs another upsampler."""
-        return self._scale
-
-    @scale.setter
-    def scale(self, scale: int) -> None:
-        if scale != self._scale:
-            raise ValueError(f'scale can\'t become {scale}: the network upscales by {self._scale}. The final size is '
-                             'enhance(outscale=...)')
-
-    @cached_property
     def model(self) -> nn.Module:
         """The network as a PyTorch module; where the torch engine runs it, on the device and in its precision."""
-        return self._network.module
+        if self._assigned_model is not None:
+            return self._assigned_model
+        if self._network is None:
+            raise AttributeError('model is not set')
+        module = self._network.module
+        if self._module_state is None:  # it is new, and so as the engine has it
+            self._module_state = self._network.read_module_state()
+        return module
 
-    @cached_property
+    @model.setter
+    def model(self, model: nn.Module) -> None:
+        self._assigned_model = model
+
+    @property
     def device(self) -> torch.device:
-        """The device that was picked; the CPU in place of one that PyTorch can't use."""
+        """The device that was picked, the CPU in place of one that PyTorch can't use; or what was assigned to it."""
+        if self._assigned_device is not None:
+            return self._assigned_device
         import torch
-        return torch.device('cpu' if self._device.type == VULKAN else str(self._device))
+        device = self._settle_device()
+        return torch.device('cpu' if device.type == VULKAN else str(device))
+
+    @device.setter
+    def device(self, device: str | torch.device | Device | None) -> None:
+        self._assigned_device = device
+        self._device = None if device is None else Device.parse(device)
+        self._picked = None
 
     @property
     def device_type(self) -> str:
         """The kind of the device: 'cpu', 'cuda' ..."""
-        return self._device.type
+        return self._settle_device().type
 
     @property
     def engine(self) -> Engine:
         """What runs the network."""
-        return self._engine
+        return self._update_engine(self._update_network())
 
-    @property
-    def tile_size(self) -> int:
-        """Side of the tiles in input pixels, 0 for none."""
-        return self._planner.tile
-
-    @tile_size.setter
-    def tile_size(self, side: int) -> None:
-        self._planner.tile = side
-
-    @property
-    def tile_pad(self) -> int:
-        """Input pixels that a tile sees around itself."""
-        return self._planner.tile_pad
-
-    @tile_pad.setter
-    def tile_pad(self, pixels: int) -> None:
-        self._planner.tile_pad = pixels
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the engine out of copies and pickles, whose next picture makes a new one."""
+        if self._network is not None:
+            self._network = self._reread_changed(self._network)
+        made = ('_engine', '_exact_engine', '_planner', '_made_for', '_module_state')
+        return {name: value for name, value in vars(self).items() if name not in made}
 
     def enhance(self, img: np.ndarray, outscale: float | None = None,
                 alpha_upsampler: str = 'realesrgan') -> tuple[np.ndarray, str]:
@@ -179,23 +190,22 @@ class RealESRGANer:
                 point is taken as 0..65535 if any value is above 256, else as 0..255.
             outscale: Final size as a multiple of the input's, by LANCZOS4 from the network's result; None is the
                 network's scale.
-            alpha_upsampler: 'realesrgan' takes alpha through the network, 'bicubic' interpolates it.
+            alpha_upsampler: 'realesrgan' takes alpha through the network, 'bicubic' and all else interpolate it.
 
         Returns:
             The picture, floor(outscale*H) x floor(outscale*W) with the input's channels (gray as HxW), uint8, or
             uint16 for 16-bit input; and its kind: 'L', 'RGB' or 'RGBA'.
 
         Raises:
-            TypeError: another dtype.
+            TypeError: another dtype, or no array at all.
             ValueError: another shape, or an argument out of range.
             NonFiniteError: the network's result is not finite, in single precision either.
             MemoryError: not enough memory even for the smallest tiles, of 32 pixels (64 and 128 for x2 and x1).
         """
-        if alpha_upsampler not in _ALPHA_UPSAMPLERS:
-            raise ValueError(f'alpha_upsampler is {alpha_upsampler!r}; allowed are {", ".join(_ALPHA_UPSAMPLERS)}')
-        if outscale is not None and not 0 < outscale < float('inf'):
-            raise ValueError(f'outscale is {outscale}; it must be above 0')
+        if outscale is not None and not (isinstance(outscale, numbers.Real) and 0 < outscale < float('inf')):
+            raise ValueError(f'outscale is {outscale!r}; it must be a number above 0')
         check_picture(img)
+        upscale = self._choose_way()
         dtype = choose_depth(img)
         room = estimate_result_memory(img.size * dtype.itemsize, self.scale, outscale,
                                       alpha=img.ndim == 3 and img.shape[2] == 4)
@@ -203,10 +213,15 @@ class RealESRGANer:
         picture = normalise_layout(img)
         mode = 'L' if picture.ndim == 2 else {3: 'RGB', 4: 'RGBA'}[picture.shape[2]]
         if mode == 'RGBA':
-            colours = self._upscale(ColourPixels(fill_hidden_colours(picture, dtype), dtype), room)
-            result = np.dstack((colours, self._upscale_alpha(picture[..., 3], dtype, alpha_upsampler, room)))
+            colours = upscale(ColourPixels(fill_hidden_colours(picture, dtype), dtype), room)
+            alpha = np.ascontiguousarray(picture[..., 3])
+            if alpha_upsampler == 'realesrgan':
+                large = upscale(GrayPixels(alpha, dtype), room)
+            else:
+                large = enlarge_by_cubic(alpha, dtype, colours.shape[1::-1])
+            result = np.dstack((colours, large))
         else:
-            result = self._upscale((GrayPixels if mode == 'L' else ColourPixels)(picture, dtype), room)
+            result = upscale((GrayPixels if mode == 'L' else ColourPixels)(picture, dtype), room)
         if outscale is not None and outscale != self.scale:
             size = [max(int(side * outscale), 1) for side in picture.shape[1::-1]]
             result = cv2.resize(result, size, interpolation=cv2.INTER_LANCZOS4)
@@ -214,19 +229,95 @@ class RealESRGANer:
             settle_alpha(result[..., 3], picture[..., 3])
         return result, mode
 
-    def _upscale_alpha(self, alpha: np.ndarray, dtype: np.dtype, upsampler: str, room: int) -> np.ndarray:
-        alpha = np.ascontiguousarray(alpha)
-        if upsampler == 'bicubic':
-            return enlarge_by_cubic(alpha, dtype, self.scale)
-        return self._upscale(GrayPixels(alpha, dtype), room)
+    # ---- the network and its engine ----
 
-    def _upscale(self, pixels: Pixels, room: int) -> np.ndarray:
+    def _choose_way(self) -> Callable[[Pixels, int], np.ndarray]:
+        """Return what upscales as the caller wants it: the engine, which is ready then, or the steps of 0.3.0."""
+        if any(getattr(getattr(self, name), '__func__', None) is not step for name, step in _STEPS.items()):
+            return self._upscale_by_steps
+        if self._assigned_model is not None:
+            from torch import nn
+            if not isinstance(self._assigned_model, nn.Module):
+                return self._upscale_by_steps
+        network = self._update_network()
+        if network.scale != self.scale:
+            return self._upscale_by_steps
+        self._update_engine(network)
+        return self._upscale_by_engine
+
+    def _update_network(self) -> LoadedNetwork:
+        """Return the network that `model` is by now."""
+        network, model = self._network, self._assigned_model
+        if model is not None and (network is None or network.module is not model):
+            network, self._engine = LoadedNetwork.from_module(model, self.scale), None
+        elif network is not None:
+            network = self._reread_changed(network)
+        else:
+            raise AttributeError('model is not set')
+        self._network, self._assigned_model = network, None
+        return network
+
+    def _reread_changed(self, network: LoadedNetwork) -> LoadedNetwork:
+        """Return the network, or what has become of it by changes of its module."""
+        state = network.read_module_state()
+        if state == self._module_state:
+            return network
+        self._module_state, self._engine = state, None
+        return network.reread()
+
+    def _update_engine(self, network: LoadedNetwork) -> Engine:
+        """Return the engine; a new one where what it was made for has changed."""
+        if self._engine is None or self._made_for != (self._settle_device(), self.half, self.mod_scale):
+            self._make_engine(network)
+        assert self._engine is not None
+        return self._engine
+
+    def _make_engine(self, network: LoadedNetwork, engine: Engine | None = None) -> None:
+        """Make an engine and a planner for a network.
+
+        Args:
+            network: The network.
+            engine: An engine that is ready to run it; None makes one.
+        """
+        self._engine = self._exact_engine = None  # whose memory the new one may need
+        self._device = device = self._settle_device(network)
+        self._engine = engine or make_engine(network, device, half=self.half, name=self._engine_name,
+                                             threads=self._threads)
+        self._update_mod_scale()
+        # 0.3.0 pads by the scale, whether the network needs it or not.
+        is_foreign = type(network.traits) not in ARCHITECTURES
+        usual = self.mod_scale == find_multiple_of_0_3_0(self.scale)
+        self._multiple = math.lcm(1 if is_foreign and usual else self.mod_scale or 1, network.traits.multiple)
+        self._planner = TilePlanner(network.traits, self._engine, device, multiple=self._multiple,
+                                    max_memory=self._max_memory)
+        self._module_state = network.read_module_state()
+        self._made_for = device, self.half, self.mod_scale
+        logger.info('engine: %s', self._engine.description)
+
+    def _settle_device(self, network: LoadedNetwork | None = None) -> Device:
+        """Return the device; if none was asked for, one that runs the network."""
+        if self._device is None:
+            self._device = self._picked = pick_device(engine=self._engine_name)
+        if network is None or self._picked is None:
+            return self._device
+        return settle_device(network, self._picked, self._engine_name)
+
+    def _update_mod_scale(self) -> None:
+        """Set `mod_scale` by the scale; with a scale that asks for none it stays, as in 0.3.0."""
+        multiple = find_multiple_of_0_3_0(self.scale)
+        if multiple > 1:
+            self.mod_scale = multiple
+
+    # ---- by the engine ----
+
+    def _upscale_by_engine(self, pixels: Pixels, room: int) -> np.ndarray:
         """Upscale a picture, with tiles that get smaller as long as memory runs out.
 
         Args:
             pixels: The picture.
             room: Bytes of the host's memory that its results will take.
         """
+        self._planner.tile, self._planner.tile_pad = self.tile_size, self.tile_pad
         unpadded = pixels.picture.shape[:2]
         pixels.picture = pad_picture(pixels.picture, self.pre_pad, self._multiple)
         height, width = pixels.picture.shape[:2]
@@ -251,47 +342,98 @@ class RealESRGANer:
 
     def _run(self, batch: np.ndarray) -> np.ndarray:
         """Run one batch; a result that is not finite is computed again in single precision."""
+        engine, network = self._engine, self._network
+        assert engine is not None
+        assert network is not None
         try:
-            return self._engine(batch)
+            return engine(batch)
         except NonFiniteError:
-            if not self._engine.half:
+            if not engine.half:
                 raise
             logger.warning('a tile overflowed in half precision and is computed again in float32')
-            self._engine.release()  # or both would keep their memory
+            engine.release()  # or both would keep their memory
         if self._exact_engine is None:
             # A copy, because the torch engine moves a module to its precision, and the first engine may share it.
-            self._exact_engine = make_engine(self._network.copy(), self._device, half=False, threads=self._threads)
+            self._exact_engine = make_engine(network.copy(), self._settle_device(), half=False, threads=self._threads)
         return self._exact_engine(batch)
 
-    # ---- the steps of 0.3.0, for code written against them; enhance() does not use them ----
+    # ---- by the steps of 0.3.0 ----
+
+    def _upscale_by_steps(self, pixels: Pixels, room: int) -> np.ndarray:
+        """Upscale a picture as `_upscale_by_engine` does, by the four methods below or what has replaced them."""
+        import torch
+        batch = pixels.to_batch(slice(None), slice(None))[0]
+        unit = to_unit(batch, batch.dtype) if batch.dtype == np.uint8 else batch
+        self.tiles = ()
+        with torch.no_grad():
+            self.pre_process(np.ascontiguousarray(unit[..., ::-1]))
+            if self.tile_size > 0:
+                self.tile_process()
+            else:
+                self.process()
+            output = self.post_process()
+        rgb = output.detach().reshape(output.shape[-3:]).permute(1, 2, 0).float().cpu().numpy()
+        if not np.isfinite(rgb).all():
+            raise NonFiniteError('the network gave values that are not finite')
+        return pixels.from_batch(np.ascontiguousarray(rgb[None, ..., ::-1].clip(0, 1)))
 
     def pre_process(self, img: np.ndarray) -> None:
         """Set `self.img` to the padded picture, (1, 3, H, W) on the device, from HxWx3 RGB in 0..1."""
         import torch
-        padded = pad_picture(img.astype(np.float32), self.pre_pad, self.mod_scale or 1)
-        self._unpadded = img.shape[:2]
-        parameter = next(self.model.parameters())
-        self.img = torch.from_numpy(padded).permute(2, 0, 1)[None].to(parameter.device, parameter.dtype)
+        self._update_mod_scale()
+        multiple = self.mod_scale or 1
+        self.mod_pad_h, self.mod_pad_w = (-(side + self.pre_pad) % multiple for side in img.shape[:2])
+        padded = torch.from_numpy(pad_picture(img.astype(np.float32), self.pre_pad, multiple)).permute(2, 0, 1)[None]
+        model = self.model
+        parameter = next(model.parameters(), None) if isinstance(model, torch.nn.Module) else None
+        if parameter is not None:  # which says more than `half`: on a CPU the engine may take float32 all the same
+            self.img = padded.to(parameter.device, parameter.dtype)
+        else:
+            self.img = padded.to(self.device, torch.float16 if self.half else torch.float32)
 
     def process(self) -> None:
         """Set `self.output` to the network's result for `self.img`, without tiles."""
         import torch
-        with torch.inference_mode():
+        with torch.no_grad():
             self.output = self.model(self.img)
 
     def tile_process(self) -> None:
-        """Set `self.output` to the network's result for `self.img`, put together from tiles."""
+        """Set `self.output` to the network's result for `self.img`, put together from tiles.
+
+        Raises:
+            ValueError: `scale` is not the network's.
+        """
         import torch
         height, width = self.img.shape[2:]
-        with torch.inference_mode():
-            self.output = self.img.new_empty((1, 3, height * self.scale, width * self.scale))
-            for tile in cut_into_tiles(height, width, self.tile_size, self.tile_pad, self.mod_scale or 1):
-                upscaled = self.model(self.img[..., tile.rows.window, tile.columns.window])
-                self.output[..., tile.rows.target(self.scale), tile.columns.target(self.scale)] = upscaled[
-                    ..., tile.rows.crop(self.scale), tile.columns.crop(self.scale)]
+        self.output = self.img.new_zeros((1, 3, height * self.scale, width * self.scale))
+        self.tiles = cut_into_tiles(height, width, self.tile_size, self.tile_pad, self.mod_scale or 1)
+        for done, tile in enumerate(self.tiles, 1):
+            window = self.img[..., tile.rows.window, tile.columns.window]
+            with torch.no_grad():
+                upscaled = self.model(window)
+            if upscaled.shape[2] != window.shape[2] * self.scale:
+                raise ValueError(f'scale is {self.scale}, but the network upscales by '
+                                 f'{upscaled.shape[2] / window.shape[2]:g}: set that scale, or tile_size to 0')
+            self.output[..., tile.rows.target(self.scale), tile.columns.target(self.scale)] = upscaled[
+                ..., tile.rows.crop(self.scale), tile.columns.crop(self.scale)]
+            if self.on_tile is not None:
+                self.on_tile(done, len(self.tiles))
 
     def post_process(self) -> torch.Tensor:
         """Cut off from `self.output` what `pre_process` added, and return it, (1, 3, scale*H, scale*W)."""
-        height, width = self._unpadded
-        self.output = self.output[..., :height * self.scale, :width * self.scale]
+        height, width = self.output.shape[2:]
+        if self.mod_scale is not None:
+            height -= self.mod_pad_h * self.scale
+            width -= self.mod_pad_w * self.scale
+        self.output = self.output[..., :height - self.pre_pad * self.scale, :width - self.pre_pad * self.scale]
         return self.output
+
+    def dni(self, net_a: str | Path, net_b: str | Path, dni_weight: Sequence[float], key: str = 'params',
+            loc: str = 'cpu') -> dict[str, dict[str, torch.Tensor]]:
+        """Return the weights of two files mixed by two shares, as a state dict on the device `loc` under `key`."""
+        mixed = convert_to_tensors(interpolate(read_weights(net_a), read_weights(net_b), dni_weight))
+        return {key: {name: tensor.to(loc) for name, tensor in mixed.items()}}
+
+
+_STEPS = {step.__name__: step for step in (
+    RealESRGANer.pre_process, RealESRGANer.process, RealESRGANer.tile_process, RealESRGANer.post_process)}

@@ -46,7 +46,7 @@ def load_model(name: str = 'RealESRGAN_x4plus', model_path: str | Path | None = 
         The network, a PyTorch module, on the CPU, in float32 and evaluation mode.
 
     Raises:
-        KeyError: unknown name.
+        UsageError: unknown name.
         WeightsError: the weights can't be loaded, or the partner beside `model_path` is missing.
         DownloadError: the weights are not at hand and can't be fetched.
     """

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-from ..errors import WeightsError
+from ..errors import UsageError, WeightsError
 from ..models import MODELS, ModelSpec, PackagedWeights, WeightFile
 from . import download
 
@@ -174,9 +174,11 @@ def resolve(model_name: str, model_path: str | Path | None = None,
             alone, 0 the partner alone, None is 0.5.
 
     Raises:
-        KeyError: unknown model name.
+        UsageError: unknown model name.
         WeightsError: the denoise partner is needed beside `model_path` and is not there, or is `model_path` itself.
     """
+    if model_name not in MODELS:
+        raise UsageError(f'unknown model {model_name!r}: choose from {", ".join(MODELS)}')
     spec = MODELS[model_name]
     if model_path is None:
         sources = WeightSources(spec, None, locate(spec.weights, spec.packaged))
@@ -235,7 +237,7 @@ def prefetch(model_name: str, model_path: str | Path | None = None,
         Where the weights are now, all on this machine.
 
     Raises:
-        KeyError, WeightsError, DownloadError: see `resolve` and `obtain`.
+        UsageError, WeightsError, DownloadError: see `resolve` and `obtain`.
     """
     sources = resolve(model_name, model_path, denoise_strength)
     sources.warn_of_ignored_strength()
@@ -252,7 +254,7 @@ def fingerprint(model_name: str, model_path: str | Path | None = None, denoise_s
         model_name, model_path, denoise_strength: See `resolve`.
 
     Raises:
-        KeyError, WeightsError, DownloadError: see `resolve` and `obtain`.
+        UsageError, WeightsError, DownloadError: see `resolve` and `obtain`.
     """
     sources = resolve(model_name, model_path, denoise_strength)
     hashes = [source.bin_sha256 if isinstance(source, PackagedWeights) else download.hash_file(obtain(source))

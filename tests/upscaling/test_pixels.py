@@ -92,7 +92,7 @@ def test_wholly_visible_or_hidden_pictures_are_left_alone(alpha):
 
 def test_cubic_alpha_overshoots_as_linear_never_does_and_is_clamped():
     alpha = np.array([[0, 0, 100, 100, 0, 255, 255]], np.uint8).repeat(4, 0)
-    large = enlarge_by_cubic(alpha, np.dtype(np.uint8), 4)
+    large = enlarge_by_cubic(alpha, np.dtype(np.uint8), (28, 16))
     assert large.shape == (16, 28)
     assert 100 < large[8, 8:16].max() < 130
     assert (large.min(), large.max()) == (0, 255)

@@ -113,11 +113,6 @@ def test_model_path_brings_its_own_network(caplog):
     assert [record.getMessage() for record in caplog.records] == [f'weights: {path}']
 
 
-def test_unknown_name_is_a_key_error():
-    with pytest.raises(KeyError, match='nope'):
-        load_model('nope')
-
-
 def denoise_pair(folder, name, partner_name):
     """Save two networks and return their state dicts."""
     pair = state_dict_of(TINY, seed=1), state_dict_of(TINY, seed=2)
