@@ -53,7 +53,8 @@ def _add_video_options(parser: argparse.ArgumentParser) -> None:
                        help='quality of the encoder, smaller is better (default: the encoder\'s own)')
     group.add_argument('--preset', metavar='NAME', help='speed of the encoder (default: the encoder\'s own)')
     group.add_argument('--pix_fmt', metavar='FORMAT',
-                       help='pixel format (default: chroma and depth of the input, else yuv420p)')
+                       help='pixel format (default: depth and chroma of the input; in mp4 and mov 4:2:0, which players '
+                            'expect)')
     group.add_argument('--ffmpeg_bin', default='ffmpeg', metavar='PATH',
                        help='ffmpeg, or the folder of ffmpeg and ffprobe (default: those in PATH, else pip\'s)')
     group.add_argument('--extract_frame_first', action='store_true',

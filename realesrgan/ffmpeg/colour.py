@@ -4,7 +4,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 logger = logging.getLogger(__name__)
 
@@ -16,6 +16,10 @@ _SCALE_MATRICES = {
     'bt709': 'bt709', 'fcc': 'fcc', 'smpte170m': 'smpte170m', 'bt470bg': 'bt470', 'smpte240m': 'smpte240m',
     'bt2020nc': 'bt2020', 'bt2020c': 'bt2020'}
 _SCALE_FLAGS = 'bicubic+accurate_rnd+full_chroma_int'
+_YUV_FLAGS = f'{_SCALE_FLAGS}+full_chroma_inp'  # without it, pairs of pixels are averaged before chroma is placed
+#: How far the first chroma sample of 4:2:0 lies from the first of luma, to the right and down, in 256ths of a pixel.
+_CHROMA_POSITIONS = {'left': (0, 128), 'center': (128, 128), 'topleft': (0, 0), 'top': (128, 0), 'bottomleft': (0, 256),
+                     'bottom': (128, 256)}
 _STANDARDS = {  # matrix, primaries, transfer
     'bt709': ('bt709', 'bt709', 'bt709'), 'smpte170m': ('smpte170m', 'smpte170m', 'smpte170m'),
     'bt470bg': ('bt470bg', 'bt470bg', 'bt709'), 'bt2020': ('bt2020nc', 'bt2020', 'bt2020-10')}
@@ -30,51 +34,65 @@ class Colour:
         matrix: Matrix between Y'CbCr and RGB.
         primaries: Primaries of RGB.
         transfer: Transfer characteristics.
+        chroma_location: Where the samples of chroma lie that several pixels share, a key of `_CHROMA_POSITIONS`.
     """
 
     range: str
     matrix: str
     primaries: str
     transfer: str
+    chroma_location: str = 'left'
 
-    def build_rgb_scale(self) -> dict[str, str]:
-        """Return the options of the scale filter that decode to full-range RGB."""
+    def build_rgb_scale(self, pixel_format: str) -> dict[str, str | int]:
+        """Return the options of the scale filter that decode a pixel format to full-range RGB."""
         return {'in_color_matrix': self._name_scale_matrix(), 'in_range': self.range, 'out_range': 'pc',
-                'flags': _SCALE_FLAGS}
+                'flags': _SCALE_FLAGS, **self._place_chroma('in', pixel_format)}
 
-    def build_yuv_scale(self) -> dict[str, str]:
-        """Return the options of the scale filter that encode full-range RGB."""
+    def build_yuv_scale(self, pixel_format: str) -> dict[str, str | int]:
+        """Return the options of the scale filter that encode full-range RGB to a pixel format."""
         return {'in_range': 'pc', 'out_color_matrix': self._name_scale_matrix(), 'out_range': self.range,
-                'flags': _SCALE_FLAGS}
+                'flags': _YUV_FLAGS, **self._place_chroma('out', pixel_format)}
+
+    def _place_chroma(self, side: str, pixel_format: str) -> dict[str, int]:
+        """Return the options that place chroma; the filter's defaults are right where it is not shared, or by lines."""
+        if pixel_format.startswith('yuv410'):  # no standard says where
+            return {}
+        positions = zip(('h', 'v'), _CHROMA_POSITIONS[self.chroma_location], strict=True)
+        shared = {'420': 'hv', '422': 'h'}.get(parse_pixel_format(pixel_format).chroma, '')
+        return {f'{side}_{axis}_chr_pos': position for axis, position in positions if axis in shared}
 
     def _name_scale_matrix(self) -> str:
         return _SCALE_MATRICES.get(self.matrix, 'bt709')
 
     def retag_as_rgb(self) -> Colour:
         """Return the tags of the same colours stored as RGB."""
-        return Colour('pc', 'gbr', self.primaries, self.transfer)
+        return replace(self, range='pc', matrix='gbr')
 
     def build_setparams(self) -> dict[str, str]:
         """Return the options of the setparams filter that tag frames."""
         return {'range': self.range, 'colorspace': self.matrix, 'color_primaries': self.primaries,
                 'color_trc': self.transfer}
 
-    def build_stream_tags(self) -> dict[str, str]:
-        """Return the output options that tag the stream."""
+    def build_stream_tags(self, pixel_format: str) -> dict[str, str]:
+        """Return the output options that tag a stream of a pixel format."""
         matrix = 'rgb' if self.matrix == 'gbr' else self.matrix  # this option's name for it
-        return {'color_range': self.range, 'colorspace': matrix, 'color_primaries': self.primaries,
+        tags = {'color_range': self.range, 'colorspace': matrix, 'color_primaries': self.primaries,
                 'color_trc': self.transfer}
+        if parse_pixel_format(pixel_format).chroma == '420':
+            tags['chroma_sample_location'] = self.chroma_location
+        return tags
 
 
 def infer_colour(height: int, tags: dict[str, str], pixel_format: str = '') -> Colour:
     """Return a video's colour: its tags, completed with what players assume.
 
     A single tag implies the others of its standard. Untagged video is BT.709 from 720 lines on; below that it is
-    BT.601, in the PAL variant at 576 lines.
+    BT.601, in the PAL variant at 576 lines. Chroma lies on the left as in MPEG-2 and later, in JPEG's in the middle.
 
     Args:
         height: Lines of the coded picture.
-        tags: Any of 'color_range', 'color_space', 'color_primaries' and 'color_transfer', as ffprobe reports them.
+        tags: Any of 'color_range', 'color_space', 'color_primaries', 'color_transfer' and 'chroma_location', as ffprobe
+            reports them.
         pixel_format: ffmpeg's name; yuvj... and RGB mean full range.
     """
     matrix, primaries, transfer = (
@@ -84,7 +102,10 @@ def infer_colour(height: int, tags: dict[str, str], pixel_format: str = '') -> C
     guess = _guess_standard(height, matrix or primaries)
     if matrix and matrix not in _SCALE_MATRICES:
         logger.warning('ffmpeg\'s scale filter does not know the colour matrix %s; BT.709 is used both ways', matrix)
-    return Colour('pc' if full else 'tv', matrix or guess[0], primaries or guess[1], transfer or guess[2])
+    location = tags.get('chroma_location', '')
+    if location not in _CHROMA_POSITIONS:
+        location = 'center' if 'yuvj' in pixel_format else 'left'
+    return Colour('pc' if full else 'tv', matrix or guess[0], primaries or guess[1], transfer or guess[2], location)
 
 
 def _guess_standard(height: int, tag: str) -> tuple[str, str, str]:

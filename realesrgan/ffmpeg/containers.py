@@ -22,6 +22,8 @@ class Container:
         attachments: Whether it holds other files, such as fonts.
         exact_times: Whether it stores the time stamps of any frame rate without rounding. Where it does not, parts
             that will be joined go into MP4 if that holds their codec.
+        chroma: The chroma that its players expect, whatever the input has; '' for that of the input.
+        has_key_option: Whether metadata of any key need an option of the muxer.
         hevc_tag: Codec tag for HEVC, or '' for the muxer's own choice.
     """
 
@@ -37,6 +39,8 @@ class Container:
     covers_are_attachments: bool = False
     attachments: bool = False
     exact_times: bool = True
+    chroma: str = ''
+    has_key_option: bool = False
     hevc_tag: str = ''
 
 
@@ -51,7 +55,7 @@ CONTAINERS = {
         muxer='mp4', default_encoder='libx264',
         audio=frozenset(_MP4_AUDIO), audio_encoder='aac',
         subtitles=frozenset(('mov_text',)), subtitle_encoder='mov_text',
-        covers=frozenset(('mjpeg', 'png', 'bmp')),
+        covers=frozenset(('mjpeg', 'png', 'bmp')), chroma='420', has_key_option=True,
         hevc_tag='hvc1'),  # Apple's players refuse the muxer's own choice, hev1
     'mkv': Container(
         muxer='matroska', default_encoder='libx264',
@@ -64,7 +68,7 @@ CONTAINERS = {
     'mov': Container(
         muxer='mov', default_encoder='libx264',
         audio=frozenset(('aac', 'mp3', 'mp2', 'ac3', 'eac3', 'alac', *_QUICKTIME_PCM)), audio_encoder='aac',
-        subtitles=frozenset(('mov_text',)), subtitle_encoder='mov_text',
+        subtitles=frozenset(('mov_text',)), subtitle_encoder='mov_text', chroma='420', has_key_option=True,
         hevc_tag='hvc1'),  # no covers: the muxer drops them without a word
     'webm': Container(
         muxer='webm', default_encoder='libvpx-vp9',

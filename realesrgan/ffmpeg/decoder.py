@@ -21,6 +21,9 @@ from .programs import FFmpeg, compile_command
 from .timing import format_seconds
 
 _KILLED = (-signal.SIGTERM, -9)
+#: What ffmpeg reports where a reference picture that is to be forgotten is not there.
+FORGETS = 'mmco: unref short failure'
+_LONGEST_REFERENCE = 32  # frames; 16 pictures of H.264 and what lies between them
 _REASONS = 2  # messages of ffmpeg that describe damage
 #: What a file is that has been there, and is no more or can't be reached: it may come back.
 _GONE = re.compile('No such file or directory|Permission denied|Stale file handle|Input/output error|Host is down')
@@ -190,6 +193,23 @@ def examine(programs: FFmpeg, info: MediaInfo, decoding: Decoding, check: Check 
         return int(counts[-1]) if counts else 0, errors
 
 
+def is_of_a_cut(programs: FFmpeg, info: MediaInfo, decoding: Decoding, check: Check | None = None) -> bool:
+    """Tell whether all that ffmpeg reports comes from a cut within an open GOP, and no frame is at fault.
+
+    After such a cut H.264 is told to forget reference pictures that were cut off. ffmpeg reports that as it would if
+    they had been lost. No picture stays a reference for more than a few frames, so later reports are damage.
+
+    Args:
+        programs: ffmpeg and ffprobe.
+        info: The input, whose container hides what the cut left over.
+        decoding: All frames, from the start of the file.
+        check: Called at least every 0.2 s meanwhile. If it raises, ffmpeg is killed.
+    """
+    beginning = Decoding(decoding.rate, duration=_LONGEST_REFERENCE / decoding.rate)
+    at_the_cut, everywhere = (examine(programs, info, some, check)[1] for some in (beginning, decoding))
+    return at_the_cut == everywhere and all(FORGETS in line for line in everywhere)
+
+
 def extract_frames(programs: FFmpeg, info: MediaInfo, decoding: Decoding, folder: Path,
                    check: Check | None = None) -> Damage | None:
     """Decode frames to numbered png files, 8 or 16 bits per value, without loss.
@@ -258,7 +278,7 @@ def _filter_frames(info: MediaInfo, decoding: Decoding) -> Any:
         frames = frames.filter('fps', decoding.rate, **({'start_time': 0} if decoding.from_zero else {}))
     if trim := decoding.kept.build_trim():
         frames = frames.filter('trim', **trim)
-    frames = frames.filter('scale', video.width, video.height, **video.colour.build_rgb_scale())
+    frames = frames.filter('scale', video.width, video.height, **video.colour.build_rgb_scale(video.pixel_format))
     # Numbers replace the time stamps. Some videos repeat theirs, and ffmpeg reports every repeated one as an error
     # of the raw video muxer (https://github.com/ffvvc/FFmpeg/issues/61), which would count as damage here.
     return frames.filter('settb', 1 / decoding.rate).filter('setpts', 'N')

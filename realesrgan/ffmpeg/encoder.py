@@ -1,7 +1,7 @@
 """Encode frames in memory to a video, through a pipe."""
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Self
@@ -17,6 +17,8 @@ from .process import Child
 from .programs import FFmpeg, compile_command
 
 _HELD_BY_MP4 = ('264', '265', 'hevc', 'av1', 'vp9')  # parts of the names of encoders
+_CHROMA_TAGGED = ('libx264', 'libx265')
+_MOST_ASPECT = (1 << 31) - 1
 _CRF_IS_A_BOUND = ('libvpx', 'libvpx-vp9', 'libaom-av1')
 
 
@@ -140,20 +142,29 @@ class FrameWriter:
 def build_encode_command(programs: FFmpeg, target: Path, encoding: Encoding) -> list[str]:
     """Return the command that encodes raw frames from stdin."""
     rgb = is_rgb(encoding.pixel_format)
-    tags = encoding.colour.retag_as_rgb() if rgb else encoding.colour
+    colour = replace(encoding.colour, chroma_location=_choose_chroma_location(encoding))
+    tags = colour.retag_as_rgb() if rgb else colour
     frames = ffmpeg.input(
         'pipe:0', format='rawvideo', pixel_format='bgr48le' if encoding.dtype_is_deep else 'bgr24',
         video_size=(encoding.width, encoding.height), framerate=encoding.rate).video
     frames = _fit_size(frames, encoding)
     if not rgb:
-        frames = frames.filter('scale', **encoding.colour.build_yuv_scale())
+        frames = frames.filter('scale', **colour.build_yuv_scale(encoding.pixel_format))
     frames = frames.filter('format', encoding.pixel_format).filter('setparams', **tags.build_setparams())
     sample_aspect = encoding.sample_aspect
-    frames = frames.filter('setsar', f'{sample_aspect.numerator}/{sample_aspect.denominator}')
+    # Without `max`, the filter rounds to the nearest fraction of numbers up to 100.
+    frames = frames.filter('setsar', f'{sample_aspect.numerator}/{sample_aspect.denominator}', max=_MOST_ASPECT)
     output = frames.output(
         'TARGET', format=CONTAINERS[encoding.container].muxer, pix_fmt=encoding.pixel_format,
-        **programs.passthrough, **tags.build_stream_tags(), **_build_encoder_options(encoding))
+        **programs.passthrough, **tags.build_stream_tags(encoding.pixel_format), **_build_encoder_options(encoding))
     return compile_command(programs, output.overwrite_output(), TARGET=f'file:{target}')
+
+
+def _choose_chroma_location(encoding: Encoding) -> str:
+    """Return where chroma lies in the result: as before if the encoder writes that, else where players expect it."""
+    if encoding.codec in _CHROMA_TAGGED:
+        return encoding.colour.chroma_location
+    return 'center' if encoding.codec == 'mjpeg' else 'left'
 
 
 def _fit_size(frames: Any, encoding: Encoding) -> Any:

@@ -19,7 +19,8 @@ logger = logging.getLogger(__name__)
 
 _COVER_TYPES = {'mjpeg': ('image/jpeg', 'jpg'), 'png': ('image/png', 'png'), 'bmp': ('image/bmp', 'bmp'),
                 'gif': ('image/gif', 'gif'), 'webp': ('image/webp', 'webp')}
-_VIDEO_TAGS = ('title', 'language', 'handler_name')
+_VIDEO_TAGS = ('title', 'language', 'handler_name', 'timecode')
+_NO_METADATA = ('major_brand', 'minor_version', 'compatible_brands', 'timecode')  # though ffmpeg reads them as such
 # ffmpeg counts the times of an input from the earliest start of any of its streams. In these formats, whose clocks may
 # jump (AVFMT_TS_DISCONT), it counts from the earliest of the streams that are *used* instead, and so shifts the tracks
 # if the video, which we don't take, was the first. Version 6.0 and later always do so (`correct_input_start_times` in
@@ -107,8 +108,14 @@ def mux(programs: FFmpeg, video: Path, source: MediaInfo, target: Path, containe
     command = [*programs.base_command, '-y', *_build_inputs(programs, video, source, plan, video_start, cut),
                '-map', '0:v:0', *_build_track_options(plan, container, covers),
                '-map_metadata', '1', '-map_chapters', '1', '-disposition:v:0', 'default']
+    for name in _NO_METADATA:
+        command += ['-metadata', f'{name}=']
+    if source.has_long_keys and CONTAINERS[container].has_key_option:
+        command += ['-movflags', 'use_metadata_tags']  # without it, ffmpeg writes only the keys it has short names for
     for name, value in tags_of.tags:
-        if name in _VIDEO_TAGS:
+        if name == 'timecode' and cut is not None and cut.start:
+            logger.warning('the time code %s is left out: it is that of the uncut video', value)
+        elif name in _VIDEO_TAGS:
             command += ['-metadata:s:v:0', f'{name}={value}']
     if cut is not None and cut.start:
         command += ['-copypriorss', '0']  # drops the packets before the cut, which seeking to a key frame brings along

@@ -18,7 +18,7 @@ _PICTURE_FORMATS = ('image2', 'ico')
 _PICTURE_BRANDS = ('avif', 'mif1', 'heic')
 _MAYBE_ANIMATED = ('gif', 'apng', 'webp')
 _TEXTS = ('codec_type', 'codec_name', 'pix_fmt', 'field_order', 'color_range', 'color_space', 'color_primaries',
-          'color_transfer', 'time_base', 'nb_frames', 'format_name')
+          'color_transfer', 'chroma_location', 'time_base', 'nb_frames', 'format_name')
 _NUMBERS = ('index', 'width', 'height')
 #: Options of an input by which ffmpeg looks at all of it, or its first half hour, before it begins.
 LOOK_AT_ALL = ('-probesize', '2147483647', '-analyzeduration', '2147483647')
@@ -33,7 +33,7 @@ class Track:
     Attributes:
         index: Its number in the file.
         kind: 'video', 'audio', 'subtitle', 'attachment' or 'data'.
-        codec: ffmpeg's name of its codec.
+        codec: ffmpeg's name of its codec; of data without one, its four letters in the file.
         is_cover: Whether it is a picture that illustrates the file, not a video.
         language: As tagged, or ''.
         file_name: Of an attachment or cover, or ''.
@@ -75,6 +75,8 @@ class VideoStream:
         is_interlaced: Whether it is flagged as interlaced.
         turns: By how many quarters of a circle it is turned clockwise when it is shown.
         is_turned_otherwise: Whether it is mirrored, or turned by another angle, which is left to ffmpeg.
+        dolby_vision: Its profile of Dolby Vision and the number of what its base layer is compatible with, such as
+            '8.1', or ''.
         tags: Title, language and so on.
     """
 
@@ -93,6 +95,7 @@ class VideoStream:
     is_interlaced: bool
     turns: int = 0
     is_turned_otherwise: bool = False
+    dolby_vision: str = ''
     tags: tuple[tuple[str, str], ...] = ()
 
 
@@ -108,6 +111,7 @@ class MediaInfo:
         video: The stream to upscale, or None.
         tracks: All other streams.
         brand: Major brand of an MP4, or ''.
+        has_long_keys: Whether its metadata have keys such as com.apple.quicktime.make.
         has_late_tracks: Whether there are tracks of which ffmpeg learns all it must know only if it looks at the whole
             file first, such as those that begin half-way through a recording.
         is_stream: Whether it may be readable only once, from start to end. A file that vanishes does not become so.
@@ -120,6 +124,7 @@ class MediaInfo:
     video: VideoStream | None
     tracks: tuple[Track, ...]
     brand: str = ''
+    has_long_keys: bool = False
     has_late_tracks: bool = False
     is_stream: bool = False
 
@@ -169,6 +174,7 @@ def parse_probe(source: str, output: bytes) -> MediaInfo:
             video=_parse_video(video) if video else None,
             tracks=tuple(_parse_track(stream) for stream in streams if stream is not video),
             brand=container.get('tags', {}).get('major_brand', '').strip(),
+            has_long_keys=any(name.startswith('com.') for name in container.get('tags', {})),
             has_late_tracks=any(stream.get('codec_type') == 'audio' and stream.get('sample_rate') == '0'
                                 for stream in streams),
             is_stream=is_url(source) or not Path(source).is_file())
@@ -226,7 +232,7 @@ def read_time_stamps(programs: FFmpeg, info: MediaInfo, check: Check | None = No
                     check=check)
     pts: list[int | None] = []
     keys: list[int] = []
-    time_base = Fraction(1)
+    time_base, hides_packets = Fraction(1), False
     for line in output.decode(errors='replace').splitlines():
         entries = dict(part.partition('=')[::2] for part in line.split('|'))
         if 'time_base' in entries:
@@ -235,7 +241,9 @@ def read_time_stamps(programs: FFmpeg, info: MediaInfo, check: Check | None = No
             pts.append(int(entries['pts']) if entries.get('pts', 'N/A') != 'N/A' else None)
             if 'K' in entries['flags'] and pts[-1] is not None:
                 keys.append(pts[-1])
-    return collect_time_stamps(pts, time_base, keys) if pts else None
+        else:
+            hides_packets = True
+    return replace(collect_time_stamps(pts, time_base, keys), hides_packets=hides_packets) if pts else None
 
 
 def _pick_video(streams: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -251,10 +259,12 @@ def _is_cover(stream: dict[str, Any]) -> bool:
 
 def _parse_track(stream: dict[str, Any]) -> Track:
     tags = {name.lower(): value for name, value in stream.get('tags', {}).items()}
-    return Track(stream['index'], stream.get('codec_type', 'data'), stream.get('codec_name', 'unknown'),
-                 is_cover=_is_cover(stream), language=tags.get('language', '').replace('und', ''),
-                 file_name=tags.get('filename', ''), start=_parse_start(stream),
-                 channel_layout=stream.get('channel_layout', ''))
+    kind, codec = stream.get('codec_type', 'data'), stream.get('codec_name', 'unknown')
+    if kind == 'data' and codec in ('unknown', 'bin_data') and stream.get('codec_tag_string', '').isalnum():
+        codec = stream['codec_tag_string']
+    return Track(stream['index'], kind, codec, is_cover=_is_cover(stream),
+                 language=tags.get('language', '').replace('und', ''), file_name=tags.get('filename', ''),
+                 start=_parse_start(stream), channel_layout=stream.get('channel_layout', ''))
 
 
 def _parse_video(stream: dict[str, Any]) -> VideoStream:
@@ -265,6 +275,7 @@ def _parse_video(stream: dict[str, Any]) -> VideoStream:
                          'the start, or this ffmpeg can\'t decode it')
     sample_aspect = parse_fraction(stream.get('sample_aspect_ratio')) or Fraction(1)
     colour = infer_colour(height, stream, pixel_format)
+    side_data = stream.get('side_data_list', [])
     turns = parse_turns(stream)
     if turns in (1, 3):
         width, height, sample_aspect = height, width, 1 / sample_aspect
@@ -284,6 +295,8 @@ def _parse_video(stream: dict[str, Any]) -> VideoStream:
         is_interlaced=stream.get('field_order') in _INTERLACED,
         turns=turns or 0,
         is_turned_otherwise=turns is None,
+        dolby_vision=next((f'{data["dv_profile"]}.{data.get("dv_bl_signal_compatibility_id", 0)}'
+                           for data in side_data if 'dv_profile' in data), ''),
         tags=tuple((name.lower(), value) for name, value in stream.get('tags', {}).items()))
 
 

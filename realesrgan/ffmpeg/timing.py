@@ -27,6 +27,7 @@ class TimeStamps:
         packets: Number of packets, including those without a time stamp.
         keys: Time stamps of the key frames, ascending.
         in_order: Whether the clock runs steadily, without a jump such as two joined recordings have.
+        hides_packets: Whether the container cuts off frames that are decoded all the same, as an edit list does.
     """
 
     pts: tuple[int, ...]
@@ -35,6 +36,7 @@ class TimeStamps:
     packets: int = 0
     keys: tuple[int, ...] = ()
     in_order: bool = True
+    hides_packets: bool = False
 
     def get_time(self, index: int) -> Fraction:
         """Return the time of a frame in seconds."""

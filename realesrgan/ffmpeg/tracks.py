@@ -9,6 +9,9 @@ from .probe import Track
 
 _TEXT_SUBTITLES = ('subrip', 'srt', 'ass', 'ssa', 'webvtt', 'mov_text', 'text', 'microdvd', 'subviewer', 'subviewer1',
                    'sami', 'realtext', 'mpl2', 'vplayer', 'jacosub', 'pjs', 'stl', 'ttml')
+#: QuickTime's tracks of a time code and of chapters. ffmpeg makes a tag and chapters of them, and such tracks of those.
+_CARRIED_OTHERWISE = ('tmcd', 'text')
+_PICTURE_SUBTITLES = ('hdmv_pgs_subtitle', 'dvd_subtitle', 'dvb_subtitle', 'xsub')
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ def plan_tracks(tracks: Sequence[Track], container: str) -> TrackPlan:
     carried, covers, notes = [], [], []
     for track in tracks:
         encoder = _choose_encoder(track, CONTAINERS[container])
+        if track.kind == 'data' and track.codec in _CARRIED_OTHERWISE:
+            continue
         if encoder is None:
             notes.append(f'{track} is left out: {_explain_omission(track, container)}')
         elif track.is_cover:
@@ -71,7 +76,14 @@ def _choose_encoder(track: Track, container: Container) -> str | None:
 def _explain_omission(track: Track, container: str) -> str:
     if track.kind == 'video' and not track.is_cover:
         return 'only one video track is upscaled'
+    if track.kind == 'data':
+        return 'data tracks are not carried'
+    if track.kind in ('audio', 'subtitle') and track.codec == 'unknown':
+        return 'this ffmpeg does not know its codec; a newer one may'
+    if track.codec == 'eia_608':
+        return 'closed captions are not carried'
+    if track.codec in _PICTURE_SUBTITLES:
+        return f'{container} does not hold subtitles that are pictures'
     if track.kind == 'subtitle':
-        return 'closed captions are not carried' if track.codec == 'eia_608' else (
-            f'{container} does not hold subtitles that are pictures')
+        return f'{container} does not hold it, and ffmpeg can\'t convert it'
     return f'{container} does not hold it'

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import UsageError
 from . import formats
 
 if TYPE_CHECKING:
@@ -112,6 +113,22 @@ class Job:
 def name_comparison(target: Path, extension: str) -> Path:
     """Return the path of what shows a result beside its input."""
     return target.with_name(f'{target.stem}_compare.{extension}')
+
+
+def require_folder_name(output: Path, extensions: Collection[str] = ()) -> None:
+    """Refuse an output folder that is called like a file, unless it is there.
+
+    Args:
+        output: The folder.
+        extensions: Those of files, without the dot, besides the formats of pictures.
+
+    Raises:
+        UsageError: it looks like a file.
+    """
+    extension = output.suffix[1:].lower()
+    if (extension in extensions or formats.find_by_extension(extension)) and not output.exists():
+        raise UsageError(f'-o names a folder, and {output} looks like a file; make that folder first if you mean it, '
+                         'or set the names of results with --suffix and --ext')
 
 
 def plan(files: Sequence[InputFile], output: Path, suffix: str, extension: str) -> list[Job]:

@@ -27,9 +27,9 @@ from ..workers.options import (
     require_outscale,
 )
 from ..workers.pool import Pool, make_pool
-from .formats import MOST_PIXELS, find_by_extension, list_writable_extensions
+from .formats import MOST_PIXELS, list_writable_extensions
 from .inputs import InputFile, Inputs, find_pictures, list_inputs, read_bounded
-from .names import Job, name_comparison, plan
+from .names import Job, name_comparison, plan, require_folder_name
 
 if TYPE_CHECKING:
     from .worker import PictureTask
@@ -150,9 +150,7 @@ class _Pictures:
             raise UsageError('--compare writes pictures beside the results, which -o - does not put into a folder')
         if to_stdout and sys.__stdout__ is None:
             raise UsageError('-o - writes to stdout, which is closed')
-        if find_by_extension(Path(self._output).suffix[1:]) and not Path(self._output).exists():
-            raise UsageError(f'-o names a folder, and {self._output} looks like a file; make that folder first if you '
-                             'mean it, or set the names of results with --suffix and --ext')
+        require_folder_name(Path(self._output))
         if list(inputs) == [STREAM]:
             if sys.stdin is None:
                 raise UsageError('-i - reads stdin, which is closed')

@@ -6,6 +6,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from ..ffmpeg.colour import PixelFormat, infer_colour, is_deep, is_rgb, parse_pixel_format
+from ..ffmpeg.containers import CONTAINERS
 from ..ffmpeg.encoder import Encoding, choose_codec, choose_output_pixel_format, choose_part_container
 from ..ffmpeg.hdr import list_hdr_encoders, read_hdr
 from ..ffmpeg.process import Check
@@ -33,10 +34,7 @@ def encode_like_video(ffmpeg: FFmpeg, plan: VideoPlan, options: VideoOptions, ch
     """
     video = plan.video
     codec = choose_codec(options.codec, options.container)
-    wanted = parse_pixel_format(video.pixel_format)
-    pixel_format = choose_output_pixel_format(ffmpeg, codec, options.pixel_format, wanted)
-    if options.pixel_format is None and parse_pixel_format(pixel_format) != wanted:
-        logger.warning('%s does not take the %s of the input: encoded as %s', codec, wanted.name, pixel_format)
+    pixel_format = _choose_pixel_format(ffmpeg, codec, video.pixel_format, options)
     colour = video.colour
     if is_rgb(video.pixel_format):
         colour = replace(colour, range='tv')  # it becomes Y'CbCr, which players expect in limited range
@@ -49,6 +47,24 @@ def encode_like_video(ffmpeg: FFmpeg, plan: VideoPlan, options: VideoOptions, ch
         dtype_is_deep=is_deep(video.pixel_format), rate=plan.decoding.rate, sample_aspect=video.sample_aspect,
         colour=colour, codec=codec, pixel_format=pixel_format,
         container=choose_part_container(codec, options.container), crf=options.crf, preset=options.preset, hdr=hdr)
+
+
+def _choose_pixel_format(ffmpeg: FFmpeg, codec: str, source: str, options: VideoOptions) -> str:
+    """Return the pixel format of the result, and log where it is not that of the source."""
+    given, chroma = parse_pixel_format(source), CONTAINERS[options.container].chroma
+    nearest = choose_output_pixel_format(ffmpeg, codec, options.pixel_format, given)
+    if options.pixel_format is not None:
+        return nearest
+    chosen = nearest
+    if chroma and parse_pixel_format(nearest).chroma != chroma:
+        plain = choose_output_pixel_format(ffmpeg, codec, None, replace(given, chroma=chroma))
+        chosen = plain if parse_pixel_format(plain).chroma == chroma else nearest
+    if parse_pixel_format(nearest) != given:
+        logger.warning('%s does not take the %s of the input: encoded as %s', codec, given.name, chosen)
+    elif chosen != nearest and given.chroma != 'gray':
+        logger.info('the input is %s: encoded as %s, because players expect that of %s; --pix_fmt %s keeps all of its '
+                    'chroma', 'RGB' if is_rgb(source) else ':'.join(given.chroma), chosen, options.container, nearest)
+    return chosen
 
 
 def encode_frames(ffmpeg: FFmpeg, shape: FrameShape, options: VideoOptions) -> Encoding:

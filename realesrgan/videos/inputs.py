@@ -23,8 +23,8 @@ logger = logging.getLogger(__name__)
 
 _SHOWN_CHARACTERS = 200  # of the names of files that are left out
 _OWN_PIPES = ('/dev/stdin', '/dev/fd/')
-#: Extensions by which the files of a folder are taken for videos.
-_VIDEO_EXTENSIONS = frozenset((
+#: Extensions by which files are taken for videos without a look into them.
+VIDEO_EXTENSIONS = frozenset((
     '3g2', '3gp', 'asf', 'avi', 'divx', 'dv', 'f4v', 'flv', 'm2ts', 'm2v', 'm4v', 'mkv', 'mov', 'mp4', 'mpeg', 'mpg',
     'mts', 'mxf', 'nut', 'ogm', 'ogv', 'rm', 'rmvb', 'ts', 'vob', 'webm', 'wmv', 'y4m'))
 
@@ -128,7 +128,7 @@ def _expand_folder(folder: Path, name: str) -> Iterator[tuple[str, Sequence[Path
     """Yield the videos of a folder or, if there is none, the folder with its pictures as frames."""
     entries = sorted((entry for entry in folder.iterdir() if not entry.name.startswith(TEMPORARY_PREFIX)),
                      key=make_natural_key)
-    videos = [entry for entry in entries if entry.is_file() and entry.suffix[1:].lower() in _VIDEO_EXTENSIONS]
+    videos = [entry for entry in entries if entry.is_file() and entry.suffix[1:].lower() in VIDEO_EXTENSIONS]
     if videos:
         others = [entry.name for entry in entries if entry not in videos]
         if others:

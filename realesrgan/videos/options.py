@@ -42,7 +42,7 @@ class VideoOptions:
         codec: ffmpeg's name of the encoder, or None for the container's default.
         crf: Constant rate factor, or None for the encoder's default.
         preset: Of the encoder, or None for its default.
-        pixel_format: ffmpeg's name, or None for chroma and depth of the input.
+        pixel_format: ffmpeg's name, or None for depth and chroma of the input, which in mp4 and mov becomes 4:2:0.
         ffmpeg: ffmpeg's path, or the folder of ffmpeg and ffprobe, or a name to look for in PATH.
         chunk: Seconds of the result in a part, 0 for one part.
         restart: Whether parts of a run with other options are thrown away.

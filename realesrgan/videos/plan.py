@@ -19,6 +19,8 @@ from .options import VideoOptions
 
 logger = logging.getLogger(__name__)
 
+_DOLBY_VISION_ALONE = ('5.0', '10.0', '20.0')  # without a base layer that other decoders understand
+
 
 @dataclass(frozen=True)
 class VideoPlan:
@@ -138,6 +140,8 @@ def plan_video(ffmpeg: FFmpeg, info: MediaInfo, options: VideoOptions, check: Ch
         require_few_pixels(video.height, video.width, options.max_pixels)
     except ImageError as error:
         raise VideoError(f'{info.source}: {error}') from None
+    if video.dolby_vision:
+        _check_dolby_vision(info.source, video.dolby_vision)
     stamps = read_time_stamps(ffmpeg, info, check)
     own_rate, constant = choose_frame_rate(stamps, video.real_rate, video.average_rate)
     rate = options.fps or own_rate
@@ -157,6 +161,18 @@ def plan_video(ffmpeg: FFmpeg, info: MediaInfo, options: VideoOptions, check: Ch
         plan = _cut(plan, options.start, options.end)
     _describe(plan)
     return plan
+
+
+def _check_dolby_vision(source: str, profile: str) -> None:
+    """Log that only the base layer is read; `profile` is that of `VideoStream.dolby_vision`.
+
+    Raises:
+        VideoError: it has colours that only a decoder of Dolby Vision knows.
+    """
+    if profile in _DOLBY_VISION_ALONE:
+        raise VideoError(f'{source}: is Dolby Vision of profile {profile}, whose colours only its own decoders read; '
+                         'convert it to HDR10 or SDR first, for example with the filter libplacebo of a newer ffmpeg')
+    logger.info('Dolby Vision of profile %s: its base layer is upscaled, its own metadata are left out', profile)
 
 
 def _needs_bwdif(video: VideoStream, options: VideoOptions) -> bool:

@@ -21,12 +21,12 @@ from ..ffmpeg.probe import MediaInfo, is_picture, probe
 from ..ffmpeg.programs import FFmpeg, find_ffmpeg
 from ..log import about
 from ..pictures.inputs import InputFile, Inputs, list_inputs
-from ..pictures.names import name_comparison, plan
+from ..pictures.names import name_comparison, plan, require_folder_name
 from ..pictures.run import PictureOptions, upscale_pictures
 from ..workers.enhancers import EnhancerCache
 from ..workers.sharing import run_sharing
 from .checkpoint import get_parts_folder
-from .inputs import VideoInput, check_extension, find_videos, name_results
+from .inputs import VIDEO_EXTENSIONS, VideoInput, check_extension, find_videos, name_results
 from .options import VideoOptions
 from .resources import Resources
 from .source import FrameSource, Source, VideoSource
@@ -60,7 +60,7 @@ def upscale_videos(inputs: Inputs, output: str | os.PathLike[str], options: Vide
         The outcome of each input; none in a dry run. Errors are in there, a line each (`errors.flatten_message`).
 
     Raises:
-        UsageError: a video is to become a picture, or a picture a video.
+        UsageError: a video is to become a picture, or a picture a video, or `output` looks like a file.
         MediaError: ffmpeg is not found.
         WeightsError, DeviceError, EngineError, FacePackagesError: no worker can be built.
         DiskFullError: the disk has too little room.
@@ -90,6 +90,7 @@ class _Videos:
         self._resources: Resources
 
     def upscale(self, inputs: Sequence[str]) -> list[Outcome]:
+        require_folder_name(self._output, VIDEO_EXTENSIONS)
         require_writable(self._output)
         remove_leftovers(self._output)
         found = find_videos(self._ffmpeg, inputs, lambda name, error: self._end(Outcome(name, error=error)),

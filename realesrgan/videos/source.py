@@ -15,7 +15,7 @@ import numpy as np
 from ..atomic_files import temporary_folder
 from ..errors import MediaError
 from ..ffmpeg.colour import is_deep
-from ..ffmpeg.decoder import Damage, FrameReader, examine, extract_frames
+from ..ffmpeg.decoder import FORGETS, Damage, FrameReader, examine, extract_frames, is_of_a_cut
 from ..ffmpeg.encoder import Encoding
 from ..ffmpeg.mux import build_recording_options
 from ..ffmpeg.probe import MediaInfo
@@ -215,6 +215,8 @@ class VideoSource:
     def find_damage(self, chunks: Sequence[Chunk], done: Sequence[Upscaled]) -> list[str]:
         plan, frames = self._plan, sum(upscaled.frames for upscaled in done)
         damage = self._extraction_damage if self._extracts else self._first_damage(chunks, done)
+        if damage is not None and self._is_of_a_cut(damage):
+            damage = None
         if not frames:
             raise MediaError(f'no frame could be decoded: {damage.reason if damage else "no reason given"}')
         if damage is not None:
@@ -242,6 +244,14 @@ class VideoSource:
                 return None
         chunk, damage = found[0]
         return replace(damage, frame=chunk.first + damage.frame)
+
+    def _is_of_a_cut(self, damage: Damage) -> bool:
+        """Tell whether only the edit list of a cut is behind what looks like damage."""
+        stamps = self._plan.stamps
+        if stamps is None or not stamps.hides_packets or FORGETS not in damage.reason:
+            return False
+        logger.info('looking for damage')
+        return is_of_a_cut(self.ffmpeg, self._plan.info, self._plan.decode_chunk(0, None, seek=False), self._check)
 
     def make_join(self, parts: Parts) -> Join:
         recorded = parts.folder / TRACKS

@@ -55,7 +55,7 @@ def test_sizes_that_a_format_can_hold(name, expected):
 
 @pytest.mark.parametrize(('pixel_format', 'expected'), [('yuv420p', 'tv'), ('yuvj420p', 'pc'), ('gbrp', 'pc')])
 def test_pixel_formats_of_full_range(pixel_format, expected):
-    assert infer_colour(1080, {}, pixel_format) == Colour(expected, 'bt709', 'bt709', 'bt709')
+    assert infer_colour(1080, {'chroma_location': 'left'}, pixel_format) == Colour(expected, 'bt709', 'bt709', 'bt709')
 
 
 def test_a_matrix_that_ffmpeg_can_not_scale_is_replaced_both_ways(caplog):
@@ -64,26 +64,42 @@ def test_a_matrix_that_ffmpeg_can_not_scale_is_replaced_both_ways(caplog):
     assert colour == Colour('tv', 'ycgco', 'bt709', 'bt709')
     assert caplog.messages == [
         "ffmpeg's scale filter does not know the colour matrix ycgco; BT.709 is used both ways"]
-    assert colour.build_rgb_scale()['in_color_matrix'] == colour.build_yuv_scale()['out_color_matrix'] == 'bt709'
+    assert colour.build_rgb_scale('yuv420p')['in_color_matrix'] == 'bt709'
+    assert colour.build_yuv_scale('yuv420p')['out_color_matrix'] == 'bt709'
 
 
-def test_filters_between_yuv_and_rgb():
+@pytest.mark.parametrize(('tags', 'pixel_format', 'expected'), [
+    ({}, 'yuv420p', 'left'), ({'chroma_location': 'unspecified'}, 'yuvj420p', 'center'),
+    ({'chroma_location': 'topleft'}, 'yuv420p10le', 'topleft'), ({'chroma_location': 'center'}, 'yuv420p', 'center')])
+def test_where_chroma_lies(tags, pixel_format, expected):
+    assert infer_colour(1080, tags, pixel_format).chroma_location == expected
+
+
+@pytest.mark.parametrize(('location', 'pixel_format', 'expected'), [
+    ('left', 'yuv420p', (0, 128)), ('center', 'nv12', (128, 128)), ('topleft', 'yuv420p10le', (0, 0)),
+    ('left', 'yuv422p', (0, None)), ('left', 'yuv411p', (0, None)), ('left', 'yuv444p', (None, None)),
+    ('left', 'bgr24', (None, None)), ('left', 'yuv410p', (None, None))])
+def test_filters_between_yuv_and_rgb(location, pixel_format, expected):
     flags = 'bicubic+accurate_rnd+full_chroma_int'
-    pal = Colour('tv', 'bt470bg', 'bt470bg', 'bt709')
-    assert pal.build_rgb_scale() == {
-        'in_color_matrix': 'bt470', 'in_range': 'tv', 'out_range': 'pc', 'flags': flags}
-    assert pal.build_yuv_scale() == {
-        'in_range': 'pc', 'out_color_matrix': 'bt470', 'out_range': 'tv', 'flags': flags}
+    pal = Colour('tv', 'bt470bg', 'bt470bg', 'bt709', location)
+    places = {f'%s_{axis}_chr_pos': place for axis, place in zip('hv', expected, strict=True) if place is not None}
+    assert pal.build_rgb_scale(pixel_format) == {
+        'in_color_matrix': 'bt470', 'in_range': 'tv', 'out_range': 'pc', 'flags': flags,
+        **{name % 'in': place for name, place in places.items()}}
+    assert pal.build_yuv_scale(pixel_format) == {
+        'in_range': 'pc', 'out_color_matrix': 'bt470', 'out_range': 'tv', 'flags': f'{flags}+full_chroma_inp',
+        **{name % 'out': place for name, place in places.items()}}
 
 
 def test_tags():
     assert HD.build_setparams() == {
         'range': 'tv', 'colorspace': 'bt709', 'color_primaries': 'bt709', 'color_trc': 'bt709'}
-    assert HD.build_stream_tags() == {
-        'color_range': 'tv', 'colorspace': 'bt709', 'color_primaries': 'bt709', 'color_trc': 'bt709'}
+    tags = {'color_range': 'tv', 'colorspace': 'bt709', 'color_primaries': 'bt709', 'color_trc': 'bt709'}
+    assert HD.build_stream_tags('yuv444p') == tags
+    assert HD.build_stream_tags('yuv420p') == {**tags, 'chroma_sample_location': 'left'}
     rgb = HD.retag_as_rgb()
     assert rgb == Colour('pc', 'gbr', 'bt709', 'bt709')
-    assert (rgb.build_setparams()['colorspace'], rgb.build_stream_tags()['colorspace']) == ('gbr', 'rgb')
+    assert (rgb.build_setparams()['colorspace'], rgb.build_stream_tags('gbrp')['colorspace']) == ('gbr', 'rgb')
 
 
 @pytest.mark.parametrize(('name', 'rgb', 'deep'), [

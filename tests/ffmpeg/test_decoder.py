@@ -18,6 +18,7 @@ from realesrgan.ffmpeg.programs import FFmpeg
 from realesrgan.ffmpeg.rotation import parse_turns
 
 RGB = 'out_range=pc:flags=bicubic+accurate_rnd+full_chroma_int'
+LEFT = f'{RGB}:in_h_chr_pos=0:in_v_chr_pos=128'
 B_FRAMES = ['-c:v', 'libx264', '-preset', 'ultrafast', '-bf', '2', '-g', '5', '-crf', '0', '-pix_fmt', 'yuv420p']
 ALL = Decoding(Fraction(25))
 
@@ -65,7 +66,7 @@ def counted(tmp_path_factory):
 def test_untagged_video_is_read_as_players_do(tmp_path, programs, size, matrix):
     path = make(tmp_path / 'a.mp4', *picture(size, rate='25', seconds='0.2'), *EXACT)
     frames, damage = decode(programs, path)
-    assert same(frames, reference(programs, path, f'scale=in_color_matrix={matrix}:in_range=tv:{RGB}'))
+    assert same(frames, reference(programs, path, f'scale=in_color_matrix={matrix}:in_range=tv:{LEFT}'))
     assert (len(frames), damage) == (5, None)
 
 
@@ -73,7 +74,7 @@ def test_deep_video(tmp_path, programs):
     path = make(tmp_path / 'a.mkv', *picture('64x48', rate='25', seconds='0.2'), '-c:v', 'ffv1', '-pix_fmt',
                 'yuv422p10le', '-colorspace', 'bt709')
     frames, _ = decode(programs, path)
-    expected = reference(programs, path, f'scale=in_color_matrix=bt709:in_range=tv:{RGB}', 'bgr48le')
+    expected = reference(programs, path, f'scale=in_color_matrix=bt709:in_range=tv:{RGB}:in_h_chr_pos=0', 'bgr48le')
     assert frames.dtype == np.uint16
     assert same(frames, expected)
 
@@ -129,7 +130,8 @@ def test_interlaced_video_of_any_format(tmp_path, programs, pixel_format):
     path = make(tmp_path / 'a.nut', *picture('64x64', rate='50', seconds='0.4'), '-vf',
                 f'interlace,setfield=tff,format={pixel_format}', '-c:v', 'rawvideo')
     frames, _ = decode(programs, path, replace(ALL, deinterlace=True))
-    filters = f'bwdif=mode=send_frame:parity=auto:deint=all,scale=in_color_matrix=smpte170m:in_range=tv:{RGB}'
+    filters = 'bwdif=mode=send_frame:parity=auto:deint=all,scale=in_color_matrix=smpte170m:in_range=tv:'
+    filters += f'{RGB}:in_h_chr_pos=0' if pixel_format == 'uyvy422' else LEFT
     assert len(frames) == 10
     assert same(frames, reference(programs, path, filters, 'bgr48le' if '10' in pixel_format else 'bgr24'))
 

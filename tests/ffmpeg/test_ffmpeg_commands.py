@@ -18,8 +18,8 @@ OLD = FFmpeg('/x/ffmpeg', '/x/ffprobe', (4, 4))
 BASE = ['/x/ffmpeg', '-hide_banner', '-nostdin', '-nostats', '-loglevel', 'error']
 HD = Colour('tv', 'bt709', 'bt709', 'bt709')
 FLAGS = 'flags=bicubic+accurate_rnd+full_chroma_int'
-TO_RGB = f'{FLAGS}:in_color_matrix=bt709:in_range=tv:out_range=pc'
-TO_YUV = f'{FLAGS}:in_range=pc:out_color_matrix=bt709:out_range=tv'
+TO_RGB = f'{FLAGS}:in_color_matrix=bt709:in_h_chr_pos=0:in_range=tv:in_v_chr_pos=128:out_range=pc'
+TO_YUV = f'{FLAGS}+full_chroma_inp:in_range=pc:out_color_matrix=bt709:out_h_chr_pos=0:out_range=tv:out_v_chr_pos=128'
 HD_PARAMS = 'setparams=color_primaries=bt709:color_trc=bt709:colorspace=bt709:range=tv'
 
 
@@ -108,10 +108,11 @@ def encoding(**changes):
 def test_encoding():
     assert build_encode_command(NEW, Path('/a b/%d.mp4'), encoding()) == [
         *BASE, '-f', 'rawvideo', '-video_size', '64x48', '-framerate', '25', '-pixel_format', 'bgr24', '-i', 'pipe:0',
-        '-filter_complex', f'[0:v]scale={TO_YUV}[s0];[s0]format=yuv420p[s1];[s1]{HD_PARAMS}[s2];[s2]setsar=1/1[s3]',
-        '-map', '[s3]', '-f', 'mp4', '-c:v', 'libx264', '-color_primaries', 'bt709', '-color_range', 'tv',
-        '-color_trc', 'bt709', '-colorspace', 'bt709', '-fps_mode', 'passthrough', '-pix_fmt', 'yuv420p',
-        'file:/a b/%d.mp4', '-y']
+        '-filter_complex',
+        f'[0:v]scale={TO_YUV}[s0];[s0]format=yuv420p[s1];[s1]{HD_PARAMS}[s2];[s2]setsar=1/1:max=2147483647[s3]',
+        '-map', '[s3]', '-f', 'mp4', '-c:v', 'libx264', '-chroma_sample_location', 'left', '-color_primaries', 'bt709',
+        '-color_range', 'tv', '-color_trc', 'bt709', '-colorspace', 'bt709', '-fps_mode', 'passthrough', '-pix_fmt',
+        'yuv420p', 'file:/a b/%d.mp4', '-y']
 
 
 def test_encoding_deep_frames_with_every_option():
@@ -121,10 +122,10 @@ def test_encoding_deep_frames_with_every_option():
     assert command == [
         *BASE, '-f', 'rawvideo', '-video_size', '64x48', '-framerate', '24000/1001', '-pixel_format', 'bgr48le', '-i',
         'pipe:0', '-filter_complex',
-        f'[0:v]scale={TO_YUV}[s0];[s0]format=yuv420p10le[s1];[s1]{HD_PARAMS}[s2];[s2]setsar=64/45[s3]', '-map', '[s3]',
-        '-f', 'mov', '-c:v', 'libx265', '-color_primaries', 'bt709', '-color_range', 'tv', '-color_trc', 'bt709',
-        '-colorspace', 'bt709', '-crf', '18.5', '-pix_fmt', 'yuv420p10le', '-preset', 'slow', '-tag:v', 'hvc1',
-        '-vsync', '0', 'file:/a.mov', '-y']
+        f'[0:v]scale={TO_YUV}[s0];[s0]format=yuv420p10le[s1];[s1]{HD_PARAMS}[s2];[s2]setsar=64/45:max=2147483647[s3]',
+        '-map', '[s3]', '-f', 'mov', '-c:v', 'libx265', '-chroma_sample_location', 'left', '-color_primaries', 'bt709',
+        '-color_range', 'tv', '-color_trc', 'bt709', '-colorspace', 'bt709', '-crf', '18.5', '-pix_fmt',
+        'yuv420p10le', '-preset', 'slow', '-tag:v', 'hvc1', '-vsync', '0', 'file:/a.mov', '-y']
 
 
 def test_encoding_as_rgb():
@@ -132,7 +133,7 @@ def test_encoding_as_rgb():
                                                                  width=63, height=47))
     assert command[command.index('-filter_complex') + 1] == (
         '[0:v]format=gbrp[s0];[s0]setparams=color_primaries=bt709:color_trc=bt709:colorspace=gbr:range=pc[s1];'
-        '[s1]setsar=1/1[s2]')
+        '[s1]setsar=1/1:max=2147483647[s2]')
     assert command[command.index('-f', 10) + 1] == 'matroska'
     assert (command[command.index('-color_range') + 1], command[command.index('-colorspace') + 1]) == ('pc', 'rgb')
 
@@ -144,7 +145,18 @@ def test_encoding_as_rgb():
 def test_sizes_that_the_pixel_format_can_not_hold(size, pixel_format, expected):
     command = build_encode_command(NEW, Path('/a.mp4'), encoding(width=size[0], height=size[1],
                                                                  pixel_format=pixel_format))
-    assert list_filters(command)[0] == (expected or f'scale={TO_YUV}')
+    to_yuv = TO_YUV if pixel_format == 'yuv420p' else re.sub(r':out_[hv]_chr_pos=\d+', '', TO_YUV)
+    assert list_filters(command)[0] == (expected or f'scale={to_yuv}')
+
+
+@pytest.mark.parametrize(('codec', 'location', 'expected'), [
+    ('libx264', 'topleft', 'topleft'), ('libx265', 'center', 'center'), ('libsvtav1', 'center', 'left'),
+    ('mjpeg', 'left', 'center')])
+def test_chroma_lies_where_the_result_says(codec, location, expected):
+    command = build_encode_command(NEW, Path('/a.mkv'), encoding(codec=codec, colour=replace(
+        HD, chroma_location=location)))
+    assert command[command.index('-chroma_sample_location') + 1] == expected
+    assert f'out_h_chr_pos={128 if expected == "center" else 0}:' in list_filters(command)[0]
 
 
 @pytest.mark.parametrize(('codec', 'container', 'crf', 'expected'), [

@@ -46,10 +46,22 @@ def test_codecs(track, container, encoder):
     assert plan_tracks([track], container).carried == (CarriedTrack(track, encoder),)
 
 
+@pytest.mark.parametrize('codec', ['tmcd', 'text'])
+def test_time_codes_and_chapters_are_not_said_to_be_left_out(codec):
+    assert plan_tracks([Track(2, 'data', codec)], 'mp4') == TrackPlan((), (), ())
+
+
 @pytest.mark.parametrize(('track', 'container', 'note'), [
     (Track(2, 'video', 'h264'), 'mkv', 'video track 2 (h264) is left out: only one video track is upscaled'),
-    (Track(2, 'audio', 'unknown'), 'mkv', 'audio track 2 (unknown) is left out: mkv does not hold it'),
-    (Track(2, 'data', 'bin_data'), 'mkv', 'data track 2 (bin_data) is left out: mkv does not hold it'),
+    (Track(2, 'audio', 'unknown'), 'mkv',
+     'audio track 2 (unknown) is left out: this ffmpeg does not know its codec; a newer one may'),
+    (Track(2, 'subtitle', 'unknown'), 'mp4',
+     'subtitle track 2 (unknown) is left out: this ffmpeg does not know its codec; a newer one may'),
+    (Track(2, 'subtitle', 'dvb_subtitle'), 'mp4',
+     'subtitle track 2 (dvb_subtitle) is left out: mp4 does not hold subtitles that are pictures'),
+    (Track(2, 'subtitle', 'dvb_teletext'), 'mp4',
+     "subtitle track 2 (dvb_teletext) is left out: mp4 does not hold it, and ffmpeg can't convert it"),
+    (Track(2, 'data', 'mebx'), 'mov', 'data track 2 (mebx) is left out: data tracks are not carried'),
     (Track(2, 'subtitle', 'eia_608'), 'mp4', 'subtitle track 2 (eia_608) is left out: closed captions are not carried'),
     (Track(2, 'video', 'gif', is_cover=True), 'mp4', 'cover track 2 (gif) is left out: mp4 does not hold it'),
     (COVER, 'webm', 'cover track 6 (cover.jpg) is left out: webm does not hold it')])

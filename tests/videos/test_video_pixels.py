@@ -153,6 +153,25 @@ def test_chroma_and_depth_follow_the_input_and_the_encoder(run, tmp_path, given,
     assert (f'{codec} does not take' in err) == (parse_pixel_format(given) != parse_pixel_format(expected))
 
 
+@pytest.mark.parametrize(('given', 'more', 'expected', 'line'), [
+    ('bgr0', (), 'yuv420p', 'the input is RGB: encoded as yuv420p, because players expect that of mp4; --pix_fmt '
+     'yuv444p keeps all of its chroma'),
+    ('yuv422p10le', ('--ext', 'mov'), 'yuv420p10le', 'the input is 4:2:2: encoded as yuv420p10le, because players '
+     'expect that of mov; --pix_fmt yuv422p10le keeps all of its chroma'),
+    ('gray', (), 'yuvj420p', ''), ('bgr0', ('--pix_fmt', 'yuv444p'), 'yuv444p', ''),
+    ('yuv420p10le', (), 'yuv420p10le', ''),
+    ('yuv444p12le', (), 'yuv420p10le', 'libx264 does not take the yuv444p12le of the input: encoded as yuv420p10le'),
+    ('yuv422p10le', ('--vcodec', 'prores_ks', '--ext', 'mov'), 'yuv422p10le', ''),
+    ('yuv422p', ('--vcodec', 'libvpx-vp9', '--ext', 'webm'), 'yuv422p', '')])
+def test_mp4_and_mov_get_the_chroma_that_players_expect(run, tmp_path, given, more, expected, line):
+    make(tmp_path / 'a.mkv', *picture(seconds='0.1'), '-c:v', 'ffv1', '-pix_fmt', given)
+    status, _, err = run('-i', 'a.mkv', '-s', '1', *more)
+    assert status == 0, err
+    assert video(next((tmp_path / 'results').iterdir()))['pix_fmt'] == expected
+    assert line in err
+    assert (' encoded as ' in err) == bool(line)
+
+
 def test_bad_codecs_and_formats(run, tmp_path):
     make(tmp_path / 'a.mkv', *picture(seconds='0.1'), '-c:v', 'ffv1')
     assert 'has no such encoder (ffmpeg -encoders lists them)' in run('-i', 'a.mkv', '--vcodec', 'libx999')[2]
@@ -173,7 +192,8 @@ def test_frames_are_those_of_the_upsampler(run, tmp_path, networks, deep):
     status, _, err = run('-i', 'a.mkv', '-s', '3', '--vcodec', 'ffv1', '--ext', 'mkv', '--pix_fmt',
                          'gbrp16le' if deep else 'bgr0')
     assert status == 0, err
-    conversion = 'scale=in_color_matrix=bt709:in_range=tv:out_range=pc:flags=bicubic+accurate_rnd+full_chroma_int'
+    conversion = ('scale=in_color_matrix=bt709:in_range=tv:in_h_chr_pos=0:in_v_chr_pos=128:out_range=pc:'
+                  'flags=bicubic+accurate_rnd+full_chroma_int')
     decoded = clips.frames('a.mkv', 'bgr48le' if deep else 'bgr24', conversion)
     upsampler = RealESRGANer(4, networks['tiny'], pre_pad=0, engine='torch')
     expected = np.stack([upsampler.enhance(np.ascontiguousarray(frame), outscale=3)[0] for frame in decoded])
