@@ -1,6 +1,8 @@
 """Decode JPEG 2000 and AVIF of any depth but 8 bits, with imagecodecs: Pillow would cut it to 8."""
 from __future__ import annotations
 
+import struct
+
 import imagecodecs
 import numpy as np
 from PIL import Image
@@ -9,7 +11,8 @@ from ..errors import ImageError
 from .tiff import scale_to_full_range
 
 _SIZES = b'\xFF\x4F\xFF\x51'  # a codestream of JPEG 2000 begins with its sizes
-_COUNT_AT = 40  # in them: the number of channels, and behind it three bytes about each
+_SIZES_AT = 8  # behind that: where the picture ends and begins, its tiles, and the number of channels
+_DEPTHS_AT = 42  # three bytes about each channel
 _SIGNED = 0x80
 _AV1 = b'av1C'  # the box of AVIF that says, in the third byte behind it, how deep pixels are
 _TEN_BITS, _TWELVE_BITS = 0x40, 0x60
@@ -30,7 +33,7 @@ def decode(data: bytes, image: Image.Image) -> np.ndarray | None:
     Raises:
         ImageError: damaged, or of a kind that can't be read.
     """
-    bits = _find_avif_depth(data) if image.format == 'AVIF' else _find_jpeg2000_depth(data)
+    bits = _find_avif_depth(data) if image.format == 'AVIF' else _find_jpeg2000_depth(data, image.size)
     if bits == 8 or image.mode not in ('L', 'LA', 'RGB', 'RGBA', 'I;16'):
         return None
     try:
@@ -54,12 +57,17 @@ def _find_avif_depth(data: bytes) -> int:
     return {_TEN_BITS: 10, _TWELVE_BITS: 12}.get(depth, 8)
 
 
-def _find_jpeg2000_depth(data: bytes) -> int:
+def _find_jpeg2000_depth(data: bytes, size: tuple[int, int]) -> int:
     start = data.find(_SIZES)
-    channels = int.from_bytes(data[start + _COUNT_AT:start + _COUNT_AT + 2]) if start >= 0 else 0
-    depths = set(data[start + _COUNT_AT + 2:start + _COUNT_AT + 2 + 3 * channels:3])
-    if {depth & ~_SIGNED for depth in depths} <= {7}:
+    try:
+        right, bottom, left, top, channels = struct.unpack_from('>4I16xH', data, start + _SIZES_AT)
+    except struct.error:
+        return 8  # Pillow will tell
+    depths = set(data[start + _DEPTHS_AT:start + _DEPTHS_AT + 3 * channels:3])
+    if start < 0 or {depth & ~_SIGNED for depth in depths} <= {7}:
         return 8
+    if (right - left, bottom - top) != size:  # which has been judged
+        raise ImageError(f'damaged: it says that it has {size[0]}x{size[1]} and {right - left}x{bottom - top} pixels')
     if len(depths) > 1 or max(depths) >= 16:
         raise ImageError('JPEG 2000 with signed values, more than 16 bits or channels of several depths can\'t be read')
     return max(depths) + 1

@@ -127,7 +127,7 @@ FORMATS: dict[str, Format] = {
     'tiff': Format(
         extensions=('tif', 'tiff'), offered=True, pillow_names=('TIFF',),
         signature=rb'II[*+]\0|MM\0[*+]', reader=Reader.TIFF, writer=Writer.TIFF, alpha=True,
-        deep=True, metadata=MetadataStyle.TIFF_TAGS, holds=frozenset(('icc', 'xmp', 'dpi', 'iptc'))),
+        deep=True, metadata=MetadataStyle.TIFF_TAGS, holds=frozenset(('icc', 'exif', 'xmp', 'dpi', 'iptc'))),
     'avif': Format(input_extensions=('avif',), pillow_names=('AVIF',), reader=Reader.DEEP),
     'heic': Format(
         input_extensions=('heic', 'heif', 'hif'), pillow_names=('HEIF',), plugin='pillow_heif.HeifImagePlugin',

@@ -6,15 +6,13 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from PIL import ExifTags, Image
-
+from . import exif
 from .formats import MetadataStyle
 from .picture import Metadata
 from .png import build_chunk
 
 logger = logging.getLogger(__name__)
 
-_EXIF_PREFIX = b'Exif\0\0'
 _XMP_PREFIX = b'http://ns.adobe.com/xap/1.0/\0'
 _ICC_PREFIX = b'ICC_PROFILE\0'
 _PHOTOSHOP_PREFIX = b'Photoshop 3.0\0'
@@ -27,16 +25,6 @@ _HEADER_BYTES = {
     MetadataStyle.JPEG_SEGMENTS: 20,  # SOI and APP0, the JFIF segment
     MetadataStyle.BMP_HEADER: 54,
 }
-
-
-def build_resolution_exif(metadata: Metadata) -> bytes | None:
-    """Return EXIF that holds the resolution alone, for formats with no other place for it; None without resolution."""
-    if not metadata.dpi:
-        return None
-    tags = Image.Exif()
-    tags[ExifTags.Base.XResolution], tags[ExifTags.Base.YResolution] = metadata.dpi
-    tags[ExifTags.Base.ResolutionUnit] = 2  # inch
-    return tags.tobytes().removeprefix(_EXIF_PREFIX)
 
 
 def header_size(style: MetadataStyle) -> int:
@@ -115,7 +103,7 @@ def _build_iptc_resource(iptc: bytes) -> bytes:
 def _build_jpeg_segments(metadata: Metadata) -> Iterator[bytes]:
     resource = metadata.iptc and _build_iptc_resource(metadata.iptc)
     for name, marker, prefix, content in (
-            ('EXIF data', 0xE1, _EXIF_PREFIX, metadata.exif), ('XMP data', 0xE1, _XMP_PREFIX, metadata.xmp),
+            ('EXIF data', 0xE1, exif.PREFIX, metadata.exif), ('XMP data', 0xE1, _XMP_PREFIX, metadata.xmp),
             ('IPTC data', 0xED, _PHOTOSHOP_PREFIX, resource), ('comment', 0xFE, b'', metadata.comment)):
         if content and len(prefix) + len(content) > _SEGMENT_BYTES:
             logger.warning('the %s is too long for jpg and is left out', name)

@@ -8,17 +8,13 @@ import struct
 
 from PIL import ExifTags, Image
 
+from . import exif as exif_data
 from . import xmp as xmp_packets
 from .picture import Metadata
 
 logger = logging.getLogger(__name__)
 
-_BASIC_TAGS = (ExifTags.Base.ImageDescription, ExifTags.Base.Make, ExifTags.Base.Model, ExifTags.Base.Software,
-               ExifTags.Base.DateTime, ExifTags.Base.Artist, ExifTags.Base.Copyright)
-_EXIF_PREFIX = b'Exif\0\0'
 _XMP_PREFIX = b'http://ns.adobe.com/xap/1.0/\0'
-_ORIENTATION = 0x0112
-_SHORT = 3  # the EXIF type of 16-bit integers
 _MOST_DPI = 1_000_000  # of a microscope; 4294967295 is a damaged file's
 _IPTC_RESOURCE = 0x0404
 _IPTC_TAGS = 33723, 34377  # of TIFF: IPTC itself, and Photoshop's resources, of which it is one
@@ -44,7 +40,7 @@ def read_metadata(image: Image.Image, data: bytes) -> tuple[Metadata, int | None
     if image.format == 'TIFF':
         exif, orientation = _collect_tiff_exif(image)
     elif raw := _read_bytes(image, 'EXIF data', 'exif') or profiles.get('exif'):
-        exif, orientation = _reset_orientation(raw.removeprefix(_EXIF_PREFIX))
+        exif, orientation = exif_data.reset_orientation(raw.removeprefix(exif_data.PREFIX))
     xmp = _read_bytes(image, 'XMP data', 'xmp', 'XML:com.adobe.xmp') or profiles.get('xmp')
     icc = _read_bytes(image, 'colour profile', 'icc_profile') or profiles.get('icc')
     return Metadata(
@@ -142,42 +138,18 @@ def _read_nclx(image: Image.Image, data: bytes) -> tuple[tuple[bytes, bytes], ..
     return (b'cICP', found[1] + found[2] + b'\0\1'),
 
 
-def _reset_orientation(exif: bytes) -> tuple[bytes | None, int | None]:
-    """Return EXIF with its orientation set to 1, and the orientation it had, if any; None for damaged EXIF.
-
-    Only the orientation's two bytes change: writing EXIF anew would lose what Pillow does not know, such as the notes
-    of camera makers, which hold offsets into the whole.
-    """
-    try:
-        order = {b'II': '<', b'MM': '>'}[exif[:2]]
-        directory, = struct.unpack_from(f'{order}I', exif, 4)
-        count, = struct.unpack_from(f'{order}H', exif, directory)
-        for entry in range(directory + 2, directory + 2 + 12 * count, 12):
-            tag, kind, values, value = struct.unpack_from(f'{order}HHIH', exif, entry)
-            if tag == _ORIENTATION:
-                if (kind, values) != (_SHORT, 1) or not 1 <= value <= 8:
-                    return exif, None
-                patched = bytearray(exif)
-                struct.pack_into(f'{order}H', patched, entry + 8, 1)
-                return bytes(patched), value
-    except (KeyError, struct.error):
-        logger.warning('its EXIF data is damaged and is left out')
-        return None, None
-    return exif, None
-
-
 def _collect_tiff_exif(image: Image.Image) -> tuple[bytes | None, int | None]:
     """Return as EXIF those tags of a TIFF that describe the picture, not its file's layout, and its orientation."""
     try:
         tags, kept = image.getexif(), Image.Exif()
-        for tag in _BASIC_TAGS:
+        for tag in exif_data.WORD_TAGS:
             if tag in tags:
                 kept[tag] = tags[tag]
         for ifd in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
             if entries := tags.get_ifd(ifd):
                 kept.get_ifd(ifd).update(entries)
-        orientation = getattr(image, 'tag_v2', {}).get(_ORIENTATION)  # in `tags` it may be that of XMP
-        return (kept.tobytes().removeprefix(_EXIF_PREFIX) if len(kept) else None,
+        orientation = getattr(image, 'tag_v2', {}).get(exif_data.ORIENTATION)  # in `tags` it may be that of XMP
+        return (kept.tobytes().removeprefix(exif_data.PREFIX) if len(kept) else None,
                 orientation if orientation in range(1, 9) else None)
     except Exception:  # Pillow raises nearly anything when it is damaged
         logger.warning('its EXIF data is damaged and is left out')

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from ..errors import ImageError
-from .headers import build_resolution_exif
+from . import exif
 from .picture import Metadata
 
 # OpenCV prints what is wrong with a file to stderr; here the error that is raised says so.
@@ -76,7 +76,7 @@ def write(path: Path, pixels: np.ndarray, settings: Sequence[int]) -> None:
 def _list_chunks(metadata: Metadata) -> tuple[list[int], list[np.ndarray]]:
     """Return the metadata as OpenCV takes it: the kinds of the chunks, and their bytes."""
     chunks = {
-        cv2.IMAGE_METADATA_EXIF: metadata.exif or build_resolution_exif(metadata),
+        cv2.IMAGE_METADATA_EXIF: metadata.exif or exif.build_resolution(metadata),
         cv2.IMAGE_METADATA_ICCP: metadata.icc,
         cv2.IMAGE_METADATA_XMP: metadata.xmp}
     present = {kind: np.frombuffer(chunk, np.uint8) for kind, chunk in chunks.items() if chunk}

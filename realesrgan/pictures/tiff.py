@@ -17,11 +17,13 @@ import tifffile
 from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC
 
 from ..errors import ImageError
+from .exif import list_words
 from .formats import FORMATS, MOST_PIXELS, require_few_pixels
 from .picture import Metadata
 
 logger = logging.getLogger(__name__)
 _XMP_TAG, _IPTC_TAG = 700, 33723
+_ASCII, _BYTES = 2, 1  # types of tags
 _DNG_VERSION_TAG = 50706
 _PREVIEWS = 8  # the pages that are looked through for a camera's raw picture
 
@@ -138,7 +140,9 @@ def _divide_by_alpha(base: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 
 def write(file: BinaryIO | Path, pixels: np.ndarray, metadata: Metadata) -> None:
-    """Write a deflated TIFF with profile, XMP, IPTC and resolution.
+    """Write a deflated TIFF with profile, XMP, IPTC, resolution, and what EXIF says in words.
+
+    The rest of EXIF, about exposure and place, is left out with a warning.
 
     Args:
         file: A path, or a file open for writing.
@@ -147,10 +151,14 @@ def write(file: BinaryIO | Path, pixels: np.ndarray, metadata: Metadata) -> None
     """
     if pixels.ndim == 3:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+    words, more = list_words(metadata.exif) if metadata.exif else ({}, False)
+    if more:
+        logger.warning('not kept in tiff: what EXIF says of exposure and place; --ext png keeps it')
+    content = [(_XMP_TAG, _BYTES, metadata.xmp), (_IPTC_TAG, _BYTES, metadata.iptc),
+               *((tag, _ASCII, text) for tag, text in words.items())]
     tifffile.imwrite(
         file, pixels, photometric='minisblack' if pixels.ndim == 2 else 'rgb', metadata=None, software=False,
         extrasamples=['unassalpha'] if pixels.ndim == 3 and pixels.shape[2] == 4 else None,
         compression='zlib', predictor=True, iccprofile=metadata.icc, resolution=metadata.dpi,
         resolutionunit='INCH' if metadata.dpi else None,
-        extratags=[(tag, 1, len(content), content, True)
-                   for tag, content in ((_XMP_TAG, metadata.xmp), (_IPTC_TAG, metadata.iptc)) if content])
+        extratags=[(tag, kind, len(value), value, True) for tag, kind, value in content if value])

@@ -118,8 +118,7 @@ def _fit_metadata(metadata: Metadata, extension: str, row: Format, *, gray: bool
                 logger.warning('is HDR, which %s does not hold: what is brighter than white is white in it; --ext %s '
                                'keeps it', extension, formats.FALLBACK)
     if left_out:
-        logger.warning('left out, because %s has no place for it: %s; --ext %s keeps it', extension,
-                       ', '.join(left_out), formats.FALLBACK)
+        logger.warning('not kept in %s: %s; --ext %s keeps it', extension, ', '.join(left_out), formats.FALLBACK)
     return metadata
 
 

@@ -8,6 +8,7 @@ import zlib
 import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 from made_pictures import (
     CASES,
     DESCRIPTION,
@@ -35,7 +36,7 @@ from made_pictures import (
 from PIL import ExifTags, Image, ImageCms, IptcImagePlugin
 from PIL.PngImagePlugin import PngInfo
 
-from realesrgan.pictures.headers import build_resolution_exif
+from realesrgan.pictures import exif
 from realesrgan.pictures.picture import Metadata, Picture
 from realesrgan.pictures.reading import decode
 from realesrgan.pictures.writing import encode
@@ -77,6 +78,8 @@ def test_exif_text_beyond_ascii_is_kept():
     tag = build_one_tag(ExifTags.Base.Artist, 2, len(text), struct.pack('>I', 26), text)
     data = save_by_pillow(make_blocks(), 'JPEG', exif=tag)
     assert text in encode(decode(data), 'jpg')
+    tiff = tifffile.TiffFile(io.BytesIO(encode(decode(data), 'tiff')))
+    assert tiff.pages.first.tags.valueof('Artist') == 'Größe ©'
 
 
 @pytest.mark.parametrize('kind', ['PNG', 'JPEG', 'WEBP'])
@@ -100,10 +103,25 @@ def test_exif_without_a_directory_is_left_out_with_a_warning(kind, logged):
     assert logged.messages == ['its EXIF data is damaged and is left out']
 
 
-def test_tiff_is_written_without_exif_and_a_log_line_says_so(logged):
-    data = encode(decode(save_by_pillow(make_blocks(), 'JPEG', exif=make_exif())), 'tiff')
-    assert MAKE not in read_exif(data)[0]
-    assert logged.messages == ['left out, because tiff has no place for it: EXIF; --ext png keeps it']
+def test_tiff_keeps_what_exif_says_in_words_and_warns_of_the_rest(logged):
+    data = encode(decode(save_by_pillow(make_blocks(), 'JPEG', exif=make_exif(6))), 'tiff')
+    main, details, gps = read_exif(data)
+    assert (main[MAKE], main.get(ORIENTATION, 1), details, gps) == ('Maker', 1, {}, {})
+    assert logged.messages == ['not kept in tiff: what EXIF says of exposure and place; --ext png keeps it']
+
+
+def test_a_scan_loses_nothing_from_tiff_to_tiff(logged):
+    words = [(tag, 's', 0, f'word {tag}', True) for tag in (270, 271, 272, 305, 306, 315, 33432)]
+    data = save_by_tifffile(make_noise(5, 7, 3), extratags=words)
+    tags = tifffile.TiffFile(io.BytesIO(encode(decode(data), 'tif'))).pages.first.tags
+    assert [tags.valueof(tag) for tag, *_ in words] == [text for *_, text, _ in words]
+    assert logged.messages == []
+
+
+@pytest.mark.parametrize('damaged', [
+    b'MM\0*\xFF\xFF\xFF\xFF', build_one_tag(MAKE, 2, 2 ** 32 - 1, b'\xFF\xFF\xFF\xFF')[6:]])
+def test_words_of_damaged_exif_are_not_written_to_tiff(damaged):
+    assert MAKE not in read_exif(encode(Picture(make_blocks(), Metadata(exif=damaged)), 'tiff'))[0]
 
 
 @pytest.mark.parametrize('target', ['png', 'jpg', 'webp', 'tiff'])
@@ -208,7 +226,7 @@ def build_jp2_with_resolution(exponent):
 
 
 @pytest.mark.parametrize(('data', 'told'), [
-    (lambda: save_by_pillow(make_blocks(), 'JPEG', exif=b'Exif\0\0' + build_resolution_exif(
+    (lambda: save_by_pillow(make_blocks(), 'JPEG', exif=b'Exif\0\0' + exif.build_resolution(
         Metadata(dpi=(2 ** 32 - 1, 72)))), '4.29497e+09 x '),
     (lambda: build_jp2_with_resolution(100), '5.08e+98 x '), (lambda: save_by_tifffile(
         make_noise(5, 7, 3), resolution=(4e9, 4e9), resolutionunit='INCH'), '4e+09 x 4e+09 '),
@@ -342,8 +360,7 @@ def test_a_profile_counts_before_gamma_and_behind_cicp():
 @pytest.mark.parametrize('chunk', [(b'cICP', b'\3\x0D\0\1'), (b'cICP', b'\1\x0A\0\1'), (b'cICP', b'\x0C\x0D\1\0')])
 def test_colours_that_no_profile_can_say_are_left_out_with_a_warning(chunk, logged):
     assert decode(encode(decode(build_coloured_png((1, 2, 3), chunk)), 'jpg')).metadata.icc is None
-    assert logged.messages == ['left out, because jpg has no place for it: the description of its colours; --ext png '
-                               'keeps it']
+    assert logged.messages == ['not kept in jpg: the description of its colours; --ext png keeps it']
 
 
 @pytest.mark.parametrize('chunk', [

@@ -335,6 +335,13 @@ def test_avif_of_more_than_eight_bits_becomes_sixteen(channels, bits):
     assert np.abs(picture.pixels - swap_red_blue(expected)).max() <= 2 * 65535 / 2 ** bits
 
 
+def test_a_jpeg2000_larger_inside_than_it_says_is_not_decoded():
+    data = imagecodecs.jpeg2k_encode(make_noise(40, 48, 3, dtype=np.uint16), level=0, codecformat='jp2')
+    place = data.index(b'\xFF\x4F\xFF\x51') + 8
+    with pytest.raises(ImageError, match='^damaged: it says that it has 48x40 and 4000000000x40 pixels$'):
+        decode(data[:place] + struct.pack('>I', 4_000_000_000) + data[place + 4:])
+
+
 def test_a_cut_off_jpeg2000_is_damaged():
     data = imagecodecs.jpeg2k_encode(make_noise(40, 48, 3, dtype=np.uint16), level=0, codecformat='jp2')
     with pytest.raises(ImageError, match='^damaged: '):
