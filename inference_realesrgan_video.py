@@ -65,9 +65,9 @@ def _add_long_video_options(parser: argparse.ArgumentParser) -> None:
     group = options.add_group(parser, 'long videos', '-i film.mkv --dry_run')
     group.add_argument('--num_process_per_gpu', type=make_number_type(int, 1), default=1, metavar='N',
                        help='processes on each GPU, or on the CPU, which they share (default: %(default)s)')
-    group.add_argument('--chunk', type=make_type(parse_time), default='10', metavar='TIME',
+    group.add_argument('--chunk', type=make_type(parse_time), metavar='TIME',
                        help='length of the parts that workers take and an interrupted run keeps; 0 for one part '
-                            '(default: %(default)s s)')
+                            '(default: about a minute of work, from 1 to 10 s)')
     group.add_argument('--restart', action='store_true',
                        help='throw away the parts of an earlier run that had other options')
     group.add_argument('--keep_parts', action='store_true', help='keep the parts when the video is done')

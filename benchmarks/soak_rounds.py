@@ -181,7 +181,7 @@ class Round:
             process.kill()
         if 'Traceback' in text and status != -signal.SIGINT:  # Python's own, before our script has begun
             self._lose('tracebacks', text[text.index('Traceback'):])
-        reused = [int(count) for count in re.findall(r'reusing (\d+) of \d+ parts', text)]
+        reused = [int(count) for count in re.findall(r'reusing (\d+) part', text)]
         self._tally.counts['resumes'] += bool(reused)
         self._tally.counts['parts reused'] += sum(reused)
         if status == 0 and sum(reused) != intact:
@@ -247,7 +247,7 @@ class Round:
     def _list_whole_parts(self) -> list[tuple[Path, dict[str, Any]]]:
         """Return the parts that are finished, as far as their size tells, with their notes."""
         found = []
-        for part in sorted(self._out.glob('*_parts/??????.*')):
+        for part in sorted(self._out.glob('*_parts/????????.*')):
             note = part.with_suffix('.json')
             with contextlib.suppress(FileNotFoundError):  # the program removes them in the end
                 content = json.loads(note.read_bytes())

@@ -37,6 +37,7 @@ class Display:
         self._to = to
         self._start = time.perf_counter()
         self._outcomes: list[Outcome] = []
+        self._found = 0
         self._outlined = False
         self._unwritten = False
         self._files: tqdm[Any] | None = None
@@ -58,6 +59,10 @@ class Display:
             self._files.close()
         if error is not None and self._outcomes:  # the totals so far, before the error is shown
             self.summarise()
+        ended = sum(not outcome.skipped for outcome in self._outcomes)
+        if error is not None and 1 < self._found != ended and not self._outlined:
+            with about(''):
+                logger.warning('%d of %d done; the same command with --skip_existing goes on', ended, self._found)
 
     def __call__(self, event: Event) -> None:
         """Show an event."""
@@ -92,6 +97,7 @@ class Display:
 
     def _open_files(self, count: int) -> None:
         from tqdm import tqdm
+        self._found = count
         if count > 1 or self._unit == 'megapixels':
             self._files = tqdm(total=count, unit='file', disable=True if self._quiet else None)
 

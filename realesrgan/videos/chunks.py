@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 import numpy as np
 
@@ -13,11 +13,18 @@ from ..ffmpeg.encoder import Encoding
 from ..ffmpeg.probe import MediaInfo
 from ..ffmpeg.programs import FFmpeg
 from ..measures import Effort, Preview, Quality
+from .checkpoint import Part, Parts
 from .frame_files import FrameFileReader, FrameShape
 
 
 class Reader(Protocol):
-    """Frames of one size and dtype, HxWx3, BGR; `kill` ends an iteration in another thread."""
+    """Frames of one size and dtype, HxWx3, BGR; `kill` ends an iteration in another thread.
+
+    Attributes:
+        damage: The first damage, known after the last frame, or None.
+    """
+
+    damage: Damage | None
 
     def __enter__(self) -> Self: ...
     def __exit__(self, *exception: object) -> None: ...
@@ -49,12 +56,19 @@ class VideoFrames:
         """Start decoding."""
         return FrameReader(self.ffmpeg, self.info, self.decoding, self.also)
 
-    def reread(self, count: int) -> VideoFrames | None:
-        """Return these frames decoded from the start, if only `count` of them came although there are more.
+    def reread(self, count: int | None = None) -> VideoFrames | None:
+        """Return these frames decoded from the start if a seek, which goes too far, loses some of them; else None.
 
-        A seek that goes too far loses frames. Where packets hold no frame, fewer come in any case.
+        Where packets hold no frame, fewer come in any case.
+
+        Args:
+            count: How many came; None to decode them for finding out.
         """
-        if self.unseeked is None or self.expected in (None, count):
+        if self.unseeked is None or self.expected is None:
+            return None
+        if count is None:
+            count, _ = examine(self.ffmpeg, self.info, self.decoding)
+        if count == self.expected:
             return None
         there, _ = examine(self.ffmpeg, self.info, self.unseeked)
         return replace(self, decoding=self.unseeked, unseeked=None) if there != count else None
@@ -71,46 +85,56 @@ class FrameFiles:
         """Return their reader."""
         return FrameFileReader(self.files, self.shape)
 
-    def reread(self, _count: int) -> None:
+    def reread(self, _count: int | None = None) -> None:
         """Return None: no frame of a folder gets lost."""
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """A chunk of a video, and where its part goes.
+    """A chunk of a video, and where its parts go.
 
     Attributes:
         index: Its number.
         first: The number of its first frame in the video.
+        stop: The number of the frame after its last; None: it goes on to the end.
         frames: Where they come from.
         encoding: How they are encoded.
         ffmpeg: The programs.
         outscale: Final size, as `Enhancer.enhance` takes it.
-        part: The file to write.
+        parts: The folder of parts.
+        step: Frames in a second, at multiples of which a part may end so that not too much work is in it; 0: the chunk
+            is one part.
         samples: Which of its frames are compared with their source, counted from its own first.
     """
 
     index: int
     first: int
+    stop: int | None
     frames: VideoFrames | FrameFiles
     encoding: Encoding
     ffmpeg: FFmpeg
     outscale: float | None
-    part: Path
+    parts: Parts
+    step: int = 0
     samples: frozenset[int] = frozenset()
 
     def __str__(self) -> str:
-        return f'part {self.part.name}'
+        return f'part {self.parts.path(self.first).name}'
 
     def run_by(self, ffmpeg: FFmpeg) -> Chunk:
         """Return the same chunk, with the programs of another machine."""
         frames = replace(self.frames, ffmpeg=ffmpeg) if isinstance(self.frames, VideoFrames) else self.frames
         return replace(self, ffmpeg=ffmpeg, frames=frames)
 
+    def is_done(self, parts: Sequence[Part]) -> bool:
+        """Tell whether parts, in order, hold all of its frames."""
+        starts = [self.first, *(part.stop for part in parts)]
+        return bool(parts) and parts[-1].is_last and [part.first for part in parts] == starts[:-1]
+
 
 @dataclass(frozen=True)
 class ChunkProgress:
-    """How many frames of a chunk are upscaled."""
+    """How many frames of a chunk are upscaled, by an earlier run or this one."""
 
     index: int
     frames: int
@@ -131,28 +155,27 @@ class Upscaled:
 
     Attributes:
         index: Its number.
-        frames: How many were written.
-        computed: How many went through the network.
+        parts: Those that hold it, in order, also if an earlier run has made them; none if it has no frame.
         damage: The first sign of damage while it was decoded, by the number in the chunk.
+        reused: How many frames of new parts an earlier run has upscaled.
         effort: What that took; None if an earlier run has done it.
     """
 
     index: int
-    frames: int
-    computed: int
+    parts: tuple[Part, ...]
     damage: Damage | None = None
+    reused: int = 0
     effort: Effort | None = None
 
-    def to_note(self) -> dict[str, Any]:
-        """Return it as simple values, for the folder of parts."""
-        damage = [self.damage.frame, self.damage.reason] if self.damage else None
-        return {'frames': self.frames, 'computed': self.computed, 'damage': damage}
+    @property
+    def frames(self) -> int:
+        """How many there are."""
+        return sum(part.frames for part in self.parts)
 
-    @classmethod
-    def from_note(cls, index: int, note: dict[str, Any]) -> Self:
-        """Read it back."""
-        damage = note['damage']
-        return cls(index, note['frames'], note['computed'], Damage(*damage) if damage else None)
+    @property
+    def computed(self) -> int:
+        """How many went through the network."""
+        return sum(part.computed for part in self.parts)
 
 
 def cut_into_chunks(total: int | None, length: int, last_start: int) -> Sequence[tuple[int, int | None]]:

@@ -38,11 +38,11 @@ def write_comparison(chunks: Sequence[Chunk], done: Sequence[Upscaled], target: 
         MediaError: decoding or encoding failed.
         OSError: the file can't be written.
     """
-    chunk, first, count = _find_middle(chunks, done)
+    chunk, upscaled, first, count = _find_middle(chunks, done)
     if isinstance(chunk.frames, VideoFrames) and chunk.frames.info.is_stream:
         raise VideoError('no comparison: the input can be read once only')
     with ExitStack() as stack, whole_file(target) as temporary:
-        frames = islice(stack.enter_context(closing(_join_frames(chunk, label, check))), first, first + count)
+        frames = islice(stack.enter_context(closing(_join_frames(chunk, upscaled, label, check))), first, first + count)
         shown = next(frames, None)
         if shown is None:
             raise VideoError('no comparison: the input gave no frame')
@@ -53,22 +53,28 @@ def write_comparison(chunks: Sequence[Chunk], done: Sequence[Upscaled], target: 
         writer.finish()
 
 
-def _find_middle(chunks: Sequence[Chunk], done: Sequence[Upscaled]) -> tuple[Chunk, int, int]:
-    """Return the chunk that holds the middle of a video, and which of its frames are shown: the first and how many."""
+def _find_middle(chunks: Sequence[Chunk], done: Sequence[Upscaled]) -> tuple[Chunk, Upscaled, int, int]:
+    """Return the chunk in the middle of a video, what became of it, and which frames are shown: the first, how many."""
     left = sum(upscaled.frames for upscaled in done) // 2
     for chunk, upscaled in zip(chunks, done, strict=True):
         if left < upscaled.frames:
             count = min(round(_SECONDS * chunk.encoding.rate), upscaled.frames)
-            return chunk, min(max(left - count // 2, 0), upscaled.frames - count), count
+            return chunk, upscaled, min(max(left - count // 2, 0), upscaled.frames - count), count
         left -= upscaled.frames
     raise VideoError('no comparison: there are no frames')
 
 
-def _join_frames(chunk: Chunk, label: str, check: Check) -> Generator[np.ndarray]:
-    """Yield each frame of a chunk beside that of its part."""
-    info = probe(chunk.ffmpeg, str(chunk.part), check)
-    with chunk.frames.open() as source, FrameReader(chunk.ffmpeg, info, Decoding(chunk.encoding.rate)) as part:
-        for before, after in zip(source, part, strict=False):
+def _read_parts(chunk: Chunk, upscaled: Upscaled, check: Check) -> Generator[np.ndarray]:
+    for part in upscaled.parts:
+        info = probe(chunk.ffmpeg, str(chunk.parts.path(part.first)), check)
+        with FrameReader(chunk.ffmpeg, info, Decoding(chunk.encoding.rate)) as reader:
+            yield from reader
+
+
+def _join_frames(chunk: Chunk, upscaled: Upscaled, label: str, check: Check) -> Generator[np.ndarray]:
+    """Yield each frame of a chunk beside that of its parts."""
+    with chunk.frames.open() as source, closing(_read_parts(chunk, upscaled, check)) as results:
+        for before, after in zip(source, results, strict=False):
             after = convert_to_bgr8(after)
             window = tuple(slice((side - min(side, most)) // 2, (side + min(side, most)) // 2)
                            for side, most in zip(after.shape[:2], _LARGEST_PANEL, strict=True))

@@ -12,14 +12,16 @@ import psutil
 
 from ..workers.enhancers import Enhancer
 from ..workers.options import Place
+from .checkpoint import Part, count
 from .disk import estimate_result_size, format_size, measure_free_disk
-from .source import Source
+from .source import CHUNK_SECONDS, Source
+from .worker import PART_SECONDS
 
 _TIMED_FRAMES = 3
 
 
 def outline_run(source: Source, target: Path, outscale: float, places: Sequence[Place], enhancer: Enhancer,
-                there: int) -> list[str]:
+                there: Sequence[Part]) -> list[str]:
     """Time a few frames and return what a run would do, a line for each point.
 
     Args:
@@ -28,7 +30,7 @@ def outline_run(source: Source, target: Path, outscale: float, places: Sequence[
         outscale: Final size as a multiple of the input's.
         places: Where each worker would compute.
         enhancer: What one worker would upscale with.
-        there: How many chunks have a part already.
+        there: The parts of an earlier run.
     """
     # Workers that share a CPU get their share of its cores; on it `enhancer` is timed with its own share.
     parallel = len(places) if enhancer.device_type == 'cpu' else len(set(places))
@@ -38,15 +40,23 @@ def outline_run(source: Source, target: Path, outscale: float, places: Sequence[
     lines = [f'result   {target}',
              f'frames   {frames}, {width}x{height} to {encoding.width}x{encoding.height}, '
              f'{encoding.rate} frames/s, {encoding.codec} {encoding.pixel_format}']
-    chunks = len(source.cut())
-    lines.append(f'chunks   {chunks}' + (f', {there} of them there from an earlier run' if there else ''))
+    reused = sum(part.frames for part in there)
+    lines.append(f'chunks   {len(source.cut())}' + (
+        f'; {count(len(there), "part")} with {count(reused, "frame")} there from an earlier run' if there else ''))
+    if source.step:
+        second = source.step * seconds  # of work in a second of the video
+        length = min(max(int(PART_SECONDS / second), 1), CHUNK_SECONDS)
+        lines.append(f'parts    of {length} s, about {timedelta(seconds=round(length * second))} of work each')
     counts = {place: places.count(place) for place in places}
     lines.append('workers  ' + ', '.join(f'{count} on {place}' for place, count in counts.items()))
     lines.append(f'speed    {parallel / seconds:.3g} frames/s, timed on {_TIMED_FRAMES} frames')
     if source.total is not None:
-        left = source.total * (1 - min(there / chunks, 1))
+        left = max(source.total - reused, 0)
         lines.append(f'time     about {timedelta(seconds=round(left * seconds / parallel))}')
         lines.append(_outline_disk(source, source.total, target))
+        if source.step * seconds > PART_SECONDS:
+            size = source.step * encoding.width * encoding.height * 3 * (1 + encoding.dtype_is_deep) * len(places)
+            lines[-1] += f'; up to {format_size(size)} more for frames of unfinished parts'
     lines.append(f'memory   {format_size(psutil.Process().memory_info().rss)} per worker, not counting that of a GPU')
     return lines
 

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from ..errors import FrameError, ImageError
+from ..ffmpeg.decoder import Damage
 from ..pictures.formats import MOST_PIXELS
 from ..pictures.inputs import InputFile
 from ..pictures.reading import decode
@@ -60,6 +61,8 @@ class FrameFileReader:
     Raises:
         FrameError: while iterating, a picture of another size, or one that can't be read.
     """
+
+    damage: Damage | None = None  # only videos have any
 
     def __init__(self, files: Sequence[Path], shape: FrameShape) -> None:
         self._files = files

@@ -37,7 +37,7 @@ def join_parts(parts: Parts, done: Sequence[Upscaled], rate: Fraction, target: P
         MediaError: ffmpeg failed.
         OSError: the result can't be written.
     """
-    files = [(parts.path(upscaled.index), upscaled.frames) for upscaled in done if upscaled.frames]
+    files = [(parts.path(part.first), part.frames) for upscaled in done for part in upscaled.parts]
     check_room(parts.folder, sum(path.stat().st_size for path, _ in files),
                f'{target.name}, which the parts are joined to')
     video = parts.folder / LIST

@@ -44,7 +44,7 @@ class VideoOptions:
         preset: Of the encoder, or None for its default.
         pixel_format: ffmpeg's name, or None for depth and chroma of the input, which in mp4 and mov becomes 4:2:0.
         ffmpeg: ffmpeg's path, or the folder of ffmpeg and ffprobe, or a name to look for in PATH.
-        chunk: Seconds of the result in a part, 0 for one part.
+        chunk: Seconds of the result in a part, 0 for one part; None for about a minute of work, but from 1 to 10 s.
         restart: Whether parts of a run with other options are thrown away.
         keep_parts: Whether the parts stay when the result is there.
         dry_run: Whether to find out only what would be done, and what it would take.
@@ -73,7 +73,7 @@ class VideoOptions:
     preset: str | None = None
     pixel_format: str | None = None
     ffmpeg: str = 'ffmpeg'
-    chunk: Fraction = Fraction(10)
+    chunk: Fraction | None = None
     restart: bool = False
     keep_parts: bool = False
     dry_run: bool = False

@@ -204,11 +204,11 @@ class _Videos:
         return upscale_source(source, target, options, common.faces, common.weights, common.pool, self._run)
 
     def _outline(self, source: Source, target: Path, options: VideoOptions) -> None:
-        from .checkpoint import count_reusable, describe_run
+        from .checkpoint import describe_run, find_reusable
         from .dry_run import outline_run
         common = self._resources
         manifest = describe_run(source.ffmpeg.version, source.identify(), common.weights, options, common.faces)
-        there = 0 if options.restart else count_reusable(target, source.encoding.container, manifest)
+        there = [] if options.restart else find_reusable(target, source.encoding.container, manifest)
         lines = outline_run(source, target, common.outscale, common.places, common.enhancer, there)
         self._run.tell(Outlined(source.name, tuple(lines)))
 

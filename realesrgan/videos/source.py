@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -33,7 +34,9 @@ from .plan import VideoPlan, plan_video
 
 logger = logging.getLogger(__name__)
 
-_MOST_CHUNKS = 100_000  # eleven days in parts of ten seconds
+#: The length of a chunk if the caller does not say it.
+CHUNK_SECONDS = 10
+_MOST_CHUNKS = 100_000  # eleven days in chunks of ten seconds
 _MOST_UNSEEKABLE = 20  # chunks of a video of which each is decoded from the start: ten times the work of decoding
 
 Ranges = Sequence[tuple[int, int | None]]
@@ -48,6 +51,7 @@ class Source(Protocol):
         encoding: How its parts are encoded.
         total: Its number of frames, or None if that is unknown.
         size: Width and height of its frames.
+        step: Frames in a second if chunks may be cut further into parts, else 0.
         extracted_bytes: What is written of its frames to files first.
     """
 
@@ -56,6 +60,7 @@ class Source(Protocol):
     encoding: Encoding
     total: int | None
     size: tuple[int, int]
+    step: int
     extracted_bytes: int
 
     def identify(self) -> Mapping[str, Any]:
@@ -112,6 +117,7 @@ class FrameSource:
         self.encoding = encode_frames(ffmpeg, self._shape, options)
         self.total: int | None = len(files)
         self.size = self._shape.width, self._shape.height
+        self.step = math.ceil(self.encoding.rate) if options.chunk is None else 0
 
     def identify(self) -> Mapping[str, Any]:
         return identify_files(self._files)
@@ -158,6 +164,7 @@ class VideoSource:
         self.total = self._plan.total
         video = self._plan.video
         self.size = video.width, video.height
+        self.step = math.ceil(self.encoding.rate) if options.chunk is None and self._plan.is_divisible else 0
         self.extracted_bytes = estimate_extracted_size(
             *self.size, self.total or 0, deep=is_deep(video.pixel_format)) if self._extracts else 0
         self._extraction_damage: Damage | None = None
@@ -170,7 +177,7 @@ class VideoSource:
         plan = self._plan
         if not plan.is_divisible:
             return [(0, None)]
-        length = math.ceil(self._options.chunk * plan.decoding.rate)
+        length = _measure_chunk(self._options, plan.decoding.rate)
         if length and plan.total is not None:  # which may be what a damaged file claims
             length = max(length, math.ceil(plan.total / _MOST_CHUNKS))
         if length and plan.stamps is None and plan.total is not None:
@@ -184,19 +191,19 @@ class VideoSource:
         if not plan.is_divisible:
             logger.info('the length is unknown: one part, which can\'t be resumed')
             recording = build_recording_options(plan.info.tracks, parts.folder / TRACKS) if plan.info.is_stream else []
-            return [self._chunk(parts, 0, 0, VideoFrames(self.ffmpeg, plan.info, plan.decoding,
-                                                         also=tuple(recording)))]
+            return [self._chunk(parts, 0, 0, None, VideoFrames(self.ffmpeg, plan.info, plan.decoding,
+                                                               also=tuple(recording)))]
         chunks = []
         for index, (first, stop) in enumerate(self.cut()):
             decoding = plan.decode_chunk(first, stop)
             seeks = decoding.seek is not None and plan.stamps is not None
             frames = VideoFrames(self.ffmpeg, plan.info, decoding, expected=plan.count_expected(first, stop),
                                  unseeked=plan.decode_chunk(first, stop, seek=False) if seeks else None)
-            chunks.append(self._chunk(parts, index, first, frames))
+            chunks.append(self._chunk(parts, index, first, stop, frames))
         return chunks
 
-    def _chunk(self, parts: Parts, index: int, first: int, frames: VideoFrames) -> Chunk:
-        return Chunk(index, first, frames, self.encoding, self.ffmpeg, self._options.outscale, parts.path(index))
+    def _chunk(self, parts: Parts, index: int, first: int, stop: int | None, frames: VideoFrames) -> Chunk:
+        return Chunk(index, first, stop, frames, self.encoding, self.ffmpeg, self._options.outscale, parts, self.step)
 
     def _extract(self, parts: Parts, stack: ExitStack) -> list[Chunk]:
         """Decode all frames into a folder and return the chunks of its files."""
@@ -269,13 +276,16 @@ class VideoSource:
 
 
 def _cut_files(files: Sequence[Path], options: VideoOptions, encoding: Encoding) -> Ranges:
-    return cut_into_chunks(len(files), math.ceil(options.chunk * encoding.rate), len(files) - 1)
+    return cut_into_chunks(len(files), _measure_chunk(options, encoding.rate), len(files) - 1)
+
+
+def _measure_chunk(options: VideoOptions, rate: Fraction) -> int:
+    """Return the number of frames in a chunk; 0 for one chunk."""
+    return math.ceil((CHUNK_SECONDS if options.chunk is None else options.chunk) * rate)
 
 
 def _chunks_of_files(source: Source, files: Sequence[Path], shape: FrameShape, options: VideoOptions,
                      parts: Parts) -> list[Chunk]:
     ranges = _cut_files(files, options, source.encoding)
-    return [Chunk(index, first, FrameFiles(tuple(files[first:stop]), shape), source.encoding, source.ffmpeg,
-                  options.outscale, parts.path(index)) for index, (first, stop) in enumerate(ranges)]
-
-
+    return [Chunk(index, first, stop, FrameFiles(tuple(files[first:stop]), shape), source.encoding, source.ffmpeg,
+                  options.outscale, parts, source.step) for index, (first, stop) in enumerate(ranges)]

@@ -5,8 +5,9 @@ import functools
 import logging
 import operator
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from ..measures import Effort
 from ..pictures.names import name_comparison
 from ..workers.options import FaceOptions
 from ..workers.pool import Pool
-from .checkpoint import Parts, describe_run, open_parts
+from .checkpoint import Part, Parts, count, describe_run, open_parts
 from .chunks import Chunk, ChunkProgress, FrameExamined, Upscaled
 from .comparing import write_comparison
 from .disk import DiskWatch, estimate_result_size, format_size, measure_free_disk
@@ -57,7 +58,7 @@ def upscale_source(source: Source, target: Path, options: VideoOptions, faces: F
     """Upscale a source to `target`, which is written whole or not at all.
 
     A damaged source gives what could be decoded of it, and a problem. When the run can't go on, parts that are whole
-    stay, and the same call goes on from them.
+    stay, the same call goes on from them, and a warning says so.
 
     Args:
         source: What to upscale.
@@ -78,23 +79,26 @@ def upscale_source(source: Source, target: Path, options: VideoOptions, faces: F
     with open_parts(target, source.encoding.container, manifest, restart=options.restart,
                     keep=options.keep_parts) as parts:
         _warn_of_little_room(source, parts.folder)
-        with ExitStack() as stack:
+        frames: dict[int, int] = {}
+        with _telling_what_is_kept(parts, frames, options), ExitStack() as stack:
             chunks = source.make_chunks(parts, stack)
             found = _find_parts(chunks, parts, run)
             if options.check:
                 chunks = _choose_samples(chunks, source.total)
-            done, reused = _upscale_chunks(source, chunks, found, parts, pool, run)
-            made = [upscaled for upscaled in done if upscaled.index not in found]
+            done = _upscale_chunks(source, chunks, found, frames, parts, pool, run)
+            made = [part for upscaled in done for part in upscaled.parts if part not in found[upscaled.index]]
             if not _is_same(source.identify(), identity):
                 _discard(made, parts)
                 raise VideoError(f'{source.name}: changed while it was upscaled; give the command again')
             comparison = _compare(chunks, done, target, options, run) if options.compare else None
-        _require_intact(made, parts, run)
-        problems = source.find_damage(chunks, done)
-        problems += join_parts(parts, done, source.encoding.rate, target, source.make_join(parts))
+            _require_intact(made, parts, run)
+            problems = source.find_damage(chunks, done)
+            problems += join_parts(parts, done, source.encoding.rate, target, source.make_join(parts))
+    total = sum(upscaled.frames for upscaled in done)
+    reused = total - sum(part.frames for part in made) + sum(upscaled.reused for upscaled in done)
     logger.debug('%d frames computed', sum(upscaled.computed for upscaled in done))
     efforts = [upscaled.effort for upscaled in done if upscaled.effort]
-    return Made(sum(upscaled.frames for upscaled in done), reused, tuple(problems),
+    return Made(total, reused, tuple(problems),
                 functools.reduce(operator.add, efforts) if efforts else None, comparison)
 
 
@@ -119,18 +123,42 @@ def _compare(chunks: Sequence[Chunk], done: Sequence[Upscaled], target: Path, op
     return comparison
 
 
-def _find_parts(chunks: Sequence[Chunk], parts: Parts, run: Run) -> dict[int, Upscaled]:
-    """Return what became of the chunks that an earlier run has finished, by number; damaged parts don't count."""
-    found = {}
-    for chunk in chunks:
-        note = parts.note(chunk.index)
-        if note is None or not note['frames']:  # of a video that could not be read then, perhaps
-            continue
+@contextmanager
+def _telling_what_is_kept(parts: Parts, frames: Mapping[int, int], options: VideoOptions) -> Iterator[None]:
+    """Warn, if the block ends early, of how many frames are lost and what is kept.
+
+    Args:
+        parts: Those of the result.
+        frames: How many frames of each chunk are upscaled.
+        options: The caller's.
+    """
+    try:
+        yield
+    except BaseException:
+        kept = parts.describe()
+        lost = sum(frames.values()) - sum(part.frames for part in parts.find()) - len(parts.list_frames())
+        if kept:
+            command = 'the same command without --restart' if options.restart else 'the same command'
+            logger.warning('%s lost, %s kept; %s goes on from there', count(max(lost, 0), 'frame'), kept, command)
+        elif lost > 0:
+            logger.warning('%s lost, no part was finished', count(lost, 'frame'))
+        raise
+
+
+def _find_parts(chunks: Sequence[Chunk], parts: Parts, run: Run) -> dict[int, list[Part]]:
+    """Return the parts of each chunk, by its number, that an earlier run has finished; damaged ones don't count."""
+    found: dict[int, list[Part]] = {chunk.index: [] for chunk in chunks}
+    firsts = [chunk.first for chunk in chunks]
+    frames = parts.list_frames()
+    for part in parts.find():
         run.check()
-        if parts.is_intact(chunk.index):
-            found[chunk.index] = Upscaled.from_note(chunk.index, note)
+        if parts.is_intact(part.first):
+            found[chunks[bisect_right(firsts, part.first) - 1].index].append(part)
+            if any(part.first <= frame < part.stop for frame in frames):  # a kill came before they were removed
+                parts.drop_frames(part.first, part.stop)
         else:
-            logger.warning('%s: damaged since it was written; it is made again', parts.path(chunk.index))
+            logger.warning('%s: damaged since it was written; it is made again', parts.path(part.first))
+            parts.path(part.first).unlink()
     return found
 
 
@@ -139,33 +167,37 @@ def _is_same(identity: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
     return all(identity.get(name) == before.get(name) for name in ('source', 'bytes', 'content'))
 
 
-def _discard(made: Sequence[Upscaled], parts: Parts) -> None:
+def _discard(made: Sequence[Part], parts: Parts) -> None:
     """Remove parts that may show another video than the manifest names."""
-    for upscaled in made:
-        parts.path(upscaled.index).unlink()
+    for part in made:
+        parts.path(part.first).unlink()
 
 
-def _require_intact(done: Sequence[Upscaled], parts: Parts, run: Run) -> None:
+def _require_intact(made: Sequence[Part], parts: Parts, run: Run) -> None:
     """Check that the parts of this run are still as they were written.
 
     Raises:
         PartsError: one is not; the same command makes it again.
     """
-    for upscaled in done:
+    for part in made:
         run.check()
-        if not parts.is_intact(upscaled.index):
-            raise PartsError(f'{parts.path(upscaled.index)}: damaged since it was written, so the disk may be failing; '
+        if not parts.is_intact(part.first):
+            raise PartsError(f'{parts.path(part.first)}: damaged since it was written, so the disk may be failing; '
                              'the same command makes it again')
 
 
-def _upscale_chunks(source: Source, chunks: Sequence[Chunk], found: Mapping[int, Upscaled], parts: Parts, pool: Pool,
-                    run: Run) -> tuple[list[Upscaled], int]:
-    """Upscale the chunks that have no part yet; return what became of all, and how many frames were there already."""
-    done = dict(found)
-    frames = {index: upscaled.frames for index, upscaled in done.items()}
+def _upscale_chunks(source: Source, chunks: Sequence[Chunk], found: Mapping[int, Sequence[Part]],
+                    frames: dict[int, int], parts: Parts, pool: Pool, run: Run) -> list[Upscaled]:
+    """Upscale the chunks that have not all of their parts yet; return what became of all.
+
+    `frames` counts the frames of each that are upscaled.
+    """
+    frames |= {index: sum(part.frames for part in there) for index, there in found.items()}
     reused = sum(frames.values())
-    if done:
-        logger.info('reusing %d of %d parts of an earlier run', len(done), len(chunks))
+    if there := parts.describe():
+        logger.info('reusing %s of an earlier run', there)
+    done = {chunk.index: Upscaled(chunk.index, tuple(found[chunk.index]), found[chunk.index][-1].damage)
+            for chunk in chunks if chunk.is_done(found[chunk.index])}
     todo = [chunk for chunk in chunks if chunk.index not in done]
     disk = DiskWatch(parts.folder)
 
@@ -185,7 +217,7 @@ def _upscale_chunks(source: Source, chunks: Sequence[Chunk], found: Mapping[int,
         for upscaled in pool.map_unordered(todo, hear):
             done[upscaled.index] = upscaled
             hear(ChunkProgress(upscaled.index, upscaled.frames))
-    return [done[chunk.index] for chunk in chunks], reused
+    return [done[chunk.index] for chunk in chunks]
 
 
 def _warn_of_little_room(source: Source, folder: Path) -> None:

@@ -1,13 +1,17 @@
 """Upscale chunks of videos: what each worker does."""
 from __future__ import annotations
 
-from typing import Self
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 
 from ..atomic_files import whole_file
 from ..errors import MediaError, RealESRGANError, VideoError
-from ..ffmpeg.decoder import FrameReader
 from ..ffmpeg.encoder import FrameWriter
 from ..ffmpeg.programs import FFmpeg, find_ffmpeg
 from ..quality.checks import Borders, examine
@@ -16,11 +20,17 @@ from ..workers.measuring import Stages, measure_effort
 from ..workers.options import FaceOptions, Place, UpsamplerOptions
 from ..workers.overlap import run_overlapped
 from ..workers.pool import Report
-from .checkpoint import seal
+from .checkpoint import Part, seal
 from .chunks import Chunk, ChunkProgress, FrameExamined, FrameFiles, Reader, Upscaled, VideoFrames
+from .disk import RESERVE_BYTES, measure_free_disk
 
 _READ_AHEAD = 4  # frames
 _WRITTEN_BEHIND = 2
+
+#: How much work a part holds, and so how much a killed run loses, at most: about a minute.
+PART_SECONDS = 60.0
+
+Clock = Callable[[], float]
 
 
 class ChunkWorker:
@@ -29,11 +39,13 @@ class ChunkWorker:
     Args:
         enhancer: What it upscales with.
         ffmpeg: The programs of the machine that it is on, if that may be another one than the chunks come from.
+        clock: Tells the seconds by which parts are measured.
     """
 
-    def __init__(self, enhancer: Enhancer, ffmpeg: FFmpeg | None = None) -> None:
+    def __init__(self, enhancer: Enhancer, ffmpeg: FFmpeg | None = None, clock: Clock = time.monotonic) -> None:
         self._enhancer = enhancer
         self._ffmpeg = ffmpeg
+        self._clock = clock
 
     @classmethod
     def build(cls, options: UpsamplerOptions, faces: FaceOptions | None, place: Place,
@@ -45,80 +57,253 @@ class ChunkWorker:
         return cls(build(options, faces, place), find_ffmpeg(ffmpeg) if ffmpeg is not None else None)
 
     def __call__(self, chunk: Chunk, report: Report) -> Upscaled:
-        """Upscale a chunk and write its part, whole or not at all.
+        """Upscale a chunk and write its parts, each whole or not at all; those that are there already stay.
 
         Raises:
             VideoError: a frame failed.
             MediaError: decoding or encoding failed.
             MemoryError: not enough memory for a frame.
-            OSError: the part can't be written.
+            OSError: a part can't be written.
         """
         if self._ffmpeg is not None:
             chunk = chunk.run_by(self._ffmpeg)
-        source: VideoFrames | FrameFiles | None = chunk.frames
+        # Of an earlier run, or of a worker that has died.
+        found = [part for part in chunk.parts.find(chunk.first, chunk.stop) if chunk.parts.is_intact(part.first)]
+        # They were counted in frames of which none was lost.
+        source: VideoFrames | FrameFiles = (chunk.frames.reread() if found else None) or chunk.frames
         stages = Stages()
-        with whole_file(chunk.part) as temporary:
-            while source is not None:
-                frames = FrameUpscaler(self._enhancer, chunk, report, stages)
-                with source.open() as reader, FrameWriter(chunk.ffmpeg, temporary, chunk.encoding) as writer:
-                    upscale_frames(reader, writer, frames, stages)
-                damage = reader.damage if isinstance(reader, FrameReader) else None
-                source = source.reread(frames.count)
-            temporary.touch()  # encoders write no file when there are no frames
-            result = Upscaled(chunk.index, frames.count, frames.computed, damage,
-                              measure_effort(self._enhancer, stages))
-            seal(chunk.part, temporary, result.to_note())
-        return result
+        while True:
+            upscale = FrameUpscaler(self._enhancer, chunk, found, report, stages, self._clock)
+            try:
+                with source.open() as reader, PartWriter(chunk, source, found, reader) as writer:
+                    upscale_frames(chunk, found, reader, writer, upscale, stages)
+            except _FramesLostError as lost:
+                source = lost.source
+                continue
+            break
+        return Upscaled(chunk.index, tuple(sorted([*found, *writer.made], key=lambda part: part.first)), reader.damage,
+                        upscale.reused, measure_effort(self._enhancer, stages))
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A frame on its way through the network.
+
+    Attributes:
+        number: In the chunk.
+        pixels: HxWx3, BGR, uint8 or uint16.
+        is_last: Whether the chunk ends with it.
+    """
+
+    number: int
+    pixels: np.ndarray
+    is_last: bool
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a frame.
+
+    Attributes:
+        frame: The frame.
+        pixels: What was made of it.
+        computed: Whether it went through the network now.
+        begun, ended: When, in seconds.
+    """
+
+    frame: Frame
+    pixels: np.ndarray
+    computed: bool
+    begun: float
+    ended: float
 
 
 class FrameUpscaler:
     """Upscales one frame after the other; one that equals the one before is not computed again.
 
+    Where a single second of the video is more than about a minute's work, each frame is kept in a file until the part
+    that holds it is whole.
+
     Args:
         enhancer: Upscales pictures.
         chunk: What the frames are of.
+        found: The parts of the chunk that are there already.
         report: Hears of each frame (`ChunkProgress`), and of samples (`FrameExamined`).
         stages: Counts the seconds of the network.
+        clock: Tells the seconds.
 
     Attributes:
         count: The number of frames so far.
-        computed: How many of them went through the network.
+        reused: How many of them had been upscaled before.
     """
 
-    def __init__(self, enhancer: Enhancer, chunk: Chunk, report: Report, stages: Stages) -> None:
+    def __init__(self, enhancer: Enhancer, chunk: Chunk, found: Sequence[Part], report: Report, stages: Stages,
+                 clock: Clock) -> None:
         self._enhancer = enhancer
         self._chunk = chunk
+        self._there = sum(part.frames for part in found)
         self._report = report
         self._stages = stages
+        self._clock = clock
         self._last: tuple[np.ndarray, np.ndarray] | None = None
         self.count = 0
-        self.computed = 0
+        self.reused = 0
 
-    def __call__(self, frame: np.ndarray) -> np.ndarray:
-        """Upscale a frame, HxWx3, BGR, uint8 or uint16."""
-        if self._last is None or not np.array_equal(frame, self._last[0]):
-            number = self._chunk.first + self.count + 1
-            try:
-                with self._stages.measure('network'):
-                    result, _ = self._enhancer.enhance(frame, outscale=self._chunk.outscale)
-            except MemoryError as error:
-                raise MemoryError(f'frame {number}: {error}') from error
-            except RealESRGANError as error:
-                raise VideoError(f'frame {number}: {error}') from error
-            self._last = frame, result
-            self.computed += 1
-        if self.count in self._chunk.samples:
-            self._report(FrameExamined(self._chunk.first + self.count, *examine(
-                frame, self._last[1], Borders.of_tiles(self._enhancer.tiles))))
+    def __call__(self, frame: Frame) -> Result:
+        """Upscale a frame."""
+        begun, computed = self._clock(), False
+        if self._last is None or not np.array_equal(frame.pixels, self._last[0]):
+            kept = self._load(frame)
+            computed = kept is None
+            self.reused += not computed
+            self._last = frame.pixels, self._compute(frame) if kept is None else kept
+        result, ended = self._last[1], self._clock()
+        if computed and (ended - begun) * self._chunk.step > PART_SECONDS:
+            self._keep(frame, result)
+        if frame.number in self._chunk.samples:
+            self._report(FrameExamined(self._chunk.first + frame.number, *examine(
+                frame.pixels, result, Borders.of_tiles(self._enhancer.tiles))))
         self.count += 1
-        self._report(ChunkProgress(self._chunk.index, self.count))
-        return self._last[1]
+        self._report(ChunkProgress(self._chunk.index, self._there + self.count))
+        return Result(frame, result, computed, begun, ended)
+
+    def _load(self, frame: Frame) -> np.ndarray | None:
+        """Return the result of a frame that a run which was ended early has kept."""
+        encoding = self._chunk.encoding
+        return self._chunk.parts.load_frame(self._chunk.first + frame.number, frame.pixels,
+                                            (encoding.height, encoding.width, 3),
+                                            np.dtype(np.uint16 if encoding.dtype_is_deep else np.uint8))
+
+    def _keep(self, frame: Frame, result: np.ndarray) -> None:
+        """Keep a frame by itself if the disk has room; if not, the run goes on without."""
+        parts = self._chunk.parts
+        with contextlib.suppress(OSError):
+            if measure_free_disk(parts.folder) > result.nbytes + 2 * RESERVE_BYTES:
+                parts.keep_frame(self._chunk.first + frame.number, frame.pixels, result)
+
+    def _compute(self, frame: Frame) -> np.ndarray:
+        number = self._chunk.first + frame.number + 1
+        try:
+            with self._stages.measure('network'):
+                return self._enhancer.enhance(frame.pixels, outscale=self._chunk.outscale)[0]
+        except MemoryError as error:
+            raise MemoryError(f'frame {number}: {error}') from error
+        except RealESRGANError as error:
+            raise VideoError(f'frame {number}: {error}') from error
 
 
-def upscale_frames(reader: Reader, writer: FrameWriter, upscale: FrameUpscaler, stages: Stages) -> None:
-    """Upscale all frames of a reader into a writer, with reading, computing and writing at the same time.
+class _FramesLostError(Exception):
+    """A seek has lost frames: the chunk is to be decoded from `source` instead."""
 
-    `stages` counts the seconds of reading and writing.
+    def __init__(self, source: VideoFrames) -> None:
+        super().__init__()
+        self.source = source
+
+
+class PartWriter:
+    """Encodes the frames of a chunk into parts, one after the other; a context manager.
+
+    A part ends with its chunk, or at a whole second if another one would make it more than about a minute's work.
+
+    Args:
+        chunk: What the frames are of.
+        source: How they are decoded.
+        found: The parts of the chunk that are there already.
+        reader: Gives the frames.
+
+    Attributes:
+        made: The parts that are whole.
+    """
+
+    def __init__(self, chunk: Chunk, source: VideoFrames | FrameFiles, found: Sequence[Part], reader: Reader) -> None:
+        self._chunk = chunk
+        self._source = source
+        self._is_complete = bool(found)  # whether it is known that no frame is lost
+        self._starts = {part.first - chunk.first for part in found}
+        self._reader = reader
+        self._encoder: FrameWriter | None = None
+        self._part = ExitStack()  # what is open for the part in progress
+        self._temporary = chunk.parts.folder
+        self._first = self._frames = self._computed = 0
+        self._begun = 0.0
+        self.made: list[Part] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._part.__exit__(*exception)
+
+    def kill(self) -> None:
+        """Stop encoding at once. A thread that is writing a frame gets an error."""
+        if self._encoder is not None:
+            self._encoder.kill()
+
+    def write(self, result: Result) -> None:
+        """Encode a frame, and finish the part if it ends there.
+
+        Raises:
+            MediaError: encoding failed.
+            OSError: the part can't be written.
+        """
+        chunk, number = self._chunk, result.frame.number
+        if self._encoder is None:
+            self._first, self._begun = chunk.first + number, result.begun
+            self._frames = self._computed = 0
+            self._temporary = self._part.enter_context(whole_file(chunk.parts.path(self._first)))
+            self._encoder = self._part.enter_context(FrameWriter(chunk.ffmpeg, self._temporary, chunk.encoding))
+        self._encoder.write(result.pixels)
+        self._frames += 1
+        self._computed += result.computed
+        if result.frame.is_last or number + 1 in self._starts or self._is_long_enough(result):
+            self._finish_part(result.frame)
+
+    def _is_long_enough(self, result: Result) -> bool:
+        """Tell whether a part may end here and another second would be too much work for it."""
+        step = self._chunk.step
+        is_whole_second = step > 0 and (result.frame.number + 1) % step == 0
+        return is_whole_second and (result.ended - self._begun) * (1 + step / self._frames) > PART_SECONDS
+
+    def _finish_part(self, frame: Frame) -> None:
+        assert self._encoder is not None
+        self._encoder.finish()
+        self._encoder = None
+        self.require_all_frames(frame.number + 1 if frame.is_last else None)
+        part = Part(self._first, self._frames, self._computed, frame.is_last,
+                    self._reader.damage if frame.is_last else None)
+        parts = self._chunk.parts
+        seal(parts.path(part.first), self._temporary, part.to_note())
+        self._part.close()
+        parts.drop_frames(part.first, part.stop)
+        self.made.append(part)
+
+    def require_all_frames(self, count: int | None) -> None:
+        """Check that no frame of the chunk is lost, before a part of it counts as whole.
+
+        Args:
+            count: How many came, or None if they are still coming.
+
+        Raises:
+            _FramesLostError: some are.
+        """
+        if not self._is_complete:
+            source = self._source.reread(count)
+            if source is not None:
+                raise _FramesLostError(source)
+            self._is_complete = True
+
+
+def upscale_frames(chunk: Chunk, found: Sequence[Part], reader: Reader, writer: PartWriter, upscale: FrameUpscaler,
+                   stages: Stages) -> None:
+    """Upscale the frames of a chunk that no part holds yet, with reading, computing and writing at the same time.
+
+    Args:
+        chunk: The chunk.
+        found: The parts that are there.
+        reader: Gives all frames of the chunk.
+        writer: Takes the results.
+        upscale: Makes them.
+        stages: Counts the seconds of reading and writing.
 
     Raises:
         VideoError, MemoryError: a frame failed.
@@ -128,14 +313,25 @@ def upscale_frames(reader: Reader, writer: FrameWriter, upscale: FrameUpscaler, 
         reader.kill()
         writer.kill()
 
-    def write(frame: np.ndarray) -> None:
+    def write(result: Result) -> None:
         with stages.measure('write'):
-            writer.write(frame)
-    run_overlapped(stages.measure_each('read', reader), upscale, write, abort, ahead=_READ_AHEAD,
-                   behind=_WRITTEN_BEHIND)
-    if upscale.count:
-        with stages.measure('write'):
-            writer.finish()
+            writer.write(result)
+    there = [range(part.first - chunk.first, part.stop - chunk.first) for part in found]
+    frames = (frame for frame in number_frames(stages.measure_each('read', reader))
+              if not any(frame.number in numbers for numbers in there))
+    run_overlapped(frames, upscale, write, abort, ahead=_READ_AHEAD, behind=_WRITTEN_BEHIND)
+    if not upscale.count:
+        writer.require_all_frames(0)
+
+
+def number_frames(frames: Iterable[np.ndarray]) -> Iterator[Frame]:
+    """Yield frames with their numbers, each when the next has come, so that the last one is known as such."""
+    iterator = enumerate(frames)
+    current = next(iterator, None)
+    while current is not None:
+        following = next(iterator, None)
+        yield Frame(*current, is_last=following is None)
+        current = following
 
 
 def explain_other_ffmpeg(given: str, version: tuple[int, int]) -> str | None:

@@ -15,13 +15,14 @@ from mutations import JSON, mutated, mutated_json
 
 from realesrgan.errors import PartsError, RealESRGANError
 from realesrgan.ffmpeg.containers import CONTAINERS
+from realesrgan.ffmpeg.decoder import Damage
 from realesrgan.ffmpeg.hdr import HdrMetadata
 from realesrgan.ffmpeg.probe import parse_probe
 from realesrgan.ffmpeg.timing import collect_time_stamps
 from realesrgan.ffmpeg.tracks import plan_tracks
 from realesrgan.videos import plan
-from realesrgan.videos.checkpoint import open_parts, seal
-from realesrgan.videos.chunks import Upscaled, cut_into_chunks
+from realesrgan.videos.checkpoint import Part, open_parts, seal
+from realesrgan.videos.chunks import cut_into_chunks
 from realesrgan.videos.options import VideoOptions
 from realesrgan.videos.plan import plan_video
 from realesrgan.videos.source import VideoSource
@@ -119,15 +120,17 @@ def test_hdr_metadata_that_make_no_sense(side_data):
 
 # ---- the folder of parts ----
 
+MADE = [Part(0, 24, 20, is_last=False), Part(24, 24, 20, is_last=True, damage=Damage(3, 'torn'))]
 MANIFEST = {'version': '1', 'weights': 'abc', 'outscale': '2', 'faces': None}
 
 
 def make_parts(folder):
     """Parts of an interrupted run; return the files of their folder."""
     with open_parts(folder / 'a.mp4', 'mp4', MANIFEST, keep=True) as parts:
-        for index in range(2):
-            parts.path(index).write_bytes(bytes([index]) * 100)
-            seal(parts.path(index), parts.path(index), Upscaled(index, 24, 20).to_note())
+        for part in MADE:
+            path = parts.path(part.first)
+            path.write_bytes(bytes([part.first]) * 100)
+            seal(path, path, part.to_note())
     return {path.name: path.read_bytes() for path in parts.folder.iterdir() if path.name != 'lock'}
 
 
@@ -140,10 +143,11 @@ def test_a_part_is_used_only_as_it_was_written(data):
         (Path(folder) / 'a_parts' / name).write_bytes(changed)
         try:
             with open_parts(Path(folder) / 'a.mp4', 'mp4', MANIFEST, keep=True) as parts:
-                for index in range(2):
-                    if parts.is_intact(index):
-                        assert parts.path(index).read_bytes() == files[f'{index:06}.mp4']
-                        assert Upscaled.from_note(index, parts.note(index)) == Upscaled(index, 24, 20)
+                found = parts.find()
+                for part in MADE:
+                    if parts.is_intact(part.first):
+                        assert parts.path(part.first).read_bytes() == files[f'{part.first:08}.mp4']
+                        assert part in found
         except PartsError as error:
             assert name == 'manifest.json'
             assert 'holds parts of another run' in str(error)
@@ -153,10 +157,10 @@ def test_a_part_is_used_only_as_it_was_written(data):
 def test_a_note_of_anything_is_no_note(value):
     with tempfile.TemporaryDirectory() as folder:
         make_parts(Path(folder))
-        note = Path(folder) / 'a_parts/000000.json'
+        note = Path(folder) / 'a_parts/00000000.json'
         note.write_text(json.dumps(value))
         with open_parts(Path(folder) / 'a.mp4', 'mp4', MANIFEST, keep=True) as parts:
-            assert parts.list_whole() == [1]
+            assert parts.find() == MADE[1:]
 
 
 def test_clips_are_as_real_as_the_one_above(tmp_path):

@@ -14,7 +14,7 @@ import pytest
 from clips import EXACT, files, make, picture, sound, video
 from numbered_frames import LOSSLESS, OPEN_GOPS, counted, counts, hashes, parts
 
-from realesrgan.videos.checkpoint import open_parts, seal
+from realesrgan.videos.checkpoint import Part, open_parts, seal
 from realesrgan.videos.worker import ChunkWorker
 
 SCRIPT = Path(__file__).parents[2] / 'inference_realesrgan_video.py'
@@ -38,8 +38,8 @@ def stopped(run, tmp_path, monkeypatch):
             patch.setattr(ChunkWorker, '__call__', fails_at_the_third)
             status, _, err = run('-i', name, *LOSSLESS, '--chunk', '1', *more, network='plain')
         assert status == 130
-        assert '2 finished parts stay in results/a_out_parts; the same command resumes from them' in err
-        assert parts() == ['000000.mp4', '000001.mp4']
+        assert 'warning: a.mp4: 0 frames lost, 2 parts kept; the same command goes on from there' in err
+        assert parts() == ['00000000.mp4', '00000025.mp4']
     make(tmp_path / 'a.mp4', *counted('25', '4'), *sound('4'), *EXACT)
     return stop
 
@@ -50,14 +50,14 @@ def test_the_same_command_goes_on(run, tmp_path, stopped):
     before = [Path('results/a_out_parts', name).stat().st_mtime_ns for name in parts()]
     status, out, err = run('-i', 'a.mp4', *LOSSLESS, '--chunk', '1', '--keep_parts', network='plain')
     assert status == 0
-    assert 'reusing 2 of 4 parts of an earlier run' in err
+    assert 'reusing 2 parts of an earlier run' in err
     assert out.startswith('results/a_out.mp4: 100 frames (50 of them from an earlier run), ')
     assert [Path('results/a_out_parts', name).stat().st_mtime_ns for name in parts()][:2] == before
     assert hashes('results/a_out.mp4') == hashes('whole/a_out.mp4')
     assert len(parts()) == 4
     Path('results/a_out.mp4').unlink()
     status, out, err = run('-i', 'a.mp4', *LOSSLESS, '--chunk', '1', network='plain')
-    assert 'reusing 4 of 4 parts of an earlier run' in err
+    assert 'reusing 4 parts of an earlier run' in err
     assert hashes('results/a_out.mp4') == hashes('whole/a_out.mp4')
     assert files(Path('results')) == ['a_out.mp4']
 
@@ -85,7 +85,7 @@ def test_the_networks_own_scale_is_the_same_asked_for_or_not(run, tmp_path, aske
     make(tmp_path / 'a.mp4', *counted('25', '2'), *EXACT)
     first, second = ([*arguments, '--chunk', '1', '--keep_parts'] for arguments in asked)
     assert run('-i', 'a.mp4', *first)[0] == 0
-    assert 'reusing 2 of 2 parts of an earlier run' in run('-i', 'a.mp4', *second)[2]
+    assert 'reusing 2 parts of an earlier run' in run('-i', 'a.mp4', *second)[2]
     assert 'holds parts of another run: outscale was 4, is 2.' in run('-i', 'a.mp4', '--chunk', '1', '-s', '2')[2]
 
 
@@ -108,7 +108,8 @@ def test_a_folder_that_is_not_ours_is_left_alone(run, tmp_path, name):
     assert files(tmp_path) == ['a.mp4', f'results/a_out_parts/{name}']
 
 
-@pytest.mark.parametrize(('name', 'data'), [('000001.mp4', b'x' * 99), ('000001.json', b''), ('000001.json', None)])
+@pytest.mark.parametrize(('name', 'data'), [
+    ('00000025.mp4', b'x' * 99), ('00000025.json', b''), ('00000025.json', None)])
 def test_a_damaged_part_is_made_again(run, tmp_path, stopped, name, data):
     stopped()
     damaged = tmp_path / 'results/a_out_parts' / name
@@ -134,10 +135,10 @@ def lose_content(path, share):
 def test_a_part_that_lost_its_content_is_made_again(run, tmp_path, stopped, share):
     assert run('-i', 'a.mp4', *LOSSLESS, '-o', 'whole', network='plain')[0] == 0
     stopped()
-    lose_content(tmp_path / 'results/a_out_parts/000001.mp4', share)
+    lose_content(tmp_path / 'results/a_out_parts/00000025.mp4', share)
     status, out, err = run('-i', 'a.mp4', *LOSSLESS, '--chunk', '1', network='plain')
     assert (status, '(25 of them from an earlier run)' in out) == (0, True), err
-    assert 'warning: a.mp4: results/a_out_parts/000001.mp4: damaged since it was written; it is made again' in err
+    assert 'warning: a.mp4: results/a_out_parts/00000025.mp4: damaged since it was written; it is made again' in err
     assert hashes('results/a_out.mp4') == hashes('whole/a_out.mp4')
 
 
@@ -147,13 +148,13 @@ def test_a_part_that_loses_its_content_while_the_run_goes_on_is_not_joined(run, 
 
     def damages_the_first(self, chunk, report):
         if chunk.index == 2:
-            lose_content(tmp_path / 'results/a_out_parts/000000.mp4', 0.2)
+            lose_content(tmp_path / 'results/a_out_parts/00000000.mp4', 0.2)
         return upscale(self, chunk, report)
     with monkeypatch.context() as patch:
         patch.setattr(ChunkWorker, '__call__', damages_the_first)
         status, _, err = run('-i', 'a.mp4', *LOSSLESS, '--chunk', '1', network='plain')
     assert status == 1
-    assert ('error: a.mp4: results/a_out_parts/000000.mp4: damaged since it was written, so the disk may be failing; '
+    assert ('error: a.mp4: results/a_out_parts/00000000.mp4: damaged since it was written, so the disk may be failing; '
             'the same command makes it again') in err.splitlines()
     assert not Path('results/a_out.mp4').exists()
     status, out, err = run('-i', 'a.mp4', *LOSSLESS, '--chunk', '1', network='plain')
@@ -171,10 +172,11 @@ def test_a_damaged_manifest_means_a_new_start(run, tmp_path, stopped, text):
 
 def test_parts_are_known_as_ours_while_they_are_removed(tmp_path, monkeypatch):
     with contextlib.suppress(Stop), open_parts(tmp_path / 'a.mp4', 'mp4', {'x': 1}) as opened:
-        for index in range(3):
-            opened.path(index).write_bytes(b'xy')
-            seal(opened.path(index), opened.path(index), {})
-        assert opened.list_whole() == [0, 1, 2]
+        made = [Part(first, 1, 1, is_last=False) for first in range(3)]
+        for part in made:
+            opened.path(part.first).write_bytes(b'xy')
+            seal(opened.path(part.first), opened.path(part.first), part.to_note())
+        assert opened.find() == made
         removed, unlink = [], Path.unlink
         monkeypatch.setattr(Path, 'unlink', lambda path, **more: removed.append(path.name) or unlink(path, **more))
     assert removed.index('manifest.json') == 6
@@ -216,5 +218,5 @@ def test_the_manifest_names_what_pixels_depend_on(run, tmp_path):
     run('-i', 'a.mp4', '--keep_parts', '--crf', '20')
     manifest = json.loads((tmp_path / 'results/a_out_parts/manifest.json').read_text())
     assert {name: manifest[name] for name in ('outscale', 'crf', 'half', 'tile', 'source', 'chunk')} == {
-        'outscale': '4', 'crf': '20', 'half': False, 'tile': 0, 'source': 'a.mp4', 'chunk': '10'}
+        'outscale': '4', 'crf': '20', 'half': False, 'tile': 0, 'source': 'a.mp4', 'chunk': None}
     assert {'version', 'weights', 'modified', 'bytes', 'content', 'ffmpeg'} < set(manifest)

@@ -29,7 +29,7 @@ def test_a_disk_that_fills_up(run, tmp_path, monkeypatch):
         status, _, err = run('-i', 'a.mp4', *LOSSLESS, '--chunk', '1', network='plain')
     assert status == 1
     assert err.splitlines()[-2:] == [
-        'warning: a.mp4: 2 finished parts stay in results/a_out_parts; the same command resumes from them',
+        'warning: a.mp4: 0 frames lost, 2 parts kept; the same command goes on from there',
         'error: results/a_out_parts: the disk has 63 MiB left, too little for the next frames (64 MiB stay free). '
         'Make room and run the same command again: it resumes from the finished parts']
     status, out, _ = run('-i', 'a.mp4', *LOSSLESS, '--chunk', '1', network='plain')
@@ -67,11 +67,11 @@ def test_a_dry_run_counts_the_parts_that_a_run_would_find(run, tmp_path):
     common = '-i', 'a.mp4', '--chunk', '1', '-s', '2'
     assert run(*common, '--keep_parts')[0] == 0
     (tmp_path / 'results/a_out.mp4').unlink()
-    assert 'chunks   4, 4 of them there from an earlier run\n' in run(*common, '--dry_run')[1]
+    assert 'chunks   4; 4 parts with 96 frames there from an earlier run\n' in run(*common, '--dry_run')[1]
     for other in (['--crf', '30'], ['--restart']):
         assert 'chunks   4\n' in run(*common, '--dry_run', *other)[1]
     Path('results/a_out_parts', parts()[0]).unlink()
-    assert 'chunks   4, 3 of them there from an earlier run\n' in run(*common, '--dry_run')[1]
+    assert 'chunks   4; 3 parts with 72 frames there from an earlier run\n' in run(*common, '--dry_run')[1]
 
 
 def test_parts_beside_a_finished_video_are_told_of(run, tmp_path):

@@ -112,7 +112,7 @@ def test_killed_at_any_moment(tmp_path, start, undisturbed, who, workers):
         again = start(tmp_path, workers)
         text = again.communicate(timeout=120)[0]
         assert again.returncode == 0, text
-        assert f'reusing {whole} of 12 parts of an earlier run' in text
+        assert f'reusing {whole} parts of an earlier run' in text
     result = tmp_path / 'results/a_out.mp4'
     assert hashes(result) == hashes(undisturbed / 'results/a_out.mp4')
     assert clips.packets(result, 'a:0') == clips.packets(undisturbed / 'a.mp4', 'a:0')
