@@ -13,8 +13,8 @@ from ..ffmpeg.encoder import Encoding
 from ..ffmpeg.probe import MediaInfo
 from ..ffmpeg.programs import FFmpeg
 from ..measures import Effort, Preview, Quality
-from .checkpoint import Part, Parts
 from .frame_files import FrameFileReader, FrameShape
+from .parts import Part, Parts
 
 
 class Reader(Protocol):

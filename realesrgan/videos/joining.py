@@ -13,9 +13,10 @@ from ..ffmpeg.mux import join, mux, write_list
 from ..ffmpeg.probe import Track, probe
 from ..ffmpeg.process import Check
 from ..ffmpeg.programs import FFmpeg
-from .checkpoint import LIST, Parts
+from .checkpoint import LIST
 from .chunks import Upscaled
 from .disk import check_room
+from .parts import Parts
 from .plan import VideoPlan
 
 Join = Callable[[Path, Path], list[str]]

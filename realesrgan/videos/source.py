@@ -23,13 +23,14 @@ from ..ffmpeg.probe import MediaInfo
 from ..ffmpeg.process import Check
 from ..ffmpeg.programs import FFmpeg
 from ..ffmpeg.timing import format_clock
-from .checkpoint import TRACKS, Parts, identify_files
+from .checkpoint import TRACKS, identify_files
 from .chunks import Chunk, FrameFiles, Upscaled, VideoFrames, cut_into_chunks
 from .disk import DiskWatch, estimate_extracted_size
 from .encoding import encode_frames, encode_like_video
 from .frame_files import FrameFileReader, FrameShape, measure_frames
 from .joining import Join, join_alone, join_with_tracks
 from .options import VideoOptions
+from .parts import Parts
 from .plan import VideoPlan, plan_video
 
 logger = logging.getLogger(__name__)

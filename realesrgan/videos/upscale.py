@@ -18,12 +18,13 @@ from ..measures import Effort
 from ..pictures.names import name_comparison
 from ..workers.options import FaceOptions
 from ..workers.pool import Pool
-from .checkpoint import Part, Parts, count, describe_run, open_parts
+from .checkpoint import describe_run, open_parts
 from .chunks import Chunk, ChunkProgress, FrameExamined, Upscaled
 from .comparing import write_comparison
 from .disk import DiskWatch, estimate_result_size, format_size, measure_free_disk
 from .joining import join_parts
 from .options import VideoOptions
+from .parts import Part, Parts, count
 from .source import Source
 
 logger = logging.getLogger(__name__)

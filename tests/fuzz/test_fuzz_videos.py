@@ -21,9 +21,10 @@ from realesrgan.ffmpeg.probe import parse_probe
 from realesrgan.ffmpeg.timing import collect_time_stamps
 from realesrgan.ffmpeg.tracks import plan_tracks
 from realesrgan.videos import plan
-from realesrgan.videos.checkpoint import Part, open_parts, seal
+from realesrgan.videos.checkpoint import open_parts
 from realesrgan.videos.chunks import cut_into_chunks
 from realesrgan.videos.options import VideoOptions
+from realesrgan.videos.parts import Part, seal
 from realesrgan.videos.plan import plan_video
 from realesrgan.videos.source import VideoSource
 

@@ -14,7 +14,8 @@ import pytest
 from clips import EXACT, files, make, picture, sound, video
 from numbered_frames import LOSSLESS, OPEN_GOPS, counted, counts, hashes, parts
 
-from realesrgan.videos.checkpoint import Part, open_parts, seal
+from realesrgan.videos.checkpoint import open_parts
+from realesrgan.videos.parts import Part, seal
 from realesrgan.videos.worker import ChunkWorker
 
 SCRIPT = Path(__file__).parents[2] / 'inference_realesrgan_video.py'

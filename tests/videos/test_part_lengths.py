@@ -12,7 +12,7 @@ from clips import EXACT, files, make
 from numbered_frames import LOSSLESS, OPEN_GOPS, counted, counts, hashes
 
 from realesrgan import RealESRGANer
-from realesrgan.videos.checkpoint import Parts
+from realesrgan.videos.parts import Parts
 from realesrgan.videos.worker import ChunkWorker
 
 PARTS = Path('results/a_out_parts')
