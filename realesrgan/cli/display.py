@@ -59,10 +59,10 @@ class Display:
             self._files.close()
         if error is not None and self._outcomes:  # the totals so far, before the error is shown
             self.summarise()
-        ended = sum(not outcome.skipped for outcome in self._outcomes)
-        if error is not None and 1 < self._found != ended and not self._outlined:
+        done = sum(not outcome.failed and not outcome.skipped for outcome in self._outcomes)
+        if error is not None and self._found > max(done, 1) and not self._outlined:
             with about(''):
-                logger.warning('%d of %d done; the same command with --skip_existing goes on', ended, self._found)
+                logger.warning('%d of %d done; the same command with --skip_existing goes on', done, self._found)
 
     def __call__(self, event: Event) -> None:
         """Show an event."""

@@ -16,6 +16,8 @@ import pytest
 from clips import EXACT, files, make, picture, sound
 from numbered_frames import LOSSLESS, OPEN_GOPS, hashes, parts
 
+from realesrgan.videos.parts import Parts
+
 SCRIPT = Path(__file__).parents[2] / 'inference_realesrgan_video.py'
 
 
@@ -116,6 +118,37 @@ def test_killed_at_any_moment(tmp_path, start, undisturbed, who, workers):
     result = tmp_path / 'results/a_out.mp4'
     assert hashes(result) == hashes(undisturbed / 'results/a_out.mp4')
     assert clips.packets(result, 'a:0') == clips.packets(undisturbed / 'a.mp4', 'a:0')
+    assert files(tmp_path) == ['a.mp4', 'results/a_out.mp4']
+
+
+# Every frame takes longer than a part may.
+SLOW = f"""
+import sys
+sys.path.insert(0, {str(SCRIPT.parent)!r})
+import inference_realesrgan_video
+from realesrgan.videos import part_writer, worker
+part_writer.PART_SECONDS = worker.PART_SECONDS = 0
+sys.exit(inference_realesrgan_video.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(('number', 'status'), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_frames_of_a_part_in_progress_outlive_the_end(tmp_path, command, start_program, undisturbed, number, status):
+    shutil.copy2(undisturbed / 'a.mp4', tmp_path / 'a.mp4')
+    arguments = [word for word in command[2:] if word not in ('--chunk', '0.5')]
+    start = [sys.executable, '-c', SLOW, *arguments]
+    process = start_program(start, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    wait_for_parts(process, tmp_path, 2, random.uniform(0, 0.2))
+    process.send_signal(number)
+    text = process.communicate(timeout=60)[0]
+    assert process.returncode == status, text
+    kept = Parts(tmp_path / 'results/a_out_parts', 'mp4')
+    numbers = {number for part in kept.find() for number in range(part.first, part.stop)} | set(kept.list_frames())
+    assert 48 <= len(numbers) < 144
+    assert status == -9 or f'0 frames lost, {kept.describe()} kept; the same command goes on from there' in text
+    again = subprocess.run(start, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert f': 144 frames ({len(numbers)} of them from an earlier run), ' in again.stdout
+    assert hashes(tmp_path / 'results/a_out.mp4') == hashes(undisturbed / 'results/a_out.mp4')
     assert files(tmp_path) == ['a.mp4', 'results/a_out.mp4']
 
 
