@@ -5,6 +5,7 @@ whole.
 """
 from __future__ import annotations
 
+import contextlib
 import logging
 import struct
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ ORIENTATION = 0x0112
 #: Tags of EXIF and of TIFF that hold words about the picture.
 WORD_TAGS = (ExifTags.Base.ImageDescription, ExifTags.Base.Make, ExifTags.Base.Model, ExifTags.Base.Software,
              ExifTags.Base.DateTime, ExifTags.Base.Artist, ExifTags.Base.Copyright)
-_ASCII, _SHORT = 2, 3  # types of TIFF
+_ASCII, _SHORT, _RATIONAL = 2, 3, 5  # types of TIFF
 _DETAILS = ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo
 
 
@@ -52,6 +53,17 @@ def reset_orientation(exif: bytes) -> tuple[bytes | None, int | None]:
         logger.warning('its EXIF data is damaged and is left out')
         return None, None
     return exif, None
+
+
+def reset_resolution(exif: bytes) -> bytes:
+    """Return EXIF with a resolution of 72, which by its specification stands for one that is not known."""
+    patched = bytearray(exif)
+    with contextlib.suppress(KeyError, struct.error):
+        for entry, order, tag, kind, count in _iterate_entries(exif):
+            if tag in (ExifTags.Base.XResolution, ExifTags.Base.YResolution) and (kind, count) == (_RATIONAL, 1):
+                start, = struct.unpack_from(f'{order}I', exif, entry + 8)
+                struct.pack_into(f'{order}2I', patched, start, 72, 1)
+    return bytes(patched)
 
 
 def list_words(exif: bytes) -> tuple[dict[int, bytes], bool]:

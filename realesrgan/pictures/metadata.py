@@ -43,11 +43,14 @@ def read_metadata(image: Image.Image, data: bytes) -> tuple[Metadata, int | None
         exif, orientation = exif_data.reset_orientation(raw.removeprefix(exif_data.PREFIX))
     xmp = _read_bytes(image, 'XMP data', 'xmp', 'XML:com.adobe.xmp') or profiles.get('xmp')
     icc = _read_bytes(image, 'colour profile', 'icc_profile') or profiles.get('icc')
+    dpi, believable = _read_resolution(image)
+    if exif and not believable:
+        exif = exif_data.reset_resolution(exif)
     return Metadata(
         icc=icc,
         exif=exif,
         xmp=_remove_announcements(xmp, image, data),
-        dpi=_read_resolution(image),
+        dpi=dpi,
         iptc=_read_iptc(image) or _find_iptc(profiles.get('iptc', b'')),
         comment=_read_bytes(image, 'comment', 'Comment', 'comment') if image.format in _COMMENTED else None,
         colour=() if icc else _read_nclx(image, data)), orientation
@@ -64,18 +67,19 @@ def _read_bytes(image: Image.Image, label: str, *names: str) -> bytes | None:
     return None
 
 
-def _read_resolution(image: Image.Image) -> tuple[float, float] | None:
-    """Return the resolution in pixels per inch; None where the file states none (as 0 or 1), or one past belief."""
+def _read_resolution(image: Image.Image) -> tuple[tuple[float, float] | None, bool]:
+    """Return the resolution in pixels per inch, and whether it may be; None where the file states none, as 0 or 1."""
     dpi = image.info.get('dpi')
     try:
         across, down = map(float, dpi or (0, 0))
     except (TypeError, ValueError, ArithmeticError):
         across = down = math.nan
     if 1 < across <= _MOST_DPI and 1 < down <= _MOST_DPI:
-        return across, down
-    if not (0 <= across <= 1 and 0 <= down <= 1):
-        logger.warning('its resolution of %g x %g dpi makes no sense and is left out', across, down)
-    return None
+        return (across, down), True
+    if 0 <= across <= 1 and 0 <= down <= 1:
+        return None, True
+    logger.warning('its resolution of %g x %g dpi makes no sense and is left out', across, down)
+    return None, False
 
 
 def _read_raw_profiles(image: Image.Image) -> dict[str, bytes]:

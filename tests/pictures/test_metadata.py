@@ -237,8 +237,10 @@ def test_a_resolution_past_belief_is_left_out_with_a_warning(data, told, logged)
     assert picture.metadata.dpi is None
     assert [message for message in logged.messages if message.startswith(f'its resolution of {told}')
             and message.endswith(' dpi makes no sense and is left out')] == logged.messages != []
+    logged.clear()
     for extension in ('png', 'jpg', 'tiff', 'webp', 'bmp'):
-        encode(picture, extension)
+        assert decode(encode(picture, extension)).metadata.dpi in (None, (72, 72))  # 72 in EXIF is not known
+    assert [message for message in logged.messages if 'resolution' in message] == []
 
 
 def test_the_resolution_of_a_jp2_is_kept():
