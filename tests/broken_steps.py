@@ -6,11 +6,41 @@ import signal
 import struct
 from functools import partial
 
+import clips
+
 PICTURE_STEPS = {'reading': struct.error('argument out of range'), 'upscaling': KeyError('gamma'),
                  'writing': AssertionError('never')}
-WORKER_STEPS = {'decoding': IndexError('list index out of range'), 'encoding': KeyError('gamma')}  # of videos
-VIDEO_STEPS = {'probing': AttributeError('tags'), 'planning': ZeroDivisionError('division by zero'), **WORKER_STEPS,
+VIDEO_STEPS = {'probing': AttributeError('tags'), 'planning': ZeroDivisionError('division by zero'),
+               'decoding': IndexError('list index out of range'), 'encoding': KeyError('gamma'),
                'joining': TypeError('None')}
+REPORT = 'a bug of this program; please report it with the file and what -v shows'
+WIDTHS = range(1, 31)  # of pictures
+VIDEO_WIDTHS = (32, 48, 64, 80, 96)
+
+
+def make_pictures(folder):
+    """Write WIDTH.png, each in one colour: its width."""
+    import cv2
+    import numpy as np
+    folder.mkdir(exist_ok=True)
+    for width in WIDTHS:
+        cv2.imwrite(str(folder / f'{width}.png'), np.full((4, width, 3), width, np.uint8))
+
+
+def make_videos(folder):
+    """Write WIDTH.mp4, each of an eighth as many frames; return their names."""
+    for width in VIDEO_WIDTHS:
+        clips.make(folder / f'{width}.mp4', *clips.numbered('8', str(width / 64), f'{width}x32'), *clips.EXACT)
+    return [f'{width}.mp4' for width in VIDEO_WIDTHS]
+
+
+def describe(steps, widths, ending, folder=''):
+    """The lines of errors, sorted, where each step fails for the input of a width."""
+    lines = []
+    for step, width in widths.items():
+        name = 'struct.error' if step == 'reading' else type(steps[step]).__name__
+        lines.append(f'error: {folder}{width}.{ending}: {name}: {steps[step]}: {REPORT}')
+    return sorted(lines)
 
 
 def break_pictures(widths, replace=setattr):
@@ -32,9 +62,9 @@ def break_pictures(widths, replace=setattr):
         fail_at('reading', picture.pixels.shape[1])
         return picture
 
-    def enhance(upsampler, picture, *arguments, real=RealESRGANer.enhance):
+    def enhance(upsampler, picture, *arguments, real=RealESRGANer.enhance, **more):
         fail_at('upscaling', picture.shape[1])
-        return real(upsampler, picture, *arguments)
+        return real(upsampler, picture, *arguments, **more)
 
     def write(picture, *arguments, real=worker.write):
         fail_at('writing', picture.pixels.shape[1] // 4)
@@ -46,49 +76,53 @@ def break_pictures(widths, replace=setattr):
 
 
 def break_videos(widths, replace=setattr):
-    """Let the steps of workers fail at the third frame of the videos of one width; see `break_pictures`."""
+    """Let each step fail for the videos of one width, decoding and encoding at the third frame."""
+    def fail_at(step, width):
+        if width == widths.get(step):
+            raise VIDEO_STEPS[step]
+    _break_planning(fail_at, replace)
+    _break_chunks(fail_at, replace)
+
+
+def _break_planning(fail_at, replace):
+    from realesrgan.videos import inputs, source, upscale
+
+    def probe(*arguments, real=inputs.probe):
+        info = real(*arguments)
+        fail_at('probing', info.video.width)
+        return info
+
+    def plan(ffmpeg, info, *arguments, real=source.plan_video):
+        fail_at('planning', info.video.width)
+        return real(ffmpeg, info, *arguments)
+
+    def join(parts, done, *arguments, real=upscale.join_parts):
+        fail_at('joining', 8 * sum(upscaled.frames for upscaled in done))
+        return real(parts, done, *arguments)
+
+    replace(inputs, 'probe', probe)
+    replace(source, 'plan_video', plan)
+    replace(upscale, 'join_parts', join)
+
+
+def _break_chunks(fail_at, replace):
     from realesrgan.ffmpeg.decoder import FrameReader
     from realesrgan.ffmpeg.encoder import FrameWriter
 
     def read(reader, real=FrameReader.__iter__):
         for number, frame in enumerate(real(reader)):
-            if number == 2 and frame.shape[1] == widths.get('decoding'):
-                raise WORKER_STEPS['decoding']
+            if number == 2:
+                fail_at('decoding', frame.shape[1])
             yield frame
 
     def write(writer, frame, real=FrameWriter.write):
         writer.count = getattr(writer, 'count', 0) + 1
-        if writer.count == 3 and frame.shape[1] == widths.get('encoding'):
-            raise WORKER_STEPS['encoding']
+        if writer.count == 3:
+            fail_at('encoding', frame.shape[1])
         real(writer, frame)
 
     replace(FrameReader, '__iter__', read)
     replace(FrameWriter, 'write', write)
-
-
-def break_driver(names, replace):
-    """Let the steps of videos that are not of workers fail for one input each, given by its name."""
-    from realesrgan.videos import inputs, source, upscale
-
-    def fail_at(step, name):
-        if name == names.get(step):
-            raise VIDEO_STEPS[step]
-
-    def probe(ffmpeg, name, check, real=inputs.probe):
-        fail_at('probing', name)
-        return real(ffmpeg, name, check)
-
-    def plan(ffmpeg, info, *arguments, real=source.plan_video):
-        fail_at('planning', info.source)
-        return real(ffmpeg, info, *arguments)
-
-    def join(parts, done, rate, target, join_list, real=upscale.join_parts):
-        fail_at('joining', target.name.replace('_out', ''))
-        return real(parts, done, rate, target, join_list)
-
-    replace(inputs, 'probe', probe)
-    replace(source, 'plan_video', plan)
-    replace(upscale, 'join_parts', join)
 
 
 def build_picture_worker(options, faces, results, max_pixels, place, *, widths, build):

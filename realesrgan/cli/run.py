@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from ..errors import NoSuchDeviceError, RealESRGANError, UsageError, flatten_message
+from ..errors import NoSuchDeviceError, UsageError, explain, flatten_message
 from ..log import escape, prefix_subject
 
 logger = logging.getLogger(__name__)
@@ -18,8 +18,8 @@ logger = logging.getLogger(__name__)
 def run(work: Callable[[argparse.Namespace], int], parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     """Parse arguments, do the work and return the exit status.
 
-    The status is what `work` returns; 1 after an error, 2 after a usage error, 130 after Ctrl-C. An error the user can
-    act on becomes one line on stderr; -v adds its traceback. SIGTERM ends the run as cleanly as Ctrl-C does, with
+    The status is what `work` returns; 1 after an error, 2 after a usage error, 130 after Ctrl-C. An error becomes one
+    line on stderr; -v adds its traceback. SIGTERM ends the run as cleanly as Ctrl-C does, with
     status 143.
     """
     for stream in ('stdout', 'stderr'):
@@ -37,13 +37,12 @@ def run(work: Callable[[argparse.Namespace], int], parser: argparse.ArgumentPars
     except KeyboardInterrupt:
         logger.error('interrupted')
         return 130
-    except ImportError as error:
-        if 'libGL' not in str(error):
-            raise
-        logger.error('OpenCV can\'t be loaded: %s. Install it (Debian: apt-get install libgl1), or take the OpenCV '
-                     'that needs none: pip uninstall opencv-python; pip install opencv-python-headless', error)
-    except (RealESRGANError, OSError, MemoryError) as error:
-        log_error(error, traceback=args.verbose)
+    except Exception as error:
+        if isinstance(error, ImportError) and 'libGL' in str(error):
+            logger.error('OpenCV can\'t be loaded: %s. Install it (Debian: apt-get install libgl1), or take the OpenCV '
+                         'that needs none: pip uninstall opencv-python; pip install opencv-python-headless', error)
+            return 1
+        log_error(explain(error), traceback=args.verbose)
         if isinstance(error, NoSuchDeviceError) and not args.quiet:
             from ..engines.listing import describe_devices
             print(describe_devices(), file=sys.stderr)
@@ -51,7 +50,6 @@ def run(work: Callable[[argparse.Namespace], int], parser: argparse.ArgumentPars
     finally:
         if before is not None:
             signal.signal(signal.SIGTERM, before)
-    return 1
 
 
 def log_error(error: BaseException, *, traceback: bool) -> None:

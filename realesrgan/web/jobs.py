@@ -1,6 +1,7 @@
 """Jobs: a bounded queue, and threads that run them in worker processes."""
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 import shutil
@@ -13,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..errors import Cancelled, RealESRGANError, flatten_message
+from ..errors import BugError, Cancelled, RealESRGANError, explain
 from ..events import Outcome, Progress, Warned
 from ..pictures.run import PictureOptions
 from ..videos.options import VideoOptions
@@ -226,11 +227,10 @@ class JobQueue:
             state = DONE if job.outcome is not None and job.outcome.target is not None else FAILED
         except Cancelled:
             state = CANCELLED
-        except (RealESRGANError, OSError) as error:
-            job.error = error
         except Exception as error:  # a bug must not end the thread, and with it the service
-            logger.exception('%s', flatten_message(error))
-            job.error = error
+            job.error = explain(error)
+        if isinstance(job.error, BugError):
+            logger.error('%s', job.error, exc_info=job.error)
         with self._changed:
             self._end(job, state)
             self._recent.append(job.seconds)
@@ -239,7 +239,8 @@ class JobQueue:
 
     def _end(self, job: Job, state: str) -> None:
         job.state, job.finished = state, time.monotonic()
-        job.source.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it goes with its folder
+            job.source.unlink(missing_ok=True)
         self._on_end(job)
         job.ended.set()
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -11,10 +12,12 @@ import threading
 import time
 from pathlib import Path
 
+import broken_steps
 import clips
 import psutil
 import pytest
 import requests
+from broken_steps import PICTURE_STEPS, VIDEO_STEPS, BrokenBuild
 from web_client import MODEL, encode, noise
 
 import realesrgan.web.__main__ as web
@@ -286,6 +289,30 @@ def test_a_worker_that_dies_again_and_again_fails_the_job_and_not_the_service(se
     assert state['state'] == 'failed'
     assert 'a worker on the CPU or the first GPU was killed' in state['error']
     assert service.wait(service.send(encode(noise(8, 8))))['state'] == 'done'
+
+
+def test_a_bug_fails_its_job_in_words_and_the_service_goes_on(serve, tmp_path, monkeypatch, caplog):
+    """At each step, of pictures and of videos, in one worker."""
+    pictures, videos = (dict(zip(steps, widths, strict=True)) for steps, widths in (
+        (PICTURE_STEPS, (7, 8, 9)), (VIDEO_STEPS, broken_steps.VIDEO_WIDTHS)))
+    monkeypatch.setattr('realesrgan.web.jobs.JobWorker',
+                        BrokenBuild(broken_steps.build_job_worker, pictures=pictures, videos=videos))
+    service = serve()
+    names = broken_steps.make_videos(tmp_path)
+    files = [(encode(noise(8, width)), 'a.png', PICTURE_STEPS[step]) for step, width in pictures.items()] + [
+        ((tmp_path / name).read_bytes(), name, error) for name, error in zip(names, VIDEO_STEPS.values(), strict=True)]
+    answers = [service.send(data, name, scale='1' if name != 'a.png' else '4') for data, name, _ in files]
+    for answer, (_, _, error) in zip(answers, files, strict=True):
+        state = service.wait(answer)
+        assert (state['state'], state['result']) == ('failed', None)
+        assert state['error'].endswith(f'{type(error).__name__}: {error}: {broken_steps.REPORT}')
+        assert service.get(f'{state["url"]}/result').status_code == 500
+    told = [record for record in caplog.records if record.getMessage().endswith(broken_steps.REPORT)]
+    assert len(told) == len(files)
+    assert all('in fail_at' in logging.Formatter().format(record) for record in told)
+    assert service.send(encode(noise(8, 7)), to='enhance').json() == {
+        'error': f'struct.error: argument out of range: {broken_steps.REPORT}'}
+    assert service.wait(service.send(encode(noise(8, 10))))['state'] == 'done'
 
 
 # ---- about the service ----

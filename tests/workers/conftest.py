@@ -20,7 +20,7 @@ def cluster():
     for _ in range(2):
         cluster.add_node(num_cpus=1)
     ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR, runtime_env={
-        'env_vars': {'PYTHONPATH': f'{PROJECT}:{Path(__file__).parent}'}})
+        'env_vars': {'PYTHONPATH': f'{PROJECT}:{Path(__file__).parent}:{PROJECT / "tests"}'}})
     yield cluster
     ray.shutdown()
     cluster.shutdown()

@@ -11,10 +11,12 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import broken_steps
 import clips
 import cv2
 import numpy as np
 import pytest
+from broken_steps import PICTURE_STEPS, VIDEO_STEPS, WIDTHS, BrokenBuild, describe
 from clips import files
 from pool_workers import Whereabouts, WhichNode, build_without_weights
 
@@ -91,6 +93,31 @@ def test_weights_that_a_node_lacks_are_sent_to_it(run, tmp_path, network, monkey
     assert run('-i', 'a.png', script=inference_realesrgan)[0] == 0
     assert files(cache / digest) == ['plain.pth']
     assert (cache / digest / 'plain.pth').read_bytes() == Path(network).read_bytes()
+
+
+def test_one_input_that_fails_costs_no_other(cluster, network, tmp_path, monkeypatch, capfd):
+    """A bug at each step, in pictures and in videos."""
+    monkeypatch.chdir(tmp_path)
+    broken_steps.make_pictures(tmp_path / 'in')
+    videos = broken_steps.make_videos(tmp_path)
+    widths = dict(zip(PICTURE_STEPS, (7, 8, 9), strict=True))
+    here, there = {'planning': 32, 'joining': 96}, {'decoding': 48, 'encoding': 64}
+    broken_steps.break_videos(here, monkeypatch.setattr)
+    monkeypatch.setattr('realesrgan.pictures.worker.PictureWorker',
+                        BrokenBuild(broken_steps.build_picture_worker, widths=widths))
+    monkeypatch.setattr('realesrgan.videos.worker.ChunkWorker',
+                        BrokenBuild(broken_steps.build_chunk_worker, widths=there))
+    for script, arguments, totals, lines in (
+            (inference_realesrgan, ['in'], '27 done, 3 failed', describe(PICTURE_STEPS, widths, 'png', 'in/')),
+            (inference_realesrgan_video, [*videos, '-s', '1'],
+             '1 done, 4 failed', describe(VIDEO_STEPS, here | there, 'mp4'))):
+        status = script.main(['--model_path', network, '--cluster', cluster.address, '-v', '-i', *arguments])
+        out, err = capfd.readouterr()
+        assert (status, totals in out) == (1, True), err
+        assert sorted(line for line in err.splitlines() if line.startswith('error: ')) == lines
+        assert err.count('in fail_at') >= len(lines)
+    assert [name for name in files('results') if '/' not in name] == sorted(
+        ['80_out.mp4', *(f'{width}_out.png' for width in WIDTHS if width not in widths.values())])
 
 
 # ---- nodes, and drivers, that come and go ----
