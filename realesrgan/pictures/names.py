@@ -1,22 +1,28 @@
 """Choose what results are called, so that no two results of a run share a path.
 
-`choose_names` serves results of any kind; `plan` and `Job` are about pictures.
+`choose_names` serves results of any kind; `plan`, `Job` and `Targets` are about pictures.
 """
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import UsageError
+from ..errors import ImageError, UsageError
 from . import formats
 
 if TYPE_CHECKING:
     from .inputs import InputFile
+    from .picture import Picture
+
+logger = logging.getLogger(__name__)
+
+_LONGEST_NAME = 255  # bytes, on nearly every file system
 
 
 @dataclass(frozen=True)
@@ -155,3 +161,51 @@ def plan(files: Sequence[InputFile], output: Path, suffix: str, extension: str) 
     names = choose_names([
         Nameable(file.path.stem, file.path.suffix[1:], partial(list_targets, file)) for file in files])
     return [build_job(file, name) for file, name in zip(files, names, strict=True)]
+
+
+class Targets:
+    """Chooses where results go: never over an input, never over a result of the same task.
+
+    Args:
+        sources: Real paths of all inputs.
+        taken: Real paths of results of the same task that are there already.
+    """
+
+    def __init__(self, sources: Set[str], taken: Set[str]) -> None:
+        self._sources = sources
+        self._owners = dict.fromkeys(taken, '')
+
+    def choose(self, job: Job, picture: Picture) -> Path:
+        """Return the path of a result, in a format that holds the picture's alpha.
+
+        Raises:
+            ImageError: the result would overwrite an input or another result, or its name is too long.
+        """
+        target = job.target(alpha=picture.has_alpha)
+        if len(os.fsencode(target.name)) > _LONGEST_NAME and not job.to_stdout:
+            raise ImageError(f'the name of its result would have more than {_LONGEST_NAME} bytes; use a shorter '
+                             '--suffix')
+        self._claim(target, str(job.source))
+        if target.suffix[1:] != job.extension:
+            logger.warning('has transparency, which %s does not hold; written as %s', job.extension, target.name)
+        return target
+
+    def claim_comparison(self, job: Job, target: Path) -> None:
+        """Take a path for what shows a job's result beside its source.
+
+        Raises:
+            ImageError: that would overwrite an input, or a result.
+        """
+        self._claim(target, f'comparison of {job.source}', 'it')
+
+    def _claim(self, target: Path, owner: str, what: str = 'its result') -> None:
+        """Take a path for what is called `what`; its owner may take it again.
+
+        Raises:
+            ImageError: that would overwrite an input, or what another has taken.
+        """
+        real = os.path.realpath(target)
+        if real in self._sources:
+            raise ImageError(f'{what} would overwrite the input {target}; choose another --suffix or -o')
+        if self._owners.setdefault(real, owner) != owner:
+            raise ImageError(f'{what} would overwrite another\'s, {target}; give it another name')

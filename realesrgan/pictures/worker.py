@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence, Set
@@ -13,7 +12,7 @@ from typing import Self
 import numpy as np
 
 from ..atomic_files import whole_file
-from ..errors import ImageError, RunError, explain, flatten_message
+from ..errors import RunError, explain, flatten_message
 from ..events import Examined, Outcome, Progress
 from ..log import about
 from ..measures import Effort
@@ -25,7 +24,7 @@ from ..workers.options import FaceOptions, Place, UpsamplerOptions
 from ..workers.overlap import run_overlapped
 from ..workers.pool import Report
 from .formats import MOST_PIXELS, require_room
-from .names import Job, name_comparison
+from .names import Job, Targets, name_comparison
 from .picture import Picture
 from .reading import decode
 from .writing import encode, write
@@ -34,7 +33,6 @@ logger = logging.getLogger(__name__)
 
 #: A result larger than this is written before the next picture is upscaled, so that two never wait in memory.
 _LARGE_BYTES = 1 << 28
-_LONGEST_NAME = 255  # bytes, on nearly every file system
 _READ_AHEAD = 2
 _WRITTEN_BEHIND = 2
 
@@ -172,7 +170,7 @@ class PictureWorker:
                 broken.append(error)
                 return None
 
-        targets = _Targets(task.sources, task.taken)
+        targets = Targets(task.sources, task.taken)
         waiting = (job for job in task.jobs if str(job.source) not in task.ended and not broken)
         try:
             run_overlapped(_read_all(waiting, self._max_pixels), upscale,
@@ -183,7 +181,7 @@ class PictureWorker:
         if broken:
             raise broken[0]
 
-    def _upscale(self, read: _Read, targets: _Targets) -> _Result | Outcome:
+    def _upscale(self, read: _Read, targets: Targets) -> _Result | Outcome:
         job, picture, stages, results = read.job, read.picture, read.stages, self._results
         if isinstance(picture, Exception):
             return Outcome(str(job.source), error=picture)
@@ -199,7 +197,7 @@ class PictureWorker:
                        picture.pixels if results.check or results.compare else None,
                        Borders.of_tiles(self._enhancer.tiles), stages, measure_effort(self._enhancer, stages), outcome)
 
-    def _write(self, result: _Result | Outcome | None, targets: _Targets) -> Iterator[Outcome | Examined]:
+    def _write(self, result: _Result | Outcome | None, targets: Targets) -> Iterator[Outcome | Examined]:
         """Write a result; yield what is to be reported of it."""
         if not isinstance(result, _Result):
             if result is not None:
@@ -259,7 +257,7 @@ def _examine(result: _Result, source: np.ndarray) -> Examined:
     return Examined(str(result.job.source), quality, preview)
 
 
-def _compare(result: _Result, source: np.ndarray, label: str, targets: _Targets) -> Path:
+def _compare(result: _Result, source: np.ndarray, label: str, targets: Targets) -> Path:
     """Write the picture that shows a result beside its source, and return its path."""
     target = name_comparison(result.target, 'jpg')
     targets.claim_comparison(result.job, target)
@@ -275,51 +273,3 @@ def _add_problem(outcome: Outcome, what: str, error: Exception) -> Outcome:
 
 def _is_large(result: _Result | Outcome | None) -> bool:
     return isinstance(result, _Result) and result.picture.pixels.nbytes > _LARGE_BYTES
-
-
-class _Targets:
-    """Chooses where results go: never over an input, never over a result of the same task.
-
-    Args:
-        sources: Real paths of all inputs.
-        taken: Real paths of results of the same task that are there already.
-    """
-
-    def __init__(self, sources: Set[str], taken: Set[str]) -> None:
-        self._sources = sources
-        self._owners = dict.fromkeys(taken, '')
-
-    def choose(self, job: Job, picture: Picture) -> Path:
-        """Return the path of a result, in a format that holds the picture's alpha.
-
-        Raises:
-            ImageError: the result would overwrite an input or another result, or its name is too long.
-        """
-        target = job.target(alpha=picture.has_alpha)
-        if len(os.fsencode(target.name)) > _LONGEST_NAME and not job.to_stdout:
-            raise ImageError(f'the name of its result would have more than {_LONGEST_NAME} bytes; use a shorter '
-                             '--suffix')
-        self._claim(target, str(job.source))
-        if target.suffix[1:] != job.extension:
-            logger.warning('has transparency, which %s does not hold; written as %s', job.extension, target.name)
-        return target
-
-    def claim_comparison(self, job: Job, target: Path) -> None:
-        """Take a path for what shows a job's result beside its source.
-
-        Raises:
-            ImageError: that would overwrite an input, or a result.
-        """
-        self._claim(target, f'comparison of {job.source}', 'it')
-
-    def _claim(self, target: Path, owner: str, what: str = 'its result') -> None:
-        """Take a path for what is called `what`; its owner may take it again.
-
-        Raises:
-            ImageError: that would overwrite an input, or what another has taken.
-        """
-        real = os.path.realpath(target)
-        if real in self._sources:
-            raise ImageError(f'{what} would overwrite the input {target}; choose another --suffix or -o')
-        if self._owners.setdefault(real, owner) != owner:
-            raise ImageError(f'{what} would overwrite another\'s, {target}; give it another name')
