@@ -20,6 +20,7 @@ from .process import Check, Child
 from .programs import FFmpeg, compile_command
 from .timing import format_seconds
 
+_CROPS_SINCE = (7, 1)
 _KILLED = (-signal.SIGTERM, -9)
 #: What ffmpeg reports where a reference picture that is to be forgotten is not there.
 FORGETS = 'mmco: unref short failure'
@@ -167,7 +168,7 @@ def build_decode_command(programs: FFmpeg, info: MediaInfo, decoding: Decoding,
                          also: Sequence[str] = ()) -> list[str]:
     """Return the command that writes raw frames to stdout, and the other tracks as `also` says."""
     pixel_format = 'bgr48le' if is_deep(require_video(info).pixel_format) else 'bgr24'
-    frames = _filter_frames(info, decoding)
+    frames = _filter_frames(programs, info, decoding)
     output = frames.output('pipe:1', format='rawvideo', pix_fmt=pixel_format, **_build_time_options(programs, decoding))
     return [*compile_command(programs, output, SOURCE=build_input_argument(info)), *also]
 
@@ -184,7 +185,8 @@ def examine(programs: FFmpeg, info: MediaInfo, decoding: Decoding, check: Check 
     Returns:
         The number of frames, and what ffmpeg reports about damage.
     """
-    output = _filter_frames(info, decoding).output('-', format='null', **_build_time_options(programs, decoding))
+    frames = _filter_frames(programs, info, decoding)
+    output = frames.output('-', format='null', **_build_time_options(programs, decoding))
     command = compile_command(programs, output.global_args('-progress', 'pipe:1'), SOURCE=build_input_argument(info))
     with Child(command, collect=True) as child:
         status = child.finish(check)
@@ -229,7 +231,7 @@ def extract_frames(programs: FFmpeg, info: MediaInfo, decoding: Decoding, folder
         MediaError: No frame could be decoded.
     """
     pixel_format = 'rgb48be' if is_deep(require_video(info).pixel_format) else 'rgb24'
-    output = _filter_frames(info, decoding).output('%08d.png', format='image2', compression_level=1,
+    output = _filter_frames(programs, info, decoding).output('%08d.png', format='image2', compression_level=1,
                                                    pix_fmt=pixel_format, **_build_time_options(programs, decoding))
     # ffmpeg runs in the folder because a % in the folder's own name would count as part of the pattern.
     with Child(compile_command(programs, output, SOURCE=build_input_argument(info)), cwd=folder) as child:
@@ -259,37 +261,42 @@ def _describe_damage(child: Child, status: int) -> str:
     return str(child.describe_failure()) if status else '; '.join(list(dict.fromkeys(child.errors))[:_REASONS])
 
 
-def _filter_frames(info: MediaInfo, decoding: Decoding) -> Any:
+def _filter_frames(programs: FFmpeg, info: MediaInfo, decoding: Decoding) -> Any:
     """Return ffmpeg-python's stream of the frames that `decoding` keeps of SOURCE, full-range RGB, numbered from 0."""
     video = require_video(info)
-    frames = ffmpeg.input('SOURCE', **_build_input_options(video, decoding))[str(video.index)]
+    width, height = video.decoded_size
+    frames = ffmpeg.input('SOURCE', **_build_input_options(programs, info, decoding))[str(video.index)]
     if decoding.origin is not None:
         frames = frames.filter('setpts', f'PTS-({decoding.origin})')
     if video.turns:  # frames of other sizes can't be turned by the same filter
-        frames = frames.filter('scale', *((video.width, video.height) if video.turns == 2 else (
-            video.height, video.width)))
+        frames = frames.filter('scale', *((width, height) if video.turns == 2 else (height, width)))
         for arguments in rotation.FILTERS[video.turns]:
             frames = frames.filter(*arguments)
     if decoding.deinterlace:
         # bwdif needs frames of one size; those that have it pass this unchanged.
-        frames = frames.filter('scale', video.width, video.height)
+        frames = frames.filter('scale', width, height)
         frames = frames.filter('bwdif', mode='send_frame', parity='auto', deint='all')
     if decoding.resample:
         frames = frames.filter('fps', decoding.rate, **({'start_time': 0} if decoding.from_zero else {}))
     if trim := decoding.kept.build_trim():
         frames = frames.filter('trim', **trim)
-    frames = frames.filter('scale', video.width, video.height, **video.colour.build_rgb_scale(video.pixel_format))
+    frames = frames.filter('scale', width, height, **video.colour.build_rgb_scale(video.pixel_format))
+    if any(video.crop):  # of RGB, because of shared chroma only even borders can be cut off
+        frames = frames.filter('crop', video.width, video.height, *video.crop[:2])
     # Numbers replace the time stamps. Some videos repeat theirs, and ffmpeg reports every repeated one as an error
     # of the raw video muxer (https://github.com/ffvvc/FFmpeg/issues/61), which would count as damage here.
     return frames.filter('settb', 1 / decoding.rate).filter('setpts', 'N')
 
 
-def _build_input_options(video: VideoStream, decoding: Decoding) -> dict[str, Any]:
+def _build_input_options(programs: FFmpeg, info: MediaInfo, decoding: Decoding) -> dict[str, Any]:
+    video = require_video(info)
     # Where the size or the format changes half-way, the scale filter follows. Made anew for that, all filters would
     # begin to count at 0 again, and drop frames. But those by which ffmpeg itself turns a video can't follow.
     options: dict[str, Any] = {} if video.is_turned_otherwise else {'reinit_filter': 0}
     if video.turns:
         options['noautorotate'] = None
+    if programs.version >= _CROPS_SINCE and info.format_name.startswith(('mov', 'matroska')):
+        options['apply_cropping'] = 'codec'  # what the container says is done below, as for older versions
     if decoding.origin is not None:
         # Frames keep the time stamps that `kept` counts in. The seek may then land on any earlier key frame: what it
         # brings along too early is trimmed by its time stamp.

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -9,10 +10,13 @@ from typing import Any
 
 from ..errors import MediaError, flatten_message
 from .colour import Colour, infer_colour
+from .cropping import Crop, read_crop
 from .process import Check, build_source_argument, is_url, run
 from .programs import FFmpeg
 from .rotation import parse_turns
 from .timing import TimeStamps, collect_time_stamps, parse_fraction
+
+logger = logging.getLogger(__name__)
 
 _PICTURE_FORMATS = ('image2', 'ico')
 _PICTURE_BRANDS = ('avif', 'mif1', 'heic')
@@ -62,8 +66,8 @@ class VideoStream:
     Attributes:
         index: Its number in the file.
         codec: ffmpeg's name of its codec.
-        width: Of the picture as shown, after rotation, in its own pixels.
-        height: Of the picture as shown, after rotation, in its own pixels.
+        width: Of the picture as shown, after cropping and rotation, in its own pixels.
+        height: Of the picture as shown, after cropping and rotation, in its own pixels.
         sample_aspect: Width of a pixel divided by its height, after rotation.
         pixel_format: ffmpeg's name of the coded format.
         colour: Its tags, completed with what players assume.
@@ -75,6 +79,7 @@ class VideoStream:
         is_interlaced: Whether it is flagged as interlaced.
         turns: By how many quarters of a circle it is turned clockwise when it is shown.
         is_turned_otherwise: Whether it is mirrored, or turned by another angle, which is left to ffmpeg.
+        crop: What the container says to cut off of what is decoded, after rotation.
         dolby_vision: Its profile of Dolby Vision and the number of what its base layer is compatible with, such as
             '8.1', or ''.
         tags: Title, language and so on.
@@ -95,8 +100,15 @@ class VideoStream:
     is_interlaced: bool
     turns: int = 0
     is_turned_otherwise: bool = False
+    crop: Crop = (0, 0, 0, 0)
     dolby_vision: str = ''
     tags: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def decoded_size(self) -> tuple[int, int]:
+        """Width and height after rotation, before cropping."""
+        left, top, right, bottom = self.crop
+        return self.width + left + right, self.height + top + bottom
 
 
 @dataclass(frozen=True)
@@ -151,8 +163,31 @@ def probe(programs: FFmpeg, source: str, check: Check | None = None) -> MediaInf
 
     info = ask()
     if info.has_late_tracks and not info.is_stream:
-        return replace(ask(*LOOK_AT_ALL), has_late_tracks=True)
-    return info
+        info = replace(ask(*LOOK_AT_ALL), has_late_tracks=True)
+    return _crop_by_file(info)
+
+
+def _crop_by_file(info: MediaInfo) -> MediaInfo:
+    """Crop the video as its file says, if that is one, and ffprobe has not said it."""
+    video = info.video
+    if video is None or info.is_stream or any(video.crop):
+        return info
+    number = sum(track.kind == 'video' and track.index < video.index for track in info.tracks)
+    found = read_crop(Path(info.source), info.format_name, number)
+    return replace(info, video=_crop(video, *found)) if found else info
+
+
+def _crop(video: VideoStream, crop: Crop, sample_aspect: Fraction | None = None) -> VideoStream:
+    """Return a video that is cropped, with other pixels where `sample_aspect`, before rotation, is given."""
+    left, top, right, bottom = crop[-video.turns:] + crop[:-video.turns]
+    width, height = video.width - left - right, video.height - top - bottom
+    if min(crop) < 0 or min(width, height) < 1 or video.is_turned_otherwise:
+        logger.warning('the container says to crop the video by %d, %d, %d and %d pixels, which is ignored', *crop)
+        return video
+    if sample_aspect is not None and video.turns in (1, 3):
+        sample_aspect = 1 / sample_aspect
+    return replace(video, width=width, height=height, crop=(left, top, right, bottom),
+                   sample_aspect=sample_aspect or video.sample_aspect)
 
 
 def parse_probe(source: str, output: bytes) -> MediaInfo:
@@ -279,7 +314,7 @@ def _parse_video(stream: dict[str, Any]) -> VideoStream:
     turns = parse_turns(stream)
     if turns in (1, 3):
         width, height, sample_aspect = height, width, 1 / sample_aspect
-    return VideoStream(
+    video = VideoStream(
         index=stream['index'],
         codec=stream.get('codec_name', ''),
         width=width,
@@ -298,6 +333,10 @@ def _parse_video(stream: dict[str, Any]) -> VideoStream:
         dolby_vision=next((f'{data["dv_profile"]}.{data.get("dv_bl_signal_compatibility_id", 0)}'
                            for data in side_data if 'dv_profile' in data), ''),
         tags=tuple((name.lower(), value) for name, value in stream.get('tags', {}).items()))
+    cropping = next((data for data in side_data if 'crop_left' in data), None)
+    if cropping is None:
+        return video
+    return _crop(video, (cropping['crop_left'], cropping['crop_top'], cropping['crop_right'], cropping['crop_bottom']))
 
 
 def _parse_start(stream: dict[str, Any]) -> Fraction | None:

@@ -89,6 +89,17 @@ def test_recording_other_tracks_in_the_same_pass():
     assert build_decode_command(NEW, film(), Decoding(Fraction(25)), also) == [*plain, *also]
 
 
+@pytest.mark.parametrize(('version', 'format_name', 'expected'), [
+    ((7, 0), 'matroska,webm', False), ((7, 1), 'matroska,webm', True), ((9, 0), 'mov,mp4,m4a,3gp,3g2,mj2', True),
+    ((9, 0), 'avi', False)])
+def test_decoding_what_is_cropped(version, format_name, expected):
+    info = replace(film(), format_name=format_name)
+    info = replace(info, video=replace(info.video, crop=(1, 2, 3, 4)))
+    command = build_decode_command(replace(NEW, version=version), info, Decoding(Fraction(25)))
+    assert list_filters(command)[:2] == [f'scale=68:54:{TO_RGB}', 'crop=64:48:1:2']
+    assert (command[6:8] == ['-apply_cropping', 'codec'] if expected else '-apply_cropping' not in command)
+
+
 def test_decoding_a_url():
     command = build_decode_command(NEW, film(source='https://host/a?b=c:d&e'), Decoding(Fraction(25)))
     assert command[8:10] == ['-i', 'https://host/a?b=c:d&e']

@@ -1,6 +1,8 @@
 """Videos that went wrong in silence: those of tests/data/videos, and others of their kinds."""
 from __future__ import annotations
 
+import struct
+
 import clips
 import numpy as np
 import pytest
@@ -126,3 +128,36 @@ def test_damage_behind_an_edit_list_is_found(run, tmp_path, packet):
     status, _, err = run('-i', 'a.mp4', '-s', '1', network='plain')
     assert status == 1
     assert 'error: a.mp4: damaged at about 0:00:0' in err
+
+
+def add_clean_aperture(path, *numbers):
+    """Write a 'clap' box of eight numbers into the first track of an MP4 whose 'moov' comes last."""
+    data = bytearray(path.read_bytes())
+    box = struct.pack('>I4s8i', 40, b'clap', *numbers)
+    for name in (b'avc1', b'stsd', b'stbl', b'minf', b'mdia', b'trak', b'moov'):
+        start = data.rindex(name) - 4
+        size = int.from_bytes(data[start:start + 4])
+        if name == b'avc1':
+            data[start + size:start + size] = box
+        data[start:start + 4] = (size + len(box)).to_bytes(4)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(('aperture', 'size'), [
+    (None, (192, 128)), ((48, 1, 32, 1, 0, 1, 0, 1), (192, 128)), ((45, 1, 61, 2, 1, 2, -1, 4), (180, 120))],
+    ids=['mkv', 'mp4', 'odd'])
+@pytest.mark.parametrize('turns', [0, 1])
+def test_what_the_container_says_to_crop_is_cropped(run, tmp_path, aperture, size, turns):
+    """A red border of 8 pixels around what is green on the left and white on the right."""
+    source = DATA / 'container_crop.mkv'
+    if aperture or turns:
+        source = clips.rotate(source, tmp_path / 'a.mp4', 270 * turns)
+        add_clean_aperture(source, *(aperture or (48, 1, 32, 1, 0, 1, 0, 1)))
+    status, _, err = run('-i', source, '-s', '4', '--pix_fmt', 'yuv444p', '--crf', '0', network='plain')
+    assert status == 0, err
+    result = next((tmp_path / 'results').iterdir())
+    frame = np.rot90(clips.frames(result)[0], turns)
+    assert (frame.shape[1::-1], video(result).get('sample_aspect_ratio')) == (size, '1:1')
+    assert np.abs(frame[:, :size[0] // 2 - 8].astype(int) - (0, 255, 0)).max() < 16
+    assert np.abs(frame[:, size[0] // 2 + 8:].astype(int) - 255).max() < 16
