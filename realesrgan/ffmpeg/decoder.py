@@ -26,6 +26,8 @@ _KILLED = (-signal.SIGTERM, -9)
 FORGETS = 'mmco: unref short failure'
 _LONGEST_REFERENCE = 32  # frames; 16 pictures of H.264 and what lies between them
 _REASONS = 2  # messages of ffmpeg that describe damage
+# The end counts as one more frame. Without this, a last frame that ends before the tick it is nearest to would be lost.
+_OWN_TICK = 'if(isnan(PREV_OUTPTS),PTS,max(PTS,PREV_OUTPTS+1))'
 #: What a file is that has been there, and is no more or can't be reached: it may come back.
 _GONE = re.compile('No such file or directory|Permission denied|Stale file handle|Input/output error|Host is down')
 
@@ -59,7 +61,10 @@ class Decoding:
 
     Attributes:
         rate: Frames a second that come out.
-        resample: Whether frames are repeated and dropped to reach `rate`; otherwise each comes out once.
+        resample: Whether frames are repeated, or dropped, to reach `rate`; otherwise each comes out once.
+        push: Whether each frame gets a tick of `rate` of its own, if need be the next free one, which then depends on
+            where decoding began; otherwise frames that share a tick are dropped.
+        pad: Whether the last frame is repeated until `kept` stops.
         from_zero: Whether resampling begins at the start of the file and repeats the first frame until its time.
         deinterlace: Whether bwdif makes one frame of two fields.
         origin: Time stamp from which `kept` counts, in the stream's time base; None if time stamps can't be relied on.
@@ -71,6 +76,8 @@ class Decoding:
 
     rate: Fraction
     resample: bool = False
+    push: bool = False
+    pad: bool = False
     from_zero: bool = False
     deinterlace: bool = False
     origin: int | None = None
@@ -276,8 +283,14 @@ def _filter_frames(programs: FFmpeg, info: MediaInfo, decoding: Decoding) -> Any
         # bwdif needs frames of one size; those that have it pass this unchanged.
         frames = frames.filter('scale', width, height)
         frames = frames.filter('bwdif', mode='send_frame', parity='auto', deint='all')
+    if decoding.resample and decoding.push:
+        if decoding.origin is not None:
+            frames = frames.filter('trim', start_pts=0)  # what a seek brings along takes no tick away
+        frames = frames.filter('settb', 1 / decoding.rate).filter('setpts', _OWN_TICK)
     if decoding.resample:
         frames = frames.filter('fps', decoding.rate, **({'start_time': 0} if decoding.from_zero else {}))
+    if decoding.pad:
+        frames = frames.filter('tpad', stop=-1, stop_mode='clone')
     if trim := decoding.kept.build_trim():
         frames = frames.filter('trim', **trim)
     frames = frames.filter('scale', width, height, **video.colour.build_rgb_scale(video.pixel_format))

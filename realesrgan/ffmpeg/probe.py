@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -27,6 +28,7 @@ _NUMBERS = ('index', 'width', 'height')
 #: Options of an input by which ffmpeg looks at all of it, or its first half hour, before it begins.
 LOOK_AT_ALL = ('-probesize', '2147483647', '-analyzeduration', '2147483647')
 _LONGEST_SIDE = 1 << 20
+_CLOCK = r'\d+:\d+:\d+(\.\d+)?'
 _INTERLACED = ('tt', 'bb', 'tb', 'bt')
 
 
@@ -263,9 +265,11 @@ def read_time_stamps(programs: FFmpeg, info: MediaInfo, check: Check | None = No
     if info.is_stream or info.video is None:
         return None
     output, _ = run([programs.ffprobe, '-v', 'fatal', '-select_streams', str(info.video.index), '-show_entries',
-                     'packet=pts,flags:stream=time_base', '-of', 'compact=p=0', build_source_argument(info.source)],
-                    check=check)
+                     'packet=pts,dts,duration,flags:stream=time_base', '-of', 'compact=p=0',
+                     build_source_argument(info.source)], check=check)
     pts: list[int | None] = []
+    dts: list[int | None] = []
+    durations: list[int | None] = []
     keys: list[int] = []
     time_base, hides_packets = Fraction(1), False
     for line in output.decode(errors='replace').splitlines():
@@ -273,12 +277,31 @@ def read_time_stamps(programs: FFmpeg, info: MediaInfo, check: Check | None = No
         if 'time_base' in entries:
             time_base = Fraction(entries['time_base'])
         elif 'D' not in entries.get('flags', 'D'):  # D: decoded, but cut off by the container's edit list
-            pts.append(int(entries['pts']) if entries.get('pts', 'N/A') != 'N/A' else None)
+            for values, name in ((pts, 'pts'), (dts, 'dts'), (durations, 'duration')):
+                values.append(int(entries[name]) if entries.get(name, 'N/A') != 'N/A' else None)
             if 'K' in entries['flags'] and pts[-1] is not None:
                 keys.append(pts[-1])
         else:
             hides_packets = True
-    return replace(collect_time_stamps(pts, time_base, keys), hides_packets=hides_packets) if pts else None
+    if not pts:
+        return None
+    return replace(collect_time_stamps(pts, time_base, keys, dts=dts, durations=durations, end=_read_end(info)),
+                   hides_packets=hides_packets)
+
+
+def _read_end(info: MediaInfo) -> Fraction | None:
+    """Return when the video ends by what the container says of it, for containers whose packets don't.
+
+    That is Matroska, where programs note the duration of a track in a tag, and AVI with its empty chunks.
+    """
+    assert info.video is not None
+    if info.format_name == 'avi' and info.video.duration is not None:
+        return info.video.start + info.video.duration
+    noted = dict(info.video.tags).get('duration', '')
+    if info.format_name.startswith('matroska') and info.duration is not None and re.fullmatch(_CLOCK, noted):
+        hours, minutes, seconds = map(Fraction, noted.split(':'))
+        return min(3600 * hours + 60 * minutes + seconds, info.start + info.duration)
+    return None
 
 
 def _pick_video(streams: list[dict[str, Any]]) -> dict[str, Any] | None:

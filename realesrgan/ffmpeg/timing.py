@@ -1,6 +1,7 @@
 """Frame rates and times as exact fractions, and what a video's time stamps say about its frame rate."""
 from __future__ import annotations
 
+import math
 import re
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -14,6 +15,13 @@ _MAX_REORDERING = 32  # frames; H.264 and HEVC allow 16
 _ROUNDING = Fraction(1, 10 ** 6)
 _MAX_PLAUSIBLE_RATE = 240  # above it, r_frame_rate is the container's clock and not a frame rate
 _MAX_GIVEN_RATE = 1000
+#: How far a frame may be moved in time: less than anyone notices between picture and sound.
+_TOLERANCE = Fraction(1, 20)
+_LENGTHENED = Fraction(1, 10)  # by how much a constant rate may prolong the last frame, whose duration is often a guess
+_MAX_REPEATING_RATE = 60  # to place repeated frames a little better, no more are encoded
+_MAX_CLOCK_ERROR = Fraction(1, 200)
+_NEAR = Fraction(1, 100)
+_MAX_DENOMINATOR = 1001
 
 
 @dataclass(frozen=True)
@@ -24,6 +32,9 @@ class TimeStamps:
         pts: One for each frame, ascending, in units of `time_base`.
         time_base: Seconds.
         complete: Whether every packet has a time stamp of its own. If some lack one, the others can't be trusted.
+        derived: Whether `pts` are times of decoding, because the time stamps are incomplete. They lie as far apart as
+            the times at which the frames are shown.
+        end: When the last frame ends, or None if that is unknown.
         packets: Number of packets, including those without a time stamp.
         keys: Time stamps of the key frames, ascending.
         in_order: Whether the clock runs steadily, without a jump such as two joined recordings have.
@@ -37,6 +48,8 @@ class TimeStamps:
     keys: tuple[int, ...] = ()
     in_order: bool = True
     hides_packets: bool = False
+    derived: bool = False
+    end: int | None = None
 
     def get_time(self, index: int) -> Fraction:
         """Return the time of a frame in seconds."""
@@ -54,41 +67,178 @@ class TimeStamps:
         return bisect_left(self.pts, time / self.time_base)
 
     def is_constant(self, rate: Fraction) -> bool:
-        """Tell whether frames shown on the ticks of `rate` would never be more than one tick early or late.
+        """Tell whether frames shown one by one on the ticks of `rate` would be at most a tick early or late, or 50 ms.
 
         Millisecond clocks, jitter and the frame missing from AVI files written by ffmpeg cause that much. Nobody hears
-        the shift, but repeating or dropping a frame to correct it would be visible.
+        the shift, but repeating or dropping a frame to correct it would be visible. The last frame must end in time
+        too.
         """
-        frame = self.time_base * rate
-        double = 2 * frame.denominator
-        # Integers only, because films have many frames: (2 * a + b) // (2 * b) rounds a / b to the nearest.
-        return all(abs((2 * (pts - self.pts[0]) * frame.numerator + frame.denominator) // double - index) <= 1
-                   for index, pts in enumerate(self.pts))
+        frame, zero = self.time_base * rate, self.pts[0]
+        if self.end is not None:
+            late = (self.end - zero) * frame - len(self.pts)
+            if not -_LENGTHENED * rate <= late <= _TOLERANCE * rate:
+                return False
+        # Integers only, because films have many frames.
+        ticks, units = frame.numerator, frame.denominator
+        allowed = math.floor(min(Fraction(3, 2), _TOLERANCE * rate) * units)
+        return all(abs((pts - zero) * ticks - index * units) <= allowed for index, pts in enumerate(self.pts))
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether the frames' distances in time are known."""
+        return self.in_order and (self.complete or self.derived)
+
+    def count_ticks(self, rate: Fraction, *, drop: bool = False) -> int:
+        """Return how many frames show the video at `rate`, the last one up to its end.
+
+        Args:
+            rate: Ticks a second.
+            drop: Whether frames that share a tick are dropped, and the last one if it would lengthen the video;
+                otherwise each has a tick of its own, if need be the next free one.
+        """
+        frame, zero = self.time_base * rate, self.pts[0]
+        ticks, units = frame.numerator, frame.denominator
+        if drop:
+            last = (self.pts[-1] - zero) * ticks // units
+        else:
+            after = len(self.pts) - 1
+            last = max((2 * (pts - zero) * ticks + units) // (2 * units) + after - index
+                       for index, pts in enumerate(self.pts))
+        return max(last + 1, round_half_up(((self.end or 0) - zero) * frame))
+
+    def place(self, rate: Fraction, tolerance: Fraction = _TOLERANCE, *, push: bool = False) -> int | None:
+        """Return how many ticks of `rate` show every frame within `tolerance` (seconds) of its time, and the end too.
+
+        Args:
+            rate: Ticks a second.
+            tolerance: Of the frames; that of the end is 50 ms.
+            push: Whether frames that share a tick are moved to the next free ones.
+
+        Returns:
+            None if a frame would be further off, or would share its tick with another and be lost.
+        """
+        frame, zero = self.time_base * rate, self.pts[0]
+        ticks, units = frame.numerator, frame.denominator
+        allowed = math.floor(tolerance * rate * units)
+        last = -1
+        for pts in self.pts:
+            time = (pts - zero) * ticks
+            tick = (2 * time + units) // (2 * units)
+            if tick <= last:
+                if not push:
+                    return None
+                tick = last + 1
+            if abs(time - tick * units) > allowed:
+                return None
+            last = tick
+        if self.end is None:
+            return last + 1
+        end = (self.end - zero) * frame
+        count = max(last + 1, round_half_up(end))
+        return count if abs(end - count) <= _TOLERANCE * rate else None
+
+    def fit_rates(self) -> list[Fraction]:
+        """Return the constant rates that come nearest to the time stamps, the best first.
+
+        The first quarter does not count: the first time stamps may be guesses, where frames are reordered.
+        """
+        pts = self.pts[len(self.pts) // 4:]
+        if len(pts) < 2:
+            return []
+        mean = (len(pts) - 1) / ((pts[-1] - pts[0]) * self.time_base)
+
+        def measure_spread(rate: Fraction) -> Fraction:
+            frame = self.time_base * rate
+            ticks, units = frame.numerator, frame.denominator
+            errors = [value * ticks - index * units for index, value in enumerate(pts)]
+            return Fraction(max(errors) - min(errors), units) / rate
+        near = [rate for rate in _USUAL_RATES if abs(rate / mean - 1) < _NEAR]
+        return [*sorted(near, key=measure_spread), mean.limit_denominator(_MAX_DENOMINATOR)]
 
 
-def choose_frame_rate(stamps: TimeStamps | None, real: Fraction | None,
-                      average: Fraction | None) -> tuple[Fraction, bool]:
-    """Return a video's frame rate, and whether it is constant.
+@dataclass(frozen=True)
+class Timeline:
+    """The constant rate at which a video is shown.
+
+    Attributes:
+        rate: Frames a second.
+        constant: Whether each frame is shown for one tick of it. Otherwise frames are repeated, so that all are shown
+            at their times.
+        crowded: Whether frames come so close that some share their nearest tick and must be moved to the next free one.
+    """
+
+    rate: Fraction
+    constant: bool
+    crowded: bool = False
+
+
+def choose_timeline(stamps: TimeStamps | None, real: Fraction | None, average: Fraction | None,
+                    duration: Fraction | None = None) -> Timeline:
+    """Choose the constant rate at which a video is shown, without losing a frame.
+
+    The times of its frames decide: their time stamps or, where these are incomplete, the times of decoding, in which
+    repeated fields and empty packets count. Nominal rates are guesses to try first. In this order:
+
+    1. A constant rate: one of the guesses or, if the time stamps contradict them, what fits the time stamps best.
+    2. The lowest rate, up to 60, of which all frames are on ticks, as exactly as the clock of the file; before any
+       higher ones ffprobe's r_frame_rate, if it shows every frame within 50 ms.
+    3. The lowest usual rate that shows every frame within 50 ms; if none has a tick for each, with frames that come at
+       once moved apart.
+
+    Each frame has a tick of its own, and the last one ends within 50 ms of its time.
+
+    Without times the guess that best explains the number of frames and the duration is taken.
 
     Args:
-        stamps: Its time stamps, or None if they can't be read in advance.
+        stamps: The times of its frames, or None if they can't be read in advance.
         real: ffprobe's r_frame_rate, a guess from the first frames: the lowest rate that fits all time stamps.
         average: ffprobe's avg_frame_rate.
+        duration: Seconds, or None.
     """
     # Nanoseconds in Matroska and small denominators in ffmpeg turn 60000/1001 into 19001/317.
     guesses = [round_to_usual_rate(rate, _ROUNDING) for rate in (real, average)
                if rate and rate <= _MAX_PLAUSIBLE_RATE]
     guesses += [round_to_usual_rate(rate) for rate in guesses]
-    if not guesses:
-        return Fraction(24), False
+    first = guesses[0] if guesses else Fraction(24)
     if stamps is None:
-        return guesses[0], real == average
-    if not stamps.complete or len(stamps.pts) < 2:
-        return guesses[0], True
+        return Timeline(first, bool(guesses) and real == average)
+    if not stamps.in_order:
+        return Timeline(first, constant=False)
+    if not (stamps.complete or stamps.derived):
+        if guesses and duration:
+            first = min(guesses, key=lambda rate: abs(stamps.packets / rate - duration))
+        return Timeline(first, bool(guesses))
     for rate in guesses:
         if stamps.is_constant(rate):
-            return rate, True
-    return guesses[0] if guesses[0] == real else round_to_usual_rate(guesses[0]), False
+            return Timeline(rate, constant=True)
+    for rate in stamps.fit_rates():
+        if stamps.is_constant(rate):
+            return Timeline(rate, constant=True)
+    return _choose_ticks(stamps, first if guesses and real else None)
+
+
+def _choose_ticks(stamps: TimeStamps, real: Fraction | None) -> Timeline:
+    """Choose the ticks for frames that no constant rate fits; see `choose_timeline`, from 2. on."""
+    step = math.gcd(*(pts - stamps.pts[0] for pts in stamps.pts)) * stamps.time_base or Fraction(1)
+    multiples = (factor / step for factor in range(1, math.floor(_MAX_REPEATING_RATE * step) + 1))
+    exact = sorted({*multiples, *(rate for rate in _USUAL_RATES if rate <= _MAX_REPEATING_RATE)})
+    exactly = min(stamps.time_base, _MAX_CLOCK_ERROR)
+    tries = [(rate, exactly, False) for rate in exact]
+    if real is not None and real <= _MAX_REPEATING_RATE:
+        tries.insert(bisect_left(exact, real), (real, _TOLERANCE, False))
+    tries += [(rate, _TOLERANCE, push) for push in (False, True) for rate in sorted(_USUAL_RATES)]
+    for rate, tolerance, push in tries:
+        if stamps.place(rate, tolerance, push=push) is not None:
+            is_near = real is not None and abs(real / rate - 1) < _NEAR  # 120, not 120000/1001
+            if real is not None and is_near and stamps.place(real, tolerance, push=push) is not None:
+                return Timeline(real, constant=False, crowded=push)
+            return Timeline(rate, constant=False, crowded=push)
+    return Timeline(Fraction(_MAX_GIVEN_RATE), constant=False, crowded=True)
+
+
+def round_half_up(value: Fraction) -> int:
+    """Return the nearest whole number; of two the higher one, as ffmpeg's fps filter does."""
+    return math.floor(value + Fraction(1, 2))
 
 
 def round_to_usual_rate(rate: Fraction, tolerance: Fraction = Fraction(1, 5000)) -> Fraction:
@@ -148,16 +298,31 @@ def format_seconds(value: Fraction) -> str:
     return f'{sign}{millionths // 1000000}.{millionths % 1000000:06}'
 
 
-def collect_time_stamps(pts: Sequence[int | None], time_base: Fraction, keys: Sequence[int] = ()) -> TimeStamps:
+def collect_time_stamps(pts: Sequence[int | None], time_base: Fraction, keys: Sequence[int] = (), *,
+                        dts: Sequence[int | None] = (), durations: Sequence[int | None] = (),
+                        end: Fraction | None = None) -> TimeStamps:
     """Sort the time stamps of packets, which come in decoding order.
 
     Args:
         pts: One for each packet, in units of `time_base`; None for a packet without one.
         time_base: Seconds.
         keys: Those of the key frames.
+        dts: Times of decoding, which stand in for incomplete time stamps if they are complete themselves.
+        durations: Of the packets, in units of `time_base`.
+        end: When the container says that the video ends, in seconds, or None.
     """
-    known = [value for value in pts if value is not None]
+    def is_complete(values: Sequence[int | None]) -> bool:
+        return len(values) == len(pts) == len(set(values)) and None not in values
+
+    complete = is_complete(pts)
+    derived = not complete and is_complete(dts)
+    known = [value for value in (dts if derived else pts) if value is not None]
     shown = sorted(range(len(known)), key=known.__getitem__)
-    return TimeStamps(tuple(known[index] for index in shown), time_base,
-                      complete=len(known) == len(pts) == len(set(known)), packets=len(pts), keys=tuple(sorted(keys)),
+    stop = None
+    if known and (complete or derived):
+        length = durations[shown[-1]] if durations else None
+        stops = [known[shown[-1]] + length if length and length > 0 else 0, round(end / time_base) if end else 0]
+        stop = max(stops) if max(stops) > known[shown[-1]] else None
+    return TimeStamps(tuple(known[index] for index in shown), time_base, complete=complete, packets=len(pts),
+                      keys=tuple(sorted(keys)), derived=derived, end=stop,
                       in_order=all(abs(rank - index) <= _MAX_REORDERING for rank, index in enumerate(shown)))

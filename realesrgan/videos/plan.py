@@ -13,7 +13,7 @@ from ..ffmpeg.mux import Cut
 from ..ffmpeg.probe import MediaInfo, VideoStream, read_time_stamps
 from ..ffmpeg.process import Check
 from ..ffmpeg.programs import FFmpeg
-from ..ffmpeg.timing import TimeStamps, choose_frame_rate, format_clock
+from ..ffmpeg.timing import Timeline, TimeStamps, choose_timeline, format_clock
 from ..pictures.formats import require_few_pixels
 from .options import VideoOptions
 
@@ -143,22 +143,26 @@ def plan_video(ffmpeg: FFmpeg, info: MediaInfo, options: VideoOptions, check: Ch
     if video.dolby_vision:
         _check_dolby_vision(info.source, video.dolby_vision)
     stamps = read_time_stamps(ffmpeg, info, check)
-    own_rate, constant = choose_frame_rate(stamps, video.real_rate, video.average_rate)
-    rate = options.fps or own_rate
-    if not constant:
-        logger.info('variable frame rate: made constant at %s frames/s, with repeats and drops', rate)
-    decoding = Decoding(rate, resample=not constant or rate != own_rate, deinterlace=_needs_bwdif(video, options))
-    reliable = stamps if stamps and stamps.complete and stamps.in_order else None
+    timeline = choose_timeline(stamps, video.real_rate, video.average_rate, video.duration or info.duration)
+    reliable = stamps if stamps and stamps.complete and stamps.in_order and not timeline.crowded else None
+    _describe_timeline(timeline, stamps, options.fps)
+    rate = options.fps or timeline.rate
+    decoding = Decoding(rate, resample=not timeline.constant or rate != timeline.rate,
+                        push=bool(stamps and stamps.is_timed) and options.fps is None,
+                        deinterlace=_needs_bwdif(video, options))
+    total = _count_frames(info, stamps, decoding, drop=options.fps is not None)
     if reliable:
         decoding = replace(decoding, origin=reliable.pts[0])
-    plan = VideoPlan(info, decoding, _count_frames(info, stamps, decoding),
+    if decoding.resample and stamps and stamps.complete and stamps.in_order:
+        decoding = replace(decoding, pad=True, kept=Kept(None, total, 'pts' if reliable else 'frame'))
+    plan = VideoPlan(info, decoding, total,
                      is_total_exact=bool(stamps and stamps.complete and not decoding.resample),
                      begin=video.start - info.start, cut=None, video_start=video.start - info.start, stamps=reliable)
     if info.is_stream and info.duration is None:
         # A live stream starts anew each time it is opened, so only what ffmpeg sees while it decodes counts.
         plan = replace(plan, decoding=replace(decoding, resample=True, from_zero=True), video_start=Fraction(0))
     if options.start is not None or options.end is not None:
-        plan = _cut(plan, options.start, options.end)
+        plan = _cut(plan, options)
     _describe(plan)
     return plan
 
@@ -175,6 +179,18 @@ def _check_dolby_vision(source: str, profile: str) -> None:
     logger.info('Dolby Vision of profile %s: its base layer is upscaled, its own metadata are left out', profile)
 
 
+def _describe_timeline(timeline: Timeline, stamps: TimeStamps | None, fps: Fraction | None) -> None:
+    """Log how a variable rate becomes constant."""
+    if timeline.constant:
+        return
+    if stamps and stamps.derived:
+        logger.warning('the time stamps are incomplete: the times of the frames are derived from those of decoding')
+    how = 'frames are repeated and dropped' if fps else (
+        'frames that come at once are moved apart, others repeated, none is dropped' if timeline.crowded else
+        'frames are repeated, none is dropped' if stamps and stamps.is_timed else 'frames may be repeated and dropped')
+    logger.info('variable frame rate: made constant at %s frames/s; %s', fps or timeline.rate, how)
+
+
 def _needs_bwdif(video: VideoStream, options: VideoOptions) -> bool:
     """Decide whether the video is deinterlaced, and log it."""
     wanted = options.deinterlace == 'on' or (options.deinterlace == 'auto' and video.is_interlaced)
@@ -183,54 +199,70 @@ def _needs_bwdif(video: VideoStream, options: VideoOptions) -> bool:
     return wanted
 
 
-def _count_frames(info: MediaInfo, stamps: TimeStamps | None, decoding: Decoding) -> int | None:
+def _count_frames(info: MediaInfo, stamps: TimeStamps | None, decoding: Decoding, *, drop: bool) -> int | None:
     """Return the number of frames that will come out, by the time stamps or by the length in the container."""
     assert info.video is not None
     if not decoding.resample and stamps is not None:
         return len(stamps.pts) if stamps.complete else info.video.promised_frames or stamps.packets
+    if stamps is not None and stamps.is_timed:
+        return stamps.count_ticks(decoding.rate, drop=drop)
     duration = info.video.duration or info.duration
     return max(round(duration * decoding.rate), 1) if duration else None
 
 
-def _cut(plan: VideoPlan, start: Fraction | None, end: Fraction | None) -> VideoPlan:
+def _select(stamps: TimeStamps, zero: Fraction, start: Fraction, end: Fraction | None) -> tuple[int, int]:
+    """Return the number of the first frame between --start and --end, and of the first one after them.
+
+    Raises:
+        VideoError: there is none.
+    """
+    first = stamps.find_first_from(start + zero)
+    last = len(stamps.pts) if end is None else stamps.find_first_from(end + zero)
+    if first >= last:
+        shown = format_clock(stamps.get_time(len(stamps.pts) - 1) - zero)
+        raise VideoError(f'no frame between --start and --end: the last one is shown at {shown}')
+    return first, last
+
+
+def _cut_stamps(stamps: TimeStamps, first: int, last: int, end: Fraction | None) -> TimeStamps:
+    """Return the time stamps of frame `first` up to `last`, shown until `end` (seconds on the file's clock) at most."""
+    stop = stamps.pts[last] if last < len(stamps.pts) else stamps.end
+    if end is not None and stop is not None:
+        stop = min(stop, round(end / stamps.time_base))
+    return replace(stamps, pts=stamps.pts[first:last], end=stop)
+
+
+def _cut(plan: VideoPlan, options: VideoOptions) -> VideoPlan:
     """Restrict a plan to what lies between --start and --end.
 
     Raises:
         VideoError: nothing does.
     """
-    lower = start or Fraction(0)
-    if end is not None and end <= lower:
-        raise VideoError(f'--end {format_clock(end)} is not after --start {format_clock(lower)}')
-    stamps = plan.stamps
+    start, end = options.start or Fraction(0), options.end
+    if end is not None and end <= start:
+        raise VideoError(f'--end {format_clock(end)} is not after --start {format_clock(start)}')
+    stamps, zero = plan.stamps, plan.info.start
     if stamps is None:
-        return _cut_without_stamps(plan, lower, end)
-    zero = plan.info.start
-    first = stamps.find_first_from(lower + zero)
-    last = len(stamps.pts) if end is None else stamps.find_first_from(end + zero)
-    if first >= last:
-        shown = format_clock(stamps.get_time(len(stamps.pts) - 1) - zero)
-        raise VideoError(f'no frame between --start and --end: the last one is shown at {shown}')
+        return _cut_without_stamps(plan, start, end)
+    first, last = _select(stamps, zero, start, end)
     begin = stamps.get_time(first) - zero
-    if plan.decoding.resample:
-        frames, kept = _cut_by_tick(plan, stamps, begin, end)
+    part = _cut_stamps(stamps, first, last, None if end is None else end + zero)
+    decoding = plan.decoding
+    if decoding.resample and options.fps is None:  # the ticks begin at another frame now
+        timeline = choose_timeline(part, plan.video.real_rate, plan.video.average_rate)
+        if not timeline.crowded:
+            decoding = replace(decoding, rate=timeline.rate, resample=not timeline.constant, pad=not timeline.constant)
+    if decoding.resample:
+        frames = part.count_ticks(decoding.rate, drop=options.fps is not None)
+        kept = Kept(0, frames, 'pts')
     else:
         frames, kept = _cut_by_time(stamps, first, last)
-    cut_start = begin if start is not None else Fraction(0)
+    cut_start = begin if options.start is not None else Fraction(0)
     plan = replace(
-        plan, decoding=replace(plan.decoding, origin=stamps.pts[first], kept=kept), total=frames, begin=begin,
-        video_start=begin - cut_start, stamps=replace(stamps, pts=stamps.pts[first:last]),
-        cut=Cut(cut_start, frames / plan.decoding.rate if end is not None else None))
+        plan, decoding=replace(decoding, origin=stamps.pts[first], kept=kept), total=frames, begin=begin,
+        video_start=begin - cut_start, stamps=part,
+        cut=Cut(cut_start, frames / decoding.rate if end is not None else None))
     return replace(plan, decoding=plan.decode_chunk(0, None))
-
-
-def _cut_by_tick(plan: VideoPlan, stamps: TimeStamps, begin: Fraction, end: Fraction | None) -> tuple[int, Kept]:
-    """Return how many frames of a resampled video lie between two times, and what keeps them."""
-    rate = plan.decoding.rate
-    if end is not None:
-        frames = max(round((end - begin) * rate), 1)
-        return frames, Kept(0, frames, 'pts')
-    whole = plan.info.duration or stamps.get_time(-1) - plan.info.start + 1 / rate
-    return max(round((whole - begin) * rate), 1), Kept(0, None, 'pts')
 
 
 def _cut_by_time(stamps: TimeStamps, first: int, last: int) -> tuple[int, Kept]:

@@ -171,8 +171,13 @@ class VideoSource:
         self._extraction_damage: Damage | None = None
 
     def identify(self) -> Mapping[str, Any]:
-        info = self._plan.info
-        return {'source': info.source} if info.is_stream else identify_files([Path(info.source)])
+        info, decoding = self._plan.info, self._plan.decoding
+        if info.is_stream:
+            return {'source': info.source}
+        identity = identify_files([Path(info.source)])
+        if decoding.resample and self._options.fps is None:  # the rate is a choice then, which a version may change
+            identity['frame_rate'] = str(decoding.rate)
+        return identity
 
     def cut(self) -> Ranges:
         plan = self._plan

@@ -1,0 +1,146 @@
+"""Odd rates and time lines: every frame is shown, within 50 ms of its time, and sound stays in step."""
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import clips
+import numpy as np
+import pytest
+from clips import make
+
+from realesrgan.ffmpeg.decoder import FrameReader
+from realesrgan.ffmpeg.probe import probe
+from realesrgan.videos.chunks import cut_into_chunks
+from realesrgan.videos.options import VideoOptions
+from realesrgan.videos.plan import plan_video
+
+CASES = Path(__file__).parent.parent / 'data' / 'timelines'
+TOLERANCE = 0.05
+GRAIN = 'lum(X\\,Y)+6*sin(X*X+3.7*Y*Y+1.3*N)'
+FILM, NTSC = Fraction(24000, 1001), Fraction(30000, 1001)
+
+X264 = ['-c:v', 'libx264', '-preset', 'ultrafast', '-crf', '5', '-bf', '0', '-pix_fmt', 'yuv420p']
+B_FRAMES = ['-c:v', 'libx264', '-crf', '5', '-bf', '2', '-pix_fmt', 'yuv420p']
+MPEG2 = ['-c:v', 'mpeg2video', '-q:v', '2']
+MPEG4 = ['-c:v', 'mpeg4', '-q:v', '2']
+
+
+def steady(rate, count=20):
+    """Times of a constant rate."""
+    return [float(number / Fraction(rate)) for number in range(count)]
+
+
+def jittered(rate, count, most):
+    """Times that are up to `most` seconds early or late."""
+    rng = np.random.default_rng(1)
+    return sorted([0.0, *(time + rng.uniform(-most, most) for time in steady(rate, count)[1:])])
+
+
+def timed(times, *arguments, clock=1000):
+    """Return how to write frames that hold their number, which are shown at these times (seconds)."""
+    ticks = '+'.join(f'eq(N\\,{number})*{round(time * clock)}' for number, time in enumerate(times))
+    return lambda path: make(
+        path, '-f', 'lavfi', '-i', f'color=black:size=64x48:rate=25:duration={len(times) / 25},'
+        f'geq=lum=20+8*mod(N\\,27):cb=128:cr=128,settb=1/{clock},setpts={ticks}', *clips.ALL_FRAMES,
+        '-enc_time_base:v', f'1/{clock}', *arguments)
+
+
+def moved(seconds, first, clock, *arguments):
+    """Return how to write 24 frames, 25 a second, of which those from number `first` on are shown later.
+
+    A grain makes them so large that each begins in a packet of its own in a program stream.
+    """
+    later = ':'.join(f'{name}={name.upper()}+{seconds * clock}*gte({name.upper()}\\,{first * clock // 25})'
+                     for name in ('pts', 'dts'))
+    return lambda path: make(path, *clips.numbered(25, '0.96'), '-vf', f'geq=lum={GRAIN}:cb=128:cr=128', *arguments,
+                             '-bsf:v', f'setts={later}')
+
+
+def copied(name, *arguments):
+    """Return how to copy a case to another container."""
+    return lambda path: make(path, '-i', CASES / name, '-map', 'v', '-c', 'copy', *arguments)
+
+
+def read(path):
+    """Return the plan of a video and all frames that its decoding gives."""
+    info = probe(clips.FFMPEG, str(path))
+    plan = plan_video(clips.FFMPEG, info, VideoOptions())
+    with FrameReader(clips.FFMPEG, info, plan.decoding) as reader:
+        frames = np.stack(list(reader))
+    assert reader.damage is None
+    return plan, frames
+
+
+SLIDES = [0, 1, 3, 4, 4.5, 6]
+HOLD = [0, 0.1, 0.2, 0.3, 4]
+CLUMPS = [0, 0.001, 0.5, 0.501, 0.502, 3, 3.001, 3.4, 6]
+JITTER = jittered(30, 27, 0.012)
+HYBRID = [*steady(FILM, 12), *(float(12 / FILM + number / NTSC) for number in range(14))]
+HELD_120 = [time for number, time in enumerate(steady(120, 60)) if number % 20 < 8]
+UNEVEN = [0, 0.07, 0.2, 0.5, 0.55, 0.9, 1]
+
+HOLE = [*steady(25, 12), *(time + 1 for time in steady(25, 24)[12:])]
+SOFT = steady(FILM, 96)
+
+#: Name of the file: times of its frames, when the last one ends, how it is written. MP4 says the end for each packet.
+MADE = {
+    'slides.mp4': (SLIDES, None, timed(SLIDES, *X264, clock=16000)), 'slides.mkv': (SLIDES, None, timed(SLIDES, *X264)),
+    'slides.webm': (SLIDES, None, timed(SLIDES, '-c:v', 'libvpx', '-crf', '4', '-b:v', '1M')),
+    'slides.flv': (SLIDES, None, timed(SLIDES, *X264)),
+    'hold.mp4': (HOLD, None, timed(HOLD, *X264)), 'hold.mkv': (HOLD, None, timed(HOLD, *X264)),
+    'hold.ts': (HOLD, None, timed(HOLD, *X264)),
+    'clumps.mp4': (CLUMPS, None, timed(CLUMPS, *X264)), 'clumps.mkv': (CLUMPS, None, timed(CLUMPS, *X264)),
+    'jitter.mp4': (JITTER, None, timed(JITTER, *X264, clock=90000)), 'jitter.mkv': (JITTER, None, timed(JITTER, *X264)),
+    'jitter.ts': (JITTER, None, timed(JITTER, *X264)), 'hybrid.mp4': (HYBRID, None, timed(HYBRID, *X264, clock=120000)),
+    'held_120.mp4': (HELD_120, None, timed(HELD_120, *X264, clock=12000)),
+    '1_fps.mp4': (steady(1, 6), None, timed(steady(1, 6), *X264)),
+    '1_fps.avi': (steady(1, 6), 6, timed(steady(1, 6), *MPEG4, clock=1)),
+    '1000_fps.mp4': (steady(1000, 25), None, timed(steady(1000, 25), *X264)),
+    '1000_fps.mkv': (steady(1000, 25), None, timed(steady(1000, 25), *X264)),
+    'odd.mkv': (steady(Fraction(149, 10), 25), None, timed(steady(Fraction(149, 10), 25), *X264)),
+    'guesses.mkv': (steady(NTSC, 27), None, timed(steady(NTSC, 27), *B_FRAMES)),
+    'guesses.flv': (steady(NTSC, 27), None, timed(steady(NTSC, 27), *B_FRAMES)),
+    'uneven.gif': (UNEVEN, 1.1, timed(UNEVEN, '-pix_fmt', 'gray', clock=100)),
+    'uneven.apng': (UNEVEN, None, timed(UNEVEN, '-pix_fmt', 'gray', clock=100)),
+    'last.gif': (steady(10, 5), 2.4, timed(steady(10, 5), '-pix_fmt', 'gray', '-final_delay', '200', clock=100)),
+    'hole.ts': (HOLE, None, moved(1, 12, 90000, *B_FRAMES)), 'hole.avi': (HOLE, None, moved(1, 12, 25, *MPEG4)),
+    'hole.mpg': (HOLE, None, moved(1, 12, 90000, *MPEG2, '-g', '1', '-packetsize', '512')),
+    'hole_b.mpg': (HOLE, None, moved(1, 12, 90000, *MPEG2, '-bf', '2', '-packetsize', '256')),
+    'hole.flv': (HOLE, None, moved(1, 12, 1000, '-c:v', 'flv', '-q:v', '2')),
+    'late.mpg': (steady(25, 24), None, moved(3, 0, 90000, *MPEG2)),
+    'late.mkv': (steady(25, 24), None, moved(3, 0, 1000, *X264)),
+    'copied.mp4': (SLIDES, 6.04, copied('slow_slides.mp4')),
+    'soft.vob': (SOFT, 4.004, copied('soft_telecine.vob')),
+    'soft.ts': (SOFT, 4.004, copied('soft_telecine.vob')),
+}
+
+
+@pytest.mark.parametrize('name', MADE)
+def test_every_frame_at_its_time(tmp_path, name):
+    times, end, write = MADE[name]
+    plan, frames = read(write(tmp_path / name))
+    if name.endswith('.mp4'):
+        end = clips.duration(tmp_path / name)
+    places = [place for place, frame in enumerate(frames)
+              if not place or not np.array_equal(frame, frames[place - 1])]
+    if name not in ('copied.mp4', 'soft.vob', 'soft.ts'):
+        light = frames[places].mean((1, 2, 3)) * 219 / 255 + 16
+        assert np.rint((light - 20) / 8).tolist() == [number % 27 for number in range(len(times))]
+    assert len(places) == len(times)
+    errors = [abs(float(place / plan.decoding.rate) - time) for place, time in zip(places, times, strict=True)]
+    assert max(errors) <= TOLERANCE
+    assert len(frames) == plan.total
+    assert end is None or abs(float(plan.total / plan.decoding.rate) - end) <= TOLERANCE
+
+
+@pytest.mark.parametrize('name', ['slides.mkv', 'hold.ts', 'clumps.mp4', 'last.gif', 'hole.ts', 'hole_b.mpg',
+                                  'jitter.mkv'])
+def test_chunks_hold_the_same_frames(tmp_path, name):
+    """Also those that begin in a long hold, or at the repeats of the last frame."""
+    plan, frames = read(MADE[name][2](tmp_path / name))
+    ranges = cut_into_chunks(plan.total, max(plan.total // 5, 1), plan.last_start())
+    assert len(ranges) > 1
+    for first, stop in ranges:
+        with FrameReader(clips.FFMPEG, plan.info, plan.decode_chunk(first, stop)) as reader:
+            assert np.array_equal(np.stack(list(reader)), frames[first:stop])
