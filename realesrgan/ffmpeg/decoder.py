@@ -283,14 +283,8 @@ def _filter_frames(programs: FFmpeg, info: MediaInfo, decoding: Decoding) -> Any
         # bwdif needs frames of one size; those that have it pass this unchanged.
         frames = frames.filter('scale', width, height)
         frames = frames.filter('bwdif', mode='send_frame', parity='auto', deint='all')
-    if decoding.resample and decoding.push:
-        if decoding.origin is not None:
-            frames = frames.filter('trim', start_pts=0)  # what a seek brings along takes no tick away
-        frames = frames.filter('settb', 1 / decoding.rate).filter('setpts', _OWN_TICK)
     if decoding.resample:
-        frames = frames.filter('fps', decoding.rate, **({'start_time': 0} if decoding.from_zero else {}))
-    if decoding.pad:
-        frames = frames.filter('tpad', stop=-1, stop_mode='clone')
+        frames = _resample(frames, decoding)
     if trim := decoding.kept.build_trim():
         frames = frames.filter('trim', **trim)
     frames = frames.filter('scale', width, height, **video.colour.build_rgb_scale(video.pixel_format))
@@ -299,6 +293,16 @@ def _filter_frames(programs: FFmpeg, info: MediaInfo, decoding: Decoding) -> Any
     # Numbers replace the time stamps. Some videos repeat theirs, and ffmpeg reports every repeated one as an error
     # of the raw video muxer (https://github.com/ffvvc/FFmpeg/issues/61), which would count as damage here.
     return frames.filter('settb', 1 / decoding.rate).filter('setpts', 'N')
+
+
+def _resample(frames: Any, decoding: Decoding) -> Any:
+    """Return the frames repeated or dropped as `decoding.rate` demands."""
+    if decoding.push:
+        if decoding.origin is not None:
+            frames = frames.filter('trim', start_pts=0)  # what a seek brings along takes no tick away
+        frames = frames.filter('settb', 1 / decoding.rate).filter('setpts', _OWN_TICK)
+    frames = frames.filter('fps', decoding.rate, **({'start_time': 0} if decoding.from_zero else {}))
+    return frames.filter('tpad', stop=-1, stop_mode='clone') if decoding.pad else frames
 
 
 def _build_input_options(programs: FFmpeg, info: MediaInfo, decoding: Decoding) -> dict[str, Any]:
