@@ -40,6 +40,40 @@ def test_an_installed_command_is_called_by_its_name(monkeypatch):
     assert '  inference_realesrgan -n RealESRGAN_x4plus' in inference_realesrgan.build_parser().format_help()
 
 
+# What 0.3.0 knew in each script, by our parser's names.
+OLD_OPTIONS = {
+    inference_realesrgan: (
+        'input', 'model_name', 'output', 'denoise_strength', 'outscale', 'model_path', 'suffix', 'tile', 'tile_pad',
+        'pre_pad', 'face_enhance', 'fp32', 'alpha_upsampler', 'ext', 'gpu-id'),
+    inference_realesrgan_video: (
+        'input', 'model_name', 'output', 'denoise_strength', 'outscale', 'suffix', 'tile', 'tile_pad', 'pre_pad',
+        'face_enhance', 'fp32', 'fps', 'ffmpeg_bin', 'extract_frame_first', 'num_process_per_gpu', 'alpha_upsampler',
+        'ext')}
+VALUES = {'model_name': 'realesr-animevideov3', 'denoise_strength': '0.25', 'alpha_upsampler': 'bicubic', 'ext': 'auto',
+          'face_enhance': None, 'fp32': None, 'extract_frame_first': None}
+
+
+@pytest.mark.parametrize('script', SCRIPTS)
+def test_what_abbreviated_an_option_of_0_3_0_still_does(script):
+    parser, old, count = script.build_parser(), OLD_OPTIONS[script], 0
+    for name in old:
+        value = [] if name in VALUES and VALUES[name] is None else [VALUES.get(name, '7')]
+        whole = parser.parse_args([f'--{name}', *value])
+        for length in range(1, len(name)):
+            if sum(other.startswith(name[:length]) for other in old) == 1:
+                assert parser.parse_args([f'--{name[:length]}', *value]) == whole
+                count += 1
+    assert count > 70
+
+
+@pytest.mark.parametrize('script', SCRIPTS)
+def test_what_abbreviates_two_options_is_told(script, capsys):
+    with pytest.raises(SystemExit, match='2'):
+        script.main(['--out', '2'])
+    assert 'ambiguous option: --out could match --output, --outscale' in capsys.readouterr().err
+    assert script.build_parser().parse_args(['--outscal', '2', '--skip']).outscale == 2
+
+
 def complete(script, *words):
     """What bash offers for the last of some words."""
     completion = subprocess.run([sys.executable, PROJECT / f'{script.__name__}.py', '--print_completion', 'bash'],

@@ -7,7 +7,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..engines.table import list_engine_choices
 from ..errors import UsageError
@@ -31,10 +31,27 @@ if TYPE_CHECKING:
     from .display import Display
 
 
+#: What 0.3.0 knew, in either script; but for --model_path, so that --model is --model_name as in its video script.
+_OPTIONS_OF_0_3_0 = frozenset((
+    '--input', '--model_name', '--output', '--denoise_strength', '--outscale', '--suffix', '--tile', '--tile_pad',
+    '--pre_pad', '--face_enhance', '--fp32', '--alpha_upsampler', '--ext', '--gpu-id', '--fps', '--ffmpeg_bin',
+    '--extract_frame_first', '--num_process_per_gpu'))
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser to which an option may be abbreviated; what was unambiguous in 0.3.0 means what it meant there."""
+
+    def _get_option_tuples(self, option_string: str) -> list[Any]:
+        """Return the options that a beginning may stand for, each with its name as the second item."""
+        found = super()._get_option_tuples(option_string)
+        old = [option for option in found if option[1] in _OPTIONS_OF_0_3_0]
+        return old if len(old) == 1 else found
+
+
 def create_parser(description: str, example: str) -> argparse.ArgumentParser:
     """Return a parser with --version and --print_completion; `example` is a command's arguments, shown first."""
-    parser = argparse.ArgumentParser(
-        usage='%(prog)s [-i PATH ...] [-o FOLDER] [-n MODEL] [-s FACTOR] [option ...]', allow_abbrev=False,
+    parser = _Parser(
+        usage='%(prog)s [-i PATH ...] [-o FOLDER] [-n MODEL] [-s FACTOR] [option ...]',
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.description = f'{description}\n\n  {_name_command(parser)} {example}'
     parser.add_argument('--version', action='version', version=f'Real-ESRGAN {__version__}')
@@ -121,7 +138,8 @@ def add_result_options(parser: argparse.ArgumentParser, example: str) -> argpars
     """Add the options about results that pictures and videos have in common; return their group."""
     group = add_group(parser, 'result', example)
     group.add_argument('-s', '--outscale', type=parse_outscale, metavar='FACTOR',
-                       help='final size as a multiple of the input size (default: the network\'s own scale)')
+                       help='final size as a multiple of the input size (default: 4; with weights of others, the scale '
+                            'of their network)')
     group.add_argument('--alpha_upsampler', choices=ALPHA_UPSAMPLERS, default='realesrgan',
                        help='how transparency is enlarged (default: %(default)s)')
     return group

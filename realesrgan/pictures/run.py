@@ -49,7 +49,8 @@ class PictureOptions:
         upsampler: The network and how it runs.
         faces: How faces are restored; None leaves them alone.
         gpu_ids: Numbers of the GPUs that share the pictures; none for the first, or the CPU where there is none.
-        outscale: Final size as a multiple of the input's; None is the network's own scale.
+        outscale: Final size as a multiple of the input's; None is 4 for the models of `models.MODELS`, and for weights
+            of others the scale of their network.
         suffix: Results are called NAME_SUFFIX; '' for NAME alone.
         extension: Format of the results, a key of `formats.FORMATS`; 'auto' is that of each input.
         quality: 1..100, of jpg and webp.
@@ -197,8 +198,8 @@ class _Pictures:
                      for some in share_jobs(jobs)]
         else:
             places = places[:1]
-        results = ResultOptions(options.outscale, options.alpha_upsampler, options.quality, options.check,
-                                options.compare, options.upsampler.label)
+        results = ResultOptions(options.outscale or options.upsampler.default_outscale, options.alpha_upsampler,
+                                options.quality, options.check, options.compare, options.upsampler.label)
         build = partial(PictureWorker.build, options.upsampler, faces, results, options.max_pixels,
                         build=self._enhancers.build if self._enhancers else build_enhancer)
         # What networks of the user's own print must not get into a picture on stdout.

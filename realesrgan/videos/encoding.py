@@ -85,5 +85,5 @@ def encode_frames(ffmpeg: FFmpeg, shape: FrameShape, options: VideoOptions) -> E
 
 
 def _scale_side(side: int, outscale: float | None) -> int:
-    assert outscale is not None, 'upscale_videos has put the network\'s scale in its place'
+    assert outscale is not None, 'upscale_videos has put the model\'s in its place'
     return max(int(side * outscale), 1)  # as RealESRGANer.enhance does

@@ -28,7 +28,8 @@ class VideoOptions:
         faces: How faces are restored; None leaves them alone.
         gpu_ids: Numbers of the GPUs; none for the first, or the CPU where there is none.
         workers_per_gpu: Processes on each GPU, or on the CPU, which they share.
-        outscale: Final size as a multiple of the input's; None is the network's own scale.
+        outscale: Final size as a multiple of the input's; None is 4 for the models of `models.MODELS`, and for weights
+            of others the scale of their network.
         suffix: Results are called NAME_SUFFIX; '' for NAME alone.
         extension: 'auto' (mp4, or for a picture its own), a key of `ffmpeg.containers.CONTAINERS`, or, for pictures
             only, of `pictures.formats.FORMATS`.

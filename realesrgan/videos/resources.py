@@ -11,7 +11,7 @@ from ..workers.enhancers import (
     Enhancer,
     EnhancerCache,
     build_enhancer,
-    find_scale,
+    find_outscale,
     prefetch_weights,
     prepare_faces,
     require_gpus,
@@ -62,11 +62,11 @@ class Resources:
 
     @cached_property
     def outscale(self) -> float:
-        """The final size that the caller asked for, or the network's own scale."""
+        """The final size that the caller asked for, or that of the model."""
         if self._options.outscale is not None:
             return self._options.outscale
         with about(''):
-            return find_scale(self._options.upsampler)
+            return find_outscale(self._options.upsampler)
 
     @cached_property
     def weights(self) -> str:

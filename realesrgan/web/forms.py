@@ -28,7 +28,7 @@ class Wish:
 
     Attributes:
         model: A name from `models.MODELS`, or None for the one that fits the kind of file.
-        scale: Final size as a multiple of the input's; None is the network's own.
+        scale: Final size as a multiple of the input's; None is 4.
         denoise: 0 keeps the noise, 1 removes it; None for the model's own.
         face: Whether faces are restored.
         format: Of the result.

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from ..models import MODELS
 from .options import FaceOptions, Place, UpsamplerOptions
 
 if TYPE_CHECKING:
@@ -67,15 +66,13 @@ def prefetch_weights(options: UpsamplerOptions) -> None:
     prefetch(options.model_name, options.model_path, options.denoise_strength)
 
 
-def find_scale(options: UpsamplerOptions) -> int:
-    """Return the scale of an upsampler's network; weights of `model_path` are read, and fetched, to find it.
+def find_outscale(options: UpsamplerOptions) -> float:
+    """Return the final size if none is asked for; weights of others are read, and fetched, to find their scale.
 
     Raises:
         WeightsError: they can't be had.
     """
-    if options.model_path is None:
-        return MODELS[options.model_name].network.scale
-    return _load_network(options, log=False).scale
+    return options.default_outscale or _load_network(options, log=False).scale
 
 
 def require_gpus(gpu_ids: Sequence[int], engine: str) -> None:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import logging
+import numbers
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,8 +33,8 @@ def require_outscale(outscale: float | None) -> None:
     Raises:
         UsageError: it is not a finite number above 0.
     """
-    if outscale is not None and not 0 < outscale < float('inf'):
-        raise UsageError(f'outscale is {outscale}; it must be above 0')
+    if outscale is not None and not (isinstance(outscale, numbers.Real) and 0 < outscale < float('inf')):
+        raise UsageError(f'outscale is {outscale!r}; it must be a number above 0')
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,11 @@ class UpsamplerOptions:
     def label(self) -> str:
         """What the network is called: the model's name, or that of the file of `model_path`."""
         return self.model_name if self.model_path is None else Path(self.model_path).stem
+
+    @property
+    def default_outscale(self) -> float | None:
+        """The final size if none is asked for: 4 for the models of the table, as in 0.3.0; else None, the network's."""
+        return 4 if self.label in MODELS else None
 
 
 @dataclass(frozen=True)
@@ -132,9 +138,7 @@ def list_places(gpu_ids: tuple[int, ...], workers_per_gpu: int = 1) -> list[Plac
 
 def drop_faces_of_drawings(upsampler: UpsamplerOptions, faces: FaceOptions | None) -> FaceOptions | None:
     """Return `faces`, or None with a warning if the model is for drawings, which GFPGAN would turn into photos."""
-    name = upsampler.model_name
-    if upsampler.model_path is not None and Path(upsampler.model_path).stem in MODELS:
-        name = Path(upsampler.model_path).stem
+    name = upsampler.label if upsampler.label in MODELS else upsampler.model_name
     if faces is None or not MODELS[name].drawings:
         return faces
     logger.warning('face enhancement is turned off: %s is a model for drawings', name)

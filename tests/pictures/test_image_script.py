@@ -122,12 +122,15 @@ def test_the_size_is_that_of_the_network(run, tmp_path, scale):
         assert np.array_equal(result, upsampler.enhance(img, outscale)[0])
 
 
-def test_the_size_is_that_of_the_model(run_script, tmp_path):
+def test_a_model_of_the_table_enlarges_four_times_whatever_its_scale(run_script, tmp_path):
     (tmp_path / 'weights').mkdir()
     save_network(tmp_path / 'weights/RealESRGAN_x2plus.pth', scale=2)
-    write(tmp_path / 'a.png', 9, 7, 3)
-    assert run_script(inference_realesrgan, '-i', 'a.png', '-n', 'RealESRGAN_x2plus')[0] == 0
-    assert cv2.imread('results/a_out.png').shape == (18, 14, 3)
+    img = write(tmp_path / 'a.png', 9, 7, 3)
+    expected = RealESRGANer(2, tmp_path / 'weights/RealESRGAN_x2plus.pth', pre_pad=0).enhance(img, outscale=4)[0]
+    for name, options in {'name': ['-n', 'RealESRGAN_x2plus'],
+                          'path': ['--model_path', 'weights/RealESRGAN_x2plus.pth']}.items():
+        assert run_script(inference_realesrgan, '-i', 'a.png', '-o', name, '--fp32', *options)[0] == 0
+        assert np.array_equal(cv2.imread(f'{name}/a_out.png'), expected)
 
 
 def test_options_reach_the_upsampler(run, tmp_path, tiny):

@@ -188,7 +188,7 @@ def test_faces_need_their_weights_and_are_not_for_drawings(run, tmp_path, monkey
     assert 'warning: face enhancement is turned off: realesr-animevideov3 is a model for drawings' in err
 
 
-# ---- the network's own scale ----
+# ---- the size without -s ----
 
 @pytest.mark.parametrize('scale', [1, 2, 3, 8])
 def test_the_size_is_that_of_the_network(run, tmp_path, scale):
@@ -206,14 +206,14 @@ def test_a_size_that_is_asked_for_is_not_that_of_the_network(run, tmp_path):
     assert video('results/a_out.mp4')['size'] == (64, 48)
 
 
-def test_the_scale_of_a_model_is_in_the_table(run_script, tmp_path, networks):
+def test_a_model_of_the_table_enlarges_four_times_whatever_its_scale(run_script, tmp_path, networks):
     (tmp_path / 'weights').mkdir()
     shutil.copyfile(networks['x2'], tmp_path / 'weights/RealESRGAN_x2plus.pth')
     make(tmp_path / 'a.mp4', *picture(seconds='0.1'), *EXACT)
     cv2.imwrite(str(tmp_path / 'b.png'), np.zeros((12, 16, 3), np.uint8))
     status, _, err = run_script(inference_realesrgan_video, '-i', 'a.mp4', 'b.png', '-n', 'RealESRGAN_x2plus', '-v')
     assert (status, video('results/a_out.mp4')['size'], cv2.imread('results/b_out.png').shape) == (
-        0, (128, 96), (24, 32, 3)), err
+        0, (256, 192), (48, 64, 3)), err
 
 
 @pytest.mark.parametrize('more', [[], ['-s', '2']])
