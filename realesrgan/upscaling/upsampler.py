@@ -280,6 +280,7 @@ class RealESRGANer:
             engine: An engine that is ready to run it; None makes one.
         """
         self._engine = self._exact_engine = None  # whose memory the new one may need
+        vars(self).pop('_planner', None)  # which holds it too
         self._device = device = self._settle_device(network)
         self._engine = engine or make_engine(network, device, half=self.half, name=self._engine_name,
                                              threads=self._threads)
