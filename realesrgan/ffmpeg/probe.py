@@ -84,7 +84,7 @@ class VideoStream:
         crop: What the container says to cut off of what is decoded, after rotation.
         dolby_vision: Its profile of Dolby Vision and the number of what its base layer is compatible with, such as
             '8.1', or ''.
-        tags: Title, language and so on.
+        tags: Title, language and so on, and the time code, which may be the container's.
     """
 
     index: int
@@ -208,7 +208,7 @@ def parse_probe(source: str, output: bytes) -> MediaInfo:
             format_name=container.get('format_name', ''),
             start=Fraction(container.get('start_time', 0)),
             duration=parse_fraction(container.get('duration')),
-            video=_parse_video(video) if video else None,
+            video=_parse_video(video, container.get('tags', {})) if video else None,
             tracks=tuple(_parse_track(stream) for stream in streams if stream is not video),
             brand=container.get('tags', {}).get('major_brand', '').strip(),
             has_long_keys=any(name.startswith('com.') for name in container.get('tags', {})),
@@ -325,7 +325,7 @@ def _parse_track(stream: dict[str, Any]) -> Track:
                  start=_parse_start(stream), channel_layout=stream.get('channel_layout', ''))
 
 
-def _parse_video(stream: dict[str, Any]) -> VideoStream:
+def _parse_video(stream: dict[str, Any], container_tags: dict[str, str]) -> VideoStream:
     width, height = stream.get('width', 0), stream.get('height', 0)
     pixel_format = stream.get('pix_fmt', '')
     if not (0 < width <= _LONGEST_SIDE and 0 < height <= _LONGEST_SIDE and pixel_format):
@@ -334,6 +334,8 @@ def _parse_video(stream: dict[str, Any]) -> VideoStream:
     sample_aspect = parse_fraction(stream.get('sample_aspect_ratio')) or Fraction(1)
     colour = infer_colour(height, stream, pixel_format)
     side_data = stream.get('side_data_list', [])
+    tags = {name.lower(): value for name, value in container_tags.items() if name.lower() == 'timecode'}
+    tags |= {name.lower(): value for name, value in stream.get('tags', {}).items()}
     turns = parse_turns(stream)
     if turns in (1, 3):
         width, height, sample_aspect = height, width, 1 / sample_aspect
@@ -355,7 +357,7 @@ def _parse_video(stream: dict[str, Any]) -> VideoStream:
         is_turned_otherwise=turns is None,
         dolby_vision=next((f'{data["dv_profile"]}.{data.get("dv_bl_signal_compatibility_id", 0)}'
                            for data in side_data if 'dv_profile' in data), ''),
-        tags=tuple((name.lower(), value) for name, value in stream.get('tags', {}).items()))
+        tags=tuple(tags.items()))
     cropping = next((data for data in side_data if 'crop_left' in data), None)
     if cropping is None:
         return video

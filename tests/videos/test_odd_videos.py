@@ -48,6 +48,13 @@ def test_what_a_telephone_says_of_a_video_is_kept(run, extension):
     assert codes == (['01:00:00:00'] if extension == 'mkv' else ['01:00:00:00'] * 2)
 
 
+def test_a_time_code_that_stands_in_the_container_is_kept(run, tmp_path):
+    make(tmp_path / 'a.mkv', *picture(seconds='0.1'), *EXACT, '-metadata', 'timecode=01:02:03:04')
+    status, _, err = run('-i', 'a.mkv', '-s', '1', network='plain')
+    assert status == 0, err
+    assert [stream['tags']['timecode'] for stream in clips.facts('results/a_out.mp4')['streams']] == ['01:02:03:04'] * 2
+
+
 def test_a_time_code_is_not_carried_to_a_part_that_begins_later(run):
     status, _, err = run('-i', DATA / 'phone_metadata.mov', '-s', '1', '--start', '1', '--end', '1.2', network='plain')
     assert status == 0, err
