@@ -145,7 +145,7 @@ def add_clean_aperture(path, *numbers):
         start = data.rindex(name) - 4
         size = int.from_bytes(data[start:start + 4])
         if name == b'avc1':
-            data[start + size:start + size] = box
+            data[start + 86:start + 86] = box  # before any that ffmpeg has written, as it does since version 7.1
         data[start:start + 4] = (size + len(box)).to_bytes(4)
     path.write_bytes(data)
     return path
