@@ -193,7 +193,9 @@ def test_a_result_is_not_written_to_again_and_the_batch_not_at_all(case):
 def test_half_precision_on_a_photo(case, name, psnr):
     if not case.half:
         pytest.skip('for half precision')
-    photo = cv2.imread(str(PROJECT / 'inputs' / 'astronaut.jpg'))[None, 56:88, 96:128]  # a processor may play the GPU
+    if case.device.type == VULKAN:  # a processor may play the GPU, which then takes seconds for x4plus's 351 layers
+        name = name.replace('x4plus', 'x4plus_anime_6B')
+    photo = cv2.imread(str(PROJECT / 'inputs' / 'astronaut.jpg'))[None, 56:88, 96:128]
     network = load_model(name)
     half = case.make(network)(photo).astype(float)
     single = Case(case.row, case.device, half=False).make(network)(photo)

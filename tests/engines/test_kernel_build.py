@@ -1,8 +1,10 @@
 """Compiling the kernel: real builds with the system's compiler where there is one, and faked compilers that fail."""
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
+import io
 import os
 import shutil
 import subprocess
@@ -29,11 +31,18 @@ def no_asked_compiler(monkeypatch):
 
 
 @pytest.fixture(scope='module')
-def libraries(tmp_path_factory):
-    """The libraries for this machine, built once."""
-    with pytest.MonkeyPatch.context() as patch:
+def built(tmp_path_factory):
+    """A folder with the libraries for this machine, built once, and what was printed."""
+    folder = tmp_path_factory.mktemp('kernel') / 'new'
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as said:
         patch.delenv('CC', raising=False)
-        return build.build_kernel(tmp_path_factory.mktemp('kernel')).libraries
+        assert build.main(['--output', str(folder)]) == 0
+    return folder, said.getvalue()
+
+
+@pytest.fixture
+def libraries(built):
+    return sorted(built[0].iterdir())
 
 
 @pytest.fixture
@@ -65,13 +74,13 @@ def working(said):
 
 
 @needs_compiler
-def test_it_builds_every_variant_of_this_machine(tmp_path, capsys):
-    assert build.main(['--output', str(tmp_path / 'new')]) == 0
+def test_it_builds_every_variant_of_this_machine(built):
+    folder, said = built
     names = [variant.library for variant in build.list_machine_variants()]
-    assert sorted(file.name for file in (tmp_path / 'new').iterdir()) == sorted(names)  # nothing else is left behind
-    assert capsys.readouterr().out.splitlines() == [f'Built {name}' for name in names]
+    assert sorted(file.name for file in folder.iterdir()) == sorted(names)  # nothing else is left behind
+    assert said.splitlines() == [f'Built {name}' for name in names]
     for name in names:
-        assert hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16].encode() in (tmp_path / 'new' / name).read_bytes()
+        assert hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16].encode() in (folder / name).read_bytes()
 
 
 @needs_compiler

@@ -6,6 +6,8 @@
  * FAULT_AT       the number of the call that fails, from 1; 0 for none
  * FAULT_HOW      an errno; 0 for a write of one byte only
  * FAULT_LASTS    1 if all calls after it fail too
+ *
+ * They are read when a process starts; a fork with others calls `read_faults`.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -25,7 +27,7 @@ static long *counter;
 static const char *under;
 static long fails_at, how, lasts;
 
-__attribute__((constructor)) static void start(void) {
+__attribute__((constructor)) void read_faults(void) {
     under = getenv("FAULT_UNDER");
     int file = under ? open(getenv("FAULT_COUNTER"), O_RDWR | O_CLOEXEC) : -1;
     if (file < 0)

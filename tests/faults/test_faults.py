@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import json
 import os
 import shutil
 import subprocess
@@ -43,26 +44,55 @@ def library(tmp_path_factory):
     return target
 
 
+# Forks a process for each line, with everything imported, which would take most of the time of a run; says its status.
+FORKS = """
+import ctypes, importlib, json, os, sys, traceback
+for name in ('cv2', 'PIL.Image', 'realesrgan.pictures.run', 'realesrgan.videos.run', 'realesrgan.engines.winograd',
+             'realesrgan.upscaling.upsampler'):
+    importlib.import_module(name)
+for line in sys.stdin:
+    script, arguments, environment = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            for stream, name in enumerate((os.devnull, os.devnull, 'stderr')):
+                os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC), stream)
+            os.environ.update(environment)
+            ctypes.CDLL(None).read_faults()
+            status = importlib.import_module(script).main(arguments)
+        except BaseException:
+            traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(status)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
 class Runs:
     """Runs of one command, in each of which a call below `results` fails."""
 
-    def __init__(self, folder, library, run_script, script, *arguments):
-        self.folder, self.library, self.run_script, self.script = folder, library, run_script, script
+    def __init__(self, folder, library, run_script, start_program, script, *arguments):
+        self.folder, self.run_script, self.script = folder, run_script, script
         self.arguments = *NETWORK, *arguments
+        self.forks = start_program(
+            [sys.executable, '-c', FORKS], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env=os.environ | {'LD_PRELOAD': str(library), 'PYTHONPATH': str(PROJECT)})
 
     def __call__(self, at=0, how=errno.EIO, *, lasts=False):
         """Return status, stderr and the calls that were counted."""
         counter, log = self.folder / 'counter', self.folder / 'log'
         counter.write_bytes(bytes(8))
         log.write_bytes(b'')
-        environment = os.environ | {
-            'LD_PRELOAD': str(self.library), 'FAULT_UNDER': str(self.folder / 'results'),
-            'FAULT_COUNTER': str(counter), 'FAULT_LOG': str(log), 'FAULT_AT': str(at), 'FAULT_HOW': str(how),
-            'FAULT_LASTS': str(int(lasts))}
-        command = [sys.executable, PROJECT / f'{self.script.__name__}.py', *self.arguments]
-        result = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)
-        assert 'Traceback' not in result.stderr, result.stderr
-        return result.returncode, result.stderr, log.read_text().splitlines()
+        environment = {
+            'FAULT_UNDER': str(self.folder / 'results'), 'FAULT_COUNTER': str(counter), 'FAULT_LOG': str(log),
+            'FAULT_AT': str(at), 'FAULT_HOW': str(how), 'FAULT_LASTS': str(int(lasts))}
+        self.forks.stdin.write(json.dumps([self.script.__name__, self.arguments, environment]) + '\n')
+        self.forks.stdin.flush()
+        status = int(self.forks.stdout.readline())
+        err = (self.folder / 'stderr').read_text()
+        assert 'Traceback' not in err, err
+        return status, err, log.read_text().splitlines()
 
     def again(self):
         """Run once more, without any fault and in this process, which saves a start; return status and stderr."""
@@ -81,12 +111,12 @@ def spread(count, most):
 # ---- pictures ----
 
 @pytest.fixture
-def pictures(tmp_path, library, run_script):
+def pictures(tmp_path, library, run_script, start_program):
     noise = np.random.default_rng(0)
     (tmp_path / 'in').mkdir()
     for name in ('a.png', 'b.tif', *(('c.jpg', 'd.webp') if ALL else ())):
         cv2.imwrite(str(tmp_path / 'in' / name), noise.integers(0, 256, (10, 12, 3), np.uint8))
-    return Runs(tmp_path, library, run_script, inference_realesrgan, '-i', 'in')
+    return Runs(tmp_path, library, run_script, start_program, inference_realesrgan, '-i', 'in')
 
 
 def read_results(folder):
@@ -130,11 +160,11 @@ def test_writes_that_are_interrupted_or_short_change_nothing(pictures, tmp_path,
 # ---- a clip ----
 
 @pytest.fixture
-def clip(tmp_path, library, run_script):
+def clip(tmp_path, library, run_script, start_program):
     clips.make(tmp_path / 'a.mkv', *clips.picture('16x16', rate='8', seconds='2'), *clips.sound('2'), *clips.EXACT,
                '-c:a', 'aac')
-    return Runs(tmp_path, library, run_script, inference_realesrgan_video, '-i', 'a.mkv', '--chunk', '1', '--preset',
-                'ultrafast', '--ext', 'mkv')
+    return Runs(tmp_path, library, run_script, start_program, inference_realesrgan_video, '-i', 'a.mkv', '--chunk', '1',
+                '--preset', 'ultrafast', '--ext', 'mkv')
 
 
 def hash_tracks(file):

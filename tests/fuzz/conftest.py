@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, settings
 sys.path += [str(Path(__file__).parents[1] / folder) for folder in ('pictures', 'weights', 'archs')]
 
 _COMMON = {'deadline': None, 'suppress_health_check': list(HealthCheck)}
-settings.register_profile('short', derandomize=True, database=None, max_examples=200, **_COMMON)
+settings.register_profile('short', derandomize=True, database=None, max_examples=50, **_COMMON)
 settings.register_profile('long', max_examples=5000, phases=[Phase.reuse, Phase.generate], print_blob=True, **_COMMON)
 settings.load_profile('short')
 

