@@ -111,7 +111,6 @@ def test_a_program(python, files):
 def test_what_is_pytorchs_is_there_when_asked_for(files):
     upsampler = RealESRGANer(4, files['pth'], device='cpu', engine='openvino')
     assert upsampler.device == torch.device('cpu')
-    assert upsampler.device is upsampler.device
     assert isinstance(upsampler.model, SRVGGNetCompact)
     assert upsampler.model is upsampler.model
     (expected,) = torch.load(files['pth'], weights_only=True).values()

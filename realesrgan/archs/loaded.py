@@ -136,9 +136,9 @@ def _read_tensor_state(tensor: torch.Tensor) -> Hashable:
     import torch
     version = 0 if tensor.is_inference() else tensor._version
     content = None
-    if tensor.device.type == 'cpu' and tensor.is_contiguous():
+    if tensor.device.type == 'cpu':
         words = {2: torch.int16, 4: torch.int32}.get(tensor.element_size(), torch.uint8)
-        content = int(tensor.detach().view(-1).view(words).sum(dtype=torch.int32))
+        content = int(tensor.detach().reshape(-1).view(words).sum(dtype=torch.int32))
     return id(tensor), tensor.data_ptr(), tensor.dtype, version, content
 
 

@@ -83,6 +83,12 @@ def write_data(tested):
         parameter.data.copy_(load_state_dict(GOLDEN / 'rrdb_x4.pth')[name])
 
 
+def write_data_of_another_layout(tested):
+    tested.model.to(memory_format=torch.channels_last)
+    tested.enhance(PICTURE)
+    write_data(tested)
+
+
 def replace_data(tested):
     for name, parameter in tested.model.named_parameters():
         parameter.data = load_state_dict(GOLDEN / 'rrdb_x4.pth')[name]
@@ -112,9 +118,9 @@ def add_a_hook(tested):
     tested.model.register_forward_hook(lambda module, inputs, output: network()(*inputs))
 
 
-@pytest.mark.parametrize('change', [load, load_by_assignment, write_data, replace_data, replace,
-                                    replace_by_a_compiled_one, replace_by_a_parallel_one, replace_by_a_function,
-                                    replace_a_forward, add_a_hook], ids=lambda change: change.__name__)
+@pytest.mark.parametrize('change', [
+    load, load_by_assignment, write_data, write_data_of_another_layout, replace_data, replace, replace_by_a_compiled_one,
+    replace_by_a_parallel_one, replace_by_a_function, replace_a_forward, add_a_hook], ids=lambda change: change.__name__)
 @pytest.mark.parametrize('engine', ['auto', 'torch'])
 def test_the_next_picture_is_by_the_model_as_it_is_then(change, engine, tmp_path):
     torch.save({'params': network(golden=False).state_dict()}, tmp_path / 'other.pth')
