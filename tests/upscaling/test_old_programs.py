@@ -119,8 +119,9 @@ def add_a_hook(tested):
 
 
 @pytest.mark.parametrize('change', [
-    load, load_by_assignment, write_data, write_data_of_another_layout, replace_data, replace, replace_by_a_compiled_one,
-    replace_by_a_parallel_one, replace_by_a_function, replace_a_forward, add_a_hook], ids=lambda change: change.__name__)
+    load, load_by_assignment, write_data, write_data_of_another_layout, replace_data, replace,
+    replace_by_a_compiled_one, replace_by_a_parallel_one, replace_by_a_function, replace_a_forward, add_a_hook],
+    ids=lambda change: change.__name__)
 @pytest.mark.parametrize('engine', ['auto', 'torch'])
 def test_the_next_picture_is_by_the_model_as_it_is_then(change, engine, tmp_path):
     torch.save({'params': network(golden=False).state_dict()}, tmp_path / 'other.pth')
