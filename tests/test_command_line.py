@@ -112,3 +112,11 @@ def test_completion_without_its_library_is_one_line(run_script, monkeypatch):
     status, _, err = run_script(inference_realesrgan, '--print_completion', 'bash')
     assert status == 2
     assert err.splitlines()[-1].endswith('error: --print_completion needs shtab: pip install shtab')
+
+
+def test_a_bug_outside_all_inputs_is_one_line(run_script, monkeypatch):
+    def fail(*_, **__):
+        raise KeyError('x')
+    monkeypatch.setattr('realesrgan.pictures.upscale_pictures', fail)
+    assert run_script(inference_realesrgan) == (
+        1, '', 'error: KeyError: \'x\': a bug of this program; please report it with the file and what -v shows\n')

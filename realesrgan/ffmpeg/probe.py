@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import MediaError, flatten_message
+from ..log import about
 from .colour import Colour, infer_colour
 from .cropping import Crop, read_crop
 from .process import Check, build_source_argument, is_url, run
@@ -29,6 +30,11 @@ _NUMBERS = ('index', 'width', 'height')
 LOOK_AT_ALL = ('-probesize', '2147483647', '-analyzeduration', '2147483647')
 _LONGEST_SIDE = 1 << 20
 _CLOCK = r'\d+:\d+:\d+(\.\d+)?'
+# What a file may say of its video, from least to most; beyond that it is damaged.
+_SECONDS = Fraction(0), Fraction(366 * 86400)
+_RATES = Fraction(1, 86400), Fraction(1 << 31)  # the clock of a container may pass for a rate
+_FRAMES = Fraction(0), 1000 * _SECONDS[1]
+_PIXEL_SHAPES = Fraction(1, 100), Fraction(100)
 _INTERLACED = ('tt', 'bb', 'tb', 'bt')
 
 
@@ -203,12 +209,15 @@ def parse_probe(source: str, output: bytes) -> MediaInfo:
         streams, container = told.get('streams', []), told.get('format', {})
         _require_types(streams, container)
         video = _pick_video(streams)
+        with about(source):
+            duration = _parse_bounded(container, 'duration', _SECONDS)
+            stream = _parse_video(video, container.get('tags', {})) if video else None
         return MediaInfo(
             source=source,
             format_name=container.get('format_name', ''),
             start=Fraction(container.get('start_time', 0)),
-            duration=parse_fraction(container.get('duration')),
-            video=_parse_video(video, container.get('tags', {})) if video else None,
+            duration=duration,
+            video=stream,
             tracks=tuple(_parse_track(stream) for stream in streams if stream is not video),
             brand=container.get('tags', {}).get('major_brand', '').strip(),
             has_long_keys=any(name.startswith('com.') for name in container.get('tags', {})),
@@ -331,7 +340,8 @@ def _parse_video(stream: dict[str, Any], container_tags: dict[str, str]) -> Vide
     if not (0 < width <= _LONGEST_SIDE and 0 < height <= _LONGEST_SIDE and pixel_format):
         raise MediaError(f'video track {stream["index"]} ({stream.get("codec_name", "unknown codec")}) is damaged from '
                          'the start, or this ffmpeg can\'t decode it')
-    sample_aspect = parse_fraction(stream.get('sample_aspect_ratio')) or Fraction(1)
+    sample_aspect = _parse_bounded(stream, 'sample_aspect_ratio', _PIXEL_SHAPES) or Fraction(1)
+    frames = _parse_bounded(stream, 'nb_frames', _FRAMES)
     colour = infer_colour(height, stream, pixel_format)
     side_data = stream.get('side_data_list', [])
     tags = {name.lower(): value for name, value in container_tags.items() if name.lower() == 'timecode'}
@@ -347,11 +357,11 @@ def _parse_video(stream: dict[str, Any], container_tags: dict[str, str]) -> Vide
         sample_aspect=sample_aspect,
         pixel_format=pixel_format,
         colour=colour,
-        real_rate=parse_fraction(stream.get('r_frame_rate')),
-        average_rate=parse_fraction(stream.get('avg_frame_rate')),
+        real_rate=_parse_bounded(stream, 'r_frame_rate', _RATES),
+        average_rate=_parse_bounded(stream, 'avg_frame_rate', _RATES),
         start=_parse_start(stream) or Fraction(0),
-        duration=parse_fraction(stream.get('duration')),
-        promised_frames=int(stream['nb_frames']) if stream.get('nb_frames', '').isdecimal() else None,
+        duration=_parse_bounded(stream, 'duration', _SECONDS),
+        promised_frames=int(frames) if frames is not None else None,
         is_interlaced=stream.get('field_order') in _INTERLACED,
         turns=turns or 0,
         is_turned_otherwise=turns is None,
@@ -362,6 +372,15 @@ def _parse_video(stream: dict[str, Any], container_tags: dict[str, str]) -> Vide
     if cropping is None:
         return video
     return _crop(video, (cropping['crop_left'], cropping['crop_top'], cropping['crop_right'], cropping['crop_bottom']))
+
+
+def _parse_bounded(entry: dict[str, Any], name: str, bounds: tuple[Fraction, Fraction]) -> Fraction | None:
+    """Return a value; None, with a warning, for one that no video has."""
+    value = parse_fraction(entry.get(name))
+    if value is None or bounds[0] <= value <= bounds[1]:
+        return value
+    logger.warning('its %s of %s makes no sense and is left out', name.replace('_', ' '), entry[name])
+    return None
 
 
 def _parse_start(stream: dict[str, Any]) -> Fraction | None:

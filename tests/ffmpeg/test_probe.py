@@ -1,4 +1,5 @@
 """What ffprobe says about real clips, and how it is understood."""
+import json
 from dataclasses import replace
 from fractions import Fraction
 
@@ -16,6 +17,7 @@ from realesrgan.ffmpeg.probe import (
     VideoStream,
     build_input_argument,
     is_picture,
+    parse_probe,
     probe,
     read_time_stamps,
 )
@@ -56,6 +58,27 @@ def test_rotation_turns_width_height_and_pixels(tmp_path, programs):
 def test_untagged_colour_goes_by_the_size(tmp_path, size, matrix):
     path = make(tmp_path / 'a.mp4', *picture(size, seconds='0.05'), *EXACT)
     assert probe(clips.FFMPEG, str(path)).video.colour.matrix == matrix
+
+
+def test_values_that_no_video_has_are_left_out(caplog):
+    """Each with one line; what a container's clock may say is none of them."""
+    stream = {'index': 0, 'codec_type': 'video', 'codec_name': 'h264', 'width': 64, 'height': 48, 'pix_fmt': 'yuv420p',
+              'r_frame_rate': '90000/1', 'avg_frame_rate': '1/90000', 'duration': '9223372036854.775807',
+              'nb_frames': '9223372036854775807', 'sample_aspect_ratio': '2147483647:1'}
+    told = {'streams': [stream], 'format': {'format_name': 'mp4', 'duration': '31622401'}}
+    info = parse_probe('a.mp4', json.dumps(told).encode())
+    video = info.video
+    assert (info.duration, video.duration, video.promised_frames, video.average_rate) == (None,) * 4
+    assert (video.real_rate, video.sample_aspect) == (90000, 1)
+    assert sorted(record.getMessage() for record in caplog.records) == [
+        f'its {text} makes no sense and is left out' for text in (
+            'avg frame rate of 1/90000', 'duration of 31622401', 'duration of 9223372036854.775807',
+            'nb frames of 9223372036854775807', 'sample aspect ratio of 2147483647:1')]
+    stream |= {'avg_frame_rate': '1/600', 'duration': '86400', 'nb_frames': '144', 'sample_aspect_ratio': '853:720'}
+    video = parse_probe('a.mp4', json.dumps({'streams': [stream], 'format': {'duration': '86400'}}).encode()).video
+    assert (video.average_rate, video.duration, video.promised_frames, video.sample_aspect) == (
+        Fraction(1, 600), 86400, 144, Fraction(853, 720))
+    assert len(caplog.records) == 5
 
 
 def test_interlaced_video(tmp_path, programs):
