@@ -1,6 +1,7 @@
 """Odd rates and time lines: every frame is shown, within 50 ms of its time, and sound stays in step."""
 from __future__ import annotations
 
+import shutil
 from fractions import Fraction
 from pathlib import Path
 
@@ -37,24 +38,29 @@ def jittered(rate, count, most):
     return sorted([0.0, *(time + rng.uniform(-most, most) for time in steady(rate, count)[1:])])
 
 
-def timed(times, *arguments, clock=1000):
+def beep(time):
+    """Arguments of a short tone in silence."""
+    return ['-f', 'lavfi', '-i', f'aevalsrc=sin(6283*t)*between(t\\,{time}\\,{time}+0.1):duration={time + 0.5}']
+
+
+def timed(times, *arguments, clock=1000, sound=()):
     """Return how to write frames that hold their number, which are shown at these times (seconds)."""
     ticks = '+'.join(f'eq(N\\,{number})*{round(time * clock)}' for number, time in enumerate(times))
     return lambda path: make(
         path, '-f', 'lavfi', '-i', f'color=black:size=64x48:rate=25:duration={len(times) / 25},'
-        f'geq=lum=20+8*mod(N\\,27):cb=128:cr=128,settb=1/{clock},setpts={ticks}', *clips.ALL_FRAMES,
+        f'geq=lum=20+8*mod(N\\,27):cb=128:cr=128,settb=1/{clock},setpts={ticks}', *sound, *clips.ALL_FRAMES,
         '-enc_time_base:v', f'1/{clock}', *arguments)
 
 
-def moved(seconds, first, clock, *arguments):
+def moved(seconds, first, clock, *arguments, sound=()):
     """Return how to write 24 frames, 25 a second, of which those from number `first` on are shown later.
 
     A grain makes them so large that each begins in a packet of its own in a program stream.
     """
     later = ':'.join(f'{name}={name.upper()}+{seconds * clock}*gte({name.upper()}\\,{first * clock // 25})'
                      for name in ('pts', 'dts'))
-    return lambda path: make(path, *clips.numbered(25, '0.96'), '-vf', f'geq=lum={GRAIN}:cb=128:cr=128', *arguments,
-                             '-bsf:v', f'setts={later}')
+    return lambda path: make(path, *clips.numbered(25, '0.96'), *sound, '-vf', f'geq=lum={GRAIN}:cb=128:cr=128',
+                             *arguments, '-bsf:v', f'setts={later}')
 
 
 def copied(name, *arguments):
@@ -62,10 +68,15 @@ def copied(name, *arguments):
     return lambda path: make(path, '-i', CASES / name, '-map', 'v', '-c', 'copy', *arguments)
 
 
-def read(path):
+def find_changes(frames):
+    """The numbers of frames that differ from the one before."""
+    return [place for place, frame in enumerate(frames) if not place or not np.array_equal(frame, frames[place - 1])]
+
+
+def read(path, options=None):
     """Return the plan of a video and all frames that its decoding gives."""
     info = probe(clips.FFMPEG, str(path))
-    plan = plan_video(clips.FFMPEG, info, VideoOptions())
+    plan = plan_video(clips.FFMPEG, info, options or VideoOptions())
     with FrameReader(clips.FFMPEG, info, plan.decoding) as reader:
         frames = np.stack(list(reader))
     assert reader.damage is None
@@ -122,8 +133,7 @@ def test_every_frame_at_its_time(tmp_path, name):
     plan, frames = read(write(tmp_path / name))
     if name.endswith('.mp4'):
         end = clips.duration(tmp_path / name)
-    places = [place for place, frame in enumerate(frames)
-              if not place or not np.array_equal(frame, frames[place - 1])]
+    places = find_changes(frames)
     if name not in ('copied.mp4', 'soft.vob', 'soft.ts'):
         light = frames[places].mean((1, 2, 3)) * 219 / 255 + 16
         assert np.rint((light - 20) / 8).tolist() == [number % 27 for number in range(len(times))]
@@ -144,3 +154,63 @@ def test_chunks_hold_the_same_frames(tmp_path, name):
     for first, stop in ranges:
         with FrameReader(clips.FFMPEG, plan.info, plan.decode_chunk(first, stop)) as reader:
             assert np.array_equal(np.stack(list(reader)), frames[first:stop])
+
+
+@pytest.mark.parametrize(('start', 'end', 'begin', 'numbers', 'seconds'), [
+    (None, '4.2', 0, [0, 1, 2, 3], 4.2), ('0.5', None, 1, [1, 2, 3, 4, 5], 5.04), ('2.5', '4.5', 3, [2, 3], 1.5)])
+def test_a_part_of_slides(start, end, begin, numbers, seconds):
+    """The last frame is shown up to --end."""
+    options = VideoOptions(start=start and Fraction(start), end=end and Fraction(end))
+    plan, frames = read(CASES / 'slow_slides.mp4', options)
+    places = find_changes(frames)
+    times = [begin + float(place / plan.decoding.rate) for place in places]
+    assert plan.begin == begin
+    assert np.abs(np.subtract(times, [SLIDES[number] for number in numbers])).max() <= TOLERANCE
+    assert len(frames) == plan.total
+    assert abs(len(frames) / plan.decoding.rate - seconds) <= TOLERANCE
+
+
+# ---- through the script ----
+
+@pytest.mark.parametrize(('name', 'write', 'frame', 'time', 'more'), [
+    ('slides.mp4', CASES / 'slow_slides.mp4', 2, 3, ['--chunk', '2']),
+    ('hole.avi', CASES / 'avi_dropb.avi', 26, 2.04, []),
+    ('hold.mp4', timed(HOLD, *X264, sound=beep(4)), 4, 4, []),
+    ('slides.mkv', timed(SLIDES, *X264, sound=beep(4.5)), 4, 4.5, ['--ext', 'mkv', '--chunk', '1']),
+    ('late.mkv', moved(3, 0, 1000, *X264, sound=beep(3.4)), 10, 3.4, []),
+    ('hole.ts', moved(1, 12, 90000, *B_FRAMES, sound=beep(1.6)), 15, 1.6, ['--chunk', '1']),
+    ('slides.flv', timed(SLIDES, *X264, sound=[*beep(1), '-ar', '44100']), 1, 1, [])],
+    ids=lambda value: value if isinstance(value, str) else '')
+def test_a_tone_is_heard_with_its_frame(run, quick_engine, tmp_path, name, write, frame, time, more):
+    if isinstance(write, Path):
+        shutil.copy(write, tmp_path / name)
+    else:
+        write(tmp_path / name)
+    status, _, err = run('-i', name, '-s', '1', '--crf', '0', '--engine', quick_engine, *more, network='plain')
+    assert status == 0, err
+    [result] = (tmp_path / 'results').iterdir()
+    start = float(clips.facts(result)['format']['start_time'])
+    shown = clips.times(result)[find_changes(clips.frames(result))[frame]] - start
+    heard = np.frombuffer(clips.ffmpeg('-i', result, '-map', 'a:0', '-af', 'aresample=8000:first_pts=0', '-ac', '1',
+                                       '-f', 'f32le', '-'), np.float32)
+    onset = np.flatnonzero(np.abs(heard) > 0.1)[0] / 8000
+    assert abs(onset - time) < 0.03
+    assert abs(shown - onset) <= TOLERANCE
+
+
+def test_a_film_with_repeated_fields_keeps_its_rate_and_length(run, quick_engine, tmp_path):
+    shutil.copy(CASES / 'soft_telecine.vob', tmp_path)
+    status, _, err = run('-i', 'soft_telecine.vob', '-s', '1', '--engine', quick_engine, network='plain')
+    assert status == 0, err
+    result = clips.video('results/soft_telecine_out.mp4')
+    assert (result['rate'], result['frames']) == (('24000/1001', '24000/1001'), 96)
+    lengths = [clips.duration('results/soft_telecine_out.mp4', kind) for kind in ('video', 'audio')]
+    assert np.abs(np.subtract(lengths, 4.004)).max() < TOLERANCE
+
+
+def test_incomplete_time_stamps_are_told(run, quick_engine, tmp_path):
+    shutil.copy(CASES / 'avi_dropb.avi', tmp_path)
+    status, _, err = run('-i', 'avi_dropb.avi', '-s', '1', '--engine', quick_engine, network='plain')
+    assert (status, clips.duration('results/avi_dropb_out.mp4')) == (0, 3.44)
+    assert 'the time stamps are incomplete: the times of the frames are derived from those of decoding' in err
+    assert 'made constant at 25 frames/s; frames are repeated, none is dropped' in err
