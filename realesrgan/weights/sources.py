@@ -257,6 +257,6 @@ def fingerprint(model_name: str, model_path: str | Path | None = None, denoise_s
         UsageError, WeightsError, DownloadError: see `resolve` and `obtain`.
     """
     sources = resolve(model_name, model_path, denoise_strength)
-    hashes = [source.bin_sha256 if isinstance(source, PackagedWeights) else download.hash_file(obtain(source))
+    hashes = [source.sha256 if isinstance(source, PackagedWeights) else download.hash_file(obtain(source))
               for source in (sources.main, sources.partner) if source is not None]
     return hashlib.sha256(' '.join(hashes).encode()).hexdigest()[:16]

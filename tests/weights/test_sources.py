@@ -243,7 +243,7 @@ def test_a_fingerprint_is_that_of_the_files_that_are_loaded():
 
 
 def test_the_fingerprint_of_packaged_weights_is_that_of_their_row():
-    digest = hashlib.sha256(ANIME.packaged.bin_sha256.encode()).hexdigest()[:16]
+    digest = hashlib.sha256(ANIME.packaged.sha256.encode()).hexdigest()[:16]
     assert fingerprint('realesr-animevideov3') == digest
 
 
