@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,6 @@ from realesrgan.engines.cpu import list_cpu_features
 from realesrgan.engines.engine import Engine
 from realesrgan.engines.kernel.library import list_variants, load_variant
 from realesrgan.engines.winograd import WinogradEngine
-from realesrgan.engines.winograd_layers import BUILDERS
 from realesrgan.models import MODELS
 from realesrgan.weights.loading import load_network
 from realesrgan.weights.sources import resolve
@@ -67,9 +67,10 @@ class Case:
 
 def count_flop(network: LoadedNetwork) -> int:
     """Return the operations per pixel of input that a network's convolutions take when they are computed directly."""
-    layers = BUILDERS[type(network.shape)](network.shape, network.arrays)
-    per_pixel = sum(2 * 9 * sum(feature.channels for feature in step.inputs) * step.output.channels
-                    * step.output.enlarged ** 2 for step in layers.convolutions)
+    layers = network.layers()
+    assert layers is not None  # those of the table have them
+    per_pixel = sum(2 * math.prod(layers.parameter_shapes()[f'{layer.name}.weight']) * enlarged ** 2
+                    for layer, enlarged in zip(layers.convolutions, layers.enlarged[1:], strict=True))
     return per_pixel // layers.fold ** 2
 
 

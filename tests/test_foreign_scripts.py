@@ -199,9 +199,9 @@ def test_a_failure_on_a_picture_names_both_and_the_others_are_done(run_script, t
     assert f'my_arch.py{message.replace("LINE", str(line))[:15]}' in error
 
 
-def test_memory_that_was_measured_in_one_precision_counts_for_the_other(run_script, tmp_path, inputs, own):
+def test_what_the_class_says_is_not_measured(run_script, tmp_path, inputs, own):
     (tmp_path / 'my_arch.py').write_text(read_example().replace(
-        "architecture = 'Tiny'", "architecture = 'Tiny'\n    reach = 2\n    working_bytes = {('torch', False): 4000}"))
+        "architecture = 'Tiny'", "architecture = 'Tiny'\n    receptive_field = 2\n    values_per_pixel = 900.5"))
     for more in ([], ['--fp32']):
         status, _, err = run_script(inference_realesrgan, '-i', 'a.png', '--model_path', 'my.pth', '--arch_module',
                                     'my_arch.py', *more)

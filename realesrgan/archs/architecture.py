@@ -4,11 +4,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Protocol, Self, TypeVar
+
+from .layers import Layers
 
 if TYPE_CHECKING:
     from torch import nn
+
+# Input pixels, after folding, beyond which nothing shows of what a result depends on: tiles of 224 of RealESRGAN_x4plus
+# that see 48 pixels around themselves agree with the untiled result to 62 dB on a photo, in float32; with 32 pixels it
+# is 56 dB (`benchmarks/seams.py`).
+_FURTHEST = 48
+_BLEND = 8
 
 
 class HasShape(Protocol):
@@ -30,29 +37,34 @@ class NetworkTraits:
 
     scale: int
 
+    def layers(self) -> Layers | None:
+        """Return the network as a chain of 3x3 convolutions; None where it is none, and only PyTorch runs it."""
+        return None
+
     @property
     def multiple(self) -> int:
         """What the sides of the input must be multiples of, such as the side of blocks folded into channels."""
         return 1
 
     @property
-    def reach(self) -> int | None:
-        """Input pixels around a tile that its result is taken to depend on; None where that must be measured."""
-        return None
+    def receptive_field(self) -> int | None:
+        """Input pixels around a tile that show in its result; None where that must be measured."""
+        layers = self.layers()
+        return None if layers is None else min(layers.measure_receptive_field(), _FURTHEST * layers.fold)
 
     @property
     def blend(self) -> int:
-        """Input pixels by which tiles overlap and are cross-faded: 0 where `reach` is exact."""
-        return 8 if self.reach is None else 0
+        """Input pixels by which tiles overlap and are cross-faded: 0 where `receptive_field` is exact."""
+        layers = self.layers()
+        if layers is None:
+            return _BLEND
+        return _BLEND * layers.fold if layers.measure_receptive_field() > _FURTHEST * layers.fold else 0
 
-    def estimate_bytes_per_pixel(self, engine: str, *, half: bool) -> float | None:
-        """Estimate the memory that one pixel of input takes while the network runs; None where it must be measured.
-
-        Args:
-            engine: A name from `engines.table`.
-            half: Whether it computes in half precision.
-        """
-        return None
+    @property
+    def values_per_pixel(self) -> float | None:
+        """Values that a run keeps for each pixel of input; None where its memory must be measured."""
+        layers = self.layers()
+        return None if layers is None else layers.count_values()
 
     def runs_in(self, precision: str) -> bool:
         """Return whether it can be computed in a precision: 'float32', 'float16' or 'bfloat16'."""
@@ -80,22 +92,17 @@ class MeasuredTraits(NetworkTraits):
 class NetworkShape(NetworkTraits, ABC):
     """The hyper-parameters of one network, and what follows from them.
 
-    Each architecture has one subclass, a frozen dataclass in a module that imports neither torch nor numpy. `multiple`,
-    `reach` and `blend` are properties that it may override.
+    Each architecture has one subclass, a frozen dataclass in a module that imports neither torch nor numpy. It should
+    say its `layers`, if it is a chain of 3x3 convolutions: then all engines run it, and all else that is known of it
+    follows. One that is not may override `multiple`, `receptive_field`, `blend` and `values_per_pixel`.
 
     Attributes:
         architecture: The architecture's name.
         first_parameter: A parameter that its state dicts have; others may have it too.
-        working_bytes: Memory that one pixel of input takes while the network runs, by engine and by whether it
-            computes in half precision; for 64 features and a network that folds no pixels. Measure it with
-            `benchmarks/memory.py`. Without it, memory is measured before large pictures.
-        num_feat: Channels between the convolutions, if `working_bytes` is given.
     """
 
     architecture: ClassVar[str]
     first_parameter: ClassVar[str]
-    working_bytes: ClassVar[Mapping[tuple[str, bool], int]] = MappingProxyType({})
-    num_feat: int
 
     @classmethod
     @abstractmethod
@@ -120,27 +127,15 @@ class NetworkShape(NetworkTraits, ABC):
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of every tensor of its state dict, by current parameter name and in its order."""
+        layers = self.layers()
+        if layers is not None:
+            return layers.parameter_shapes()
         module = self.build()
         if not hasattr(module, 'state_dict'):
             raise TypeError(f'{type(self).__name__}.build returned {module!r}, no torch.nn.Module')
         return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
 
-    def estimate_bytes_per_pixel(self, engine: str, *, half: bool) -> float | None:
-        """See `NetworkTraits`. What was never measured counts as the hungriest of what was."""
-        if not self.working_bytes:
-            return None
-        measured = self.working_bytes.get((engine, half))
-        if measured is None:
-            alike = [count for (_, is_half), count in self.working_bytes.items() if is_half == half]
-            measured = max(alike or self.working_bytes.values())
-        return measured * self.num_feat / 64 / self.multiple ** 2
-
 
 def find_multiple_of_0_3_0(scale: int) -> int:
     """Return what Real-ESRGAN 0.3.0 extends the sides of a picture to multiples of, whatever the network needs."""
     return {2: 2, 1: 4}.get(scale, 1)
-
-
-def convolution_shapes(name: str, channels_in: int, channels_out: int) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of the weight and bias of a 3x3 convolution, by parameter name."""
-    return {f'{name}.weight': (channels_out, channels_in, 3, 3), f'{name}.bias': (channels_out,)}

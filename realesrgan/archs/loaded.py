@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ..errors import UnknownNetworkError
 from .architecture import MeasuredTraits, NetworkShape, NetworkTraits, find_multiple_of_0_3_0
+from .layers import Layers
 from .registry import ARCHITECTURES, identify_network
 
 if TYPE_CHECKING:
@@ -81,6 +82,10 @@ class LoadedNetwork:
     def scale(self) -> int:
         """Output pixels per input pixel, along a side."""
         return self.traits.scale
+
+    def layers(self) -> Layers | None:
+        """Return the network as a chain of 3x3 convolutions; None where only PyTorch can run it."""
+        return None if self.shape is None else self.shape.layers()
 
     @property
     def arrays(self) -> Mapping[str, np.ndarray]:

@@ -61,13 +61,13 @@ def require_traits(shape: NetworkShape) -> None:
         ValueError: an answer is of no use.
         Exception: whatever its code raises.
     """
-    for name, least, more in (('scale', 1, ()), ('multiple', 1, ()), ('blend', 0, ()), ('reach', 0, (None,))):
+    for name, least, more in (('scale', 1, ()), ('multiple', 1, ()), ('blend', 0, ()), ('receptive_field', 0, (None,))):
         value = getattr(shape, name)
         if value not in more and not (isinstance(value, int) and value >= least):
             raise ValueError(f'{type(shape).__name__}.{name} is {value!r}; it must be a whole number, {least} or more')
     for precision in ('float32', 'float16', 'bfloat16'):
         shape.runs_in(precision)
-        shape.estimate_bytes_per_pixel('torch', half=precision != 'float32')
+    float(shape.values_per_pixel or 0)
 
 
 def explain_failure(error: BaseException, path: str) -> ArchModuleError:

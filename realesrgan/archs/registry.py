@@ -1,7 +1,7 @@
 """The architectures, and which of them a state dict belongs to.
 
-To add one, write its torch module (`NAME_arch.py`) and its shape (`NAME.py`, see `architecture.NetworkShape`), and put
-the shape into `ARCHITECTURES`. An engine other than torch then needs a builder of its own for it.
+To add one, write its torch module (`NAME_arch.py`) and its config (`NAME.py`, see `architecture.NetworkShape`), and put
+the config into `ARCHITECTURES`.
 """
 from __future__ import annotations
 

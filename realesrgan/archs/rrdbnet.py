@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from .architecture import NetworkShape, Tensor, convolution_shapes
+from .architecture import NetworkShape, Tensor
+from .layers import Layers
 
 if TYPE_CHECKING:
     from .rrdbnet_arch import RRDBNet
 
 #: The scale by the channels that the first convolution takes: RGB, folded 2x2 or 4x4 (pixel-unshuffle).
 _SCALES = {3: 4, 12: 2, 48: 1}
+
+_LEAK = 0.2
+_RESIDUAL = 0.2
 
 # ESRGAN's own releases of 2018 used the first set of names, and the second once its code had been tidied up.
 _OLD_FIRST_PARAMETERS = ('model.0.weight', 'RRDB_trunk.0.RDB1.conv1.weight')
@@ -42,11 +46,6 @@ class RRDBNetShape(NetworkShape):
 
     architecture: ClassVar[str] = 'RRDBNet'
     first_parameter: ClassVar[str] = 'conv_first.weight'
-    # Measured on a CPU with 8-bit pictures and rounded up by a sixth. The torch figures stand for GPUs too, where
-    # nothing was measured.
-    working_bytes: ClassVar[Mapping[tuple[str, bool], int]] = {
-        ('winograd', False): 13900, ('openvino', True): 7700, ('openvino', False): 14300, ('torch', True): 5900,
-        ('torch', False): 12400, ('vulkan', True): 15500, ('vulkan', False): 30800}
 
     @classmethod
     def from_shapes(cls, shapes: Mapping[str, tuple[int, ...]]) -> Self:
@@ -67,32 +66,22 @@ class RRDBNetShape(NetworkShape):
     def multiple(self) -> int:
         return 4 // self.scale
 
-    @property
-    def reach(self) -> int:
-        """Input pixels around a tile that its result is taken to depend on.
-
-        The true reach is some 350 pixels. What lies beyond 48 does not show: tiles of 224 that see 48 pixels around
-        themselves agree with the untiled result to 62 dB on a photo, in float32; with 32 pixels it is 56 dB
-        (`benchmarks/seams.py`).
-        """
-        return 48 * self.multiple
-
-    @property
-    def blend(self) -> int:
-        """Input pixels by which tiles overlap, cross-faded, to hide what `reach` leaves out."""
-        return 8 * self.multiple
-
-    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
-        feat, grow = self.num_feat, self.num_grow_ch
-        shapes = convolution_shapes('conv_first', 3 * self.multiple ** 2, feat)
+    def layers(self) -> Layers:
+        layers = Layers(fold=self.multiple)
+        first = now = layers.convolve('conv_first', [0], self.num_feat)
         for block in range(self.num_block):
+            start = now
             for dense in range(1, 4):
-                for index in range(5):
-                    shapes |= convolution_shapes(f'body.{block}.rdb{dense}.conv{index + 1}', feat + index * grow,
-                                                 grow if index < 4 else feat)
-        for name in ('conv_body', 'conv_up1', 'conv_up2', 'conv_hr'):
-            shapes |= convolution_shapes(name, feat, feat)
-        return shapes | convolution_shapes('conv_last', feat, 3)
+                name, features = f'body.{block}.rdb{dense}.conv', [now]
+                for index in range(1, 5):
+                    features.append(layers.convolve(f'{name}{index}', features, self.num_grow_ch, _LEAK))
+                residuals = [(now, _RESIDUAL), (start, _RESIDUAL)]
+                now = layers.convolve(f'{name}5', features, self.num_feat, residuals=residuals[:2 if dense == 3 else 1])
+        now = layers.convolve('conv_body', [now], self.num_feat, residuals=[(first, 1.0)])
+        for name in ('conv_up1', 'conv_up2'):
+            now = layers.convolve(name, [now], self.num_feat, _LEAK, doubles=True)
+        now = layers.convolve('conv_hr', [now], self.num_feat, _LEAK)
+        return layers.finish('conv_last', [now])
 
     def build(self) -> RRDBNet:
         from .rrdbnet_arch import RRDBNet

@@ -5,8 +5,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .network import Network
-
 _LEAK = 0.2
 _RESIDUAL = 0.2
 
@@ -49,7 +47,7 @@ class RRDB(nn.Module):
         return torch.add(x, self.rdb3(self.rdb2(self.rdb1(x))), alpha=_RESIDUAL)
 
 
-class RRDBNet(Network):
+class RRDBNet(nn.Module):
     """The network of the `*_x4plus*` and `*_x2plus` models.
 
     The body always upscales by four. For scale 2 and 1 the picture is first folded by pixel-unshuffle, which moves

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from .architecture import NetworkShape, convolution_shapes
+from .architecture import NetworkShape
+from .layers import Layers
 
 if TYPE_CHECKING:
     from .srvgg_arch import SRVGGNetCompact
@@ -22,10 +23,6 @@ class SRVGGNetCompactShape(NetworkShape):
 
     architecture: ClassVar[str] = 'SRVGGNetCompact'
     first_parameter: ClassVar[str] = 'body.0.weight'
-    # Measured like those of `rrdbnet`.
-    working_bytes: ClassVar[Mapping[tuple[str, bool], int]] = {
-        ('winograd', False): 950, ('openvino', True): 790, ('openvino', False): 940, ('torch', True): 400,
-        ('torch', False): 620, ('vulkan', True): 1030, ('vulkan', False): 2050}
 
     @classmethod
     def from_shapes(cls, shapes: Mapping[str, tuple[int, ...]]) -> Self:
@@ -39,17 +36,11 @@ class SRVGGNetCompactShape(NetworkShape):
             raise ValueError(f'it maps {channels_in} channels to {channels_out}; SRVGGNetCompact maps 3 to 3 x scale^2')
         return cls(scale, num_feat, len(convolutions) - 2)
 
-    @property
-    def reach(self) -> int:
-        """Input pixels around a tile that its result depends on: one per 3x3 convolution. This is exact."""
-        return self.num_conv + 2
-
-    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
-        shapes: dict[str, tuple[int, ...]] = {}
-        for index in range(self.num_conv + 1):
-            shapes |= convolution_shapes(f'body.{2 * index}', self.num_feat if index else 3, self.num_feat)
-            shapes[f'body.{2 * index + 1}.weight'] = (self.num_feat,)
-        return shapes | convolution_shapes(f'body.{2 * self.num_conv + 2}', self.num_feat, 3 * self.scale ** 2)
+    def layers(self) -> Layers:
+        layers, now = Layers(), 0
+        for index in range(0, 2 * self.num_conv + 2, 2):
+            now = layers.convolve(f'body.{index}', [now], self.num_feat, f'body.{index + 1}.weight')
+        return layers.finish(f'body.{2 * self.num_conv + 2}', [now], shuffle=self.scale, adds_picture=True)
 
     def build(self) -> SRVGGNetCompact:
         from .srvgg_arch import SRVGGNetCompact

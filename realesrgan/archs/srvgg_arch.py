@@ -7,8 +7,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .network import Network
-
 
 def _make_activation(act_type: str, num_feat: int) -> nn.Module:
     if act_type == 'prelu':
@@ -20,7 +18,7 @@ def _make_activation(act_type: str, num_feat: int) -> nn.Module:
     raise ValueError(f'SRVGGNetCompact has no activation {act_type!r}: allowed are prelu, relu and leakyrelu')
 
 
-class SRVGGNetCompact(Network):
+class SRVGGNetCompact(nn.Module):
     """A chain of convolutions at the input's size; only the last step, a pixel-shuffle, enlarges.
 
     The network learns the residual over a nearest-neighbour enlargement.

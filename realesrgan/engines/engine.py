@@ -1,7 +1,6 @@
 """What every engine offers: a network, ready to run on one device at one precision."""
 from __future__ import annotations
 
-from collections.abc import Container
 from typing import TYPE_CHECKING, Protocol
 
 from ..errors import EngineError, RealESRGANError
@@ -9,7 +8,6 @@ from ..errors import EngineError, RealESRGANError
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..archs.architecture import NetworkShape
     from ..archs.loaded import LoadedNetwork
     from .devices import Device
 
@@ -76,20 +74,14 @@ class EngineModule(Protocol):
         ...
 
 
-def explain_unknown_network(network: LoadedNetwork, engine: str, builders: Container[type[NetworkShape]],
-                            built: str) -> EngineError | None:
-    """Return why an engine that builds networks by itself does not know one; None if it does.
+def explain_missing_layers(network: LoadedNetwork, engine: str) -> EngineError | None:
+    """Return why an engine that builds networks from their layers can't run one; None if it has layers.
 
     Args:
         network: The network.
         engine: The engine's name.
-        builders: The architectures that it builds.
-        built: What it calls that which it builds.
     """
-    if network.shape is None:
-        reason: object = network.unknown
-    elif type(network.shape) not in builders:
-        reason = f'it has no {built} for {network.shape.architecture}'
-    else:
+    if network.layers() is not None:
         return None
+    reason = network.unknown if network.shape is None else f'{network.shape.architecture} has no layers'
     return EngineError(f'the engine {engine} does not know this network: {reason}')

@@ -9,7 +9,7 @@ import psutil
 from ..archs.architecture import NetworkTraits
 from . import vulkan_gpus
 from .devices import Device
-from .table import BACKENDS, VULKAN
+from .table import BACKENDS, ENGINES, VULKAN
 
 _FLOAT_RESULT_BYTES = 48  # per pixel of output: RGB in float32, four times over
 _SHARE_OF_FREE = 0.8
@@ -28,8 +28,13 @@ def estimate_bytes_per_pixel(traits: NetworkTraits, engine: str, *, half: bool) 
     Returns:
         Bytes; None where they must be measured.
     """
-    running = traits.estimate_bytes_per_pixel(engine, half=half)
-    return None if running is None else int(running) + _FLOAT_RESULT_BYTES * traits.scale ** 2
+    values = traits.values_per_pixel
+    if values is None:
+        return None
+    measured = {row.name: row.memory[half] for row in ENGINES if half in row.memory}
+    figures = [measured[engine]] if engine in measured else measured.values()
+    return max(int(for_value * values + (for_pixel + _FLOAT_RESULT_BYTES) * traits.scale ** 2)
+               for for_value, for_pixel in figures)
 
 
 def estimate_result_memory(values: int, scale: int, outscale: float | None, *, alpha: bool) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..archs.loaded import LoadedNetwork
 from ..errors import EngineError, NonFiniteError, RealESRGANError
-from .engine import explain_unknown_network
+from .engine import explain_missing_layers
 
 if TYPE_CHECKING:
     import openvino as ov
@@ -21,7 +21,7 @@ class OpenVINOEngine:
     """Runs a network on the CPU; see `Engine` for the interface.
 
     Args:
-        network: The network, of an architecture that `openvino_graph` builds.
+        network: The network, which has layers.
         bfloat16: Compute in bfloat16, else in float32. What surrounds the convolutions is float32 either way.
         threads: The number of threads that it computes with; None is one per core.
     """
@@ -29,8 +29,9 @@ class OpenVINOEngine:
     name = 'openvino'
 
     def __init__(self, network: LoadedNetwork, *, bfloat16: bool, threads: int | None = None) -> None:
-        assert network.shape is not None  # or it would have been refused
-        self._shape = network.shape
+        layers = network.layers()
+        assert layers is not None  # or it would have been refused
+        self._layers = layers
         self._weights = network.arrays
         self._settings = {
             'INFERENCE_PRECISION_HINT': 'bf16' if bfloat16 else 'f32',
@@ -75,7 +76,7 @@ class OpenVINOEngine:
             import openvino as ov
 
             from .openvino_graph import build_model
-            model = build_model(self._shape, self._weights, dtype)
+            model = build_model(self._layers, self._weights, dtype)
             self._requests[dtype] = ov.Core().compile_model(model, 'CPU', self._settings).create_infer_request()
         return self._requests[dtype]
 
@@ -84,8 +85,7 @@ def explain_refusal(network: LoadedNetwork) -> RealESRGANError | None:
     """Return why OpenVINO can't run a network; None if it can."""
     if importlib.util.find_spec('openvino') is None:
         return EngineError('the engine openvino is not installed: pip install openvino')
-    from .openvino_graph import BUILDERS
-    return explain_unknown_network(network, OpenVINOEngine.name, BUILDERS, 'graph')
+    return explain_missing_layers(network, OpenVINOEngine.name)
 
 
 def make(network: LoadedNetwork, device: Device, precision: str,  # noqa: ARG001

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..archs.loaded import LoadedNetwork
 from ..errors import EngineError, NonFiniteError, RealESRGANError
-from .engine import explain_unknown_network
+from .engine import explain_missing_layers
 from .vulkan_gpus import measure_memory, open_gpu
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class VulkanEngine:
     """Runs a network on a GPU that has a Vulkan driver; see `Engine` for the interface.
 
     Args:
-        network: The network, of an architecture that `vulkan_graph` builds.
+        network: The network, which has layers.
         device: The GPU.
         half: Compute in float16 where the GPU can, else in float32.
     """
@@ -54,9 +54,11 @@ class VulkanEngine:
 
     def __init__(self, network: LoadedNetwork, device: Device, *, half: bool) -> None:
         import ncnn
-        assert network.shape is not None  # or it would have been refused
+
         from .vulkan_graph import build_model
-        param, weights = build_model(network.shape, network.arrays)
+        layers = network.layers()
+        assert layers is not None  # or it would have been refused
+        param, weights = build_model(layers, network.arrays)
         self._device = device
         taken = len(weights) * _COPIES_OF_WEIGHTS[half]
         if taken > measure_memory(device):
@@ -184,8 +186,7 @@ def explain_refusal(network: LoadedNetwork) -> RealESRGANError | None:
     """Return why ncnn can't run a network; None if it can."""
     if importlib.util.find_spec('ncnn') is None:
         return EngineError('the engine vulkan is not installed: pip install ncnn')
-    from .vulkan_graph import BUILDERS
-    return explain_unknown_network(network, VulkanEngine.name, BUILDERS, 'graph')
+    return explain_missing_layers(network, VulkanEngine.name)
 
 
 def make(network: LoadedNetwork, device: Device, precision: str, threads: int | None) -> VulkanEngine:  # noqa: ARG001

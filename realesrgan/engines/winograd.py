@@ -12,10 +12,9 @@ import numpy as np
 from ..archs.loaded import LoadedNetwork
 from ..errors import EngineError, NonFiniteError, RealESRGANError
 from .cpu import count_cores, measure_l2_cache
-from .engine import explain_unknown_network
+from .engine import explain_missing_layers
 from .kernel.library import MOST_BLOCK, MOST_GROUPS
 from .kernel.packing import PackedConvolution, allocate, count_groups
-from .winograd_layers import BUILDERS, Layers
 from .winograd_program import Buffer, SizedProgram
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from .kernel.library import Kernel
 
 _FREQUENCIES = 36
+_MOST_RESIDUALS = 2  # of a step
 _SECONDS_BETWEEN_LOOKS = 0.2
 _SHARE_OF_L2 = 0.5  # the rest is for weights and for what is fetched ahead
 
@@ -31,7 +31,7 @@ class WinogradEngine:
     """Runs a network on the CPU; see `Engine` for the interface.
 
     Args:
-        network: The network, of an architecture in `winograd_layers.BUILDERS`.
+        network: The network, which has layers.
         kernel: What computes.
         threads: The number of threads that it computes with; None is one per core. They end with each picture.
         l2_bytes: The cache that a thread's work is sized for; None is the processor's own.
@@ -42,11 +42,14 @@ class WinogradEngine:
 
     def __init__(self, network: LoadedNetwork, kernel: Kernel, *, threads: int | None = None,
                  l2_bytes: int | None = None) -> None:
-        self._layers = _list_layers(network)
+        layers = network.layers()
+        assert layers is not None  # or it would have been refused
+        self._layers = layers
         self._kernel = kernel
         self._packed = [PackedConvolution.pack(
-            network.arrays[f'{layer.name}.weight'], network.arrays[f'{layer.name}.bias'], layer.slope,
-            [feature.channels for feature in layer.inputs], kernel.panel) for layer in self._layers.convolutions]
+            network.arrays[f'{layer.name}.weight'], network.arrays[f'{layer.name}.bias'],
+            network.arrays[layer.slope] if isinstance(layer.slope, str) else layer.slope,
+            [layers.channels[feature] for feature in layer.inputs], kernel.panel) for layer in layers.convolutions]
         self._threads = threads or count_cores()
         self._task_tiles = _choose_task_tiles(kernel, l2_bytes or measure_l2_cache())
         self._buffer = Buffer()
@@ -84,7 +87,7 @@ class WinogradEngine:
                                          self._task_tiles, _YIELD_ADDRESS)
             self._size = height, width
         if not self._scratch:
-            most = max(count_groups(layer.output.channels) for layer in self._layers.convolutions)
+            most = max(map(count_groups, self._layers.channels))
             self._scratch = [allocate(self._kernel.count_scratch_floats(self._task_tiles, most))
                              for _ in range(self._threads)]
         return self._program
@@ -142,14 +145,17 @@ class _KernelThread(threading.Thread):
 
 def explain_refusal(network: LoadedNetwork) -> RealESRGANError | None:
     """Return why this engine can't run a network on this machine; None if it can."""
-    unknown = explain_unknown_network(network, WinogradEngine.name, BUILDERS, 'layers')
-    if unknown is not None:
-        return unknown
-    layers = _list_layers(network)
-    channels = max(sum(map(count_groups, (feature.channels for feature in layer.inputs)))
-                   for layer in layers.convolutions)
-    if channels > MOST_GROUPS or layers.shuffle > MOST_BLOCK:
+    layers = network.layers()
+    if layers is None:
+        return explain_missing_layers(network, WinogradEngine.name)
+    groups = [sum(count_groups(layers.channels[feature]) for feature in layer.inputs) for layer in layers.convolutions]
+    if max(groups) > MOST_GROUPS or max(layers.shuffle, layers.fold) > MOST_BLOCK:
         return EngineError('the engine winograd does not run this network: it is too wide')
+    # A step takes the step before it, for whose rows it waits, to be of its input's size (see `winograd.c`).
+    sizes = [layers.enlarged[layer.inputs[0]] for layer in layers.convolutions]
+    if sizes != layers.enlarged[:-1] or any(len(layer.residuals) > _MOST_RESIDUALS for layer in layers.convolutions):
+        return EngineError('the engine winograd does not run this network: it has more than two residuals at a place, '
+                           'or branches of different sizes')
     try:
         _get_kernel()
     except EngineError as error:
@@ -167,11 +173,6 @@ def _get_kernel() -> Kernel:
     """Return the kernel of this process, which is loaded once."""
     from .kernel.library import find_kernel
     return find_kernel()
-
-
-def _list_layers(network: LoadedNetwork) -> Layers:
-    assert network.shape is not None  # or it would have been refused
-    return BUILDERS[type(network.shape)](network.shape, network.arrays)
 
 
 def _choose_task_tiles(kernel: Kernel, l2_bytes: int) -> int:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..archs.layers import Convolution, Layers
 from .kernel.library import CONVOLVE, GROUP, LOAD, STORE, Program, Step
 from .kernel.packing import PackedConvolution, allocate, count_groups
-from .winograd_layers import Convolution, Feature, Layers
 
 _TILE = 4  # outputs of one, along a side
 _BAND_TILES = 4  # rows of tiles in a band: few, so that threads seldom wait; more would read less twice
@@ -107,9 +107,10 @@ class SizedProgram:
         memory = buffer.clear(floats)
         self._address = memory.ctypes.data
         self._owners = [packed, memory]  # the steps have the addresses of what these hold
-        picture, last = self._planes[layers.picture], self._planes[layers.convolutions[-1].output]
+        picture, *outputs = self._planes
+        last = outputs[-1]
         steps = [self._load(picture, layers.fold)]
-        steps += [self._convolve(*pair, task_tiles) for pair in zip(layers.convolutions, packed, strict=True)]
+        steps += [self._convolve(*step, task_tiles) for step in zip(layers.convolutions, packed, outputs, strict=True)]
         steps.append(self._store(last, layers.shuffle, picture if layers.adds_picture else None))
         self._done = np.zeros(sum(step.bands for step in steps), np.int32)
         tickets = bands = 0
@@ -154,9 +155,9 @@ class SizedProgram:
         return Step(kind=LOAD, height=picture.height, width=picture.width, out=self._locate(picture),
                     out_row=picture.row, out_plane=picture.size, block=block, **_cut(picture))
 
-    def _convolve(self, convolution: Convolution, packed: PackedConvolution, task_tiles: int) -> Step:
+    def _convolve(self, convolution: Convolution, packed: PackedConvolution, output: Planes, task_tiles: int) -> Step:
         inputs = [self._planes[feature] for feature in convolution.inputs]
-        output, groups = self._planes[convolution.output], self._locate_groups(inputs)
+        groups = self._locate_groups(inputs)
         step = Step(kind=CONVOLVE, height=output.height, width=output.width, groups_in=len(groups),
                     groups_out=output.groups, doubled=int(convolution.doubles), task_tiles=task_tiles,
                     in_row=inputs[0].row, out=self._locate(output), out_row=output.row, out_plane=output.size,
@@ -176,16 +177,16 @@ class SizedProgram:
         return step
 
 
-def _lay_out(layers: Layers, height: int, width: int) -> tuple[dict[Feature, Planes], int]:
-    """Return where the planes of each feature lie, and how many floats they take."""
-    planes: dict[Feature, Planes] = {}
+def _lay_out(layers: Layers, height: int, width: int) -> tuple[list[Planes], int]:
+    """Return where the planes of each feature lie, and how many floats they take together."""
+    buffers: dict[int, Planes] = {}
     end = 0
-    for feature in (layers.picture, *(convolution.output for convolution in layers.convolutions)):
-        if feature not in planes:
-            planes[feature] = Planes(end, height * feature.enlarged, width * feature.enlarged,
-                                     count_groups(feature.channels))
-            end += planes[feature].groups * planes[feature].size
-    return planes, end
+    numbers = layers.assign_buffers()
+    for number, channels, enlarged in zip(numbers, layers.channels, layers.enlarged, strict=True):
+        if number not in buffers:
+            buffers[number] = planes = Planes(end, height * enlarged, width * enlarged, count_groups(channels))
+            end += planes.groups * planes.size
+    return [buffers[number] for number in numbers], end
 
 
 def _cut(planes: Planes, task_tiles: int = 0) -> dict[str, int]:

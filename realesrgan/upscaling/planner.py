@@ -43,8 +43,8 @@ class TilePlanner:
         device: Where.
         multiple: What the sides of a tile's window must be multiples of.
         tile: Side of the tiles in input pixels, 0 for none but those that memory asks for.
-        tile_pad: Input pixels that a tile sees around itself. With `tile` 0, or of a network whose reach had to be
-            measured, it sees at least what the network needs.
+        tile_pad: Input pixels that a tile sees around itself. With `tile` 0, or of a network whose receptive
+            field had to be measured, it sees at least what the network needs.
         max_memory: Bytes that the network may take, on a CPU with its results; None is most of what is free.
 
     Attributes:
@@ -78,7 +78,7 @@ class TilePlanner:
         if self.tile:
             side = min(self.tile, self._limit or self.tile)
             pad, multiple = self.tile_pad, self._multiple
-            if max(height, width) > side and self._traits.reach is None:
+            if max(height, width) > side and self._traits.receptive_field is None:
                 pad, multiple = self._sight.reach, self._sight.alignment
             return TilePlan(cut_into_tiles(height, width, side, pad, multiple), 0, automatic=False)
         # What fitted once fits again, so a folder or a video of one size is measured, and logged, once.
@@ -117,8 +117,8 @@ class TilePlanner:
     @property
     def _sight(self) -> Sight:
         """What an automatic tile sees around itself, and where its window may begin."""
-        reach = self._traits.reach
-        sight = self._measured_sight if reach is None else Sight(reach, self._multiple)
+        field = self._traits.receptive_field
+        sight = self._measured_sight if field is None else Sight(field, self._multiple)
         return replace(sight, reach=max(self.tile_pad, sight.reach))
 
     @cached_property
@@ -168,5 +168,5 @@ class TilePlanner:
 def _find_smallest_model() -> str:
     """Return the name of the model that needs the least memory; one for drawings only if there is no other."""
     def need(name: str) -> tuple[bool, float]:
-        return MODELS[name].drawings, MODELS[name].network.estimate_bytes_per_pixel('torch', half=True) or 0
+        return MODELS[name].drawings, MODELS[name].network.values_per_pixel or 0
     return min(MODELS, key=need)

@@ -6,7 +6,7 @@ import inspect
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ..archs.architecture import NetworkShape
-    from ..archs.network import Network
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +32,7 @@ _MOST_NAMES = 3  # of parameters in an error
 
 
 def load_model(name: str = 'RealESRGAN_x4plus', model_path: str | Path | None = None,
-               denoise_strength: float | None = None) -> Network:
+               denoise_strength: float | None = None) -> nn.Module:
     """Return a model's network with its weights; logs a warning if the denoise strength has no effect.
 
     Args:
@@ -52,7 +51,7 @@ def load_model(name: str = 'RealESRGAN_x4plus', model_path: str | Path | None = 
     """
     sources = resolve(name, model_path, denoise_strength)
     sources.warn_of_ignored_strength()
-    return cast('Network', load_network(sources).module)
+    return load_network(sources).module
 
 
 def load_network(sources: WeightSources, own: Sequence[type[NetworkShape]] = (), *,

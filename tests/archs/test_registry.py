@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from realesrgan.archs.registry import ARCHITECTURES, current_names, identify_network
+from realesrgan.archs.registry import current_names, identify_network
 from realesrgan.archs.rrdbnet import RRDBNetShape
 from realesrgan.archs.rrdbnet_arch import RRDBNet
 from realesrgan.archs.srvgg import SRVGGNetCompactShape
 from realesrgan.archs.srvgg_arch import SRVGGNetCompact
-from realesrgan.engines.table import ENGINES
 from realesrgan.errors import UnknownNetworkError
 from realesrgan.models import MODELS
 
@@ -45,19 +44,6 @@ def test_multiple_is_the_fold_of_the_pixel_unshuffle():
     assert [RRDBNetShape(scale).multiple for scale in (4, 2, 1)] == [1, 2, 4]
 
 
-@pytest.mark.parametrize('num_conv', [1, 4])
-def test_reach_of_srvgg_is_exact(num_conv):
-    shape = SRVGGNetCompactShape(scale=2, num_feat=4, num_conv=num_conv)
-    torch.manual_seed(0)
-    network = shape.build()
-    side = 4 * shape.reach + 1
-    picture = torch.rand(1, 3, side, side, requires_grad=True)
-    network(picture)[..., side, side].sum().backward()  # a pixel of the middle
-    touched = picture.grad.abs().sum((0, 1)).nonzero()
-    assert touched.min(0).values.tolist() == [side // 2 - shape.reach] * 2
-    assert touched.max(0).values.tolist() == [side // 2 + shape.reach] * 2
-
-
 @pytest.mark.parametrize('shape', [*{spec.network for spec in MODELS.values()}, *ODD_SHAPES], ids=str)
 def test_network_has_the_scale_of_its_shape(shape):
     with torch.device('meta'):
@@ -71,23 +57,6 @@ def test_network_has_the_scale_of_its_shape(shape):
 def test_parameters_have_the_names_shapes_and_order_of_the_state_dict(shape):
     assert list(shape.parameter_shapes().items()) == [
         (name, tuple(tensor.shape)) for name, tensor in state_dict_of(shape).items()]
-
-
-def test_memory_grows_with_the_channels_and_shrinks_by_folding():
-    small, folded, usual = RRDBNetShape(num_feat=32), RRDBNetShape(scale=2), RRDBNetShape()
-    assert small.estimate_bytes_per_pixel('torch', half=False) * 2 == usual.estimate_bytes_per_pixel(
-        'torch', half=False)
-    assert folded.estimate_bytes_per_pixel('openvino', half=True) * 4 == usual.estimate_bytes_per_pixel(
-        'openvino', half=True)
-
-
-@pytest.mark.parametrize('architecture', ARCHITECTURES)
-@pytest.mark.parametrize('half', [False, True])
-def test_an_engine_that_was_never_measured_counts_as_the_hungriest(architecture, half):
-    shape = architecture()
-    known = [shape.estimate_bytes_per_pixel(row.name, half=half) for row in ENGINES]
-    assert min(known) > 0
-    assert shape.estimate_bytes_per_pixel('brand new', half=half) >= max(known)
 
 
 def test_shapes_need_neither_torch_nor_numpy():

@@ -107,11 +107,13 @@ def test_openvino_is_refused_where_it_can_not_run():
         make_engine(UNKNOWN, CPU, half=False, name='openvino')
 
 
-def test_openvino_is_refused_for_an_architecture_that_it_has_no_graph_for(monkeypatch):
-    from realesrgan.engines.openvino_graph import BUILDERS
-    monkeypatch.delitem(BUILDERS, RRDBNetShape)
-    with pytest.raises(EngineError, match='openvino does not know this network: it has no graph for RRDBNet'):
-        make_engine(small(), CPU, half=False, name='openvino')
+@pytest.mark.parametrize('name', ['winograd', 'openvino', 'vulkan'])
+def test_an_engine_is_refused_for_an_architecture_without_layers(monkeypatch, name):
+    monkeypatch.setattr(RRDBNetShape, 'layers', lambda shape: None)
+    (row,) = (row for row in ENGINES if row.name == name)
+    network = LoadedNetwork.from_arrays(RRDBNetShape(4, 8, 1, 4), {})
+    refusal = choice.explain_refusal(row, network, Device(row.devices[0]))
+    assert str(refusal) == f'the engine {name} does not know this network: RRDBNet has no layers'
     assert make_engine(small(), CPU, half=False).name == 'torch'
 
 

@@ -114,14 +114,14 @@ CASES = [*self_test._CASES, (RRDBNetShape(4, 8, 1, 4), ((2, 5, 3),)), (RRDBNetSh
 @pytest.mark.parametrize(('shape', 'batches'), CASES)
 def test_its_own_computation_is_pytorchs(shape, batches):
     random = np.random.default_rng(1)
-    weights = self_test.make_weights(shape, random)
+    weights = self_test.make_weights(shape.layers(), random)
     module = LoadedNetwork.from_arrays(shape, weights).module.double()
     for size in batches:
         for picture in random.random((*size, 3), np.float32):
             with torch.inference_mode():
                 result = module(torch.from_numpy(picture[..., ::-1].copy()).double().permute(2, 0, 1)[None])[0]
             expected = result.permute(1, 2, 0).numpy()[..., ::-1]
-            assert np.abs(self_test.compute(shape, weights, picture) - expected.clip(0, 1)).max() < 1e-12
+            assert np.abs(self_test.compute(shape.layers(), weights, picture) - expected.clip(0, 1)).max() < 1e-12
             assert np.mean((expected <= 0) | (expected >= 1)) < 0.1  # clamping would hide what is wrong there
 
 
@@ -134,7 +134,8 @@ class NumpyEngine:
         self.network = network
 
     def __call__(self, batch):
-        result = np.stack([self_test.compute(self.network.shape, self.network.arrays, picture) for picture in batch])
+        layers = self.network.layers()
+        result = np.stack([self_test.compute(layers, self.network.arrays, picture) for picture in batch])
         result[-1, -1, -1, 0] += self.error
         if np.isinf(self.error):
             raise NonFiniteError('not finite')

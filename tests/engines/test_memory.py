@@ -12,6 +12,7 @@ from realesrgan.archs.rrdbnet import RRDBNetShape
 from realesrgan.archs.srvgg import SRVGGNetCompactShape
 from realesrgan.engines import memory
 from realesrgan.engines.devices import Device
+from realesrgan.engines.table import ENGINES
 
 
 def test_the_result_takes_its_part_of_what_is_free(monkeypatch):
@@ -35,10 +36,23 @@ def test_the_need_grows_with_width_precision_and_scale_and_shrinks_by_folding():
     assert need(SRVGGNetCompactShape(4, 32), 'torch', half=True) < need(SRVGGNetCompactShape(4, 64), 'torch', half=True)
 
 
-@pytest.mark.parametrize('shape', [RRDBNetShape(2, 32), SRVGGNetCompactShape(4, 24)])
-def test_the_result_in_floating_point_comes_on_top(shape):
-    running = int(shape.estimate_bytes_per_pixel('torch', half=False))
-    assert memory.estimate_bytes_per_pixel(shape, 'torch', half=False) == running + 48 * shape.scale ** 2
+@pytest.mark.parametrize(('shape', 'engine', 'half', 'measured'), [
+    (RRDBNetShape(), 'winograd', False, 11900), (SRVGGNetCompactShape(), 'winograd', False, 814),
+    (RRDBNetShape(), 'openvino', True, 6600), (SRVGGNetCompactShape(), 'openvino', True, 677),
+    (RRDBNetShape(), 'torch', False, 10600), (SRVGGNetCompactShape(), 'torch', False, 531),
+    (RRDBNetShape(), 'vulkan', True, 13300), (SRVGGNetCompactShape(), 'vulkan', True, 880)])
+def test_more_than_was_measured_is_needed_and_the_result_in_floating_point_comes_on_top(shape, engine, half, measured):
+    """As `benchmarks/memory.py` measured it. Torch keeps less of a network without residuals than is counted."""
+    running = memory.estimate_bytes_per_pixel(shape, engine, half=half) - 48 * 16
+    assert 1.16 * measured < running < 1.6 * measured
+
+
+@pytest.mark.parametrize('shape', [RRDBNetShape(), SRVGGNetCompactShape()])
+@pytest.mark.parametrize('half', [False, True])
+def test_an_engine_that_was_never_measured_counts_as_the_hungriest(shape, half):
+    known = [memory.estimate_bytes_per_pixel(shape, row.name, half=half) for row in ENGINES]
+    assert min(known) > 0
+    assert memory.estimate_bytes_per_pixel(shape, 'brand new', half=half) == max(known)
 
 
 def test_a_containers_limit_counts(tmp_path, monkeypatch):

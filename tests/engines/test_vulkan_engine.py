@@ -19,7 +19,7 @@ from realesrgan.engines.devices import Device
 from realesrgan.engines.memory import measure_usable_memory
 from realesrgan.engines.vulkan_graph import build_model
 from realesrgan.errors import EngineError
-from realesrgan.weights.ncnn import read_tensors
+from realesrgan.weights.ncnn import read_weights
 
 PROJECT = Path(__file__).parents[2]
 GPU = Device('vulkan', 0)
@@ -45,18 +45,15 @@ def random_picture(height, width, dtype=np.uint8):
 def test_a_model_holds_the_weights_in_the_order_of_the_state_dict(tmp_path, shape):
     """As the reader for ncnn's files reads them back."""
     network = LoadedNetwork.from_module(random_network(shape))
-    param, weights = build_model(shape, network.arrays)
-    (tmp_path / 'x.param').write_text(param)
-    (tmp_path / 'x.bin').write_bytes(weights)
-    tensors = read_tensors(tmp_path / 'x.param', tmp_path / 'x.bin')
-    assert len(tensors) == len(network.arrays)
-    for tensor, expected in zip(tensors, network.arrays.values(), strict=True):
-        assert np.array_equal(tensor, expected)
+    (tmp_path / 'x.bin').write_bytes(build_model(network.layers(), network.arrays)[1])
+    arrays = read_weights(tmp_path / 'x.bin', {name: array.shape for name, array in network.arrays.items()})
+    for name, expected in network.arrays.items():
+        assert np.array_equal(arrays[name], expected)
 
 
 def test_a_model_counts_its_layers_and_blobs_and_uses_each_blob_once():
     shape = RRDBNetShape(4, 8, 1, 4)
-    param, _ = build_model(shape, LoadedNetwork.from_module(shape.build()).arrays)
+    param, _ = build_model(shape.layers(), LoadedNetwork.from_module(shape.build()).arrays)
     magic, counts, *lines = param.splitlines()
     assert magic == '7767517'
     given, taken = [], []
@@ -71,7 +68,7 @@ def test_a_model_counts_its_layers_and_blobs_and_uses_each_blob_once():
 
 def test_a_model_that_ncnn_does_not_take(gpu, monkeypatch):
     from realesrgan.engines import vulkan_graph
-    monkeypatch.setattr(vulkan_graph, 'build_model', lambda shape, weights: ('7767517\n1 1\nNonsense a 0 1 a\n', b''))
+    monkeypatch.setattr(vulkan_graph, 'build_model', lambda layers, weights: ('7767517\n1 1\nNonsense a 0 1 a\n', b''))
     with pytest.raises(EngineError, match='ncnn .* does not take the network'):
         vulkan.VulkanEngine(LoadedNetwork.from_module(random_network(COMPACT)), gpu, half=False)
 

@@ -82,7 +82,7 @@ def test_without_memory_tiles_are_the_smallest(plentiful, shape, smallest_window
     assert (planned.blend, planned.automatic) == (shape.blend, True)
 
 
-def test_tiles_of_a_network_whose_reach_is_measured_are_blended(plentiful, monkeypatch):
+def test_tiles_of_a_network_whose_receptive_field_is_measured_are_blended(plentiful, monkeypatch):
     """Such as one of the user's own that does not say how far it sees."""
     @dataclass(frozen=True)
     class Own(NetworkShape):
@@ -169,8 +169,7 @@ def test_out_of_memory_names_a_smaller_model(plentiful):
                                           'such as ') as caught:
         tested.shrink(tested.plan(100, 100, 0), MemoryError())
     named = MODELS[str(caught.value).split()[-1]]
-    need = {name: spec.network.estimate_bytes_per_pixel('torch', half=True) for name, spec in MODELS.items()
-            if not spec.drawings}
+    need = {name: spec.network.values_per_pixel for name, spec in MODELS.items() if not spec.drawings}
     assert not named.drawings
     assert need[named.name] == min(need.values())
 
@@ -302,8 +301,9 @@ def test_tiles_that_were_asked_for_are_kept():
 @pytest.mark.parametrize(('scale', 'img'), [
     (2, (300, 260, 3)), (1, (600, 520, 4)), (4, (150, 130)), (2, (151, 359, 3))])
 def test_every_kind_and_scale_of_rrdbnet_with_automatic_tiles(scale, img):
+    """With three blocks it sees 51 pixels, after folding: more than its tiles do, so they are blended."""
     torch.manual_seed(1)
-    options = {'model': RRDBNetShape(scale, 8, 1, 4).build(), 'pre_pad': 0, 'device': 'cpu', 'engine': 'torch'}
+    options = {'model': RRDBNetShape(scale, 8, 3, 4).build(), 'pre_pad': 0, 'device': 'cpu', 'engine': 'torch'}
     picture = np.random.default_rng(0).integers(0, 256, img, np.uint8)
     whole = RealESRGANer(scale, None, **options).enhance(picture)[0]
     cut, count = tiles_of(RealESRGANer(scale, None, **options, max_memory=1), picture)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...archs.architecture import NetworkShape
+from ...archs.layers import Layers
 from ...archs.loaded import LoadedNetwork
 from ...archs.rrdbnet import RRDBNetShape
 from ...archs.srvgg import SRVGGNetCompactShape
@@ -26,7 +26,7 @@ BOUND = 1e-4
 
 # Batches (N, H, W). They reach the engine's special cases: sides below a tile of 4, sides that are no multiple of it,
 # several bands and tasks, inputs of more channels than are multiplied at a time.
-_CASES: tuple[tuple[NetworkShape, tuple[tuple[int, int, int], ...]], ...] = (
+_CASES: tuple[tuple[RRDBNetShape | SRVGGNetCompactShape, tuple[tuple[int, int, int], ...]], ...] = (
     (SRVGGNetCompactShape(4, 20, 2), ((1, 1, 1), (2, 9, 14), (1, 37, 70))),
     (RRDBNetShape(2, 16, 1, 8), ((1, 2, 2), (2, 10, 14), (1, 38, 22))),
 )
@@ -59,75 +59,52 @@ def measure_difference(kernel: Kernel) -> float:
     from ..winograd import WinogradEngine
     largest = 0.0
     for shape, batches in _CASES:
-        random = np.random.default_rng(0)
-        weights = make_weights(shape, random)
+        random, layers = np.random.default_rng(0), shape.layers()
+        weights = make_weights(layers, random)
         engine = WinogradEngine(LoadedNetwork.from_arrays(shape, weights), kernel, threads=_THREADS)
         for batch_shape in batches:
             batch = random.random((*batch_shape, 3), np.float32)
-            result, expected = engine(batch), np.stack([compute(shape, weights, picture) for picture in batch])
+            result, expected = engine(batch), np.stack([compute(layers, weights, picture) for picture in batch])
             if result.shape != expected.shape or not np.isfinite(result).all():
                 return float('inf')
             largest = max(largest, float(np.abs(result - expected).max()))
     return largest
 
 
-def make_weights(shape: NetworkShape, random: np.random.Generator) -> dict[str, np.ndarray]:
+def make_weights(layers: Layers, random: np.random.Generator) -> dict[str, np.ndarray]:
     """Return random weights with which results spread over 0..1."""
-    shapes = shape.parameter_shapes()
     weights = {}
-    for name, sizes in shapes.items():
+    for name, sizes in layers.parameter_shapes().items():
         deviation = 1.5 / np.sqrt(np.prod(sizes[1:])) if len(sizes) == 4 else 0.2
         weights[name] = random.normal(0, deviation, sizes).astype(np.float32)
-    last = [name for name in shapes if name.endswith('.bias')][-1].removesuffix('.bias')
+    last = layers.convolutions[-1].name
     weights[f'{last}.weight'] *= np.float32(0.1)
-    weights[f'{last}.bias'][:] = 0 if isinstance(shape, SRVGGNetCompactShape) else 0.5
+    weights[f'{last}.bias'][:] = 0 if layers.adds_picture else 0.5
     return weights
 
 
-# ---- the networks in plain numpy, in double precision; pictures are channels x height x width ----
+# ---- a network in plain numpy, in double precision; features are channels x height x width ----
 
-def compute(shape: NetworkShape, weights: Weights, picture: np.ndarray) -> np.ndarray:
-    """Return what a network makes of a picture: H x W x 3, BGR, in 0..1, in and out.
-
-    Raises:
-        TypeError: it is of another architecture.
-    """
+def compute(layers: Layers, weights: Weights, picture: np.ndarray) -> np.ndarray:
+    """Return what a network makes of a picture: H x W x 3, BGR, in 0..1, in and out."""
     rgb = picture[:, :, ::-1].transpose(2, 0, 1).astype(np.float64)
-    if isinstance(shape, SRVGGNetCompactShape):
-        result = _compute_srvgg(shape, weights, rgb)
-    elif isinstance(shape, RRDBNetShape):
-        result = _compute_rrdbnet(shape, weights, rgb)
-    else:
-        raise TypeError(f'{shape.architecture} is not among the self-tests')
+    fold, height, width = layers.fold, rgb.shape[1] // layers.fold, rgb.shape[2] // layers.fold
+    blocks = rgb.reshape(3, height, fold, width, fold).transpose(0, 2, 4, 1, 3)
+    features = [blocks.reshape(3 * fold ** 2, height, width)]
+    for layer in layers.convolutions:
+        x = np.concatenate([features[feature] for feature in layer.inputs])
+        x = _convolve(weights, layer.name, _enlarge(x, 2) if layer.doubles else x)
+        slope = weights[layer.slope][:, None, None] if isinstance(layer.slope, str) else layer.slope
+        x = np.where(x > 0, x, slope * x)
+        for feature, share in layer.residuals:
+            x = features[feature] + share * x
+        features.append(x)
+    shuffle, (height, width) = layers.shuffle, features[-1].shape[1:]
+    result = features[-1].reshape(3, shuffle, shuffle, height, width).transpose(0, 3, 1, 4, 2)
+    result = result.reshape(3, height * shuffle, width * shuffle)
+    if layers.adds_picture:
+        result = result + _enlarge(rgb, shuffle)
     return result.transpose(1, 2, 0)[:, :, ::-1].clip(0, 1)
-
-
-def _compute_srvgg(shape: SRVGGNetCompactShape, weights: Weights, rgb: np.ndarray) -> np.ndarray:
-    x = rgb
-    for index in range(0, 2 * shape.num_conv + 2, 2):
-        x = _leak(_convolve(weights, f'body.{index}', x), weights[f'body.{index + 1}.weight'][:, None, None])
-    x = _convolve(weights, f'body.{2 * shape.num_conv + 2}', x)
-    scale, (height, width) = shape.scale, rgb.shape[1:]
-    shuffled = x.reshape(3, scale, scale, height, width).transpose(0, 3, 1, 4, 2)
-    return shuffled.reshape(3, height * scale, width * scale) + _enlarge(rgb, scale)
-
-
-def _compute_rrdbnet(shape: RRDBNetShape, weights: Weights, rgb: np.ndarray) -> np.ndarray:
-    fold, height, width = shape.multiple, *rgb.shape[1:]
-    blocks = rgb.reshape(3, height // fold, fold, width // fold, fold).transpose(0, 2, 4, 1, 3)
-    first = x = _convolve(weights, 'conv_first', blocks.reshape(3 * fold ** 2, height // fold, width // fold))
-    for block in range(shape.num_block):
-        start = x
-        for dense in range(1, 4):
-            name, features = f'body.{block}.rdb{dense}.conv', [x]
-            for index in range(1, 5):
-                features.append(_leak(_convolve(weights, f'{name}{index}', np.concatenate(features)), 0.2))
-            x = x + 0.2 * _convolve(weights, f'{name}5', np.concatenate(features))
-        x = start + 0.2 * x
-    x = first + _convolve(weights, 'conv_body', x)
-    for name in ('conv_up1', 'conv_up2'):
-        x = _leak(_convolve(weights, name, _enlarge(x, 2)), 0.2)
-    return _convolve(weights, 'conv_last', _leak(_convolve(weights, 'conv_hr', x), 0.2))
 
 
 def _convolve(weights: Weights, name: str, x: np.ndarray) -> np.ndarray:
@@ -139,10 +116,6 @@ def _convolve(weights: Weights, name: str, x: np.ndarray) -> np.ndarray:
         for z in range(3):
             result += np.tensordot(kernel[:, :, y, z], padded[:, y:y + height, z:z + width], 1)
     return result
-
-
-def _leak(x: np.ndarray, slope: np.ndarray | float) -> np.ndarray:
-    return np.where(x > 0, x, slope * x)
 
 
 def _enlarge(x: np.ndarray, scale: int) -> np.ndarray:

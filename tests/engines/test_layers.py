@@ -1,0 +1,172 @@
+"""Networks as layers: what follows from them, and an architecture of its own on every engine."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from fork_network import Fork, ForkShape
+from random_networks import reference
+
+from realesrgan.archs.layers import Layers
+from realesrgan.archs.loaded import LoadedNetwork
+from realesrgan.archs.registry import ARCHITECTURES, identify_network
+from realesrgan.archs.rrdbnet import RRDBNetShape
+from realesrgan.archs.srvgg import SRVGGNetCompactShape
+from realesrgan.engines import vulkan_graph, winograd
+from realesrgan.engines.choice import explain_refusal, make_engine
+from realesrgan.engines.devices import Device
+from realesrgan.engines.table import ENGINES
+from realesrgan.weights.loading import build_network
+
+SMALL = [RRDBNetShape(4, 4, 1, 2), RRDBNetShape(2, 4, 1, 2), RRDBNetShape(1, 4, 1, 2), SRVGGNetCompactShape(2, 4, 1),
+         SRVGGNetCompactShape(3, 4, 4), ForkShape(2), ForkShape(3)]
+
+
+def random_batch(shape, height, width, count=1):
+    size = count, height * shape.multiple, width * shape.multiple, 3
+    return np.random.default_rng(height).random(size, np.float32)
+
+
+@pytest.fixture(params=[2, 1, 3])
+def fork(request):
+    """The network and its module, of random weights."""
+    shape = ForkShape(request.param, 20)
+    torch.manual_seed(0)
+    module = shape.build().requires_grad_(False)
+    for slopes in (module.prelu.weight, module.slopes.weight):
+        slopes.uniform_(-0.5, 0.5)
+    if request.param == 2:  # to the middle of the range; where the picture is added, it is there
+        module.tail.weight *= 4
+        module.tail.bias.fill_(0.5)
+    arrays = {name: array.numpy() for name, array in module.state_dict().items()}
+    return LoadedNetwork.from_arrays(shape, arrays), module
+
+
+# ---- a new architecture ----
+
+@pytest.mark.parametrize('row', ENGINES, ids=lambda row: row.name)
+def test_it_runs_on_every_engine(fork, row):
+    network, module = fork
+    device = Device(row.devices[0])
+    if (refusal := explain_refusal(row, network, device)) is not None:
+        pytest.skip(str(refusal))
+    engine = make_engine(network, device, half=False, name=row.name, threads=None)
+    for height, width, count in ((1, 1, 1), (5, 9, 2), (37, 22, 1)):
+        batch = random_batch(network.shape, height, width, count)
+        expected = reference(module, batch)
+        assert np.abs(engine(batch) - expected).max() < 1e-4
+    assert expected.std() > 0.05  # or there was nothing to compare
+
+
+def test_ncnn_computes_the_model_of_the_vulkan_engine(fork):
+    """On the CPU, which every machine has."""
+    ncnn = pytest.importorskip('ncnn')
+    network, module = fork
+    param, weights = vulkan_graph.build_model(network.layers(), network.arrays)
+    net = ncnn.Net()
+    net.opt.use_vulkan_compute = net.opt.use_fp16_arithmetic = net.opt.use_fp16_storage = False
+    net.opt.use_bf16_storage = net.opt.use_fp16_packed = False
+    assert net.load_param_mem(param) == 0
+    net.load_model_mem(weights)
+    batch = random_batch(network.shape, 11, 14)
+    extractor = net.create_extractor()
+    picture = ncnn.Mat(*batch.shape[2:0:-1], 3)
+    picture.numpy()[...] = batch[0, ..., ::-1].transpose(2, 0, 1)
+    extractor.input(vulkan_graph.INPUT, picture)
+    _, result = extractor.extract(vulkan_graph.OUTPUT)
+    pixels = np.asarray(result).transpose(1, 2, 0)[..., ::-1].clip(0, 1)
+    assert np.abs(pixels - reference(module, batch)[0]).max() < 1e-4
+
+
+def test_it_is_found_by_its_weights_once_it_is_in_the_table(fork, monkeypatch):
+    network, module = fork
+    assert identify_network(module.state_dict(), (*ARCHITECTURES, ForkShape)) == network.shape
+    monkeypatch.setattr('realesrgan.weights.loading.ARCHITECTURES', (*ARCHITECTURES, ForkShape))
+    found = build_network(network.arrays, 'fork.pth')
+    assert (found.shape, type(found.module)) == (network.shape, Fork)
+
+
+# ---- what follows from layers ----
+
+@pytest.mark.parametrize('shape', SMALL, ids=str)
+def test_the_receptive_field_is_exact(shape):
+    """As gradients show it: of all pixels of the result that one block of the picture becomes."""
+    torch.manual_seed(0)
+    network, field, fold = shape.build().double(), shape.layers().measure_receptive_field(), shape.multiple
+    assert (shape.receptive_field, shape.blend) == (field, 0)
+    middle = field + fold
+    picture = torch.rand(1, 3, 2 * middle + fold, 2 * middle + fold, dtype=torch.double, requires_grad=True)
+    block = slice(middle * shape.scale, (middle + fold) * shape.scale)
+    (network(picture)[..., block, block] ** 2).sum().backward()
+    touched = picture.grad.abs().sum((0, 1)).nonzero()
+    assert touched.min(0).values.tolist() == [middle - field] * 2
+    assert touched.max(0).values.tolist() == [middle + fold - 1 + field] * 2
+
+
+@pytest.mark.parametrize('scale', [4, 2, 1])
+def test_what_large_networks_see_further_away_is_blended(scale):
+    shape = RRDBNetShape(scale)
+    assert shape.layers().measure_receptive_field() > 340 * shape.multiple
+    assert (shape.receptive_field, shape.blend) == (48 * shape.multiple, 8 * shape.multiple)
+
+
+@pytest.mark.parametrize('shape', SMALL, ids=str)
+def test_a_buffer_is_taken_again_when_nobody_reads_it_any_more(shape):
+    layers = shape.layers()
+    buffers, held = layers.assign_buffers(), {0: 0}
+    for number, layer in enumerate(layers.convolutions, 1):
+        for feature in (*layer.inputs, *(feature for feature, _ in layer.residuals)):
+            assert held[buffers[feature]] == feature
+        assert buffers[number] not in {buffers[feature] for feature in layer.inputs}
+        held[buffers[number]] = number
+    assert held[0] == 0
+    assert len(set(buffers)) <= len(buffers)
+
+
+def test_values_of_the_released_networks():
+    """Of RRDBNet: the picture, four trunks, four growths, and what is enlarged twice and four times."""
+    trunks = 3 + 4 * 64 + 4 * 32 + 4 * 64 + 16 * (64 + 64 + 3)
+    assert RRDBNetShape().values_per_pixel == RRDBNetShape(num_block=6).values_per_pixel == trunks
+    assert RRDBNetShape(2).values_per_pixel == (trunks - 3 + 12) / 4
+    assert SRVGGNetCompactShape(4, 64, 16).values_per_pixel == 3 + 2 * 64 + 48
+
+
+# ---- what can't be described, or run ----
+
+def test_inputs_and_residuals_of_other_sizes_are_refused():
+    layers = Layers()
+    head = layers.convolve('head', [0], 4)
+    up = layers.convolve('up', [head], 4, doubles=True)
+    for arguments in (([head, up], 4), ([up, head], 4)):
+        with pytest.raises(ValueError, match='^tail: its inputs differ in size, or its residuals from its result$'):
+            layers.convolve('tail', *arguments)
+    for channels, residual in ((4, head), (5, up)):
+        with pytest.raises(ValueError, match='^tail: its inputs differ'):
+            layers.convolve('tail', [up], channels, residuals=[(residual, 1.0)])
+
+
+@pytest.mark.parametrize(('fold', 'doubles'), [(2, False), (1, True)])
+def test_the_picture_is_added_only_where_features_have_its_size(fold, doubles):
+    layers = Layers(fold)
+    last = layers.convolve('head', [0], 4, doubles=doubles)
+    with pytest.raises(ValueError, match='^tail: the picture can be added only where all features have its size$'):
+        layers.finish('tail', [last], adds_picture=True)
+
+
+def branch_back(layers):
+    up = layers.convolve('up', [0], 4, doubles=True)
+    layers.convolve('side', [0], 4)
+    return layers.finish('tail', [up])
+
+
+def add_three(layers):
+    head = layers.convolve('head', [0], 4)
+    return layers.finish('tail', [layers.convolve('body', [head], 4, residuals=[(head, 1.0)] * 3)])
+
+
+@pytest.mark.parametrize('describe', [branch_back, add_three])
+def test_what_the_kernel_can_not_do_is_refused(monkeypatch, describe):
+    monkeypatch.setattr(ForkShape, 'layers', lambda shape: describe(Layers()))
+    assert str(winograd.explain_refusal(LoadedNetwork.from_arrays(ForkShape(1), {}))) == (
+        'the engine winograd does not run this network: it has more than two residuals at a place, or branches of '
+        'different sizes')
