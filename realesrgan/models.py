@@ -7,9 +7,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .archs.architecture import NetworkShape
-from .archs.rrdbnet import RRDBNetShape
-from .archs.srvgg import SRVGGNetCompactShape
+from .archs.architecture import NetworkConfig
+from .archs.rrdbnet import RRDBNetConfig
+from .archs.srvgg import SRVGGNetCompactConfig
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class ModelSpec:
     """
 
     name: str
-    network: NetworkShape
+    network: NetworkConfig
     weights: WeightFile
     denoise_partner: WeightFile | None = None
     packaged: PackagedWeights | None = None
@@ -74,32 +74,32 @@ def _release(path: str, sha256: str, repository: str = 'xinntao/Real-ESRGAN') ->
 #: What `-n` accepts.
 MODELS: dict[str, ModelSpec] = {spec.name: spec for spec in (
     ModelSpec(
-        'RealESRGAN_x4plus', RRDBNetShape(),
+        'RealESRGAN_x4plus', RRDBNetConfig(),
         _release('v0.1.0/RealESRGAN_x4plus.pth', '4fa0d38905f75ac06eb49a7951b426670021be3018265fd191d2125df9d682f1'),
         packaged=PackagedWeights(
             'REALESRGAN_X4PLUS_UP4X', '713ee713b0353afaa27976f0563a64a5043bd70b9bd8936c2e26e25ebcdbcddf')),
     ModelSpec(
-        'RealESRNet_x4plus', RRDBNetShape(),
+        'RealESRNet_x4plus', RRDBNetConfig(),
         _release('v0.1.1/RealESRNet_x4plus.pth', 'a820b9bde89a874d7599d545567308ce6c128fc8754a53208eda016d40aa81df')),
     ModelSpec(
-        'RealESRGAN_x4plus_anime_6B', RRDBNetShape(num_block=6),
+        'RealESRGAN_x4plus_anime_6B', RRDBNetConfig(num_block=6),
         _release('v0.2.2.4/RealESRGAN_x4plus_anime_6B.pth',
                  'f872d837d3c90ed2e05227bed711af5671a6fd1c9f7d7e91c911a61f155e99da'),
         drawings=True,
         packaged=PackagedWeights(
             'REALESRGAN_X4PLUSANIME_UP4X', 'fe01c269cfd10cdef8e018ab66ebe750cf79c7af4d1f9c16c737e1295229bacc')),
     ModelSpec(
-        'RealESRGAN_x2plus', RRDBNetShape(scale=2),
+        'RealESRGAN_x2plus', RRDBNetConfig(scale=2),
         _release('v0.2.1/RealESRGAN_x2plus.pth', '49fafd45f8fd7aa8d31ab2a22d14d91b536c34494a5cfe31eb5d89c2fa266abb')),
     ModelSpec(
-        'realesr-animevideov3', SRVGGNetCompactShape(num_conv=16),
+        'realesr-animevideov3', SRVGGNetCompactConfig(num_conv=16),
         _release('v0.2.5.0/realesr-animevideov3.pth',
                  'b8a8376811077954d82ca3fcf476f1ac3da3e8a68a4f4d71363008000a18b75d'),
         drawings=True,
         packaged=PackagedWeights(
             'REALESRGAN_ANIMAVIDEOV3_UP4X', '548a36f9c3f4ab8da56cd3b13badf23968bee207b396dad14d04b830e5f2ab2d')),
     ModelSpec(
-        'realesr-general-x4v3', SRVGGNetCompactShape(num_conv=32),
+        'realesr-general-x4v3', SRVGGNetCompactConfig(num_conv=32),
         _release('v0.2.5.0/realesr-general-x4v3.pth',
                  '8dc7edb9ac80ccdc30c3a5dca6616509367f05fbc184ad95b731f05bece96292'),
         denoise_partner=_release('v0.2.5.0/realesr-general-wdn-x4v3.pth',

@@ -113,13 +113,13 @@ def test_work_is_counted_as_direct_convolutions():
     from cpu_engines import count_flop
 
     from realesrgan.archs.loaded import LoadedNetwork
-    from realesrgan.archs.rrdbnet import RRDBNetShape
-    from realesrgan.archs.srvgg import SRVGGNetCompactShape
-    shape = SRVGGNetCompactShape(4, 64, 16)
+    from realesrgan.archs.rrdbnet import RRDBNetConfig
+    from realesrgan.archs.srvgg import SRVGGNetCompactConfig
+    shape = SRVGGNetCompactConfig(4, 64, 16)
     arrays = {name: np.zeros(size, np.float32) for name, size in shape.parameter_shapes().items()}
     direct = 18 * (3 * 64 + 16 * 64 * 64 + 64 * 48)
     assert count_flop(LoadedNetwork.from_arrays(shape, arrays)) == direct
-    one, two = (RRDBNetShape(scale, 8, 1, 4) for scale in (4, 2))
+    one, two = (RRDBNetConfig(scale, 8, 1, 4) for scale in (4, 2))
     counts = [count_flop(LoadedNetwork.from_arrays(shape, {})) for shape in (one, two)]
     folded = 18 * (3 * 4 - 3) * 8  # the first layer of x2 sees blocks of 2x2 pixels
     assert counts[1] == (counts[0] + folded) // 4

@@ -14,7 +14,7 @@ import torch
 
 import inference_realesrgan
 import inference_realesrgan_video
-from realesrgan.archs.rrdbnet import RRDBNetShape
+from realesrgan.archs.rrdbnet import RRDBNetConfig
 
 PROJECT = Path(__file__).parent.parent
 sys.path.append(str(PROJECT / 'tests' / 'archs'))
@@ -117,12 +117,12 @@ def test_the_example_in_the_documents(run_script, tmp_path, inputs, own):
 
 @pytest.mark.parametrize(('content', 'message'), [
     (None, r'my\.py: No such file or directory'),
-    ('x = 1', r'my\.py: defines no subclass of realesrgan\.archs\.architecture\.NetworkShape'),
+    ('x = 1', r'my\.py: defines no subclass of realesrgan\.archs\.architecture\.NetworkConfig'),
     ('\nthis is no Python', r'my\.py, line 2: SyntaxError: .*'),
     ('import sys\nsys.exit(3)', r'my\.py, line 2: SystemExit: 3'),
     ('raise BaseException(3)', r'my\.py, line 1: BaseException: 3'),
     ('import os\nos.nothing()', r"my\.py, line 2: AttributeError: module 'os' has no attribute 'nothing'"),
-    ('from realesrgan.archs.architecture import NetworkShape\nclass Half(NetworkShape):\n    architecture = "Half"',
+    ('from realesrgan.archs.architecture import NetworkConfig\nclass Half(NetworkConfig):\n    architecture = "Half"',
      r'my\.py: Half lacks one of architecture, first_parameter, from_shapes and build')])
 def test_a_file_that_can_not_be_used_is_one_line(run_script, tmp_path, inputs, content, message):
     if content is not None:
@@ -154,16 +154,16 @@ def test_parts_are_of_the_content_of_the_file_and_not_of_its_path(run_script, tm
      ", line LINE: AttributeError: 'dict' object has no attribute 'head'"),
     ("num_feat = shapes['head.weight'][0]", 'raise SystemExit', ', line LINE: SystemExit: SystemExit'),
     ("num_feat = shapes['head.weight'][0]", 'return None',
-     ': TypeError: TinyShape.from_shapes returned None, no NetworkShape'),
+     ': TypeError: TinyConfig.from_shapes returned None, no NetworkConfig'),
     ("architecture = 'Tiny'", "architecture = 'Tiny'\n    multiple = 8.0",
-     ': ValueError: TinyShape.multiple is 8.0; it must be a whole number, 1 or more'),
+     ': ValueError: TinyConfig.multiple is 8.0; it must be a whole number, 1 or more'),
     ("architecture = 'Tiny'", "architecture = 'Tiny'\n    multiple = 0",
-     ': ValueError: TinyShape.multiple is 0; it must be a whole number, 1 or more'),
+     ': ValueError: TinyConfig.multiple is 0; it must be a whole number, 1 or more'),
     ("architecture = 'Tiny'", "architecture = 'Tiny'\n    runs_in = lambda self, precision: 1 / 0",
      ', line NEXT: ZeroDivisionError: division by zero'),
     ('return Tiny(self.scale, self.num_feat)', 'exit()', ', line LINE: SystemExit: None'),
     ('return Tiny(self.scale, self.num_feat)', 'return 1',
-     ': TypeError: TinyShape.build returned 1, no torch.nn.Module')])
+     ': TypeError: TinyConfig.build returned 1, no torch.nn.Module')])
 def test_a_failure_on_the_weights_names_the_line(run_script, tmp_path, inputs, own, old, new, message):
     failing = read_example().replace(old, new)
     (tmp_path / 'my_arch.py').write_text(failing)
@@ -209,7 +209,7 @@ def test_what_the_class_says_is_not_measured(run_script, tmp_path, inputs, own):
 
 
 def test_weights_of_a_built_in_architecture_that_do_not_fit_say_so_beside_one_s_own(run_script, tmp_path, inputs, own):
-    state_dict = RRDBNetShape(4, 8, 1, 4).build().state_dict()
+    state_dict = RRDBNetConfig(4, 8, 1, 4).build().state_dict()
     del state_dict['conv_hr.bias']
     save(tmp_path / 'cut.pth', {'params': state_dict})
     save(tmp_path / 'none.pth', {'nothing.weight': torch.zeros(1)})
@@ -246,7 +246,7 @@ class Unusual(Tiny):
         y = self.head(x).relu()[:, self.order] * self.share * self.gain
         return self.shuffle(self.tail(y.view(y.shape[0], -1).view(y.shape)))
 
-class UnusualShape(TinyShape):
+class UnusualShape(TinyConfig):
     architecture = 'Unusual'
     first_parameter = 'order'
 

@@ -11,7 +11,7 @@ import torch
 
 import inference_realesrgan
 from realesrgan import RealESRGANer
-from realesrgan.archs.srvgg import SRVGGNetCompactShape
+from realesrgan.archs.srvgg import SRVGGNetCompactConfig
 from realesrgan.cli.options import add_upsampler_options, create_parser
 from realesrgan.models import FACE_MODELS, MODELS, FaceModelSpec, ModelSpec, WeightFile
 
@@ -82,7 +82,7 @@ def test_a_face_model_has_three_files(name):
 @pytest.fixture
 def newcomer(monkeypatch, tmp_path):
     """A model of another scale and another size than any, with its weights in weights/."""
-    shape = SRVGGNetCompactShape(scale=3, num_feat=12, num_conv=2)
+    shape = SRVGGNetCompactConfig(scale=3, num_feat=12, num_conv=2)
     torch.manual_seed(0)
     (tmp_path / 'weights').mkdir()
     path = tmp_path / 'weights' / 'newcomer-x3.pth'

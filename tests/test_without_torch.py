@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save_file
 
 from realesrgan import RealESRGANer
-from realesrgan.archs.srvgg import SRVGGNetCompactShape
+from realesrgan.archs.srvgg import SRVGGNetCompactConfig
 from realesrgan.archs.srvgg_arch import SRVGGNetCompact
 from realesrgan.engines import vulkan_gpus
 
@@ -82,7 +82,7 @@ def test_the_image_script(python, tmp_path, files):
 def test_both_denoise_weights_are_mixed(python, tmp_path):
     for name, seed in (('realesr-general-x4v3', 1), ('realesr-general-wdn-x4v3', 2)):
         torch.manual_seed(seed)
-        torch.save({'params': SRVGGNetCompactShape(4, 8, 2).build().state_dict()}, tmp_path / f'{name}.pth')
+        torch.save({'params': SRVGGNetCompactConfig(4, 8, 2).build().state_dict()}, tmp_path / f'{name}.pth')
     python(PROJECT / 'inference_realesrgan.py', '-i', 'a.png', '-o', 'out', '-n', 'realesr-general-x4v3',
            '--model_path', 'realesr-general-x4v3.pth', '-dn', '0.3')
     assert (tmp_path / 'out' / 'a_out.png').exists()

@@ -89,7 +89,7 @@ class MeasuredTraits(NetworkTraits):
         return precision in self.precisions
 
 
-class NetworkShape(NetworkTraits, ABC):
+class NetworkConfig(NetworkTraits, ABC):
     """The hyper-parameters of one network, and what follows from them.
 
     Each architecture has one subclass, a frozen dataclass in a module that imports neither torch nor numpy. It should

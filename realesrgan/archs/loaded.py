@@ -7,7 +7,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Self
 
 from ..errors import UnknownNetworkError
-from .architecture import MeasuredTraits, NetworkShape, NetworkTraits, find_multiple_of_0_3_0
+from .architecture import MeasuredTraits, NetworkConfig, NetworkTraits, find_multiple_of_0_3_0
 from .layers import Layers
 from .registry import ARCHITECTURES, identify_network
 
@@ -35,14 +35,14 @@ class LoadedNetwork:
         self._is_built = module is None  # by us, from the arrays
 
     @classmethod
-    def from_arrays(cls, shape: NetworkShape, arrays: Mapping[str, np.ndarray]) -> Self:
+    def from_arrays(cls, config: NetworkConfig, arrays: Mapping[str, np.ndarray]) -> Self:
         """Return a network of a known architecture.
 
         Args:
-            shape: Its hyper-parameters.
-            arrays: float32, one for each of `shape.parameter_shapes()`. They are not copied.
+            config: Its hyper-parameters.
+            arrays: float32, one for each of `config.parameter_shapes()`. They are not copied.
         """
-        return cls(shape, arrays, None)
+        return cls(config, arrays, None)
 
     @classmethod
     def from_module(cls, module: nn.Module, scale: int | None = None) -> Self:
@@ -58,12 +58,12 @@ class LoadedNetwork:
         """
         name = type(module).__name__
         try:
-            shape = identify_network(module.state_dict())
+            config = identify_network(module.state_dict())
             sizes = {parameter: tuple(tensor.shape) for parameter, tensor in module.state_dict().items()}
-            if shape.architecture == name and sizes == shape.parameter_shapes():
-                return cls(shape, None, module, UnknownNetworkError('its module has hooks, or a forward of its own')
+            if config.architecture == name and sizes == config.parameter_shapes():
+                return cls(config, None, module, UnknownNetworkError('its module has hooks, or a forward of its own')
                            if _is_altered(module) else None)
-            unknown = UnknownNetworkError(f'it is a module of the class {name}, not {shape.architecture}')
+            unknown = UnknownNetworkError(f'it is a module of the class {name}, not {config.architecture}')
         except UnknownNetworkError as error:
             unknown = error
         if scale is None:
@@ -74,9 +74,9 @@ class LoadedNetwork:
         return cls(MeasuredTraits(name, scale, find_multiple_of_0_3_0(scale)), None, module, unknown)
 
     @property
-    def shape(self) -> NetworkShape | None:
+    def config(self) -> NetworkConfig | None:
         """Its hyper-parameters; None if they don't say all that it computes."""
-        return self.traits if self.unknown is None and isinstance(self.traits, NetworkShape) else None
+        return self.traits if self.unknown is None and isinstance(self.traits, NetworkConfig) else None
 
     @property
     def scale(self) -> int:
@@ -85,7 +85,7 @@ class LoadedNetwork:
 
     def layers(self) -> Layers | None:
         """Return the network as a chain of 3x3 convolutions; None where only PyTorch can run it."""
-        return None if self.shape is None else self.shape.layers()
+        return None if self.config is None else self.config.layers()
 
     @property
     def arrays(self) -> Mapping[str, np.ndarray]:
@@ -99,8 +99,8 @@ class LoadedNetwork:
     def module(self) -> nn.Module:
         """The PyTorch module, always the same. The torch engine moves it to its device and precision."""
         if self._module is None:
-            assert self.shape is not None  # it was made from arrays
-            self._module = _build_module(self.shape, self.arrays)
+            assert self.config is not None  # it was made from arrays
+            self._module = _build_module(self.config, self.arrays)
         return self._module
 
     def read_module_state(self) -> Hashable:
@@ -147,15 +147,15 @@ def _read_tensor_state(tensor: torch.Tensor) -> Hashable:
     return id(tensor), tensor.data_ptr(), tensor.dtype, version, content
 
 
-def _build_module(shape: NetworkShape, arrays: Mapping[str, np.ndarray]) -> nn.Module:
+def _build_module(config: NetworkConfig, arrays: Mapping[str, np.ndarray]) -> nn.Module:
     """Return the module on the CPU, frozen and in evaluation mode."""
     import numpy as np
     import torch
-    is_ours = type(shape) in ARCHITECTURES
+    is_ours = type(config) in ARCHITECTURES
     # No time is spent on random weights that are replaced at once, nor on copies. Modules of the user's own may hold
     # more than weights in float32.
     with torch.device('meta' if is_ours else 'cpu'):
-        module = shape.build()
+        module = config.build()
     tensors = {name: torch.from_numpy(np.require(array, np.float32, 'W')) for name, array in arrays.items()}
     module.load_state_dict(tensors, strict=True, assign=is_ours)
     return module.requires_grad_(False).eval()

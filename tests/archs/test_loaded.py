@@ -8,11 +8,11 @@ from torch import nn
 
 from realesrgan import RealESRGANer
 from realesrgan.archs.loaded import LoadedNetwork
-from realesrgan.archs.rrdbnet import RRDBNetShape
+from realesrgan.archs.rrdbnet import RRDBNetConfig
 from realesrgan.archs.rrdbnet_arch import RRDBNet
-from realesrgan.archs.srvgg import SRVGGNetCompactShape
+from realesrgan.archs.srvgg import SRVGGNetCompactConfig
 
-SHAPES = [RRDBNetShape(2, 8, 1, 4), SRVGGNetCompactShape(4, 8, 2)]
+SHAPES = [RRDBNetConfig(2, 8, 1, 4), SRVGGNetCompactConfig(4, 8, 2)]
 
 
 def module_of(shape):
@@ -35,7 +35,7 @@ def assert_same(actual, expected):
 def test_from_arrays(shape):
     arrays = arrays_of(module_of(shape))
     network = LoadedNetwork.from_arrays(shape, arrays)
-    assert (network.shape, network.scale, network.unknown) == (shape, shape.scale, None)
+    assert (network.config, network.scale, network.unknown) == (shape, shape.scale, None)
     assert network.arrays is arrays
     module = network.module
     assert network.module is module
@@ -57,7 +57,7 @@ def test_arrays_that_can_not_be_written_to():
 def test_from_a_module(shape):
     module = module_of(shape)
     network = LoadedNetwork.from_module(module)
-    assert (network.shape, network.scale, network.unknown) == (shape, shape.scale, None)
+    assert (network.config, network.scale, network.unknown) == (shape, shape.scale, None)
     assert network.module is module
     assert_same(network.arrays, arrays_of(module))
     assert network.arrays is network.arrays
@@ -73,14 +73,14 @@ def test_a_module_of_an_unknown_architecture():
     with pytest.raises(ValueError, match='the scale of Conv2d is not known'):
         LoadedNetwork.from_module(module)
     network = LoadedNetwork.from_module(module, 1)
-    assert (network.shape, network.scale, network.module) == (None, 1, module)
+    assert (network.config, network.scale, network.module) == (None, 1, module)
     assert 'it is none of RRDBNet' in str(network.unknown)
     assert [LoadedNetwork.from_module(module, scale).traits.multiple for scale in (1, 2, 3, 4)] == [4, 2, 1, 1]
     module.scale = 3
     assert LoadedNetwork.from_module(module).scale == 3
     assert LoadedNetwork.from_module(module, 1).scale == 1
     copied = network.copy()
-    assert (copied.shape, copied.scale, copied.unknown) == (None, 1, network.unknown)
+    assert (copied.config, copied.scale, copied.unknown) == (None, 1, network.unknown)
     assert type(copied.module) is nn.Conv2d
 
 

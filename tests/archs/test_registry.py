@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from realesrgan.archs.registry import current_names, identify_network
-from realesrgan.archs.rrdbnet import RRDBNetShape
+from realesrgan.archs.rrdbnet import RRDBNetConfig
 from realesrgan.archs.rrdbnet_arch import RRDBNet
-from realesrgan.archs.srvgg import SRVGGNetCompactShape
+from realesrgan.archs.srvgg import SRVGGNetCompactConfig
 from realesrgan.archs.srvgg_arch import SRVGGNetCompact
 from realesrgan.errors import UnknownNetworkError
 from realesrgan.models import MODELS
@@ -21,14 +21,14 @@ from realesrgan.models import MODELS
 PROJECT = Path(__file__).parents[2]
 GOLDEN = PROJECT / 'tests' / 'data' / 'golden'
 ODD_SHAPES = [
-    RRDBNetShape(4, 8, 1, 4),
-    RRDBNetShape(2, 16, 3, 8),
-    RRDBNetShape(1, 8, 2, 4),
-    RRDBNetShape(4, 3, 12, 12),
-    SRVGGNetCompactShape(1, 8, 1),
-    SRVGGNetCompactShape(2, 24, 5),
-    SRVGGNetCompactShape(3, 12, 0),
-    SRVGGNetCompactShape(8, 16, 11),
+    RRDBNetConfig(4, 8, 1, 4),
+    RRDBNetConfig(2, 16, 3, 8),
+    RRDBNetConfig(1, 8, 2, 4),
+    RRDBNetConfig(4, 3, 12, 12),
+    SRVGGNetCompactConfig(1, 8, 1),
+    SRVGGNetCompactConfig(2, 24, 5),
+    SRVGGNetCompactConfig(3, 12, 0),
+    SRVGGNetCompactConfig(8, 16, 11),
 ]
 
 
@@ -41,7 +41,7 @@ def state_dict_of(shape):
 # ---- what a shape says ----
 
 def test_multiple_is_the_fold_of_the_pixel_unshuffle():
-    assert [RRDBNetShape(scale).multiple for scale in (4, 2, 1)] == [1, 2, 4]
+    assert [RRDBNetConfig(scale).multiple for scale in (4, 2, 1)] == [1, 2, 4]
 
 
 @pytest.mark.parametrize('shape', [*{spec.network for spec in MODELS.values()}, *ODD_SHAPES], ids=str)
@@ -74,10 +74,10 @@ def test_network_is_read_off_its_own_state_dict(shape):
 
 
 @pytest.mark.parametrize(('file', 'shape'), [
-    ('rrdb_x4.pth', RRDBNetShape(4, 8, 1, 4)),
-    ('rrdb_x2.pth', RRDBNetShape(2, 8, 1, 4)),
-    ('rrdb_x1.pth', RRDBNetShape(1, 8, 1, 4)),
-    ('srvgg_x4.pth', SRVGGNetCompactShape(4, 8, 3)),
+    ('rrdb_x4.pth', RRDBNetConfig(4, 8, 1, 4)),
+    ('rrdb_x2.pth', RRDBNetConfig(2, 8, 1, 4)),
+    ('rrdb_x1.pth', RRDBNetConfig(1, 8, 1, 4)),
+    ('srvgg_x4.pth', SRVGGNetCompactConfig(4, 8, 3)),
 ])
 def test_network_is_read_off_the_original_s_files(file, shape):
     (state_dict,) = torch.load(GOLDEN / file, weights_only=True).values()
@@ -85,12 +85,12 @@ def test_network_is_read_off_the_original_s_files(file, shape):
 
 
 def test_arrays_will_do_for_tensors():
-    shape = SRVGGNetCompactShape(2, 8, 1)
+    shape = SRVGGNetCompactConfig(2, 8, 1)
     assert identify_network({name: np.zeros(t.shape, np.float32) for name, t in state_dict_of(shape).items()}) == shape
 
 
 def test_order_of_the_names_does_not_matter():
-    shape = SRVGGNetCompactShape(2, 8, 11)
+    shape = SRVGGNetCompactConfig(2, 8, 11)
     assert identify_network(dict(sorted(state_dict_of(shape).items()))) == shape
 
 
@@ -142,7 +142,7 @@ def test_alien_state_dict_is_refused_by_its_first_names(names, found):
     {'conv_last.weight': torch.zeros(())},
 ], ids=['no end', 'no body', 'flat start', 'scalar end'])
 def test_what_only_begins_like_rrdbnet_is_refused(changes):
-    state_dict = {**state_dict_of(RRDBNetShape(4, 8, 1, 4)), **changes}
+    state_dict = {**state_dict_of(RRDBNetConfig(4, 8, 1, 4)), **changes}
     state_dict = {name: tensor for name, tensor in state_dict.items() if tensor is not None}
     with pytest.raises(UnknownNetworkError, match=r'is not one: .'):
         identify_network(state_dict)
@@ -150,7 +150,7 @@ def test_what_only_begins_like_rrdbnet_is_refused(changes):
 
 @pytest.mark.parametrize('name', ['mean', 'body.x.weight'])
 def test_what_only_begins_like_srvgg_is_refused(name):
-    state_dict = {**state_dict_of(SRVGGNetCompactShape(2, 8, 1)), name: torch.zeros(1, 3, 1, 1)}
+    state_dict = {**state_dict_of(SRVGGNetCompactConfig(2, 8, 1)), name: torch.zeros(1, 3, 1, 1)}
     with pytest.raises(UnknownNetworkError, match=r'is not one: .'):
         identify_network(state_dict)
 
@@ -183,20 +183,20 @@ def test_old_names_of_this_test_are_those_of_2018():
 @pytest.mark.parametrize('old_name', [first_name, second_name])
 def test_old_names_are_converted_to_the_same_network(old_name):
     torch.manual_seed(0)
-    network = RRDBNetShape(4, 8, 2, 4).build()
+    network = RRDBNetConfig(4, 8, 2, 4).build()
     old = {old_name(name): tensor for name, tensor in network.state_dict().items()}
     assert len(old) == len(network.state_dict())
     converted = current_names(old)
     assert converted.keys() == network.state_dict().keys()
     shape = identify_network(converted)
-    assert shape == RRDBNetShape(4, 8, 2, 4)
+    assert shape == RRDBNetConfig(4, 8, 2, 4)
     loaded = shape.build()
     loaded.load_state_dict(converted, strict=True)
     picture = torch.rand(1, 3, 6, 5)
     assert torch.equal(loaded(picture), network(picture))
 
 
-@pytest.mark.parametrize('shape', [RRDBNetShape(2, 8, 1, 4), SRVGGNetCompactShape(2, 8, 1)])
+@pytest.mark.parametrize('shape', [RRDBNetConfig(2, 8, 1, 4), SRVGGNetCompactConfig(2, 8, 1)])
 def test_current_names_stay(shape):
     state_dict = state_dict_of(shape)
     assert list(current_names(state_dict)) == list(state_dict)

@@ -7,12 +7,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from realesrgan.archs.architecture import NetworkShape
+from realesrgan.archs.architecture import NetworkConfig
 from realesrgan.archs.layers import Layers
 
 
 @dataclass(frozen=True)
-class ForkShape(NetworkShape):
+class ForkConfig(NetworkConfig):
     """For scale 2 it folds the picture and doubles features; else it works at the picture's size and adds it."""
 
     scale: int

@@ -4,14 +4,14 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from realesrgan.archs.rrdbnet import RRDBNetShape
+from realesrgan.archs.rrdbnet import RRDBNetConfig
 
 
 def random_network(shape, seed=0):
     """A network of random weights, whose results fill the middle of the range."""
     torch.manual_seed(seed)
     network = shape.build().requires_grad_(False)
-    if isinstance(shape, RRDBNetShape):
+    if isinstance(shape, RRDBNetConfig):
         network.conv_last.weight *= 10
         network.conv_last.bias.fill_(0.5)
     return network

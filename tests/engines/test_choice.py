@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from realesrgan.archs.loaded import LoadedNetwork
-from realesrgan.archs.rrdbnet import RRDBNetShape
+from realesrgan.archs.rrdbnet import RRDBNetConfig
 from realesrgan.engines import choice, devices, table
 from realesrgan.engines.choice import make_engine
 from realesrgan.engines.devices import Device
@@ -22,7 +22,7 @@ UNKNOWN = LoadedNetwork.from_module(nn.Identity(), 1)
 
 def small():
     torch.manual_seed(0)
-    return RRDBNetShape(4, 8, 1, 4).build()
+    return RRDBNetConfig(4, 8, 1, 4).build()
 
 
 @pytest.fixture(autouse=True)
@@ -109,9 +109,9 @@ def test_openvino_is_refused_where_it_can_not_run():
 
 @pytest.mark.parametrize('name', ['winograd', 'openvino', 'vulkan'])
 def test_an_engine_is_refused_for_an_architecture_without_layers(monkeypatch, name):
-    monkeypatch.setattr(RRDBNetShape, 'layers', lambda shape: None)
+    monkeypatch.setattr(RRDBNetConfig, 'layers', lambda shape: None)
     (row,) = (row for row in ENGINES if row.name == name)
-    network = LoadedNetwork.from_arrays(RRDBNetShape(4, 8, 1, 4), {})
+    network = LoadedNetwork.from_arrays(RRDBNetConfig(4, 8, 1, 4), {})
     refusal = choice.explain_refusal(row, network, Device(row.devices[0]))
     assert str(refusal) == f'the engine {name} does not know this network: RRDBNet has no layers'
     assert make_engine(small(), CPU, half=False).name == 'torch'

@@ -17,8 +17,8 @@ import torch
 from random_networks import random_network, reference
 
 from realesrgan.archs.loaded import LoadedNetwork
-from realesrgan.archs.rrdbnet import RRDBNetShape
-from realesrgan.archs.srvgg import SRVGGNetCompactShape
+from realesrgan.archs.rrdbnet import RRDBNetConfig
+from realesrgan.archs.srvgg import SRVGGNetCompactConfig
 from realesrgan.engines import torch_gpus, vulkan_gpus
 from realesrgan.engines.choice import explain_refusal, make_engine
 from realesrgan.engines.devices import Device, pick_precision
@@ -35,9 +35,9 @@ LARGEST_ERROR = {False: 1e-3, True: 0.03}
 #: Rounding to 8 bits may tip over by a level.
 LARGEST_LEVELS = {False: 1, True: 8}
 
-SHAPES = [RRDBNetShape(scale, 8, 1, 4) for scale in (4, 2, 1)] + [SRVGGNetCompactShape(scale, 8, 2)
-                                                                  for scale in (4, 2, 1)]
-COMPACT = SRVGGNetCompactShape(4, 8, 2)
+SHAPES = [RRDBNetConfig(scale, 8, 1, 4) for scale in (4, 2, 1)] + [SRVGGNetCompactConfig(scale, 8, 2)
+                                                                   for scale in (4, 2, 1)]
+COMPACT = SRVGGNetCompactConfig(4, 8, 2)
 # The first of each type. Without a Vulkan device its cases are skipped.
 DEVICES = [Device('cpu'), *{gpu.type: gpu for gpu in reversed(torch_gpus.list_gpus())}.values(), Device(VULKAN, 0)]
 
@@ -81,7 +81,7 @@ def constant_network(*values):
 
     A pixel becomes a block of 4x4, which holds the 16 values in order.
     """
-    network = SRVGGNetCompactShape(4, 8, 1).build().requires_grad_(False)
+    network = SRVGGNetCompactConfig(4, 8, 1).build().requires_grad_(False)
     for parameter in network.parameters():
         parameter.zero_()
     network.body[-1].bias.copy_(torch.tensor(np.concatenate(values), dtype=torch.float32))
@@ -249,7 +249,7 @@ def test_a_released_engine_runs_again(case):
 
 
 def test_what_an_engine_says_of_itself(case):
-    engine = case.make(random_network(RRDBNetShape(2, 8, 1, 4)))
+    engine = case.make(random_network(RRDBNetConfig(2, 8, 1, 4)))
     assert (engine.name, engine.half, engine.scale) == (case.row.name, case.half, 2)
     words = engine.description.split(', ')
     assert words[0] == case.row.name
@@ -258,7 +258,7 @@ def test_what_an_engine_says_of_itself(case):
 
 
 def test_two_engines_in_two_threads(case):
-    networks = [random_network(COMPACT, seed=1), random_network(RRDBNetShape(2, 8, 1, 4), seed=2)]
+    networks = [random_network(COMPACT, seed=1), random_network(RRDBNetConfig(2, 8, 1, 4), seed=2)]
     engines = [case.make(network) for network in networks]
     batches = [[random_batch((1, 16 + 2 * index, 20), seed=10 * number + index) for index in range(6)]
                for number in range(2)]

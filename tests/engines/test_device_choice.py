@@ -9,7 +9,7 @@ from torch import nn
 
 from realesrgan import RealESRGANer
 from realesrgan.archs.loaded import LoadedNetwork
-from realesrgan.archs.rrdbnet import RRDBNetShape
+from realesrgan.archs.rrdbnet import RRDBNetConfig
 from realesrgan.engines import choice
 from realesrgan.engines.choice import choose_row, list_gpus, pick_device, settle_device
 from realesrgan.engines.devices import Device
@@ -111,7 +111,7 @@ def test_another_engine_is_refused_with_the_allowed_ones():
 
 
 def test_a_network_that_vulkan_does_not_know_goes_to_the_cpu_unless_vulkan_was_asked_for(monkeypatch, caplog):
-    known = LoadedNetwork.from_module(RRDBNetShape(4, 8, 1, 4).build())
+    known = LoadedNetwork.from_module(RRDBNetConfig(4, 8, 1, 4).build())
     unknown = LoadedNetwork.from_module(nn.Identity(), 1)
     gpu, refusal = Device('vulkan', 1), EngineError('vulkan does not know it')
     monkeypatch.setattr(choice, 'explain_refusal', lambda row, network, device: None if network is known else refusal)
@@ -124,7 +124,7 @@ def test_a_network_that_vulkan_does_not_know_goes_to_the_cpu_unless_vulkan_was_a
 
 
 def test_a_device_that_only_a_plugin_of_pytorch_knows_is_pytorch_s():
-    network = LoadedNetwork.from_module(RRDBNetShape(4, 8, 1, 4).build())
+    network = LoadedNetwork.from_module(RRDBNetConfig(4, 8, 1, 4).build())
     for kind in ('npu', 'hpu', 'privateuseone'):
         assert pick_device(Device(kind)) == Device(kind)
         assert choose_row(network, Device(kind), half=True).name == 'torch'
@@ -144,6 +144,6 @@ def test_without_pytorch(hardware, monkeypatch):
     monkeypatch.setitem(sys.modules, 'realesrgan.engines.torch', None)
     monkeypatch.setitem(sys.modules, 'torch', None)
     hardware()
-    network = LoadedNetwork.from_module(RRDBNetShape(4, 8, 1, 4).build())
+    network = LoadedNetwork.from_module(RRDBNetConfig(4, 8, 1, 4).build())
     with pytest.raises(EngineError, match='^the engine torch is not installed: pip install '):
         choose_row(network, Device('cpu'), half=True, name='torch')

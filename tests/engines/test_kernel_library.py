@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from realesrgan.archs.loaded import LoadedNetwork
-from realesrgan.archs.rrdbnet import RRDBNetShape
-from realesrgan.archs.srvgg import SRVGGNetCompactShape
+from realesrgan.archs.rrdbnet import RRDBNetConfig
+from realesrgan.archs.srvgg import SRVGGNetCompactConfig
 from realesrgan.engines import winograd
 from realesrgan.engines.kernel import library, self_test
 from realesrgan.engines.kernel.library import find_kernel, list_variants, load_variant
@@ -107,8 +107,8 @@ def test_a_library_that_cannot_be_loaded_is_one_line(machine, monkeypatch):
 
 # ---- the self-test ----
 
-CASES = [*self_test._CASES, (RRDBNetShape(4, 8, 1, 4), ((2, 5, 3),)), (RRDBNetShape(1, 8, 1, 4), ((1, 8, 4),)),
-         (SRVGGNetCompactShape(3, 8, 1), ((1, 5, 3),))]
+CASES = [*self_test._CASES, (RRDBNetConfig(4, 8, 1, 4), ((2, 5, 3),)), (RRDBNetConfig(1, 8, 1, 4), ((1, 8, 4),)),
+         (SRVGGNetCompactConfig(3, 8, 1), ((1, 5, 3),))]
 
 
 @pytest.mark.parametrize(('shape', 'batches'), CASES)

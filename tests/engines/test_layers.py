@@ -4,22 +4,22 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from fork_network import Fork, ForkShape
+from fork_network import Fork, ForkConfig
 from random_networks import reference
 
 from realesrgan.archs.layers import Layers
 from realesrgan.archs.loaded import LoadedNetwork
 from realesrgan.archs.registry import ARCHITECTURES, identify_network
-from realesrgan.archs.rrdbnet import RRDBNetShape
-from realesrgan.archs.srvgg import SRVGGNetCompactShape
+from realesrgan.archs.rrdbnet import RRDBNetConfig
+from realesrgan.archs.srvgg import SRVGGNetCompactConfig
 from realesrgan.engines import vulkan_graph, winograd
 from realesrgan.engines.choice import explain_refusal, make_engine
 from realesrgan.engines.devices import Device
 from realesrgan.engines.table import ENGINES
 from realesrgan.weights.loading import build_network
 
-SMALL = [RRDBNetShape(4, 4, 1, 2), RRDBNetShape(2, 4, 1, 2), RRDBNetShape(1, 4, 1, 2), SRVGGNetCompactShape(2, 4, 1),
-         SRVGGNetCompactShape(3, 4, 4), ForkShape(2), ForkShape(3)]
+SMALL = [*(RRDBNetConfig(scale, 4, 1, 2) for scale in (4, 2, 1)), SRVGGNetCompactConfig(2, 4, 1),
+         SRVGGNetCompactConfig(3, 4, 4), ForkConfig(2), ForkConfig(3)]
 
 
 def random_batch(shape, height, width, count=1):
@@ -30,7 +30,7 @@ def random_batch(shape, height, width, count=1):
 @pytest.fixture(params=[2, 1, 3])
 def fork(request):
     """The network and its module, of random weights."""
-    shape = ForkShape(request.param, 20)
+    shape = ForkConfig(request.param, 20)
     torch.manual_seed(0)
     module = shape.build().requires_grad_(False)
     for slopes in (module.prelu.weight, module.slopes.weight):
@@ -52,7 +52,7 @@ def test_it_runs_on_every_engine(fork, row):
         pytest.skip(str(refusal))
     engine = make_engine(network, device, half=False, name=row.name, threads=None)
     for height, width, count in ((1, 1, 1), (5, 9, 2), (37, 22, 1)):
-        batch = random_batch(network.shape, height, width, count)
+        batch = random_batch(network.config, height, width, count)
         expected = reference(module, batch)
         assert np.abs(engine(batch) - expected).max() < 1e-4
     assert expected.std() > 0.05  # or there was nothing to compare
@@ -68,7 +68,7 @@ def test_ncnn_computes_the_model_of_the_vulkan_engine(fork):
     net.opt.use_bf16_storage = net.opt.use_fp16_packed = False
     assert net.load_param_mem(param) == 0
     net.load_model_mem(weights)
-    batch = random_batch(network.shape, 11, 14)
+    batch = random_batch(network.config, 11, 14)
     extractor = net.create_extractor()
     picture = ncnn.Mat(*batch.shape[2:0:-1], 3)
     picture.numpy()[...] = batch[0, ..., ::-1].transpose(2, 0, 1)
@@ -80,10 +80,10 @@ def test_ncnn_computes_the_model_of_the_vulkan_engine(fork):
 
 def test_it_is_found_by_its_weights_once_it_is_in_the_table(fork, monkeypatch):
     network, module = fork
-    assert identify_network(module.state_dict(), (*ARCHITECTURES, ForkShape)) == network.shape
-    monkeypatch.setattr('realesrgan.weights.loading.ARCHITECTURES', (*ARCHITECTURES, ForkShape))
+    assert identify_network(module.state_dict(), (*ARCHITECTURES, ForkConfig)) == network.config
+    monkeypatch.setattr('realesrgan.weights.loading.ARCHITECTURES', (*ARCHITECTURES, ForkConfig))
     found = build_network(network.arrays, 'fork.pth')
-    assert (found.shape, type(found.module)) == (network.shape, Fork)
+    assert (found.config, type(found.module)) == (network.config, Fork)
 
 
 # ---- what follows from layers ----
@@ -105,7 +105,7 @@ def test_the_receptive_field_is_exact(shape):
 
 @pytest.mark.parametrize('scale', [4, 2, 1])
 def test_what_large_networks_see_further_away_is_blended(scale):
-    shape = RRDBNetShape(scale)
+    shape = RRDBNetConfig(scale)
     assert shape.layers().measure_receptive_field() > 340 * shape.multiple
     assert (shape.receptive_field, shape.blend) == (48 * shape.multiple, 8 * shape.multiple)
 
@@ -126,9 +126,9 @@ def test_a_buffer_is_taken_again_when_nobody_reads_it_any_more(shape):
 def test_values_of_the_released_networks():
     """Of RRDBNet: the picture, four trunks, four growths, and what is enlarged twice and four times."""
     trunks = 3 + 4 * 64 + 4 * 32 + 4 * 64 + 16 * (64 + 64 + 3)
-    assert RRDBNetShape().values_per_pixel == RRDBNetShape(num_block=6).values_per_pixel == trunks
-    assert RRDBNetShape(2).values_per_pixel == (trunks - 3 + 12) / 4
-    assert SRVGGNetCompactShape(4, 64, 16).values_per_pixel == 3 + 2 * 64 + 48
+    assert RRDBNetConfig().values_per_pixel == RRDBNetConfig(num_block=6).values_per_pixel == trunks
+    assert RRDBNetConfig(2).values_per_pixel == (trunks - 3 + 12) / 4
+    assert SRVGGNetCompactConfig(4, 64, 16).values_per_pixel == 3 + 2 * 64 + 48
 
 
 # ---- what can't be described, or run ----
@@ -166,7 +166,7 @@ def add_three(layers):
 
 @pytest.mark.parametrize('describe', [branch_back, add_three])
 def test_what_the_kernel_can_not_do_is_refused(monkeypatch, describe):
-    monkeypatch.setattr(ForkShape, 'layers', lambda shape: describe(Layers()))
-    assert str(winograd.explain_refusal(LoadedNetwork.from_arrays(ForkShape(1), {}))) == (
+    monkeypatch.setattr(ForkConfig, 'layers', lambda shape: describe(Layers()))
+    assert str(winograd.explain_refusal(LoadedNetwork.from_arrays(ForkConfig(1), {}))) == (
         'the engine winograd does not run this network: it has more than two residuals at a place, or branches of '
         'different sizes')

@@ -8,8 +8,8 @@ import psutil
 import pytest
 import torch
 
-from realesrgan.archs.rrdbnet import RRDBNetShape
-from realesrgan.archs.srvgg import SRVGGNetCompactShape
+from realesrgan.archs.rrdbnet import RRDBNetConfig
+from realesrgan.archs.srvgg import SRVGGNetCompactConfig
 from realesrgan.engines import memory
 from realesrgan.engines.devices import Device
 from realesrgan.engines.table import ENGINES
@@ -31,23 +31,24 @@ def test_results_are_those_of_the_network_alpha_and_the_last_size():
 
 def test_the_need_grows_with_width_precision_and_scale_and_shrinks_by_folding():
     need = memory.estimate_bytes_per_pixel
-    assert need(RRDBNetShape(), 'openvino', half=False) > need(RRDBNetShape(), 'openvino', half=True)
-    assert need(RRDBNetShape(2), 'torch', half=False) < need(RRDBNetShape(4), 'torch', half=False) / 3.9
-    assert need(SRVGGNetCompactShape(4, 32), 'torch', half=True) < need(SRVGGNetCompactShape(4, 64), 'torch', half=True)
+    assert need(RRDBNetConfig(), 'openvino', half=False) > need(RRDBNetConfig(), 'openvino', half=True)
+    assert need(RRDBNetConfig(2), 'torch', half=False) < need(RRDBNetConfig(4), 'torch', half=False) / 3.9
+    narrow, wide = SRVGGNetCompactConfig(4, 32), SRVGGNetCompactConfig(4, 64)
+    assert need(narrow, 'torch', half=True) < need(wide, 'torch', half=True)
 
 
 @pytest.mark.parametrize(('shape', 'engine', 'half', 'measured'), [
-    (RRDBNetShape(), 'winograd', False, 11900), (SRVGGNetCompactShape(), 'winograd', False, 814),
-    (RRDBNetShape(), 'openvino', True, 6600), (SRVGGNetCompactShape(), 'openvino', True, 677),
-    (RRDBNetShape(), 'torch', False, 10600), (SRVGGNetCompactShape(), 'torch', False, 531),
-    (RRDBNetShape(), 'vulkan', True, 13300), (SRVGGNetCompactShape(), 'vulkan', True, 880)])
+    (RRDBNetConfig(), 'winograd', False, 11900), (SRVGGNetCompactConfig(), 'winograd', False, 814),
+    (RRDBNetConfig(), 'openvino', True, 6600), (SRVGGNetCompactConfig(), 'openvino', True, 677),
+    (RRDBNetConfig(), 'torch', False, 10600), (SRVGGNetCompactConfig(), 'torch', False, 531),
+    (RRDBNetConfig(), 'vulkan', True, 13300), (SRVGGNetCompactConfig(), 'vulkan', True, 880)])
 def test_more_than_was_measured_is_needed_and_the_result_in_floating_point_comes_on_top(shape, engine, half, measured):
     """As `benchmarks/memory.py` measured it. Torch keeps less of a network without residuals than is counted."""
     running = memory.estimate_bytes_per_pixel(shape, engine, half=half) - 48 * 16
     assert 1.16 * measured < running < 1.6 * measured
 
 
-@pytest.mark.parametrize('shape', [RRDBNetShape(), SRVGGNetCompactShape()])
+@pytest.mark.parametrize('shape', [RRDBNetConfig(), SRVGGNetCompactConfig()])
 @pytest.mark.parametrize('half', [False, True])
 def test_an_engine_that_was_never_measured_counts_as_the_hungriest(shape, half):
     known = [memory.estimate_bytes_per_pixel(shape, row.name, half=half) for row in ENGINES]

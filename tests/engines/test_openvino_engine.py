@@ -6,7 +6,7 @@ import psutil
 import pytest
 import torch
 
-from realesrgan.archs.srvgg import SRVGGNetCompactShape
+from realesrgan.archs.srvgg import SRVGGNetCompactConfig
 from realesrgan.engines.choice import make_engine
 
 ov = pytest.importorskip('openvino')
@@ -15,7 +15,7 @@ CPU = 'cpu'
 
 def engine(num_feat=8):
     torch.manual_seed(0)
-    return make_engine(SRVGGNetCompactShape(4, num_feat, 2).build(), CPU, half=False, name='openvino')
+    return make_engine(SRVGGNetCompactConfig(4, num_feat, 2).build(), CPU, half=False, name='openvino')
 
 
 def test_memory_is_kept_for_one_dtype_until_it_is_released():
@@ -61,7 +61,7 @@ def test_threads_reach_the_compiled_model(monkeypatch):
     before = torch.get_num_threads()
     try:
         for threads in (1, None):
-            network = SRVGGNetCompactShape(4, 8, 2).build()
+            network = SRVGGNetCompactConfig(4, 8, 2).build()
             make_engine(network, CPU, half=False, name='openvino', threads=threads)(np.zeros((1, 4, 4, 3), np.uint8))
     finally:
         torch.set_num_threads(before)

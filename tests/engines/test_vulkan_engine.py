@@ -12,8 +12,8 @@ from random_networks import random_network, reference
 
 from realesrgan import RealESRGANer
 from realesrgan.archs.loaded import LoadedNetwork
-from realesrgan.archs.rrdbnet import RRDBNetShape
-from realesrgan.archs.srvgg import SRVGGNetCompactShape
+from realesrgan.archs.rrdbnet import RRDBNetConfig
+from realesrgan.archs.srvgg import SRVGGNetCompactConfig
 from realesrgan.engines import memory, vulkan, vulkan_gpus
 from realesrgan.engines.devices import Device
 from realesrgan.engines.memory import measure_usable_memory
@@ -23,7 +23,7 @@ from realesrgan.weights.ncnn import read_weights
 
 PROJECT = Path(__file__).parents[2]
 GPU = Device('vulkan', 0)
-COMPACT = SRVGGNetCompactShape(4, 8, 2)
+COMPACT = SRVGGNetCompactConfig(4, 8, 2)
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def random_picture(height, width, dtype=np.uint8):
 
 # ---- models ----
 
-@pytest.mark.parametrize('shape', [RRDBNetShape(2, 8, 2, 4), SRVGGNetCompactShape(3, 16, 4)])
+@pytest.mark.parametrize('shape', [RRDBNetConfig(2, 8, 2, 4), SRVGGNetCompactConfig(3, 16, 4)])
 def test_a_model_holds_the_weights_in_the_order_of_the_state_dict(tmp_path, shape):
     """As the reader for ncnn's files reads them back."""
     network = LoadedNetwork.from_module(random_network(shape))
@@ -52,7 +52,7 @@ def test_a_model_holds_the_weights_in_the_order_of_the_state_dict(tmp_path, shap
 
 
 def test_a_model_counts_its_layers_and_blobs_and_uses_each_blob_once():
-    shape = RRDBNetShape(4, 8, 1, 4)
+    shape = RRDBNetConfig(4, 8, 1, 4)
     param, _ = build_model(shape.layers(), LoadedNetwork.from_module(shape.build()).arrays)
     magic, counts, *lines = param.splitlines()
     assert magic == '7767517'
@@ -174,7 +174,7 @@ def test_a_program_ends_while_a_thread_computes(gpu):
     code = ('import threading, time, numpy as np, sys; sys.path.append("tests/engines")\n'
             'from random_networks import random_network\n'
             'from realesrgan import RealESRGANer\n'
-            'from realesrgan.archs.srvgg import SRVGGNetCompactShape as Shape\n'
+            'from realesrgan.archs.srvgg import SRVGGNetCompactConfig as Shape\n'
             'upsampler = RealESRGANer(4, None, model=random_network(Shape(4, 64, 4)), engine="vulkan")\n'
             'def work():\n'
             '    while True: upsampler.enhance(np.zeros((64, 96, 3), np.uint8))\n'

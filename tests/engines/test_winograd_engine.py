@@ -12,8 +12,8 @@ from drawn_pictures import draw, load, upscale_by_pytorch
 from random_networks import random_network, reference
 
 from realesrgan.archs.loaded import LoadedNetwork
-from realesrgan.archs.rrdbnet import RRDBNetShape
-from realesrgan.archs.srvgg import SRVGGNetCompactShape
+from realesrgan.archs.rrdbnet import RRDBNetConfig
+from realesrgan.archs.srvgg import SRVGGNetCompactConfig
 from realesrgan.engines import winograd, winograd_program
 from realesrgan.engines.cpu import list_cpu_features
 from realesrgan.engines.kernel.library import list_variants, load_variant
@@ -25,8 +25,8 @@ PROJECT = Path(__file__).parents[2]
 #: Of 0..1: a few times what was measured, 1e-6; PyTorch's own distance from float64 is as large.
 LARGEST_ERROR = 5e-6
 
-SHAPES = [*(RRDBNetShape(scale, 16, 1, 8) for scale in (4, 2, 1)),
-          *(SRVGGNetCompactShape(scale, 24, 2) for scale in (1, 2, 3, 4))]
+SHAPES = [*(RRDBNetConfig(scale, 16, 1, 8) for scale in (4, 2, 1)),
+          *(SRVGGNetCompactConfig(scale, 24, 2) for scale in (1, 2, 3, 4))]
 
 
 @pytest.fixture(params=('avx512', 'avx2', 'neon'))
@@ -65,7 +65,7 @@ def test_every_height_and_width_to_40(kernel, shape):
 
 @pytest.mark.parametrize('l2_bytes', [1 << 17, 1 << 19, 1 << 23])
 def test_tasks_of_any_size(kernel, l2_bytes):
-    module = random_network(RRDBNetShape(4, 48, 1, 32))  # inputs of 48 to 176 channels: one to three chunks
+    module = random_network(RRDBNetConfig(4, 48, 1, 32))  # inputs of 48 to 176 channels: one to three chunks
     batch = random_batch(50, 61)
     assert np.abs(make(module, kernel, l2_bytes=l2_bytes)(batch) - reference(module, batch)).max() <= LARGEST_ERROR
 
@@ -104,7 +104,7 @@ def test_sixteen_bits_of_a_gradient_are_as_exact_as_those_of_pytorch(kernel, gra
 @pytest.mark.parametrize('name', ['conv_first.weight', 'body.0.rdb2.conv3.bias', 'conv_last.weight'])
 @pytest.mark.parametrize('value', [float('nan'), float('inf')])
 def test_weights_that_are_not_finite_are_noticed(kernel, name, value):
-    module = random_network(RRDBNetShape(4, 16, 1, 8))
+    module = random_network(RRDBNetConfig(4, 16, 1, 8))
     dict(module.named_parameters())[name].view(-1)[-1] = value
     with pytest.raises(NonFiniteError):
         make(module, kernel)(random_batch(9, 10))
@@ -132,7 +132,7 @@ def test_nothing_outside_the_planes_is_read_or_written(kernel, monkeypatch):
         return buffer._floats
     monkeypatch.setattr(winograd_program, '_lay_out', lay_out_apart)
     monkeypatch.setattr(winograd_program.Buffer, 'clear', clear)
-    for shape in (RRDBNetShape(4, 16, 1, 8), RRDBNetShape(1, 16, 1, 8), SRVGGNetCompactShape(2, 16, 1)):
+    for shape in (RRDBNetConfig(4, 16, 1, 8), RRDBNetConfig(1, 16, 1, 8), SRVGGNetCompactConfig(2, 16, 1)):
         module = random_network(shape)
         engine = make(module, kernel)
         for height, width in ((1, 1), (4, 8), (13, 7), (37, 18)):
@@ -142,7 +142,7 @@ def test_nothing_outside_the_planes_is_read_or_written(kernel, monkeypatch):
 
 
 def test_a_network_that_is_too_wide_is_refused():
-    shape = SRVGGNetCompactShape(4, 1040, 1)
+    shape = SRVGGNetCompactConfig(4, 1040, 1)
     arrays = {name: np.zeros(size, np.float32) for name, size in shape.parameter_shapes().items()}
     refusal = winograd.explain_refusal(LoadedNetwork.from_arrays(shape, arrays))
     assert isinstance(refusal, EngineError)
@@ -153,7 +153,7 @@ def test_a_network_that_is_too_wide_is_refused():
 
 @pytest.mark.parametrize('threads', [1, 2, 5])
 def test_results_do_not_depend_on_the_number_of_threads(best_kernel, threads):
-    module, batch = random_network(SRVGGNetCompactShape(4, 16, 4)), random_batch(90, 100)
+    module, batch = random_network(SRVGGNetCompactConfig(4, 16, 4)), random_batch(90, 100)
     assert np.array_equal(make(module, best_kernel, threads=threads)(batch),
                           make(module, best_kernel, threads=3)(batch))
 
@@ -166,7 +166,7 @@ def test_it_computes_with_the_threads_it_was_given_and_they_end(best_kernel, mon
             super().__init__(*args)
             made.append(self)
     monkeypatch.setattr(winograd, '_KernelThread', Thread)
-    engine = make(random_network(SRVGGNetCompactShape(4, 16, 1)), best_kernel, threads=3)
+    engine = make(random_network(SRVGGNetCompactConfig(4, 16, 1)), best_kernel, threads=3)
     engine(random_batch(20, 20))
     assert len(made) == 3
     for thread in made:
@@ -174,7 +174,7 @@ def test_it_computes_with_the_threads_it_was_given_and_they_end(best_kernel, mon
 
 
 def test_an_error_in_a_thread_is_raised_and_the_next_picture_is_right(best_kernel, monkeypatch):
-    module, batch = random_network(SRVGGNetCompactShape(4, 16, 1)), random_batch(20, 20)
+    module, batch = random_network(SRVGGNetCompactConfig(4, 16, 1)), random_batch(20, 20)
     engine, run = make(module, best_kernel, threads=2), best_kernel.run
 
     def fail(*_):
@@ -188,19 +188,19 @@ def test_an_error_in_a_thread_is_raised_and_the_next_picture_is_right(best_kerne
 
 def test_other_dtypes_are_refused(best_kernel):
     with pytest.raises(TypeError, match='a batch of float64; allowed are uint8 and float32'):
-        make(random_network(SRVGGNetCompactShape(4, 16, 1)), best_kernel)(np.zeros((1, 4, 4, 3)))
+        make(random_network(SRVGGNetCompactConfig(4, 16, 1)), best_kernel)(np.zeros((1, 4, 4, 3)))
 
 
 PRELUDE = """
 import os, signal, sys, threading, time
 import numpy as np
 from realesrgan.archs.loaded import LoadedNetwork
-from realesrgan.archs.srvgg import SRVGGNetCompactShape
+from realesrgan.archs.srvgg import SRVGGNetCompactConfig
 from realesrgan.engines.kernel.library import find_kernel
 from realesrgan.engines.kernel.self_test import make_weights
 from realesrgan.engines.winograd import WinogradEngine
 
-shape = SRVGGNetCompactShape(4, 64, 30)
+shape = SRVGGNetCompactConfig(4, 64, 30)
 kernel = find_kernel()
 weights = make_weights(shape.layers(), np.random.default_rng(0))
 engine = WinogradEngine(LoadedNetwork.from_arrays(shape, weights), kernel)
@@ -258,7 +258,7 @@ def test_in_a_process_of_its_own(code, interrupts, output):
 
 
 def test_memory_is_used_again_and_given_back(best_kernel):
-    module = random_network(SRVGGNetCompactShape(4, 16, 1))
+    module = random_network(SRVGGNetCompactConfig(4, 16, 1))
     engine = make(module, best_kernel)
     engine(random_batch(40, 50))
     memory = engine._buffer._floats
@@ -272,6 +272,6 @@ def test_memory_is_used_again_and_given_back(best_kernel):
 
 
 def test_a_picture_that_no_memory_holds_is_a_lack_of_memory(best_kernel):
-    engine = make(random_network(SRVGGNetCompactShape(4, 16, 1)), best_kernel)
+    engine = make(random_network(SRVGGNetCompactConfig(4, 16, 1)), best_kernel)
     with pytest.raises(MemoryError, match='a network would need [0-9]+ GiB'):
         engine(np.broadcast_to(np.float32(0), (1, 2 ** 29, 2 ** 29, 3)))

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from mutations import mutated
 
-from realesrgan.archs.srvgg import SRVGGNetCompactShape
+from realesrgan.archs.srvgg import SRVGGNetCompactConfig
 from realesrgan.videos import VideoOptions, upscale_videos
 from realesrgan.workers.options import UpsamplerOptions
 
@@ -26,7 +26,7 @@ CONTAINERS = {
 def network(tmp_path_factory):
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp('network') / 'net.pth'
-    torch.save(SRVGGNetCompactShape(1, 4, 1).build().state_dict(), path)
+    torch.save(SRVGGNetCompactConfig(1, 4, 1).build().state_dict(), path)
     return str(path)
 
 

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from mutations import mutated
 from safetensors.torch import save as save_safetensors
 
-from realesrgan.archs.rrdbnet import RRDBNetShape
-from realesrgan.archs.srvgg import SRVGGNetCompactShape
+from realesrgan.archs.rrdbnet import RRDBNetConfig
+from realesrgan.archs.srvgg import SRVGGNetCompactConfig
 from realesrgan.errors import RealESRGANError
 from realesrgan.weights import ncnn
 from realesrgan.weights.loading import build_network
 from realesrgan.weights.reading import read_content
 
-SHAPES = SRVGGNetCompactShape(2, 4, 1), RRDBNetShape(2, 4, 1, 2)
+SHAPES = SRVGGNetCompactConfig(2, 4, 1), RRDBNetConfig(2, 4, 1, 2)
 
 
 def save(content, **options):

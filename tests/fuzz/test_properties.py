@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from realesrgan import RealESRGANer
-from realesrgan.archs.rrdbnet import RRDBNetShape
-from realesrgan.archs.srvgg import SRVGGNetCompactShape
+from realesrgan.archs.rrdbnet import RRDBNetConfig
+from realesrgan.archs.srvgg import SRVGGNetCompactConfig
 from realesrgan.pictures.inputs import InputFile
 from realesrgan.pictures.names import plan
 from realesrgan.upscaling.tiles import cut_into_even_tiles, cut_into_tiles, pad_picture
@@ -40,7 +40,7 @@ def make(shape, engine='auto', **options):
 @pytest.fixture(scope='module')
 def upsamplers():
     """One of each architecture, and of each of the scales that need pairs or fours of pixels."""
-    shapes = SRVGGNetCompactShape(4, 4, 1), RRDBNetShape(2, 4, 1, 2), RRDBNetShape(1, 4, 1, 2)
+    shapes = SRVGGNetCompactConfig(4, 4, 1), RRDBNetConfig(2, 4, 1, 2), RRDBNetConfig(1, 4, 1, 2)
     return [make(shape) for shape in shapes]
 
 
@@ -113,7 +113,7 @@ def test_results_do_not_depend_on_order_or_on_what_ran_before(upsamplers, batch,
 
 @pytest.mark.parametrize('engine', ['winograd', 'openvino', 'torch'])
 def test_threads_that_share_an_upsampler_get_the_same_results(engine, best_kernel):
-    tested = make(SRVGGNetCompactShape(4, 4, 1), engine)
+    tested = make(SRVGGNetCompactConfig(4, 4, 1), engine)
     noise = np.random.default_rng(0)
     batch = [noise.integers(0, 256, (size, size + 3, 3), np.uint8) for size in (5, 17, 40, 9)]
     expected = [tested.enhance(picture)[0] for picture in batch]

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from realesrgan import RealESRGANer
-from realesrgan.archs.architecture import MeasuredTraits, NetworkShape
-from realesrgan.archs.rrdbnet import RRDBNetShape
-from realesrgan.archs.srvgg import SRVGGNetCompactShape
+from realesrgan.archs.architecture import MeasuredTraits, NetworkConfig
+from realesrgan.archs.rrdbnet import RRDBNetConfig
+from realesrgan.archs.srvgg import SRVGGNetCompactConfig
 from realesrgan.engines import memory
 from realesrgan.engines.choice import make_engine
 from realesrgan.engines.devices import Device
@@ -24,7 +24,7 @@ from realesrgan.upscaling.probing import Sight
 from realesrgan.upscaling.tiles import cut_into_tiles
 
 CPU = Device('cpu')
-COMPACT = SRVGGNetCompactShape(4, 8, 3)
+COMPACT = SRVGGNetCompactConfig(4, 8, 3)
 
 
 class IdleEngine:
@@ -65,13 +65,13 @@ def test_tiles_that_were_asked_for_are_cut_as_0_3_0_cuts_them(plentiful, multipl
 
 
 def test_what_fits_is_not_cut(plentiful):
-    for shape in (COMPACT, RRDBNetShape(4, 8, 1, 4), MeasuredTraits('', 3)):
+    for shape in (COMPACT, RRDBNetConfig(4, 8, 1, 4), MeasuredTraits('', 3)):
         assert sides(TilePlanner(shape, IdleEngine(), CPU).plan(600, 400, 0)) == ({(600, 400)}, 1)
 
 
 @pytest.mark.parametrize(('shape', 'smallest_window'), [
-    (COMPACT, 32 + 2 * (COMPACT.num_conv + 2 + 1)), (RRDBNetShape(4), 32 + 2 * (48 + 1)),
-    (RRDBNetShape(2), 64 + 2 * (96 + 2)), (RRDBNetShape(1), 128 + 2 * (192 + 4))])
+    (COMPACT, 32 + 2 * (COMPACT.num_conv + 2 + 1)), (RRDBNetConfig(4), 32 + 2 * (48 + 1)),
+    (RRDBNetConfig(2), 64 + 2 * (96 + 2)), (RRDBNetConfig(1), 128 + 2 * (192 + 4))])
 def test_without_memory_tiles_are_the_smallest(plentiful, shape, smallest_window):
     plentiful.free = 0
     planned = TilePlanner(shape, IdleEngine(), CPU, multiple=shape.multiple, tile_pad=0).plan(1200, 1600, 0)
@@ -85,7 +85,7 @@ def test_without_memory_tiles_are_the_smallest(plentiful, shape, smallest_window
 def test_tiles_of_a_network_whose_receptive_field_is_measured_are_blended(plentiful, monkeypatch):
     """Such as one of the user's own that does not say how far it sees."""
     @dataclass(frozen=True)
-    class Own(NetworkShape):
+    class Own(NetworkConfig):
         scale: int = 1
         from_shapes = build = None
 
@@ -164,7 +164,7 @@ def test_after_running_out_of_memory_less_free_memory_still_counts(plentiful):
 
 
 def test_out_of_memory_names_a_smaller_model(plentiful):
-    tested = TilePlanner(RRDBNetShape(), IdleEngine(), CPU, tile=32)
+    tested = TilePlanner(RRDBNetConfig(), IdleEngine(), CPU, tile=32)
     with pytest.raises(MemoryError, match='even for tiles of 32 pixels. Close other programs, or use a smaller model '
                                           'such as ') as caught:
         tested.shrink(tested.plan(100, 100, 0), MemoryError())
@@ -303,7 +303,7 @@ def test_tiles_that_were_asked_for_are_kept():
 def test_every_kind_and_scale_of_rrdbnet_with_automatic_tiles(scale, img):
     """With three blocks it sees 51 pixels, after folding: more than its tiles do, so they are blended."""
     torch.manual_seed(1)
-    options = {'model': RRDBNetShape(scale, 8, 3, 4).build(), 'pre_pad': 0, 'device': 'cpu', 'engine': 'torch'}
+    options = {'model': RRDBNetConfig(scale, 8, 3, 4).build(), 'pre_pad': 0, 'device': 'cpu', 'engine': 'torch'}
     picture = np.random.default_rng(0).integers(0, 256, img, np.uint8)
     whole = RealESRGANer(scale, None, **options).enhance(picture)[0]
     cut, count = tiles_of(RealESRGANer(scale, None, **options, max_memory=1), picture)

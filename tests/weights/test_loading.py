@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import save_file
 from weight_files import GOLDEN, TINY, arrays_of, assert_equal, file_of, golden_state_dict, save, state_dict_of
 
-from realesrgan.archs.rrdbnet import RRDBNetShape
-from realesrgan.archs.srvgg import SRVGGNetCompactShape
+from realesrgan.archs.rrdbnet import RRDBNetConfig
+from realesrgan.archs.srvgg import SRVGGNetCompactConfig
 from realesrgan.errors import DownloadError, WeightsError
 from realesrgan.models import MODELS
 from realesrgan.weights.loading import build_network, interpolate, load_model
@@ -26,7 +26,7 @@ GENERAL = MODELS['realesr-general-x4v3']
 
 # ---- networks ----
 
-@pytest.mark.parametrize('shape', [TINY, RRDBNetShape(2, 4, 2, 2)])
+@pytest.mark.parametrize('shape', [TINY, RRDBNetConfig(2, 4, 2, 2)])
 def test_network_is_built_frozen_in_eval_mode_with_these_values(shape):
     state_dict = state_dict_of(shape)
     network = build_network(arrays_of(state_dict), 'net.pth').module
@@ -52,8 +52,8 @@ def test_alien_state_dict_is_refused(state_dict):
     (TINY, {'body.2.bias': np.zeros(())}, r'SRVGGNetCompact .*: of another size: body\.2\.bias \(a number, not 4\)'),
     (TINY, {'body.2.bias': None, **dict.fromkeys('abcd', np.zeros(1))},
      r'SRVGGNetCompact .*: missing: body\.2\.bias; unexpected: a, b, c \.\.\.'),
-    (RRDBNetShape(4, 4, 1, 2), {'conv_hr.weight': None}, r'RRDBNet .*: missing: conv_hr\.weight'),
-    (RRDBNetShape(4, 4, 2, 2), {'body.0.rdb2.conv3.bias': None}, r'RRDBNet .*: missing: body\.0\.rdb2\.conv3\.bias'),
+    (RRDBNetConfig(4, 4, 1, 2), {'conv_hr.weight': None}, r'RRDBNet .*: missing: conv_hr\.weight'),
+    (RRDBNetConfig(4, 4, 2, 2), {'body.0.rdb2.conv3.bias': None}, r'RRDBNet .*: missing: body\.0\.rdb2\.conv3\.bias'),
 ], ids=['more', 'fewer', 'other size', 'a number', 'many', 'no conv_hr', 'hole in a block'])
 def test_state_dict_must_fit_exactly(shape, changes, message):
     changed = {**arrays_of(state_dict_of(shape)), **changes}
@@ -194,7 +194,7 @@ def test_no_denoise_strength_is_no_warning(caplog):
 
 def test_the_partner_itself_as_model_path_is_refused(tmp_path):
     path = tmp_path / 'realesr-general-wdn-x4v3.pth'
-    torch.save(SRVGGNetCompactShape(4, 8, 2).build().state_dict(), path)
+    torch.save(SRVGGNetCompactConfig(4, 8, 2).build().state_dict(), path)
     with pytest.raises(WeightsError, match='is the denoise partner itself; give realesr-general-x4v3.pth, or -dn 1'):
         load_model('realesr-general-x4v3', str(path))
     load_model('realesr-general-x4v3', str(path), denoise_strength=1)

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from weight_files import GOLDEN, TINY, assert_equal, golden_state_dict, save, state_dict_of
 
-from realesrgan.archs.rrdbnet import RRDBNetShape
+from realesrgan.archs.rrdbnet import RRDBNetConfig
 from realesrgan.errors import WeightsError
 from realesrgan.weights import load_model, load_state_dict
 
@@ -56,7 +56,7 @@ def test_other_precisions_become_float32(dtype):
 
 
 def test_old_names_are_replaced():
-    state_dict = state_dict_of(RRDBNetShape(4, 4, 1, 2))
+    state_dict = state_dict_of(RRDBNetConfig(4, 4, 1, 2))
     old = {re.sub(r'^body\.(\d+)\.rdb', r'RRDB_trunk.\1.RDB', name): tensor for name, tensor in state_dict.items()}
     assert_equal(load_state_dict(save(Path('net.pth'), old)), state_dict)
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import torch
 
-from realesrgan.archs.srvgg import SRVGGNetCompactShape
+from realesrgan.archs.srvgg import SRVGGNetCompactConfig
 
 DATA = Path(__file__).parents[1] / 'data'
 GOLDEN = DATA / 'golden'
-TINY = SRVGGNetCompactShape(scale=2, num_feat=4, num_conv=1)
+TINY = SRVGGNetCompactConfig(scale=2, num_feat=4, num_conv=1)
 
 
 def state_dict_of(shape, seed=0):

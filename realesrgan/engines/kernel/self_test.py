@@ -12,8 +12,8 @@ import numpy as np
 
 from ...archs.layers import Layers
 from ...archs.loaded import LoadedNetwork
-from ...archs.rrdbnet import RRDBNetShape
-from ...archs.srvgg import SRVGGNetCompactShape
+from ...archs.rrdbnet import RRDBNetConfig
+from ...archs.srvgg import SRVGGNetCompactConfig
 from ...errors import NonFiniteError
 from ..cpu import list_cpu_features
 from .library import Kernel, list_variants
@@ -26,9 +26,9 @@ BOUND = 1e-4
 
 # Batches (N, H, W). They reach the engine's special cases: sides below a tile of 4, sides that are no multiple of it,
 # several bands and tasks, inputs of more channels than are multiplied at a time.
-_CASES: tuple[tuple[RRDBNetShape | SRVGGNetCompactShape, tuple[tuple[int, int, int], ...]], ...] = (
-    (SRVGGNetCompactShape(4, 20, 2), ((1, 1, 1), (2, 9, 14), (1, 37, 70))),
-    (RRDBNetShape(2, 16, 1, 8), ((1, 2, 2), (2, 10, 14), (1, 38, 22))),
+_CASES: tuple[tuple[RRDBNetConfig | SRVGGNetCompactConfig, tuple[tuple[int, int, int], ...]], ...] = (
+    (SRVGGNetCompactConfig(4, 20, 2), ((1, 1, 1), (2, 9, 14), (1, 37, 70))),
+    (RRDBNetConfig(2, 16, 1, 8), ((1, 2, 2), (2, 10, 14), (1, 38, 22))),
 )
 _THREADS = 2
 
@@ -58,10 +58,10 @@ def measure_difference(kernel: Kernel) -> float:
     """Return the largest difference from `compute`, of 0..1; infinity if a result has another shape or holds NaN."""
     from ..winograd import WinogradEngine
     largest = 0.0
-    for shape, batches in _CASES:
-        random, layers = np.random.default_rng(0), shape.layers()
+    for config, batches in _CASES:
+        random, layers = np.random.default_rng(0), config.layers()
         weights = make_weights(layers, random)
-        engine = WinogradEngine(LoadedNetwork.from_arrays(shape, weights), kernel, threads=_THREADS)
+        engine = WinogradEngine(LoadedNetwork.from_arrays(config, weights), kernel, threads=_THREADS)
         for batch_shape in batches:
             batch = random.random((*batch_shape, 3), np.float32)
             result, expected = engine(batch), np.stack([compute(layers, weights, picture) for picture in batch])
