@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ..errors import UnknownNetworkError
 from .architecture import MeasuredTraits, NetworkConfig, NetworkTraits, find_multiple_of_0_3_0
-from .layers import Layers
 from .registry import ARCHITECTURES, identify_network
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from torch import nn
+
+    from .layers import Layers
 
 
 class LoadedNetwork:
