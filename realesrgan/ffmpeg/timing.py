@@ -137,23 +137,24 @@ class TimeStamps:
         count = max(last + 1, round_half_up(end))
         return count if abs(end - count) <= _TOLERANCE * rate else None
 
-    def fit_rates(self) -> list[Fraction]:
-        """Return the constant rates that come nearest to the time stamps, the best first.
+    def measure_spread(self, rate: Fraction) -> Fraction:
+        """Return by how many seconds frames are early or late in all, if they are shown on the ticks of `rate`.
 
         The first quarter does not count: the first time stamps may be guesses, where frames are reordered.
         """
+        frame = self.time_base * rate
+        ticks, units = frame.numerator, frame.denominator
+        errors = [pts * ticks - index * units for index, pts in enumerate(self.pts[len(self.pts) // 4:])]
+        return Fraction(max(errors) - min(errors), units) / rate
+
+    def fit_rates(self) -> list[Fraction]:
+        """Return the constant rates that come nearest to the time stamps, the best first."""
         pts = self.pts[len(self.pts) // 4:]
         if len(pts) < 2:
             return []
         mean = (len(pts) - 1) / ((pts[-1] - pts[0]) * self.time_base)
-
-        def measure_spread(rate: Fraction) -> Fraction:
-            frame = self.time_base * rate
-            ticks, units = frame.numerator, frame.denominator
-            errors = [value * ticks - index * units for index, value in enumerate(pts)]
-            return Fraction(max(errors) - min(errors), units) / rate
         near = [rate for rate in _USUAL_RATES if abs(rate / mean - 1) < _NEAR]
-        return [*sorted(near, key=measure_spread), mean.limit_denominator(_MAX_DENOMINATOR)]
+        return [*sorted(near, key=self.measure_spread), mean.limit_denominator(_MAX_DENOMINATOR)]
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,8 @@ def choose_timeline(stamps: TimeStamps | None, real: Fraction | None, average: F
     The times of its frames decide: their time stamps or, where these are incomplete, the times of decoding, in which
     repeated fields and empty packets count. Nominal rates are guesses to try first. In this order:
 
-    1. A constant rate: one of the guesses or, if the time stamps contradict them, what fits the time stamps best.
+    1. A constant rate: one of the guesses or, if the time stamps contradict them, what fits the time stamps best; first
+       those that explain them but for the rounding of the clock.
     2. The lowest rate, up to 60, of which all frames are on ticks, as exactly as the clock of the file; before any
        higher ones ffprobe's r_frame_rate, if it shows every frame within 50 ms.
     3. The lowest usual rate that shows every frame within 50 ms; if none has a tick for each, with frames that come at
@@ -208,13 +210,18 @@ def choose_timeline(stamps: TimeStamps | None, real: Fraction | None, average: F
         if guesses and duration:
             first = min(guesses, key=lambda rate: abs(stamps.packets / rate - duration))
         return Timeline(first, bool(guesses))
-    for rate in guesses:
-        if stamps.is_constant(rate):
-            return Timeline(rate, constant=True)
-    for rate in stamps.fit_rates():
-        if stamps.is_constant(rate):
-            return Timeline(rate, constant=True)
+    rounding = 2 * min(stamps.time_base, _MAX_CLOCK_ERROR)
+    if exact := _find_constant(stamps, guesses, rounding) or _find_constant(stamps, stamps.fit_rates(), rounding):
+        return Timeline(exact, constant=True)
+    if rate := _find_constant(stamps, [*guesses, *stamps.fit_rates()]):
+        return Timeline(rate, constant=True)
     return _choose_ticks(stamps, first if guesses and real else None)
+
+
+def _find_constant(stamps: TimeStamps, rates: Sequence[Fraction], spread: Fraction | None = None) -> Fraction | None:
+    """Return the first of some rates that is constant, with at most that spread (seconds), or None."""
+    return next((rate for rate in rates if stamps.is_constant(rate)
+                 and (spread is None or stamps.measure_spread(rate) <= spread)), None)
 
 
 def _choose_ticks(stamps: TimeStamps, real: Fraction | None) -> Timeline:

@@ -133,6 +133,7 @@ def test_a_constant_rate_is_50_ms_off_at_most_and_keeps_the_end(rate, pts, end, 
     (ticks(F(30), 100), F(60), F(30), F(30)),  # the first rate does not fit, the second does
     ([67, 100, 134, 167, 200, 234, *(67 + tick for tick in ticks(NTSC, 30)[6:])], F(60), F(1000), NTSC),
     ([40, 100, 134, 167, 200, 234, *(67 + tick for tick in ticks(NTSC, 30)[6:])], F(60), F(1000), NTSC),  # a guess
+    (ticks(NTSC, 30), F(1000, 33), F(1000, 33), NTSC),
     (ticks(F(30), 30), F(60), F(1000), F(30)), (ticks(F(1000), 50), F(1000), F(1000), F(1000)),
     (ticks(F(1, 3), 9), None, None, F(1, 3)), ([0], F(25), F(12), F(25))])
 def test_a_constant_rate(pts, real, average, expected):
