@@ -142,7 +142,7 @@ def test_parts_are_of_the_content_of_the_file_and_not_of_its_path(run_script, tm
     (tmp_path / 'elsewhere.py').write_bytes((tmp_path / 'my_arch.py').read_bytes())
     status, err = upscale('--arch_module', 'elsewhere.py')
     assert status == 0
-    assert '2 of 2 parts' in err
+    assert 'reusing 2 parts of an earlier run' in err
     (tmp_path / 'elsewhere.py').write_text(read_example() + '\n# changed\n')
     status, err = upscale('--arch_module', 'elsewhere.py')
     assert status == 1
