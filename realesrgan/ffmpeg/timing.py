@@ -20,6 +20,8 @@ _TOLERANCE = Fraction(1, 20)
 _LENGTHENED = Fraction(1, 10)  # by how much a constant rate may prolong the last frame, whose duration is often a guess
 _MAX_REPEATING_RATE = 60  # to place repeated frames a little better, no more are encoded
 _MAX_CLOCK_ERROR = Fraction(1, 200)
+_MAX_HOLD = 12 * 3600  # seconds; a last frame that is shown longer has a duration that makes no sense
+_MAX_MULTIPLES = 600
 _NEAR = Fraction(1, 100)
 _MAX_DENOMINATOR = 1001
 
@@ -227,7 +229,8 @@ def _find_constant(stamps: TimeStamps, rates: Sequence[Fraction], spread: Fracti
 def _choose_ticks(stamps: TimeStamps, real: Fraction | None) -> Timeline:
     """Choose the ticks for frames that no constant rate fits; see `choose_timeline`, from 2. on."""
     step = math.gcd(*(pts - stamps.pts[0] for pts in stamps.pts)) * stamps.time_base or Fraction(1)
-    multiples = (factor / step for factor in range(1, math.floor(_MAX_REPEATING_RATE * step) + 1))
+    count = min(math.floor(_MAX_REPEATING_RATE * step), _MAX_MULTIPLES)
+    multiples = (factor / step for factor in range(1, count + 1))
     exact = sorted({*multiples, *(rate for rate in _USUAL_RATES if rate <= _MAX_REPEATING_RATE)})
     exactly = min(stamps.time_base, _MAX_CLOCK_ERROR)
     tries = [(rate, exactly, False) for rate in exact]
@@ -329,7 +332,8 @@ def collect_time_stamps(pts: Sequence[int | None], time_base: Fraction, keys: Se
     if known and (complete or derived):
         length = durations[shown[-1]] if durations else None
         stops = [known[shown[-1]] + length if length and length > 0 else 0, round(end / time_base) if end else 0]
-        stop = max(stops) if max(stops) > known[shown[-1]] else None
+        hold = (max(stops) - known[shown[-1]]) * time_base
+        stop = max(stops) if 0 < hold <= _MAX_HOLD else None
     return TimeStamps(tuple(known[index] for index in shown), time_base, complete=complete, packets=len(pts),
                       keys=tuple(sorted(keys)), derived=derived, end=stop,
                       in_order=all(abs(rank - index) <= _MAX_REORDERING for rank, index in enumerate(shown)))

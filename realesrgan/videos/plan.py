@@ -147,8 +147,8 @@ def plan_video(ffmpeg: FFmpeg, info: MediaInfo, options: VideoOptions, check: Ch
     reliable = stamps if stamps and stamps.complete and stamps.in_order and not timeline.crowded else None
     _describe_timeline(timeline, stamps, options.fps)
     rate = options.fps or timeline.rate
-    decoding = Decoding(rate, resample=not timeline.constant or rate != timeline.rate,
-                        push=bool(stamps and stamps.is_timed) and options.fps is None,
+    resample = not timeline.constant or rate != timeline.rate
+    decoding = Decoding(rate, resample, push=resample and options.fps is None and bool(stamps and stamps.is_timed),
                         deinterlace=_needs_bwdif(video, options))
     total = _count_frames(info, stamps, decoding, drop=options.fps is not None)
     if reliable:

@@ -223,6 +223,7 @@ def test_times_of_decoding_stand_in_for_time_stamps():
 
 @pytest.mark.parametrize(('durations', 'end', 'expected'), [
     ([40, 40, 70, 40], None, 150), ([40, 40, 0, 40], None, None), ([None] * 4, None, None), ([], F(2), 2000),
+    ([40, 40, 10 ** 9, 40], None, None),
     ([40, 40, 40, 40], F(1, 10), 120), ([], F(1, 20), None)])
 def test_when_the_last_frame_ends(durations, end, expected):
     assert collect_time_stamps([0, 40, 80, 60], MS, durations=durations, end=end).end == expected
