@@ -11,6 +11,7 @@ import numpy as np
 from ..ffmpeg.decoder import Damage, Decoding, FrameReader, examine
 from ..ffmpeg.encoder import Encoding
 from ..ffmpeg.probe import MediaInfo
+from ..ffmpeg.process import Check
 from ..ffmpeg.programs import FFmpeg
 from ..measures import Effort, Preview, Quality
 from .frame_files import FrameFileReader, FrameShape
@@ -56,21 +57,22 @@ class VideoFrames:
         """Start decoding."""
         return FrameReader(self.ffmpeg, self.info, self.decoding, self.also)
 
-    def reread(self, count: int | None = None) -> VideoFrames | None:
+    def reread(self, count: int | None = None, check: Check | None = None) -> VideoFrames | None:
         """Return these frames decoded from the start if a seek, which goes too far, loses some of them; else None.
 
         Where packets hold no frame, fewer come in any case.
 
         Args:
             count: How many came; None to decode them for finding out.
+            check: Called several times a second meanwhile; what it raises ends ffmpeg.
         """
         if self.unseeked is None or self.expected is None:
             return None
         if count is None:
-            count, _ = examine(self.ffmpeg, self.info, self.decoding)
+            count, _ = examine(self.ffmpeg, self.info, self.decoding, check)
         if count == self.expected:
             return None
-        there, _ = examine(self.ffmpeg, self.info, self.unseeked)
+        there, _ = examine(self.ffmpeg, self.info, self.unseeked, check)
         return replace(self, decoding=self.unseeked, unseeked=None) if there != count else None
 
 
@@ -85,7 +87,7 @@ class FrameFiles:
         """Return their reader."""
         return FrameFileReader(self.files, self.shape)
 
-    def reread(self, _count: int | None = None) -> None:
+    def reread(self, _count: int | None = None, _check: Check | None = None) -> None:
         """Return None: no frame of a folder gets lost."""
 
 

@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from ..atomic_files import whole_file
+from ..errors import MediaError
 from ..ffmpeg.encoder import FrameWriter
 from .chunks import Chunk, FrameFiles, Reader, VideoFrames
 from .parts import Part, seal
@@ -79,6 +80,7 @@ class PartWriter:
         self._is_complete = bool(found)  # whether it is known that no frame is lost
         self._starts = {part.first - chunk.first for part in found}
         self._reader = reader
+        self._killed = False
         self._encoder: FrameWriter | None = None
         self._part = ExitStack()  # what is open for the part in progress
         self._temporary = chunk.parts.folder
@@ -92,8 +94,13 @@ class PartWriter:
     def __exit__(self, *exception: Any) -> None:
         self._part.__exit__(*exception)
 
+    def _check(self) -> None:
+        if self._killed:
+            raise MediaError('stopped')
+
     def kill(self) -> None:
         """Stop encoding at once. A thread that is writing a frame gets an error."""
+        self._killed = True
         if self._encoder is not None:
             self._encoder.kill()
 
@@ -145,7 +152,7 @@ class PartWriter:
             FramesLostError: some are.
         """
         if not self._is_complete:
-            source = self._source.reread(count)
+            source = self._source.reread(count, self._check)
             if source is not None:
                 raise FramesLostError(source)
             self._is_complete = True
