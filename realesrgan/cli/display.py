@@ -60,7 +60,8 @@ class Display:
         if error is not None and self._outcomes:  # the totals so far, before the error is shown
             self.summarise()
         done = sum(not outcome.failed and not outcome.skipped for outcome in self._outcomes)
-        if error is not None and self._found > max(done, 1) and not self._outlined:
+        is_ended_early = error is not None and self._found > max(done, 1) and not self._outlined
+        if is_ended_early and (done or not isinstance(error, Exception)):  # an error may have come before all work
             with about(''):
                 logger.warning('%d of %d done; the same command with --skip_existing goes on', done, self._found)
 
