@@ -21,6 +21,7 @@ EXAMPLES = PROJECT / 'examples'
 SRUN = '#!/bin/bash\nwhile [[ $1 == --* ]]; do shift; done\nexec "$@"\n'
 
 
+@pytest.mark.xdist_group('ray')
 @pytest.mark.skipif(sys.platform != 'linux', reason='Slurm runs on Linux')
 def test_the_slurm_script_on_one_node(tmp_path):
     pytest.importorskip('ray')

@@ -12,7 +12,7 @@ OPEN_GOPS = ['-c:v', 'libx264', '-crf', '5', '-bf', '3', '-x264-params', 'open-g
              'yuv420p']
 
 
-def counted(rate='30000/1001', seconds='20', size='64x32'):
+def counted(rate='30000/1001', seconds='8', size='64x32'):
     """Arguments of frames that hold their number, in ten fields of black or white."""
     return ['-f', 'lavfi', '-i', f'color=gray:size={size}:rate={rate}:duration={seconds},'
             'geq=lum=16+219*mod(floor(N/pow(2\\,floor(X/6)))\\,2):cb=128:cr=128']

@@ -1,7 +1,8 @@
 """A service of this process on a free port, with limits of the test's own."""
 from __future__ import annotations
 
-from contextlib import ExitStack
+import time
+from contextlib import ExitStack, contextmanager
 
 import pytest
 import requests
@@ -25,22 +26,48 @@ def short_waits(monkeypatch):
     monkeypatch.setattr('realesrgan.web.jobs._SECONDS_BETWEEN_CLEANINGS', 0.1)
 
 
+@contextmanager
+def run_service(folder, **settings):
+    """Run a service in a block; yield its address and its queue."""
+    chosen = Settings(**{'folder': folder, 'port': 0} | settings)
+    metrics = Metrics()
+    queue = JobQueue(chosen, metrics.count_job)
+    metrics.watch(queue)
+    with Server(create_app(chosen, queue, metrics), chosen) as server, queue:
+        yield f'http://127.0.0.1:{server.port}', queue
+
+
+@pytest.fixture(scope='module')
+def warm(tmp_path_factory):
+    """The folder, the address and the queue of a service with the usual settings."""
+    folder = tmp_path_factory.mktemp('warm')
+    with run_service(folder) as (url, queue):
+        yield folder, url, queue
+
+
 @pytest.fixture
-def serve(tmp_path, monkeypatch):
-    """Start services, which end with the test."""
+def serve(tmp_path, monkeypatch, request):
+    """Start services, which end with the test; those with the usual settings are the `warm` one without jobs."""
     for name in ('HTTP_PROXY', 'ALL_PROXY', 'http_proxy', 'all_proxy'):
         monkeypatch.delenv(name, raising=False)
     with ExitStack() as stack:
-        def start(**settings):
-            folder = tmp_path / f'service-{len(list(tmp_path.iterdir()))}'
-            folder.mkdir()
+        def start(*, fresh=False, **settings):
+            if settings or fresh:
+                folder = tmp_path / f'service-{len(list(tmp_path.iterdir()))}'
+                folder.mkdir()
+            else:
+                folder, url, queue = request.getfixturevalue('warm')
+                stack.callback(remove_jobs, queue)
             monkeypatch.setattr('tempfile.tempdir', str(folder))
-            chosen = Settings(**{'folder': folder, 'port': 0} | settings)
-            metrics = Metrics()
-            queue = JobQueue(chosen, metrics.count_job)
-            metrics.watch(queue)
-            server = stack.enter_context(Server(create_app(chosen, queue, metrics), chosen))
-            stack.enter_context(queue)
-            return Service(f'http://127.0.0.1:{server.port}', folder, queue,
-                           stack.enter_context(requests.Session()))
+            if settings or fresh:
+                url, queue = stack.enter_context(run_service(folder, **settings))
+            return Service(url, folder, queue, stack.enter_context(requests.Session()))
         yield start
+
+
+def remove_jobs(queue):
+    for job in list(queue._jobs.values()):
+        queue.remove(job)
+    deadline = time.monotonic() + 60
+    while queue._jobs and time.monotonic() < deadline:
+        time.sleep(0.01)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import clips
@@ -26,6 +27,12 @@ DROP = '''([name, type, bytes]) => {
                                                                        cancelable: true}));
   }
 }'''
+
+
+@pytest.fixture
+def serve(serve):
+    """Start services of which no other page has heard."""
+    return partial(serve, fresh=True)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The service as its clients see it: routes, statuses, results."""
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -270,17 +271,23 @@ def test_a_killed_worker_does_not_cost_the_job(serve, expected):
 
 
 def _find_workers():
-    return [child for child in psutil.Process().children() if 'spawn_main' in ' '.join(child.cmdline())]
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):  # one that has just ended
+            if 'spawn_main' in ' '.join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 def test_a_worker_that_dies_again_and_again_fails_the_job_and_not_the_service(serve):
-    service = serve()
+    service = serve(fresh=True)  # whose worker is killed while it starts
     stop = threading.Event()
 
     def kill():
         while not stop.wait(0.02):
             for worker in _find_workers():
-                worker.send_signal(signal.SIGKILL)
+                with contextlib.suppress(psutil.Error):
+                    worker.send_signal(signal.SIGKILL)
     killer = threading.Thread(target=kill)
     killer.start()
     state = service.wait(service.send(encode(noise(8, 8))))
@@ -297,7 +304,7 @@ def test_a_bug_fails_its_job_in_words_and_the_service_goes_on(serve, tmp_path, m
         (PICTURE_STEPS, (7, 8, 9)), (VIDEO_STEPS, broken_steps.VIDEO_WIDTHS)))
     monkeypatch.setattr('realesrgan.web.jobs.JobWorker',
                         BrokenBuild(broken_steps.build_job_worker, pictures=pictures, videos=videos))
-    service = serve()
+    service = serve(fresh=True)
     names = broken_steps.make_videos(tmp_path)
     files = [(encode(noise(8, width)), 'a.png', PICTURE_STEPS[step]) for step, width in pictures.items()] + [
         ((tmp_path / name).read_bytes(), name, error) for name, error in zip(names, VIDEO_STEPS.values(), strict=True)]
@@ -318,7 +325,7 @@ def test_a_bug_fails_its_job_in_words_and_the_service_goes_on(serve, tmp_path, m
 # ---- about the service ----
 
 def test_health_models_and_metrics(serve):
-    service = serve()
+    service = serve(fresh=True)
     assert service.get('/healthz').json() == {
         'status': 'ok', 'jobs': {'queued': 0, 'running': 0},
         'limits': {'bytes': 250_000_000, 'pixels': 25_000_000, 'seconds': 60, 'scale': 8}}

@@ -11,19 +11,37 @@ PROJECT = Path(__file__).parents[2]
 os.environ['RAY_AUTH_MODE'] = 'disabled'  # whether or not this user has a token
 
 
-@pytest.fixture(scope='module')  # other tests count the processes that are left
+_clusters = []  # the one that runs
+
+
+@pytest.fixture
 def cluster():
-    """Three nodes of one core, and a connection of this process to them."""
+    """Three nodes of one core, and a connection of this process to them; all tests in a row share them."""
     ray = pytest.importorskip('ray')
     from ray.cluster_utils import Cluster
-    cluster = Cluster(initialize_head=True, head_node_args={'num_cpus': 1, 'include_dashboard': False})
-    for _ in range(2):
-        cluster.add_node(num_cpus=1)
-    ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR, runtime_env={
-        'env_vars': {'PYTHONPATH': f'{PROJECT}:{Path(__file__).parent}:{PROJECT / "tests"}'}})
-    yield cluster
+    if not _clusters:
+        _clusters.append(Cluster(initialize_head=True, head_node_args={'num_cpus': 1, 'include_dashboard': False}))
+        for _ in range(2):
+            _clusters[0].add_node(num_cpus=1)
+        ray.init(address=_clusters[0].address, log_to_driver=False, logging_level=logging.ERROR, runtime_env={
+            'env_vars': {'PYTHONPATH': f'{PROJECT}:{Path(__file__).parent}:{PROJECT / "tests"}'}})
+    nodes = set(_clusters[0].worker_nodes)
+    yield _clusters[0]
+    if _clusters[0].worker_nodes != nodes:  # a test has failed
+        end_cluster()
+
+
+def end_cluster():
+    import ray
     ray.shutdown()
-    cluster.shutdown()
+    _clusters.pop().shutdown()
+
+
+@pytest.hookimpl(trylast=True)  # after the fixtures of the test
+def pytest_runtest_teardown(nextitem):
+    """End the cluster after the last test on it: others count the processes that are left."""
+    if _clusters and (nextitem is None or nextitem.get_closest_marker('xdist_group') is None):
+        end_cluster()
 
 
 @pytest.fixture

@@ -139,6 +139,26 @@ class Nested:
             return [error, FileNotFoundError(2, 'no', 'x')]
 
 
+class Meeting:
+    """Waits until so many nodes have met in a folder, and on one that is doomed there for its end; returns the node."""
+
+    def __init__(self, place):
+        self.place = place
+
+    def __call__(self, task, report):
+        import ray
+        report('waiting')
+        folder, count = task
+        node = ray.get_runtime_context().get_node_id()
+        (folder / node).touch()
+        deadline = time.monotonic() + 60
+        while len(list(folder.iterdir())) < count or (folder / f'doomed {node}').exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        time.sleep(0.1)
+        return node
+
+
 class WhichNode:
     """Takes a moment, and returns the node that it is on."""
 

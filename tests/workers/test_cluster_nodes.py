@@ -29,7 +29,7 @@ def can_hide():
     return subprocess.run(hide, capture_output=True).returncode == 0
 
 
-pytestmark = pytest.mark.skipif(not can_hide(), reason='needs mounts of its own')
+pytestmark = [pytest.mark.skipif(not can_hide(), reason='needs mounts of its own'), pytest.mark.xdist_group('ray')]
 
 
 @contextlib.contextmanager

@@ -32,7 +32,8 @@ POOLS = {
 }
 
 
-@pytest.fixture(params=POOLS.values(), ids=POOLS)
+@pytest.fixture(params=[pytest.param(make, id=name, marks=[pytest.mark.xdist_group('ray')] * (name == 'ray'))
+                        for name, make in POOLS.items()])
 def make(request):
     """Make a pool, and see that it leaves no process behind but the one that multiprocessing keeps."""
     make = request.getfixturevalue(request.param) if isinstance(request.param, str) else request.param
