@@ -16,12 +16,12 @@ from ..errors import RunError, explain, flatten_message
 from ..events import Examined, Outcome, Progress
 from ..log import about
 from ..measures import Effort
+from ..pipeline import read_ahead, write_behind
 from ..quality.checks import Borders, examine
 from ..quality.comparison import compare
 from ..workers.enhancers import BuildEnhancer, Enhancer, build_enhancer
 from ..workers.measuring import Stages, measure_effort
 from ..workers.options import FaceOptions, Place, UpsamplerOptions
-from ..workers.overlap import run_overlapped
 from ..workers.pool import Report
 from .formats import MOST_PIXELS, require_room
 from .names import Job, Targets, name_comparison
@@ -140,46 +140,59 @@ class PictureWorker:
             Exception: what nobody foresaw while a picture was upscaled, if it is not among the suspects. What was
                 upscaled before has been written then.
         """
-        broken: list[Exception] = []
+        targets = Targets(task.sources, task.taken)
+        waiting = (job for job in task.jobs if str(job.source) not in task.ended)
         written: deque[Outcome | Examined] = deque()  # by the writing thread, reported by this one
+        broken: Exception | None = None
 
         def report_written() -> None:
             while written:
                 report(written.popleft())
 
-        def upscale(item: _Read) -> _Result | Outcome | None:
-            def report_tile(done: int, total: int) -> None:
-                report_written()
-                report(Progress(str(item.job.source), done, total))
-
+        def report_tile(done: int, total: int) -> None:
             report_written()
-            if broken:
-                return None  # it was read ahead; the next worker reads it again
-            self._enhancer.on_tile = report_tile
-            source = str(item.job.source)
-            try:
-                with about(source):
-                    return self._upscale(item, targets)
-            except RunError:
-                raise
-            except Exception as error:
-                told = explain(error)
-                if told is error or source in task.suspects:
-                    return Outcome(source, error=told)
-                report(Suspected(source))
-                broken.append(error)
-                return None
+            report(Progress(source, done, total))
 
-        targets = Targets(task.sources, task.taken)
-        waiting = (job for job in task.jobs if str(job.source) not in task.ended and not broken)
+        def write_result(result: _Result | Outcome) -> None:
+            written.extend(self._write(result, targets))
+
+        self._enhancer.on_tile = report_tile
         try:
-            run_overlapped(_read_all(waiting, self._max_pixels), upscale,
-                           lambda result: written.extend(self._write(result, targets)), lambda: None,
-                           ahead=_READ_AHEAD, behind=_WRITTEN_BEHIND, is_large=_is_large)
+            with read_ahead(_read_all(waiting, self._max_pixels), _READ_AHEAD) as pictures, write_behind(
+                    write_result, _WRITTEN_BEHIND) as behind:
+                for picture in pictures:
+                    source = str(picture.job.source)
+                    report_written()
+                    try:
+                        result = self._try(picture, targets, task.suspects)
+                    except Exception as error:
+                        if not isinstance(error, RunError):
+                            report(Suspected(source))
+                        broken = error
+                        break
+                    is_large = isinstance(result, _Result) and result.picture.pixels.nbytes > _LARGE_BYTES
+                    behind.put(result)
+                    del picture, result  # or they would stay in memory with the next ones
+                    if is_large:
+                        behind.flush()
         finally:
             report_written()
-        if broken:
-            raise broken[0]
+        if broken is not None:
+            raise broken
+
+    def _try(self, read: _Read, targets: Targets, suspects: Set[str]) -> _Result | Outcome:
+        """Return the result of a picture, or its failure; see `__call__` for what is raised."""
+        source = str(read.job.source)
+        try:
+            with about(source):
+                return self._upscale(read, targets)
+        except RunError:
+            raise
+        except Exception as error:
+            told = explain(error)
+            if told is not error and source not in suspects:
+                raise
+            return Outcome(source, error=told)
 
     def _upscale(self, read: _Read, targets: Targets) -> _Result | Outcome:
         job, picture, stages, results = read.job, read.picture, read.stages, self._results
@@ -197,11 +210,10 @@ class PictureWorker:
                        picture.pixels if results.check or results.compare else None,
                        Borders.of_tiles(self._enhancer.tiles), stages, measure_effort(self._enhancer, stages), outcome)
 
-    def _write(self, result: _Result | Outcome | None, targets: Targets) -> Iterator[Outcome | Examined]:
+    def _write(self, result: _Result | Outcome, targets: Targets) -> Iterator[Outcome | Examined]:
         """Write a result; yield what is to be reported of it."""
-        if not isinstance(result, _Result):
-            if result is not None:
-                yield result
+        if isinstance(result, Outcome):
+            yield result
             return
         job, target, quality = result.job, result.target, self._results.quality
         with about(job.source):
@@ -270,6 +282,3 @@ def _add_problem(outcome: Outcome, what: str, error: Exception) -> Outcome:
     logger.debug('%s', what, exc_info=error)
     return replace(outcome, problems=(*outcome.problems, f'{what}: {flatten_message(explain(error))}'))
 
-
-def _is_large(result: _Result | Outcome | None) -> bool:
-    return isinstance(result, _Result) and result.picture.pixels.nbytes > _LARGE_BYTES

@@ -10,11 +10,11 @@ import numpy as np
 
 from ..errors import MediaError, RealESRGANError, VideoError
 from ..ffmpeg.programs import FFmpeg, find_ffmpeg
+from ..pipeline import read_ahead, write_behind
 from ..quality.checks import Borders, examine
 from ..workers.enhancers import BuildEnhancer, Enhancer, build_enhancer
 from ..workers.measuring import Stages, measure_effort
 from ..workers.options import FaceOptions, Place, UpsamplerOptions
-from ..workers.overlap import run_overlapped
 from ..workers.pool import Report
 from .chunks import Chunk, ChunkProgress, FrameExamined, FrameFiles, Reader, Upscaled, VideoFrames
 from .disk import RESERVE_BYTES, measure_free_disk
@@ -169,17 +169,16 @@ def upscale_frames(chunk: Chunk, found: Sequence[Part], reader: Reader, writer: 
         VideoError, MemoryError: a frame failed.
         MediaError: decoding or encoding failed.
     """
-    def abort() -> None:
-        reader.kill()
-        writer.kill()
-
     def write(result: Result) -> None:
         with stages.measure('write'):
             writer.write(result)
     there = [range(part.first - chunk.first, part.stop - chunk.first) for part in found]
     frames = (frame for frame in number_frames(stages.measure_each('read', reader))
               if not any(frame.number in numbers for numbers in there))
-    run_overlapped(frames, upscale, write, abort, ahead=_READ_AHEAD, behind=_WRITTEN_BEHIND)
+    with read_ahead(frames, _READ_AHEAD, reader.kill) as ahead, write_behind(
+            write, _WRITTEN_BEHIND, writer.kill) as behind:
+        for frame in ahead:
+            behind.put(upscale(frame))
     if not upscale.count:
         writer.require_all_frames(0)
 
