@@ -3,7 +3,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -273,9 +275,9 @@ def read_time_stamps(programs: FFmpeg, info: MediaInfo, check: Check | None = No
     """
     if info.is_stream or info.video is None:
         return None
-    output, _ = run([programs.ffprobe, '-v', 'fatal', '-select_streams', str(info.video.index), '-show_entries',
-                     'packet=pts,dts,duration,flags:stream=time_base', '-of', 'compact=p=0',
-                     build_source_argument(info.source)], check=check)
+    output, said = run([programs.ffprobe, '-v', 'error', '-select_streams', str(info.video.index), '-show_entries',
+                        'packet=pts,dts,duration,flags:stream=time_base', '-of', 'compact=p=0',
+                        build_source_argument(info.source)], check=check)
     pts: list[int | None] = []
     dts: list[int | None] = []
     durations: list[int | None] = []
@@ -294,8 +296,23 @@ def read_time_stamps(programs: FFmpeg, info: MediaInfo, check: Check | None = No
             hides_packets = True
     if not pts:
         return None
-    return replace(collect_time_stamps(pts, time_base, keys, dts=dts, durations=durations, end=_read_end(info)),
+    end = None if _is_cut_off(info, said) else _read_end(info)
+    return replace(collect_time_stamps(pts, time_base, keys, dts=dts, durations=durations, end=end),
                    hides_packets=hides_packets)
+
+
+def _is_cut_off(info: MediaInfo, said: Sequence[str]) -> bool:
+    """Tell whether a file lacks its end, so that its last frame is not the last one that its container knew of.
+
+    Args:
+        info: The file.
+        said: What ffprobe reports, which of AVI is nothing.
+    """
+    if info.format_name == 'avi':
+        with Path(info.source).open('rb') as file:
+            promised = 8 + int.from_bytes(file.read(8)[4:], 'little')
+            return file.seek(0, os.SEEK_END) < promised
+    return any('ended prematurely' in line for line in said)
 
 
 def _read_end(info: MediaInfo) -> Fraction | None:

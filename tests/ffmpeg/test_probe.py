@@ -149,6 +149,21 @@ def test_time_stamps_of_what_has_none(tmp_path):
     assert not read_time_stamps(clips.FFMPEG, probe(clips.FFMPEG, str(path))).complete
 
 
+@pytest.mark.parametrize('extension', ['mkv', 'avi'])
+def test_what_a_container_says_of_its_end_does_not_count_where_that_is_cut_off(tmp_path, extension):
+    """Or the last frame that is left would be shown for all that is lost."""
+    whole = make(tmp_path / f'whole.{extension}', *numbered(size='128x96'), *EXACT)
+    cut = tmp_path / f'cut.{extension}'
+    cut.write_bytes(whole.read_bytes()[:whole.stat().st_size * 6 // 10])
+    for path, end in ((whole, 1), (cut, None)):
+        stamps = read_time_stamps(clips.FFMPEG, probe(clips.FFMPEG, str(path)))
+        held = (stamps.end - stamps.pts[-1]) * stamps.time_base
+        assert held == Fraction(1, 25)
+        assert end in (None, stamps.end * stamps.time_base)
+        assert len(stamps.pts) == 25 if end else 5 < len(stamps.pts) < 24
+
+
+
 def test_a_stream_is_not_read_in_advance(tmp_path, http_server):
     path = make(tmp_path / 'a.mp4', *picture(seconds='0.2'), *EXACT, '-movflags', '+faststart')
     http_server.files['/a.mp4'] = path.read_bytes()
