@@ -79,7 +79,8 @@ class Sender:
     def put_nowait(self, record: logging.LogRecord) -> None:
         # Only this process knows the file it is about, or else only the pool's. A worker is built for all files.
         record.subject = get_subject(record) or ('' if self.building else None)
-        self('log', record)
+        with contextlib.suppress(BrokenPipeError):  # the parent is gone; `logging` would print a traceback
+            self('log', record)
 
 
 class _RemoteTracebackError(Exception):
