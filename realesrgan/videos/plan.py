@@ -275,10 +275,13 @@ def _cut_by_time(stamps: TimeStamps, first: int, last: int) -> tuple[int, Kept]:
 def _cut_without_stamps(plan: VideoPlan, start: Fraction, end: Fraction | None) -> VideoPlan:
     """Let ffmpeg seek by itself, where no time stamps are known in advance."""
     duration = None if end is None else end - start
-    decoding = replace(plan.decoding, seek=start, duration=duration)
     whole = plan.video.duration or plan.info.duration
     shown = duration if duration is not None else whole - start if whole is not None else None
-    total = max(round(shown * decoding.rate), 1) if shown is not None and shown > 0 else None
+    resample, rate = plan.decoding.resample, plan.decoding.rate
+    total = max(round(shown * rate), 1) if shown is not None and shown > 0 else None
+    # The tracks begin at `start` too, so the first frame must not come before its time.
+    decoding = replace(plan.decoding, seek=start, duration=duration, from_zero=resample, pad=False,
+                       kept=Kept(None, total if resample and end is not None else None))
     return replace(plan, decoding=decoding, total=total, is_total_exact=False, begin=start,
                    cut=None if plan.info.is_stream else Cut(start, duration), video_start=Fraction(0))
 

@@ -170,6 +170,21 @@ def test_a_part_of_slides(start, end, begin, numbers, seconds):
     assert abs(len(frames) / plan.decoding.rate - seconds) <= TOLERANCE
 
 
+@pytest.mark.parametrize(('start', 'end', 'times'), [
+    ('3', None, [0, 0.001, 0.4, 3]), ('0.4', '3.2', [0, 0.101, 0.102, 2.6, 2.601]),
+    (None, '2', [0, 0.001, 0.5, 0.501, 0.502])])
+def test_a_part_of_clumps(tmp_path, start, end, times):
+    """Frames that must be moved apart are in step with the tracks, which begin at --start, and end at --end."""
+    options = VideoOptions(start=start and Fraction(start), end=end and Fraction(end))
+    plan, frames = read(MADE['clumps.mp4'][2](tmp_path / 'clumps.mp4'), options)
+    shown = [float(place / plan.decoding.rate) for place in find_changes(frames)]
+    assert np.abs(np.subtract(shown, times)).max() <= TOLERANCE
+    assert len(frames) == plan.total
+    seconds = float(end or clips.duration(tmp_path / 'clumps.mp4')) - float(start or 0)
+    assert abs(len(frames) / plan.decoding.rate - seconds) <= TOLERANCE
+    assert plan.cut.start == Fraction(start or 0)
+
+
 # ---- through the script ----
 
 @pytest.mark.parametrize(('name', 'write', 'frame', 'time', 'more'), [
