@@ -36,6 +36,7 @@ class TimeStamps:
         complete: Whether every packet has a time stamp of its own. If some lack one, the others can't be trusted.
         derived: Whether `pts` are times of decoding, because the time stamps are incomplete. They lie as far apart as
             the times at which the frames are shown.
+        repeats: Whether every packet has a time stamp, but some have the same, as Matroska's milliseconds may be.
         end: When the last frame ends, or None if that is unknown.
         packets: Number of packets, including those without a time stamp.
         keys: Time stamps of the key frames, ascending.
@@ -51,6 +52,7 @@ class TimeStamps:
     in_order: bool = True
     hides_packets: bool = False
     derived: bool = False
+    repeats: bool = False
     end: int | None = None
 
     def get_time(self, index: int) -> Fraction:
@@ -88,7 +90,7 @@ class TimeStamps:
     @property
     def is_timed(self) -> bool:
         """Whether the frames' distances in time are known."""
-        return self.in_order and (self.complete or self.derived)
+        return self.in_order and (self.complete or self.derived or self.repeats)
 
     def count_ticks(self, rate: Fraction, *, drop: bool = False) -> int:
         """Return how many frames show the video at `rate`, the last one up to its end.
@@ -208,7 +210,7 @@ def choose_timeline(stamps: TimeStamps | None, real: Fraction | None, average: F
         return Timeline(first, bool(guesses) and real == average)
     if not stamps.in_order:
         return Timeline(first, constant=False)
-    if not (stamps.complete or stamps.derived):
+    if not stamps.is_timed:
         if guesses and duration:
             first = min(guesses, key=lambda rate: abs(stamps.packets / rate - duration))
         return Timeline(first, bool(guesses))
@@ -326,14 +328,15 @@ def collect_time_stamps(pts: Sequence[int | None], time_base: Fraction, keys: Se
 
     complete = is_complete(pts)
     derived = not complete and is_complete(dts)
+    repeats = not (complete or derived or None in pts) and len(pts) < 2 * len(set(pts))  # few: most do tell times
     known = [value for value in (dts if derived else pts) if value is not None]
     shown = sorted(range(len(known)), key=known.__getitem__)
     stop = None
-    if known and (complete or derived):
+    if known and (complete or derived or repeats):
         length = durations[shown[-1]] if durations else None
         stops = [known[shown[-1]] + length if length and length > 0 else 0, round(end / time_base) if end else 0]
         hold = (max(stops) - known[shown[-1]]) * time_base
         stop = max(stops) if 0 < hold <= _MAX_HOLD else None
     return TimeStamps(tuple(known[index] for index in shown), time_base, complete=complete, packets=len(pts),
-                      keys=tuple(sorted(keys)), derived=derived, end=stop,
+                      keys=tuple(sorted(keys)), derived=derived, repeats=repeats, end=stop,
                       in_order=all(abs(rank - index) <= _MAX_REORDERING for rank, index in enumerate(shown)))

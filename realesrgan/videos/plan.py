@@ -153,7 +153,7 @@ def plan_video(ffmpeg: FFmpeg, info: MediaInfo, options: VideoOptions, check: Ch
     total = _count_frames(info, stamps, decoding, drop=options.fps is not None)
     if reliable:
         decoding = replace(decoding, origin=reliable.pts[0])
-    if decoding.resample and stamps and stamps.complete and stamps.in_order:
+    if decoding.resample and stamps and stamps.is_timed and not stamps.derived:
         decoding = replace(decoding, pad=True, kept=Kept(None, total, 'pts' if reliable else 'frame'))
     plan = VideoPlan(info, decoding, total,
                      is_total_exact=bool(stamps and stamps.complete and not decoding.resample),

@@ -86,6 +86,7 @@ def read(path, options=None):
 SLIDES = [0, 1, 3, 4, 4.5, 6]
 HOLD = [0, 0.1, 0.2, 0.3, 4]
 CLUMPS = [0, 0.001, 0.5, 0.501, 0.502, 3, 3.001, 3.4, 6]
+TWINS = [0, 1, 3, 3, 4.5, 6]
 JITTER = jittered(30, 27, 0.012)
 HYBRID = [*steady(FILM, 12), *(float(12 / FILM + number / NTSC) for number in range(14))]
 HELD_120 = [time for number, time in enumerate(steady(120, 60)) if number % 20 < 8]
@@ -102,6 +103,8 @@ MADE = {
     'hold.mp4': (HOLD, None, timed(HOLD, *X264)), 'hold.mkv': (HOLD, None, timed(HOLD, *X264)),
     'hold.ts': (HOLD, None, timed(HOLD, *X264)),
     'clumps.mp4': (CLUMPS, None, timed(CLUMPS, *X264)), 'clumps.mkv': (CLUMPS, None, timed(CLUMPS, *X264)),
+    'twins.mkv': (TWINS, None, timed(TWINS, *X264)), 'twins.flv': (TWINS, None, timed(TWINS, *X264)),
+    'twins.webm': (TWINS, None, timed(TWINS, '-c:v', 'libvpx', '-crf', '4', '-b:v', '1M')),
     'jitter.mp4': (JITTER, None, timed(JITTER, *X264, clock=90000)), 'jitter.mkv': (JITTER, None, timed(JITTER, *X264)),
     'jitter.ts': (JITTER, None, timed(JITTER, *X264)), 'hybrid.mp4': (HYBRID, None, timed(HYBRID, *X264, clock=120000)),
     'held_120.mp4': (HELD_120, None, timed(HELD_120, *X264, clock=12000)),
@@ -145,7 +148,7 @@ def test_every_frame_at_its_time(tmp_path, name):
 
 
 @pytest.mark.parametrize('name', ['slides.mkv', 'hold.ts', 'clumps.mp4', 'last.gif', 'hole.ts', 'hole_b.mpg',
-                                  'jitter.mkv'])
+                                  'jitter.mkv', 'twins.mkv'])
 def test_chunks_hold_the_same_frames(tmp_path, name):
     """Also those that begin in a long hold, or at the repeats of the last frame."""
     plan, frames = read(MADE[name][2](tmp_path / name))
