@@ -180,7 +180,10 @@ def _check_dolby_vision(source: str, profile: str) -> None:
 
 
 def _describe_timeline(timeline: Timeline, stamps: TimeStamps | None, fps: Fraction | None) -> None:
-    """Log how a variable rate becomes constant."""
+    """Log how a variable rate becomes constant, or that the rate is only what the file claims."""
+    if stamps and stamps.in_order and not stamps.is_timed:
+        logger.warning('the time stamps are incomplete: %s frames/s is what the file claims, or ffmpeg\'s guess',
+                       timeline.rate)
     if timeline.constant:
         return
     if stamps and stamps.derived:

@@ -188,6 +188,12 @@ def test_a_part_of_clumps(tmp_path, start, end, times):
     assert plan.cut.start == Fraction(start or 0)
 
 
+def test_a_rate_that_nothing_confirms_is_named(tmp_path, caplog):
+    plan, frames = read(make(tmp_path / 'a.h264', *clips.numbered('30000/1001', '0.8'), *B_FRAMES))
+    assert (plan.decoding.rate, len(frames)) == (NTSC, 24)
+    assert "incomplete: 30000/1001 frames/s is what the file claims, or ffmpeg's guess" in caplog.text
+
+
 # ---- through the script ----
 
 @pytest.mark.parametrize(('name', 'write', 'frame', 'time', 'more'), [
