@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import copy
+import zlib
 from collections.abc import Hashable, Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Self
@@ -107,8 +108,8 @@ class LoadedNetwork:
     def read_module_state(self) -> Hashable:
         """Return what changes with every change of the module, of its parameters or of what hooks it; None without one.
 
-        The version of a tensor counts what writes to it, but for writes through `.data`, which its sum shows. On a GPU
-        nothing is summed up, because PyTorch runs the module itself there.
+        The version of a tensor counts what writes to it, but for writes through `.data`, which its checksum shows. On a
+        GPU there are no checksums, because PyTorch runs the module itself there.
         """
         if self._module is None:
             return None
@@ -141,11 +142,10 @@ def _is_altered(module: nn.Module) -> bool:
 def _read_tensor_state(tensor: torch.Tensor) -> Hashable:
     import torch
     version = 0 if tensor.is_inference() else tensor._version
-    content = None
+    checksum = None
     if tensor.device.type == 'cpu':
-        words = {2: torch.int16, 4: torch.int32}.get(tensor.element_size(), torch.uint8)
-        content = int(tensor.detach().reshape(-1).view(words).sum(dtype=torch.int32))
-    return id(tensor), tensor.data_ptr(), tensor.dtype, version, content
+        checksum = zlib.crc32(tensor.detach().reshape(-1).view(torch.uint8).numpy().data)
+    return id(tensor), tensor.data_ptr(), tensor.dtype, version, checksum
 
 
 def _build_module(config: NetworkConfig, arrays: Mapping[str, np.ndarray]) -> nn.Module:

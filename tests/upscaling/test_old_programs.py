@@ -132,6 +132,18 @@ def test_the_next_picture_is_by_the_model_as_it_is_then(change, engine, tmp_path
         assert_same(tested.enhance(PICTURE)[0], WHOLE)
 
 
+@pytest.mark.parametrize('change', [
+    lambda weights: weights.neg_(), lambda weights: weights.copy_(weights.flip(1))], ids=['negate', 'swap'])
+def test_weights_whose_bits_add_up_to_the_same_are_others(change):
+    tested = upsampler(network())
+    assert_same(tested.enhance(PICTURE)[0], WHOLE)
+    change(tested.model.conv_first.weight.data)
+    with torch.no_grad():
+        expected = upscale_as_0_3_0(tested.model, PICTURE, 4, 0)
+    assert np.abs(expected.astype(int) - WHOLE).mean() > 1
+    assert_same(tested.enhance(PICTURE)[0], expected)
+
+
 def test_a_model_that_stays_as_it_is_keeps_its_engine():
     tested = RealESRGANer(4, GOLDEN / 'rrdb_x4.pth', device='cpu')
     engine = tested.engine
