@@ -24,7 +24,7 @@ class PrefetchReader(threading.Thread):
     """Reads pictures ahead of whoever iterates over it, once it has been started.
 
     Iterating gives HxW, HxWx3 (BGR) or HxWx4 (BGRA) arrays in the order of the paths, and raises ImageError in the
-    place of a file that can't be read; the next ones can be had after that.
+    place of a file that can't be read; the next ones can be had after that. An error of `img_list` itself comes last.
 
     Args:
         img_list: Paths of the pictures.
@@ -34,16 +34,19 @@ class PrefetchReader(threading.Thread):
     def __init__(self, img_list: Iterable[str | Path], num_prefetch_queue: int) -> None:
         super().__init__(daemon=True)  # so that a program can end before it has taken all pictures
         self.img_list = img_list
-        self.que: queue.Queue[np.ndarray | ImageError | None] = queue.Queue(num_prefetch_queue)
+        self.que: queue.Queue[np.ndarray | Exception | None] = queue.Queue(num_prefetch_queue)
 
     def run(self) -> None:
-        for path in self.img_list:
-            try:
-                picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-                reason = 'it is not there, or no picture that OpenCV reads'
-            except cv2.error as error:
-                picture, reason = None, error.err
-            self.que.put(ImageError(f'{path}: can\'t be read: {reason}') if picture is None else picture)
+        try:
+            for path in self.img_list:
+                try:
+                    picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+                    reason = 'it is not there, or no picture that OpenCV reads'
+                except cv2.error as error:
+                    picture, reason = None, error.err
+                self.que.put(ImageError(f'{path}: can\'t be read: {reason}') if picture is None else picture)
+        except Exception as error:  # of the paths; whoever iterates would wait for ever
+            self.que.put(error)
         self.que.put(None)
 
     def __iter__(self) -> Self:
@@ -54,7 +57,7 @@ class PrefetchReader(threading.Thread):
         if item is None:
             self.que.put(None)  # for whoever asks again
             raise StopIteration
-        if isinstance(item, ImageError):
+        if isinstance(item, Exception):
             raise item
         return item
 
@@ -81,6 +84,6 @@ class IOConsumer(threading.Thread):
                 with whole_file(Path(path)) as file:
                     if not cv2.imwrite(str(file), message['output']):
                         raise OSError('OpenCV could not write it')
-            except (cv2.error, OSError) as error:
+            except Exception as error:  # or whoever fills the queue would wait for ever
                 logger.error('%s: can\'t be written: %s', path, getattr(error, 'err', None) or error)
         logger.info('IO worker %s is done.', self.qid)

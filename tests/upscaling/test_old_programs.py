@@ -404,11 +404,23 @@ def test_pictures_are_read_ahead_in_order(tmp_path):
         next(reader)
 
 
+def test_an_error_of_the_paths_comes_in_their_place():
+    def list_paths():
+        yield 'nothing.png'
+        raise OSError('gone')
+
+    reader = PrefetchReader(list_paths(), 1)
+    reader.start()
+    for error in (ImageError, OSError, StopIteration):
+        with pytest.raises(error):
+            next(reader)
+
+
 def test_results_are_written_behind_and_one_that_fails_is_told(tmp_path, caplog):
     results = queue.Queue()
     consumer = IOConsumer(types.SimpleNamespace(), results, 3)
     consumer.start()
-    for name in ('a.png', 'b.unknown', 'nowhere/c.png'):
+    for name in ('b.unknown', 'no\0name.png', 'a.png', 'nowhere/c.png'):
         results.put({'output': PICTURE, 'save_path': str(tmp_path / name)})
     results.put('quit')
     with caplog.at_level(logging.INFO, 'realesrgan'):
@@ -416,5 +428,5 @@ def test_results_are_written_behind_and_one_that_fails_is_told(tmp_path, caplog)
     assert not consumer.is_alive()
     assert [path.name for path in tmp_path.rglob('*.png')] == ['a.png', 'c.png']
     assert np.array_equal(cv2.imread(str(tmp_path / 'a.png')), PICTURE)
-    assert [record.levelname for record in caplog.records] == ['ERROR', 'INFO']
+    assert [record.levelname for record in caplog.records] == ['ERROR', 'ERROR', 'INFO']
     assert f'{tmp_path}/b.unknown: ' in caplog.messages[0]
