@@ -23,6 +23,9 @@ def __getattr__(name: str) -> Any:
     if name == 'RealESRGANer':
         from .upscaling.upsampler import RealESRGANer
         return RealESRGANer
+    if name in ('archs', 'utils'):  # as after `import realesrgan` of 0.3.0, for `realesrgan.utils.RealESRGANer`
+        from importlib import import_module
+        return import_module(f'.{name}', __name__)
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 

@@ -47,6 +47,13 @@ def test_names_are_found_in_their_old_places():
     assert python('-c', FORKS, *(line.split()[0] for line in OLD_PLACES)).splitlines() == OLD_PLACES
 
 
+def test_what_0_3_0_imports_with_the_package_is_found_in_it():
+    code = ('import realesrgan\n'
+            'print(realesrgan.utils.RealESRGANer is realesrgan.RealESRGANer)\n'
+            'print(realesrgan.archs.srvgg_arch.SRVGGNetCompact.__name__)')
+    assert python('-c', code).splitlines() == ['True', 'SRVGGNetCompact']
+
+
 def test_models_are_in_their_old_place():
     code = 'from realesrgan.models import MODELS; print(MODELS["realesr-animevideov3"].network.scale)'
     assert python('-c', code) == '4\n'
@@ -57,7 +64,7 @@ def test_the_version_is_that_of_the_package():
     assert python('-c', 'from realesrgan import __version__; print(__version__)').strip() == realesrgan.__version__
 
 
-@pytest.mark.parametrize('module', ['realesrgan', 'realesrgan.weights', 'realesrgan.faces'])
+@pytest.mark.parametrize('module', ['realesrgan', 'realesrgan.archs', 'realesrgan.weights', 'realesrgan.faces'])
 def test_another_name_is_an_attribute_error(module):
     code = f'import {module} as package\ntry: package.nothing\nexcept AttributeError as error: print(error)'
     assert python('-c', code).strip() == f"module {module!r} has no attribute 'nothing'"
