@@ -11,7 +11,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageCms, PngImagePlugin, UnidentifiedImageError
 
 from ..errors import ImageError
 from . import formats
@@ -22,6 +22,7 @@ _opening = threading.Lock()
 
 # Pillow decodes icons while it opens them, so nobody else could judge their size in time. It refuses twice this.
 _MOST_ICON_PIXELS = 1 << 24
+_MOST_TEXT_BYTES = 1 << 26  # of a profile or a text of a PNG; Pillow's own 1 MiB are less than some printers' profiles
 _ICON = b'\x00\x00\x01\x00'
 _HEAD_BYTES = 128
 
@@ -92,11 +93,12 @@ def require_plugin(row: formats.Format) -> None:
 def _limit(pixels: int | None) -> Iterator[None]:
     """Open pictures of at most twice so many pixels, or of any size, for `formats.require_few_pixels` to judge."""
     with _opening:
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, pixels
+        limits = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK
+        Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = pixels, _MOST_TEXT_BYTES
         try:
             yield
         finally:
-            Image.MAX_IMAGE_PIXELS = limit
+            Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = limits
 
 
 def count_frames(image: Image.Image) -> int | None:

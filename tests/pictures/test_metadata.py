@@ -36,6 +36,7 @@ from made_pictures import (
 from PIL import ExifTags, Image, ImageCms, IptcImagePlugin
 from PIL.PngImagePlugin import PngInfo
 
+from realesrgan.errors import ImageError
 from realesrgan.pictures import exif
 from realesrgan.pictures.picture import Metadata, Picture
 from realesrgan.pictures.reading import decode
@@ -130,6 +131,18 @@ def test_icc_profile_of_a_colour_picture_is_kept(source, target):
     data = encode(decode(save_by_pillow(make_blocks(), source, icc_profile=SRGB)), target)
     assert Image.open(io.BytesIO(data)).info['icc_profile'] == SRGB
     assert decode(data).metadata.icc == SRGB
+
+
+def test_profile_and_xmp_of_a_png_may_be_larger_than_pillow_allows():
+    xmp = f'<x>{"-" * 2_000_000}</x>'.encode()
+    data = build_png(7, 5, 8, 2, compress_rows(make_noise(5, 7, 3)),
+                     (b'iCCP', b'x\0\0' + zlib.compress(SRGB + bytes(2_000_000))),
+                     (b'iTXt', b'XML:com.adobe.xmp\0\1\0\0\0' + zlib.compress(xmp)))
+    metadata = decode(data).metadata
+    assert (metadata.icc, metadata.xmp) == (SRGB + bytes(2_000_000), xmp)
+    with pytest.raises(ImageError, match='^damaged: Decompressed data too large'):
+        decode(build_png(7, 5, 8, 2, compress_rows(make_noise(5, 7, 3)),
+                         (b'iCCP', b'x\0\0' + zlib.compress(bytes(1 << 27)))))
 
 
 @pytest.mark.parametrize('kind', ['PNG', 'JPEG', 'TIFF'])
