@@ -121,8 +121,9 @@ FORMATS: dict[str, Format] = {
     'raw': Format(
         input_extensions=('3fr', 'arw', 'cr2', 'cr3', 'crw', 'dcr', 'dng', 'erf', 'fff', 'iiq', 'kdc', 'mef', 'mos',
                           'mrw', 'nef', 'nrw', 'orf', 'pef', 'raf', 'rw2', 'rwl', 'sr2', 'srf', 'srw', 'x3f'),
-        signature=rb'II\*\0.{4}(CR|IIII)|II(RO|RS|U\0)|MMOR|II\x1A\0{3}HEAPCCDR|FUJIFILMCCD-RAW|FOVb|\0MRM|'
-                  rb'.{4}ftypcrx ',
+        # An uncompressed TIFF may have pixels in byte 8, so two letters there would say nothing.
+        signature=rb'II\*\0\x10\0{3}CR\x02|II\*\0.{4}IIII.waR|II(RO|RS|U\0)|MMOR|II\x1A\0{3}HEAPCCDR|'
+                  rb'FUJIFILMCCD-RAW|FOVb|\0MRM|.{4}ftypcrx ',
         refused='a camera\'s raw file: develop it first, to png or tiff'),
     'tiff': Format(
         extensions=('tif', 'tiff'), offered=True, pillow_names=('TIFF',),

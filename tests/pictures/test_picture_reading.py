@@ -21,6 +21,7 @@ from made_pictures import (
     build_icon,
     build_one_tag,
     build_palette_dds,
+    build_palette_tiff,
     build_red_paper_icc,
     build_sgi,
     build_sun_raster,
@@ -516,16 +517,26 @@ def test_an_empty_file_is_an_error(capfd):
     assert capfd.readouterr() == ('', '')
 
 
-# The signatures are those of CR2, CR3, ORF, RW2, RAF, X3F, CRW, MRW.
+# The signatures are those of CR2, IIQ, CR3, ORF, RW2, RAF, X3F, CRW, MRW.
 @pytest.mark.parametrize('data', [
     (CASES / 'camera_raw.dng').read_bytes(), build_tiff_with_preview('cfa'), build_tiff_with_preview('linear_raw'),
-    b'II*\0\x10\0\0\0CR\2\0', b'\0\0\0\x18ftypcrx ', b'IIRO\x08', b'IIU\0\x18', b'FUJIFILMCCD-RAW 0201', b'FOVb\3',
-    b'II\x1A\0\0\0HEAPCCDR', b'\0MRM\0'], ids=lambda data: str(data[:10]))
+    b'II*\0\x10\0\0\0CR\2\0', b'II*\0\x90\0\0\1IIII\2waR', b'\0\0\0\x18ftypcrx ', b'IIRO\x08',
+    b'IIU\0\x18', b'FUJIFILMCCD-RAW 0201', b'FOVb\3', b'II\x1A\0\0\0HEAPCCDR', b'\0MRM\0'],
+    ids=lambda data: str(data[:10]))
 def test_a_cameras_raw_file_is_refused_and_no_preview_taken_for_it(data, tmp_path):
     with pytest.raises(ImageError, match="^a camera's raw file: develop it first, to png or tiff$"):
         decode(data)
     (tmp_path / 'file').write_bytes(data)
     assert is_picture(tmp_path / 'file') is True  # so that it is named, not skipped
+
+
+@pytest.mark.parametrize('letters', [b'CR', b'IIII'])
+def test_a_tiff_whose_first_pixels_spell_a_raw_file_is_none(letters):
+    indices = np.resize(np.frombuffer(letters, np.uint8), (4, 4))
+    colours = np.arange(256 * 3, dtype=np.uint16).reshape(256, 3) << 6
+    data = build_palette_tiff(indices, 8, colours)
+    assert data[8:].startswith(letters)
+    assert_same(decode(data).pixels, (colours[indices] >> 8).astype(np.uint8)[..., ::-1])
 
 
 def test_a_tiff_with_a_smaller_copy_of_itself_is_no_raw_file():
