@@ -1,6 +1,7 @@
 """One input never ends the others: a bug of ours at any step is the failure of its input alone, in both scripts."""
 from __future__ import annotations
 
+import errno
 import os
 
 import broken_steps
@@ -84,6 +85,16 @@ def test_what_no_other_picture_would_survive_ends_the_run(run, pictures, monkeyp
     monkeypatch.setitem(PICTURE_STEPS, 'upscaling', DiskFullError('full'))
     status, out, errors, _ = run(inference_realesrgan, '-i', *pictures)
     assert (status, out.startswith('6 done, 0 failed'), errors) == (1, True, ['error: full'])
+
+
+def test_a_full_disk_ends_the_run(run, pictures, monkeypatch):
+    monkeypatch.setitem(PICTURE_STEPS, 'writing', OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    broken_steps.break_pictures({'writing': 7}, monkeypatch.setattr)
+    status, out, errors, err = run(inference_realesrgan, '-i', *pictures)
+    assert (status, out.startswith('6 done, 0 failed')) == (1, True)
+    assert errors == ['error: results/7_out.png: No space left on device']
+    assert 'warning: 6 of 30 done; the same command with --skip_existing goes on' in err
+    assert files('results') == results_but(range(1, 7), [], 'png')
 
 
 @pytest.mark.parametrize(('option', 'step', 'problem'), [

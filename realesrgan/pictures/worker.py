@@ -1,6 +1,7 @@
 """Upscale picture files: what each worker does, with the next picture read and the last one written meanwhile."""
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 from collections import deque
@@ -12,7 +13,7 @@ from typing import Self
 import numpy as np
 
 from ..atomic_files import whole_file
-from ..errors import RunError, explain, flatten_message
+from ..errors import DiskFullError, RunError, explain, flatten_message
 from ..events import Examined, Outcome, Progress
 from ..log import about
 from ..measures import Effort
@@ -94,9 +95,9 @@ class _Result:
     Attributes:
         job: The picture's.
         target: Where it goes.
-        picture: It.
-        source: What it was made of, if both are to be compared.
-        borders: Where the tiles meet that it was made of.
+        picture: The upscaled picture.
+        source: The pixels of the input, if both are to be compared.
+        borders: Where its tiles meet.
         stages: Seconds so far.
         effort: What it took so far.
         outcome: What will be reported when it is written.
@@ -211,7 +212,11 @@ class PictureWorker:
                        Borders.of_tiles(self._enhancer.tiles), stages, measure_effort(self._enhancer, stages), outcome)
 
     def _write(self, result: _Result | Outcome, targets: Targets) -> Iterator[Outcome | Examined]:
-        """Write a result; yield what is to be reported of it."""
+        """Write a result; yield what is to be reported of it.
+
+        Raises:
+            DiskFullError: the disk is full, or the user's part of it.
+        """
         if isinstance(result, Outcome):
             yield result
             return
@@ -229,6 +234,8 @@ class PictureWorker:
             except RunError:
                 raise
             except Exception as error:
+                if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise DiskFullError(f'{target}: {error.strerror}') from error
                 yield Outcome(str(job.source), error=explain(error))
                 return
             outcome = replace(result.outcome, effort=replace(result.effort, seconds=dict(result.stages.seconds)))
