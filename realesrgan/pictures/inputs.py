@@ -61,7 +61,7 @@ def read_bounded(file: BinaryIO, max_pixels: int, size: int = 0) -> bytes:
     """Read a picture file to its end.
 
     Args:
-        file: It.
+        file: The file, open for reading.
         max_pixels: How many pixels the picture may have.
         size: What the file claims; 0 of a pipe, which is read in pieces.
 
@@ -117,10 +117,9 @@ def find_pictures(inputs: Iterable[str | InputFile], *, recursive: bool = False,
                 key = _identify(file.path) if file.data is None else file
                 if found.setdefault(key, file) is not file:
                     logger.info('%s: named twice, upscaled once', file.path)
-        except InputError as error:
-            if on_error is None:
-                raise
-            on_error(str(source), error)
+        except (InputError, OSError) as error:
+            reason = error if isinstance(error, InputError) else InputError(f'{source}: {error.strerror}')
+            (on_error or _raise)(str(source), reason)
             failed = True
     if not found and not failed:
         raise InputError(f'no pictures in {", ".join(map(str, inputs))}')
@@ -217,14 +216,14 @@ class _Search:
             self._on_error(str(folder), InputError(f'{folder}: {error.strerror}'))
             return
         # A folder may be linked to from beside it: entered first under its own name, it keeps that name.
-        for entry in sorted(entries, key=lambda entry: entry.is_symlink() and entry.is_dir()):
-            if entry.is_dir():
+        for entry in sorted(entries, key=lambda entry: os.path.islink(entry) and os.path.isdir(entry)):
+            if os.path.isdir(entry):
                 yield from self._search_subfolder(entry, below / entry.name)
             elif entry.name.startswith(TEMPORARY_PREFIX):
                 logger.warning('%s: skipped, left behind by an interrupted run', entry)
             elif entry.name.startswith('._'):
                 logger.warning('%s: skipped, what macOS keeps beside a file on other disks', entry)
-            elif not entry.is_file() and entry.exists():
+            elif os.path.exists(entry) and not os.path.isfile(entry):
                 logger.warning('%s: skipped, not a file', entry)
             elif _looks_like_picture(entry):
                 yield InputFile(entry, below, found=True)

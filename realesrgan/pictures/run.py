@@ -162,7 +162,7 @@ class _Pictures:
                               on_error=lambda name, error: self._end(Outcome(name, error=error)))
         if to_stdout and len(files) > 1:
             raise UsageError(f'{len(files)} pictures can\'t all go to stdout; name a folder with -o')
-        pipes = [file.path for file in files if not file.path.is_file()] if options.cluster is not None else []
+        pipes = [file.path for file in files if not os.path.isfile(file.path)] if options.cluster is not None else []
         if pipes:
             raise UsageError(f'{pipes[0]}: --cluster needs files, which nodes can read too')
         naming = Path(self._output), options.suffix, options.extension
@@ -174,7 +174,7 @@ class _Pictures:
         """Report a picture as skipped if its result exists and that matters."""
         if not self._options.skip_existing or job.to_stdout:
             return False
-        existing = [target for target in job.possible_targets if os.path.exists(target)]  # noqa: PTH110  # never raises
+        existing = [target for target in job.possible_targets if os.path.exists(target)]
         if existing:
             self._end(Outcome(str(job.source), existing[0], skipped=True))
         return bool(existing)

@@ -97,7 +97,7 @@ def find_videos(ffmpeg: FFmpeg, inputs: Iterable[str], on_error: Callable[[str, 
 
 def _strip_file_scheme(name: str) -> str:
     """Return the path in a file URL, so that it counts as the file that it is."""
-    return re.sub(r'^file:(//(localhost)?(?=/))?', '', name) if not Path(name).exists() else name
+    return re.sub(r'^file:(//(localhost)?(?=/))?', '', name) if not os.path.exists(name) else name
 
 
 def _open(ffmpeg: FFmpeg, video: VideoInput, check: Check) -> VideoInput:

@@ -134,7 +134,7 @@ class _Videos:
 
     def _skip(self, video: VideoInput, target: Path) -> bool:
         """Report a video as skipped if its result exists and that matters."""
-        skipped = self._options.skip_existing and os.path.exists(target)  # noqa: PTH110  # never raises
+        skipped = self._options.skip_existing and os.path.exists(target)
         if skipped:
             self._end(Outcome(video.source, target, skipped=True))
             if get_parts_folder(target).exists() and not self._options.keep_parts:

@@ -161,6 +161,17 @@ def test_a_missing_input_is_reported_and_the_others_are_found(tmp_path):
     assert {name: str(error) for name, error in errors.items()} == {'nope.png': 'nope.png: no such file or folder'}
 
 
+def test_what_the_system_refuses_ends_neither_the_other_inputs_nor_the_folder(tmp_path):
+    fill(tmp_path, 'a.png', 'z.png')
+    (tmp_path / 'link.png').symlink_to('x' * 300)  # stat() fails, as in a folder that is locked
+    errors, name = {}, 'y' * 300
+    found = find_pictures([name, str(tmp_path)], on_error=errors.__setitem__)
+    assert list_names(found) == ['a.png', 'link.png', 'z.png']  # of which one fails when it is read
+    assert {name: str(error) for name, error in errors.items()} == {name: f'{name}: File name too long'}
+    with pytest.raises(InputError, match='yyy: File name too long'):
+        find_pictures([name])
+
+
 def test_a_pipe_in_a_folder_is_skipped(tmp_path, logged):
     fill(tmp_path, 'a.png')
     os.mkfifo(tmp_path / 'pipe')

@@ -67,6 +67,12 @@ def test_what_is_no_video_is_one_line(run, tmp_path, name, data, message):
     assert not (tmp_path / 'results').exists()
 
 
+def test_a_name_that_the_system_refuses_ends_no_other(run):
+    name = 'a' * 300
+    assert run('-i', name, 'b.mp4')[2].splitlines()[:2] == [
+        f'error: {name}: File name too long', 'error: b.mp4: no such file or folder']
+
+
 def test_sound_alone_is_no_video(run, tmp_path):
     make(tmp_path / 'a.mp3', *sound(), '-c:a', 'libmp3lame')
     assert run('-i', 'a.mp3')[::2] == (1, 'error: a.mp3: has no video\n')
