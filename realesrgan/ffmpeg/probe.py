@@ -306,12 +306,15 @@ def _is_cut_off(info: MediaInfo, said: Sequence[str]) -> bool:
 
     Args:
         info: The file.
-        said: What ffprobe reports, which of AVI is nothing.
+        said: What ffprobe reports, which of AVI is nothing, so that this warns.
     """
     if info.format_name == 'avi':
         with Path(info.source).open('rb') as file:
-            promised = 8 + int.from_bytes(file.read(8)[4:], 'little')
-            return file.seek(0, os.SEEK_END) < promised
+            promised = int.from_bytes(file.read(8)[4:], 'little')  # without these 8, which some programs count too
+            size = file.seek(0, os.SEEK_END)
+        if size < promised:
+            logger.warning('lacks its end: %d bytes are there of %d', size, promised + 8)
+        return size < promised
     return any('ended prematurely' in line for line in said)
 
 
