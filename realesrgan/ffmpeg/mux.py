@@ -33,6 +33,8 @@ _MICRO = 1000000
 # https://github.com/FFmpeg/FFmpeg/blob/n5.1/fftools/ffmpeg.c). An offset of one microsecond prevents it, and is the
 # smallest step that ffmpeg counts in.
 _HARDLY_ANYTHING = Fraction(1, _MICRO)
+# In the same formats it closes gaps of more than 10 s in the times of the streams that are used, unless told otherwise.
+_LEAVE_GAPS = ('-dts_delta_threshold', '1000000000')
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def join(programs: FFmpeg, video: Path, target: Path, container: str, check: Che
 
 
 def mux(programs: FFmpeg, video: Path, source: MediaInfo, target: Path, container: str, *, video_start: Fraction,
-        cut: Cut | None, tags_of: VideoStream, check: Check | None = None) -> None:
+        cut: Cut | None, tags_of: VideoStream, leave_gaps: bool = False, check: Check | None = None) -> None:
     """Write a video with the tracks, chapters and metadata of its source.
 
     Args:
@@ -95,6 +97,7 @@ def mux(programs: FFmpeg, video: Path, source: MediaInfo, target: Path, containe
         video_start: When the video begins, in seconds after the start of the source or, if there is one, of `cut`.
         cut: The part of the source to take the tracks from, or None for all of it.
         tags_of: The stream whose title and language the video gets.
+        leave_gaps: Whether the video holds a frame where the clock of the source leaps, so that the tracks must wait.
         check: Called at least every 0.2 s meanwhile. If it raises, ffmpeg is killed.
 
     Raises:
@@ -105,7 +108,8 @@ def mux(programs: FFmpeg, video: Path, source: MediaInfo, target: Path, containe
         logger.warning('%s', note)
     attached = plan.covers if CONTAINERS[container].covers_are_attachments else ()
     covers = _extract_covers(programs, source, attached, target.parent, check)
-    command = [*programs.base_command, '-y', *_build_inputs(programs, video, source, plan, video_start, cut),
+    command = [*programs.base_command, '-y', *(_LEAVE_GAPS if leave_gaps else ()),
+               *_build_inputs(programs, video, source, plan, video_start, cut),
                '-map', '0:v:0', *_build_track_options(plan, container, covers),
                '-map_metadata', '1', '-map_chapters', '1', '-disposition:v:0', 'default']
     for name in _NO_METADATA:

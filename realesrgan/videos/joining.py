@@ -76,7 +76,7 @@ def join_with_tracks(ffmpeg: FFmpeg, plan: VideoPlan, recorded: Path | None, con
         """Join the parts with some of the tracks; return what went wrong."""
         try:
             mux(ffmpeg, video, replace(source, tracks=tuple(tracks)), whole, container, video_start=start,
-                cut=plan.cut, tags_of=plan.video, check=check)
+                cut=plan.cut, tags_of=plan.video, leave_gaps=plan.stamps is not None, check=check)
         except MediaWriteError:
             raise
         except MediaError as error:

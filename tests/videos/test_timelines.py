@@ -52,15 +52,15 @@ def timed(times, *arguments, clock=1000, sound=()):
         '-enc_time_base:v', f'1/{clock}', *arguments)
 
 
-def moved(seconds, first, clock, *arguments, sound=()):
-    """Return how to write 24 frames, 25 a second, of which those from number `first` on are shown later.
+def moved(seconds, first, clock, *arguments, sound=(), streams='v'):
+    """Return how to write 24 frames, 25 a second, of which those from number `first` on, with their sound, come later.
 
     A grain makes them so large that each begins in a packet of its own in a program stream.
     """
     later = ':'.join(f'{name}={name.upper()}+{seconds * clock}*gte({name.upper()}\\,{first * clock // 25})'
                      for name in ('pts', 'dts'))
     return lambda path: make(path, *clips.numbered(25, '0.96'), *sound, '-vf', f'geq=lum={GRAIN}:cb=128:cr=128',
-                             *arguments, '-bsf:v', f'setts={later}')
+                             *arguments, *(part for stream in streams for part in (f'-bsf:{stream}', f'setts={later}')))
 
 
 def copied(name, *arguments):
@@ -203,6 +203,7 @@ def test_a_rate_that_nothing_confirms_is_named(tmp_path, caplog):
     ('slides.mkv', timed(SLIDES, *X264, sound=beep(4.5)), 4, 4.5, ['--ext', 'mkv', '--chunk', '1']),
     ('late.mkv', moved(3, 0, 1000, *X264, sound=beep(3.4)), 10, 3.4, []),
     ('hole.ts', moved(1, 12, 90000, *B_FRAMES, sound=beep(1.6)), 15, 1.6, ['--chunk', '1']),
+    ('jump.ts', moved(20, 12, 90000, *B_FRAMES, sound=beep(0.7), streams='va'), 17, 20.7, []),
     ('slides.flv', timed(SLIDES, *X264, sound=[*beep(1), '-ar', '44100']), 1, 1, [])],
     ids=lambda value: value if isinstance(value, str) else '')
 def test_a_tone_is_heard_with_its_frame(run, quick_engine, tmp_path, name, write, frame, time, more):
