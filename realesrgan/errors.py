@@ -14,7 +14,6 @@
     |   +-- FacePackagesError    a package that --face_enhance needs is not installed
     |   +-- DiskFullError        too little room on the disk
     |   +-- ClusterError         a cluster that is not there, or that can't be used
-    +-- ArchModuleError          a file with architectures of the user's own that can't be used
     +-- NonFiniteError           a network gave NaN or infinity
     +-- InputError               an input that names nothing to work on
     +-- ImageError               a picture that can't be read or written
@@ -61,10 +60,6 @@ class NcnnFormatError(WeightsError):
 
 class UnknownNetworkError(WeightsError):
     """A state dict that fits no known architecture."""
-
-
-class ArchModuleError(RealESRGANError):
-    """A file with architectures of the user's own can't be used."""
 
 
 class DeviceError(RunError):

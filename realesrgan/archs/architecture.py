@@ -130,10 +130,7 @@ class NetworkConfig(NetworkTraits, ABC):
         layers = self.layers()
         if layers is not None:
             return layers.parameter_shapes()
-        module = self.build()
-        if not hasattr(module, 'state_dict'):
-            raise TypeError(f'{type(self).__name__}.build returned {module!r}, no torch.nn.Module')
-        return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+        return {name: tuple(tensor.shape) for name, tensor in self.build().state_dict().items()}
 
 
 def find_multiple_of_0_3_0(scale: int) -> int:

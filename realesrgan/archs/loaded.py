@@ -153,8 +153,8 @@ def _build_module(config: NetworkConfig, arrays: Mapping[str, np.ndarray]) -> nn
     import numpy as np
     import torch
     is_ours = type(config) in ARCHITECTURES
-    # No time is spent on random weights that are replaced at once, nor on copies. Modules of the user's own may hold
-    # more than weights in float32.
+    # No time is spent on random weights that are replaced at once, nor on copies. Modules of other packages may
+    # hold more than weights in float32.
     with torch.device('meta' if is_ours else 'cpu'):
         module = config.build()
     tensors = {name: torch.from_numpy(np.require(array, np.float32, 'W')) for name, array in arrays.items()}

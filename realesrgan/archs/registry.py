@@ -1,7 +1,7 @@
 """The architectures, and which of them a state dict belongs to.
 
 To add one, write its torch module (`NAME_arch.py`) and its config (`NAME.py`, see `architecture.NetworkConfig`), and
-put the config into `ARCHITECTURES`.
+put the config into `ARCHITECTURES`. Another package names its config in an entry point of the group `ENTRY_POINTS`.
 """
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from .rrdbnet import RRDBNetConfig
 from .srvgg import SRVGGNetCompactConfig
 
 ARCHITECTURES: tuple[type[NetworkConfig], ...] = (RRDBNetConfig, SRVGGNetCompactConfig)
+#: The group of entry points that name the architectures of other packages.
+ENTRY_POINTS = 'realesrgan.architectures'
 
 
 def identify_network(state_dict: Mapping[str, HasShape],
@@ -27,28 +29,25 @@ def identify_network(state_dict: Mapping[str, HasShape],
         UnknownNetworkError: it belongs to none of them, or takes or gives something other than RGB.
     """
     shapes = {name: tuple(tensor.shape) for name, tensor in state_dict.items()}
-    complaint: Exception | None = None
+    complaint: str | None = None
     for architecture in architectures:
         if architecture.first_parameter not in shapes:
             continue
         try:
-            config = architecture.from_shapes(shapes)
-            if not isinstance(config, NetworkConfig):
-                raise TypeError(f'{architecture.__name__}.from_shapes returned {config!r}, no NetworkConfig')
-            return config
+            return architecture.from_shapes(shapes)
         except (KeyError, ValueError, IndexError) as error:
-            complaint = complaint or error
+            complaint = complaint or f'it looks like {architecture.architecture} but is not one: {error}'
     if complaint is not None:
-        raise UnknownNetworkError(f'it looks like a network of Real-ESRGAN but is not one: {complaint}')
+        raise UnknownNetworkError(complaint)
     known = ', '.join(f'{architecture.architecture} ({architecture.first_parameter})'
                       for architecture in architectures)
     found = ', '.join(map(str, list(shapes)[:3])) or 'nothing'
     raise UnknownNetworkError(f'it is none of {known}; it holds {found} ...')
 
 
-def current_names(state_dict: Mapping[str, Tensor], own: Sequence[type[NetworkConfig]] = ()) -> dict[str, Tensor]:
-    """Return the state dict with old parameter names of any architecture replaced by today's; other names stay."""
+def current_names(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the state dict with old parameter names of built-in architectures replaced by today's; others stay."""
     current = dict(state_dict)
-    for architecture in (*own, *ARCHITECTURES):
+    for architecture in ARCHITECTURES:
         current = architecture.current_names(current)
     return current

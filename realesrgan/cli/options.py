@@ -104,8 +104,6 @@ def add_upsampler_options(parser: argparse.ArgumentParser, default_model: str, s
                        help=f'0 keeps the noise, 1 removes it; {denoisable} only (default: 0.5)')
     group.add_argument('--model_path', metavar='PATH',
                        help='weights to use instead: a .pth or .safetensors file, or an https URL of one')
-    group.add_argument('--arch_module', type=parse_path, metavar='FILE.py',
-                       help='Python file that defines architectures of your own for --model_path; it is run')
     add_device_options(parser, sample)
     group = add_group(parser, 'memory', f'-i {sample} --max_memory 2')
     group.add_argument('-t', '--tile', type=make_number_type(int, 0), default=0, metavar='PIXELS',
@@ -211,7 +209,6 @@ def read_upsampler_options(args: argparse.Namespace) -> UpsamplerOptions:
     return UpsamplerOptions(
         model_name=args.model_name,
         model_path=args.model_path,
-        arch_module=args.arch_module,
         denoise_strength=args.denoise_strength,
         tile=args.tile,
         tile_pad=args.tile_pad,

@@ -1,14 +1,11 @@
 """The PyTorch engine: any device, float32 or half precision."""
 from __future__ import annotations
 
-import inspect
-
 import numpy as np
 import torch
 from torch import nn
 
 from ..archs.loaded import LoadedNetwork
-from ..archs.own import explain_failure
 from ..archs.registry import ARCHITECTURES
 from ..errors import NonFiniteError, RealESRGANError
 from .devices import Device
@@ -27,14 +24,13 @@ class TorchEngine:
         layout: How pixels and weights lie in memory; the networks of others may need `torch.contiguous_format`.
         most_pinned_bytes: Results up to this size reach the host through page-locked memory, into which a CUDA device
             copies faster. PyTorch keeps that memory for the next batch, which is too much for whole pictures.
-        source: The Python file of a network of the user's own; what the network raises becomes an error that names it.
     """
 
     name = 'torch'
 
     def __init__(self, network: nn.Module, scale: int, device: torch.device, dtype: torch.dtype, *,
                  layout: torch.memory_format = torch.channels_last,
-                 most_pinned_bytes: int = _MOST_PINNED_BYTES, source: str | None = None) -> None:
+                 most_pinned_bytes: int = _MOST_PINNED_BYTES) -> None:
         self.scale = scale
         self.half = dtype != torch.float32
         self.network = network.to(device, dtype).to(memory_format=layout).eval()
@@ -43,7 +39,6 @@ class TorchEngine:
         self._dtype = dtype
         self._layout = layout
         self._most_pinned_bytes = most_pinned_bytes
-        self._source = source
 
     @torch.inference_mode()
     def __call__(self, batch: np.ndarray) -> np.ndarray:
@@ -58,12 +53,10 @@ class TorchEngine:
             if not torch.isfinite(result.sum(dtype=torch.float32)):
                 raise NonFiniteError(f'the network gave values that are not finite ({self.description})')
             return self._copy_to_host(_finish(result, batch.dtype)).numpy()
-        except (Exception, SystemExit) as error:
+        except Exception as error:
             if is_out_of_memory(error):
                 raise MemoryError(f'{self.description}: {str(error).splitlines()[0]}') from error
-            if self._source is None or isinstance(error, NonFiniteError):
-                raise
-            raise explain_failure(error, self._source) from error
+            raise
 
     def release(self) -> None:
         if self.device.type != 'cpu':
@@ -93,12 +86,10 @@ def make(network: LoadedNetwork, device: Device, precision: str, threads: int | 
         torch.set_num_threads(threads)
     if not network.traits.runs_in(precision):
         precision = 'float32'
-    ours = type(network.traits) in ARCHITECTURES
     # The networks of this package are faster with channels last. Those of others may count on the usual order.
-    layout = torch.channels_last if ours else torch.contiguous_format
-    source = None if ours or network.config is None else inspect.getfile(type(network.config))
+    layout = torch.channels_last if type(network.traits) in ARCHITECTURES else torch.contiguous_format
     return TorchEngine(network.module, network.scale, torch.device(str(device)), getattr(torch, precision),
-                       layout=layout, source=source)
+                       layout=layout)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -202,7 +202,7 @@ class _Pictures:
                                 options.quality, options.check, options.compare, options.upsampler.label)
         build = partial(PictureWorker.build, options.upsampler, faces, results, options.max_pixels,
                         build=self._enhancers.build if self._enhancers else build_enhancer)
-        # What networks of the user's own print must not get into a picture on stdout.
+        # What networks of other packages print must not get into a picture on stdout.
         silence = contextlib.redirect_stdout(sys.stderr) if self._output == STREAM else contextlib.nullcontext()
         with silence, contextlib.ExitStack() as stack:
             if options.cluster is None:

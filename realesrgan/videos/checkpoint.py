@@ -18,7 +18,6 @@ from filelock import FileLock, Timeout
 from ..atomic_files import TEMPORARY_PREFIX, whole_file
 from ..errors import PartsError
 from ..version import __version__
-from ..weights.download import hash_file
 from ..workers.options import FaceOptions
 from .options import VideoOptions
 from .parts import Part, Parts, read_json
@@ -39,8 +38,8 @@ def describe_run(ffmpeg_version: Sequence[int], source: Mapping[str, Any], weigh
                  faces: FaceOptions | None) -> dict[str, Any]:
     """Return everything that parts depend on, by the names of the options: parts of an equal run may be reused.
 
-    Not in it: the device and the number of workers, `max_memory`, whose tiles hardly show, and the paths of the
-    weights and of `arch_module`, whose content counts.
+    Not in it: the device and the number of workers, `max_memory`, whose tiles hardly show, and the path of the
+    weights, whose content counts.
 
     Args:
         ffmpeg_version: Of the encoder.
@@ -51,8 +50,6 @@ def describe_run(ffmpeg_version: Sequence[int], source: Mapping[str, Any], weigh
     """
     upsampler = asdict(options.upsampler)
     del upsampler['model_path'], upsampler['max_memory']
-    if options.upsampler.arch_module is not None:
-        upsampler['arch_module'] = hash_file(Path(options.upsampler.arch_module))[:16]
     video = {name: getattr(options, name) for name in (
         'outscale', 'fps', 'start', 'end', 'deinterlace', 'extract_first', 'chunk', 'container', 'codec', 'crf',
         'preset', 'pixel_format')}
@@ -93,7 +90,8 @@ def get_parts_folder(target: Path) -> Path:
 def find_reusable(target: Path, extension: str, manifest: Mapping[str, Any]) -> list[Part]:
     """Return the parts that a run would find; see `open_parts`."""
     parts = Parts(get_parts_folder(target), extension)
-    return parts.find() if read_json(parts.folder / _MANIFEST) == _as_read(manifest) else []
+    found = read_json(parts.folder / _MANIFEST)
+    return parts.find() if found and not _list_differences(found, _as_read(manifest)) else []
 
 
 @contextlib.contextmanager
@@ -167,7 +165,7 @@ def _prepare_folder(parts: Parts, manifest: dict[str, Any], target: Path, *, res
         raise PartsError(f'{folder}: can\'t be used for the parts of {target.name}: it contains other files; '
                          'move it away, or choose another --suffix or -o')
     found = read_json(file)
-    if found != manifest or restart:
+    if restart or not found or _list_differences(found, manifest):
         if found and not restart and any(_PART_FILE.fullmatch(path.name) and path.suffix != '.json'
                                          for path in folder.iterdir()):
             raise PartsError(f'{folder}: {_explain(found, manifest, target)}, or start anew with --restart')
@@ -191,6 +189,7 @@ def _explain(found: Mapping[str, Any], manifest: Mapping[str, Any], target: Path
 
 
 def _list_differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """Return what differs, or ''; an option that only one of them knows differs unless it was not given."""
     names = [name for name in dict.fromkeys([*wanted, *found]) if found.get(name) != wanted.get(name)]
     return ', '.join(f'{name} was {_shorten(found.get(name))}, is {_shorten(wanted.get(name))}' for name in names)
 

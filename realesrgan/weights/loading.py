@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import importlib.util
-import inspect
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,9 +11,8 @@ import numpy as np
 
 from ..archs.architecture import MeasuredTraits
 from ..archs.loaded import LoadedNetwork
-from ..archs.own import explain_failure, require_traits
-from ..archs.registry import ARCHITECTURES, identify_network
-from ..errors import UnknownNetworkError, WeightsError
+from ..archs.registry import ARCHITECTURES, ENTRY_POINTS, current_names, identify_network
+from ..errors import UnknownNetworkError, WeightsError, flatten_message
 from ..models import PackagedWeights
 from .reading import convert_to_tensors, find_state_dict, load_packaged, read_content, read_weights
 from .sources import DATA_PACKAGE, WeightSources, obtain, resolve
@@ -54,15 +52,13 @@ def load_model(name: str = 'RealESRGAN_x4plus', model_path: str | Path | None = 
     return load_network(sources).module
 
 
-def load_network(sources: WeightSources, own: Sequence[type[NetworkConfig]] = (), *,
-                 log: bool = True) -> LoadedNetwork:
+def load_network(sources: WeightSources, *, log: bool = True) -> LoadedNetwork:
     """Return a network with its weights from what `sources.resolve` or `prefetch` returned.
 
     Log lines say which weights were used, and of which network if it is not our own, unless `log` is False.
 
     Args:
         sources: Where the weights are.
-        own: Architectures of the user's own, which are tried before all others.
 
     Raises:
         WeightsError: they can't be loaded, or fit no known network.
@@ -77,12 +73,12 @@ def load_network(sources: WeightSources, own: Sequence[type[NetworkConfig]] = ()
     if sources.partner is not None:
         partner = obtain(sources.partner)
         try:
-            main = find_state_dict(content)
+            main = current_names(find_state_dict(content))
         except UnknownNetworkError as error:
             raise WeightsError(f'{origin}: {error}') from None
         content = interpolate(main, read_weights(partner), sources.shares)
         origin = f'{origin} x {sources.shares[0]:g} + {partner} x {sources.shares[1]:g}'
-    network = build_network(content, sources.model_path or spec.name, own)
+    network = build_network(content, sources.model_path or spec.name)
     if log:
         logger.info('weights: %s', origin)
         if isinstance(network.traits, MeasuredTraits):
@@ -137,51 +133,54 @@ def interpolate(first: Arrays, second: Arrays, shares: Sequence[float]) -> dict[
     return {name: main * array + partner * second[name] for name, array in first.items()}
 
 
-def build_network(content: Mapping[str, Any], origin: str | Path,
-                  own: Sequence[type[NetworkConfig]] = ()) -> LoadedNetwork:
+def build_network(content: Mapping[str, Any], origin: str | Path) -> LoadedNetwork:
     """Return the network that weights belong to, which must fit it exactly.
 
     Args:
         content: As `reading.read_content` returns it, or a state dict.
         origin: What an error names as the source.
-        own: See `load_network`.
 
     Raises:
         WeightsError: they fit no known network.
-        ArchModuleError: an architecture of the user's own fails on them.
     """
     try:
-        return _build_known_network(find_state_dict(content, own), own)
+        return _build_known_network(find_state_dict(content))
     except UnknownNetworkError as error:
         unknown = error
-    except (Exception, SystemExit) as error:
-        if not own:
-            raise
-        raise explain_failure(error, inspect.getfile(own[0])) from error
     return _build_foreign_network(content, origin, unknown)
 
 
-def _build_known_network(arrays: Arrays, own: Sequence[type[NetworkConfig]]) -> LoadedNetwork:
-    """Return the network of the first architecture that arrays fit exactly, the user's own before the built-in ones.
+def _build_known_network(arrays: Arrays) -> LoadedNetwork:
+    """Return the network of the first architecture that arrays fit exactly, the built-in ones before other packages'.
 
     Raises:
-        UnknownNetworkError: they fit none; the message is that of the first architecture they look like.
+        UnknownNetworkError: they fit none; the message says why, for each that they look like.
     """
-    alike = [architecture for architecture in own if architecture.first_parameter in arrays]
-    others = [architecture for architecture in own if architecture not in alike]
-    unknown: UnknownNetworkError | None = None
-    for architectures in (*((architecture,) for architecture in alike), (*others, *ARCHITECTURES)):
+    try:
+        return _build_fitting_network(current_names(arrays), ARCHITECTURES)
+    except UnknownNetworkError as error:
+        unknown = error
+    from importlib.metadata import entry_points  # here, because most runs don't need it
+    for entry_point in entry_points(group=ENTRY_POINTS):
         try:
-            config = identify_network(arrays, architectures)
-            wanted = config.parameter_shapes()
-            _require_fit(arrays, wanted, config.architecture)
-            if type(config) not in ARCHITECTURES:
-                require_traits(config)
-            return LoadedNetwork.from_arrays(config, {name: arrays[name] for name in wanted})
+            architecture = entry_point.load()
+            current = architecture.current_names(arrays)
+            if architecture.first_parameter in current:
+                return _build_fitting_network(current, [architecture])
         except UnknownNetworkError as error:
-            unknown = unknown or error
-    assert unknown is not None  # the last one was of the built-in architectures
+            unknown = UnknownNetworkError(f'{unknown}; {error}')
+        except Exception as error:  # of any kind, because it is the code of others
+            logger.warning('the architecture %s is left out: %s: %s', entry_point.value, type(error).__name__,
+                           flatten_message(error))
+            logger.debug('%s', entry_point.value, exc_info=error)
     raise unknown
+
+
+def _build_fitting_network(arrays: Arrays, architectures: Sequence[type[NetworkConfig]]) -> LoadedNetwork:
+    config = identify_network(arrays, architectures)
+    wanted = config.parameter_shapes()
+    _require_fit(arrays, wanted, config.architecture)
+    return LoadedNetwork.from_arrays(config, {name: arrays[name] for name in wanted})
 
 
 def _build_foreign_network(content: Mapping[str, Any], origin: str | Path,

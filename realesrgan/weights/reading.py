@@ -7,7 +7,7 @@ import pickletools
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +63,7 @@ def read_weights(path: str | Path) -> dict[str, np.ndarray]:
         DownloadError: the URL can't be fetched.
     """
     try:
-        return find_state_dict(read_content(path))
+        return current_names(find_state_dict(read_content(path)))
     except UnknownNetworkError as error:
         raise WeightsError(f'{path}: {error}') from None
 
@@ -77,12 +77,11 @@ def read_content(path: str | Path) -> Mapping[str, Any]:
         raise WeightsError(f'{path}: {error.strerror or error}') from None
 
 
-def find_state_dict(content: Mapping[str, Any], own: Sequence[type[NetworkConfig]] = ()) -> dict[str, np.ndarray]:
-    """Return the state dict in the content of a weight file: float32, under today's parameter names.
+def find_state_dict(content: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Return the state dict in the content of a weight file: float32, under the parameter names that are there.
 
     Args:
         content: See `read_content`.
-        own: Architectures of the user's own, whose names count too.
 
     Raises:
         UnknownNetworkError: there is none under one of the keys in use, or at the top level.
@@ -96,7 +95,7 @@ def find_state_dict(content: Mapping[str, Any], own: Sequence[type[NetworkConfig
     if all(str(name).startswith(_PARALLEL) for name in content):
         content = {str(name).removeprefix(_PARALLEL): value for name, value in content.items()}
     with np.errstate(over='ignore'):  # of float64
-        return {name: np.asarray(array, np.float32) for name, array in current_names(content, own).items()}
+        return {name: np.asarray(array, np.float32) for name, array in content.items()}
 
 
 def load_packaged(packaged: PackagedWeights, config: NetworkConfig) -> dict[str, np.ndarray]:

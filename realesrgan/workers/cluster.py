@@ -156,8 +156,7 @@ class Cluster:
     def _send_files(self, options: UpsamplerOptions, faces: FaceOptions | None) -> SentFiles:
         """Put what workers need into the object store."""
         sources = prefetch(options.model_name, options.model_path, options.denoise_strength)
-        named = {'model_path': sources.main, 'arch_module': options.arch_module and Path(options.arch_module)}
-        files = [*named.values(), sources.partner]
+        files = [sources.main, sources.partner]
         if faces is not None:
             from ..faces.networks import obtain_face_files
             found = obtain_face_files(faces.model)
@@ -168,7 +167,7 @@ class Cluster:
         for file, name in names.items():
             content = file.read_bytes()
             contents[name] = hashlib.sha256(content).hexdigest(), self._ray.put(content)
-        return SentFiles(contents, {option: names[file] for option, file in named.items() if isinstance(file, Path)})
+        return SentFiles(contents, {'model_path': names[sources.main]} if isinstance(sources.main, Path) else {})
 
 
 def _bind(node: str) -> dict[str, Any]:

@@ -147,8 +147,6 @@ def _build_upsampler(options: UpsamplerOptions, network: LoadedNetwork, device: 
 
 
 def _load_network(options: UpsamplerOptions, *, log: bool = True) -> LoadedNetwork:
-    from ..archs.own import load_arch_module
     from ..weights.loading import load_network
     from ..weights.sources import resolve
-    own = load_arch_module(options.arch_module) if options.arch_module else ()
-    return load_network(resolve(options.model_name, options.model_path, options.denoise_strength), own, log=log)
+    return load_network(resolve(options.model_name, options.model_path, options.denoise_strength), log=log)

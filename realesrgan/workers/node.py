@@ -43,7 +43,7 @@ class SharedFiles:
 
 @dataclass(frozen=True)
 class SentFiles:
-    """Weights, and architectures of the user's own, that are sent to each node.
+    """Weights that are sent to each node.
 
     Attributes:
         contents: Hash and reference of each, by name.

@@ -44,7 +44,6 @@ class UpsamplerOptions:
     Attributes:
         model_name: A key of `models.MODELS`.
         model_path: File or URL of weights to use instead of the model's own, or None.
-        arch_module: Python file with architectures of the user's own (see `archs.own`), or None. It is run.
         denoise_strength: 0..1, for models with a denoise partner; None where the user gave none.
         tile: Side of the tiles in input pixels, 0 to choose by memory.
         tile_pad: Input pixels that a tile sees around itself.
@@ -57,7 +56,6 @@ class UpsamplerOptions:
 
     model_name: str = 'RealESRGAN_x4plus'
     model_path: str | None = None
-    arch_module: str | None = None
     denoise_strength: float | None = None
     tile: int = 0
     tile_pad: int = 10

@@ -1,6 +1,8 @@
 """Networks as layers: what follows from them, and an architecture of its own on every engine."""
 from __future__ import annotations
 
+from importlib.metadata import EntryPoint
+
 import numpy as np
 import pytest
 import torch
@@ -78,10 +80,14 @@ def test_ncnn_computes_the_model_of_the_vulkan_engine(fork):
     assert np.abs(pixels - reference(module, batch)[0]).max() < 1e-4
 
 
-def test_it_is_found_by_its_weights_once_it_is_in_the_table(fork, monkeypatch):
+@pytest.mark.parametrize(('name', 'value'), [
+    ('realesrgan.weights.loading.ARCHITECTURES', (*ARCHITECTURES, ForkConfig)),
+    ('importlib.metadata.entry_points', lambda group: [EntryPoint('fork', 'fork_network:ForkConfig', group)])],
+    ids=['table', 'package'])
+def test_it_is_found_by_its_weights_once_it_is_in_the_table_or_another_package(fork, monkeypatch, name, value):
     network, module = fork
     assert identify_network(module.state_dict(), (*ARCHITECTURES, ForkConfig)) == network.config
-    monkeypatch.setattr('realesrgan.weights.loading.ARCHITECTURES', (*ARCHITECTURES, ForkConfig))
+    monkeypatch.setattr(name, value)
     found = build_network(network.arrays, 'fork.pth')
     assert (found.config, type(found.module)) == (network.config, Fork)
 

@@ -83,7 +83,7 @@ def test_without_memory_tiles_are_the_smallest(plentiful, shape, smallest_window
 
 
 def test_tiles_of_a_network_whose_receptive_field_is_measured_are_blended(plentiful, monkeypatch):
-    """Such as one of the user's own that does not say how far it sees."""
+    """Such as one of another package that does not say how far it sees."""
     @dataclass(frozen=True)
     class Own(NetworkConfig):
         scale: int = 1

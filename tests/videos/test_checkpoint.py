@@ -14,7 +14,8 @@ import pytest
 from clips import EXACT, files, make, picture, sound, video
 from numbered_frames import LOSSLESS, OPEN_GOPS, counted, counts, hashes, parts
 
-from realesrgan.videos.checkpoint import open_parts
+from realesrgan.errors import PartsError
+from realesrgan.videos.checkpoint import find_reusable, open_parts
 from realesrgan.videos.parts import Part, seal
 from realesrgan.videos.worker import ChunkWorker
 
@@ -169,6 +170,19 @@ def test_a_damaged_manifest_means_a_new_start(run, tmp_path, stopped, text):
     (tmp_path / 'results/a_out_parts/manifest.json').write_text(text)
     status, out, _ = run('-i', 'a.mp4', *LOSSLESS, '--chunk', '1', network='plain')
     assert (status, out.startswith('results/a_out.mp4: 100 frames, ')) == (0, True)
+
+
+def test_an_option_that_was_not_given_makes_no_difference_once_it_is_gone(tmp_path):
+    target, part = tmp_path / 'a.mp4', Part(0, 1, 1, is_last=False)
+    with open_parts(target, 'mp4', {'x': 1, 'gone': None}, keep=True) as opened:
+        opened.path(0).write_bytes(b'xy')
+        seal(opened.path(0), opened.path(0), part.to_note())
+    assert find_reusable(target, 'mp4', {'x': 1}) == [part]
+    assert find_reusable(target, 'mp4', {'x': 2}) == []
+    with open_parts(target, 'mp4', {'x': 1}, keep=True) as opened:
+        assert opened.find() == [part]
+    with pytest.raises(PartsError, match='gone was not given, is 3'), open_parts(target, 'mp4', {'x': 1, 'gone': 3}):
+        pass
 
 
 def test_parts_are_known_as_ours_while_they_are_removed(tmp_path, monkeypatch):

@@ -5,15 +5,20 @@ import hashlib
 import json
 import logging
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from importlib.metadata import EntryPoint
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 from weight_files import GOLDEN, TINY, arrays_of, assert_equal, file_of, golden_state_dict, save, state_dict_of
 
+from realesrgan.archs.architecture import NetworkConfig
+from realesrgan.archs.registry import ENTRY_POINTS
 from realesrgan.archs.rrdbnet import RRDBNetConfig
 from realesrgan.archs.srvgg import SRVGGNetCompactConfig
 from realesrgan.errors import DownloadError, WeightsError
@@ -101,6 +106,80 @@ def test_interpolated_network_gives_the_pixels_of_the_original(share):
     difference = np.abs(output.numpy() - expected)
     assert difference.max() <= 1
     assert difference.mean() < 0.01
+
+
+# ---- architectures of other packages ----
+
+@dataclass(frozen=True)
+class OtherConfig(NetworkConfig):
+    """Has parameters of names that RRDBNet had once."""
+
+    scale: int = 1
+
+    architecture = 'Other'
+    first_parameter = 'model.0.weight'
+
+    @classmethod
+    def from_shapes(cls, shapes):
+        return cls(shapes['model.0.weight'][0] // 3)
+
+    def build(self):
+        return nn.ModuleDict({'model': nn.Sequential(nn.Conv2d(3, 3, 3))})
+
+
+class FailingConfig(OtherConfig):
+    @classmethod
+    def from_shapes(cls, shapes):
+        return shapes.scale
+
+
+OTHER = {'model.0.weight': np.zeros((3, 3, 3, 3), np.float32), 'model.0.bias': np.zeros(3, np.float32)}
+
+
+@pytest.fixture
+def install(monkeypatch):
+    """Make a package name a config; None makes none, and fails if that is looked at."""
+    def install(config):
+        def entry_points(group):
+            assert group == ENTRY_POINTS
+            assert config is not None
+            return [EntryPoint('missing', 'missing_package:Config', group),
+                    SimpleNamespace(value=f'other_package:{config.__name__}', load=lambda: config)]
+        monkeypatch.setattr('importlib.metadata.entry_points', entry_points)
+    return install
+
+
+def test_a_network_of_another_package_has_the_names_of_its_file(install, caplog):
+    install(OtherConfig)
+    network = build_network({'params': OTHER}, 'net.pth')
+    assert network.config == OtherConfig()
+    assert network.arrays == OTHER
+    assert caplog.messages == ["the architecture missing_package:Config is left out: ModuleNotFoundError: No module "
+                               "named 'missing_package'"]
+
+
+@pytest.mark.parametrize(('config', 'weights', 'reasons', 'warnings'), [
+    (OtherConfig, {'model.0.weight': OTHER['model.0.weight']}, [
+        "it looks like RRDBNet but is not one: 'conv_last.weight'",
+        'it does not fit Other as its first layer has it: missing: model.0.bias'], []),
+    (FailingConfig, OTHER, ["it looks like RRDBNet but is not one: 'conv_last.weight'"],
+     ["the architecture other_package:FailingConfig is left out: AttributeError: 'dict' object has no attribute "
+      "'scale'"]),
+    (OtherConfig, {'x': np.zeros(1)}, ['it is none of RRDBNet (conv_first.weight), SRVGGNetCompact (body.0.weight); it '
+                                       'holds x ...'], []),
+], ids=['other sizes', 'failing', 'nothing alike'])
+def test_why_weights_are_of_no_architecture(install, caplog, config, weights, reasons, warnings):
+    install(config)
+    with pytest.raises(WeightsError) as caught:
+        build_network(weights, 'net.pth')
+    assert str(caught.value).startswith(f'net.pth: {"; ".join(reasons)}; nor can spandrel ')
+    assert caplog.messages[1:] == warnings
+
+
+def test_weights_of_a_built_in_architecture_need_no_other_packages(install):
+    install(None)
+    for shape in (TINY, RRDBNetConfig(2, 4, 2, 2)):
+        assert build_network(arrays_of(state_dict_of(shape)), 'net.pth').config == shape
 
 
 # ---- load_model with a path ----

@@ -328,18 +328,18 @@ def test_what_is_sent_to_nodes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'weights').mkdir()
     names = [file.name for file in FACE_MODELS['GFPGANv1.3']]
-    for name in (*(f'weights/{name}' for name in names), 'my.pth', 'my_arch.py'):
+    for name in (*(f'weights/{name}' for name in names), 'my.pth'):
         (tmp_path / name).write_text(name)
 
     class Ray:
         put = staticmethod(bytes.decode)
-    options = UpsamplerOptions(model_path='my.pth', arch_module='my_arch.py')
+    options = UpsamplerOptions(model_path='my.pth')
     cluster = clusters.Cluster(Ray, ClusterOptions(), None, nodes.accept)
     sent = cluster._send_files(options, FaceOptions())
     assert {name: content for name, (_, content) in sent.contents.items()} == {
-        'my.pth': 'my.pth', 'my_arch.py': 'my_arch.py', **{name: f'weights/{name}' for name in names}}
+        'my.pth': 'my.pth', **{name: f'weights/{name}' for name in names}}
     assert sent.contents['my.pth'][0] == hashlib.sha256(b'my.pth').hexdigest()
-    assert sent.changes == {'model_path': 'my.pth', 'arch_module': 'my_arch.py'}
+    assert sent.changes == {'model_path': 'my.pth'}
 
 
 def test_weights_of_a_url_are_sent_under_their_own_names(tmp_path, monkeypatch):
