@@ -147,7 +147,8 @@ def test_one_piece_begins_at_a_time_and_few_end_at_once():
         run_sharing([piece] * 6, pool, no_stop)
     assert len(most) == 12
     assert max(begin for begin, _ in most) == 1
-    assert max(end for _, end in most) in (2, 3)  # one more may have begun before
+    # When a piece begins, one may be ending; so may soon the two that the workers work for, and the new one itself.
+    assert 2 <= max(end for _, end in most) <= 4
 
 
 def test_a_worker_that_dies_costs_its_own_piece_nothing(tmp_path, caplog):
