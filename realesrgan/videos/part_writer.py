@@ -124,10 +124,15 @@ class PartWriter:
             self._finish_part(result.frame)
 
     def _is_long_enough(self, result: Result) -> bool:
-        """Tell whether a part may end here and another second would be too much work for it."""
-        step = self._chunk.step
-        is_whole_second = step > 0 and (result.frame.number + 1) % step == 0
-        return is_whole_second and (result.ended - self._begun) * (1 + step / self._frames) > PART_SECONDS
+        """Tell whether a part may end here and another second would be too much work for it.
+
+        Or too many frames in files of their own: where a second is a minute's work, no more than those of a second.
+        """
+        step, number = self._chunk.step, result.frame.number
+        if not step or (number + 1) % step:
+            return False
+        return ((result.ended - self._begun) * (1 + step / self._frames) > PART_SECONDS
+                or any(self._first <= kept <= self._chunk.first + number for kept in self._chunk.parts.list_frames()))
 
     def _finish_part(self, frame: Frame) -> None:
         assert self._encoder is not None

@@ -120,6 +120,16 @@ def test_what_is_lost_if_no_part_is_finished(run, pace, whole):
     assert files('.') == ['a.mp4']
 
 
+def test_frames_that_are_kept_do_not_pile_up_from_run_to_run(run, pace, whole):
+    """Those of earlier runs take no time in this one, and yet a part does not get longer for that."""
+    pace(13, 4, interrupt_when('00000002.raw'))
+    assert run('-i', 'a.mp4', *LOSSLESS, network='plain')[0] == 130
+    calls = pace(13)
+    assert run('-i', 'a.mp4', *LOSSLESS, '--keep_parts', network='plain')[0] == 0
+    assert (len(calls), lengths()) == (57, [5] * 12)
+    assert hashes('results/a_out.mp4') == whole
+
+
 def swap(one, other):
     contents = one.read_bytes(), other.read_bytes()
     other.write_bytes(contents[0])
