@@ -5,6 +5,7 @@ import logging
 from bisect import bisect_right
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 
 from ..errors import ImageError, MediaError, VideoError
 from ..ffmpeg.colour import is_rgb, parse_pixel_format
@@ -19,6 +20,7 @@ from .options import VideoOptions
 
 logger = logging.getLogger(__name__)
 
+_LONG_HOLD = 600  # seconds; slides are rarely shown longer
 _DOLBY_VISION_ALONE = ('5.0', '10.0', '20.0')  # without a base layer that other decoders understand
 
 
@@ -188,6 +190,13 @@ def _describe_timeline(timeline: Timeline, stamps: TimeStamps | None, fps: Fract
         return
     if stamps and stamps.derived:
         logger.warning('the time stamps are incomplete: the times of the frames are derived from those of decoding')
+    if stamps and stamps.is_timed:
+        hold, index = max(((after - before, index) for index, (before, after) in enumerate(pairwise(stamps.pts))),
+                          default=(0, 0))
+        if hold * stamps.time_base > _LONG_HOLD:
+            logger.warning('the frame at %s is shown for %s; if the recording was interrupted there, make two results '
+                           'by --start and --end', format_clock(stamps.get_time(index) - stamps.get_time(0)),
+                           format_clock(hold * stamps.time_base))
     how = 'frames are repeated and dropped' if fps else (
         'frames that come at once are moved apart, others repeated, none is dropped' if timeline.crowded else
         'frames are repeated, none is dropped' if stamps and stamps.is_timed else 'frames may be repeated and dropped')

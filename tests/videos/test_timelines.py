@@ -188,6 +188,12 @@ def test_a_part_of_clumps(tmp_path, start, end, times):
     assert plan.cut.start == Fraction(start or 0)
 
 
+def test_a_recording_that_was_interrupted_for_hours_is_named(tmp_path, caplog):
+    path = moved(36000, 12, 90000, *B_FRAMES)(tmp_path / 'a.ts')
+    assert plan_video(clips.FFMPEG, probe(clips.FFMPEG, str(path)), VideoOptions()).total == 36000 * 25 + 24
+    assert 'the frame at 0:00:00.440 is shown for 10:00:00.040; if the recording was interrupted there' in caplog.text
+
+
 def test_a_rate_that_nothing_confirms_is_named(tmp_path, caplog):
     plan, frames = read(make(tmp_path / 'a.h264', *clips.numbered('30000/1001', '0.8'), *B_FRAMES))
     assert (plan.decoding.rate, len(frames)) == (NTSC, 24)
