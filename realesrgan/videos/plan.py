@@ -231,8 +231,8 @@ def _select(stamps: TimeStamps, zero: Fraction, start: Fraction, end: Fraction |
     first = stamps.find_first_from(start + zero)
     last = len(stamps.pts) if end is None else stamps.find_first_from(end + zero)
     if first >= last:
-        shown = format_clock(stamps.get_time(len(stamps.pts) - 1) - zero)
-        raise VideoError(f'no frame between --start and --end: the last one is shown at {shown}')
+        shown = format_clock(stamps.get_time(max(last - 1, 0)) - zero)
+        raise VideoError(f'no frame begins between --start and --end; one that is shown from {shown} on comes nearest')
     return first, last
 
 

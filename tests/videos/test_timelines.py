@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from clips import make
 
+from realesrgan.errors import VideoError
 from realesrgan.ffmpeg.decoder import FrameReader
 from realesrgan.ffmpeg.probe import probe
 from realesrgan.videos.chunks import cut_into_chunks
@@ -171,6 +172,11 @@ def test_a_part_of_slides(start, end, begin, numbers, seconds):
     assert np.abs(np.subtract(times, [SLIDES[number] for number in numbers])).max() <= TOLERANCE
     assert len(frames) == plan.total
     assert abs(len(frames) / plan.decoding.rate - seconds) <= TOLERANCE
+
+
+def test_a_part_within_a_hold():
+    with pytest.raises(VideoError, match='no frame begins between .*; one that is shown from 0:00:01.000 on comes nea'):
+        read(CASES / 'slow_slides.mp4', VideoOptions(start=Fraction('1.5'), end=Fraction('2.5')))
 
 
 @pytest.mark.parametrize(('start', 'end', 'times'), [

@@ -154,7 +154,7 @@ def test_an_end_alone_keeps_the_first_sound(run, tmp_path):
 
 def test_a_range_without_frames_is_an_error(run, tmp_path):
     make(tmp_path / 'a.mp4', *picture(), *EXACT)
-    assert 'no frame between --start and --end: the last one is shown at 0:00:00.958' in run(
+    assert 'no frame begins between --start and --end; one that is shown from 0:00:00.958 on comes nearest' in run(
         '-i', 'a.mp4', '--start', '9')[2]
     assert '--end 0:00:01.000 is not after --start 0:00:02.000' in run('-i', 'a.mp4', '--start', '2', '--end', '1')[2]
     assert files(tmp_path) == ['a.mp4']
