@@ -14,6 +14,8 @@ from ..log import escape, prefix_subject
 
 logger = logging.getLogger(__name__)
 
+_TERMINATED = 128 + signal.SIGTERM
+
 
 def run(work: Callable[[argparse.Namespace], int], parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     """Parse arguments, do the work and return the exit status.
@@ -37,6 +39,10 @@ def run(work: Callable[[argparse.Namespace], int], parser: argparse.ArgumentPars
     except KeyboardInterrupt:
         logger.error('interrupted')
         return 130
+    except SystemExit as end:
+        if end.code == _TERMINATED:
+            logger.error('ended by SIGTERM')
+        raise
     except Exception as error:
         if isinstance(error, ImportError) and 'libGL' in str(error):
             logger.error('OpenCV can\'t be loaded: %s. Install it (Debian: apt-get install libgl1), or take the OpenCV '
@@ -77,8 +83,8 @@ class _StderrHandler(logging.Handler):
             tqdm.write(level + escape(prefix_subject(record, message)) + traceback, file=sys.stderr)
 
 
-def _terminate(signal_number: int, _frame: object) -> None:
-    raise SystemExit(128 + signal_number)
+def _terminate(_signal_number: int, _frame: object) -> None:
+    raise SystemExit(_TERMINATED)
 
 
 def _describe(error: BaseException) -> str:

@@ -474,6 +474,7 @@ def test_interrupted_with_nothing_half_written(tmp_path, start_program, number, 
     process.send_signal(number)
     lines += process.communicate(timeout=120)[1].splitlines()
     assert process.returncode == status
+    assert lines[-1] == ('error: interrupted' if status == 130 else 'error: ended by SIGTERM')
     assert 'Traceback' not in '\n'.join(lines)
     assert files(tmp_path) == ['in/a.png']
 
