@@ -7,7 +7,7 @@ from pathlib import Path
 from ..errors import ImageError, MediaError, RealESRGANError
 from ..ffmpeg.probe import probe
 from ..ffmpeg.programs import find_ffmpeg
-from ..pictures import pillow
+from ..pictures import formats, pillow
 from .settings import Settings
 
 #: Containers of videos by the bytes that they begin with, and where. Playlists and descriptions of streams, which make
@@ -56,7 +56,10 @@ def is_video(upload: Path, settings: Settings, scale: float | None = None) -> bo
         return True
     try:
         image = pillow.open_image(upload)
-    except ImageError:
+    except ImageError as error:
+        row = formats.find_by_content(None, pillow.read_head(upload))
+        if row is not None and row.refused:
+            raise UnknownFileError(str(error)) from None
         image = None
     if image is None:
         raise UnknownFileError

@@ -132,6 +132,16 @@ def test_what_is_neither_picture_nor_video(serve, data):
     assert service.files == []
 
 
+@pytest.mark.parametrize(('data', 'module', 'message'), [
+    (b'\0\0\0\x18ftypheic\0\0\0\0mif1heic', 'pillow_heif', 'HEIC: "pip install pillow-heif" lets it be read'),
+    (b'FUJIFILMCCD-RAW 0201', 'no_plugin', "a camera's raw file: develop it first, to png or tiff")])
+def test_a_picture_of_a_kind_that_is_not_read_is_named(serve, monkeypatch, data, module, message):
+    monkeypatch.setitem(sys.modules, module, None)
+    response = serve().send(data)
+    assert response.status_code == 415
+    assert response.json()['error'].startswith(message)
+
+
 def test_a_damaged_picture_fails_in_words(serve):
     service = serve()
     data = encode(noise(40, 40))[:-400]
