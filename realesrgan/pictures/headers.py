@@ -77,10 +77,10 @@ def _build_png_chunks(metadata: Metadata) -> Iterator[bytes]:
         lines = [digits[start:start + _HEX_DIGITS] for start in range(0, len(digits), _HEX_DIGITS)]
         text = '\n'.join(('', 'iptc', f'{len(digits) // 2:8}', *lines, ''))
         yield build_chunk(b'zTXt', b'Raw profile type iptc\0\0' + zlib.compress(text.encode()))
-    if metadata.comment:
-        yield _build_comment(metadata.comment)
     for kind, content in metadata.texts:
         yield build_chunk(kind, content)
+    if metadata.comment:  # behind others, as it was read
+        yield _build_comment(metadata.comment)
 
 
 def _build_comment(comment: bytes) -> bytes:

@@ -43,6 +43,8 @@ def read_metadata(image: Image.Image, data: bytes) -> tuple[Metadata, int | None
         exif, orientation = exif_data.reset_orientation(raw.removeprefix(exif_data.PREFIX))
     xmp = _read_bytes(image, 'XMP data', 'xmp', 'XML:com.adobe.xmp') or profiles.get('xmp')
     icc = _read_bytes(image, 'colour profile', 'icc_profile') or profiles.get('icc')
+    if image.info.get('icc_profile', b'') is None:  # how Pillow says that it can't be unpacked, or lacks a part
+        logger.warning('its colour profile is damaged and is left out')
     dpi, believable = _read_resolution(image)
     if exif and not believable:
         exif = exif_data.reset_resolution(exif)

@@ -16,8 +16,10 @@ from .deep import reorder
 
 _SIGNATURE = b'\x89PNG\r\n\x1a\n'
 _TEXTS = b'tEXt', b'zTXt', b'iTXt'
+_COMMENT = b'Comment\0'
 # Keywords of texts that are read as something else.
-_ABSORBED = b'Comment\0', b'XML:com.adobe.xmp\0', b'Raw profile type '
+_ABSORBED = b'XML:com.adobe.xmp\0', *(f'Raw profile type {name}\0'.encode() for name in (
+    'exif', 'APP1', 'xmp', 'iptc', '8bim', 'icc', 'icm'))
 _LONGEST_SIDE = 1_000_000  # libpng reads no longer one
 _GRAY, _RGB, _PALETTE = 0, 2, 3
 _DEPTHS = {_GRAY: (1, 2, 4, 8, 16), _RGB: (8, 16), _PALETTE: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
@@ -98,7 +100,9 @@ def read_description(data: bytes) -> Description:
     chunks = list(_iterate_chunks(data))
     pixels = next((index for index, (kind, _) in enumerate(chunks) if kind == b'IDAT'), len(chunks))
     says = [chunk for index, chunk in enumerate(chunks) if index < pixels or chunk[0] in (*_TEXTS, b'eXIf')]
-    texts = tuple(chunk for chunk in says if chunk[0] in _TEXTS and not chunk[1].startswith(_ABSORBED))
+    comment = next((chunk for chunk in reversed(says) if chunk[0] in _TEXTS and chunk[1].startswith(_COMMENT)), None)
+    texts = tuple(chunk for chunk in says if chunk[0] in _TEXTS and chunk is not comment
+                  and not chunk[1].startswith(_ABSORBED))
     colour = tuple(chunk for chunk in says if chunk[0] in colours.CHUNK_BYTES)
     damaged = colours.find_damaged(colour)
     for kind in sorted(damaged):

@@ -60,7 +60,9 @@ def decode(data: bytes, max_pixels: int = formats.MOST_PIXELS) -> Picture:
     formats.require_few_pixels(pixels.shape[0], pixels.shape[1], max_pixels)
     if stated_orientation:
         metadata = replace(metadata, xmp=xmp.reset_orientation(metadata.xmp))
-    if converted or (metadata.icc and not _fits_profile(metadata.icc, pixels)):
+    if metadata.icc and (converted or not _fits_profile(metadata.icc, pixels)):
+        if not converted:
+            logger.warning('its colour profile is damaged, or for pixels of another kind, and is left out')
         metadata = replace(metadata, icc=None)
     return Picture(_turn_upright(_convert_to_integers(pixels), orientation or stated_orientation or 1), metadata)
 

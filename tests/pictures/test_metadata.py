@@ -153,9 +153,19 @@ def test_icc_profile_of_a_gray_picture_is_kept(kind):
 
 
 @pytest.mark.parametrize('kind', ['PNG', 'JPEG', 'TIFF'])
-def test_rgb_profile_of_a_gray_picture_is_dropped(kind, capfd):
+def test_rgb_profile_of_a_gray_picture_is_left_out_with_a_warning(kind, logged):
     assert decode(save_by_pillow(make_noise(5, 7), kind, icc_profile=SRGB)).metadata.icc is None
-    assert capfd.readouterr() == ('', '')
+    assert logged.messages == ['its colour profile is damaged, or for pixels of another kind, and is left out']
+
+
+def test_a_profile_that_can_not_be_unpacked_is_left_out_with_a_warning(logged):
+    profile = struct.pack('>I', len(SRGB) + 70000) + SRGB[4:] + bytes(70000)
+    jpeg = encode(Picture(make_blocks(), Metadata(icc=profile)), 'jpg')
+    part = jpeg.rindex(b'\xFF\xE2')
+    jpeg = jpeg[:part] + jpeg[part + 2 + int.from_bytes(jpeg[part + 2:part + 4]):]
+    png = build_png(7, 5, 8, 2, compress_rows(make_noise(5, 7, 3)), (b'iCCP', b'x\0\0rubbish'))
+    assert [decode(data).metadata.icc for data in (jpeg, png)] == [None, None]
+    assert logged.messages == ['its colour profile is damaged and is left out'] * 2
 
 
 def test_gray_profile_is_not_written_to_webp_which_has_colours_only():
@@ -476,6 +486,14 @@ def test_the_iptc_and_the_comment_of_a_jpeg_are_kept_beside_its_exif(logged):
 def test_damaged_resources_hold_no_iptc(damaged):
     data = save_by_tifffile(make_noise(5, 7, 3), extratags=[(34377, 1, len(damaged), damaged, True)])
     assert decode(data).metadata.iptc is None
+
+
+def test_every_comment_of_a_png_and_profiles_of_unknown_kinds_are_kept():
+    texts = [build_raw_profile('generic', b'1234'), (b'tEXt', b'Comment\0one'), (b'tEXt', b'Comment\0two')]
+    picture = decode(build_png(7, 5, 8, 2, compress_rows(make_noise(5, 7, 3)), *texts))
+    kept = [chunk for chunk in list_chunks(encode(picture, 'png')) if chunk[0] in (b'tEXt', b'zTXt')]
+    assert kept == texts
+    assert Image.open(io.BytesIO(encode(picture, 'jpg'))).info['comment'] == b'two'
 
 
 # ---- profiles of ImageMagick ----

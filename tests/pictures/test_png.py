@@ -93,14 +93,13 @@ COLOURS = swap_red_blue(PALETTE[INDICES])
 
 
 @pytest.mark.parametrize(('data', 'expected'), [
-    (build_png(7, 5, 8, 2, ROWS, (b'iCCP', b'bad\0\0rubbish')), PIXELS),
     (build_png(7, 5, 8, 2, ROWS, (b'PLTE', bytes(4))), PIXELS),
     (build_png(7, 5, 8, 2, compress_rows(np.vstack([swap_red_blue(PIXELS)] * 2))), PIXELS),
     (build_png(7, 5, 8, 2, ROWS + b'rubbish'), PIXELS),
     (build_png(7, 5, 8, 3, INDEX_ROWS, (b'PLTE', PALETTE.tobytes()), (b'PLTE', bytes(12))), COLOURS),
     (build_png(7, 5, 2, 3, zlib.compress((b'\0' + bytes(2)) * 5), (b'PLTE', PALETTE.tobytes() + bytes(9))),
      np.tile(PALETTE[0, ::-1], (5, 7, 1))),
-], ids=['profile', 'palette of colours', 'too many rows', 'bytes behind', 'two palettes', 'long palette'])
+], ids=['palette of colours', 'too many rows', 'bytes behind', 'two palettes', 'long palette'])
 def test_what_a_viewer_passes_over_is_passed_over_silently(data, expected, logged, capfd):
     assert_same(decode(data).pixels, expected)
     assert [record.message for record in logged.records if record.name.startswith('realesrgan')] == []
