@@ -63,7 +63,7 @@ _TRANSFERS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 
 
 class Description(NamedTuple):
-    """What chunks say.
+    """The meaning of chunks that describe colours.
 
     Attributes:
         plain: Whether they say no more than that colours are sRGB, as everyone takes them anyway.

@@ -19,7 +19,7 @@ MOST_PIXELS = 1 << 29
 
 
 class Reader(Enum):
-    """What decodes the pixels of a format."""
+    """The decoders of pixels."""
 
     PILLOW = auto()
     OPENCV = auto()  # for formats whose pixels are deeper than Pillow reads them
@@ -34,7 +34,7 @@ class Reader(Enum):
 
 
 class Writer(Enum):
-    """What encodes the pixels of a format."""
+    """The encoders of pixels."""
 
     OPENCV = auto()
     TIFF = auto()  # tifffile

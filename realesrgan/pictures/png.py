@@ -29,7 +29,7 @@ logging.getLogger('imagecodecs').addHandler(logging.NullHandler())  # or what vi
 
 
 class _Header(NamedTuple):
-    """What the IHDR chunk holds."""
+    """The fields of the IHDR chunk."""
 
     width: int
     height: int
@@ -41,7 +41,7 @@ class _Header(NamedTuple):
 
 
 class Description(NamedTuple):
-    """What a PNG says beside its pixels.
+    """The metadata of a PNG.
 
     Attributes:
         header: A PNG without pixels that holds all that Pillow makes sense of.

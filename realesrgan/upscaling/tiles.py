@@ -19,15 +19,15 @@ class Span:
 
     @property
     def window(self) -> slice:
-        """What the network sees, as a slice of the picture."""
+        """The slice of the picture that the network sees."""
         return slice(self.padded_start, self.padded_stop)
 
     def target(self, scale: int) -> slice:
-        """What the tile yields, as a slice of the upscaled picture."""
+        """Return the slice of the upscaled picture that the tile yields."""
         return slice(self.start * scale, self.stop * scale)
 
     def crop(self, scale: int) -> slice:
-        """What the tile yields, as a slice of the network's result."""
+        """Return the slice of the network's result that the tile yields."""
         return slice((self.start - self.padded_start) * scale, (self.stop - self.padded_start) * scale)
 
 

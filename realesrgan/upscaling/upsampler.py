@@ -171,7 +171,7 @@ class RealESRGANer:
 
     @property
     def engine(self) -> Engine:
-        """What runs the network."""
+        """The engine that runs the network."""
         return self._update_engine(self._update_network())
 
     def __getstate__(self) -> dict[str, Any]:

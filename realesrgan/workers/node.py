@@ -1,4 +1,4 @@
-"""What runs on a node of a cluster before its workers work: is it fit, and are the files there that were sent along?"""
+"""Check that a node of a cluster can take part, and give its workers the files that were sent along."""
 from __future__ import annotations
 
 import hashlib

@@ -41,7 +41,7 @@ class RemotePool:
         self._calls: list[Call] = []
         self._callers: WeakSet[threading.Thread] = WeakSet()
         self._waiting: deque[Order] = deque()
-        self._said: set[str] = set()  # by workers while they were built
+        self._said: set[str] = set()  # logged by workers while they were built
         # All of the above belongs to one thread, that of the only caller or that which serves others; they ask it.
         self._requests: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._server: int | None = None
@@ -209,7 +209,7 @@ class RemotePool:
             order.call.inbox.put((kind, content))
 
     def _pick_log(self, worker: RemoteWorker, record: logging.LogRecord) -> bool:
-        """Tell whether a worker's record is to be logged; what all of them say of how they are built is so once."""
+        """Tell whether a worker's record is to be logged; what every worker logs while it is built is logged once."""
         if record.subject != '':  # type: ignore[attr-defined]  # set by `worker_process`
             return True
         is_new = record.getMessage() not in self._said
