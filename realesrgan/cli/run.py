@@ -14,7 +14,9 @@ from ..log import escape, prefix_subject
 
 logger = logging.getLogger(__name__)
 
-_TERMINATED = 128 + signal.SIGTERM
+
+class _Terminated(SystemExit):
+    """SIGTERM has come."""
 
 
 def run(work: Callable[[argparse.Namespace], int], parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
@@ -39,9 +41,8 @@ def run(work: Callable[[argparse.Namespace], int], parser: argparse.ArgumentPars
     except KeyboardInterrupt:
         logger.error('interrupted')
         return 130
-    except SystemExit as end:
-        if end.code == _TERMINATED:
-            logger.error('ended by SIGTERM')
+    except _Terminated:
+        logger.error('ended by SIGTERM')
         raise
     except Exception as error:
         if isinstance(error, ImportError) and 'libGL' in str(error):
@@ -83,8 +84,8 @@ class _StderrHandler(logging.Handler):
             tqdm.write(level + escape(prefix_subject(record, message)) + traceback, file=sys.stderr)
 
 
-def _terminate(_signal_number: int, _frame: object) -> None:
-    raise SystemExit(_TERMINATED)
+def _terminate(signal_number: int, _frame: object) -> None:
+    raise _Terminated(128 + signal_number)
 
 
 def _describe(error: BaseException) -> str:
