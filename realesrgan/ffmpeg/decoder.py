@@ -301,8 +301,12 @@ def _resample(frames: Any, decoding: Decoding) -> Any:
         if decoding.origin is not None:
             frames = frames.filter('trim', start_pts=0)  # what a seek brings along takes no tick away
         frames = frames.filter('settb', 1 / decoding.rate).filter('setpts', _OWN_TICK)
-    frames = frames.filter('fps', decoding.rate, **({'start_time': 0} if decoding.from_zero else {}))
-    return frames.filter('tpad', stop=-1, stop_mode='clone') if decoding.pad else frames
+    start = {'start_time': 0} if decoding.from_zero else {}
+    if not decoding.pad:
+        return frames.filter('fps', decoding.rate, **start)
+    # By default a last frame that ends before the middle of its tick would be lost, and the one before it padded.
+    frames = frames.filter('fps', decoding.rate, eof_action='pass', **start)
+    return frames.filter('tpad', stop=-1, stop_mode='clone')
 
 
 def _build_input_options(programs: FFmpeg, info: MediaInfo, decoding: Decoding) -> dict[str, Any]:

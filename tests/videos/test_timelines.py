@@ -160,6 +160,19 @@ def test_chunks_hold_the_same_frames(tmp_path, name):
             assert np.array_equal(np.stack(list(reader)), frames[first:stop])
 
 
+@pytest.mark.parametrize(('name', 'times'), [('hold.mp4', HOLD), ('slides.mkv', SLIDES), ('uneven.gif', UNEVEN)])
+@pytest.mark.parametrize('rate', [Fraction(10), NTSC])
+def test_a_rate_that_is_asked_for_loses_no_frame_that_has_a_tick(tmp_path, name, times, rate):
+    """Nor a last one that ends before the middle of its tick."""
+    plan, frames = read(MADE[name][2](tmp_path / name), VideoOptions(fps=rate))
+    shown = [float(place / rate) for place in find_changes(frames)]
+    assert np.abs(np.subtract(shown, times)).max() <= TOLERANCE
+    assert len(frames) == plan.total
+    last = plan.last_start()
+    with FrameReader(clips.FFMPEG, plan.info, plan.decode_chunk(last, None)) as reader:
+        assert np.array_equal(np.stack(list(reader)), frames[last:])
+
+
 @pytest.mark.parametrize(('start', 'end', 'begin', 'numbers', 'seconds'), [
     (None, '4.2', 0, [0, 1, 2, 3], 4.2), ('0.5', None, 1, [1, 2, 3, 4, 5], 5.04), ('2.5', '4.5', 3, [2, 3], 1.5)])
 def test_a_part_of_slides(start, end, begin, numbers, seconds):
