@@ -6,7 +6,7 @@ import io
 import itertools
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import BinaryIO
@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 _XMP_TAG, _IPTC_TAG = 700, 33723
 _ASCII, _BYTES = 2, 1  # types of tags
 _DNG_VERSION_TAG = 50706
+# What pixels depend on: sizes, types, places and compression, tables and kinds of colours.
+_PIXEL_TAGS = frozenset((*range(254, 263), 266, 273, *range(277, 280), 284, 292, 293, 317, 320, *range(322, 326),
+                         *range(338, 348), *range(512, 533), 32997, 50674))
 _PREVIEWS = 8  # the pages that are looked through for a camera's raw picture
 
 _complaints: ContextVar[list[str] | None] = ContextVar('complaints', default=None)
@@ -91,13 +94,25 @@ def decode(data: bytes, max_pixels: int = MOST_PIXELS) -> tuple[np.ndarray, int]
                 return None
             orientation = page.tags.valueof('Orientation', 1)
             pixels = _arrange_samples(page, page.asarray())
-            if complaints:
-                raise ImageError(f'damaged: {complaints[0]}')
+            _judge(complaints)
             return pixels, orientation if orientation in range(1, 9) else 1
     except ImageError:
         raise
     except Exception as error:  # tifffile and its codecs raise nearly anything when a file is damaged
         raise ImageError(f'damaged, or of a kind that can\'t be read: {" ".join(str(error).split())}') from None
+
+
+def _judge(complaints: Sequence[str]) -> None:
+    """Warn of damaged tags that say nothing about pixels, an orientation of 0 for instance.
+
+    Raises:
+        ImageError: anything else is damaged.
+    """
+    for complaint in complaints:
+        tag = re.search(r'TiffTag (\d+)', complaint)
+        if tag is None or int(tag[1]) in _PIXEL_TAGS:
+            raise ImageError(f'damaged: {complaint}')
+        logger.warning('its tag %s is damaged and is left out', tifffile.TIFF.TAGS.get(int(tag[1]), tag[1]))
 
 
 def _arrange_samples(page: tifffile.TiffPage, samples: np.ndarray) -> np.ndarray:

@@ -160,6 +160,17 @@ def test_a_damaged_tiff_is_no_complaint_about_the_next():
     assert_same(decode(data).pixels, make_blocks())
 
 
+def test_damaged_tags_that_say_nothing_about_pixels_are_left_out_with_a_warning(logged):
+    words = b'beyond the end\0'
+    data = save_by_tifffile(swap_red_blue(make_blocks()), extratags=[
+        (ORIENTATION, 'H', 1, 0, True), (33432, 's', len(words), words, True)])
+    place = data.index((33432).to_bytes(2, 'little')) + 8
+    data = data[:place] + b'\xFF\xFF\xFF\x7F' + data[place + 4:]
+    assert_same(decode(data).pixels, make_blocks())
+    assert [record.message for record in logged.records if record.name.startswith('realesrgan')] == [
+        'its tag Orientation is damaged and is left out', 'its tag Copyright is damaged and is left out']
+
+
 @pytest.mark.parametrize('lost', [1, 4, 10])
 def test_a_deflated_tiff_that_lost_its_end_is_refused(lost):
     data = save_by_pillow(make_noise(64, 64, 3), 'TIFF', compression='tiff_deflate')
