@@ -3,6 +3,9 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
+import types
+from pathlib import Path
 
 import broken_steps
 import clips
@@ -95,6 +98,14 @@ def test_a_full_disk_ends_the_run(run, pictures, monkeypatch):
     assert errors == ['error: results/7_out.png: No space left on device']
     assert 'warning: 6 of 30 done; the same command with --skip_existing goes on' in err
     assert files('results') == results_but(range(1, 7), [], 'png')
+
+
+@pytest.mark.skipif(not os.path.exists('/dev/full'), reason='this system has no device that is always full')
+def test_a_full_disk_under_stdout_is_named(run, pictures, monkeypatch):
+    with Path('/dev/full').open('wb', buffering=0) as full:
+        monkeypatch.setattr(sys, '__stdout__', types.SimpleNamespace(buffer=full))
+        assert run(inference_realesrgan, '-i', '7.png', '-o', '-')[::2] == (
+            1, ['error: stdout: No space left on device'])
 
 
 @pytest.mark.parametrize(('option', 'step', 'problem'), [

@@ -235,7 +235,7 @@ class PictureWorker:
                 raise
             except Exception as error:
                 if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-                    raise DiskFullError(f'{target}: {error.strerror}') from error
+                    raise DiskFullError(f'{"stdout" if job.to_stdout else target}: {error.strerror}') from error
                 yield Outcome(str(job.source), error=explain(error))
                 return
             outcome = replace(result.outcome, effort=replace(result.effort, seconds=dict(result.stages.seconds)))
