@@ -305,9 +305,8 @@ def _describe(plan: VideoPlan) -> None:
         MediaError: the pixels have more than 16 bits.
     """
     video = plan.video
-    logger.info('%s: %s %s, %dx%d, %s frames/s, %s', plan.info.source, video.codec, video.pixel_format, video.width,
-                video.height, plan.decoding.rate,
-                'length unknown' if plan.total is None else f'{plan.total} frames')
+    logger.info('%s %s, %dx%d, %s frames/s, %s', video.codec, video.pixel_format, video.width, video.height,
+                plan.decoding.rate, 'length unknown' if plan.total is None else f'{plan.total} frames')
     if 'yuva' in video.pixel_format or (is_rgb(video.pixel_format) and 'a' in video.pixel_format):
         logger.warning('the transparency of the video is left out')
     if parse_pixel_format(video.pixel_format).bits > 16:

@@ -61,5 +61,6 @@ def test_a_pipe_is_copied_first(run, tmp_path):
     status, _, err = run('-i', 'b.pipe', '-s', '1', '--crf', '0', network='plain')
     writer.join()
     assert (status, "b.pipe: copied to a file first; the run can't be resumed" in err) == (0, True)
+    assert '\nb.pipe: h264 yuv420p, ' in err
     assert clips.numbers('results/b_out.mp4') == list(range(25))
     assert files(tmp_path / 'results') == ['b_out.mp4']
