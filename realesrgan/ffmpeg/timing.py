@@ -60,11 +60,12 @@ class TimeStamps:
         return self.pts[index] * self.time_base
 
     def get_time_before(self, index: int) -> Fraction:
-        """Return the time halfway between a frame and its predecessor, in seconds.
+        """Return the time halfway between a frame and its predecessor, in seconds, and a little later.
 
-        A cut there is safe: rounding the time to microseconds can't move it to the other side of a frame.
+        A cut there is safe: rounding the time to microseconds and then to `time_base`, which may be as long as a frame,
+        can't move it to the other side of a frame.
         """
-        return (self.get_time(index - 1) + self.get_time(index)) / 2
+        return (self.get_time(index - 1) + self.get_time(index)) / 2 + _ROUNDING
 
     def find_first_from(self, time: Fraction) -> int:
         """Return the index of the first frame shown at `time` (seconds) or later; the number of frames if none is."""

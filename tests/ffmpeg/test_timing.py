@@ -96,7 +96,7 @@ def test_the_tolerance_of_usual_rates(rate, tolerance, expected):
 def test_times_of_frames():
     film = stamps([100, 140, 180, 230])
     assert film.get_time(0) == F(1, 10)
-    assert film.get_time_before(3) == F(205, 1000)
+    assert film.get_time_before(3) == F(205001, 1000000)
     assert [film.find_first_from(F(time, 1000)) for time in (0, 100, 101, 140, 230, 231)] == [0, 0, 1, 1, 3, 4]
 
 

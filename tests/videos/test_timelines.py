@@ -187,6 +187,20 @@ def test_a_part_of_slides(start, end, begin, numbers, seconds):
     assert abs(len(frames) / plan.decoding.rate - seconds) <= TOLERANCE
 
 
+@pytest.mark.parametrize('rate', ['25', '24000/1001', '14.985', '1'])
+@pytest.mark.parametrize('extension', ['avi', 'y4m'])
+def test_a_part_where_the_clock_ticks_once_a_frame(tmp_path, extension, rate):
+    tick = 1 / Fraction(rate)
+    path = make(tmp_path / f'a.{extension}', *clips.numbered(rate, str(float(20 * tick))),
+                *(MPEG4 if extension == 'avi' else ()))
+    plan, frames = read(path, VideoOptions(start=Fraction('7.5') * tick, end=Fraction('15.5') * tick))
+    assert plan.begin == 8 * tick
+    assert np.rint((frames.mean((1, 2, 3)) * 219 / 255 - 4) / 8).tolist() == [*range(8, 16)]
+    for first, stop in ((0, 3), (3, 7), (7, None)):
+        with FrameReader(clips.FFMPEG, plan.info, plan.decode_chunk(first, stop)) as reader:
+            assert np.array_equal(np.stack(list(reader)), frames[first:stop])
+
+
 def test_a_part_within_a_hold():
     with pytest.raises(VideoError, match='no frame begins between .*; one that is shown from 0:00:01.000 on comes nea'):
         read(CASES / 'slow_slides.mp4', VideoOptions(start=Fraction('1.5'), end=Fraction('2.5')))
