@@ -124,15 +124,15 @@ def read_ahead(items: Iterable[Item], count: int, stop: Callable[[], None] = lam
 
 @contextmanager
 def write_behind(write: Callable[[Item], None], count: int,
-                 stop: Callable[[], None] = lambda: None) -> Iterator[_Queue[Item]]:
+                 stop: Callable[[], None] | None = None) -> Iterator[_Queue[Item]]:
     """Write items in a thread; a context whose `put` adds one, and whose `flush` waits until all are written.
 
-    All are written when the context is left, unless by an exception: then what waits is discarded.
+    All are written when the context is left, also by an exception, unless there is `stop`.
 
     Args:
         write: Called with each item, in order. An error in it is raised by the next `put` or `flush`, or in the end.
         count: How many items may wait.
-        stop: Called when the context is left by an exception: must make `write` return soon.
+        stop: Called when the context is left by an exception: must make `write` return soon. What waits is discarded.
     """
     queue: _Queue[Item] = _Queue(count)
 
@@ -153,8 +153,9 @@ def write_behind(write: Callable[[Item], None], count: int,
         queue.close()
         thread.join()
     except BaseException:
-        queue.close(discard=True)
-        stop()
+        queue.close(discard=stop is not None)
+        if stop is not None:
+            stop()
         thread.join()
         raise
     queue.flush()

@@ -163,6 +163,21 @@ def test_a_write_that_blocks_is_stopped():
     assert no_thread_is_left()
 
 
+def test_what_can_not_be_stopped_is_written_all_the_same():
+    written, release = [], threading.Event()
+
+    def write(item):
+        assert release.wait(30)
+        written.append(item)
+    with pytest.raises(KeyboardInterrupt), write_behind(write, 2) as behind:
+        for item in range(3):
+            behind.put(item)
+        release.set()
+        raise KeyboardInterrupt
+    assert written == [0, 1, 2]
+    assert no_thread_is_left()
+
+
 def test_a_thread_that_can_not_be_started_ends_the_run(monkeypatch):
     start, released = threading.Thread.start, threading.Event()
 

@@ -56,7 +56,7 @@ def test_decoding_a_chunk_of_a_deep_film_in_old_ffmpeg():
     (Decoding(Fraction(24), resample=True), ['fps=24']),
     (Decoding(Fraction(24), resample=True, push=True, origin=7, pad=True, kept=Kept(None, 9, 'pts')),
      ['setpts=PTS-(7)', 'trim=start_pts=0', 'settb=1/24',
-      r'setpts=if(isnan(PREV_OUTPTS)\,PTS\,max(PTS\,PREV_OUTPTS+1))', 'fps=24',
+      r'setpts=if(isnan(PREV_OUTPTS)\,PTS\,max(PTS\,PREV_OUTPTS+1))', 'fps=24:eof_action=pass',
       'tpad=stop=-1:stop_mode=clone', 'trim=end_pts=9']),
     (Decoding(Fraction(24000, 1001), resample=True, from_zero=True), ['fps=24000/1001:start_time=0']),
     (Decoding(Fraction(25), deinterlace=True), ['scale=64:48', 'bwdif=deint=all:mode=send_frame:parity=auto']),
