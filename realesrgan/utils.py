@@ -11,8 +11,8 @@ from typing import Any, Self
 import cv2
 import numpy as np
 
-from .atomic_files import whole_file
 from .errors import ImageError
+from .files import whole_file
 from .upscaling.upsampler import RealESRGANer
 
 __all__ = ['IOConsumer', 'PrefetchReader', 'RealESRGANer']

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from ..atomic_files import TEMPORARY_PREFIX
 from ..errors import ImageError, InputError
+from ..files import TEMPORARY_PREFIX
 from . import formats
 from .reading import is_picture
 

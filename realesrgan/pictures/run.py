@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..atomic_files import remove_leftovers, require_writable
 from ..errors import UsageError
 from ..events import Event, Examined, Found, Outcome, Run
+from ..files import remove_leftovers, require_writable
 from ..workers.enhancers import EnhancerCache, build_enhancer, prefetch_weights, prepare_faces, require_gpus
 from ..workers.options import (
     ALPHA_UPSAMPLERS,

@@ -12,9 +12,9 @@ from typing import Self
 
 import numpy as np
 
-from ..atomic_files import whole_file
 from ..errors import DiskFullError, RunError, explain, flatten_message
 from ..events import Examined, Outcome, Progress
+from ..files import whole_file
 from ..log import about
 from ..measures import Effort
 from ..pipeline import read_ahead, write_behind

@@ -14,10 +14,10 @@ from typing import Any, Self
 
 import psutil
 
-from ..atomic_files import require_writable, whole_file
 from ..engines.cpu import count_cores
 from ..errors import flatten_message
 from ..events import Event, Examined, Outcome, Warned
+from ..files import require_writable, whole_file
 from ..log import escape
 from ..measures import STAGES, Preview, Quality
 from ..version import __version__

@@ -15,12 +15,12 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ..atomic_files import TEMPORARY_PREFIX, whole_file
 from ..errors import PartsError
+from ..files import TEMPORARY_PREFIX, read_json, whole_file
 from ..version import __version__
 from ..workers.options import FaceOptions
 from .options import VideoOptions
-from .parts import Part, Parts, read_json
+from .parts import Part, Parts
 
 logger = logging.getLogger(__name__)
 

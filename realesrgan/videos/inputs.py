@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..atomic_files import TEMPORARY_PREFIX
 from ..errors import InputError, UsageError, explain
 from ..ffmpeg.containers import CONTAINERS
 from ..ffmpeg.probe import MediaInfo, is_picture, probe
 from ..ffmpeg.process import Check, is_url
 from ..ffmpeg.programs import FFmpeg
+from ..files import TEMPORARY_PREFIX
 from ..pictures.formats import FORMATS
 from ..pictures.inputs import list_folder, make_natural_key, match_files
 from ..pictures.names import Nameable, choose_names

@@ -7,12 +7,12 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
-from ..atomic_files import errors_naming, temporary_folder, write_through
 from ..errors import MediaError, MediaWriteError
 from ..ffmpeg.mux import join, mux, write_list
 from ..ffmpeg.probe import Track, probe
 from ..ffmpeg.process import Check
 from ..ffmpeg.programs import FFmpeg
+from ..files import errors_naming, temporary_folder, write_through
 from .checkpoint import LIST
 from .chunks import Upscaled
 from .disk import check_room

@@ -8,9 +8,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from ..atomic_files import whole_file
 from ..errors import MediaError
 from ..ffmpeg.encoder import FrameWriter
+from ..files import whole_file
 from .chunks import Chunk, FrameFiles, Reader, VideoFrames
 from .parts import Part, seal
 

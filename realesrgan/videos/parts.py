@@ -11,9 +11,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from ..atomic_files import whole_file, write_through
 from ..ffmpeg.decoder import Damage
-from ..weights.download import hash_file
+from ..files import hash_file, read_json, whole_file, write_through
 
 _CHECKSUM_BYTES = hashlib.sha256().digest_size
 _FRAME = 'raw'  # the extension of frames that are kept one by one
@@ -168,12 +167,3 @@ def _sum_up_frame(source: np.ndarray, result: np.ndarray) -> bytes:
 def _sum_up(note: Mapping[str, Any]) -> str:
     """Return the checksum of a note itself."""
     return hashlib.sha256(json.dumps(note, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """Return the object in a JSON file, or an empty one if the file is missing or damaged."""
-    try:
-        found = json.loads(file.read_bytes())
-    except (FileNotFoundError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}

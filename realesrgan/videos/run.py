@@ -14,11 +14,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..atomic_files import remove_leftovers, require_writable, temporary_folder
 from ..errors import RunError, UsageError, VideoError, explain
 from ..events import Event, Examined, Found, Outcome, Outlined, Progress, Run, Warned
 from ..ffmpeg.probe import MediaInfo, is_picture, probe
 from ..ffmpeg.programs import FFmpeg, find_ffmpeg
+from ..files import remove_leftovers, require_writable, temporary_folder
 from ..log import about
 from ..pictures.inputs import InputFile, Inputs, list_inputs
 from ..pictures.names import name_comparison, plan, require_folder_name

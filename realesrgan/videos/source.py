@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..atomic_files import temporary_folder
 from ..errors import MediaError
 from ..ffmpeg.colour import is_deep
 from ..ffmpeg.decoder import FORGETS, Damage, FrameReader, examine, extract_frames, is_of_a_cut
@@ -23,6 +22,7 @@ from ..ffmpeg.probe import MediaInfo
 from ..ffmpeg.process import Check
 from ..ffmpeg.programs import FFmpeg
 from ..ffmpeg.timing import format_clock
+from ..files import temporary_folder
 from .checkpoint import TRACKS, identify_files
 from .chunks import Chunk, FrameFiles, Upscaled, VideoFrames, cut_into_chunks
 from .disk import DiskWatch, estimate_extracted_size

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import ipaddress
 import logging
 import re
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 from ..errors import DownloadError
+from ..files import hash_file
 
 if TYPE_CHECKING:
     import requests
@@ -89,12 +89,6 @@ def _try(url: str, part: Path, target: Path, *, is_last: bool) -> bool:
     except ValueError as error:  # a server that tells nonsense
         raise DownloadError(f'{url}: {error}') from None
     return True
-
-
-def hash_file(path: Path) -> str:
-    """Return the SHA-256 of a file as lower-case hex."""
-    with path.open('rb') as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def _receive(url: str, part: Path) -> None:

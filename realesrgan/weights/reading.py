@@ -16,9 +16,9 @@ import numpy as np
 from ..archs.architecture import NetworkConfig
 from ..archs.registry import current_names
 from ..errors import UnknownNetworkError, WeightsError, flatten_message
+from ..files import hash_file
 from ..models import PackagedWeights
 from . import sources
-from .download import hash_file
 from .pth import MOST_REPEATED, read_plain_pth
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from ..errors import UsageError, WeightsError
+from ..files import hash_file
 from ..models import MODELS, ModelSpec, PackagedWeights, WeightFile
 from . import download
 
@@ -257,6 +258,6 @@ def fingerprint(model_name: str, model_path: str | Path | None = None, denoise_s
         UsageError, WeightsError, DownloadError: see `resolve` and `obtain`.
     """
     sources = resolve(model_name, model_path, denoise_strength)
-    hashes = [source.sha256 if isinstance(source, PackagedWeights) else download.hash_file(obtain(source))
+    hashes = [source.sha256 if isinstance(source, PackagedWeights) else hash_file(obtain(source))
               for source in (sources.main, sources.partner) if source is not None]
     return hashlib.sha256(' '.join(hashes).encode()).hexdigest()[:16]

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import version
-from ..atomic_files import require_writable, temporary_folder
 from ..errors import ClusterError
+from ..files import require_writable, temporary_folder
 from ..log import about
 from ..weights.sources import find_url_prefix, prefetch
 from .connection import connect, import_ray

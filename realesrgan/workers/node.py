@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import version
-from ..atomic_files import whole_file
-from ..weights.download import hash_file
+from ..files import hash_file, whole_file
 from ..weights.sources import FOLDER_VARIABLE
 from .options import Place, UpsamplerOptions
 from .pool import Worker

@@ -14,7 +14,7 @@ import requests
 
 from realesrgan.errors import DownloadError
 from realesrgan.weights import download
-from realesrgan.weights.download import _check_redirect, _require_safety, fetch, hash_file, innermost_reason
+from realesrgan.weights.download import _check_redirect, _require_safety, fetch, innermost_reason
 
 # Longer than the pieces that are read at once, so that a cut falls inside a piece and after whole ones.
 BODY = random.Random(0).randbytes((2 << 20) + 12345)
@@ -316,11 +316,6 @@ def test_wrong_bytes_are_deleted_and_both_hashes_named(http_server, url, target)
         fetch(url, target, SHA256, pause_seconds=0)
     assert str(caught.value).startswith(f'{url}: ')
     assert names_beside(target) == []
-
-
-def test_file_sha256_of_known_bytes(tmp_path):
-    (tmp_path / 'abc').write_bytes(b'abc')
-    assert hash_file(tmp_path / 'abc') == 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad'
 
 
 # ---- surroundings ----

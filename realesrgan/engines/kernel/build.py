@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...atomic_files import temporary_folder
+from ...files import temporary_folder
 from .variants import FOLDER, SOURCE, VARIANTS, Variant, hash_source
 
 # No C library is linked. -ffreestanding, and for gcc the flag below, keep compilers from turning loops into calls of

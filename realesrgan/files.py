@@ -1,10 +1,11 @@
-"""Write files whole or not at all, and leave nothing else behind."""
+"""Write files whole or not at all, clean up after interrupted runs, and read files back."""
 from __future__ import annotations
 
 import contextlib
 import errno
 import functools
 import hashlib
+import json
 import logging
 import os
 import platform
@@ -13,6 +14,7 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 logger = logging.getLogger(__name__)
 
@@ -105,6 +107,21 @@ def write_through(file: Path) -> None:
     """
     with file.open('rb+') as written:
         os.fsync(written.fileno())
+
+
+def hash_file(file: Path) -> str:
+    """Return the SHA-256 of a file as lower-case hex."""
+    with file.open('rb') as opened:
+        return hashlib.file_digest(opened, 'sha256').hexdigest()
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Return the object in a JSON file, or an empty one if the file is missing or damaged."""
+    try:
+        found = json.loads(file.read_bytes())
+    except (FileNotFoundError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 @contextlib.contextmanager

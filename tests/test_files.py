@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from realesrgan import atomic_files
-from realesrgan.atomic_files import remove_leftovers, temporary_folder, whole_file
+from realesrgan import files
+from realesrgan.files import hash_file, read_json, remove_leftovers, temporary_folder, whole_file
 
 PROJECT = Path(__file__).parents[1]
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from realesrgan.atomic_files import temporary_folder, whole_file
+from realesrgan.files import temporary_folder, whole_file
 with whole_file(Path('a.png')) as file, temporary_folder(Path('b.mp4')) as folder:
     file.write_bytes(b'half')
     (folder / 'frame.png').write_bytes(b'half')
@@ -43,7 +43,7 @@ def test_what_a_killed_run_has_left_behind_is_removed(tmp_path, killed):
 
 
 def test_what_other_machines_have_in_work_stays(tmp_path, killed, monkeypatch):
-    monkeypatch.setattr(atomic_files, '_identify_machine', lambda: '0' * 8)
+    monkeypatch.setattr(files, '_identify_machine', lambda: '0' * 8)
     remove_leftovers(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(killed)
 
@@ -60,3 +60,16 @@ def test_what_a_living_run_has_in_work_stays(tmp_path):
 def test_a_folder_that_is_not_there_has_no_leftovers(tmp_path):
     remove_leftovers(tmp_path / 'results')
     assert not list(tmp_path.iterdir())
+
+
+def test_sha256_of_known_bytes(tmp_path):
+    (tmp_path / 'abc').write_bytes(b'abc')
+    assert hash_file(tmp_path / 'abc') == 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad'
+
+
+def test_damaged_json_is_an_empty_object(tmp_path):
+    file = tmp_path / 'note.json'
+    assert read_json(file) == {}
+    for text, expected in ('{"a": 1}', {'a': 1}), ('{"a": ', {}), ('[1]', {}), ('[' * 100_000, {}):
+        file.write_text(text)
+        assert read_json(file) == expected
