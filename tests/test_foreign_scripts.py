@@ -7,7 +7,6 @@ import sys
 import tomllib
 from pathlib import Path
 
-import clips
 import cv2
 import numpy as np
 import pytest
@@ -16,10 +15,10 @@ import torch
 import inference_realesrgan
 import inference_realesrgan_video
 from realesrgan.archs.registry import ENTRY_POINTS
+from tests.support import clips
+from tests.support.foreign_networks import NETWORKS, OTHERS, state_dict_of
 
 PROJECT = Path(__file__).parent.parent
-sys.path.append(str(PROJECT / 'tests' / 'archs'))
-from foreign_networks import NETWORKS, OTHERS, state_dict_of  # noqa: E402
 
 SCALES = {'SwinIR-x3': 3, 'OmniSR-x2': 2, 'SCUNet-x1': 1, 'Compact-x8': 8, 'ESRGAN-x1': 1}
 

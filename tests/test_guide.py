@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import cv2
-import face_stand_ins
 import numpy as np
 import pytest
 import torch
@@ -14,6 +13,7 @@ import torch
 import inference_realesrgan
 from realesrgan.archs.rrdbnet_arch import RRDBNet
 from realesrgan.archs.srvgg_arch import SRVGGNetCompact
+from tests.support import face_stand_ins
 
 PROJECT = Path(__file__).parent.parent
 

@@ -7,16 +7,15 @@ import sys
 import types
 from pathlib import Path
 
-import broken_steps
-import clips
 import cv2
 import pytest
-from broken_steps import PICTURE_STEPS, REPORT, VIDEO_STEPS, VIDEO_WIDTHS, WIDTHS, BrokenBuild, describe
-from clips import files
 
 import inference_realesrgan
 import inference_realesrgan_video
 from realesrgan.errors import DiskFullError
+from tests.support import broken_steps, clips
+from tests.support.broken_steps import PICTURE_STEPS, REPORT, VIDEO_STEPS, VIDEO_WIDTHS, WIDTHS, BrokenBuild, describe
+from tests.support.clips import files
 
 
 @pytest.fixture(scope='session')

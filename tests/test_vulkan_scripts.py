@@ -3,7 +3,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import clips
 import cv2
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ import pytest
 import inference_realesrgan
 import inference_realesrgan_video
 from realesrgan.engines import vulkan_gpus
+from tests.support import clips
 
 PROJECT = Path(__file__).parent.parent
 TINY = PROJECT / 'tests' / 'data' / 'golden' / 'srvgg_x4.pth'

@@ -10,7 +10,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import clips
 import cv2
 import numpy as np
 import pytest
@@ -21,6 +20,7 @@ from realesrgan import RealESRGANer
 from realesrgan.archs.srvgg import SRVGGNetCompactConfig
 from realesrgan.archs.srvgg_arch import SRVGGNetCompact
 from realesrgan.engines import vulkan_gpus
+from tests.support import clips
 
 PROJECT = Path(__file__).parents[1]
 DATA = Path(__file__).parent / 'data'

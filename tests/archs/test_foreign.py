@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import spandrel
 import torch
-from foreign_networks import NETWORKS, OTHERS, state_dict_of
 from safetensors.torch import save_file
 
 from realesrgan import RealESRGANer
 from realesrgan.errors import EngineError, NonFiniteError, WeightsError
 from realesrgan.weights.loading import build_network
 from realesrgan.weights.reading import read_content
+from tests.support.foreign_networks import NETWORKS, OTHERS, state_dict_of
 
 PHOTO = cv2.imread(str(Path(__file__).parents[2] / 'inputs' / 'astronaut.jpg'))
 ODD = PHOTO[100:137, 100:153]

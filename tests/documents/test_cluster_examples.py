@@ -9,12 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import clips
 import pytest
 import yaml
-from markdown_files import PROJECT
 
 import inference_realesrgan_video
+from tests.support import clips
+from tests.support.markdown_files import PROJECT
 
 EXAMPLES = PROJECT / 'examples'
 # Stands for Slurm's own, on a machine that is the job's only node: runs what follows its options.

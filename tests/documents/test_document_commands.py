@@ -18,17 +18,15 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
-import clips
 import cv2
-import face_stand_ins
 import numpy as np
 import pytest
-import stand_ins
-from markdown_files import ONLY_ENGLISH, PROJECT, TRANSLATED, Document
 
 import inference_realesrgan
 import inference_realesrgan_video
 from realesrgan.weights import __main__ as weights
+from tests.support import clips, face_stand_ins, stand_ins
+from tests.support.markdown_files import ONLY_ENGLISH, PROJECT, TRANSLATED, Document
 
 _INSTALLS = 'installs; `make`, and with it CI, installs the same'
 _LONG = 'takes long; what it starts is what these tests are part of'

@@ -8,11 +8,11 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from markdown_files import EVERYTHING, LANGUAGES, PROJECT, TRANSLATED, Document, name_translation
 
 import inference_realesrgan
 import inference_realesrgan_video
 from realesrgan.web import __main__ as web
+from tests.support.markdown_files import EVERYTHING, LANGUAGES, PROJECT, TRANSLATED, Document, name_translation
 
 # ---- two languages ----
 

@@ -14,7 +14,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from random_networks import random_network, reference
 
 from realesrgan.archs.loaded import LoadedNetwork
 from realesrgan.archs.rrdbnet import RRDBNetConfig
@@ -26,6 +25,7 @@ from realesrgan.engines.engine import Engine
 from realesrgan.engines.table import ENGINES, VULKAN, EngineRow
 from realesrgan.errors import NonFiniteError
 from realesrgan.weights import load_model
+from tests.support.random_networks import random_network, reference
 
 PROJECT = Path(__file__).parents[2]
 

@@ -6,8 +6,6 @@ from importlib.metadata import EntryPoint
 import numpy as np
 import pytest
 import torch
-from fork_network import Fork, ForkConfig
-from random_networks import reference
 
 from realesrgan.archs.layers import Layers
 from realesrgan.archs.loaded import LoadedNetwork
@@ -19,6 +17,8 @@ from realesrgan.engines.choice import explain_refusal, make_engine
 from realesrgan.engines.devices import Device
 from realesrgan.engines.table import ENGINES
 from realesrgan.weights.loading import build_network
+from tests.support.fork_network import Fork, ForkConfig
+from tests.support.random_networks import reference
 
 SMALL = [*(RRDBNetConfig(scale, 4, 1, 2) for scale in (4, 2, 1)), SRVGGNetCompactConfig(2, 4, 1),
          SRVGGNetCompactConfig(3, 4, 4), ForkConfig(2), ForkConfig(3)]
@@ -82,7 +82,8 @@ def test_ncnn_computes_the_model_of_the_vulkan_engine(fork):
 
 @pytest.mark.parametrize(('name', 'value'), [
     ('realesrgan.weights.loading.ARCHITECTURES', (*ARCHITECTURES, ForkConfig)),
-    ('importlib.metadata.entry_points', lambda group: [EntryPoint('fork', 'fork_network:ForkConfig', group)])],
+    ('importlib.metadata.entry_points',
+     lambda group: [EntryPoint('fork', 'tests.support.fork_network:ForkConfig', group)])],
     ids=['table', 'package'])
 def test_it_is_found_by_its_weights_once_it_is_in_the_table_or_another_package(fork, monkeypatch, name, value):
     network, module = fork

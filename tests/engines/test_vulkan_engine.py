@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from random_networks import random_network, reference
 
 from realesrgan import RealESRGANer
 from realesrgan.archs.loaded import LoadedNetwork
@@ -20,6 +19,7 @@ from realesrgan.engines.memory import measure_usable_memory
 from realesrgan.engines.vulkan_graph import build_model
 from realesrgan.errors import EngineError
 from realesrgan.weights.ncnn import read_weights
+from tests.support.random_networks import random_network, reference
 
 PROJECT = Path(__file__).parents[2]
 GPU = Device('vulkan', 0)
@@ -171,8 +171,8 @@ def test_weights_that_have_no_room_are_not_loaded(gpu, monkeypatch):
 
 
 def test_a_program_ends_while_a_thread_computes(gpu):
-    code = ('import threading, time, numpy as np, sys; sys.path.append("tests/engines")\n'
-            'from random_networks import random_network\n'
+    code = ('import threading, time, numpy as np\n'
+            'from tests.support.random_networks import random_network\n'
             'from realesrgan import RealESRGANer\n'
             'from realesrgan.archs.srvgg import SRVGGNetCompactConfig as Shape\n'
             'upsampler = RealESRGANer(4, None, model=random_network(Shape(4, 64, 4)), engine="vulkan")\n'

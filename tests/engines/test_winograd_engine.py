@@ -8,8 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn_pictures import draw, load, upscale_by_pytorch
-from random_networks import random_network, reference
 
 from realesrgan.archs.loaded import LoadedNetwork
 from realesrgan.archs.rrdbnet import RRDBNetConfig
@@ -20,6 +18,8 @@ from realesrgan.engines.kernel.library import list_variants, load_variant
 from realesrgan.engines.winograd import WinogradEngine
 from realesrgan.errors import EngineError, KernelError, NonFiniteError
 from realesrgan.weights import load_model
+from tests.support.drawn_pictures import draw, load, upscale_by_pytorch
+from tests.support.random_networks import random_network, reference
 
 PROJECT = Path(__file__).parents[2]
 #: Of 0..1: a few times what was measured, 1e-6; PyTorch's own distance from float64 is as large.

@@ -3,9 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import clips
 import cv2
-import face_stand_ins
 import numpy as np
 import pytest
 import torch
@@ -18,6 +16,7 @@ from realesrgan.faces import enhancer as faces
 from realesrgan.faces.networks import load_face_networks
 from realesrgan.models import FACE_MODELS, MODELS
 from realesrgan.workers.options import FaceOptions, UpsamplerOptions, drop_faces_of_drawings
+from tests.support import clips, face_stand_ins
 
 PROJECT = Path(__file__).parents[2]
 PHOTO = str(PROJECT / 'inputs' / 'astronaut.jpg')

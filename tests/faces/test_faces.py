@@ -6,7 +6,6 @@ import types
 from pathlib import Path
 
 import cv2
-import face_stand_ins
 import numpy as np
 import pytest
 import torch
@@ -19,6 +18,7 @@ from realesrgan.faces.enhancer import FaceEnhancer
 from realesrgan.faces.geometry import paste_face
 from realesrgan.faces.networks import FaceFiles, load_face_networks
 from realesrgan.models import FACE_MODELS
+from tests.support import face_stand_ins
 
 pytestmark = face_stand_ins.needs_gfpgan
 

@@ -13,13 +13,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import clips
 import cv2
 import numpy as np
 import pytest
 
 import inference_realesrgan
 import inference_realesrgan_video
+from tests.support import clips
 
 PROJECT = Path(__file__).parents[2]
 NETWORK = '-n', 'realesr-animevideov3', '-s', '2'

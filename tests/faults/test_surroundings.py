@@ -12,7 +12,6 @@ import time
 import tracemalloc
 from pathlib import Path
 
-import clips
 import cv2
 import numpy as np
 import pytest
@@ -22,6 +21,7 @@ import inference_realesrgan_video
 from realesrgan.log import escape
 from realesrgan.pictures import inputs
 from realesrgan.pictures.inputs import InputFile, find_pictures
+from tests.support import clips
 
 PROJECT = Path(__file__).parents[2]
 FAST = '-n', 'realesr-animevideov3', '-s', '1'

@@ -4,11 +4,11 @@ import importlib.util
 import sys
 from pathlib import Path
 
-import clips
 import pytest
 
 from realesrgan.errors import MediaError
 from realesrgan.ffmpeg.programs import find_ffmpeg
+from tests.support import clips
 
 
 def list_programs():

@@ -3,11 +3,11 @@ import re
 import subprocess
 import sys
 
-import clips
 import pytest
 
 import inference_realesrgan_video as script
 from realesrgan.ffmpeg.containers import CONTAINERS, Container
+from tests.support import clips
 
 
 @pytest.mark.parametrize(('name', 'expected'), [

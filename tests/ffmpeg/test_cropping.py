@@ -3,12 +3,12 @@ import json
 import logging
 from fractions import Fraction
 
-import clips
 import pytest
-from clips import EXACT, make, picture
 
 from realesrgan.ffmpeg.cropping import read_crop
 from realesrgan.ffmpeg.probe import parse_probe, probe
+from tests.support import clips
+from tests.support.clips import EXACT, make, picture
 
 
 def element(identifier, *content):

@@ -5,17 +5,17 @@ import threading
 from dataclasses import replace
 from fractions import Fraction
 
-import clips
 import cv2
 import numpy as np
 import pytest
-from clips import EXACT, make, numbered, picture, program, sound
 
 from realesrgan.errors import Cancelled, MediaError, MediaWriteError
 from realesrgan.ffmpeg.decoder import Decoding, FrameReader, Kept, examine, extract_frames
 from realesrgan.ffmpeg.probe import MediaInfo, probe
 from realesrgan.ffmpeg.programs import FFmpeg
 from realesrgan.ffmpeg.rotation import parse_turns
+from tests.support import clips
+from tests.support.clips import EXACT, make, numbered, picture, program, sound
 
 RGB = 'out_range=pc:flags=bicubic+accurate_rnd+full_chroma_int'
 LEFT = f'{RGB}:in_h_chr_pos=0:in_v_chr_pos=128'

@@ -2,10 +2,8 @@
 from dataclasses import replace
 from fractions import Fraction
 
-import clips
 import numpy as np
 import pytest
-from clips import program, video
 
 from realesrgan.errors import MediaError, MediaWriteError
 from realesrgan.ffmpeg.colour import Colour, PixelFormat
@@ -17,6 +15,8 @@ from realesrgan.ffmpeg.encoder import (
     choose_part_container,
 )
 from realesrgan.ffmpeg.programs import FFmpeg
+from tests.support import clips
+from tests.support.clips import program, video
 
 HD = Colour('tv', 'bt709', 'bt709', 'bt709')
 PLAIN = Encoding(64, 48, False, Fraction(25), Fraction(1), HD, 'libx264', 'yuv420p', 'mp4', crf=0, preset='ultrafast')

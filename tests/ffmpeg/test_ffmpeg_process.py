@@ -5,13 +5,13 @@ import re
 import threading
 import time
 
-import clips
 import psutil
 import pytest
-from clips import program
 
 from realesrgan.errors import Cancelled, MediaError, MediaWriteError
 from realesrgan.ffmpeg.process import Child, build_source_argument, is_url, run
+from tests.support import clips
+from tests.support.clips import program
 
 
 def wait_until_gone(pid):

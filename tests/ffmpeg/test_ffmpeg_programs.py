@@ -2,12 +2,12 @@
 import os
 from pathlib import Path
 
-import clips
 import pytest
-from clips import program
 
 from realesrgan.errors import MediaError
 from realesrgan.ffmpeg.programs import FFmpeg, find_ffmpeg
+from tests.support import clips
+from tests.support.clips import program
 
 
 def fake(folder, names=('ffmpeg', 'ffprobe'), version='4.4.2-0ubuntu'):

@@ -3,11 +3,11 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-import clips
 import pytest
 
 from realesrgan.ffmpeg.hdr import HdrMetadata, build_hdr_options, read_hdr
 from realesrgan.ffmpeg.probe import probe
+from tests.support import clips
 
 DISPLAY = 'G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)'
 PQ = ('-pix_fmt', 'yuv420p10le', '-color_trc', 'smpte2084', '-color_primaries', 'bt2020', '-colorspace', 'bt2020nc')

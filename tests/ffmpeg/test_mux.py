@@ -2,16 +2,16 @@
 import logging
 from fractions import Fraction
 
-import clips
 import cv2
 import numpy as np
 import pytest
-from clips import EXACT, make, numbered, picture, program, sound
 
 from realesrgan.errors import Cancelled, MediaError
 from realesrgan.ffmpeg.mux import Cut, build_recording_options, join, mux, write_list
 from realesrgan.ffmpeg.probe import Track, probe
 from realesrgan.ffmpeg.programs import FFmpeg
+from tests.support import clips
+from tests.support.clips import EXACT, make, numbered, picture, program, sound
 
 RATE = Fraction(25)
 

@@ -3,11 +3,9 @@ import json
 from dataclasses import replace
 from fractions import Fraction
 
-import clips
 import cv2
 import numpy as np
 import pytest
-from clips import EXACT, make, numbered, picture, program, sound
 
 from realesrgan.errors import Cancelled, MediaError
 from realesrgan.ffmpeg.colour import Colour
@@ -22,6 +20,8 @@ from realesrgan.ffmpeg.probe import (
     read_time_stamps,
 )
 from realesrgan.ffmpeg.programs import FFmpeg, find_ffmpeg
+from tests.support import clips
+from tests.support.clips import EXACT, make, numbered, picture, program, sound
 
 SD = Colour('tv', 'smpte170m', 'smpte170m', 'smpte170m')
 B_FRAMES = ['-c:v', 'libx264', '-preset', 'ultrafast', '-bf', '2', '-g', '5', '-pix_fmt', 'yuv420p']

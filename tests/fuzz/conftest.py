@@ -4,14 +4,10 @@ from __future__ import annotations
 import contextlib
 import resource
 import signal
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
-
-sys.path += [str(Path(__file__).parents[1] / folder) for folder in ('pictures', 'weights', 'archs')]
 
 _COMMON = {'deadline': None, 'suppress_health_check': list(HealthCheck)}
 settings.register_profile('short', derandomize=True, database=None, max_examples=50, **_COMMON)

@@ -6,15 +6,15 @@ import tempfile
 from fractions import Fraction
 from pathlib import Path
 
-import clips
 import pytest
 import torch
 from hypothesis import given, settings
-from mutations import mutated
 
 from realesrgan.archs.srvgg import SRVGGNetCompactConfig
 from realesrgan.videos import VideoOptions, upscale_videos
 from realesrgan.workers.options import UpsamplerOptions
+from tests.support import clips
+from tests.support.mutations import mutated
 
 CONTAINERS = {
     'mp4': '-c:v libx264 -c:a aac', 'mkv': '-c:v libx264 -c:a libopus', 'avi': '-c:v mpeg4 -c:a mp2',

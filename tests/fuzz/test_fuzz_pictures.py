@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_pictures import (
+from PIL import Image, features
+
+from realesrgan.errors import ImageError
+from realesrgan.pictures.reading import decode
+from realesrgan.pictures.writing import encode
+from tests.support.made_pictures import (
     CASES,
     SRGB,
     XMP,
@@ -20,12 +25,7 @@ from made_pictures import (
     save_by_tifffile,
     swap_red_blue,
 )
-from mutations import mutated
-from PIL import Image, features
-
-from realesrgan.errors import ImageError
-from realesrgan.pictures.reading import decode
-from realesrgan.pictures.writing import encode
+from tests.support.mutations import mutated
 
 MOST_PIXELS = 1 << 20
 COLOURS, GRAY, ALPHA = make_noise(9, 13, 3), make_noise(9, 13), make_noise(9, 13, 4)

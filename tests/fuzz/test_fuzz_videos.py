@@ -7,11 +7,9 @@ import tempfile
 from fractions import Fraction
 from pathlib import Path
 
-import clips
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from mutations import JSON, mutated, mutated_json
 
 from realesrgan.errors import PartsError, RealESRGANError
 from realesrgan.ffmpeg.containers import CONTAINERS
@@ -27,6 +25,8 @@ from realesrgan.videos.options import VideoOptions
 from realesrgan.videos.parts import Part, seal
 from realesrgan.videos.plan import plan_video
 from realesrgan.videos.source import VideoSource
+from tests.support import clips
+from tests.support.mutations import JSON, mutated, mutated_json
 
 REAL = {
     'streams': [

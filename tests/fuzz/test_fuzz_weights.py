@@ -12,7 +12,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from mutations import mutated
 from safetensors.torch import save as save_safetensors
 
 from realesrgan.archs.rrdbnet import RRDBNetConfig
@@ -21,6 +20,7 @@ from realesrgan.errors import RealESRGANError
 from realesrgan.weights import ncnn
 from realesrgan.weights.loading import build_network
 from realesrgan.weights.reading import read_content
+from tests.support.mutations import mutated
 
 SHAPES = SRVGGNetCompactConfig(2, 4, 1), RRDBNetConfig(2, 4, 1, 2)
 

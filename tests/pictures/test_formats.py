@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from made_pictures import assert_same, make_noise, save_by_opencv
 from PIL import Image
 
 import inference_realesrgan
@@ -20,6 +19,7 @@ from realesrgan.pictures import formats
 from realesrgan.pictures.formats import FALLBACK, FORMATS, Format, Writer, require_room
 from realesrgan.pictures.inputs import find_pictures
 from realesrgan.pictures.reading import decode
+from tests.support.made_pictures import assert_same, make_noise, save_by_opencv
 
 PROJECT = Path(__file__).parent.parent.parent
 

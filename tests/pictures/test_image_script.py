@@ -11,10 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from clips import files, save_network
-from made_pictures import CASES
 from PIL import Image, ImageCms
-from worker_on_the_cpu import WorkerOnTheCPU
 
 import inference_realesrgan
 from realesrgan import RealESRGANer
@@ -24,6 +21,9 @@ from realesrgan.models import MODELS
 from realesrgan.pictures.inputs import InputFile
 from realesrgan.pictures.names import plan
 from realesrgan.pictures.run import share_jobs
+from tests.support.clips import files, save_network
+from tests.support.made_pictures import CASES
+from tests.support.worker_on_the_cpu import WorkerOnTheCPU
 
 PROJECT = Path(__file__).parents[2]
 SCRIPT = PROJECT / 'inference_realesrgan.py'

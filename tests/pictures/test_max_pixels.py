@@ -8,12 +8,10 @@ import struct
 import threading
 import zlib
 
-import clips
 import cv2
 import numpy as np
 import pytest
 import tifffile
-from made_pictures import build_png
 from PIL import Image
 
 import inference_realesrgan
@@ -22,6 +20,8 @@ from realesrgan.errors import ImageError
 from realesrgan.pictures.formats import MOST_PIXELS
 from realesrgan.pictures.inputs import InputFile
 from realesrgan.pictures.reading import decode
+from tests.support import clips
+from tests.support.made_pictures import build_png
 
 
 def save(height, width, extension):

@@ -9,7 +9,15 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
-from made_pictures import (
+from PIL import ExifTags, Image, ImageCms, IptcImagePlugin
+from PIL.PngImagePlugin import PngInfo
+
+from realesrgan.errors import ImageError
+from realesrgan.pictures import exif
+from realesrgan.pictures.picture import Metadata, Picture
+from realesrgan.pictures.reading import decode
+from realesrgan.pictures.writing import encode
+from tests.support.made_pictures import (
     CASES,
     DESCRIPTION,
     EXIF_IFD,
@@ -33,14 +41,6 @@ from made_pictures import (
     save_by_pillow,
     save_by_tifffile,
 )
-from PIL import ExifTags, Image, ImageCms, IptcImagePlugin
-from PIL.PngImagePlugin import PngInfo
-
-from realesrgan.errors import ImageError
-from realesrgan.pictures import exif
-from realesrgan.pictures.picture import Metadata, Picture
-from realesrgan.pictures.reading import decode
-from realesrgan.pictures.writing import encode
 
 
 def build_turned(kind, orientation, form):

@@ -5,11 +5,11 @@ import os
 from pathlib import Path
 
 import pytest
-from made_pictures import make_noise, save_by_pillow
 
 from realesrgan.errors import InputError
 from realesrgan.pictures import formats
 from realesrgan.pictures.inputs import InputFile, find_pictures, list_folder, make_natural_key
+from tests.support.made_pictures import make_noise, save_by_pillow
 
 
 def make_file(kind='PNG', **options):

@@ -12,7 +12,13 @@ import cv2
 import imagecodecs
 import numpy as np
 import pytest
-from made_pictures import (
+from PIL import Image, ImageFile
+
+from realesrgan.errors import ImageError
+from realesrgan.pictures.picture import Picture
+from realesrgan.pictures.reading import decode, is_picture
+from realesrgan.pictures.writing import encode
+from tests.support.made_pictures import (
     CASES,
     MAKE,
     ORIENTATION,
@@ -38,12 +44,6 @@ from made_pictures import (
     store_turned,
     swap_red_blue,
 )
-from PIL import Image, ImageFile
-
-from realesrgan.errors import ImageError
-from realesrgan.pictures.picture import Picture
-from realesrgan.pictures.reading import decode, is_picture
-from realesrgan.pictures.writing import encode
 
 PROJECT = Path(__file__).parent.parent.parent
 

@@ -9,7 +9,14 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
-from made_pictures import (
+
+from realesrgan.errors import ImageError
+from realesrgan.pictures import formats
+from realesrgan.pictures.formats import MetadataStyle
+from realesrgan.pictures.picture import Metadata, Picture
+from realesrgan.pictures.reading import decode
+from realesrgan.pictures.writing import encode, write
+from tests.support.made_pictures import (
     MAKE,
     SRGB,
     XMP,
@@ -22,13 +29,6 @@ from made_pictures import (
     save_by_opencv,
     swap_red_blue,
 )
-
-from realesrgan.errors import ImageError
-from realesrgan.pictures import formats
-from realesrgan.pictures.formats import MetadataStyle
-from realesrgan.pictures.picture import Metadata, Picture
-from realesrgan.pictures.reading import decode
-from realesrgan.pictures.writing import encode, write
 
 WRITABLE = {extension: formats.find_writable(extension) for extension in formats.list_writable_extensions()}
 

@@ -6,7 +6,11 @@ import zlib
 
 import numpy as np
 import pytest
-from made_pictures import (
+from PIL import Image
+
+from realesrgan.errors import ImageError
+from realesrgan.pictures.reading import decode
+from tests.support.made_pictures import (
     assert_same,
     build_png,
     compress_rows,
@@ -15,10 +19,6 @@ from made_pictures import (
     save_by_pillow,
     swap_red_blue,
 )
-from PIL import Image
-
-from realesrgan.errors import ImageError
-from realesrgan.pictures.reading import decode
 
 
 def test_a_dark_sixteen_bit_picture_stays_sixteen_bit():

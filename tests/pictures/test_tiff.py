@@ -6,7 +6,14 @@ import io
 import numpy as np
 import pytest
 import tifffile
-from made_pictures import (
+from PIL import Image
+from tifffile import EXTRASAMPLE
+
+from realesrgan.errors import ImageError
+from realesrgan.pictures.picture import Picture
+from realesrgan.pictures.reading import decode
+from realesrgan.pictures.writing import encode
+from tests.support.made_pictures import (
     ORIENTATION,
     assert_same,
     build_palette_tiff,
@@ -19,13 +26,6 @@ from made_pictures import (
     store_turned,
     swap_red_blue,
 )
-from PIL import Image
-from tifffile import EXTRASAMPLE
-
-from realesrgan.errors import ImageError
-from realesrgan.pictures.picture import Picture
-from realesrgan.pictures.reading import decode
-from realesrgan.pictures.writing import encode
 
 
 @pytest.mark.parametrize('dtype', [np.uint8, np.uint16])

@@ -4,17 +4,17 @@ from __future__ import annotations
 import logging
 import threading
 
-import clips
 import cv2
 import numpy as np
 import pytest
-from clips import files
 
 from realesrgan import RealESRGANer
 from realesrgan.errors import Cancelled, ImageError, InputError, UsageError
 from realesrgan.events import Found, Outcome, Progress, Warned
 from realesrgan.pictures import PictureOptions, upscale_pictures
 from realesrgan.workers.options import UpsamplerOptions
+from tests.support import clips
+from tests.support.clips import files
 
 
 @pytest.fixture

@@ -1,12 +1,12 @@
 """The page of a report, as a browser shows it."""
 from __future__ import annotations
 
-import clips
 import cv2
 import numpy as np
 import pytest
 
 import inference_realesrgan
+from tests.support import clips
 
 
 @pytest.fixture(scope='module')

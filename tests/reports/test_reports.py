@@ -8,11 +8,9 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
-import clips
 import cv2
 import numpy as np
 import pytest
-from clips import files
 
 import inference_realesrgan
 import inference_realesrgan_video
@@ -22,6 +20,8 @@ from realesrgan.measures import Preview, Quality
 from realesrgan.quality.comparison import convert_to_bgr8, enlarge
 from realesrgan.reports import reporter
 from realesrgan.reports.reporter import Reporter
+from tests.support import clips
+from tests.support.clips import files
 
 
 @pytest.fixture(scope='session')

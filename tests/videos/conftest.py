@@ -1,12 +1,12 @@
 """Run the video script with small networks; what several files of tests share."""
 from __future__ import annotations
 
-import clips
 import pytest
 
 import inference_realesrgan_video
 from realesrgan.engines.kernel.library import find_kernel
 from realesrgan.errors import EngineError
+from tests.support import clips
 
 
 @pytest.fixture(scope='session')

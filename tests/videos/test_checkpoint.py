@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clips import EXACT, files, make, picture, sound, video
-from numbered_frames import LOSSLESS, OPEN_GOPS, counted, counts, hashes, parts
 
 from realesrgan.errors import PartsError
 from realesrgan.videos.checkpoint import find_reusable, open_parts
 from realesrgan.videos.parts import Part, seal
 from realesrgan.videos.worker import ChunkWorker
+from tests.support.clips import EXACT, files, make, picture, sound, video
+from tests.support.numbered_frames import LOSSLESS, OPEN_GOPS, counted, counts, hashes, parts
 
 SCRIPT = Path(__file__).parents[2] / 'inference_realesrgan_video.py'
 

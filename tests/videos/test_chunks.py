@@ -4,13 +4,13 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
-import clips
 import numpy as np
 import pytest
-from clips import EXACT, files, make, sound, video
-from numbered_frames import LOSSLESS, OPEN_GOPS, counted, counts, hashes
 
 from realesrgan.videos.chunks import cut_into_chunks
+from tests.support import clips
+from tests.support.clips import EXACT, files, make, sound, video
+from tests.support.numbered_frames import LOSSLESS, OPEN_GOPS, counted, counts, hashes
 
 
 @pytest.fixture

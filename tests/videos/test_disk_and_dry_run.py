@@ -9,10 +9,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from clips import EXACT, files, make, picture
-from numbered_frames import LOSSLESS, counted, counts, parts
 
 from realesrgan.videos import disk
+from tests.support.clips import EXACT, files, make, picture
+from tests.support.numbered_frames import LOSSLESS, counted, counts, parts
 
 
 def test_a_disk_that_fills_up(run, tmp_path, monkeypatch):

@@ -10,13 +10,13 @@ import sys
 import time
 from pathlib import Path
 
-import clips
 import psutil
 import pytest
-from clips import EXACT, files, make, picture, sound
-from numbered_frames import LOSSLESS, OPEN_GOPS, hashes, parts
 
 from realesrgan.videos.parts import Parts
+from tests.support import clips
+from tests.support.clips import EXACT, files, make, picture, sound
+from tests.support.numbered_frames import LOSSLESS, OPEN_GOPS, hashes, parts
 
 SCRIPT = Path(__file__).parents[2] / 'inference_realesrgan_video.py'
 

@@ -3,10 +3,11 @@ from __future__ import annotations
 
 import struct
 
-import clips
 import numpy as np
 import pytest
-from clips import DATA, EXACT, make, picture, video
+
+from tests.support import clips
+from tests.support.clips import DATA, EXACT, make, picture, video
 
 
 def chroma_edge(path, location):

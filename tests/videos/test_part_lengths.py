@@ -7,15 +7,15 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-import clips
 import pytest
-from clips import EXACT, files, make
-from numbered_frames import LOSSLESS, OPEN_GOPS, counted, counts, hashes
 
 import inference_realesrgan_video
 from realesrgan import RealESRGANer
 from realesrgan.videos.parts import Parts
 from realesrgan.videos.worker import ChunkWorker
+from tests.support import clips
+from tests.support.clips import EXACT, files, make
+from tests.support.numbered_frames import LOSSLESS, OPEN_GOPS, counted, counts, hashes
 
 PARTS = Path('results/a_out_parts')
 

@@ -10,13 +10,13 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from clips import EXACT, files, make
-from numbered_frames import LOSSLESS, counted, counts, hashes, parts
 
 from realesrgan.errors import Cancelled, WeightsError
 from realesrgan.events import Outcome, Progress, Warned
 from realesrgan.videos import VideoOptions, upscale_videos
 from realesrgan.workers.options import UpsamplerOptions
+from tests.support.clips import EXACT, files, make
+from tests.support.numbered_frames import LOSSLESS, counted, counts, hashes, parts
 
 NAMES = ['a.mp4', 'b.mkv', 'c.mp4']
 SCRIPT = Path(__file__).parents[2] / 'inference_realesrgan_video.py'

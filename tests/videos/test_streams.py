@@ -5,10 +5,11 @@ import os
 import threading
 from collections import deque
 
-import clips
 import cv2
 import numpy as np
-from clips import EXACT, files, make, sound
+
+from tests.support import clips
+from tests.support.clips import EXACT, files, make, sound
 
 
 def test_a_video_from_a_server(run, tmp_path, http_server):

@@ -5,10 +5,8 @@ import shutil
 from fractions import Fraction
 from pathlib import Path
 
-import clips
 import numpy as np
 import pytest
-from clips import make
 
 from realesrgan.errors import VideoError
 from realesrgan.ffmpeg.decoder import FrameReader
@@ -16,6 +14,8 @@ from realesrgan.ffmpeg.probe import probe
 from realesrgan.videos.chunks import cut_into_chunks
 from realesrgan.videos.options import VideoOptions
 from realesrgan.videos.plan import plan_video
+from tests.support import clips
+from tests.support.clips import make
 
 CASES = Path(__file__).parent.parent / 'data' / 'timelines'
 TOLERANCE = 0.05

@@ -6,17 +6,17 @@ import threading
 from fractions import Fraction
 from pathlib import Path
 
-import clips
 import cv2
 import numpy as np
 import pytest
-from clips import EXACT, files, make, picture, sound, video
-from numbered_frames import counted, counts, hashes, parts
 
 from realesrgan.errors import Cancelled, InputError, MediaError, UsageError
 from realesrgan.events import Found, Outcome, Outlined, Progress, Warned
 from realesrgan.videos import VideoOptions, upscale_videos
 from realesrgan.workers.options import UpsamplerOptions
+from tests.support import clips
+from tests.support.clips import EXACT, files, make, picture, sound, video
+from tests.support.numbered_frames import counted, counts, hashes, parts
 
 
 @pytest.fixture

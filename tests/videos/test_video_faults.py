@@ -7,13 +7,13 @@ import sys
 import threading
 from pathlib import Path
 
-import clips
 import numpy as np
 import psutil
 import pytest
-from clips import EXACT, files, make, picture, sound, video
 
 from realesrgan.errors import NonFiniteError
+from tests.support import clips
+from tests.support.clips import EXACT, files, make, picture, sound, video
 
 # ---- damage ----
 

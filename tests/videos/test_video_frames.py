@@ -3,12 +3,12 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-import clips
 import numpy as np
 import pytest
-from clips import EXACT, files, make, picture, sound, video
 
 from realesrgan import RealESRGANer
+from tests.support import clips
+from tests.support.clips import EXACT, files, make, picture, sound, video
 
 # ---- containers, rates, shapes ----
 

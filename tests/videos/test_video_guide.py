@@ -3,14 +3,13 @@ import shlex
 import shutil
 from pathlib import Path
 
-import clips
-import face_stand_ins
 import pytest
 import torch
-from clips import EXACT, make, picture, sound, video
 
 import inference_realesrgan_video
 from realesrgan.archs.rrdbnet_arch import RRDBNet
+from tests.support import clips, face_stand_ins
+from tests.support.clips import EXACT, make, picture, sound, video
 
 SCRIPT = 'python inference_realesrgan_video.py'
 ANIME = f'{SCRIPT} -n realesr-animevideov3 '

@@ -1,16 +1,16 @@
 """What becomes of the pixels: colours, ranges, depths, and that the frames are the network's."""
 import struct
 
-import clips
 import numpy as np
 import pytest
-from clips import make, picture, video
 
 from realesrgan import RealESRGANer
 from realesrgan.ffmpeg.colour import parse_pixel_format
 from realesrgan.ffmpeg.hdr import read_hdr
 from realesrgan.ffmpeg.probe import probe
 from realesrgan.ffmpeg.programs import find_ffmpeg
+from tests.support import clips
+from tests.support.clips import make, picture, video
 
 BT709 = {'colorspace': 'bt709', 'color_primaries': 'bt709', 'color_trc': 'bt709'}
 BT601 = {'colorspace': 'smpte170m', 'color_primaries': 'smpte170m', 'color_trc': 'smpte170m'}

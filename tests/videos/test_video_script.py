@@ -7,15 +7,15 @@ import sys
 from fractions import Fraction
 from pathlib import Path
 
-import clips
 import cv2
 import numpy as np
 import pytest
-from clips import EXACT, files, make, picture, sound, video
-from numbered_frames import hashes
 
 import inference_realesrgan_video
 from realesrgan.errors import DownloadError
+from tests.support import clips
+from tests.support.clips import EXACT, files, make, picture, sound, video
+from tests.support.numbered_frames import hashes
 
 PROJECT = Path(__file__).parents[2]
 

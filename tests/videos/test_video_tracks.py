@@ -3,14 +3,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import clips
 import pytest
-from clips import EXACT, files, make, picture, sound, video
-from numbered_frames import LOSSLESS, counted, counts
 
 from realesrgan.ffmpeg import mux
 from realesrgan.ffmpeg.probe import Track
 from realesrgan.ffmpeg.tracks import CarriedTrack, TrackPlan
+from tests.support import clips
+from tests.support.clips import EXACT, files, make, picture, sound, video
+from tests.support.numbered_frames import LOSSLESS, counted, counts
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 import requests
-from web_client import Service
+
+from tests.support.web_client import Service
 
 pytest.importorskip('flask')
 pytest.importorskip('waitress')

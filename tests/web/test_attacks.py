@@ -15,14 +15,14 @@ import time
 import zlib
 from pathlib import Path
 
-import clips
 import psutil
 import pytest
 import requests
-from web_client import MODEL, encode, noise
 
 from realesrgan.errors import ImageError
 from realesrgan.pictures import pillow
+from tests.support import clips
+from tests.support.web_client import MODEL, encode, noise
 
 PROJECT = Path(__file__).parents[2]
 

@@ -6,12 +6,12 @@ import re
 from functools import partial
 from pathlib import Path
 
-import clips
 import cv2
 import pytest
-from web_client import MODEL, decode, encode, noise
 
 import realesrgan.web
+from tests.support import clips
+from tests.support.web_client import MODEL, decode, encode, noise
 
 expect = pytest.importorskip('playwright.sync_api').expect
 

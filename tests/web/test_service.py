@@ -13,18 +13,17 @@ import threading
 import time
 from pathlib import Path
 
-import broken_steps
-import clips
 import psutil
 import pytest
 import requests
-from broken_steps import PICTURE_STEPS, VIDEO_STEPS, BrokenBuild
-from web_client import MODEL, encode, noise
 
 import realesrgan.web.__main__ as web
 from realesrgan.pictures import PictureOptions, upscale_pictures
 from realesrgan.web.forms import clean_name
 from realesrgan.workers.options import UpsamplerOptions
+from tests.support import broken_steps, clips
+from tests.support.broken_steps import PICTURE_STEPS, VIDEO_STEPS, BrokenBuild
+from tests.support.web_client import MODEL, encode, noise
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ import hashlib
 from dataclasses import replace
 
 import pytest
-from weight_files import TINY, file_of
 
 from realesrgan.models import FACE_MODELS, MODELS, FaceModelSpec, WeightFile
 from realesrgan.weights import sources
+from tests.support.weight_files import TINY, file_of
 
 
 @pytest.fixture(autouse=True)

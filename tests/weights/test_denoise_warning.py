@@ -1,13 +1,13 @@
 """The scripts say once per run that a denoise strength has no effect, however many workers load the weights."""
 from __future__ import annotations
 
-import clips
 import cv2
 import numpy as np
 import pytest
 
 import inference_realesrgan
 import inference_realesrgan_video
+from tests.support import clips
 
 
 @pytest.mark.parametrize('arguments', [[], ['--num_process_per_gpu', '2', '--chunk', '1'], ['--dry_run']],

@@ -15,7 +15,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
-from weight_files import GOLDEN, TINY, arrays_of, assert_equal, file_of, golden_state_dict, save, state_dict_of
 
 from realesrgan.archs.architecture import NetworkConfig
 from realesrgan.archs.registry import ENTRY_POINTS
@@ -25,6 +24,16 @@ from realesrgan.errors import DownloadError, WeightsError
 from realesrgan.models import MODELS
 from realesrgan.weights.loading import build_network, interpolate, load_model
 from realesrgan.weights.reading import load_state_dict
+from tests.support.weight_files import (
+    GOLDEN,
+    TINY,
+    arrays_of,
+    assert_equal,
+    file_of,
+    golden_state_dict,
+    save,
+    state_dict_of,
+)
 
 GENERAL = MODELS['realesr-general-x4v3']
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from torch.nn import functional as F
-from weight_files import DATA, TINY, assert_equal, save, state_dict_of
 
 from realesrgan.errors import WeightsError
 from realesrgan.models import MODELS
 from realesrgan.weights import load_model, sources
+from tests.support.weight_files import DATA, TINY, assert_equal, save, state_dict_of
 
 ANIME = MODELS['realesr-animevideov3']
 

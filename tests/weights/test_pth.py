@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from weight_files import DATA, GOLDEN, TINY, assert_equal, save, state_dict_of
 
 from realesrgan.errors import WeightsError
 from realesrgan.weights import load_state_dict, reading
 from realesrgan.weights.pth import read_plain_pth
+from tests.support.weight_files import DATA, GOLDEN, TINY, assert_equal, save, state_dict_of
 
 PATH = Path('net.pth')
 

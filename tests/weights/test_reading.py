@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from weight_files import GOLDEN, TINY, assert_equal, golden_state_dict, save, state_dict_of
 
 from realesrgan.archs.rrdbnet import RRDBNetConfig
 from realesrgan.errors import WeightsError
 from realesrgan.weights import load_model, load_state_dict
+from tests.support.weight_files import GOLDEN, TINY, assert_equal, golden_state_dict, save, state_dict_of
 
 # ---- files ----
 

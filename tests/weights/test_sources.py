@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from weight_files import TINY, assert_equal, save, state_dict_of
 
 from realesrgan.errors import DownloadError, WeightsError
 from realesrgan.models import MODELS, PackagedWeights
@@ -26,6 +25,7 @@ from realesrgan.weights.sources import (
     prefetch,
     resolve,
 )
+from tests.support.weight_files import TINY, assert_equal, save, state_dict_of
 
 ANIME = MODELS['realesr-animevideov3']
 GENERAL = MODELS['realesr-general-x4v3']

@@ -5,11 +5,11 @@ import hashlib
 import re
 
 import pytest
-from weight_files import assert_equal, save
 
 from realesrgan.models import FACE_MODELS, MODELS
 from realesrgan.weights import load_state_dict
 from realesrgan.weights.__main__ import main
+from tests.support.weight_files import assert_equal, save
 
 
 def test_list_says_where_the_weights_of_every_model_come_from(folders, capsys):

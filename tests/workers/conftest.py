@@ -24,7 +24,7 @@ def cluster():
         for _ in range(2):
             _clusters[0].add_node(num_cpus=1)
         ray.init(address=_clusters[0].address, log_to_driver=False, logging_level=logging.ERROR, runtime_env={
-            'env_vars': {'PYTHONPATH': f'{PROJECT}:{Path(__file__).parent}:{PROJECT / "tests"}'}})
+            'env_vars': {'PYTHONPATH': str(PROJECT)}})
     nodes = set(_clusters[0].worker_nodes)
     yield _clusters[0]
     if _clusters[0].worker_nodes != nodes:  # a test has failed

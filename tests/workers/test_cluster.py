@@ -11,14 +11,9 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-import broken_steps
-import clips
 import cv2
 import numpy as np
 import pytest
-from broken_steps import PICTURE_STEPS, VIDEO_STEPS, WIDTHS, BrokenBuild, describe
-from clips import files
-from pool_workers import Meeting, Whereabouts, WhichNode, build_without_weights
 
 import inference_realesrgan
 import inference_realesrgan_video
@@ -31,6 +26,10 @@ from realesrgan.workers import cluster as clusters
 from realesrgan.workers import connection
 from realesrgan.workers import node as nodes
 from realesrgan.workers.options import ClusterOptions, FaceOptions, UpsamplerOptions
+from tests.support import broken_steps, clips
+from tests.support.broken_steps import PICTURE_STEPS, VIDEO_STEPS, WIDTHS, BrokenBuild, describe
+from tests.support.clips import files
+from tests.support.pool_workers import Meeting, Whereabouts, WhichNode, build_without_weights
 
 PROJECT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.skipif(sys.platform != 'linux', reason='clusters are tested on Linux'),

@@ -12,10 +12,11 @@ import sys
 import time
 from pathlib import Path
 
-import clips
 import cv2
 import numpy as np
 import pytest
+
+from tests.support import clips
 
 PROJECT = Path(__file__).parents[2]
 RAY = Path(sys.executable).with_name('ray')

@@ -7,7 +7,13 @@ import traceback
 
 import psutil
 import pytest
-from pool_workers import (
+
+from realesrgan.errors import BugError, DiskFullError, RealESRGANError, WorkerError, explain
+from realesrgan.log import about, hear_warnings
+from realesrgan.workers.options import Place
+from realesrgan.workers.pool import SerialPool, make_pool
+from realesrgan.workers.process_pool import ProcessPool
+from tests.support.pool_workers import (
     Breaking,
     Counter,
     Doubler,
@@ -17,12 +23,6 @@ from pool_workers import (
     build_badly,
     build_without_weights,
 )
-
-from realesrgan.errors import BugError, DiskFullError, RealESRGANError, WorkerError, explain
-from realesrgan.log import about, hear_warnings
-from realesrgan.workers.options import Place
-from realesrgan.workers.pool import SerialPool, make_pool
-from realesrgan.workers.process_pool import ProcessPool
 
 POOLS = {
     'serial': lambda build: SerialPool(build, Place()),

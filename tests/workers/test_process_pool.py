@@ -6,11 +6,11 @@ import traceback
 
 import psutil
 import pytest
-from pool_workers import Forgetful, Mortal, Raiser, Talker, Whereabouts, build_badly
 
 from realesrgan.errors import EngineError, RealESRGANError, WorkerError
 from realesrgan.workers.options import Place
 from realesrgan.workers.process_pool import ProcessPool
+from tests.support.pool_workers import Forgetful, Mortal, Raiser, Talker, Whereabouts, build_badly
 
 A, B = Place(0), Place(1)
 

@@ -7,13 +7,13 @@ import time
 
 import psutil
 import pytest
-from pool_workers import Doubler, Raiser, Whereabouts
 
 from realesrgan.errors import Cancelled, RealESRGANError
 from realesrgan.log import about, hear_warnings
 from realesrgan.workers.options import Place
 from realesrgan.workers.process_pool import ProcessPool
 from realesrgan.workers.sharing import run_sharing
+from tests.support.pool_workers import Doubler, Raiser, Whereabouts
 
 PLACES = [Place(0), Place(1)]
 
@@ -152,7 +152,7 @@ def test_one_piece_begins_at_a_time_and_few_end_at_once():
 
 
 def test_a_worker_that_dies_costs_its_own_piece_nothing(tmp_path, caplog):
-    from pool_workers import Mortal
+    from tests.support.pool_workers import Mortal
     (tmp_path / 'deaths').write_text('1')
     results = []
 

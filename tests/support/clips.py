@@ -15,7 +15,7 @@ import pytest
 from realesrgan.errors import MediaError
 from realesrgan.ffmpeg.programs import find_ffmpeg
 
-DATA = Path(__file__).parent / 'data' / 'videos'
+DATA = Path(__file__).parents[1] / 'data' / 'videos'
 FFMPEG = find_ffmpeg()
 ENVIRONMENT = os.environ | {'GCONV_PATH': '/nonexistent'}  # for static builds, see realesrgan.ffmpeg.process
 ALL_FRAMES = [part for name, value in FFMPEG.passthrough.items() for part in (f'-{name}', value)]

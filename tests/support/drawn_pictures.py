@@ -6,9 +6,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from random_networks import reference
 
 from realesrgan.weights import load_model
+from tests.support.random_networks import reference
 
 PROJECT = Path(__file__).parents[2]
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import clips
 import cv2
-import face_stand_ins
 import numpy as np
 import torch
-from markdown_files import PROJECT
 
 from realesrgan.archs.rrdbnet_arch import RRDBNet
 from realesrgan.archs.srvgg_arch import SRVGGNetCompact
+from tests.support import clips, face_stand_ins
+from tests.support.markdown_files import PROJECT
 
 #: Width, height and frames of each clip.
 CLIP = 32, 24, 6

@@ -3,8 +3,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import clips
 import numpy as np
+
+from tests.support import clips
 
 LOSSLESS = ['-s', '1', '--crf', '0', '--preset', 'ultrafast']
 

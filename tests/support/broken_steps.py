@@ -6,7 +6,7 @@ import signal
 import struct
 from functools import partial
 
-import clips
+from tests.support import clips
 
 PICTURE_STEPS = {'reading': struct.error('argument out of range'), 'upscaling': KeyError('gamma'),
                  'writing': AssertionError('never')}
