@@ -26,7 +26,7 @@ from realesrgan.ffmpeg.programs import find_ffmpeg
 from realesrgan.weights.sources import UrlFile
 
 FFMPEG = find_ffmpeg()
-ENVIRONMENT = os.environ | {'GCONV_PATH': '/nonexistent'}  # for static builds, see realesrgan.ffmpeg.process
+ENVIRONMENT = os.environ | {'GCONV_PATH': '/nonexistent'}  # for static builds, see realesrgan.ffmpeg.programs
 SCRIPTS = {'pictures': 'inference_realesrgan.py', 'clips': 'inference_realesrgan_video.py'}
 WEIGHTS = measure.PROJECT / 'tests' / 'data' / 'realesr-animevideov3.pth'
 #: Extension, channels, whether 16 bits deep.

@@ -1,10 +1,13 @@
-"""Colour tags and pixel formats: what they mean to ffmpeg's scale filter, and which ones a result gets."""
+"""Colour tags, pixel formats and HDR metadata: what they mean to ffmpeg, and which ones a result gets."""
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any, Self
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +30,7 @@ _STANDARDS = {  # matrix, primaries, transfer
 
 @dataclass(frozen=True)
 class Colour:
-    """What the numbers of a picture mean, in ffprobe's words.
+    """The meaning of a picture's numbers, in ffprobe's words.
 
     Attributes:
         range: 'tv' (limited) or 'pc' (full).
@@ -120,7 +123,7 @@ def _guess_standard(height: int, tag: str) -> tuple[str, str, str]:
 
 @dataclass(frozen=True)
 class PixelFormat:
-    """What matters about a pixel format: its chroma ('420', '422', '444' or 'gray') and its bits per value."""
+    """The chroma of a pixel format ('420', '422', '444' or 'gray') and its bits per value."""
 
     chroma: str
     bits: int
@@ -161,12 +164,12 @@ def parse_pixel_format(name: str) -> PixelFormat:
 
 
 def is_rgb(name: str) -> bool:
-    """Tell whether a pixel format holds RGB rather than Y'CbCr or gray."""
+    """Return whether a pixel format holds RGB rather than Y'CbCr or gray."""
     return re.match(r'(x2)?(gbr|rgb|bgr|argb|abgr|0rgb|0bgr|pal8)', name) is not None
 
 
 def is_deep(name: str) -> bool:
-    """Tell whether a pixel format has more than 8 bits per value; such frames are decoded to uint16."""
+    """Return whether a pixel format has more than 8 bits per value; such frames are decoded to uint16."""
     return parse_pixel_format(name).bits > 8
 
 
@@ -193,3 +196,62 @@ def find_size_multiples(pixel_format: str) -> tuple[int, int]:
     if is_rgb(pixel_format):
         return 1, 1
     return {'420': (2, 2), '422': (2, 1)}.get(parse_pixel_format(pixel_format).chroma, (1, 1))
+
+
+# ---- HDR ----
+
+_DISPLAY, _LIGHT = 'Mastering display metadata', 'Content light level metadata'
+_DISPLAY_VALUES = ('green_x', 'green_y', 'blue_x', 'blue_y', 'red_x', 'red_y', 'white_point_x', 'white_point_y',
+                   'max_luminance', 'min_luminance')
+_NOTATION = 'G({},{})B({},{})R({},{})WP({},{})L({},{})'
+#: The option of each encoder that takes HDR metadata, and its names there for the display and for the light levels.
+HDR_ENCODERS: Mapping[str, tuple[str, str, str]] = {
+    'libx264': ('x264-params', 'mastering-display', 'cll'), 'libx265': ('x265-params', 'master-display', 'max-cll'),
+    'libsvtav1': ('svtav1-params', 'mastering-display', 'content-light')}
+
+
+@dataclass(frozen=True)
+class HdrMetadata:
+    """Static metadata of HDR10: what display a video was graded on, and how bright it gets.
+
+    Attributes:
+        display: x and y of its green, blue, red and white (CIE 1931), its highest and its lowest luminance (cd/m2);
+            empty if they are not known.
+        light: The content's highest light level and highest frame average (MaxCLL, MaxFALL), cd/m2; empty likewise.
+    """
+
+    display: tuple[Fraction, ...] = ()
+    light: tuple[int, ...] = ()
+
+    @classmethod
+    def parse(cls, side_data: list[dict[str, Any]]) -> Self | None:
+        """Read it off ffprobe's list of side data; None if it is not there or not whole."""
+        by_type = {str(entry.get('side_data_type')): entry for entry in side_data}
+        display: tuple[Fraction, ...] = ()
+        light: tuple[int, ...] = ()
+        with contextlib.suppress(KeyError, ValueError, ArithmeticError, TypeError):
+            *points, most, least = values = tuple(Fraction(by_type[_DISPLAY][name]) for name in _DISPLAY_VALUES)
+            if all(0 <= value <= 1 for value in points) and 0 <= least < most <= 10000:
+                display = values
+        with contextlib.suppress(KeyError, ValueError, TypeError):
+            levels = int(by_type[_LIGHT]['max_content']), int(by_type[_LIGHT]['max_average'])
+            if all(0 <= level < 1 << 16 for level in levels):
+                light = levels
+        return cls(display, light) if display or light else None
+
+    def build_options(self, codec: str) -> dict[str, str]:
+        """Return ffmpeg's options that hand the metadata to an encoder; none if it does not take it."""
+        if codec not in HDR_ENCODERS:
+            return {}
+        option, display, light = HDR_ENCODERS[codec]
+        values = []
+        if self.display:
+            if codec == 'libsvtav1':
+                numbers = [f'{float(value):.6g}' for value in self.display]
+            else:  # as HEVC's SEI message counts: in steps of 0.00002, and of 0.0001 cd/m2
+                numbers = [str(round(value * (50000 if index < 8 else 10000)))
+                           for index, value in enumerate(self.display)]
+            values.append(f'{display}={_NOTATION.format(*numbers)}')
+        if self.light:
+            values.append(f'{light}={",".join(map(str, self.light))}')
+        return {option: ':'.join(values)}

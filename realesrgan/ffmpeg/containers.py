@@ -1,12 +1,20 @@
-"""The containers a video can be written to, one row each. Adding a row also adds a choice to --ext."""
+"""The containers a video can be written to, one row each, and what each does with the other tracks of an input.
+
+Adding a row also adds a choice to --ext.
+"""
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Container:
-    """What ffmpeg and the players need to know about one container. Codecs and encoders are named as ffmpeg does.
+    """The properties of a container that ffmpeg and players depend on. Codecs and encoders have ffmpeg's names.
 
     Attributes:
         muxer: Name of ffmpeg's muxer.
@@ -79,3 +87,93 @@ CONTAINERS = {
                         'vp9_qsv', 'vp8_vaapi', 'vp9_vaapi', 'av1_vaapi', 'av1_amf'),
         exact_times=False),  # milliseconds
 }
+
+
+# ---- the other tracks ----
+
+_TEXT_SUBTITLES = ('subrip', 'srt', 'ass', 'ssa', 'webvtt', 'mov_text', 'text', 'microdvd', 'subviewer', 'subviewer1',
+                   'sami', 'realtext', 'mpl2', 'vplayer', 'jacosub', 'pjs', 'stl', 'ttml')
+#: QuickTime's tracks of a time code and of chapters. ffmpeg makes a tag and chapters of them, and such tracks of those.
+_CARRIED_OTHERWISE = ('tmcd', 'text')
+_PICTURE_SUBTITLES = ('hdmv_pgs_subtitle', 'dvd_subtitle', 'dvb_subtitle', 'xsub')
+
+
+@dataclass(frozen=True)
+class Track:
+    """A stream of a file.
+
+    Attributes:
+        index: Its number in the file.
+        kind: 'video', 'audio', 'subtitle', 'attachment' or 'data'.
+        codec: ffmpeg's name of its codec; of data without one, its four letters in the file.
+        is_cover: Whether it is a picture that illustrates the file, not a video.
+        language: As tagged, or ''.
+        file_name: Of an attachment or cover, or ''.
+        start: Seconds on the file's clock, or None.
+        channel_layout: ffmpeg's name of it, or ''.
+    """
+
+    index: int
+    kind: str
+    codec: str
+    is_cover: bool = False
+    language: str = ''
+    file_name: str = ''
+    start: Fraction | None = None
+    channel_layout: str = ''
+
+    def __str__(self) -> str:
+        kind = 'cover' if self.is_cover else self.kind
+        return f'{kind} track {self.index} ({", ".join(filter(None, (self.file_name or self.codec, self.language)))})'
+
+
+def plan_tracks(tracks: Sequence[Track], container: str) -> dict[Track, str]:
+    """Return the tracks that a container takes, each with its encoder: 'copy', or ffmpeg's name of one.
+
+    What is converted or left out is logged as a warning.
+
+    Args:
+        tracks: All tracks but the video that is upscaled.
+        container: A key of `CONTAINERS`.
+    """
+    encoders = {}
+    for track in tracks:
+        if track.kind == 'data' and track.codec in _CARRIED_OTHERWISE:
+            continue
+        encoder = _choose_encoder(track, CONTAINERS[container])
+        if encoder is None:
+            logger.warning('%s is left out: %s', track, _explain_omission(track, container))
+            continue
+        encoders[track] = encoder
+        if encoder != 'copy':
+            logger.warning('%s is converted to %s because %s does not hold it', track, encoder, container)
+    return encoders
+
+
+def _choose_encoder(track: Track, container: Container) -> str | None:
+    """Return 'copy', the encoder to convert with, or None if the container can't hold the track."""
+    if track.is_cover:
+        return 'copy' if track.codec in container.covers else None
+    if track.kind == 'audio' and track.codec != 'unknown':
+        return 'copy' if track.codec in container.audio else container.audio_encoder
+    if track.kind == 'subtitle':
+        if track.codec in container.subtitles:
+            return 'copy'
+        return container.subtitle_encoder if track.codec in _TEXT_SUBTITLES else None
+    return 'copy' if track.kind == 'attachment' and container.attachments else None
+
+
+def _explain_omission(track: Track, container: str) -> str:
+    if track.kind == 'video' and not track.is_cover:
+        return 'only one video track is upscaled'
+    if track.kind == 'data':
+        return 'data tracks are not carried'
+    if track.kind in ('audio', 'subtitle') and track.codec == 'unknown':
+        return 'this ffmpeg does not know its codec; a newer one may'
+    if track.codec == 'eia_608':
+        return 'closed captions are not carried'
+    if track.codec in _PICTURE_SUBTITLES:
+        return f'{container} does not hold subtitles that are pictures'
+    if track.kind == 'subtitle':
+        return f'{container} does not hold it, and ffmpeg can\'t convert it'
+    return f'{container} does not hold it'

@@ -13,14 +13,15 @@ import ffmpeg
 import numpy as np
 
 from ..errors import MediaError, MediaWriteError
-from . import rotation
 from .colour import is_deep
-from .probe import MediaInfo, VideoStream, build_input_argument
-from .process import Check, Child
-from .programs import FFmpeg, compile_command
+from .probe import MediaInfo, VideoStream
+from .programs import Check, Child, FFmpeg, build_source_argument
 from .timing import format_seconds
 
 _CROPS_SINCE = (7, 1)
+# By quarter turns. ffmpeg itself takes the same filters, but begins them anew where frames change their size half-way.
+_TURN_FILTERS: dict[int, list[tuple[str, ...]]] = {
+    1: [('transpose', 'clock')], 2: [('hflip',), ('vflip',)], 3: [('transpose', 'cclock')]}
 _KILLED = (-signal.SIGTERM, -9)
 #: What ffmpeg reports where a reference picture that is to be forgotten is not there.
 FORGETS = 'mmco: unref short failure'
@@ -175,26 +176,12 @@ def build_decode_command(programs: FFmpeg, info: MediaInfo, decoding: Decoding,
                          also: Sequence[str] = ()) -> list[str]:
     """Return the command that writes raw frames to stdout, and the other tracks as `also` says."""
     pixel_format = 'bgr48le' if is_deep(require_video(info).pixel_format) else 'bgr24'
-    frames = _filter_frames(programs, info, decoding)
-    output = frames.output('pipe:1', format='rawvideo', pix_fmt=pixel_format, **_build_time_options(programs, decoding))
-    return [*compile_command(programs, output, SOURCE=build_input_argument(info)), *also]
+    return [*_compile(programs, info, decoding, 'pipe:1', format='rawvideo', pix_fmt=pixel_format), *also]
 
 
 def examine(programs: FFmpeg, info: MediaInfo, decoding: Decoding, check: Check | None = None) -> tuple[int, list[str]]:
-    """Decode frames without keeping them.
-
-    Args:
-        programs: ffmpeg and ffprobe.
-        info: The input, with a video stream.
-        decoding: Which frames.
-        check: Called at least every 0.2 s meanwhile. If it raises, ffmpeg is killed.
-
-    Returns:
-        The number of frames, and what ffmpeg reports about damage.
-    """
-    frames = _filter_frames(programs, info, decoding)
-    output = frames.output('-', format='null', **_build_time_options(programs, decoding))
-    command = compile_command(programs, output.global_args('-progress', 'pipe:1'), SOURCE=build_input_argument(info))
+    """Decode frames without keeping them; return their number, and what ffmpeg reports about damage."""
+    command = _compile(programs, info, decoding, '-', format='null', progress='pipe:1')
     with Child(command, collect=True) as child:
         status = child.finish(check)
         counts = re.findall(r'^frame=\s*(\d+)', child.collected.decode(errors='replace'), re.MULTILINE)
@@ -203,7 +190,7 @@ def examine(programs: FFmpeg, info: MediaInfo, decoding: Decoding, check: Check 
 
 
 def is_of_a_cut(programs: FFmpeg, info: MediaInfo, decoding: Decoding, check: Check | None = None) -> bool:
-    """Tell whether all that ffmpeg reports comes from a cut within an open GOP, and no frame is at fault.
+    """Return whether all that ffmpeg reports comes from a cut within an open GOP, and no frame is at fault.
 
     After such a cut H.264 is told to forget reference pictures that were cut off. ffmpeg reports that as it would if
     they had been lost. No picture stays a reference for more than a few frames, so later reports are damage.
@@ -212,7 +199,7 @@ def is_of_a_cut(programs: FFmpeg, info: MediaInfo, decoding: Decoding, check: Ch
         programs: ffmpeg and ffprobe.
         info: The input, whose container hides what the cut left over.
         decoding: All frames, from the start of the file.
-        check: Called at least every 0.2 s meanwhile. If it raises, ffmpeg is killed.
+        check: See `Check`.
     """
     beginning = Decoding(decoding.rate, duration=_LONGEST_REFERENCE / decoding.rate)
     at_the_cut, everywhere = (examine(programs, info, some, check)[1] for some in (beginning, decoding))
@@ -221,32 +208,24 @@ def is_of_a_cut(programs: FFmpeg, info: MediaInfo, decoding: Decoding, check: Ch
 
 def extract_frames(programs: FFmpeg, info: MediaInfo, decoding: Decoding, folder: Path,
                    check: Check | None = None) -> Damage | None:
-    """Decode frames to numbered png files, 8 or 16 bits per value, without loss.
-
-    Args:
-        programs: ffmpeg and ffprobe.
-        info: The input, with a video stream.
-        decoding: Which frames.
-        folder: An empty folder.
-        check: Called at least every 0.2 s meanwhile. If it raises, ffmpeg is killed.
+    """Decode frames to numbered png files in an empty folder, 8 or 16 bits per value, without loss.
 
     Returns:
         The first damage, or None; the frames that could be decoded are there in any case.
 
     Raises:
-        MediaWriteError: The disk is full, or fails.
-        MediaError: No frame could be decoded.
+        MediaWriteError: the disk is full, or fails.
+        MediaError: no frame could be decoded.
     """
     pixel_format = 'rgb48be' if is_deep(require_video(info).pixel_format) else 'rgb24'
-    output = _filter_frames(programs, info, decoding).output('%08d.png', format='image2', compression_level=1,
-                                                   pix_fmt=pixel_format, **_build_time_options(programs, decoding))
+    command = _compile(programs, info, decoding, '%08d.png', format='image2', compression_level=1, pix_fmt=pixel_format)
     # ffmpeg runs in the folder because a % in the folder's own name would count as part of the pattern.
-    with Child(compile_command(programs, output, SOURCE=build_input_argument(info)), cwd=folder) as child:
+    with Child(command, cwd=folder) as child:
         status = child.finish(check)
         failure, reason = child.describe_failure(), _describe_damage(child, status)
-    count = sum(1 for _ in folder.iterdir())
     if isinstance(failure, MediaWriteError):
         raise failure
+    count = sum(1 for _ in folder.iterdir())
     if count == 0:
         raise MediaError(f'no frame could be decoded: {failure}')
     return Damage(count, reason) if reason else None
@@ -256,7 +235,7 @@ def require_video(info: MediaInfo) -> VideoStream:
     """Return the video stream of an input.
 
     Raises:
-        MediaError: It has none.
+        MediaError: it has none.
     """
     if info.video is None:
         raise MediaError(f'{info.source}: has no video')
@@ -268,6 +247,15 @@ def _describe_damage(child: Child, status: int) -> str:
     return str(child.describe_failure()) if status else '; '.join(list(dict.fromkeys(child.errors))[:_REASONS])
 
 
+def _compile(programs: FFmpeg, info: MediaInfo, decoding: Decoding, target: str, **options: Any) -> list[str]:
+    """Return the command that writes the frames, each once, to a target with some output options."""
+    # The numbers are times in ticks of `rate`. The encoder would otherwise round them to ticks of the rate that the
+    # container claims, which may be lower, and two frames would share one.
+    output = _filter_frames(programs, info, decoding).output(
+        target, **options, **programs.passthrough, enc_time_base=str(1 / decoding.rate))
+    return programs.compile(output, SOURCE=build_source_argument(info.source))
+
+
 def _filter_frames(programs: FFmpeg, info: MediaInfo, decoding: Decoding) -> Any:
     """Return ffmpeg-python's stream of the frames that `decoding` keeps of SOURCE, full-range RGB, numbered from 0."""
     video = require_video(info)
@@ -277,7 +265,7 @@ def _filter_frames(programs: FFmpeg, info: MediaInfo, decoding: Decoding) -> Any
         frames = frames.filter('setpts', f'PTS-({decoding.origin})')
     if video.turns:  # frames of other sizes can't be turned by the same filter
         frames = frames.filter('scale', *((width, height) if video.turns == 2 else (height, width)))
-        for arguments in rotation.FILTERS[video.turns]:
+        for arguments in _TURN_FILTERS[video.turns]:
             frames = frames.filter(*arguments)
     if decoding.deinterlace:
         # bwdif needs frames of one size; those that have it pass this unchanged.
@@ -327,10 +315,3 @@ def _build_input_options(programs: FFmpeg, info: MediaInfo, decoding: Decoding) 
     if decoding.duration is not None:
         options['t'] = format_seconds(decoding.duration)
     return options
-
-
-def _build_time_options(programs: FFmpeg, decoding: Decoding) -> dict[str, str]:
-    """Return the output options under which every filtered frame comes out, once."""
-    # The numbers are times in ticks of `rate`. The encoder would otherwise round them to ticks of the rate that the
-    # container claims, which may be lower, and two frames would share one.
-    return {**programs.passthrough, 'enc_time_base': str(1 / decoding.rate)}

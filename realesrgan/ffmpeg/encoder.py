@@ -10,11 +10,9 @@ import ffmpeg
 import numpy as np
 
 from ..errors import MediaError
-from .colour import Colour, PixelFormat, choose_pixel_format, find_size_multiples, is_rgb
+from .colour import Colour, HdrMetadata, PixelFormat, choose_pixel_format, find_size_multiples, is_rgb
 from .containers import CONTAINERS
-from .hdr import HdrMetadata, build_hdr_options
-from .process import Child
-from .programs import FFmpeg, compile_command
+from .programs import Child, FFmpeg
 
 _HELD_BY_MP4 = ('264', '265', 'hevc', 'av1', 'vp9')  # parts of the names of encoders
 _CHROMA_TAGGED = ('libx264', 'libx265')
@@ -157,7 +155,7 @@ def build_encode_command(programs: FFmpeg, target: Path, encoding: Encoding) -> 
     output = frames.output(
         'TARGET', format=CONTAINERS[encoding.container].muxer, pix_fmt=encoding.pixel_format,
         **programs.passthrough, **tags.build_stream_tags(encoding.pixel_format), **_build_encoder_options(encoding))
-    return compile_command(programs, output.overwrite_output(), TARGET=f'file:{target}')
+    return programs.compile(output.overwrite_output(), TARGET=f'file:{target}')
 
 
 def _choose_chroma_location(encoding: Encoding) -> str:
@@ -180,7 +178,9 @@ def _fit_size(frames: Any, encoding: Encoding) -> Any:
 
 
 def _build_encoder_options(encoding: Encoding) -> dict[str, str]:
-    options = {'c:v': encoding.codec, **build_hdr_options(encoding.codec, encoding.hdr)}
+    options = {'c:v': encoding.codec}
+    if encoding.hdr is not None:
+        options |= encoding.hdr.build_options(encoding.codec)
     if encoding.crf is not None:
         options['crf'] = f'{encoding.crf:g}'
         if encoding.codec in _CRF_IS_A_BOUND:

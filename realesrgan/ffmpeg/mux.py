@@ -2,18 +2,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 from ..errors import MediaError
-from .containers import CONTAINERS
-from .probe import LOOK_AT_ALL, MediaInfo, Track, VideoStream, build_input_argument
-from .process import Check, build_source_argument, run
-from .programs import FFmpeg
+from .containers import CONTAINERS, Track, plan_tracks
+from .probe import LOOK_AT_ALL, MediaInfo, VideoStream
+from .programs import Check, FFmpeg, build_source_argument, run
 from .timing import format_seconds
-from .tracks import TrackPlan, plan_tracks
 
 logger = logging.getLogger(__name__)
 
@@ -68,20 +66,13 @@ def write_list(target: Path, parts: Sequence[tuple[Path, int]], rate: Fraction) 
 
 
 def join(programs: FFmpeg, video: Path, target: Path, container: str, check: Check | None = None) -> None:
-    """Write the parts of a list to one video, without other tracks.
-
-    Args:
-        programs: ffmpeg and ffprobe.
-        video: The list (see `write_list`).
-        target: File to write.
-        container: A key of `CONTAINERS`.
-        check: Called at least every 0.2 s meanwhile. If it raises, ffmpeg is killed.
+    """Write the parts of a list (see `write_list`) to one video, without other tracks.
 
     Raises:
         MediaError: ffmpeg failed.
     """
-    _run_beside_parts([*programs.base_command, '-y', *_build_parts_input(video), '-map', '0:v:0', '-c', 'copy',
-                       *_build_target(target, container)], video, check)
+    command = [*programs.base_command, '-y', *_build_parts_input(video), '-map', '0:v:0', '-c', 'copy']
+    _run_beside_parts([*command, *_build_target(target, container)], video, check)
 
 
 def mux(programs: FFmpeg, video: Path, source: MediaInfo, target: Path, container: str, *, video_start: Fraction,
@@ -98,20 +89,24 @@ def mux(programs: FFmpeg, video: Path, source: MediaInfo, target: Path, containe
         cut: The part of the source to take the tracks from, or None for all of it.
         tags_of: The stream whose title and language the video gets.
         leave_gaps: Whether the video holds a frame where the clock of the source leaps, so that the tracks must wait.
-        check: Called at least every 0.2 s meanwhile. If it raises, ffmpeg is killed.
+        check: See `Check`.
 
     Raises:
         MediaError: ffmpeg failed.
     """
-    plan = plan_tracks(source.tracks, container)
-    for note in plan.notes:
-        logger.warning('%s', note)
-    attached = plan.covers if CONTAINERS[container].covers_are_attachments else ()
-    covers = _extract_covers(programs, source, attached, target.parent, check)
+    encoders = plan_tracks(source.tracks, container)
+    covers = [track for track in encoders if track.is_cover]
+    others = {track: encoder for track, encoder in encoders.items() if not track.is_cover}
     command = [*programs.base_command, '-y', *(_LEAVE_GAPS if leave_gaps else ()),
-               *_build_inputs(programs, video, source, plan, video_start, cut),
-               '-map', '0:v:0', *_build_track_options(plan, container, covers),
-               '-map_metadata', '1', '-map_chapters', '1', '-disposition:v:0', 'default']
+               *_build_inputs(programs, video, source, others, video_start, cut),
+               '-map', '0:v:0', '-c', 'copy', *_build_track_options(others, container)]
+    if CONTAINERS[container].covers_are_attachments:
+        attachments = sum(track.kind == 'attachment' for track in others)
+        command += _attach_covers(programs, source, covers, attachments, target.parent, check)
+    else:
+        for number, track in enumerate(covers, 1):
+            command += ['-map', f'1:{track.index}', f'-disposition:v:{number}', 'attached_pic']
+    command += ['-map_metadata', '1', '-map_chapters', '1', '-disposition:v:0', 'default']
     for name in _NO_METADATA:
         command += ['-metadata', f'{name}=']
     if source.has_long_keys and CONTAINERS[container].has_key_option:
@@ -147,11 +142,11 @@ def _build_target(target: Path, container: str) -> list[str]:
     return ['-strict', '-2', '-f', CONTAINERS[container].muxer, build_source_argument(str(target.absolute()))]
 
 
-def _build_inputs(programs: FFmpeg, video: Path, source: MediaInfo, plan: TrackPlan, video_start: Fraction,
+def _build_inputs(programs: FFmpeg, video: Path, source: MediaInfo, tracks: Iterable[Track], video_start: Fraction,
                   cut: Cut | None) -> list[str]:
     """Return both inputs, the video first, shifted so that they begin together as they did in the source."""
     zero = source.start + (cut.start if cut else 0)
-    used = [carried.track.start for carried in plan.carried if carried.track.start is not None]
+    used = [track.start for track in tracks if track.start is not None]
     if used and source.format_name in _ZERO_IS_FIRST_USED and programs.version >= _ALWAYS_SINCE:
         video_start -= max(min(used) - zero, Fraction(0))
     command = ['-itsoffset', format_seconds(video_start)] if video_start > 0 else []
@@ -162,67 +157,57 @@ def _build_inputs(programs: FFmpeg, video: Path, source: MediaInfo, plan: TrackP
         command += ['-ss', format_seconds(cut.start)]
     behind = max(-video_start, Fraction(0)) or -_HARDLY_ANYTHING
     look = LOOK_AT_ALL if source.has_late_tracks else ()
-    return [*command, *look, '-itsoffset', format_seconds(behind), '-i', build_input_argument(source)]
+    return [*command, *look, '-itsoffset', format_seconds(behind), '-i', build_source_argument(source.source)]
 
 
-def _build_track_options(plan: TrackPlan, container: str, covers: Sequence[tuple[Track, Path]]) -> list[str]:
-    """Return the options for every track but the video; `covers` are those to attach as files."""
-    command, options = [], ['-c', 'copy']
-    for position, carried in enumerate(plan.carried, 1):
-        command += ['-map', f'1:{carried.track.index}']
-        if carried.encoder != 'copy':
-            options += [f'-c:{position}', carried.encoder]
-            layouts = CONTAINERS[container].audio_layouts
-            if carried.track.kind == 'audio' and layouts:  # others become the nearest of them
-                # To ffmpeg 6.0 the nearest of 5.0(side) is 6.1, of quad(side) too.
-                twin = carried.track.channel_layout.removesuffix('(side)')
-                layouts = (twin,) if twin in layouts else layouts
-                options += [f'-filter:{position}', f'aformat=channel_layouts={"|".join(layouts)}']
-    if CONTAINERS[container].covers_are_attachments:
-        position = sum(carried.track.kind == 'attachment' for carried in plan.carried)
-        for number, (track, file) in enumerate(covers, position):
-            command += ['-attach', str(file)]
-            mime, extension = _COVER_TYPES[track.codec]
-            options += [f'-metadata:s:t:{number}', f'mimetype={mime}', f'-metadata:s:t:{number}',
-                        f'filename={track.file_name or f"cover.{extension}"}']
-    else:
-        for number, track in enumerate(plan.covers, 1):
-            command += ['-map', f'1:{track.index}']
-            options += [f'-disposition:v:{number}', 'attached_pic']
-    return command + options
+def _build_track_options(encoders: Mapping[Track, str], container: str) -> list[str]:
+    """Return the options for the tracks that follow the video."""
+    options = []
+    for position, (track, encoder) in enumerate(encoders.items(), 1):
+        options += ['-map', f'1:{track.index}']
+        if encoder == 'copy':
+            continue
+        options += [f'-c:{position}', encoder]
+        layouts = CONTAINERS[container].audio_layouts
+        if track.kind == 'audio' and layouts:  # others become the nearest of them
+            # To ffmpeg 6.0 the nearest of 5.0(side) is 6.1, of quad(side) too.
+            twin = track.channel_layout.removesuffix('(side)')
+            layouts = (twin,) if twin in layouts else layouts
+            options += [f'-filter:{position}', f'aformat=channel_layouts={"|".join(layouts)}']
+    return options
 
 
-def _extract_covers(programs: FFmpeg, source: MediaInfo, covers: Sequence[Track], folder: Path,
-                    check: Check | None) -> list[tuple[Track, Path]]:
-    """Write cover pictures to files, because ffmpeg makes attachments only from files."""
-    files = []
-    for track in covers:
-        file = (folder / f'cover{track.index}.{_COVER_TYPES[track.codec][1]}').absolute()
-        run([*programs.base_command, '-y', '-i', build_input_argument(source), '-map', f'0:{track.index}', '-c', 'copy',
-             '-frames:v', '1', '-f', 'image2', '-update', '1', str(file)], check=check)
-        files.append((track, file))
-    return files
+def _attach_covers(programs: FFmpeg, source: MediaInfo, covers: Sequence[Track], attachments: int, folder: Path,
+                   check: Check | None) -> list[str]:
+    """Write covers to files in `folder`, because ffmpeg makes attachments only from files, and return their options.
+
+    `attachments` is the number of those that come before them.
+    """
+    options = []
+    for number, track in enumerate(covers, attachments):
+        mime, extension = _COVER_TYPES[track.codec]
+        file = (folder / f'cover{track.index}.{extension}').absolute()
+        run([*programs.base_command, '-y', '-i', build_source_argument(source.source), '-map', f'0:{track.index}',
+             '-c', 'copy', '-frames:v', '1', '-f', 'image2', '-update', '1', str(file)], check=check)
+        options += ['-attach', str(file), f'-metadata:s:t:{number}', f'mimetype={mime}',
+                    f'-metadata:s:t:{number}', f'filename={track.file_name or f"cover.{extension}"}']
+    return options
 
 
 def build_recording_options(tracks: Sequence[Track], target: Path) -> list[str]:
     """Return output options that write audio and subtitles to a Matroska file while the video is decoded.
 
-    This serves inputs that can be read only once.
+    This serves inputs that can be read only once. There are no options if there is nothing to record.
 
     Args:
         tracks: All tracks but the video.
         target: File to write.
-
-    Returns:
-        No options if there is nothing to record.
     """
     for track in tracks:
         if track.kind not in ('audio', 'subtitle'):
             logger.warning('%s is left out: only audio and subtitles of a stream are carried', track)
-    plan = plan_tracks([track for track in tracks if track.kind in ('audio', 'subtitle')], 'mkv')
-    if not plan.carried:
-        return []
-    command: list[str] = []
-    for position, carried in enumerate(plan.carried):
-        command += ['-map', f'0:{carried.track.index}', f'-c:{position}', carried.encoder]
-    return [*command, '-f', CONTAINERS['mkv'].muxer, '-y', f'file:{target}']
+    options = []
+    recorded = plan_tracks([track for track in tracks if track.kind in ('audio', 'subtitle')], 'mkv')
+    for position, (track, encoder) in enumerate(recorded.items()):
+        options += ['-map', f'0:{track.index}', f'-c:{position}', encoder]
+    return [*options, '-f', CONTAINERS['mkv'].muxer, '-y', f'file:{target}'] if options else []

@@ -1,11 +1,11 @@
-"""What ffprobe says about an input."""
+"""Ask ffprobe about an input: its tracks, its video, the time stamps of its frames, its HDR metadata."""
 from __future__ import annotations
 
 import json
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -13,11 +13,10 @@ from typing import Any
 
 from ..errors import MediaError, flatten_message
 from ..log import about
-from .colour import Colour, infer_colour
+from .colour import Colour, HdrMetadata, infer_colour
+from .containers import Track
 from .cropping import Crop, read_crop
-from .process import Check, build_source_argument, is_url, run
-from .programs import FFmpeg
-from .rotation import parse_turns
+from .programs import Check, FFmpeg, build_source_argument, is_url, run
 from .timing import TimeStamps, collect_time_stamps, parse_fraction
 
 logger = logging.getLogger(__name__)
@@ -38,35 +37,7 @@ _RATES = Fraction(1, 86400), Fraction(1 << 31)  # the clock of a container may p
 _FRAMES = Fraction(0), 1000 * _SECONDS[1]
 _PIXEL_SHAPES = Fraction(1, 100), Fraction(100)
 _INTERLACED = ('tt', 'bb', 'tb', 'bt')
-
-
-@dataclass(frozen=True)
-class Track:
-    """A stream of a file.
-
-    Attributes:
-        index: Its number in the file.
-        kind: 'video', 'audio', 'subtitle', 'attachment' or 'data'.
-        codec: ffmpeg's name of its codec; of data without one, its four letters in the file.
-        is_cover: Whether it is a picture that illustrates the file, not a video.
-        language: As tagged, or ''.
-        file_name: Of an attachment or cover, or ''.
-        start: Seconds on the file's clock, or None.
-        channel_layout: ffmpeg's name of it, or ''.
-    """
-
-    index: int
-    kind: str
-    codec: str
-    is_cover: bool = False
-    language: str = ''
-    file_name: str = ''
-    start: Fraction | None = None
-    channel_layout: str = ''
-
-    def __str__(self) -> str:
-        kind = 'cover' if self.is_cover else self.kind
-        return f'{kind} track {self.index} ({", ".join(filter(None, (self.file_name or self.codec, self.language)))})'
+_HDR_TRANSFERS = ('smpte2084', 'arib-std-b67')
 
 
 @dataclass(frozen=True)
@@ -157,16 +128,15 @@ def probe(programs: FFmpeg, source: str, check: Check | None = None) -> MediaInf
     Args:
         programs: ffmpeg and ffprobe.
         source: Path or URL.
-        check: Called at least every 0.2 s meanwhile. If it raises, ffprobe is killed.
+        check: See `Check`.
 
     Raises:
         MediaError: ffmpeg can't open it.
     """
     def ask(*options: str) -> MediaInfo:
-        command = [programs.ffprobe, '-v', 'error', *options, '-print_format', 'json', '-show_format', '-show_streams',
-                   build_source_argument(source)]
         try:
-            output, _ = run(command, check=check)
+            output, _ = run([programs.ffprobe, '-v', 'error', *options, '-print_format', 'json', '-show_format',
+                             '-show_streams', build_source_argument(source)], check=check)
         except MediaError as error:
             raise MediaError(f'{source}: can\'t be opened: {error}') from None
         return parse_probe(source, output)
@@ -174,17 +144,12 @@ def probe(programs: FFmpeg, source: str, check: Check | None = None) -> MediaInf
     info = ask()
     if info.has_late_tracks and not info.is_stream:
         info = replace(ask(*LOOK_AT_ALL), has_late_tracks=True)
-    return _crop_by_file(info)
-
-
-def _crop_by_file(info: MediaInfo) -> MediaInfo:
-    """Crop the video as its file says, if that is one, and ffprobe has not said it."""
     video = info.video
-    if video is None or info.is_stream or any(video.crop):
-        return info
-    number = sum(track.kind == 'video' and track.index < video.index for track in info.tracks)
-    found = read_crop(Path(info.source), info.format_name, number)
-    return replace(info, video=_crop(video, *found)) if found else info
+    if video is not None and not info.is_stream and not any(video.crop):  # what ffprobe has not said, the file may say
+        number = sum(track.kind == 'video' and track.index < video.index for track in info.tracks)
+        if found := read_crop(Path(source), info.format_name, number):
+            info = replace(info, video=_crop(video, *found))
+    return info
 
 
 def _crop(video: VideoStream, crop: Crop, sample_aspect: Fraction | None = None) -> VideoStream:
@@ -207,8 +172,8 @@ def parse_probe(source: str, output: bytes) -> MediaInfo:
         MediaError: it makes no sense, or the video can't be decoded.
     """
     try:
-        told = json.loads(output.decode(errors='replace'))
-        streams, container = told.get('streams', []), told.get('format', {})
+        parsed = json.loads(output.decode(errors='replace'))
+        streams, container = parsed.get('streams', []), parsed.get('format', {})
         _require_types(streams, container)
         video = _pick_video(streams)
         with about(source):
@@ -246,13 +211,8 @@ def _require_types(streams: list[dict[str, Any]], container: dict[str, Any]) -> 
                 raise TypeError(f'{value!r} instead of a number')
 
 
-def build_input_argument(info: MediaInfo) -> str:
-    """Return an input as ffmpeg takes it, whatever folder it runs in."""
-    return build_source_argument(info.source if is_url(info.source) else str(Path(info.source).absolute()))
-
-
 def is_picture(programs: FFmpeg, info: MediaInfo, check: Check | None = None) -> bool:
-    """Tell whether an input is a single still picture."""
+    """Return whether an input is a single still picture."""
     name = info.format_name
     if name in _PICTURE_FORMATS or name.endswith('_pipe') or info.brand in _PICTURE_BRANDS:
         return True
@@ -262,22 +222,35 @@ def is_picture(programs: FFmpeg, info: MediaInfo, check: Check | None = None) ->
     return stamps is not None and len(stamps.pts) == 1
 
 
+def read_hdr(programs: FFmpeg, info: MediaInfo, check: Check | None = None) -> HdrMetadata | None:
+    """Read the metadata off the first frame of an HDR video, or its container; None if there is none.
+
+    Also None for streams, which can be read only once.
+    """
+    if info.is_stream or info.video is None or info.video.colour.transfer not in _HDR_TRANSFERS:
+        return None
+    try:
+        output, _ = run([programs.ffprobe, '-v', 'fatal', '-select_streams', str(info.video.index), '-read_intervals',
+                         '%+#1', '-show_frames', '-show_entries', 'frame=side_data_list:stream=side_data_list',
+                         '-of', 'json', build_source_argument(info.source)], check=check)
+        parsed = json.loads(output.decode(errors='replace'))
+    except (MediaError, ValueError):  # a damaged video, which the decoder will report
+        return None
+    entries = [*parsed.get('streams', []), *parsed.get('frames', [])]  # what frames say counts
+    return HdrMetadata.parse([data for entry in entries for data in entry.get('side_data_list', [])])
+
+
 def read_time_stamps(programs: FFmpeg, info: MediaInfo, check: Check | None = None) -> TimeStamps | None:
     """Read the time stamps of a file's video without decoding it.
-
-    Args:
-        programs: ffmpeg and ffprobe.
-        info: The input.
-        check: Called at least every 0.2 s meanwhile. If it raises, ffprobe is killed.
 
     Returns:
         None if there is no video packet, or if the input is a stream, which can be read only once.
     """
     if info.is_stream or info.video is None:
         return None
-    output, said = run([programs.ffprobe, '-v', 'error', '-select_streams', str(info.video.index), '-show_entries',
-                        'packet=pts,dts,duration,flags:stream=time_base', '-of', 'compact=p=0',
-                        build_source_argument(info.source)], check=check)
+    output, errors = run([programs.ffprobe, '-v', 'error', '-select_streams', str(info.video.index), '-show_entries',
+                          'packet=pts,dts,duration,flags:stream=time_base', '-of', 'compact=p=0',
+                          build_source_argument(info.source)], check=check)
     pts: list[int | None] = []
     dts: list[int | None] = []
     durations: list[int | None] = []
@@ -296,17 +269,15 @@ def read_time_stamps(programs: FFmpeg, info: MediaInfo, check: Check | None = No
             hides_packets = True
     if not pts:
         return None
-    end = None if _is_cut_off(info, said) else _read_end(info)
+    end = None if _is_cut_off(info, errors) else _read_end(info)
     return replace(collect_time_stamps(pts, time_base, keys, dts=dts, durations=durations, end=end),
                    hides_packets=hides_packets)
 
 
-def _is_cut_off(info: MediaInfo, said: Sequence[str]) -> bool:
-    """Tell whether a file lacks its end, so that its last frame is not the last one that its container knew of.
+def _is_cut_off(info: MediaInfo, errors: Sequence[str]) -> bool:
+    """Return whether a file lacks its end, so that its last frame is not the last one that its container knew of.
 
-    Args:
-        info: The file.
-        said: What ffprobe reports, which of AVI is nothing, so that this warns.
+    ffprobe's `errors` say so, but of AVI nothing does, so that this warns.
     """
     if info.format_name == 'avi':
         with Path(info.source).open('rb') as file:
@@ -315,13 +286,13 @@ def _is_cut_off(info: MediaInfo, said: Sequence[str]) -> bool:
         if size < promised:
             logger.warning('lacks its end: %d bytes are there of %d', size, promised + 8)
         return size < promised
-    return any('ended prematurely' in line for line in said)
+    return any('ended prematurely' in line for line in errors)
 
 
 def _read_end(info: MediaInfo) -> Fraction | None:
-    """Return when the video ends by what the container says of it, for containers whose packets don't.
+    """Return when the video ends according to a container whose packets don't say it.
 
-    That is Matroska, where programs note the duration of a track in a tag, and AVI with its empty chunks.
+    These are Matroska, where programs note the duration of a track in a tag, and AVI with its empty chunks.
     """
     assert info.video is not None
     if info.format_name == 'avi' and info.video.duration is not None:
@@ -366,7 +337,7 @@ def _parse_video(stream: dict[str, Any], container_tags: dict[str, str]) -> Vide
     side_data = stream.get('side_data_list', [])
     tags = {name.lower(): value for name, value in container_tags.items() if name.lower() == 'timecode'}
     tags |= {name.lower(): value for name, value in stream.get('tags', {}).items()}
-    turns = parse_turns(stream)
+    turns = _parse_turns(stream)
     if turns in (1, 3):
         width, height, sample_aspect = height, width, 1 / sample_aspect
     video = VideoStream(
@@ -405,3 +376,23 @@ def _parse_bounded(entry: dict[str, Any], name: str, bounds: tuple[Fraction, Fra
 
 def _parse_start(stream: dict[str, Any]) -> Fraction | None:
     return Fraction(stream['start_pts']) * Fraction(stream['time_base']) if 'start_pts' in stream else None
+
+
+def _parse_turns(stream: Mapping[str, Any]) -> int | None:
+    """Return the clockwise quarter turns of a stream's display matrix, or of the tag that older versions write.
+
+    None if it is mirrored, or turned by another angle.
+    """
+    for side_data in stream.get('side_data_list', []):
+        if 'rotation' in side_data:
+            rows = [[int(number) for number in re.findall(r'-?\d+', line.partition(':')[2])]
+                    for line in str(side_data.get('displaymatrix', '')).splitlines() if ':' in line]
+            if len(rows) >= 2 and min(map(len, rows[:2])) >= 2:
+                (a, b, *_), (c, d, *_) = rows[:2]
+                if a * d - b * c < 0:  # mirrored
+                    return None
+            degrees = -float(side_data['rotation'])
+            break
+    else:
+        degrees = float(stream.get('tags', {}).get('rotate', 0))
+    return None if round(degrees) % 90 else round(degrees) // 90 % 4

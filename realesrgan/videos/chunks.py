@@ -11,8 +11,7 @@ import numpy as np
 from ..ffmpeg.decoder import Damage, Decoding, FrameReader, examine
 from ..ffmpeg.encoder import Encoding
 from ..ffmpeg.probe import MediaInfo
-from ..ffmpeg.process import Check
-from ..ffmpeg.programs import FFmpeg
+from ..ffmpeg.programs import Check, FFmpeg
 from ..measures import Effort, Preview, Quality
 from .frame_files import FrameFileReader, FrameShape
 from .parts import Part, Parts

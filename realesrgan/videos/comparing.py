@@ -13,7 +13,7 @@ from ..errors import VideoError
 from ..ffmpeg.decoder import Decoding, FrameReader
 from ..ffmpeg.encoder import Encoding, FrameWriter
 from ..ffmpeg.probe import probe
-from ..ffmpeg.process import Check
+from ..ffmpeg.programs import Check
 from ..files import whole_file
 from ..quality.comparison import convert_to_bgr8, enlarge, put_side_by_side
 from .chunks import Chunk, Upscaled, VideoFrames

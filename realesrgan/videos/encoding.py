@@ -5,12 +5,11 @@ import logging
 from dataclasses import replace
 from fractions import Fraction
 
-from ..ffmpeg.colour import PixelFormat, infer_colour, is_deep, is_rgb, parse_pixel_format
+from ..ffmpeg.colour import HDR_ENCODERS, PixelFormat, infer_colour, is_deep, is_rgb, parse_pixel_format
 from ..ffmpeg.containers import CONTAINERS
 from ..ffmpeg.encoder import Encoding, choose_codec, choose_output_pixel_format, choose_part_container
-from ..ffmpeg.hdr import list_hdr_encoders, read_hdr
-from ..ffmpeg.process import Check
-from ..ffmpeg.programs import FFmpeg
+from ..ffmpeg.probe import read_hdr
+from ..ffmpeg.programs import Check, FFmpeg
 from .frame_files import FrameShape
 from .options import VideoOptions
 from .plan import VideoPlan
@@ -39,9 +38,9 @@ def encode_like_video(ffmpeg: FFmpeg, plan: VideoPlan, options: VideoOptions, ch
     if is_rgb(video.pixel_format):
         colour = replace(colour, range='tv')  # it becomes Y'CbCr, which players expect in limited range
     hdr = read_hdr(ffmpeg, plan.info, check)
-    if hdr is not None and codec not in list_hdr_encoders():
+    if hdr is not None and codec not in HDR_ENCODERS:
         logger.warning('%s does not take HDR metadata (mastering display, light level); %s do', codec,
-                       ', '.join(list_hdr_encoders()))
+                       ', '.join(HDR_ENCODERS))
     return Encoding(
         width=_scale_side(video.width, options.outscale), height=_scale_side(video.height, options.outscale),
         dtype_is_deep=is_deep(video.pixel_format), rate=plan.decoding.rate, sample_aspect=video.sample_aspect,

@@ -12,8 +12,7 @@ from pathlib import Path
 from ..errors import InputError, UsageError, explain
 from ..ffmpeg.containers import CONTAINERS
 from ..ffmpeg.probe import MediaInfo, is_picture, probe
-from ..ffmpeg.process import Check, is_url
-from ..ffmpeg.programs import FFmpeg
+from ..ffmpeg.programs import Check, FFmpeg, is_url
 from ..files import TEMPORARY_PREFIX
 from ..pictures.formats import FORMATS
 from ..pictures.inputs import list_folder, make_natural_key, match_files

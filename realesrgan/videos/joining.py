@@ -8,10 +8,10 @@ from fractions import Fraction
 from pathlib import Path
 
 from ..errors import MediaError, MediaWriteError
+from ..ffmpeg.containers import Track
 from ..ffmpeg.mux import join, mux, write_list
-from ..ffmpeg.probe import Track, probe
-from ..ffmpeg.process import Check
-from ..ffmpeg.programs import FFmpeg
+from ..ffmpeg.probe import probe
+from ..ffmpeg.programs import Check, FFmpeg
 from ..files import errors_naming, temporary_folder, write_through
 from .checkpoint import LIST
 from .chunks import Upscaled

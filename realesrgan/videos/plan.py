@@ -12,8 +12,7 @@ from ..ffmpeg.colour import is_rgb, parse_pixel_format
 from ..ffmpeg.decoder import Decoding, Kept
 from ..ffmpeg.mux import Cut
 from ..ffmpeg.probe import MediaInfo, VideoStream, read_time_stamps
-from ..ffmpeg.process import Check
-from ..ffmpeg.programs import FFmpeg
+from ..ffmpeg.programs import Check, FFmpeg
 from ..ffmpeg.timing import Timeline, TimeStamps, choose_timeline, format_clock
 from ..pictures.formats import require_few_pixels
 from .options import VideoOptions

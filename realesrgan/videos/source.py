@@ -19,8 +19,7 @@ from ..ffmpeg.decoder import FORGETS, Damage, FrameReader, examine, extract_fram
 from ..ffmpeg.encoder import Encoding
 from ..ffmpeg.mux import build_recording_options
 from ..ffmpeg.probe import MediaInfo
-from ..ffmpeg.process import Check
-from ..ffmpeg.programs import FFmpeg
+from ..ffmpeg.programs import Check, FFmpeg
 from ..ffmpeg.timing import format_clock
 from ..files import temporary_folder
 from .checkpoint import TRACKS, identify_files

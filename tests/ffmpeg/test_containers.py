@@ -1,4 +1,4 @@
-"""The table of containers."""
+"""The table of containers, and which tracks each copies, converts or leaves out."""
 import re
 import subprocess
 import sys
@@ -6,7 +6,7 @@ import sys
 import pytest
 
 import inference_realesrgan_video as script
-from realesrgan.ffmpeg.containers import CONTAINERS, Container
+from realesrgan.ffmpeg.containers import CONTAINERS, Container, Track, plan_tracks
 from tests.support import clips
 
 
@@ -61,3 +61,66 @@ def test_parsing_options_loads_neither_numpy_nor_ffmpeg_python():
     code = ('import sys, inference_realesrgan_video; inference_realesrgan_video.build_parser(); '
             'print([name for name in ("ffmpeg", "numpy", "torch") if name in sys.modules])')
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout == '[]\n'
+
+
+# ---- the other tracks ----
+
+AAC = Track(1, 'audio', 'aac', language='eng')
+WMA = Track(2, 'audio', 'wmav2')
+SUBRIP = Track(3, 'subtitle', 'subrip', language='kor')
+PGS = Track(4, 'subtitle', 'hdmv_pgs_subtitle')
+FONT = Track(5, 'attachment', 'ttf', file_name='font.ttf')
+COVER = Track(6, 'video', 'mjpeg', is_cover=True, file_name='cover.jpg')
+
+
+def test_a_plan_for_mp4(caplog):
+    assert plan_tracks([AAC, WMA, SUBRIP, PGS, FONT, COVER], 'mp4') == {
+        AAC: 'copy', WMA: 'aac', SUBRIP: 'mov_text', COVER: 'copy'}
+    assert caplog.messages == [
+        'audio track 2 (wmav2) is converted to aac because mp4 does not hold it',
+        'subtitle track 3 (subrip, kor) is converted to mov_text because mp4 does not hold it',
+        'subtitle track 4 (hdmv_pgs_subtitle) is left out: mp4 does not hold subtitles that are pictures',
+        'attachment track 5 (font.ttf) is left out: mp4 does not hold it']
+
+
+def test_matroska_takes_everything(caplog):
+    tracks = [AAC, WMA, SUBRIP, PGS, FONT, COVER]
+    assert plan_tracks(tracks, 'mkv') == dict.fromkeys(tracks, 'copy')
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(('track', 'container', 'encoder'), [
+    (Track(1, 'audio', 'pcm_s16le'), 'mp4', 'aac'), (Track(1, 'audio', 'pcm_s16le'), 'mov', 'copy'),
+    (Track(1, 'audio', 'pcm_s16le'), 'mkv', 'copy'), (Track(1, 'audio', 'pcm_s16le'), 'webm', 'libopus'),
+    (Track(1, 'audio', 'pcm_f32be'), 'mov', 'copy'), (Track(1, 'audio', 'pcm_f32be'), 'mkv', 'aac'),
+    (Track(1, 'audio', 'opus'), 'webm', 'copy'), (Track(1, 'audio', 'opus'), 'mov', 'aac'),
+    (Track(1, 'audio', 'flac'), 'mp4', 'copy'), (Track(1, 'audio', 'flac'), 'mov', 'aac'),
+    (Track(1, 'subtitle', 'mov_text'), 'mkv', 'subrip'), (Track(1, 'subtitle', 'ass'), 'webm', 'webvtt'),
+    (Track(1, 'subtitle', 'webvtt'), 'webm', 'copy')])
+def test_codecs(track, container, encoder):
+    assert plan_tracks([track], container) == {track: encoder}
+
+
+@pytest.mark.parametrize('codec', ['tmcd', 'text'])
+def test_time_codes_and_chapters_are_not_said_to_be_left_out(caplog, codec):
+    assert plan_tracks([Track(2, 'data', codec)], 'mp4') == {}
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(('track', 'container', 'note'), [
+    (Track(2, 'video', 'h264'), 'mkv', 'video track 2 (h264) is left out: only one video track is upscaled'),
+    (Track(2, 'audio', 'unknown'), 'mkv',
+     'audio track 2 (unknown) is left out: this ffmpeg does not know its codec; a newer one may'),
+    (Track(2, 'subtitle', 'unknown'), 'mp4',
+     'subtitle track 2 (unknown) is left out: this ffmpeg does not know its codec; a newer one may'),
+    (Track(2, 'subtitle', 'dvb_subtitle'), 'mp4',
+     'subtitle track 2 (dvb_subtitle) is left out: mp4 does not hold subtitles that are pictures'),
+    (Track(2, 'subtitle', 'dvb_teletext'), 'mp4',
+     "subtitle track 2 (dvb_teletext) is left out: mp4 does not hold it, and ffmpeg can't convert it"),
+    (Track(2, 'data', 'mebx'), 'mov', 'data track 2 (mebx) is left out: data tracks are not carried'),
+    (Track(2, 'subtitle', 'eia_608'), 'mp4', 'subtitle track 2 (eia_608) is left out: closed captions are not carried'),
+    (Track(2, 'video', 'gif', is_cover=True), 'mp4', 'cover track 2 (gif) is left out: mp4 does not hold it'),
+    (COVER, 'webm', 'cover track 6 (cover.jpg) is left out: webm does not hold it')])
+def test_what_is_left_out(caplog, track, container, note):
+    assert plan_tracks([track], container) == {}
+    assert caplog.messages == [note]

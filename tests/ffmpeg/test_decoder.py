@@ -13,7 +13,6 @@ from realesrgan.errors import Cancelled, MediaError, MediaWriteError
 from realesrgan.ffmpeg.decoder import Decoding, FrameReader, Kept, examine, extract_frames
 from realesrgan.ffmpeg.probe import MediaInfo, probe
 from realesrgan.ffmpeg.programs import FFmpeg
-from realesrgan.ffmpeg.rotation import parse_turns
 from tests.support import clips
 from tests.support.clips import EXACT, make, numbered, picture, program, sound
 
@@ -112,16 +111,6 @@ def test_a_turned_video_whose_size_changes_half_way_keeps_its_frames(tmp_path, p
     assert (damage, len(frames)) == (None, len(upright))
     assert len(frames) in (100, 200)
     assert frames[0].shape == np.rot90(upright[0], degrees // 90).shape
-
-
-@pytest.mark.parametrize(('matrix', 'rotation', 'turns'), [
-    ((0, 65536, 0, -65536, 0, 0), -90, 1), ((-65536, 0, 0, 0, -65536, 0), 180, 2), ((65536, 0, 0, 0, 65536, 0), 0, 0),
-    ((0, 65536, 0, 65536, 0, 0), -90, None), ((65536, 0, 0, 0, -65536, 0), 0, None), ((1, 0, 0, 0, 1, 0), 45, None)])
-def test_turns_of_a_display_matrix(matrix, rotation, turns):
-    lines = '\n'.join(f'{row:08}: ' + ' '.join(f'{number:12}' for number in matrix[3 * row:3 * row + 3])
-                      for row in range(2))
-    assert parse_turns({'side_data_list': [{'displaymatrix': f'\n{lines}\n', 'rotation': rotation}]}) == turns
-    assert parse_turns({'tags': {'rotate': '270'}}) == 3
 
 
 @pytest.mark.parametrize('pixel_format', ['yuv420p', 'uyvy422', 'nv12', 'yuv420p10le'])

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from realesrgan.errors import Cancelled, MediaError
+from realesrgan.ffmpeg.containers import Track
 from realesrgan.ffmpeg.mux import Cut, build_recording_options, join, mux, write_list
-from realesrgan.ffmpeg.probe import Track, probe
+from realesrgan.ffmpeg.probe import probe
 from realesrgan.ffmpeg.programs import FFmpeg
 from tests.support import clips
 from tests.support.clips import EXACT, make, numbered, picture, program, sound
@@ -166,5 +167,6 @@ def test_options_that_record_a_stream(tmp_path, caplog):
         options = build_recording_options(tracks, tmp_path / 'a.mkv')
     assert options == ['-map', '0:1', '-c:0', 'copy', '-map', '0:2', '-c:1', 'subrip', '-f', 'matroska', '-y',
                        f'file:{tmp_path}/a.mkv']
-    assert caplog.messages == ['attachment track 3 (f) is left out: only audio and subtitles of a stream are carried']
+    assert caplog.messages == ['attachment track 3 (f) is left out: only audio and subtitles of a stream are carried',
+                               'subtitle track 2 (mov_text) is converted to subrip because mkv does not hold it']
     assert build_recording_options(tracks[2:], tmp_path / 'a.mkv') == []

@@ -13,7 +13,6 @@ from realesrgan.ffmpeg.probe import (
     MediaInfo,
     Track,
     VideoStream,
-    build_input_argument,
     is_picture,
     parse_probe,
     probe,
@@ -52,6 +51,21 @@ def test_rotation_turns_width_height_and_pixels(tmp_path, programs):
     path = clips.rotate(flat, tmp_path / 'b.mp4', 180)
     video = probe(programs, str(path)).video
     assert (video.width, video.height, video.sample_aspect) == (64, 48, Fraction(4, 3))
+
+
+@pytest.mark.parametrize(('matrix', 'rotation', 'turns'), [
+    ((0, 65536, 0, -65536, 0, 0), -90, 1), ((-65536, 0, 0, 0, -65536, 0), 180, 2), ((65536, 0, 0, 0, 65536, 0), 0, 0),
+    ((0, 65536, 0, 65536, 0, 0), -90, None), ((65536, 0, 0, 0, -65536, 0), 0, None), ((1, 0, 0, 0, 1, 0), 45, None)])
+def test_turns_of_a_display_matrix(matrix, rotation, turns):
+    lines = '\n'.join(f'{row:08}: ' + ' '.join(f'{number:12}' for number in matrix[3 * row:3 * row + 3])
+                      for row in range(2))
+    stream = {'index': 0, 'codec_type': 'video', 'width': 64, 'height': 48, 'pix_fmt': 'yuv420p'}
+
+    def parse(**told):
+        video = parse_probe('a.mp4', json.dumps({'streams': [stream | told]}).encode()).video
+        return None if video.is_turned_otherwise else video.turns
+    assert parse(side_data_list=[{'displaymatrix': f'\n{lines}\n', 'rotation': rotation}]) == turns
+    assert parse(tags={'rotate': '270'}) == 3
 
 
 @pytest.mark.parametrize(('size', 'matrix'), [('720x576', 'bt470bg'), ('720x480', 'smpte170m'), ('1280x720', 'bt709')])
@@ -214,16 +228,6 @@ def test_a_check_stops_ffprobe(tmp_path):
         with pytest.raises(Cancelled):
             call()
     assert clips.belongings() == before
-
-
-def test_arguments_hold_in_any_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-    def info(source):
-        return MediaInfo(source, '', Fraction(0), None, None, ())
-    assert build_input_argument(info('a%d.mp4')) == f'file:{tmp_path}/a%d.mp4'
-    assert build_input_argument(info('/x/-y.mp4')) == 'file:/x/-y.mp4'
-    assert build_input_argument(info('http://host/a.mp4')) == 'http://host/a.mp4'
 
 
 def test_the_package_reads_transport_streams(tmp_path):

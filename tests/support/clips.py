@@ -17,7 +17,7 @@ from realesrgan.ffmpeg.programs import find_ffmpeg
 
 DATA = Path(__file__).parents[1] / 'data' / 'videos'
 FFMPEG = find_ffmpeg()
-ENVIRONMENT = os.environ | {'GCONV_PATH': '/nonexistent'}  # for static builds, see realesrgan.ffmpeg.process
+ENVIRONMENT = os.environ | {'GCONV_PATH': '/nonexistent'}  # for static builds, see realesrgan.ffmpeg.programs
 ALL_FRAMES = [part for name, value in FFMPEG.passthrough.items() for part in (f'-{name}', value)]
 EXACT = ['-c:v', 'libx264', '-crf', '0', '-preset', 'ultrafast', '-pix_fmt', 'yuv420p']
 

@@ -6,8 +6,7 @@ from dataclasses import replace
 import pytest
 
 from realesrgan.ffmpeg import mux
-from realesrgan.ffmpeg.probe import Track
-from realesrgan.ffmpeg.tracks import CarriedTrack, TrackPlan
+from realesrgan.ffmpeg.containers import Track
 from tests.support import clips
 from tests.support.clips import EXACT, files, make, picture, sound, video
 from tests.support.numbered_frames import LOSSLESS, counted, counts
@@ -108,8 +107,7 @@ def test_the_offset_between_tracks_is_kept(run, tmp_path, audio, picture_later, 
 
 def test_tracks_that_can_not_be_carried_do_not_cost_the_video(run, tmp_path, monkeypatch):
     make(tmp_path / 'a.mp4', *picture(seconds='0.2'), *sound('0.2'), *EXACT)
-    missing = CarriedTrack(Track(7, 'audio', 'aac'), 'copy')
-    monkeypatch.setattr(mux, 'plan_tracks', lambda *_: TrackPlan((missing,), (), ()))
+    monkeypatch.setattr(mux, 'plan_tracks', lambda *_: {Track(7, 'audio', 'aac'): 'copy'})
     status, _, err = run('-i', 'a.mp4', '-s', '1')
     assert status == 1
     assert 'a.mp4: its other tracks could not be carried, the video alone is kept: ffmpeg failed' in err
@@ -123,10 +121,8 @@ def test_one_track_that_can_not_be_carried_does_not_cost_the_others(run, tmp_pat
     plan = mux.plan_tracks
 
     def misses_the_first(tracks, container):
-        planned = plan(tracks, container)
-        carried = [CarriedTrack(replace(one.track, index=one.track.index if one.track.language == 'kor' else 7),
-                                one.encoder) for one in planned.carried]
-        return replace(planned, carried=tuple(carried))
+        return {replace(track, index=track.index if track.language == 'kor' else 7): encoder
+                for track, encoder in plan(tracks, container).items()}
     monkeypatch.setattr(mux, 'plan_tracks', misses_the_first)
     status, _, err = run('-i', 'a.mkv', '-s', '1', '--ext', 'mkv')
     assert status == 1
