@@ -19,10 +19,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         description='List the models and where their weights would come from, or download those named.')
     parser.add_argument('names', nargs='*', metavar='NAME', help='models to download, or "all"')
     names = parser.parse_args(argv).names
-    files = files_of_models()
+    files = {name: [file for file in (spec.weights, spec.denoise_partner) if file] for name, spec in MODELS.items()}
+    files |= {name: list(face_spec) for name, face_spec in FACE_MODELS.items()}
     if unknown := [name for name in names if name not in files and name != 'all']:
         parser.error(f'unknown model {unknown[0]!r}: choose from {", ".join(files)} or all')
     logging.basicConfig(level=logging.INFO, format='%(message)s')
+    logging.getLogger('urllib3').setLevel(logging.ERROR)  # or each attempt would be a line of its words
     if not names:
         rows = list(list_sources())
         width = max(len(label) for label, _ in rows) + 2
@@ -30,24 +32,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f'{label:<{width}}{describe(source)}')
         return 0
     failed = False
-    seen: set[WeightFile] = set()
+    wanted: dict[WeightFile, str] = {}
     for name in files if 'all' in names else names:
         for file in files[name]:
-            if file in seen:
-                continue
-            seen.add(file)
-            try:
-                print(f'{name}: {obtain(file)}')
-            except (RealESRGANError, OSError) as error:
-                print(f'{name}: {error}', file=sys.stderr)
-                failed = True
+            wanted.setdefault(file, name)
+    for file, name in wanted.items():
+        try:
+            print(f'{name}: {obtain(file)}')
+        except (RealESRGANError, OSError) as error:
+            print(f'{name}: {error}', file=sys.stderr)
+            failed = True
     return int(failed)
-
-
-def files_of_models() -> dict[str, list[WeightFile]]:
-    """Return the released files that each model needs; face models come last."""
-    files = {name: [file for file in (spec.weights, spec.denoise_partner) if file] for name, spec in MODELS.items()}
-    return files | {name: list(spec) for name, spec in FACE_MODELS.items()}
 
 
 def list_sources() -> Iterator[tuple[str, Source]]:

@@ -47,9 +47,7 @@ def load_model(name: str = 'RealESRGAN_x4plus', model_path: str | Path | None = 
         WeightsError: the weights can't be loaded, or the partner beside `model_path` is missing.
         DownloadError: the weights are not at hand and can't be fetched.
     """
-    sources = resolve(name, model_path, denoise_strength)
-    sources.warn_of_ignored_strength()
-    return load_network(sources).module
+    return load_network(resolve(name, model_path, denoise_strength, warn=True)).module
 
 
 def load_network(sources: WeightSources, *, log: bool = True) -> LoadedNetwork:
@@ -136,6 +134,8 @@ def interpolate(first: Arrays, second: Arrays, shares: Sequence[float]) -> dict[
 def build_network(content: Mapping[str, Any], origin: str | Path) -> LoadedNetwork:
     """Return the network that weights belong to, which must fit it exactly.
 
+    Built-in architectures are tried first, then those of other packages, then spandrel's, which need PyTorch.
+
     Args:
         content: As `reading.read_content` returns it, or a state dict.
         origin: What an error names as the source.
@@ -147,7 +147,15 @@ def build_network(content: Mapping[str, Any], origin: str | Path) -> LoadedNetwo
         return _build_known_network(find_state_dict(content))
     except UnknownNetworkError as error:
         unknown = error
-    return _build_foreign_network(content, origin, unknown)
+    if importlib.util.find_spec('spandrel') is None:
+        raise WeightsError(f'{origin}: {unknown}; for others: pip install spandrel')
+    from ..archs.foreign import load_foreign_network
+    try:
+        return load_foreign_network(convert_to_tensors(content), unknown)
+    except UnknownNetworkError as error:
+        raise WeightsError(f'{origin}: {error}') from None
+    except RecursionError:
+        raise WeightsError(f'{origin}: {unknown}, but mappings in mappings without an end') from None
 
 
 def _build_known_network(arrays: Arrays) -> LoadedNetwork:
@@ -177,46 +185,24 @@ def _build_known_network(arrays: Arrays) -> LoadedNetwork:
 
 
 def _build_fitting_network(arrays: Arrays, architectures: Sequence[type[NetworkConfig]]) -> LoadedNetwork:
-    config = identify_network(arrays, architectures)
-    wanted = config.parameter_shapes()
-    _require_fit(arrays, wanted, config.architecture)
-    return LoadedNetwork.from_arrays(config, {name: arrays[name] for name in wanted})
-
-
-def _build_foreign_network(content: Mapping[str, Any], origin: str | Path,
-                           unknown: UnknownNetworkError) -> LoadedNetwork:
-    """Return a network of another architecture, which needs PyTorch and spandrel."""
-    if importlib.util.find_spec('spandrel') is None:
-        raise WeightsError(f'{origin}: {unknown}; for others: pip install spandrel')
-    from ..archs.foreign import load_foreign_network
-    try:
-        return load_foreign_network(convert_to_tensors(content), unknown)
-    except UnknownNetworkError as error:
-        raise WeightsError(f'{origin}: {error}') from None
-    except RecursionError:
-        raise WeightsError(f'{origin}: {unknown}, but mappings in mappings without an end') from None
-
-
-def _require_fit(arrays: Arrays, wanted: Mapping[str, tuple[int, ...]], architecture: str) -> None:
-    """Check that there is an array of the right size for each parameter, and no other.
+    """Return the network with an array of the right size for each parameter, and no other array.
 
     Raises:
-        UnknownNetworkError: there is not; the message names some.
+        UnknownNetworkError: there is none; the message names some of the arrays that do not fit.
     """
+    config = identify_network(arrays, architectures)
+    wanted = config.parameter_shapes()
+
+    def describe(size: tuple[int, ...]) -> str:
+        return 'x'.join(map(str, size)) or 'a number'
+
     misfits = {
         'missing': [name for name in wanted if name not in arrays],
-        'unexpected': [name for name in arrays if name not in wanted],
-        'of another size': [f'{name} ({_describe(arrays[name].shape)}, not {_describe(size)})'
+        'unexpected': [str(name) for name in arrays if name not in wanted],
+        'of another size': [f'{name} ({describe(arrays[name].shape)}, not {describe(size)})'
                             for name, size in wanted.items() if name in arrays and arrays[name].shape != size]}
     if any(misfits.values()):
-        raise UnknownNetworkError(
-            f'it does not fit {architecture} as its first layer has it: '
-            + '; '.join(f'{what}: {_list(names)}' for what, names in misfits.items() if names))
-
-
-def _list(names: Sequence[str]) -> str:
-    return ', '.join(map(str, names[:_MOST_NAMES])) + (' ...' if len(names) > _MOST_NAMES else '')
-
-
-def _describe(size: tuple[int, ...]) -> str:
-    return 'x'.join(map(str, size)) or 'a number'
+        raise UnknownNetworkError(f'it does not fit {config.architecture} as its first layer has it: ' + '; '.join(
+            f'{kind}: {", ".join(names[:_MOST_NAMES])}{" ..." * (len(names) > _MOST_NAMES)}'
+            for kind, names in misfits.items() if names))
+    return LoadedNetwork.from_arrays(config, {name: arrays[name] for name in wanted})

