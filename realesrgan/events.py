@@ -9,7 +9,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from .errors import Cancelled
-from .log import hear_warnings
+from .log import report_warnings
 from .measures import Effort, Preview, Quality
 
 
@@ -154,7 +154,7 @@ class Run:
             yield
             return
         try:
-            with hear_warnings(lambda source, message: self._waiting.put(Warned(source, message))):
+            with report_warnings(lambda source, message: self._waiting.put(Warned(source, message))):
                 try:
                     yield
                 finally:

@@ -54,7 +54,7 @@ def _is_alive(process: int) -> bool:
 
 @functools.cache
 def _identify_machine() -> str:
-    """Return what tells this machine, or container, from others that may share a folder with it."""
+    """Return an identifier of this machine, or container, among those that may share a folder with it."""
     known = [platform.node()]
     with contextlib.suppress(OSError):
         known.append(Path('/etc/machine-id').read_text())

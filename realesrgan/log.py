@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
 _subject: ContextVar[str] = ContextVar('subject', default='')
-_listener: ContextVar[logging.Handler | None] = ContextVar('listener', default=None)
+_reporter: ContextVar[logging.Handler | None] = ContextVar('reporter', default=None)
 
 
 @contextlib.contextmanager
@@ -36,7 +36,7 @@ def prefix_subject(record: logging.LogRecord, message: str) -> str:
 
 
 def escape(text: str) -> str:
-    """Return a text with what a terminal would obey, or can't show, as escape sequences: a file name may hold it."""
+    """Return a text with escape sequences for characters that a terminal would obey or can't show."""
     return ''.join(character if character == '\t' or not _is_hostile(character) else ascii(character)[1:-1]
                    for character in text)
 
@@ -46,35 +46,35 @@ def _is_hostile(character: str) -> bool:
         'LRE', 'RLE', 'LRO', 'RLO', 'PDF', 'LRI', 'RLI', 'FSI', 'PDI')
 
 
-class _Listener(logging.Handler):
+class _Reporter(logging.Handler):
     """Passes on the warnings of one run: those logged in the context that it was set in."""
 
-    def __init__(self, hear: Callable[[str, str], None]) -> None:
+    def __init__(self, on_warning: Callable[[str, str], None]) -> None:
         super().__init__(logging.WARNING)
-        self._hear = hear
+        self._on_warning = on_warning
 
     def handle(self, record: logging.LogRecord) -> bool:
-        # Not emit(): its caller holds a lock, and what the caller of a run does with a warning may take long.
-        if _listener.get() is self:
-            self._hear(get_subject(record), record.getMessage())
+        # Not emit(), whose caller holds a lock: the caller of a run may take long over a warning.
+        if _reporter.get() is self:
+            self._on_warning(get_subject(record), record.getMessage())
         return True
 
 
 @contextlib.contextmanager
-def hear_warnings(hear: Callable[[str, str], None]) -> Iterator[None]:
-    """Call `hear(file, message)` for each warning that is logged inside the block.
+def report_warnings(on_warning: Callable[[str, str], None]) -> Iterator[None]:
+    """Call `on_warning(file, message)` for each warning that is logged inside the block.
 
     Only this thread's warnings count, and those of threads made by `create_thread`, so that runs in other threads of
     the same process do not mix.
     """
-    listener, logger = _Listener(hear), logging.getLogger('realesrgan')
-    token = _listener.set(listener)
-    logger.addHandler(listener)
+    reporter, logger = _Reporter(on_warning), logging.getLogger('realesrgan')
+    token = _reporter.set(reporter)
+    logger.addHandler(reporter)
     try:
         yield
     finally:
-        logger.removeHandler(listener)
-        _listener.reset(token)
+        logger.removeHandler(reporter)
+        _reporter.reset(token)
 
 
 def create_thread(task: Callable[[], None], name: str) -> threading.Thread:

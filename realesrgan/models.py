@@ -1,4 +1,4 @@
-"""The tables of the models: what `-n` and `--face_model` accept, and where the weights of each come from.
+"""The tables of the models that `-n` and `--face_model` accept, with the sources of their weights.
 
 A model is one row here and nothing else: names in help texts, messages and tests are read off these tables.
 """
@@ -37,12 +37,12 @@ class ModelSpec:
     """A row of `MODELS`.
 
     Attributes:
-        name: What `-n` accepts.
+        name: The value of `-n`.
         network: The network's hyper-parameters.
         weights: The released file.
         denoise_partner: The file that `-dn` mixes with `weights`, for a model that has one.
         packaged: The same weights in the data package, if it has them.
-        drawings: Whether the model is made for drawings, whose faces are not restored.
+        anime: Whether the model is made for anime and other drawings, whose faces are not restored.
     """
 
     name: str
@@ -50,7 +50,7 @@ class ModelSpec:
     weights: WeightFile
     denoise_partner: WeightFile | None = None
     packaged: PackagedWeights | None = None
-    drawings: bool = False
+    anime: bool = False
 
 
 class FaceModelSpec(NamedTuple):
@@ -59,7 +59,7 @@ class FaceModelSpec(NamedTuple):
     Attributes:
         restorer: GFPGAN, which restores a face.
         detector: RetinaFace, which finds the faces.
-        parser: ParseNet, which tells a face from what surrounds it.
+        parser: ParseNet, which separates a face from its surroundings.
     """
 
     restorer: WeightFile
@@ -71,7 +71,7 @@ def _release(path: str, sha256: str, repository: str = 'xinntao/Real-ESRGAN') ->
     return WeightFile(f'https://github.com/{repository}/releases/download/{path}', sha256)
 
 
-#: What `-n` accepts.
+#: The models that `-n` accepts.
 MODELS: dict[str, ModelSpec] = {spec.name: spec for spec in (
     ModelSpec(
         'RealESRGAN_x4plus', RRDBNetConfig(),
@@ -85,7 +85,7 @@ MODELS: dict[str, ModelSpec] = {spec.name: spec for spec in (
         'RealESRGAN_x4plus_anime_6B', RRDBNetConfig(num_block=6),
         _release('v0.2.2.4/RealESRGAN_x4plus_anime_6B.pth',
                  'f872d837d3c90ed2e05227bed711af5671a6fd1c9f7d7e91c911a61f155e99da'),
-        drawings=True,
+        anime=True,
         packaged=PackagedWeights(
             'REALESRGAN_X4PLUSANIME_UP4X', 'fe01c269cfd10cdef8e018ab66ebe750cf79c7af4d1f9c16c737e1295229bacc')),
     ModelSpec(
@@ -95,7 +95,7 @@ MODELS: dict[str, ModelSpec] = {spec.name: spec for spec in (
         'realesr-animevideov3', SRVGGNetCompactConfig(num_conv=16),
         _release('v0.2.5.0/realesr-animevideov3.pth',
                  'b8a8376811077954d82ca3fcf476f1ac3da3e8a68a4f4d71363008000a18b75d'),
-        drawings=True,
+        anime=True,
         packaged=PackagedWeights(
             'REALESRGAN_ANIMAVIDEOV3_UP4X', '548a36f9c3f4ab8da56cd3b13badf23968bee207b396dad14d04b830e5f2ab2d')),
     ModelSpec(
@@ -111,7 +111,7 @@ _RETINAFACE = _release('v0.1.0/detection_Resnet50_Final.pth',
 _PARSENET = _release('v0.2.2/parsing_parsenet.pth',
                      '3d558d8d0e42c20224f13cf5a29c79eba2d59913419f945545d8cf7b72920de2', 'xinntao/facexlib')
 
-#: What `--face_model` accepts.
+#: The models that `--face_model` accepts.
 FACE_MODELS: dict[str, FaceModelSpec] = {
     'GFPGANv1.3': FaceModelSpec(
         _release('v1.3.0/GFPGANv1.3.pth', 'c953a88f2727c85c3d9ae72e2bd4846bbaf59fe6972ad94130e23e7017524a70',

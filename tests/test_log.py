@@ -4,7 +4,7 @@ from __future__ import annotations
 import logging
 import threading
 
-from realesrgan.log import about, create_thread, hear_warnings, prefix_subject
+from realesrgan.log import about, create_thread, prefix_subject, report_warnings
 
 logger = logging.getLogger('realesrgan.test')
 
@@ -23,31 +23,31 @@ def test_the_file_stands_in_front_once():
     assert prefix_subject(record('x'), 'is damaged') == 'is damaged'
 
 
-def test_warnings_are_heard_and_news_are_not():
-    heard = []
+def test_warnings_are_reported_and_news_are_not():
+    seen = []
     logger.warning('before')
-    with hear_warnings(lambda *line: heard.append(line)), about('a.png'):
+    with report_warnings(lambda *line: seen.append(line)), about('a.png'):
         logger.info('news')
         logger.warning('number %d', 7)
     logger.warning('after')
-    assert heard == [('a.png', 'number 7')]
+    assert seen == [('a.png', 'number 7')]
 
 
-def test_runs_in_two_threads_hear_their_own_warnings_only():
-    heard = {'one': [], 'two': []}
+def test_runs_in_two_threads_report_their_own_warnings_only():
+    seen = {'one': [], 'two': []}
     both = threading.Barrier(2)
 
     def run(name):
-        with hear_warnings(lambda _, message: heard[name].append(message)):
+        with report_warnings(lambda _, message: seen[name].append(message)):
             both.wait(30)
             logger.warning('%s itself', name)
             thread = create_thread(lambda: logger.warning('%s in a thread', name), name)
             thread.start()
             thread.join()
             both.wait(30)
-    threads = [threading.Thread(target=run, args=(name,)) for name in heard]
+    threads = [threading.Thread(target=run, args=(name,)) for name in seen]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert heard == {name: [f'{name} itself', f'{name} in a thread'] for name in heard}
+    assert seen == {name: [f'{name} itself', f'{name} in a thread'] for name in seen}

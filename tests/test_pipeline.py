@@ -8,7 +8,7 @@ import weakref
 import numpy as np
 import pytest
 
-from realesrgan.log import about, hear_warnings
+from realesrgan.log import about, report_warnings
 from realesrgan.pipeline import read_ahead, write_behind
 
 
@@ -204,6 +204,6 @@ def test_log_lines_of_all_three_belong_to_the_run():
 
     def source():
         yield warn('read')
-    with about('film.mp4'), hear_warnings(lambda *line: heard.append(line)):
+    with about('film.mp4'), report_warnings(lambda *line: heard.append(line)):
         run(source(), lambda item: warn('work'), lambda item: warn('write'))
     assert heard == [('film.mp4', 'read'), ('film.mp4', 'work'), ('film.mp4', 'write')]

@@ -147,7 +147,7 @@ def add_face_options(parser: argparse.ArgumentParser, sample: str) -> None:
     """Add the options that `read_face_options` reads."""
     group = add_group(parser, 'faces', f'-i {sample} -n RealESRGAN_x4plus --face_enhance --face_weight 0.8')
     group.add_argument('--face_enhance', action='store_true',
-                       help='restore faces with GFPGAN; not with models for drawings')
+                       help='restore faces with GFPGAN; not with models for anime')
     group.add_argument('--face_model', choices=tuple(FACE_MODELS), default='GFPGANv1.3',
                        help='the network that restores them (default: %(default)s)')
     group.add_argument('--face_weight', type=make_number_type(float, 0, 1), default=1.0, metavar='0..1',

@@ -1,8 +1,12 @@
-"""`FaceEnhancer`: faces restored by GFPGAN, laid over what `RealESRGANer` makes of the picture."""
+"""`FaceEnhancer`: faces restored by GFPGAN, laid over what `RealESRGANer` makes of the picture.
+
+Source: the numbers and steps are those of `FaceRestoreHelper` in facexlib 0.3.0; at 8 bits the pixels are the same too.
+"""
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -11,18 +15,49 @@ import torch
 from ..engines.engine import Engine
 from ..engines.torch import is_out_of_memory
 from ..errors import NonFiniteError
-from ..upscaling.pixels import fill_hidden_colours
+from ..upscaling.pixels import fill_hidden_colours, to_unit
 from ..upscaling.tiles import Tile
 from ..upscaling.upsampler import RealESRGANer
-from . import geometry
-from .geometry import Face
-from .networks import load_face_networks, obtain_face_files
+from .networks import FACE_SIDE, load_face_networks, obtain_face_files
 
 logger = logging.getLogger(__name__)
 
 #: The least score of the detector, and the least distance of the eyes in pixels of the input, as in gfpgan's GFPGANer.
 _MIN_SCORE = 0.97
 _MIN_EYE_DISTANCE = 5
+#: Where the faces of FFHQ have their landmarks in a square of 512 pixels, x and y: the eyes, the one on the picture's
+#: left first, the nose, the corners of the mouth.
+_TEMPLATE = np.array([[192.98138, 239.94708], [318.90277, 240.1936], [256.63416, 314.01935], [201.26117, 371.41043],
+                      [313.08905, 371.15118]])
+#: The colour of what lies outside the picture, BGR in 0..255.
+_OUTSIDE = (135, 133, 132)
+#: ParseNet's classes that are no part of a face: background, hat, two of the neck, clothes.
+_NOT_FACE = (0, 14, 16, 17, 18)
+#: Pixels along each side of the square that the mask leaves out, and the sigma of its blur.
+_BORDER = 10
+_BLUR_SIGMA = 11
+#: Pixels from which on `paste_face` no longer starts at the picture's corner, and the rows it blends at once.
+_LARGE = 8192
+_BAND = 64
+
+
+@dataclass(frozen=True)
+class Face:
+    """A face in a picture.
+
+    Attributes:
+        box: Left, top, right, bottom in pixels of the picture.
+        landmarks: 5 x 2 (x, y) in pixels: left eye, right eye, nose, left and right corner of the mouth, as seen in
+            the picture.
+    """
+
+    box: np.ndarray
+    landmarks: np.ndarray
+
+    @property
+    def size(self) -> float:
+        """The longer side of the box, in pixels."""
+        return float(max(self.box[2:] - self.box[:2]))
 
 
 class FaceEnhancer:
@@ -78,7 +113,7 @@ class FaceEnhancer:
 
     @property
     def engine(self) -> Engine:
-        """What runs the upsampler's network."""
+        """The engine that runs the upsampler's network."""
         return self.upsampler.engine
 
     @property
@@ -88,7 +123,7 @@ class FaceEnhancer:
 
     @property
     def on_tile(self) -> Callable[[int, int], None] | None:
-        """What is called after each tile of the upsampler."""
+        """Called after each tile of the upsampler."""
         return self.upsampler.on_tile
 
     @on_tile.setter
@@ -123,34 +158,42 @@ class FaceEnhancer:
         pixels = picture.astype(np.float32) / (np.iinfo(picture.dtype).max // 255)
         rows = self.networks.detector.detect_faces(pixels, _MIN_SCORE)
         faces = [Face(row[:4], row[5:].reshape(5, 2)) for row in rows]
-        faces = [face for face in faces if face.eye_distance >= _MIN_EYE_DISTANCE and face.size >= self._min_size]
+        faces = [face for face in faces if face.size >= self._min_size
+                 and np.linalg.norm(face.landmarks[0] - face.landmarks[1]) >= _MIN_EYE_DISTANCE]
         if self._only_center_face and faces:
-            height, width = picture.shape[:2]
-            return [min(faces, key=lambda face: face.distance(width / 2, height / 2))]
+            centre = np.array(picture.shape[1::-1]) / 2
+            return [min(faces, key=lambda face: float(np.linalg.norm((face.box[:2] + face.box[2:]) / 2 - centre)))]
         return faces
 
     def _restore_faces(self, picture: np.ndarray, large: np.ndarray, scale: float) -> None:
         """Restore the faces of an HxWx3 BGR picture in its enlargement, in place."""
         faces = self.find_faces(picture)
         gray = large.ndim == 2 or (large.shape[2] == 4 and (picture == picture[..., :1]).all())
+        most = np.iinfo(picture.dtype).max
+        outside = [value * (most // 255) for value in _OUTSIDE]
         logger.debug('%d faces', len(faces))
         for face in faces:
-            matrix = geometry.align(face)
-            if matrix is None:
+            # The similarity from the picture to the upright square that the networks take.
+            matrix = cv2.estimateAffinePartial2D(face.landmarks, _TEMPLATE, method=cv2.LMEDS)[0]
+            if matrix is None:  # the landmarks coincide
                 continue
-            square = geometry.crop_face(picture, matrix)
+            square = cv2.warpAffine(picture, matrix, (FACE_SIDE, FACE_SIDE), borderMode=cv2.BORDER_CONSTANT,
+                                    borderValue=outside)
             # With new noise for each frame the faces of a video would flicker.
-            restored = geometry.from_network(self._run(
-                lambda batch: self.networks.restorer(batch, return_rgb=False, randomize_noise=False)[0], square),
-                square.dtype)
+            result = self._run(
+                lambda batch: self.networks.restorer(batch, return_rgb=False, randomize_noise=False)[0], square)
+            unit = (result[0, ::-1].transpose(1, 2, 0).clip(-1, 1) + 1) / 2
+            restored = np.rint(unit * most).astype(picture.dtype)
             if gray:
                 restored = cv2.cvtColor(cv2.cvtColor(restored, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
             scores = self._run(lambda batch: self.networks.parser(batch)[0], restored)
-            mask = geometry.draw_mask(scores[0].argmax(0)) * self._weight
-            geometry.paste_face(large, restored, mask, matrix, scale)
+            paste_face(large, restored, _draw_mask(scores[0].argmax(0)) * self._weight, matrix, scale)
 
     def _run(self, network: Callable[[torch.Tensor], torch.Tensor], square: np.ndarray) -> np.ndarray:
-        result = network(torch.from_numpy(geometry.to_network(square)).to(self.device)).cpu().numpy()
+        """Run a network on 512 x 512 x 3, BGR; it gets 1 x 3 x 512 x 512, RGB in -1..1, float32."""
+        unit = to_unit(square, square.dtype)
+        batch = np.ascontiguousarray((unit[None, :, :, ::-1].transpose(0, 3, 1, 2) - 0.5) / 0.5)
+        result = network(torch.from_numpy(batch).to(self.device)).cpu().numpy()
         if not np.isfinite(result).all():
             raise NonFiniteError(f'a face network gave values that are not finite (float32 on {self.device}): are its '
                                  'weights damaged? python -m realesrgan.weights says where they are')
@@ -164,3 +207,66 @@ def _convert_to_bgr(img: np.ndarray, dtype: np.dtype) -> np.ndarray:
     if img.ndim == 3 and img.shape[2] == 4:
         return fill_hidden_colours(img, dtype)
     return np.ascontiguousarray(np.broadcast_to(img if img.ndim == 3 else img[..., None], (*img.shape[:2], 3)))
+
+
+def _draw_mask(classes: np.ndarray) -> np.ndarray:
+    """Return how much each pixel belongs to the face.
+
+    Args:
+        classes: 512 x 512, ParseNet's class of each pixel.
+
+    Returns:
+        512 x 512, float64 in 0..1, with a soft outline, and 0 along the square's sides.
+    """
+    mask = np.where(np.isin(classes, _NOT_FACE), 0.0, 255.0)
+    for _ in range(2):
+        mask = cv2.GaussianBlur(mask, (101, 101), _BLUR_SIGMA)
+    inside = np.zeros_like(mask)
+    inside[_BORDER:-_BORDER, _BORDER:-_BORDER] = mask[_BORDER:-_BORDER, _BORDER:-_BORDER]
+    return inside / 255
+
+
+def paste_face(large: np.ndarray, square: np.ndarray, mask: np.ndarray, matrix: np.ndarray, scale: float) -> None:
+    """Lay a restored face over the enlarged picture, in place; no pixel changes where the mask is 0.
+
+    Args:
+        large: HxW (gray), HxWx3 (BGR) or HxWx4 (BGRA, whose alpha stays); uint8 or uint16.
+        square: 512 x 512 x 3, BGR, of the dtype of `large`; with three equal channels if `large` is gray.
+        mask: 512 x 512, float64 in 0..1.
+        matrix: 2 x 3, from the picture to the square.
+        scale: Size of `large` as a multiple of the picture's.
+    """
+    back = cv2.invertAffineTransform(matrix) * scale
+    if scale > 1:
+        back[:, 2] += 0.5 * scale
+    rows, columns = _find_extent(back, large.shape)
+    if rows.start >= rows.stop or columns.start >= columns.stop:
+        return
+    # cv2.warpAffine rounds positions to 1/32 of a pixel, differently for each origin. To get facexlib's pixels it has
+    # to start at the picture's corner, as facexlib does, unless that would take much memory, or more than the 32767
+    # pixels that warpAffine can do.
+    origin = np.zeros(2, int)
+    if max(rows.stop, columns.stop) > _LARGE:
+        origin[:] = columns.start, rows.start
+    back[:, 2] -= origin
+    size = columns.stop - origin[0], rows.stop - origin[1]
+    part = slice(rows.start - origin[1], None), slice(columns.start - origin[0], None)
+    face = cv2.warpAffine(square, back, size)[part]
+    share = cv2.warpAffine(mask, back, size, flags=cv2.INTER_LINEAR)[part]
+    if large.ndim == 2:
+        target, face = large[rows, columns], face[..., 0]
+    else:
+        target, share = large[rows, columns, :3], share[..., None]
+    for start in range(0, len(target), _BAND):  # the face of a portrait, in float64 all at once, would take gigabytes
+        band = slice(start, start + _BAND)
+        # Truncated, not rounded, as in facexlib.
+        target[band] = share[band] * face[band] + (1 - share[band]) * target[band]
+
+
+def _find_extent(back: np.ndarray, shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """Return the rows and columns of the large picture that the square covers."""
+    side = FACE_SIDE
+    corners = np.array([[0, 0, 1], [side, 0, 1], [0, side, 1], [side, side, 1]]) @ back.T
+    left, top = np.floor(corners.min(0)).astype(int) - 1
+    right, bottom = np.ceil(corners.max(0)).astype(int) + 2
+    return slice(max(top, 0), min(bottom, shape[0])), slice(max(left, 0), min(right, shape[1]))

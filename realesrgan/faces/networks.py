@@ -17,12 +17,13 @@ from ..errors import DownloadError, FacePackagesError, WeightsError
 from ..models import FACE_MODELS
 from ..weights.reading import load_state_dict
 from ..weights.sources import get_weights_folder, locate, obtain
-from .geometry import FACE_SIDE
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
+#: Side in pixels of the square that a face is brought to; the networks take no other.
+FACE_SIDE = 512
 _INSTALL = 'pip install setuptools cython torchvision; pip install --no-build-isolation basicsr facexlib gfpgan'
 
 

@@ -178,7 +178,7 @@ def choose_pixel_format(wanted: PixelFormat, supported: Sequence[str]) -> str:
 
     Args:
         wanted: Format of the input.
-        supported: What the encoder takes; empty if it does not say.
+        supported: Formats that the encoder takes; empty if that is unknown.
     """
     if not supported or wanted.name in supported:
         return wanted.name

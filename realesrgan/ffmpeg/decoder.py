@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import ffmpeg
 import numpy as np
@@ -23,13 +23,13 @@ _CROPS_SINCE = (7, 1)
 _TURN_FILTERS: dict[int, list[tuple[str, ...]]] = {
     1: [('transpose', 'clock')], 2: [('hflip',), ('vflip',)], 3: [('transpose', 'cclock')]}
 _KILLED = (-signal.SIGTERM, -9)
-#: What ffmpeg reports where a reference picture that is to be forgotten is not there.
+#: ffmpeg's report of a reference picture that is to be forgotten and is not there.
 FORGETS = 'mmco: unref short failure'
 _LONGEST_REFERENCE = 32  # frames; 16 pictures of H.264 and what lies between them
 _REASONS = 2  # messages of ffmpeg that describe damage
 # The end counts as one more frame. Without this, a last frame that ends before the tick it is nearest to would be lost.
 _OWN_TICK = 'if(isnan(PREV_OUTPTS),PTS,max(PTS,PREV_OUTPTS+1))'
-#: What a file is that has been there, and is no more or can't be reached: it may come back.
+# Of a file that has gone, or can't be reached any more: it may come back.
 _GONE = re.compile('No such file or directory|Permission denied|Stale file handle|Input/output error|Host is down')
 
 
@@ -100,8 +100,8 @@ class Damage:
     reason: str
 
 
-class FrameReader:
-    """The frames of a video: a context manager, and an iterator of arrays.
+class FrameReader(Child):
+    """The frames of a video: a running ffmpeg to iterate over, which gives arrays.
 
     Each frame is HxWx3, BGR, full range: uint8, or uint16 if the video has more than 8 bits. Damage does not end the
     iteration: whatever can be decoded comes out, and `damage` is set after the last frame.
@@ -117,7 +117,8 @@ class FrameReader:
         damage: The first damage, or None.
 
     Raises:
-        MediaError: ffmpeg can't be started, or, while iterating, it was killed; the file is not at fault then.
+        MediaError: ffmpeg can't be started, or, while iterating, it was killed, as `kill` does; the file is not at
+            fault then.
     """
 
     def __init__(self, programs: FFmpeg, info: MediaInfo, decoding: Decoding, also: Sequence[str] = ()) -> None:
@@ -126,17 +127,7 @@ class FrameReader:
         self.damage: Damage | None = None
         self._decoded = 0
         self._first_error: int | None = None
-        self._child = Child(build_decode_command(programs, info, decoding, also), on_error=self._note_error)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._child.__exit__(*exception)
-
-    def kill(self) -> None:
-        """Stop decoding at once. A thread that waits for a frame gets a MediaError."""
-        self._child.kill()
+        super().__init__(build_decode_command(programs, info, decoding, also), on_error=self._note_error)
 
     def _note_error(self) -> None:
         self._first_error = self._decoded
@@ -146,7 +137,7 @@ class FrameReader:
             frame = np.empty((self._video.height, self._video.width, 3), self._dtype)
             view, filled = frame.data.cast('B'), 0
             while filled < len(view):
-                count = self._child.output.readinto(view[filled:])
+                count = self.output.readinto(view[filled:])
                 if not count:
                     break
                 filled += count
@@ -162,14 +153,14 @@ class FrameReader:
         Raises:
             MediaError: ffmpeg was killed, or the video could not be opened any more.
         """
-        status = self._child.finish()
+        status = self.wait()
         if status in _KILLED:
-            raise self._child.describe_failure()
-        if status != 0 and not self._decoded and any(_GONE.search(line) for line in self._child.errors):
-            raise self._child.describe_failure()
-        if status != 0 or rest or self._child.errors:
+            raise self.describe_failure()
+        if status != 0 and not self._decoded and any(_GONE.search(line) for line in self.errors):
+            raise self.describe_failure()
+        if status != 0 or rest or self.errors:
             first = self._decoded if self._first_error is None else self._first_error
-            self.damage = Damage(first, _describe_damage(self._child, status) or 'the last frame is incomplete')
+            self.damage = Damage(first, _describe_damage(self, status) or 'the last frame is incomplete')
 
 
 def build_decode_command(programs: FFmpeg, info: MediaInfo, decoding: Decoding,
@@ -183,7 +174,7 @@ def examine(programs: FFmpeg, info: MediaInfo, decoding: Decoding, check: Check 
     """Decode frames without keeping them; return their number, and what ffmpeg reports about damage."""
     command = _compile(programs, info, decoding, '-', format='null', progress='pipe:1')
     with Child(command, collect=True) as child:
-        status = child.finish(check)
+        status = child.wait(check)
         counts = re.findall(r'^frame=\s*(\d+)', child.collected.decode(errors='replace'), re.MULTILINE)
         errors = child.errors or ([str(child.describe_failure())] if status else [])
         return int(counts[-1]) if counts else 0, errors
@@ -221,7 +212,7 @@ def extract_frames(programs: FFmpeg, info: MediaInfo, decoding: Decoding, folder
     command = _compile(programs, info, decoding, '%08d.png', format='image2', compression_level=1, pix_fmt=pixel_format)
     # ffmpeg runs in the folder because a % in the folder's own name would count as part of the pattern.
     with Child(command, cwd=folder) as child:
-        status = child.finish(check)
+        status = child.wait(check)
         failure, reason = child.describe_failure(), _describe_damage(child, status)
     if isinstance(failure, MediaWriteError):
         raise failure

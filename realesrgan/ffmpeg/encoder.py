@@ -4,7 +4,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import ffmpeg
 import numpy as np
@@ -22,15 +22,14 @@ _CRF_IS_A_BOUND = ('libvpx', 'libvpx-vp9', 'libaom-av1')
 
 @dataclass(frozen=True)
 class Encoding:
-    """Everything the encoder has to know.
+    """How a video is encoded.
 
     Attributes:
-        width: Of the frames that come in.
-        height: Of the frames that come in.
+        width, height: Of the frames that come in.
         dtype_is_deep: Whether they are uint16 rather than uint8.
         rate: Frames a second.
         sample_aspect: Width of a pixel divided by its height.
-        colour: What the video is tagged as.
+        colour: The tags of the video.
         codec: ffmpeg's name of the encoder.
         pixel_format: ffmpeg's name.
         container: A key of `CONTAINERS`.
@@ -57,7 +56,7 @@ def choose_codec(asked: str | None, container: str) -> str:
     """Return the encoder: the one asked for, else the container's default.
 
     Raises:
-        MediaError: The container can't hold what was asked for.
+        MediaError: the container can't hold what was asked for.
     """
     row = CONTAINERS[container]
     if asked and row.video_encoders and asked not in row.video_encoders:
@@ -67,11 +66,9 @@ def choose_codec(asked: str | None, container: str) -> str:
 
 
 def choose_part_container(codec: str, container: str) -> str:
-    """Return the container for parts that will be joined: one with exact time stamps, if the codec fits into it.
+    """Return the container for parts of a video that will be joined to a container, its own if that has exact times.
 
-    Args:
-        codec: ffmpeg's name of the encoder.
-        container: Container of the result.
+    Otherwise it is one that has them, if the streams of the encoder `codec` fit into it.
     """
     exact = CONTAINERS[container].exact_times or not any(name in codec for name in _HELD_BY_MP4)
     return container if exact else 'mp4'
@@ -81,7 +78,7 @@ def choose_output_pixel_format(programs: FFmpeg, codec: str, asked: str | None, 
     """Return the pixel format of the result: the one asked for, else the nearest to the input's.
 
     Raises:
-        MediaError: There is no such encoder, or it does not take the format asked for.
+        MediaError: there is no such encoder, or it does not take the format asked for.
     """
     supported = programs.list_pixel_formats(codec)
     if asked and supported and asked not in supported:
@@ -89,8 +86,8 @@ def choose_output_pixel_format(programs: FFmpeg, codec: str, asked: str | None, 
     return asked or choose_pixel_format(wanted, supported)
 
 
-class FrameWriter:
-    """Encodes frames into a file without sound; a context manager.
+class FrameWriter(Child):
+    """A running ffmpeg that encodes frames into a file without sound.
 
     Args:
         programs: ffmpeg and ffprobe.
@@ -104,43 +101,35 @@ class FrameWriter:
     def __init__(self, programs: FFmpeg, target: Path, encoding: Encoding) -> None:
         self._dtype = np.dtype(np.uint16 if encoding.dtype_is_deep else np.uint8)
         self._shape = (encoding.height, encoding.width, 3)
-        self._child = Child(build_encode_command(programs, target, encoding), feed=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._child.__exit__(*exception)
-
-    def kill(self) -> None:
-        """Stop encoding at once. A thread that is writing a frame gets an error."""
-        self._child.kill()
+        super().__init__(build_encode_command(programs, target, encoding), feed=True)
 
     def write(self, frame: np.ndarray) -> None:
         """Encode one frame: HxWx3, BGR, full range.
 
         Raises:
-            ValueError: It does not have the shape and dtype of `encoding`.
-            MediaError: The encoder has ended; the message says why.
+            ValueError: it does not have the shape and dtype of `encoding`.
+            MediaError: the encoder has ended; the message says why.
         """
         if frame.shape != self._shape or frame.dtype != self._dtype:
             raise ValueError(f'the frame is {frame.shape}, {frame.dtype}, but the video is {self._shape}, '
                              f'{self._dtype}')
-        self._child.write(np.ascontiguousarray(frame).data.cast('B'))
+        self.send(np.ascontiguousarray(frame).data.cast('B'))
 
     def finish(self) -> None:
         """Encode what is still in the pipe and close the file.
 
         Raises:
-            MediaError: The encoder failed.
+            MediaError: the encoder failed.
         """
-        self._child.require_success()
+        self.require_success()
 
 
 def build_encode_command(programs: FFmpeg, target: Path, encoding: Encoding) -> list[str]:
     """Return the command that encodes raw frames from stdin."""
     rgb = is_rgb(encoding.pixel_format)
-    colour = replace(encoding.colour, chroma_location=_choose_chroma_location(encoding))
+    colour = encoding.colour
+    if encoding.codec not in _CHROMA_TAGGED:  # it does not write where chroma lies, so that players expect it here
+        colour = replace(colour, chroma_location='center' if encoding.codec == 'mjpeg' else 'left')
     tags = colour.retag_as_rgb() if rgb else colour
     frames = ffmpeg.input(
         'pipe:0', format='rawvideo', pixel_format='bgr48le' if encoding.dtype_is_deep else 'bgr24',
@@ -156,13 +145,6 @@ def build_encode_command(programs: FFmpeg, target: Path, encoding: Encoding) -> 
         'TARGET', format=CONTAINERS[encoding.container].muxer, pix_fmt=encoding.pixel_format,
         **programs.passthrough, **tags.build_stream_tags(encoding.pixel_format), **_build_encoder_options(encoding))
     return programs.compile(output.overwrite_output(), TARGET=f'file:{target}')
-
-
-def _choose_chroma_location(encoding: Encoding) -> str:
-    """Return where chroma lies in the result: as before if the encoder writes that, else where players expect it."""
-    if encoding.codec in _CHROMA_TAGGED:
-        return encoding.colour.chroma_location
-    return 'center' if encoding.codec == 'mjpeg' else 'left'
 
 
 def _fit_size(frames: Any, encoding: Encoding) -> Any:

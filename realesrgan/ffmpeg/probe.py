@@ -31,7 +31,7 @@ _NUMBERS = ('index', 'width', 'height')
 LOOK_AT_ALL = ('-probesize', '2147483647', '-analyzeduration', '2147483647')
 _LONGEST_SIDE = 1 << 20
 _CLOCK = r'\d+:\d+:\d+(\.\d+)?'
-# What a file may say of its video, from least to most; beyond that it is damaged.
+# Plausible values, from least to most; a file with others is damaged.
 _SECONDS = Fraction(0), Fraction(366 * 86400)
 _RATES = Fraction(1, 86400), Fraction(1 << 31)  # the clock of a container may pass for a rate
 _FRAMES = Fraction(0), 1000 * _SECONDS[1]
@@ -145,7 +145,7 @@ def probe(programs: FFmpeg, source: str, check: Check | None = None) -> MediaInf
     if info.has_late_tracks and not info.is_stream:
         info = replace(ask(*LOOK_AT_ALL), has_late_tracks=True)
     video = info.video
-    if video is not None and not info.is_stream and not any(video.crop):  # what ffprobe has not said, the file may say
+    if video is not None and not info.is_stream and not any(video.crop):  # before 7.1, ffprobe does not report a crop
         number = sum(track.kind == 'video' and track.index < video.index for track in info.tracks)
         if found := read_crop(Path(source), info.format_name, number):
             info = replace(info, video=_crop(video, *found))
@@ -236,7 +236,7 @@ def read_hdr(programs: FFmpeg, info: MediaInfo, check: Check | None = None) -> H
         parsed = json.loads(output.decode(errors='replace'))
     except (MediaError, ValueError):  # a damaged video, which the decoder will report
         return None
-    entries = [*parsed.get('streams', []), *parsed.get('frames', [])]  # what frames say counts
+    entries = [*parsed.get('streams', []), *parsed.get('frames', [])]  # the last one counts: that of a frame
     return HdrMetadata.parse([data for entry in entries for data in entry.get('side_data_list', [])])
 
 
@@ -277,7 +277,7 @@ def read_time_stamps(programs: FFmpeg, info: MediaInfo, check: Check | None = No
 def _is_cut_off(info: MediaInfo, errors: Sequence[str]) -> bool:
     """Return whether a file lacks its end, so that its last frame is not the last one that its container knew of.
 
-    ffprobe's `errors` say so, but of AVI nothing does, so that this warns.
+    ffprobe reports that in `errors`, but not for AVI; there this warns.
     """
     if info.format_name == 'avi':
         with Path(info.source).open('rb') as file:

@@ -76,7 +76,7 @@ class FFmpeg:
         return [names.get(word, word) for word in output.compile(cmd=self.base_command)]
 
     def list_pixel_formats(self, encoder: str) -> tuple[str, ...]:
-        """Return the pixel formats that an encoder takes; none if it does not say.
+        """Return the pixel formats that an encoder takes; none if it does not list them.
 
         Raises:
             MediaError: there is no such encoder.
@@ -169,7 +169,7 @@ class Child:
 
     Attributes:
         output: Its stdout, unbuffered; not for use with `collect`.
-        collected: With `collect`, its whole stdout, once `finish` has returned.
+        collected: With `collect`, its whole stdout, once `wait` has returned.
 
     Raises:
         MediaError: it can't be started.
@@ -227,10 +227,10 @@ class Child:
 
     @property
     def errors(self) -> list[str]:
-        """The last lines of its stderr; complete once `finish` has returned."""
+        """The last lines of its stderr; complete once `wait` has returned."""
         return list(self._lines)
 
-    def write(self, data: memoryview) -> None:
+    def send(self, data: memoryview) -> None:
         """Write all of `data` to its stdin.
 
         Raises:
@@ -241,10 +241,10 @@ class Child:
             while data:
                 data = data[self._process.stdin.write(data):]
         except OSError:
-            self.finish()
+            self.wait()
             raise self.describe_failure() from None
 
-    def finish(self, check: Check | None = None) -> int:
+    def wait(self, check: Check | None = None) -> int:
         """Close its stdin, wait for it to end, and return its exit status.
 
         If `check` raises, leave the child's context, which kills it.
@@ -265,13 +265,13 @@ class Child:
                 return self._process.wait(pause)
 
     def require_success(self, check: Check | None = None) -> None:
-        """Wait for it to end, as `finish` does.
+        """Wait for it to end, as `wait` does.
 
         Raises:
             MediaWriteError: it could not write its file, which it does not always count as a failure.
             MediaError: it failed.
         """
-        status, failure = self.finish(check), self.describe_failure()
+        status, failure = self.wait(check), self.describe_failure()
         if status != 0 or isinstance(failure, MediaWriteError):
             raise failure
 

@@ -1,4 +1,4 @@
-"""Frame rates and times as exact fractions, and what a video's time stamps say about its frame rate."""
+"""Frame rates and times as exact fractions, and how a frame rate is chosen by the time stamps of a video."""
 from __future__ import annotations
 
 import math
@@ -72,11 +72,10 @@ class TimeStamps:
         return bisect_left(self.pts, time / self.time_base)
 
     def is_constant(self, rate: Fraction) -> bool:
-        """Tell whether frames shown one by one on the ticks of `rate` would be at most a tick early or late, or 50 ms.
+        """Return whether frames shown one by one on the ticks of `rate` are at most a tick early or late, and 50 ms.
 
-        Millisecond clocks, jitter and the frame missing from AVI files written by ffmpeg cause that much. Nobody hears
-        the shift, but repeating or dropping a frame to correct it would be visible. The last frame must end in time
-        too.
+        Millisecond clocks, jitter and the frame missing from AVI files written by ffmpeg cause that much. Nobody
+        notices the shift, but a repeated or dropped frame would be visible. The last frame must end in time too.
         """
         frame, zero = self.time_base * rate, self.pts[0]
         if self.end is not None:
@@ -273,7 +272,7 @@ def parse_rate(text: str) -> Fraction:
     """Parse a frame rate given by the user; 23.976 means 24000/1001.
 
     Raises:
-        ValueError: It is not a frame rate.
+        ValueError: it is not a frame rate.
     """
     rate = parse_fraction(text)
     if rate is None or rate > _MAX_GIVEN_RATE:
@@ -288,7 +287,7 @@ def parse_time(text: str) -> Fraction:
         Seconds.
 
     Raises:
-        ValueError: It is not a time.
+        ValueError: it is not a time.
     """
     if not re.fullmatch(r'(\d+:){0,2}\d+(\.\d*)?|\.\d+', text):
         raise ValueError(f'{text!r} is not a time; write it as 90, 1:30 or 0:01:30.5')
@@ -329,7 +328,7 @@ def collect_time_stamps(pts: Sequence[int | None], time_base: Fraction, keys: Se
 
     complete = is_complete(pts)
     derived = not complete and is_complete(dts)
-    repeats = not (complete or derived or None in pts) and len(pts) < 2 * len(set(pts))  # few: most do tell times
+    repeats = not (complete or derived or None in pts) and len(pts) < 2 * len(set(pts))  # few: most are true
     known = [value for value in (dts if derived else pts) if value is not None]
     shown = sorted(range(len(known)), key=known.__getitem__)
     stop = None

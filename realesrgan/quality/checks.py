@@ -1,8 +1,11 @@
 """Measure a result against what it was made of, and find what looks wrong."""
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Iterable, Sequence
+import logging
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -12,11 +15,14 @@ import numpy as np
 from ..measures import Preview, Quality
 from ..upscaling.tiles import Tile
 from .comparison import convert_to_bgr8, enlarge, make_preview
-from .naturalness import measure_niqe
+
+logger = logging.getLogger(__name__)
 
 _CELL = 16  # side of the areas that are looked at, in pixels of the input
 _BAND = 512  # rows that are measured at once, so that large pictures need little memory
 _SSIM_WINDOW = 7
+_LEAST_NIQE_SIDE = 288  # three of NIQE's blocks of 96 pixels; fewer say little
+_MOST_NIQE_SIDE = 1024  # of the square in the middle that is measured, because it takes a second for each megapixel
 
 # Good results of the pictures in inputs/ by three networks reach at least 29.5 dB and 0.87, move colours by at most
 # 4.4 levels, clip at most 0.09 more of the values, lose at most 0.3 of NIQE, and with a tile_pad of 10 have steps of at
@@ -72,7 +78,7 @@ def examine(before: np.ndarray, after: np.ndarray, borders: Borders | None = Non
     blue, green, red = (after_mean - before_mean for after_mean, before_mean in zip(
         cv2.mean(after)[:3], cv2.mean(before)[:3], strict=True))
     quality = Quality(
-        psnr=psnr, ssim=ssim, niqe_before=measure_niqe(enlarged), niqe_after=measure_niqe(after),
+        psnr=psnr, ssim=ssim, niqe_before=_measure_niqe(enlarged), niqe_after=_measure_niqe(after),
         clipped_before=_measure_clipped(before), clipped_after=_measure_clipped(after),
         colour_shift=(blue, green, red), not_finite=not_finite, constant=constant, black=black, tile_step=tile_step)
     return replace(quality, findings=tuple(find_faults(quality))), make_preview(enlarged, after)
@@ -125,12 +131,8 @@ def _measure_likeness(before: np.ndarray, shrunk: np.ndarray) -> tuple[float, fl
 
 
 def _measure_clipped(picture: np.ndarray) -> float:
-    clipped = sum(int(np.count_nonzero((band == 0) | (band == 255))) for band in _cut_into_bands(picture))
-    return clipped / picture.size
-
-
-def _cut_into_bands(picture: np.ndarray) -> list[np.ndarray]:
-    return [picture[start:start + _BAND] for start in range(0, len(picture), _BAND)]
+    bands = (picture[start:start + _BAND] for start in range(0, len(picture), _BAND))
+    return sum(int(np.count_nonzero((band == 0) | (band == 255))) for band in bands) / picture.size
 
 
 def _measure_lost_areas(before: np.ndarray, shrunk: np.ndarray) -> tuple[float, float]:
@@ -170,3 +172,37 @@ def _measure_step(picture: np.ndarray, at: int) -> float:
     differences = [float(np.abs(second - first).mean()) for first, second in itertools.pairwise(lines)]
     here = min(at, 6) - 1
     return differences.pop(here) - float(np.median(differences))
+
+
+def _measure_niqe(picture: np.ndarray) -> float | None:
+    """Return the NIQE of the middle of a picture, HxWx3, BGR, uint8: how natural it looks by itself; lower is better.
+
+    None for a picture that is too small or too even, or where basicsr is not installed.
+
+    Source: Mittal, Soundararajan and Bovik, "Making a 'Completely Blind' Image Quality Analyzer", IEEE SPL 2013;
+    computed by basicsr, which brings the model's parameters.
+    """
+    calculate = _import_niqe() if min(picture.shape[:2]) >= _LEAST_NIQE_SIDE else None
+    if calculate is None:
+        return None
+    top, left = (max(side - _MOST_NIQE_SIDE, 0) // 2 for side in picture.shape[:2])
+    window = picture[top:top + _MOST_NIQE_SIDE, left:left + _MOST_NIQE_SIDE]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            value = float(calculate(window, 0))
+    except (np.linalg.LinAlgError, ValueError):  # of areas of one colour it has no statistics
+        return None
+    return value if np.isfinite(value) else None
+
+
+@functools.cache
+def _import_niqe() -> Callable[[np.ndarray, int], float] | None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            from basicsr.metrics.niqe import calculate_niqe
+    except ImportError as error:
+        logger.info('no NIQE in the report: %s', error)
+        return None
+    return calculate_niqe

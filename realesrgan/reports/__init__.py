@@ -1,1 +1,1 @@
-"""Reports of runs: `reporter.Reporter` listens to events and writes them as JSON or as a page."""
+"""Reports of runs: `reporter.Reporter` collects events and writes them as JSON or as a page."""

@@ -1,11 +1,12 @@
-"""Listen to a run, and write down what it did: figures of each file, how good the results are, what looks wrong."""
+"""Collect the events of a run, and write a report: figures of each file, how good the results are, what looks wrong."""
 from __future__ import annotations
 
+import base64
 import errno
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +22,6 @@ from ..files import require_writable, whole_file
 from ..log import escape
 from ..measures import STAGES, Preview, Quality
 from ..version import __version__
-from .page import render_page
 
 #: Of how many files a report holds pictures, so that one about thousands stays small enough to open.
 MOST_PREVIEWS = 200
@@ -29,12 +29,12 @@ MOST_PREVIEWS = 200
 
 @dataclass
 class FileReport:
-    """What is known about one file.
+    """Everything that a run has reported about one file.
 
     Attributes:
         outcome: How it ended; None while it has not.
         warnings: Lines about it.
-        samples: What was compared of it: a picture (None), or frames of a video by their numbers, and how each was.
+        samples: Each comparison with the input: the number of the frame, or None for a picture, and the quality.
         preview: Small pictures of the sample with the most findings, the first of equals.
     """
 
@@ -52,12 +52,12 @@ class FileReport:
 
 
 class Reporter:
-    """Listens to a run and writes a report in the end, also of a run that ends early; a context manager.
+    """Collects the events of a run and writes a report in the end, also of a run that ends early; a context manager.
 
     Args:
         path: The report: JSON if its name ends in .json, else a page.
-        title: What the report is about: the model, say.
-        on_event: Gets each event first.
+        title: The subject of the report, such as the model.
+        on_event: Called with each event first.
 
     Raises:
         OSError: the report can't be written there.
@@ -82,12 +82,12 @@ class Reporter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  traceback: TracebackType | None) -> None:
         report = self.describe()
+        if self._path.suffix.lower() == '.json':
+            text = json.dumps(report, indent=1) + '\n'
+        else:
+            text = _render_page(report, [file.preview for file in self._list_ended()])
         with whole_file(self._path) as temporary:
-            if self._path.suffix.lower() == '.json':
-                temporary.write_text(json.dumps(report, indent=1) + '\n', encoding='utf-8')
-            else:
-                previews = [self._files[source].preview for source in self._list_ended()]
-                temporary.write_text(render_page(report, previews), encoding='utf-8')
+            temporary.write_text(text, encoding='utf-8')
 
     def __call__(self, event: Event) -> None:
         """Take an event."""
@@ -111,18 +111,19 @@ class Reporter:
             'seconds': round(time.perf_counter() - self._start, 3),
             'machine': {'cores': count_cores(), 'memory_bytes': psutil.virtual_memory().total},
             'warnings': [escape(line) for line in self._warnings],
-            'files': [_describe_file(self._files[source]) for source in self._list_ended()]}
+            'files': [_describe_file(file) for file in self._list_ended()]}
 
     def _file(self, source: str) -> FileReport:
         return self._files.setdefault(source, FileReport())
 
-    def _list_ended(self) -> list[str]:
-        return [source for source, file in self._files.items() if file.outcome is not None]
+    def _list_ended(self) -> list[FileReport]:
+        return [file for file in self._files.values() if file.outcome is not None]
 
 
 def _describe_file(file: FileReport) -> dict[str, Any]:
-    outcome, effort = file.outcome, file.outcome and file.outcome.effort
+    outcome = file.outcome
     assert outcome is not None
+    effort = asdict(outcome.effort) if outcome.effort else {}
     error = flatten_message(outcome.error) if outcome.error else ''
     logged = {*outcome.problems, error}
     unit = 'megapixels/s' if outcome.megapixels else 'frames/s'
@@ -136,12 +137,39 @@ def _describe_file(file: FileReport) -> dict[str, Any]:
         'size': outcome.size, 'result_size': outcome.result_size,
         'frames': outcome.frames, 'reused': outcome.reused, 'seconds': round(outcome.seconds, 3),
         'rate': round(amount / outcome.seconds, 4) if outcome.seconds and amount else None, 'unit': unit,
-        'engine': effort.engine if effort else None, 'device': effort.device if effort else None,
-        'precision': effort.precision if effort else None, 'tiles': effort.tiles if effort else None,
-        'stages': {name: round(effort.seconds.get(name, 0), 3) for name in STAGES} if effort else None,
-        'host_bytes': effort.host_bytes if effort else None, 'gpu_bytes': effort.gpu_bytes if effort else None,
+        **{name: effort.get(name) for name in ('engine', 'device', 'precision', 'tiles', 'host_bytes', 'gpu_bytes')},
+        'stages': {name: round(effort['seconds'].get(name, 0), 3) for name in STAGES} if effort else None,
         'samples': [{'frame': frame, **asdict(quality)} for frame, quality in file.samples]}
 
 
 def _show(path: Path | None) -> str | None:
     return None if path is None else escape(str(path))
+
+
+# ---- the page ----
+
+def _render_page(report: dict[str, Any], previews: Sequence[Preview | None]) -> str:
+    """Return a report, as `Reporter.describe` returns it, as one page that needs nothing beside it.
+
+    `previews` are the pictures of each of its files.
+    """
+    from jinja2 import Environment, PackageLoader, select_autoescape
+    environment = Environment(loader=PackageLoader('realesrgan.reports', '.'), autoescape=select_autoescape(
+        default=True), trim_blocks=True, lstrip_blocks=True)
+    environment.filters['data_url'] = lambda jpeg: 'data:image/jpeg;base64,' + base64.b64encode(jpeg).decode()
+    environment.filters['bytes'] = lambda count: (
+        f'{count / 2 ** 30:.1f} GiB' if count >= 2 ** 30 else f'{count / 2 ** 20:.0f} MiB')
+    rows = [{**file, 'preview': preview, 'worst': _find_worst(file['samples']),
+             'findings': [finding if sample['frame'] is None else f'frame {sample["frame"] + 1}: {finding}'
+                          for sample in file['samples'] for finding in sample['findings']]}
+            for file, preview in zip(report['files'], previews, strict=True)]
+    longest = max((sum(row['stages'].values()) for row in rows if row['stages']), default=0)
+    return environment.get_template('page.html.jinja').render(report=report, rows=rows, stages=STAGES,
+                                                              longest=longest or 1)
+
+
+def _find_worst(samples: Sequence[dict[str, Any]]) -> dict[str, float | None]:
+    """Return the worst of each measure that the table shows."""
+    measures = {'psnr': min, 'ssim': min, 'niqe_before': max, 'niqe_after': max}
+    return {name: worst((sample[name] for sample in samples if sample[name] is not None), default=None)
+            for name, worst in measures.items()}

@@ -166,7 +166,7 @@ class TilePlanner:
 
 
 def _find_smallest_model() -> str:
-    """Return the name of the model that needs the least memory; one for drawings only if there is no other."""
+    """Return the name of the model that needs the least memory; one for anime only if there is no other."""
     def need(name: str) -> tuple[bool, float]:
-        return MODELS[name].drawings, MODELS[name].network.values_per_pixel or 0
+        return MODELS[name].anime, MODELS[name].network.values_per_pixel or 0
     return min(MODELS, key=need)

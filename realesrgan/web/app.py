@@ -279,7 +279,7 @@ class _Service:
     # ---- about the service ----
 
     def list_models(self) -> AnyResponse:
-        return jsonify([{'name': spec.name, 'scale': spec.network.scale, 'drawings': spec.drawings,
+        return jsonify([{'name': spec.name, 'scale': spec.network.scale, 'anime': spec.anime,
                          'denoise': spec.denoise_partner is not None} for spec in MODELS.values()])
 
     def show_health(self) -> AnyResponse:

@@ -135,9 +135,9 @@ def list_places(gpu_ids: tuple[int, ...], workers_per_gpu: int = 1) -> list[Plac
 
 
 def drop_faces_of_drawings(upsampler: UpsamplerOptions, faces: FaceOptions | None) -> FaceOptions | None:
-    """Return `faces`, or None with a warning if the model is for drawings, which GFPGAN would turn into photos."""
+    """Return `faces`, or None with a warning if the model is for anime, which GFPGAN would turn into photos."""
     name = upsampler.label if upsampler.label in MODELS else upsampler.model_name
-    if faces is None or not MODELS[name].drawings:
+    if faces is None or not MODELS[name].anime:
         return faces
-    logger.warning('face enhancement is turned off: %s is a model for drawings', name)
+    logger.warning('face enhancement is turned off: %s is a model for anime', name)
     return None

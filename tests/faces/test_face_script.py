@@ -1,5 +1,4 @@
-"""--face_enhance as its users meet it: turned off for drawings, missing weights and packages, what is imported."""
-import subprocess
+"""--face_enhance as its users meet it: turned off for anime, missing weights and packages, a photo, a video."""
 import sys
 from pathlib import Path
 
@@ -45,13 +44,13 @@ def plain(weights, outscale=4):
     return RealESRGANer(4, weights, pre_pad=0).enhance(cv2.imread(PHOTO), outscale)[0]
 
 
-# ---- drawings ----
+# ---- anime ----
 
 @pytest.mark.parametrize(('arguments', 'weights'), [
     ('-n RealESRGAN_x4plus_anime_6B', 'RealESRGAN_x4plus_anime_6B'),
     ('-n realesr-animevideov3', 'realesr-animevideov3'),
     ('--model_path weights/realesr-animevideov3.pth', 'realesr-animevideov3')])
-def test_drawings_keep_their_faces(run, tmp_path, monkeypatch, arguments, weights):
+def test_anime_keeps_its_faces(run, tmp_path, monkeypatch, arguments, weights):
     for name in HEAVY:
         monkeypatch.setitem(sys.modules, name, None)  # an import would fail
     status, out, err = run('-i', PHOTO, '-o', '.', '--ext', 'png', '--face_enhance', '--fp32', '-s', '2',
@@ -59,31 +58,15 @@ def test_drawings_keep_their_faces(run, tmp_path, monkeypatch, arguments, weight
     assert status == 0
     assert out.startswith('1 done, 0 failed, ')
     assert [line for line in err.splitlines() if line.startswith('warning')] == [
-        f'warning: face enhancement is turned off: {weights} is a model for drawings']
+        f'warning: face enhancement is turned off: {weights} is a model for anime']
     assert np.array_equal(cv2.imread('astronaut_out.png', -1), plain(f'weights/{weights}.pth', 2))
 
 
-@pytest.mark.parametrize('name', ['RealESRGAN_x4plus_anime_6B', 'realesr-animevideov3'])
-def test_drawings_in_a_video_keep_their_faces(run, tmp_path, monkeypatch, name):
-    clips.make(tmp_path / 'a.mkv', *FACE_CLIP)
-    assert run('-i', 'a.mkv', '-n', name, *LOSSLESS, '--suffix', 'plain', script=inference_realesrgan_video)[0] == 0
-    for package in HEAVY:
-        monkeypatch.setitem(sys.modules, package, None)  # an import would fail
-    status, out, err = run('-i', 'a.mkv', '-n', name, *LOSSLESS, '--face_enhance', script=inference_realesrgan_video)
-    assert status == 0
-    assert out.startswith('results/a_out.mkv: 2 frames, ')
-    assert [line for line in err.splitlines() if line.startswith('warning')] == [
-        f'warning: face enhancement is turned off: {name} is a model for drawings']
-    result, expected = (clips.frames(tmp_path / f'results/a_{suffix}.mkv') for suffix in ('out', 'plain'))
-    assert result.shape == (2, 256, 256, 3)
-    assert np.array_equal(result, expected)
-
-
-def test_which_models_are_for_drawings():
+def test_which_models_are_for_anime():
     faces = FaceOptions()
     for name, spec in MODELS.items():
-        assert drop_faces_of_drawings(UpsamplerOptions(name), faces) == (None if spec.drawings else faces)
-    assert [MODELS[name].drawings for name in ('RealESRGAN_x4plus', 'RealESRGAN_x4plus_anime_6B',
+        assert drop_faces_of_drawings(UpsamplerOptions(name), faces) == (None if spec.anime else faces)
+    assert [MODELS[name].anime for name in ('RealESRGAN_x4plus', 'RealESRGAN_x4plus_anime_6B',
                                                'realesr-animevideov3', 'realesr-general-x4v3')] == [
         False, True, True, False]
     assert drop_faces_of_drawings(UpsamplerOptions(), None) is None
@@ -178,20 +161,3 @@ def test_a_video(run, monkeypatch, tmp_path):
         assert frame[50:186, 50 - 32 * number:166 - 32 * number].mean() > 0.8
         assert (rows.min(), rows.max(), columns.min(), columns.max()) == pytest.approx(
             (25, 194, 21 - 32 * number, 190 - 32 * number), abs=12)
-
-
-# ---- what is imported ----
-
-@pytest.mark.parametrize('script', ['inference_realesrgan', 'inference_realesrgan_video'])
-def test_without_faces_nothing_of_theirs_is_imported(tmp_path, script):
-    torch.save(SRVGGNetCompact(3, 3, 8, 2, 4).state_dict(), tmp_path / 'tiny.pth')
-    source = PHOTO
-    if script == 'inference_realesrgan_video':
-        source = str(tmp_path / 'a.mp4')
-        clips.make(tmp_path / 'a.mp4', *clips.picture(seconds='0.1'), *clips.EXACT)
-    code = (f'import sys, {script} as script\n'
-            f'status = script.main(["-i", {source!r}, "-o", {str(tmp_path)!r}, "--model_path", '
-            f'{str(tmp_path / "tiny.pth")!r}])\n'
-            f'print(status, [name for name in {HEAVY} if name in sys.modules])')
-    result = subprocess.run([sys.executable, '-c', code], cwd=PROJECT, capture_output=True, text=True, check=True)
-    assert result.stdout.splitlines()[-1] == '0 []'

@@ -14,8 +14,7 @@ from realesrgan import RealESRGANer
 from realesrgan.archs.srvgg_arch import SRVGGNetCompact
 from realesrgan.errors import FacePackagesError, NonFiniteError, WeightsError
 from realesrgan.faces import networks as face_networks
-from realesrgan.faces.enhancer import FaceEnhancer
-from realesrgan.faces.geometry import paste_face
+from realesrgan.faces.enhancer import FaceEnhancer, paste_face
 from realesrgan.faces.networks import FaceFiles, load_face_networks
 from realesrgan.models import FACE_MODELS
 from tests.support import face_stand_ins
@@ -373,33 +372,6 @@ def test_a_real_face_goes_out_and_comes_back_to_its_place(workplace, monkeypatch
     shift, response = cv2.phaseCorrelate(before, after)
     assert response > 0.5
     assert np.hypot(*shift) < 0.03 * 4 * face.size
-
-
-#: Eyes, nose and corners of the mouth in inputs/astronaut.jpg, marked by hand at ten times its size.
-MARKED = np.array([[101.05, 49.55], [124.05, 50.75], [111.8, 62.6], [101.8, 70.1], [121.0, 70.6]])
-
-
-def test_a_mark_in_the_middle_of_the_face_lands_there(workplace, monkeypatch):
-    """Twice as large, for on a face of 50 pixels the small RetinaFace is off by 2."""
-    photo = cv2.resize(cv2.imread(str(INPUTS / 'astronaut.jpg')), None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
-    marked = MARKED * 2 + 0.5
-    enhancer = FaceEnhancer(upsampler())
-    face, = enhancer.find_faces(photo)
-    assert np.hypot(*(face.landmarks.mean(0) - marked.mean(0))) < 0.03 * face.size
-    assert np.hypot(*(face.landmarks - marked).T).max() < 0.06 * face.size
-    plain = cv2.resize(photo, None, fx=2, fy=2)
-    monkeypatch.setattr(enhancer.upsampler, 'enhance', lambda img, outscale, alpha_upsampler: (plain.copy(), 'RGB'))
-    spot = np.zeros((512, 512, 3), np.float32)
-    cv2.circle(spot, (257, 308), 30, (1, 1, 1), -1)  # the middle of the five points of FFHQ's faces
-    mark = torch.from_numpy(spot.transpose(2, 0, 1)[None] * 2 - 1)
-    monkeypatch.setattr(enhancer.networks.restorer, 'forward', lambda batch, **options: (mark, None))
-    monkeypatch.setattr(enhancer.networks.parser, 'forward', lambda batch: (SKIN, None))
-    pasted = enhancer.enhance(photo, 2)[0]
-    left, top, right, bottom = (round(float(side) * 2) for side in face.box)
-    rows, columns = np.nonzero(pasted[top:bottom, left:right].min(2) > 200)
-    centre = np.array([columns.mean() + left, rows.mean() + top])
-    expected = marked.mean(0) * 2 + 0.5
-    assert np.hypot(*(centre - expected)) < 0.03 * 2 * face.size
 
 
 def test_paste_far_from_the_corner_of_a_huge_picture():

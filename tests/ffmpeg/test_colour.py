@@ -114,13 +114,6 @@ def test_kinds_of_pixel_formats(name, rgb, deep):
     assert (is_rgb(name), is_deep(name)) == (rgb, deep)
 
 
-@pytest.mark.parametrize(('pixel_format', 'expected'), [
-    (PixelFormat('420', 8), 'yuv420p'), (PixelFormat('422', 10), 'yuv422p10le'), (PixelFormat('gray', 8), 'gray'),
-    (PixelFormat('gray', 12), 'gray12le')])
-def test_names_of_planar_formats(pixel_format, expected):
-    assert pixel_format.name == expected
-
-
 # ---- HDR ----
 
 DISPLAY = 'G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)'

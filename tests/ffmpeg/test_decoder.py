@@ -11,7 +11,7 @@ import pytest
 
 from realesrgan.errors import Cancelled, MediaError, MediaWriteError
 from realesrgan.ffmpeg.decoder import Decoding, FrameReader, Kept, examine, extract_frames
-from realesrgan.ffmpeg.probe import MediaInfo, probe
+from realesrgan.ffmpeg.probe import probe
 from realesrgan.ffmpeg.programs import FFmpeg
 from tests.support import clips
 from tests.support.clips import EXACT, make, numbered, picture, program, sound
@@ -293,18 +293,6 @@ def test_killing_the_reader_ends_the_iteration(tmp_path, counted):
             next(frames)
         killer.join()
     assert clips.belongings() == before
-
-
-def test_leaving_in_the_middle_leaves_nothing(counted, programs):
-    before = clips.belongings()
-    with FrameReader(programs, probe(programs, str(counted)), ALL) as reader:
-        next(iter(reader))
-    assert clips.belongings() == before
-
-
-def test_what_has_no_video():
-    with pytest.raises(MediaError, match='^a.mp3: has no video$'):
-        FrameReader(clips.FFMPEG, MediaInfo('a.mp3', 'mp3', Fraction(0), None, None, ()), ALL)
 
 
 # ---- without keeping the frames, and to files ----

@@ -30,27 +30,16 @@ def test_versions(tmp_path, text, version, passthrough):
     assert (found.version, found.passthrough) == (version, passthrough)
 
 
-def test_the_beginning_of_every_command():
-    assert FFmpeg('/a b/ffmpeg', '/p', (6, 0)).base_command == [
-        '/a b/ffmpeg', '-hide_banner', '-nostdin', '-nostats', '-loglevel', 'error']
-
-
 def test_a_folder_or_a_path_is_given(tmp_path, monkeypatch):
     pair = fake(tmp_path / 'bin')
-    expected = FFmpeg(*pair, version=(4, 4))
     monkeypatch.chdir(tmp_path)
-    assert find_ffmpeg(str(tmp_path / 'bin')) == expected
-    assert find_ffmpeg(pair[0]) == expected
-    assert find_ffmpeg('bin') == find_ffmpeg('bin/ffmpeg') == expected  # made absolute
+    for given in (str(tmp_path / 'bin'), pair[0], 'bin', 'bin/ffmpeg'):  # made absolute
+        assert find_ffmpeg(given) == FFmpeg(*pair, version=(4, 4))
 
 
-def test_names_with_a_version_in_them(tmp_path):
-    pair = fake(tmp_path, ('ffmpeg-4.4', 'ffprobe-4.4'))
-    assert find_ffmpeg(pair[0]) == FFmpeg(*pair, version=(4, 4))
-
-
-def test_a_wrapper_of_another_name_beside_ffprobe(tmp_path):
-    pair = fake(tmp_path, ('mine', 'ffprobe'))
+@pytest.mark.parametrize('names', [('ffmpeg-4.4', 'ffprobe-4.4'), ('mine', 'ffprobe')])
+def test_names_with_a_version_in_them_and_wrappers_of_other_names(tmp_path, names):
+    pair = fake(tmp_path, names)
     assert find_ffmpeg(pair[0]) == FFmpeg(*pair, version=(4, 4))
 
 
@@ -127,7 +116,7 @@ def wait_until_gone(pid):
         time.sleep(0.02)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def leaves_nothing():
     """Check that the test leaves no child, open file or thread behind."""
     before = *clips.belongings(), threading.active_count()
@@ -148,7 +137,6 @@ def stop_at(count, error):
 
 # ---- running to the end ----
 
-@pytest.mark.usefixtures('leaves_nothing')
 @pytest.mark.parametrize('check', [None, lambda: None])
 def test_stdout_and_stderr_are_returned(tmp_path, check):
     # more than a pipe holds, on both
@@ -158,38 +146,33 @@ def test_stdout_and_stderr_are_returned(tmp_path, check):
     assert errors == [f'line {number}' for number in range(101, 201)]  # the last hundred
 
 
-@pytest.mark.usefixtures('leaves_nothing')
 def test_it_runs_in_the_folder_it_is_told(tmp_path):
     (tmp_path / 'a b').mkdir()
     assert run([program(tmp_path, 'x', 'pwd')], cwd=tmp_path / 'a b')[0].decode() == f'{tmp_path / "a b"}\n'
 
 
-@pytest.mark.usefixtures('leaves_nothing')
 def test_stdin_is_empty_unless_fed(tmp_path):
     assert run([program(tmp_path, 'x', 'cat; echo end')])[0] == b'end\n'
 
 
-@pytest.mark.usefixtures('leaves_nothing')
 def test_what_is_written_arrives(tmp_path):
     with Child([program(tmp_path, 'x', 'wc -c')], feed=True, collect=True) as child:
         for _ in range(5):
-            child.write(memoryview(bytes(1000000)))
-        assert child.finish() == 0
+            child.send(memoryview(bytes(1000000)))
+        assert child.wait() == 0
         assert child.collected == b'5000000\n'
 
 
-@pytest.mark.usefixtures('leaves_nothing')
 def test_writing_to_what_has_ended_tells_why(tmp_path):
     script = program(tmp_path, 'ffmpeg', 'echo no such preset >&2; exit 3')
     with Child([script], feed=True) as child, pytest.raises(
             MediaError, match=r'^ffmpeg failed \(exit status 3\): no such preset$'):
         while True:
-            child.write(memoryview(bytes(1000000)))
+            child.send(memoryview(bytes(1000000)))
 
 
 # ---- failures ----
 
-@pytest.mark.usefixtures('leaves_nothing')
 @pytest.mark.parametrize(('script', 'message'), [
     ('exit 1', 'ffmpeg failed (exit status 1): no reason given'),
     ('kill -9 $$', 'ffmpeg failed (signal 9): no reason given'),
@@ -205,7 +188,6 @@ def test_failures_are_one_line(tmp_path, script, message):
     assert type(caught.value) is MediaError
 
 
-@pytest.mark.usefixtures('leaves_nothing')
 @pytest.mark.parametrize('status', [0, 1])
 def test_a_full_disk_is_a_failure_whatever_the_status(tmp_path, status):
     script = program(tmp_path, 'ffmpeg', f'echo "av_write: {os.strerror(errno.ENOSPC)}" >&2; exit {status}')
@@ -213,7 +195,6 @@ def test_a_full_disk_is_a_failure_whatever_the_status(tmp_path, status):
         run([script])
 
 
-@pytest.mark.usefixtures('leaves_nothing')
 @pytest.mark.parametrize('said', [
     'Error writing trailer of a.mkv: Input/output error', 'Error closing file a.mkv: Input/output error',
     'av_interleaved_write_frame(): Disk quota exceeded',
@@ -226,12 +207,10 @@ def test_what_could_not_be_written_is_a_failure_whatever_the_status(tmp_path, sa
         assert run([program(tmp_path, 'ffmpeg', f'echo "av_interleaved_write_frame(): {reason}" >&2')])[0] == b''
 
 
-@pytest.mark.usefixtures('leaves_nothing')
 def test_messages_of_a_success_are_no_failure(tmp_path):
     assert run([program(tmp_path, 'ffmpeg', 'echo oops >&2')]) == (b'', ['oops'])
 
 
-@pytest.mark.usefixtures('leaves_nothing')
 def test_greetings_of_encoders_are_not_heard(tmp_path):
     lines = ('x265 [info]: HEVC encoder', 'x264 [warning]: slow', 'Svt[info]: here', 'encoded 12 frames in 1 s', '   ',
              'x265 [error]: real')
@@ -239,29 +218,23 @@ def test_greetings_of_encoders_are_not_heard(tmp_path):
     assert run([script])[1] == ['x265 [error]: real']
 
 
-@pytest.mark.usefixtures('leaves_nothing')
 def test_the_first_message_calls_back_once(tmp_path):
     heard = []
     script = program(tmp_path, 'ffmpeg', 'echo "x265 [info]: hello" >&2; echo one >&2; echo two >&2')
     with Child([script], on_error=lambda: heard.append(1)) as child:
-        assert child.finish() == 0
+        assert child.wait() == 0
         assert (heard, child.errors) == ([1], ['one', 'two'])
 
 
-def test_a_program_that_is_not_there():
-    with pytest.raises(MediaError, match="^/nowhere/ffmpeg can't be started: .*No such file"):
-        Child(['/nowhere/ffmpeg'])
-
-
-def test_a_program_that_may_not_be_run(tmp_path):
+def test_a_program_that_can_not_be_started(tmp_path):
     (tmp_path / 'ffmpeg').write_text('text')
-    with pytest.raises(MediaError, match="can't be started: "):
-        run([str(tmp_path / 'ffmpeg')])
+    for path in ('/nowhere/ffmpeg', str(tmp_path / 'ffmpeg')):
+        with pytest.raises(MediaError, match=f"^{path} can't be started: "):
+            Child([path])
 
 
 # ---- the end of a child ----
 
-@pytest.mark.usefixtures('leaves_nothing')
 def test_leaving_the_context_kills_what_is_still_running(tmp_path):
     slow = program(tmp_path, 'slow', 'sleep 100 & echo $!; wait')
     with Child([slow]) as child:
@@ -270,7 +243,6 @@ def test_leaving_the_context_kills_what_is_still_running(tmp_path):
     wait_until_gone(grandchild)
 
 
-@pytest.mark.usefixtures('leaves_nothing')
 def test_a_killed_child_ends_the_reading_of_its_output(tmp_path):
     with Child([program(tmp_path, 'ffmpeg', 'echo 1; exec sleep 100')]) as child:
         assert child.output.read(10) == b'1\n'
@@ -278,11 +250,10 @@ def test_a_killed_child_ends_the_reading_of_its_output(tmp_path):
         killer.start()
         assert child.output.read(10) == b''
         killer.join()
-        assert child.finish() == -9
+        assert child.wait() == -9
         assert str(child.describe_failure()) == 'ffmpeg failed (signal 9): no reason given'
 
 
-@pytest.mark.usefixtures('leaves_nothing')
 @pytest.mark.parametrize('error', [KeyboardInterrupt(), Cancelled('stop'), ValueError('stop')])
 @pytest.mark.parametrize('script', [
     'exec sleep 100', 'sleep 100 & sleep 100', 'exec >/dev/null 2>&1; exec sleep 100', 'cat; exec sleep 100'])
@@ -292,14 +263,12 @@ def test_a_check_that_raises_ends_the_wait_and_the_child(tmp_path, error, script
     assert caught.value is error
 
 
-@pytest.mark.usefixtures('leaves_nothing')
 def test_a_check_can_stop_a_child_that_is_fed(tmp_path):
     with pytest.raises(Cancelled), Child([program(tmp_path, 'x', 'cat; exec sleep 100')], feed=True) as child:
-        child.write(memoryview(b'frame'))
+        child.send(memoryview(b'frame'))
         child.require_success(stop_at(2, Cancelled()))
 
 
-@pytest.mark.usefixtures('leaves_nothing')
 def test_a_check_that_raises_at_once_stops_even_a_quick_child(tmp_path):
     with pytest.raises(Cancelled):
         run([program(tmp_path, 'x', 'exit 0')], check=stop_at(1, Cancelled()))

@@ -86,13 +86,6 @@ def test_usual_rates(rate, expected):
     assert round_to_usual_rate(rate) == expected
 
 
-@pytest.mark.parametrize(('rate', 'tolerance', 'expected'), [
-    (F(19001, 317), F(1, 10 ** 6), F(60000, 1001)), (F(2997, 100), F(1, 10 ** 7), F(2997, 100)),
-    (F(2997, 100), F(1, 10 ** 5), NTSC)])
-def test_the_tolerance_of_usual_rates(rate, tolerance, expected):
-    assert round_to_usual_rate(rate, tolerance) == expected
-
-
 def test_times_of_frames():
     film = stamps([100, 140, 180, 230])
     assert film.get_time(0) == F(1, 10)

@@ -280,16 +280,6 @@ def test_what_can_be_read_once_only_has_no_clip(run, tmp_path, http_server):
     assert len(load()['files'][0]['samples']) >= 1
 
 
-def test_a_clip_never_overwrites_an_input(run, tmp_path):
-    for name in ('a.mp4', 'a_out_compare.mp4'):
-        clips.make(tmp_path / name, *clips.picture('32x16', seconds='0.2'), *clips.EXACT)
-    before = (tmp_path / 'a_out_compare.mp4').read_bytes()
-    status, _, err = run('-i', 'a.mp4', 'a_out_compare.mp4', '-o', '.', '--compare', script=inference_realesrgan_video)
-    assert status == 1
-    assert 'error: a.mp4: its result would overwrite the input a_out_compare.mp4' in err
-    assert (tmp_path / 'a_out_compare.mp4').read_bytes() == before
-
-
 def test_a_dry_run_has_nothing_to_report(run, tmp_path):
     clips.make(tmp_path / 'a.mp4', *clips.picture('32x16', seconds='0.2'), *clips.EXACT)
     for option in (['--compare'], ['--report', 'r.json']):

@@ -169,8 +169,8 @@ def test_out_of_memory_names_a_smaller_model(plentiful):
                                           'such as ') as caught:
         tested.shrink(tested.plan(100, 100, 0), MemoryError())
     named = MODELS[str(caught.value).split()[-1]]
-    need = {name: spec.network.values_per_pixel for name, spec in MODELS.items() if not spec.drawings}
-    assert not named.drawings
+    need = {name: spec.network.values_per_pixel for name, spec in MODELS.items() if not spec.anime}
+    assert not named.anime
     assert need[named.name] == min(need.values())
 
 

@@ -185,7 +185,7 @@ def test_faces_need_their_weights_and_are_not_for_drawings(run, tmp_path, monkey
     assert 'error: face enhancement needs weights that are missing: GFPGANv1.3.pth, ' in err
     status, _, err = run('-i', 'a.mp4', '-s', '1', '--face_enhance')
     assert status == 0
-    assert 'warning: face enhancement is turned off: realesr-animevideov3 is a model for drawings' in err
+    assert 'warning: face enhancement is turned off: realesr-animevideov3 is a model for anime' in err
 
 
 # ---- the size without -s ----

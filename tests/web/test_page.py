@@ -175,7 +175,7 @@ def test_options_reach_the_service(serve, visit):
     page.get_by_label('Restore faces').check()
     choose(page, ('a.png', 'image/png', png()))
     expect(page.locator('.sizes')).to_have_text('60\u00d740 to 120\u00d780', timeout=60_000)
-    expect(page.locator('.warnings')).to_contain_text(f'{MODEL} is a model for drawings')
+    expect(page.locator('.warnings')).to_contain_text(f'{MODEL} is a model for anime')
     url = page.get_by_role('link', name='Download a_out.webp').get_attribute('href')
     assert decode(service.get(url).content).shape == (80, 120, 3)
 

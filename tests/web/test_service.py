@@ -87,7 +87,7 @@ def test_faces_of_drawings_are_left_alone_with_a_warning(serve):
     service = serve()
     state = service.wait(service.send(encode(noise(8, 8)), face='1'))
     assert state['state'] == 'done'
-    assert state['warnings'] == [f'face enhancement is turned off: {MODEL} is a model for drawings']
+    assert state['warnings'] == [f'face enhancement is turned off: {MODEL} is a model for anime']
 
 
 def test_a_model_is_loaded_once(serve, caplog):
@@ -339,7 +339,7 @@ def test_health_models_and_metrics(serve):
         'status': 'ok', 'jobs': {'queued': 0, 'running': 0},
         'limits': {'bytes': 250_000_000, 'pixels': 25_000_000, 'seconds': 60, 'scale': 8}}
     models = {model['name']: model for model in service.get('/models').json()}
-    assert models['realesr-general-x4v3'] == {'name': 'realesr-general-x4v3', 'scale': 4, 'drawings': False,
+    assert models['realesr-general-x4v3'] == {'name': 'realesr-general-x4v3', 'scale': 4, 'anime': False,
                                               'denoise': True}
     assert len(models) == 6
     service.wait(service.send(encode(noise(100, 50))))

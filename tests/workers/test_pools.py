@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from realesrgan.errors import BugError, DiskFullError, RealESRGANError, WorkerError, explain
-from realesrgan.log import about, hear_warnings
+from realesrgan.log import about, report_warnings
 from realesrgan.workers.options import Place
 from realesrgan.workers.pool import SerialPool, make_pool
 from realesrgan.workers.process_pool import ProcessPool
@@ -66,7 +66,7 @@ def test_reports_arrive(make):
 
 def test_log_lines_arrive_with_the_file_they_are_about(make, caplog):
     heard = []
-    with make(Doubler) as pool, about('film.mp4'), hear_warnings(lambda *line: heard.append(line)):
+    with make(Doubler) as pool, about('film.mp4'), report_warnings(lambda *line: heard.append(line)):
         list(pool.map_unordered([3, 4], ignore))
     assert sorted(source for source, _ in heard) == ['film.mp4', 'film.mp4']
     assert sorted(line.split(' on ')[0] for _, line in heard) == ['3 is doubled', '4 is doubled']

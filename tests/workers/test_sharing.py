@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from realesrgan.errors import Cancelled, RealESRGANError
-from realesrgan.log import about, hear_warnings
+from realesrgan.log import about, report_warnings
 from realesrgan.workers.options import Place
 from realesrgan.workers.process_pool import ProcessPool
 from realesrgan.workers.sharing import run_sharing
@@ -63,7 +63,7 @@ def test_notes_and_warnings_reach_the_piece_that_they_are_of():
             assert notes == [('doubling', number)]
         return work
 
-    with hear_warnings(lambda source, line: heard.append((source, line.split(' on ')[0]))), \
+    with report_warnings(lambda source, line: heard.append((source, line.split(' on ')[0]))), \
             ProcessPool(Doubler, PLACES) as pool:
         run_sharing([piece(name, number) for number, name in enumerate('abcd')], pool, no_stop)
     assert sorted(heard) == [(name, f'{number} is doubled') for number, name in enumerate('abcd')]
