@@ -6,14 +6,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import imagecodecs
 import numpy as np
 
-Chunks = Sequence[tuple[bytes, bytes]]
+from .picture import Chunks
 
-#: The chunks that say what colours look like, with the bytes that each holds.
+#: The chunks that describe colours, with the bytes that each holds.
 CHUNK_BYTES = {b'cICP': 4, b'gAMA': 4, b'cHRM': 32, b'sRGB': 1, b'mDCV': 24, b'cLLI': 8}
 
 _SRGB_GAMMA = 45455  # times 100,000, as in gAMA
@@ -62,20 +61,6 @@ _TRANSFERS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     _SRGB: _linearize_srgb, _PQ: _linearize_pq, _HLG: _linearize_hlg}
 
 
-class Description(NamedTuple):
-    """The meaning of chunks that describe colours.
-
-    Attributes:
-        plain: Whether they say no more than that colours are sRGB, as everyone takes them anyway.
-        profile: An ICC profile that says the same; None where none can.
-        clipped: Whether highlights brighter than white are white under this profile, because it is for HDR.
-    """
-
-    plain: bool = False
-    profile: bytes | None = None
-    clipped: bool = False
-
-
 def find_damaged(chunks: Chunks) -> set[bytes]:
     """Return the kinds of those chunks whose values are impossible."""
     damaged = {kind for kind, content in chunks if len(content) != CHUNK_BYTES[kind]}
@@ -84,48 +69,47 @@ def find_damaged(chunks: Chunks) -> set[bytes]:
             damaged.add(kind)
         elif kind == b'cHRM' and kind not in damaged:
             points = np.array(_unpack(content)).reshape(4, 2) / 1e5
-            if (points[:, 1] <= 0).any() or (points.sum(axis=1) > 1.0001).any() or _measure_area(points[1:]) < 1e-3:
+            (x1, y1), (x2, y2), (x3, y3) = points[1:]
+            area = abs((x2 - x1) * (y3 - y1) - (x3 - x1) * (y2 - y1)) / 2
+            if (points[:, 1] <= 0).any() or (points.sum(axis=1) > 1.0001).any() or area < 1e-3:
                 damaged.add(kind)
     return damaged
 
 
-def describe(chunks: Chunks, *, gray: bool) -> Description:
-    """Return what valid chunks say about the colours of a picture, for files that are no PNG.
+def describe(chunks: Chunks, *, gray: bool) -> tuple[bool, bytes | None, bool]:
+    """Return the meaning of valid chunks that describe the colours of a picture, for files that are no PNG.
 
     Args:
         chunks: Kinds and contents.
         gray: Whether the picture is gray.
+
+    Returns:
+        Whether colours are sRGB, as everyone takes them anyway; otherwise an ICC profile that says the same, or None
+        where none can; and whether highlights brighter than white are white under it, because it is for HDR.
     """
     by_kind = dict(chunks)
     if (cicp := by_kind.get(b'cICP')) is not None:
         primaries, transfer = cicp[:2]
         if (primaries, transfer) == (1, _SRGB):
-            return Description(plain=True)
+            return True, None, False
         if primaries not in _PRIMARIES or transfer not in _TRANSFERS or cicp[2:] != _FULL_RANGE_RGB:
-            return Description()
-        return Description(profile=_build_profile(*_PRIMARIES[primaries], _TRANSFERS[transfer], gray),
-                           clipped=transfer in (_PQ, _HLG))
+            return False, None, False
+        return False, _build_profile(*_PRIMARIES[primaries], _TRANSFERS[transfer], gray), transfer in (_PQ, _HLG)
     gamma = _unpack(by_kind.get(b'gAMA', struct.pack('>I', _SRGB_GAMMA)))[0]
     points = [value / 1e5 for value in _unpack(by_kind.get(b'cHRM', b''))] or [*_D65, *_SRGB_PRIMARIES]
     if b'sRGB' in by_kind or (gamma == _SRGB_GAMMA and np.allclose(
             points, [*_D65, *_SRGB_PRIMARIES], rtol=0, atol=_SAME_COLOUR)):
-        return Description(plain=True)
+        return True, None, False
     transfer_function = (lambda signal: signal ** (1e5 / gamma)) if b'gAMA' in by_kind else _linearize_srgb
-    return Description(profile=_build_profile(points[:2], points[2:], transfer_function, gray))
+    return False, _build_profile(points[:2], points[2:], transfer_function, gray), False
 
 
 def _unpack(content: bytes) -> tuple[int, ...]:
     return struct.unpack(f'>{len(content) // 4}I', content)
 
 
-def _measure_area(points: np.ndarray) -> float:
-    (x1, y1), (x2, y2), (x3, y3) = points
-    return float(abs((x2 - x1) * (y3 - y1) - (x3 - x1) * (y2 - y1)) / 2)
-
-
 def _build_profile(white: Sequence[float], primaries: Sequence[float],
                    linearize: Callable[[np.ndarray], np.ndarray], gray: bool) -> bytes:
     curve = np.rint(linearize(np.linspace(0, 1, _STEPS)).clip(0, 1) * 65535).astype(np.uint16)
-    if gray:
-        return imagecodecs.cms_profile('gray', whitepoint=white, transferfunction=curve)
-    return imagecodecs.cms_profile('rgb', whitepoint=white, primaries=primaries, transferfunction=curve)
+    return imagecodecs.cms_profile('gray' if gray else 'rgb', whitepoint=white, transferfunction=curve,
+                                   primaries=None if gray else primaries)

@@ -1,7 +1,7 @@
 """The table of picture formats: one row holds all there is to know about a format.
 
-The parser, the search for inputs, the names of results, reading, writing and metadata all ask this table, each time
-they need to know. A new row is therefore all that a new format takes.
+The parser, the search for inputs, the names of results, reading, writing and metadata look it up whenever they need
+it, so a new row is all that a new format takes.
 
 This module imports neither numpy, OpenCV nor Pillow, because the parser takes the choices of `--ext` from here and
 `--help` must answer at once.
@@ -10,45 +10,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from enum import Enum, auto
+from typing import Literal
 
 from ..errors import ImageError
 
-#: What inputs may have unless the caller says otherwise: OpenCV reads twice as many.
+#: The limit of inputs unless the caller says otherwise. OpenCV reads twice as many.
 MOST_PIXELS = 1 << 29
-
-
-class Reader(Enum):
-    """The decoders of pixels."""
-
-    PILLOW = auto()
-    OPENCV = auto()  # for formats whose pixels are deeper than Pillow reads them
-    JPEG = auto()  # Pillow, also where the end of the file is missing
-    BMP = auto()  # Pillow; `bmp` where it refuses the masks of colours
-    PNM = auto()  # OpenCV, after which values are scaled from the maximum that the file states; `pnm` for PFM
-    SGI = auto()  # `sgi`
-    SUN_RASTER = auto()  # `sun_raster`
-    PNG = auto()  # imagecodecs, behind checks that leave out what libpng complains about
-    DEEP = auto()  # Pillow for 8 bits, imagecodecs for any other depth
-    TIFF = auto()  # tifffile; Pillow where colours need converting
-
-
-class Writer(Enum):
-    """The encoders of pixels."""
-
-    OPENCV = auto()
-    TIFF = auto()  # tifffile
-
-
-class MetadataStyle(Enum):
-    """How metadata gets into the files of a format."""
-
-    NONE = auto()
-    PNG_CHUNKS = auto()  # added to the header that OpenCV wrote
-    JPEG_SEGMENTS = auto()  # likewise
-    BMP_HEADER = auto()  # likewise
-    OPENCV = auto()  # by OpenCV, together with the pixels
-    TIFF_TAGS = auto()  # by tifffile, together with the pixels
 
 
 @dataclass(frozen=True)
@@ -56,24 +23,27 @@ class Format:
     """A row of the table. Extensions are in lower case and without the dot.
 
     Attributes:
-        extensions: What results of the format may be called; none if it can only be read.
+        extensions: Those of results; none if the format can only be read.
         input_extensions: Further extensions that inputs of the format have. Their results become `FALLBACK` when the
             format of the results is 'auto'.
         offered: Whether `--ext` offers the format; its key in the table must then be one of `extensions`.
-        pillow_names: What Pillow calls the format, if Pillow may open it.
+        pillow_names: Pillow's names of the format, if Pillow may open it.
         signature: Regular expression for the first bytes of files that belong to the format even where Pillow does not
             know them.
         refused: Why files of the format are not read, and what to do.
         plugin: Module that makes Pillow read the format nevertheless, where the user has installed it.
-        reader: What decodes its pixels.
-        writer: What encodes its pixels; None if it can only be read.
+        reader: The decoder of its pixels. 'jpeg' is Pillow, also where the end of the file is missing; 'bmp' Pillow,
+            and `old_formats` where Pillow refuses the masks; 'deep' Pillow for 8 bits and imagecodecs for any other
+            depth; 'opencv' is for pixels deeper than Pillow reads them.
+        writer: The encoder of its pixels; None if it can only be read.
         alpha: Whether results hold transparency.
         deep: Whether results hold 16 bits; otherwise they hold 8.
         gray: Whether results hold gray as gray; otherwise gray is written as colours.
         always_opaque: Whether no file of the format has transparency, so that none is expected of an input.
         quality_setting: OpenCV's name for the setting that `--quality` goes to; None if the format has no quality.
-        metadata: How metadata gets into results.
-        holds: Which fields of `picture.Metadata` results hold.
+        header: The kind of header that metadata is added to, after OpenCV has written the file; None where the writer
+            puts it in together with the pixels.
+        holds: The fields of `picture.Metadata` that results hold.
         longest_side: Pixels that a side of results may have; None for any number.
     """
 
@@ -84,15 +54,15 @@ class Format:
     signature: bytes | None = None
     refused: str | None = None
     plugin: str | None = None
-    reader: Reader = Reader.PILLOW
-    writer: Writer | None = None
+    reader: Literal['pillow', 'jpeg', 'bmp', 'deep', 'opencv', 'png', 'pnm', 'sgi', 'sun', 'tiff'] = 'pillow'
+    writer: Literal['opencv', 'tiff'] | None = None
     alpha: bool = False
     deep: bool = False
     gray: bool = True
     always_opaque: bool = False
     quality_setting: str | None = None
-    metadata: MetadataStyle = MetadataStyle.NONE
-    holds: frozenset[str] = frozenset()
+    header: Literal['png', 'jpeg', 'bmp'] | None = None
+    holds: tuple[str, ...] = ()
     longest_side: int | None = None
 
 
@@ -101,22 +71,22 @@ class Format:
 FORMATS: dict[str, Format] = {
     'jpg': Format(
         extensions=('jpg', 'jpeg', 'jpe'), input_extensions=('jfif',), offered=True, pillow_names=('JPEG',),
-        signature=rb'\xFF\xD8\xFF', reader=Reader.JPEG, writer=Writer.OPENCV, always_opaque=True,
-        quality_setting='IMWRITE_JPEG_QUALITY', metadata=MetadataStyle.JPEG_SEGMENTS,
-        holds=frozenset(('icc', 'exif', 'xmp', 'dpi', 'iptc', 'comment')), longest_side=65500),
+        signature=rb'\xFF\xD8\xFF', reader='jpeg', writer='opencv', always_opaque=True,
+        quality_setting='IMWRITE_JPEG_QUALITY', header='jpeg',
+        holds=('icc', 'exif', 'xmp', 'dpi', 'iptc', 'comment'), longest_side=65500),
     'png': Format(
         extensions=('png',), input_extensions=('apng',), offered=True, pillow_names=('PNG',),
-        signature=rb'\x89PNG\r\n\x1a\n', reader=Reader.PNG, writer=Writer.OPENCV, alpha=True, deep=True,
-        metadata=MetadataStyle.PNG_CHUNKS,
-        holds=frozenset(('icc', 'exif', 'xmp', 'dpi', 'iptc', 'comment', 'texts', 'colour')), longest_side=1_000_000),
+        signature=rb'\x89PNG\r\n\x1a\n', reader='png', writer='opencv', alpha=True, deep=True,
+        header='png',
+        holds=('icc', 'exif', 'xmp', 'dpi', 'iptc', 'comment', 'texts', 'colour'), longest_side=1_000_000),
     'webp': Format(
-        extensions=('webp',), offered=True, pillow_names=('WEBP',), writer=Writer.OPENCV, alpha=True, gray=False,
-        quality_setting='IMWRITE_WEBP_QUALITY', metadata=MetadataStyle.OPENCV,
-        holds=frozenset(('icc', 'exif', 'xmp', 'dpi')), longest_side=16383),
+        extensions=('webp',), offered=True, pillow_names=('WEBP',), writer='opencv', alpha=True, gray=False,
+        quality_setting='IMWRITE_WEBP_QUALITY',
+        holds=('icc', 'exif', 'xmp', 'dpi'), longest_side=16383),
     'gif': Format(input_extensions=('gif',), pillow_names=('GIF',)),
     'bmp': Format(
         extensions=('bmp',), input_extensions=('dib',), pillow_names=('BMP', 'DIB'), signature=b'BM',
-        reader=Reader.BMP, writer=Writer.OPENCV, metadata=MetadataStyle.BMP_HEADER, holds=frozenset(('dpi',))),
+        reader='bmp', writer='opencv', header='bmp', holds=('dpi',)),
     # Most raw files are TIFFs as well, whose first picture is a preview; `tiff` knows those without a signature.
     'raw': Format(
         input_extensions=('3fr', 'arw', 'cr2', 'cr3', 'crw', 'dcr', 'dng', 'erf', 'fff', 'iiq', 'kdc', 'mef', 'mos',
@@ -127,9 +97,9 @@ FORMATS: dict[str, Format] = {
         refused='a camera\'s raw file: develop it first, to png or tiff'),
     'tiff': Format(
         extensions=('tif', 'tiff'), offered=True, pillow_names=('TIFF',),
-        signature=rb'II[*+]\0|MM\0[*+]', reader=Reader.TIFF, writer=Writer.TIFF, alpha=True,
-        deep=True, metadata=MetadataStyle.TIFF_TAGS, holds=frozenset(('icc', 'exif', 'xmp', 'dpi', 'iptc'))),
-    'avif': Format(input_extensions=('avif',), pillow_names=('AVIF',), reader=Reader.DEEP),
+        signature=rb'II[*+]\0|MM\0[*+]', reader='tiff', writer='tiff', alpha=True, deep=True,
+        holds=('icc', 'exif', 'xmp', 'dpi', 'iptc')),
+    'avif': Format(input_extensions=('avif',), pillow_names=('AVIF',), reader='deep'),
     'heic': Format(
         input_extensions=('heic', 'heif', 'hif'), pillow_names=('HEIF',), plugin='pillow_heif.HeifImagePlugin',
         signature=rb'.{4}ftyp(he[iv][cmsx]|m[is]f1.{4}(.{4}){0,15}?he[iv][cmsx])',
@@ -138,25 +108,22 @@ FORMATS: dict[str, Format] = {
         input_extensions=('jxl',), pillow_names=('JXL',), plugin='pillow_jxl',
         signature=rb'\xFF\x0A|\0\0\0\x0CJXL \r\n\x87\n',
         refused='JPEG XL: "pip install pillow-jxl-plugin" lets it be read, or save it as jpg or png first'),
-    'jp2': Format(
-        input_extensions=('jp2', 'j2k', 'jpx'), pillow_names=('JPEG2000',), reader=Reader.DEEP),
+    'jp2': Format(input_extensions=('jp2', 'j2k', 'jpx'), pillow_names=('JPEG2000',), reader='deep'),
     'ppm': Format(
-        input_extensions=('ppm', 'pgm', 'pbm', 'pnm', 'pfm'), pillow_names=('PPM',), signature=b'PF',
-        reader=Reader.PNM),
+        input_extensions=('ppm', 'pgm', 'pbm', 'pnm', 'pfm'), pillow_names=('PPM',), signature=b'PF', reader='pnm'),
     'ico': Format(input_extensions=('ico',), pillow_names=('ICO',)),
     'psd': Format(input_extensions=('psd',), pillow_names=('PSD',)),
     'qoi': Format(input_extensions=('qoi',), pillow_names=('QOI',)),
     'pcx': Format(input_extensions=('pcx',), pillow_names=('PCX',)),
     'dds': Format(input_extensions=('dds',), pillow_names=('DDS',)),
-    'ras': Format(
-        input_extensions=('ras',), pillow_names=('SUN',), signature=rb'\x59\xA6\x6A\x95', reader=Reader.SUN_RASTER),
-    'sgi': Format(input_extensions=('sgi', 'rgb', 'rgba', 'bw'), pillow_names=('SGI',), reader=Reader.SGI),
+    'ras': Format(input_extensions=('ras',), pillow_names=('SUN',), signature=rb'\x59\xA6\x6A\x95', reader='sun'),
+    'sgi': Format(input_extensions=('sgi', 'rgb', 'rgba', 'bw'), pillow_names=('SGI',), reader='sgi'),
     'icns': Format(pillow_names=('ICNS',)),
     'tga': Format(input_extensions=('tga',), pillow_names=('TGA',)),  # Pillow takes icons for it, too
-    'hdr': Format(input_extensions=('hdr',), reader=Reader.OPENCV),
+    'hdr': Format(input_extensions=('hdr',), reader='opencv'),
     # OpenCV reads exr only where its build allows it. The row stays so that such files in a folder end as errors, where
     # otherwise they would be skipped as no pictures.
-    'exr': Format(input_extensions=('exr',), reader=Reader.OPENCV),
+    'exr': Format(input_extensions=('exr',), reader='opencv'),
 }
 
 #: The extension of results whose own format can't be written or can't hold alpha. It holds alpha and 16 bits.
@@ -164,12 +131,12 @@ FALLBACK = 'png'
 
 
 def list_choices() -> list[str]:
-    """Return what `--ext` takes: 'auto' for the format of each input, and the names of the formats it offers."""
+    """Return the choices of `--ext`: 'auto' for the format of each input, and the names of the formats it offers."""
     return ['auto', *(name for name, row in FORMATS.items() if row.offered)]
 
 
 def list_choices_with_quality() -> list[str]:
-    """Return which of the names that `--ext` takes stand for formats with a quality."""
+    """Return those choices of `--ext` that have a quality."""
     return [name for name, row in FORMATS.items() if row.offered and row.quality_setting]
 
 
@@ -179,7 +146,7 @@ def list_writable_extensions() -> list[str]:
 
 
 def list_pillow_names() -> list[str]:
-    """Return what Pillow may open without plug-ins, by Pillow's names, in the order it should try them."""
+    """Return Pillow's names of the formats that it may open without plug-ins, in the order it should try them."""
     return [name for row in FORMATS.values() if not row.plugin for name in row.pillow_names]
 
 
@@ -193,7 +160,7 @@ def find_by_content(pillow_name: str | None, data: bytes) -> Format | None:
     """Return the format of a file, whatever its extension is.
 
     Args:
-        pillow_name: What Pillow calls its format; None if Pillow could not open it.
+        pillow_name: Pillow's name for its format; None if Pillow could not open it.
         data: The file, or its first bytes.
     """
     for row in FORMATS.values():
@@ -235,8 +202,8 @@ def require_few_pixels(height: int, width: int, most: int) -> None:
         ImageError: it has more than `most` pixels.
     """
     if height * width > most:
-        raise ImageError(f'has {width}x{height} pixels, which is more than {most}; is it meant to? --max_pixels '
-                         f'{height * width} allows it')
+        raise ImageError(f'is {width}x{height}, above the limit of {most} pixels; --max_pixels {height * width} '
+                         'allows it')
 
 
 def require_room(extension: str, height: int, width: int) -> None:

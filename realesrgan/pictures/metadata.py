@@ -1,35 +1,59 @@
-"""Read what files say about their pictures, through Pillow. All is checked here, so that writing can trust it."""
+"""Read the metadata of a picture, through Pillow. All is checked here, so that writing can trust it.
+
+EXIF is kept as the TIFF bytes that it is, and changed in place: written anew, it would lose parts that Pillow does not
+know, such as the notes of camera makers, which hold offsets into the whole.
+"""
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import re
 import struct
+from collections.abc import Iterator
+from xml.dom import minidom
+from xml.parsers.expat import ExpatError
 
 from PIL import ExifTags, Image
 
-from . import exif as exif_data
-from . import xmp as xmp_packets
-from .picture import Metadata
+from .picture import Chunks, Metadata
 
 logger = logging.getLogger(__name__)
 
-_XMP_PREFIX = b'http://ns.adobe.com/xap/1.0/\0'
+EXIF_PREFIX = b'Exif\0\0'
+XMP_PREFIX = b'http://ns.adobe.com/xap/1.0/\0'
 _MOST_DPI = 1_000_000  # of a microscope; 4294967295 is a damaged file's
 _IPTC_RESOURCE = 0x0404
 _IPTC_TAGS = 33723, 34377  # of TIFF: IPTC itself, and Photoshop's resources, of which it is one
-# What marks a gain map in a file, beside XMP: ISO 21496-1, and Apple's in an auxiliary picture.
+# The marks of a gain map in a file, beside XMP: ISO 21496-1, and Apple's in an auxiliary picture.
 _GAIN_MAPS = b'urn:iso:std:iso:ts:21496:-1', b':aux:hdrgainmap'
-_COMMENTED = 'JPEG', 'MPO', 'GIF', 'PNG'  # a comment in JPEG 2000 names the program that wrote it
 _GAIN_MAP_FORMATS = 'JPEG', 'MPO', 'HEIF', 'AVIF'
+_COMMENTED = 'JPEG', 'MPO', 'GIF', 'PNG'  # a comment in JPEG 2000 names the program that wrote it
 # How HEIF and AVIF name their colours: primaries, transfer, matrix, and the range in one bit.
 _NCLX = re.compile(rb'colrnclx\0(.)\0(.)', re.DOTALL)
+_ASCII, _SHORT, _RATIONAL = 2, 3, 5  # types of EXIF and TIFF
+_ORIENTATION = 0x0112
+_DETAILS = ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo
+# Tags of EXIF and of TIFF that hold words about the picture.
+_WORD_TAGS = (ExifTags.Base.ImageDescription, ExifTags.Base.Make, ExifTags.Base.Model, ExifTags.Base.Software,
+              ExifTags.Base.DateTime, ExifTags.Base.Artist, ExifTags.Base.Copyright)
+# As an attribute or as an element.
+_XMP_ORIENTATION = re.compile(rb'(\btiff:Orientation\s*(?:=\s*["\']|>)\s*)[2-8]')
+# Namespaces that announce data behind or beside a picture: its label, and the names there; '' begins all.
+_ANNOUNCED: dict[str, tuple[str, tuple[str, ...]]] = {
+    'http://ns.adobe.com/hdr-gain-map/1.0/': ('gain map (for HDR)', ('',)),
+    'http://ns.apple.com/HDRGainMap/1.0/': ('gain map (for HDR)', ('',)),
+    'http://ns.google.com/photos/1.0/camera/': ('moving part', ('MotionPhoto', 'MicroVideo')),
+    'http://ns.adobe.com/xmp/note/': ('extended XMP', ('HasExtendedXMP',)),
+    'http://ns.google.com/photos/1.0/container/': ('', ('',)),  # which lists all that is in the file
+    'http://ns.google.com/photos/1.0/container/item/': ('', ('',)),
+}
 
 
 def read_metadata(image: Image.Image, data: bytes) -> tuple[Metadata, int | None]:
-    """Return what an opened picture says about itself, and the orientation (1..8) that its EXIF asks for, if any.
+    """Return the metadata of an opened picture, and the orientation (1..8) that its EXIF asks for, if any.
 
-    What is damaged, past belief, or about something that no result has, is left out with a warning.
+    Whatever is damaged, past belief, or about something that no result has, is left out with a warning.
 
     Args:
         image: The picture.
@@ -40,14 +64,16 @@ def read_metadata(image: Image.Image, data: bytes) -> tuple[Metadata, int | None
     if image.format == 'TIFF':
         exif, orientation = _collect_tiff_exif(image)
     elif raw := _read_bytes(image, 'EXIF data', 'exif') or profiles.get('exif'):
-        exif, orientation = exif_data.reset_orientation(raw.removeprefix(exif_data.PREFIX))
+        exif, orientation = _reset_orientation(raw.removeprefix(EXIF_PREFIX))
     xmp = _read_bytes(image, 'XMP data', 'xmp', 'XML:com.adobe.xmp') or profiles.get('xmp')
+    if xmp and orientation:  # some programs turn pictures by it where there is no EXIF
+        xmp = _XMP_ORIENTATION.sub(rb'\g<1>1', xmp)
     icc = _read_bytes(image, 'colour profile', 'icc_profile') or profiles.get('icc')
     if image.info.get('icc_profile', b'') is None:  # how Pillow says that it can't be unpacked, or lacks a part
         logger.warning('its colour profile is damaged and is left out')
     dpi, believable = _read_resolution(image)
     if exif and not believable:
-        exif = exif_data.reset_resolution(exif)
+        exif = _reset_resolution(exif)
     return Metadata(
         icc=icc,
         exif=exif,
@@ -59,7 +85,7 @@ def read_metadata(image: Image.Image, data: bytes) -> tuple[Metadata, int | None
 
 
 def _read_bytes(image: Image.Image, label: str, *names: str) -> bytes | None:
-    """Return what Pillow found under the first of these names that there is; anything but bytes or text is damaged."""
+    """Return the first of these entries that Pillow found; anything but bytes or text is damaged."""
     found = next(filter(None, map(image.info.get, names)), None)
     if found is None or isinstance(found, bytes):
         return found
@@ -71,9 +97,8 @@ def _read_bytes(image: Image.Image, label: str, *names: str) -> bytes | None:
 
 def _read_resolution(image: Image.Image) -> tuple[tuple[float, float] | None, bool]:
     """Return the resolution in pixels per inch, and whether it may be; None where the file states none, as 0 or 1."""
-    dpi = image.info.get('dpi')
     try:
-        across, down = map(float, dpi or (0, 0))
+        across, down = map(float, image.info.get('dpi') or (0, 0))
     except (TypeError, ValueError, ArithmeticError):
         across = down = math.nan
     if 1 < across <= _MOST_DPI and 1 < down <= _MOST_DPI:
@@ -97,8 +122,8 @@ def _read_raw_profiles(image: Image.Image) -> dict[str, bytes]:
             logger.warning('its text %s is damaged and is left out', keyword)
             continue
         if name == 'APP1':
-            name = 'xmp' if content.startswith(_XMP_PREFIX) else 'exif'
-        profiles[{'icm': 'icc', '8bim': 'iptc'}.get(name, name)] = content.removeprefix(_XMP_PREFIX)
+            name = 'xmp' if content.startswith(XMP_PREFIX) else 'exif'
+        profiles[{'icm': 'icc', '8bim': 'iptc'}.get(name, name)] = content.removeprefix(XMP_PREFIX)
     return profiles
 
 
@@ -124,39 +149,121 @@ def _find_iptc(content: bytes) -> bytes | None:
     return content[start + 4:start + 4 + size] or None
 
 
-def _remove_announcements(xmp: bytes | None, image: Image.Image, data: bytes) -> bytes | None:
-    """Return XMP without what announces a gain map or other data behind the picture, which no result has."""
-    packet, announced = xmp_packets.remove_announcements(xmp) if xmp else (None, [])
-    if xmp and packet is None:
-        logger.warning('its XMP data is damaged and is left out')
-    if image.format in _GAIN_MAP_FORMATS and any(mark in data for mark in _GAIN_MAPS):
-        announced.append('gain map (for HDR)')
-    for name in dict.fromkeys(announced):
-        logger.warning('its %s is left out', name)
-    return packet
-
-
-def _read_nclx(image: Image.Image, data: bytes) -> tuple[tuple[bytes, bytes], ...]:
-    """Return as cICP what HEIF and AVIF say of their colours, unless it is that they are as usual or unknown."""
+def _read_nclx(image: Image.Image, data: bytes) -> Chunks:
+    """Return the colours that HEIF and AVIF state as cICP, unless they are the usual ones or unknown."""
     found = _NCLX.search(data) if image.format in ('HEIF', 'AVIF') else None
     if found is None or (found[1] in b'\1\2' and found[2] in b'\1\2\6\x0D'):
         return ()
     return (b'cICP', found[1] + found[2] + b'\0\1'),
 
 
+# ---- EXIF ----
+
+def _iterate_entries(exif: bytes) -> Iterator[tuple[int, str, int, int, int]]:
+    """Yield the position, order of bytes, tag, type and count of each entry of the main directory.
+
+    Raises:
+        KeyError, struct.error: damaged.
+    """
+    order = {b'II': '<', b'MM': '>'}[exif[:2]]
+    directory, = struct.unpack_from(f'{order}I', exif, 4)
+    count, = struct.unpack_from(f'{order}H', exif, directory)
+    for entry in range(directory + 2, directory + 2 + 12 * count, 12):
+        yield entry, order, *struct.unpack_from(f'{order}HHI4x', exif, entry)
+
+
+def _reset_orientation(exif: bytes) -> tuple[bytes | None, int | None]:
+    """Return EXIF with its orientation set to 1, and the orientation it had, if any; None for damaged EXIF."""
+    try:
+        for entry, order, tag, kind, count in _iterate_entries(exif):
+            if tag == _ORIENTATION:
+                value, = struct.unpack_from(f'{order}H', exif, entry + 8)
+                if (kind, count) != (_SHORT, 1) or not 1 <= value <= 8:
+                    return exif, None
+                return exif[:entry + 8] + struct.pack(f'{order}H', 1) + exif[entry + 10:], value
+    except (KeyError, struct.error):
+        logger.warning('its EXIF data is damaged and is left out')
+        return None, None
+    return exif, None
+
+
+def _reset_resolution(exif: bytes) -> bytes:
+    """Return EXIF with a resolution of 72, which by its specification stands for one that is not known."""
+    patched = bytearray(exif)
+    with contextlib.suppress(KeyError, struct.error):
+        for entry, order, tag, kind, count in _iterate_entries(exif):
+            if tag in (ExifTags.Base.XResolution, ExifTags.Base.YResolution) and (kind, count) == (_RATIONAL, 1):
+                start, = struct.unpack_from(f'{order}I', exif, entry + 8)
+                struct.pack_into(f'{order}2I', patched, start, 72, 1)
+    return bytes(patched)
+
+
+def list_words(exif: bytes) -> tuple[dict[int, bytes], bool]:
+    """Return the tags that hold words, each with its bytes, and whether there is more, about exposure and place."""
+    words, more = {}, False
+    try:
+        for entry, order, tag, kind, count in _iterate_entries(exif):
+            more = more or tag in _DETAILS
+            if tag in _WORD_TAGS and kind == _ASCII:
+                start = entry + 8 if count <= 4 else struct.unpack_from(f'{order}I', exif, entry + 8)[0]
+                words[tag] = exif[start:start + count]
+    except (KeyError, struct.error):
+        return {}, True
+    return words, more
+
+
 def _collect_tiff_exif(image: Image.Image) -> tuple[bytes | None, int | None]:
     """Return as EXIF those tags of a TIFF that describe the picture, not its file's layout, and its orientation."""
     try:
         tags, kept = image.getexif(), Image.Exif()
-        for tag in exif_data.WORD_TAGS:
-            if tag in tags:
-                kept[tag] = tags[tag]
-        for ifd in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+        kept.update({tag: tags[tag] for tag in _WORD_TAGS if tag in tags})
+        for ifd in _DETAILS:
             if entries := tags.get_ifd(ifd):
                 kept.get_ifd(ifd).update(entries)
-        orientation = getattr(image, 'tag_v2', {}).get(exif_data.ORIENTATION)  # in `tags` it may be that of XMP
-        return (kept.tobytes().removeprefix(exif_data.PREFIX) if len(kept) else None,
+        orientation = getattr(image, 'tag_v2', {}).get(_ORIENTATION)  # in `tags` it may be that of XMP
+        return (kept.tobytes().removeprefix(EXIF_PREFIX) if len(kept) else None,
                 orientation if orientation in range(1, 9) else None)
     except Exception:  # Pillow raises nearly anything when it is damaged
         logger.warning('its EXIF data is damaged and is left out')
         return None, None
+
+
+# ---- XMP ----
+
+def _remove_announcements(xmp: bytes | None, image: Image.Image, data: bytes) -> bytes | None:
+    """Return XMP without the announcements of a gain map or other data behind the picture, which no result has."""
+    announced: list[str] = []
+    if xmp and any(namespace.encode() in xmp for namespace in _ANNOUNCED):
+        try:
+            if b'<!DOCTYPE' in xmp:  # could define entities without end
+                raise ValueError
+            document = minidom.parseString(xmp.strip(b'\0 \t\r\n'))  # noqa: S318, for there are no entities
+            for element in document.getElementsByTagName('*'):
+                announced += _clean_element(element)
+            xmp = ''.join(node.toxml() for node in document.childNodes).encode()
+        except (ExpatError, ValueError):
+            xmp = None
+            logger.warning('its XMP data is damaged and is left out')
+    if image.format in _GAIN_MAP_FORMATS and any(mark in data for mark in _GAIN_MAPS):
+        announced.append('gain map (for HDR)')
+    for name in filter(None, dict.fromkeys(announced)):
+        logger.warning('its %s is left out', name)
+    return xmp
+
+
+def _clean_element(element: minidom.Element) -> Iterator[str]:
+    """Remove from its document what an element of XMP announces, and yield the labels."""
+    for attribute in list(element.attributes.values()):
+        if (label := _find_label(attribute)) is not None:
+            yield label
+            element.removeAttributeNode(attribute)
+        elif attribute.name.startswith('xmlns:') and _ANNOUNCED.get(attribute.value, ('', ()))[1] == ('',):
+            element.removeAttributeNode(attribute)  # nothing needs this prefix now
+    if (label := _find_label(element)) is not None and element.parentNode is not None:
+        yield label
+        element.parentNode.removeChild(element)
+
+
+def _find_label(node: minidom.Attr | minidom.Element) -> str | None:
+    label, names = _ANNOUNCED.get(node.namespaceURI or '', ('', ()))
+    return label if (node.localName or '').startswith(names) else None

@@ -1,11 +1,16 @@
-"""A picture in memory: its pixels and what its file says about them."""
+"""A picture in memory: its pixels, and its metadata."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import numpy as np
+import cv2
+import numpy as np
+
+# OpenCV prints the reasons why it refuses files to stderr; here they are in the errors that are raised.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+#: Chunks of PNG, each with its kind and its content.
+Chunks = tuple[tuple[bytes, bytes], ...]
 
 
 @dataclass(frozen=True)
@@ -18,9 +23,9 @@ class Metadata:
         xmp: XMP packet.
         dpi: Horizontal and vertical resolution in pixels per inch.
         iptc: IPTC-IIM records.
-        comment: A comment, as JPEG and GIF hold one: text in no stated encoding.
+        comment: A comment, as JPEG and GIF hold one: text of unknown encoding.
         texts: Other texts as chunks of PNG (kind, content), each as it was.
-        colour: What colours look like, as chunks of PNG (kind, content); see `colour`.
+        colour: The description of colours, as chunks of PNG (kind, content); see `colour`.
     """
 
     icc: bytes | None = None
@@ -29,8 +34,8 @@ class Metadata:
     dpi: tuple[float, float] | None = None
     iptc: bytes | None = None
     comment: bytes | None = None
-    texts: tuple[tuple[bytes, bytes], ...] = ()
-    colour: tuple[tuple[bytes, bytes], ...] = ()
+    texts: Chunks = ()
+    colour: Chunks = ()
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class Picture:
 
     Attributes:
         pixels: HxW (gray), HxWx3 (BGR) or HxWx4 (BGRA, colours not multiplied by alpha); uint8 or uint16, full range.
-        metadata: What its file says about it.
+        metadata: The metadata of its file.
     """
 
     pixels: np.ndarray
@@ -49,3 +54,32 @@ class Picture:
     def has_alpha(self) -> bool:
         """Whether there is an alpha channel, even one that is opaque everywhere."""
         return self.pixels.ndim == 3 and self.pixels.shape[2] == 4
+
+
+def reorder_to_bgr(samples: np.ndarray) -> np.ndarray:
+    """Return HxW (gray), HxWx3 (BGR) or HxWx4 (BGRA) from gray, gray and alpha, RGB or RGBA."""
+    samples = np.atleast_3d(samples)
+    match samples.shape[2]:
+        case 1:
+            return samples[..., 0]
+        case 2:
+            return np.ascontiguousarray(samples[..., [0, 0, 0, 1]])
+        case channels:
+            return cv2.cvtColor(samples, cv2.COLOR_RGBA2BGRA if channels == 4 else cv2.COLOR_RGB2BGR)
+
+
+def scale_to_full_range(samples: np.ndarray, top: int, dtype: type[np.uint8 | np.uint16] | None = None) -> np.ndarray:
+    """Scale integers from 0 to `top` to the full range of 8 or 16 bits; larger values are clipped.
+
+    Args:
+        samples: The values.
+        top: The value of white.
+        dtype: uint8 or uint16; None for the smaller one that holds `top`, and for no change if neither does.
+    """
+    if dtype is None and top > 65535:
+        return samples
+    dtype = dtype or (np.uint8 if top <= 255 else np.uint16)
+    full = np.iinfo(dtype).max
+    if top in (0, full):
+        return samples
+    return np.rint(samples * (full / top)).clip(0, full).astype(dtype)

@@ -1,20 +1,22 @@
-"""Open and decode pictures with Pillow."""
+"""Open and decode pictures with Pillow, and with imagecodecs those whose pixels Pillow would cut to 8 bits."""
 from __future__ import annotations
 
 import contextlib
 import importlib
 import io
 import logging
+import struct
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
+import imagecodecs
 import numpy as np
 from PIL import Image, ImageCms, PngImagePlugin, UnidentifiedImageError
 
-from ..errors import ImageError
+from ..errors import ImageError, flatten_message
 from . import formats
+from .picture import reorder_to_bgr, scale_to_full_range
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +27,11 @@ _MOST_ICON_PIXELS = 1 << 24
 _MOST_TEXT_BYTES = 1 << 26  # of a profile or a text of a PNG; Pillow's own 1 MiB are less than some printers' profiles
 _ICON = b'\x00\x00\x01\x00'
 _HEAD_BYTES = 128
+_JPEG_END = b'\xFF\xD9'
+_JPEG_SCAN_PARTS = b'\xFF\xC4', b'\xFF\xDA'  # tables, and the scan's own header
+_J2K_SIZES = b'\xFF\x4F\xFF\x51'  # a codestream of JPEG 2000 begins with its sizes
+_J2K_SIGNED = 0x80
+_AVIF_DEPTHS = {0x40: 10, 0x60: 12}  # the bits of a byte in the box av1C
 
 
 def open_image(file: io.BytesIO | Path) -> Image.Image | None:
@@ -38,7 +45,10 @@ def open_image(file: io.BytesIO | Path) -> Image.Image | None:
     row = formats.find_by_content(None, head)
     names = formats.list_pillow_names()
     if row is not None and row.refused:
-        require_plugin(row)
+        try:
+            importlib.import_module(row.plugin or '')
+        except (ImportError, ValueError):
+            raise ImageError(row.refused) from None
         names = list(row.pillow_names)
     is_icon = head.startswith(_ICON)
     try:
@@ -72,21 +82,6 @@ def _state_depths(icon: bytes) -> bytes:
         if icon[entry + 6:entry + 8] == bytes(2) and not icon.startswith(b'\x89PNG', start):
             changed[entry + 6:entry + 8] = icon[start + 14:start + 16].ljust(2, b'\0')
     return bytes(changed)
-
-
-def require_plugin(row: formats.Format) -> None:
-    """Load the plug-in that reads a format which is refused without it.
-
-    Raises:
-        ImageError: it has none, or that is not installed.
-    """
-    try:
-        if row.plugin:
-            importlib.import_module(row.plugin)
-            return
-    except ImportError:
-        pass
-    raise ImageError(row.refused)
 
 
 @contextlib.contextmanager
@@ -127,12 +122,12 @@ def decode(image: Image.Image) -> tuple[np.ndarray, bool]:
     try:
         image.load()
         if image.mode == 'CMYK':
-            return _reorder_to_bgr(_convert_cmyk(image)), True
+            return reorder_to_bgr(np.asarray(_convert_cmyk(image))), True
         if image.mode in ('1', 'L') and 'transparency' not in image.info:
             return np.array(image.convert('L')), False
         if image.mode == 'LAB' or image.mode.startswith(('I', 'F')):
             raise ImageError(f'{image.format} with pixels of Pillow\'s mode {image.mode} can\'t be read exactly')
-        pixels = _reorder_to_bgr(image.convert('RGBA' if image.has_transparency_data else 'RGB'))
+        pixels = reorder_to_bgr(np.asarray(image.convert('RGBA' if image.has_transparency_data else 'RGB')))
         if (image.format == 'ICO' or (image.mode == 'P' and 'transparency' not in image.info)) and (
                 not pixels[..., 3:].any()):
             pixels = pixels[..., :3]  # some programs leave the alpha of icons and palettes 0 and mean opaque
@@ -155,6 +150,66 @@ def _convert_cmyk(image: Image.Image) -> Image.Image:
     return image.convert('RGB')
 
 
-def _reorder_to_bgr(image: Image.Image) -> np.ndarray:
-    pixels = np.array(image)
-    return cv2.cvtColor(pixels, cv2.COLOR_RGBA2BGRA if pixels.shape[2] == 4 else cv2.COLOR_RGB2BGR)
+def decode_jpeg(data: bytes, image: Image.Image) -> tuple[np.ndarray, bool]:
+    """Decode a JPEG as `decode` does, as far as the file goes; what is missing at its end is gray, with a warning.
+
+    Args:
+        data: The file.
+        image: The file as Pillow opened it.
+
+    Raises:
+        ImageError: damaged elsewhere than at its end, or cut off before its pixels begin.
+    """
+    try:
+        return decode(image)
+    except ImageError:
+        # Behind an end marker libjpeg fills up what is missing, as viewers show it. It can't where the file breaks off
+        # in front of a scan of a progressive JPEG: then the file is shortened to the scans before.
+        for end in (len(data), max(map(data.rfind, _JPEG_SCAN_PARTS))):
+            with contextlib.suppress(ImageError):
+                if (completed := open_image(io.BytesIO(data[:end] + _JPEG_END))) is not None:
+                    decoded = decode(completed)
+                    logger.warning('is cut off at its end; what is missing there is gray')
+                    return decoded
+        raise
+
+
+def decode_deep(data: bytes, image: Image.Image) -> tuple[np.ndarray, bool]:
+    """Decode JPEG 2000 or AVIF of 8 bits, or colours that are to be converted, as `decode` does; others in full depth.
+
+    Args:
+        data: The file.
+        image: The file as Pillow opened it.
+
+    Raises:
+        ImageError: damaged, or of a kind that can't be read.
+    """
+    bits = _find_avif_depth(data) if image.format == 'AVIF' else _find_jpeg2000_depth(data, image.size)
+    if bits == 8 or image.mode not in ('L', 'LA', 'RGB', 'RGBA', 'I;16'):
+        return decode(image)
+    try:
+        samples = imagecodecs.avif_decode(data, 0) if image.format == 'AVIF' else imagecodecs.jpeg2k_decode(data)
+        return reorder_to_bgr(scale_to_full_range(samples, 2 ** bits - 1)), False
+    except Exception as error:  # its decoders raise errors of their own kinds
+        raise ImageError(f'damaged: {flatten_message(error)}') from None
+
+
+def _find_avif_depth(data: bytes) -> int:
+    start = data.find(b'av1C')
+    return _AVIF_DEPTHS.get(data[start + 6] & 0x60, 8) if 0 <= start < len(data) - 6 else 8
+
+
+def _find_jpeg2000_depth(data: bytes, size: tuple[int, int]) -> int:
+    start = data.find(_J2K_SIZES)
+    try:  # the sides of the reference grid, where the picture begins in it, its tiles, and the number of channels
+        right, bottom, left, top, channels = struct.unpack_from('>4I16xH', data, start + 8)
+    except struct.error:
+        return 8  # Pillow will tell
+    depths = set(data[start + 42:start + 42 + 3 * channels:3])
+    if start < 0 or {depth & ~_J2K_SIGNED for depth in depths} <= {7}:
+        return 8
+    if (right - left, bottom - top) != size:  # which has been judged
+        raise ImageError(f'damaged: it says that it has {size[0]}x{size[1]} and {right - left}x{bottom - top} pixels')
+    if len(depths) > 1 or max(depths) >= 16:
+        raise ImageError('JPEG 2000 with signed values, more than 16 bits or channels of several depths can\'t be read')
+    return max(depths) + 1

@@ -1,7 +1,7 @@
-"""Read pictures: upright, in their full depth, with what their files say about them.
+"""Read pictures: upright, in their full depth, with their metadata.
 
-Each format goes through what reads it exactly, as `formats` says: Pillow for 8 bits (it gives the same pixels as
-OpenCV, which Real-ESRGAN 0.3.0 reads with), OpenCV for deeper formats, tifffile for TIFF, and modules of our own.
+Each format goes through a decoder that reads it exactly, as `formats` says: Pillow for 8 bits (it gives the same pixels
+as OpenCV, which Real-ESRGAN 0.3.0 reads with), imagecodecs for PNG and deeper pixels, tifffile for TIFF, and our own.
 """
 from __future__ import annotations
 
@@ -15,24 +15,23 @@ import numpy as np
 from PIL import Image
 
 from ..errors import ImageError
-from . import bmp, deep, formats, jpeg, opencv, pillow, png, pnm, sgi, sun_raster, tiff, xmp
-from .formats import Reader
+from . import formats, old_formats, pillow, png, tiff
 from .metadata import read_metadata
 from .picture import Metadata, Picture
 
 logger = logging.getLogger(__name__)
 
-# What needs nothing but the file.
-_DECODERS = {Reader.PNG: png.decode, Reader.PNM: pnm.decode, Reader.SGI: sgi.decode,
-             Reader.SUN_RASTER: sun_raster.decode}
+# Decoders that need nothing but the file.
+_OLD_FORMATS = {'pnm': old_formats.decode_pnm, 'sgi': old_formats.decode_sgi, 'sun': old_formats.decode_sun_raster,
+                'opencv': old_formats.decode_by_opencv}
 
 
 def decode(data: bytes, max_pixels: int = formats.MOST_PIXELS) -> Picture:
     """Decode the bytes of a picture file.
 
     Of several frames or pages only the first is decoded, with a warning. CMYK and YCbCr are converted to sRGB and lose
-    their profile. Floating-point values from 0 to 1 become 16 bits. What is missing at the end of a JPEG
-    is gray, with a warning.
+    their profile. Floating-point values from 0 to 1 become 16 bits. What is missing at the end of a JPEG is gray, with
+    a warning.
 
     Args:
         data: The file.
@@ -47,20 +46,25 @@ def decode(data: bytes, max_pixels: int = formats.MOST_PIXELS) -> Picture:
         warnings.simplefilter('ignore')  # Pillow warns about metadata it can't parse
         if tiff.is_camera_raw(data):
             raise ImageError(formats.FORMATS['raw'].refused)
-        description = png.read_description(data) if png.is_png(data) else None
-        image = _open(description.header if description else data)
+        header, texts, colours = png.read_description(data) if png.is_png(data) else (data, (), ())
+        try:
+            image = pillow.open_image(io.BytesIO(header))
+        except ImageError:
+            if not old_formats.has_bmp_masks(data):
+                raise
+            image = None
+        metadata, stated_orientation = Metadata(), None
         if image is not None:
             formats.require_few_pixels(image.height, image.width, max_pixels)
-        metadata, stated_orientation = (Metadata(), None) if image is None else read_metadata(image, data)
-        if description:
-            metadata = replace(metadata, texts=description.texts, colour=description.colour)
+            metadata, stated_orientation = read_metadata(image, data)
+        if png.is_png(data):
+            metadata = replace(metadata, texts=texts, colour=colours)
         pixels, orientation, converted = _decode_pixels(data, image, max_pixels)
     if not pixels.size:
         raise ImageError('damaged: it holds no pixels')
     formats.require_few_pixels(pixels.shape[0], pixels.shape[1], max_pixels)
-    if stated_orientation:
-        metadata = replace(metadata, xmp=xmp.reset_orientation(metadata.xmp))
-    if metadata.icc and (converted or not _fits_profile(metadata.icc, pixels)):
+    # Byte 16 of the header of a profile names its colour space.
+    if metadata.icc and (converted or metadata.icc[16:20] != (b'GRAY' if pixels.ndim == 2 else b'RGB ')):
         if not converted:
             logger.warning('its colour profile is damaged, or for pixels of another kind, and is left out')
         metadata = replace(metadata, icc=None)
@@ -83,16 +87,6 @@ def is_picture(path: Path) -> bool:
     return image is not None
 
 
-def _open(data: bytes) -> Image.Image | None:
-    """Open a file with Pillow; None if Pillow can't, and the file may be a picture."""
-    try:
-        return pillow.open_image(io.BytesIO(data))
-    except ImageError:
-        if bmp.has_masks(data):
-            return None
-        raise
-
-
 def _decode_pixels(data: bytes, image: Image.Image | None,
                    max_pixels: int) -> tuple[np.ndarray, int | None, bool]:
     """Decode the pixels of a file as they are stored.
@@ -106,26 +100,29 @@ def _decode_pixels(data: bytes, image: Image.Image | None,
         The pixels, their orientation (1..8) if the decoder knows it, and whether colours were converted to sRGB.
     """
     name = None if image is None else image.format
-    row = formats.find_by_content(name, data)
-    reader = Reader.PILLOW if row is None else row.reader
+    row = formats.find_by_content(name, data) or formats.Format()
+    reader = row.reader
     # The further frames of MPO, Pillow's name for a JPEG with several pictures, are previews by a camera.
     if image is not None and name != 'MPO' and (frames := pillow.count_frames(image)) != 1:
         logger.warning('only the first of %s frames or pages is used', frames or 'several, damaged')
         if frames is None:
             image = pillow.open_image(io.BytesIO(data))
-    if reader in _DECODERS and (image is not None or reader is not Reader.SGI):  # whose rows may all be the same one
-        return _DECODERS[reader](data), None, False
-    if reader is Reader.TIFF and (decoded := tiff.decode(data, max_pixels)) is not None:
+    if reader == 'png':
+        return png.decode(data), None, False
+    if reader == 'tiff' and (decoded := tiff.decode(data, max_pixels)) is not None:
         return *decoded, False
-    if image is None:
-        masked = reader is Reader.BMP and bmp.has_masks(data)
-        return bmp.decode(data) if masked else opencv.decode(data), None, False
-    if reader is Reader.OPENCV:
-        return opencv.decode(data), None, False
-    if reader is Reader.DEEP and (pixels := deep.decode(data, image)) is not None:
-        return pixels, None, False
-    pixels, converted = jpeg.decode(data, image) if reader is Reader.JPEG else pillow.decode(image)
-    return pixels, 1 if reader is Reader.TIFF else None, converted
+    if image is None and reader == 'bmp' and old_formats.has_bmp_masks(data):
+        return old_formats.decode(data, old_formats.decode_masked_bmp), None, False
+    if image is None and reader not in ('pnm', 'sun'):  # above all not SGI, whose rows may all be the same one
+        reader = 'opencv'
+    if reader in _OLD_FORMATS:
+        return old_formats.decode(data, _OLD_FORMATS[reader]), None, False
+    assert image is not None
+    if reader == 'jpeg':
+        pixels, converted = pillow.decode_jpeg(data, image)
+    else:
+        pixels, converted = pillow.decode_deep(data, image) if reader == 'deep' else pillow.decode(image)
+    return pixels, 1 if reader == 'tiff' else None, converted
 
 
 def _convert_to_integers(pixels: np.ndarray) -> np.ndarray:
@@ -146,8 +143,3 @@ def _turn_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
         pixels = pixels[:, ::-1]
     quarter_turns = {3: 2, 4: 2, 5: 1, 6: -1, 7: -1, 8: 1}.get(orientation, 0)
     return np.ascontiguousarray(np.rot90(pixels, quarter_turns))
-
-
-def _fits_profile(icc: bytes, pixels: np.ndarray) -> bool:
-    """Tell whether an ICC profile is meant for such pixels. Byte 16 of its header names its colour space."""
-    return icc[16:20] == (b'GRAY' if pixels.ndim == 2 else b'RGB ')

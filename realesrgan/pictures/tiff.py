@@ -6,7 +6,7 @@ import io
 import itertools
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import Path
 from typing import BinaryIO
@@ -16,16 +16,15 @@ import numpy as np
 import tifffile
 from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC
 
-from ..errors import ImageError
-from .exif import list_words
+from ..errors import ImageError, flatten_message
 from .formats import FORMATS, MOST_PIXELS, require_few_pixels
-from .picture import Metadata
+from .metadata import list_words
+from .picture import Metadata, scale_to_full_range
 
 logger = logging.getLogger(__name__)
-_XMP_TAG, _IPTC_TAG = 700, 33723
-_ASCII, _BYTES = 2, 1  # types of tags
-_DNG_VERSION_TAG = 50706
-# What pixels depend on: sizes, types, places and compression, tables and kinds of colours.
+_XMP_TAG, _IPTC_TAG, _DNG_VERSION_TAG = 700, 33723, 50706
+_BYTES, _ASCII = 1, 2  # types of tags
+# The tags that pixels depend on: sizes, types, places and compression, tables and kinds of colours.
 _PIXEL_TAGS = frozenset((*range(254, 263), 266, 273, *range(277, 280), 284, 292, 293, 317, 320, *range(322, 326),
                          *range(338, 348), *range(512, 533), 32997, 50674))
 _PREVIEWS = 8  # the pages that are looked through for a camera's raw picture
@@ -56,7 +55,7 @@ def _collect_complaints() -> Iterator[list[str]]:
 
 
 def is_camera_raw(data: bytes) -> bool:
-    """Tell whether a file is a TIFF that holds what a camera's sensor saw, behind or below a preview."""
+    """Tell whether a file is a TIFF with a camera's raw picture behind or below a preview."""
     if not re.match(FORMATS['tiff'].signature or b'', data):
         return False
     try:
@@ -94,31 +93,22 @@ def decode(data: bytes, max_pixels: int = MOST_PIXELS) -> tuple[np.ndarray, int]
                 return None
             orientation = page.tags.valueof('Orientation', 1)
             pixels = _arrange_samples(page, page.asarray())
-            _judge(complaints)
-            return pixels, orientation if orientation in range(1, 9) else 1
     except ImageError:
         raise
     except Exception as error:  # tifffile and its codecs raise nearly anything when a file is damaged
-        raise ImageError(f'damaged, or of a kind that can\'t be read: {" ".join(str(error).split())}') from None
-
-
-def _judge(complaints: Sequence[str]) -> None:
-    """Warn of damaged tags that say nothing about pixels, an orientation of 0 for instance.
-
-    Raises:
-        ImageError: anything else is damaged.
-    """
+        raise ImageError(f'damaged, or of a kind that can\'t be read: {flatten_message(error)}') from None
     for complaint in complaints:
         tag = re.search(r'TiffTag (\d+)', complaint)
         if tag is None or int(tag[1]) in _PIXEL_TAGS:
             raise ImageError(f'damaged: {complaint}')
         logger.warning('its tag %s is damaged and is left out', tifffile.TIFF.TAGS.get(int(tag[1]), tag[1]))
+    return pixels, orientation if orientation in range(1, 9) else 1
 
 
 def _arrange_samples(page: tifffile.TiffPage, samples: np.ndarray) -> np.ndarray:
     """Return the samples of a page as gray, BGR or BGRA."""
     stored = np.atleast_3d(samples if samples.ndim < 3 or page.planarconfig == 1 else np.moveaxis(samples, 0, -1))
-    samples = stored if stored.dtype.kind == 'f' else scale_to_full_range(stored, page.bitspersample)
+    samples = stored if stored.dtype.kind == 'f' else scale_to_full_range(stored, 2 ** page.bitspersample - 1)
     colours = 3 if page.photometric in (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR) else 1
     base, extra = samples[..., :colours], samples[..., colours:]
     if page.photometric == PHOTOMETRIC.MINISWHITE:
@@ -133,29 +123,15 @@ def _arrange_samples(page: tifffile.TiffPage, samples: np.ndarray) -> np.ndarray
     if not extra.shape[2]:
         return np.ascontiguousarray(base[..., 0] if base.shape[2] == 1 else base[..., ::-1])
     alpha = extra[..., :1]
-    if page.extrasamples and page.extrasamples[0] == EXTRASAMPLE.ASSOCALPHA:
-        base = _divide_by_alpha(base, alpha)
-    blue, green, red = -1, base.shape[2] // 2, 0  # all the same channel where the base is gray
-    return np.dstack((*np.broadcast_arrays(*(base[..., channel] for channel in (blue, green, red))), alpha))
-
-
-def scale_to_full_range(samples: np.ndarray, bits: int) -> np.ndarray:
-    """Scale integers that use fewer bits than their type holds to the full range of 8 or 16 bits."""
-    if bits in (8, 16) or bits > 16:
-        return samples
-    dtype = np.uint8 if bits < 8 else np.uint16
-    return np.rint(samples * (np.iinfo(dtype).max / (2 ** bits - 1))).astype(dtype)
-
-
-def _divide_by_alpha(base: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Undo the multiplication of colours by alpha; where alpha is 0, colours become 0."""
-    top = 1.0 if base.dtype.kind == 'f' else float(np.iinfo(base.dtype).max)
-    colours = np.divide(base * top, alpha, out=np.zeros(base.shape), where=alpha > 0).clip(0, top)
-    return colours.astype(base.dtype) if base.dtype.kind == 'f' else np.rint(colours).astype(base.dtype)
+    if page.extrasamples and page.extrasamples[0] == EXTRASAMPLE.ASSOCALPHA:  # where alpha is 0, colours become 0
+        top = 1.0 if base.dtype.kind == 'f' else float(np.iinfo(base.dtype).max)
+        divided = np.divide(base * top, alpha, out=np.zeros(base.shape), where=alpha > 0).clip(0, top)
+        base = (divided if base.dtype.kind == 'f' else np.rint(divided)).astype(base.dtype)
+    return np.dstack([base[..., ::-1] if base.shape[2] == 3 else np.repeat(base, 3, axis=2), alpha])
 
 
 def write(file: BinaryIO | Path, pixels: np.ndarray, metadata: Metadata) -> None:
-    """Write a deflated TIFF with profile, XMP, IPTC, resolution, and what EXIF says in words.
+    """Write a deflated TIFF with profile, XMP, IPTC, resolution, and the words of EXIF.
 
     The rest of EXIF, about exposure and place, is left out with a warning.
 

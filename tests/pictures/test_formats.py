@@ -16,7 +16,7 @@ import inference_realesrgan
 from realesrgan.archs.srvgg_arch import SRVGGNetCompact
 from realesrgan.errors import ImageError
 from realesrgan.pictures import formats
-from realesrgan.pictures.formats import FALLBACK, FORMATS, Format, Writer, require_room
+from realesrgan.pictures.formats import FALLBACK, FORMATS, Format, require_room
 from realesrgan.pictures.inputs import find_pictures
 from realesrgan.pictures.reading import decode
 from tests.support.made_pictures import assert_same, make_noise, save_by_opencv
@@ -98,7 +98,7 @@ def test_content_is_found_by_the_name_that_pillow_gives_it_or_by_its_first_bytes
 
 
 def test_formats_and_names_import_nothing_large():
-    code = ('import sys, realesrgan.pictures.formats, realesrgan.pictures.names, realesrgan.pictures.picture\n'
+    code = ('import sys, realesrgan.pictures.formats, realesrgan.pictures.names\n'
             'print([name for name in ("torch", "cv2", "numpy", "PIL", "tifffile") if name in sys.modules])')
     result = subprocess.run([sys.executable, '-c', code], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert result.stdout == '[]\n'
@@ -121,7 +121,7 @@ def run(run_script, tmp_path):
 def writable_ppm(monkeypatch):
     """The row of ppm, as it would be if ppm were written."""
     row = replace(FORMATS['ppm'], extensions=('ppm',), input_extensions=('pgm', 'pbm', 'pnm', 'pfm'), offered=True,
-                  writer=Writer.OPENCV, deep=True, gray=False)
+                  writer='opencv', deep=True, gray=False)
     monkeypatch.setitem(FORMATS, 'ppm', row)
     return row
 
@@ -156,7 +156,7 @@ def test_results_of_a_new_format_take_its_inputs_extension(run, tmp_path, writab
 
 
 def test_a_row_with_a_quality_is_named_in_the_help(run, monkeypatch):
-    row = replace(FORMATS['avif'], extensions=('avif',), input_extensions=(), offered=True, writer=Writer.OPENCV,
+    row = replace(FORMATS['avif'], extensions=('avif',), input_extensions=(), offered=True, writer='opencv',
                   quality_setting='IMWRITE_AVIF_QUALITY')
     monkeypatch.setitem(FORMATS, 'avif', row)
     assert 'quality of jpg and webp and avif' in ' '.join(run('--help')[1].split())

@@ -44,8 +44,7 @@ def save_tiff(height, width):
 def test_the_bound_is_exact(extension):
     file = save(20, 30, extension)
     assert decode(file, max_pixels=600).pixels.shape[:2] == (20, 30)
-    with pytest.raises(ImageError, match=r'^has 30x20 pixels, which is more than 599; is it meant to\? '
-                                         '--max_pixels 600 allows it$'):
+    with pytest.raises(ImageError, match='^is 30x20, above the limit of 599 pixels; --max_pixels 600 allows it$'):
         decode(file, max_pixels=599)
 
 
@@ -55,7 +54,7 @@ def test_the_bound_is_exact(extension):
     b'P6\n60000 60000\n255\n', save_tiff(60000, 60000)], ids=['png', 'bmp', 'ppm', 'tiff'])
 def test_a_bomb_is_refused_before_it_takes_memory(file):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(ImageError, match='^has 60000x60000 pixels, which is more than 536870912; '):
+    with pytest.raises(ImageError, match='^is 60000x60000, above the limit of 536870912 pixels; '):
         decode(file)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10  # KiB; decoded it has 10 GiB
 
@@ -87,18 +86,18 @@ def test_both_scripts(run_script, tmp_path):
     fast = '-n', 'realesr-animevideov3', '-s', '2', '--max_pixels', '599'
     status, _, err = run_script(inference_realesrgan, '-i', 'in', *fast)
     assert status == 1
-    assert 'error: in/large.png: has 30x20 pixels, which is more than 599; is it meant to? --max_pixels 600' in err
+    assert 'error: in/large.png: is 30x20, above the limit of 599 pixels; --max_pixels 600' in err
     assert clips.files(tmp_path / 'results') == ['small_out.png']
     clips.make(tmp_path / 'a.mkv', *clips.picture('30x20'), *clips.EXACT)
     status, _, err = run_script(inference_realesrgan_video, '-i', 'a.mkv', *fast)
     assert (status, err.splitlines()[-1]) == (
-        1, 'error: a.mkv: has 30x20 pixels, which is more than 599; is it meant to? --max_pixels 600 allows it')
+        1, 'error: a.mkv: is 30x20, above the limit of 599 pixels; --max_pixels 600 allows it')
     (tmp_path / 'frames').mkdir()
     for name in '12':
         (tmp_path / f'frames/{name}.png').write_bytes(save(20, 30, '.png'))
     status, _, err = run_script(inference_realesrgan_video, '-i', 'frames', *fast)
     assert status == 1
-    assert 'frames/1.png: has 30x20 pixels, which is more than 599' in err
+    assert 'frames/1.png: is 30x20, above the limit of 599 pixels' in err
     assert run_script(inference_realesrgan_video, '-i', 'a.mkv', *fast[:-1], '600')[0] == 0
 
 
