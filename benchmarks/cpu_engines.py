@@ -20,6 +20,7 @@ import torch
 from realesrgan.archs.loaded import LoadedNetwork
 from realesrgan.engines.choice import make_engine
 from realesrgan.engines.cpu import list_cpu_features
+from realesrgan.engines.devices import CPU
 from realesrgan.engines.engine import Engine
 from realesrgan.engines.kernel.library import list_variants, load_variant
 from realesrgan.engines.winograd import WinogradEngine
@@ -95,7 +96,7 @@ def make_engines(network: LoadedNetwork, names: Collection[str], threads: int | 
     """Return our engines, with every variant of the kernel and in every precision that this processor has."""
     engines: list[Engine] = []
     if 'winograd' in names:
-        engines += [WinogradEngine(network, load_variant(variant), threads=threads)
+        engines += [WinogradEngine(network, CPU, 'float32', threads, kernel=load_variant(variant))
                     for variant in list_variants(list_cpu_features())]
     engines += [make_engine(network.copy(), 'cpu', half=half, name=name, threads=threads)
                 for name in ('openvino', 'torch') if name in names for half in (False, True)]

@@ -24,6 +24,8 @@
     +-- PartsError               parts that another run is writing, or that belong to another run
     +-- WorkerError              a worker died, or failed through no fault of its task
     +-- BugError                 an error that nobody foresaw; the message asks for a report
+    BrokenDeviceError            a device failed while it computed, and may not do so again in this process; no
+                                 `RealESRGANError`, so that a pool replaces the worker and tries once more
     Cancelled                    the caller's cancel event was set; a BaseException, so that code which goes on
                                  after a failed file does not go on after this
 
@@ -130,6 +132,14 @@ class BugError(RealESRGANError):
     """An error that nobody foresaw: a bug of this program. Its cause is that error."""
 
 
+class BrokenDeviceError(RuntimeError):
+    """A device failed while it computed, and may not do so again in this process; another process may try again.
+
+    Engines raise it, so that their callers need not guess: after most errors of CUDA, all that follows in the process
+    fails too. Its cause is the library's error.
+    """
+
+
 class Cancelled(BaseException):  # like asyncio.CancelledError, no Exception
     """The run was cancelled through the caller's event; finished results and parts are kept."""
 
@@ -139,7 +149,7 @@ def explain(error: Exception) -> Exception:
     if isinstance(error, (RealESRGANError, OSError, MemoryError)):
         return error
     kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == 'builtins' else f'{kind.__module__}.{kind.__qualname__}'
+    name = kind.__qualname__ if kind.__module__ in ('builtins', __name__) else f'{kind.__module__}.{kind.__qualname__}'
     fault = 'a bug of this program'
     if isinstance(error, RuntimeError) and not isinstance(error, (RecursionError, NotImplementedError)):
         fault += ', or a failing device'  # which is all that PyTorch and OpenVINO raise then

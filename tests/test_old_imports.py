@@ -93,7 +93,7 @@ def test_basicsr_and_gfpgan_can_be_imported_after_ours():
     assert result.stderr.splitlines()[-1].startswith("ImportError: cannot import name 'nothing' from 'torchvision.")
 
 
-@pytest.mark.parametrize('module', ['realesrgan', 'realesrgan.cli', 'realesrgan.models', 'realesrgan.engines.table',
+@pytest.mark.parametrize('module', ['realesrgan', 'realesrgan.cli', 'realesrgan.models', 'realesrgan.engines.engine',
                                     'realesrgan.archs.registry', 'realesrgan.weights', 'realesrgan.weights.sources',
                                     'realesrgan.faces', 'realesrgan.errors'])
 def test_light_modules_load_neither_torch_nor_numpy(module):

@@ -9,7 +9,7 @@ import pytest
 
 import inference_realesrgan
 import inference_realesrgan_video
-from realesrgan.engines import vulkan_gpus
+from realesrgan.engines.devices import explain_absence
 from tests.support import clips
 
 PROJECT = Path(__file__).parent.parent
@@ -18,7 +18,7 @@ TINY = PROJECT / 'tests' / 'data' / 'golden' / 'srvgg_x4.pth'
 
 @pytest.fixture(autouse=True)
 def vulkan_device():
-    absence = vulkan_gpus.explain_absence()
+    absence = explain_absence('vulkan')
     if absence:
         pytest.skip(absence)
 

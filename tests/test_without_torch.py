@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from realesrgan import RealESRGANer
 from realesrgan.archs.srvgg import SRVGGNetCompactConfig
 from realesrgan.archs.srvgg_arch import SRVGGNetCompact
-from realesrgan.engines import vulkan_gpus
+from realesrgan.engines.devices import may_have_vulkan_gpus
 from tests.support import clips
 
 PROJECT = Path(__file__).parents[1]
@@ -34,7 +34,7 @@ def python(tmp_path):
     """Run a fresh Python in a folder of its own, on a machine without a GPU whose PyTorch can't be imported."""
     folder = tmp_path / 'stand-ins'
     # ncnn is asked about a GPU that this machine may have.
-    for name in ('torch', 'spandrel', *([] if vulkan_gpus.may_have_gpus() else ['ncnn'])):
+    for name in ('torch', 'spandrel', *([] if may_have_vulkan_gpus() else ['ncnn'])):
         (folder / name).mkdir(parents=True)
         (folder / name / '__init__.py').write_text(
             'import pathlib\npathlib.Path(__file__).with_name("imported").touch()\nraise AssertionError(__name__)\n')

@@ -8,7 +8,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Self
 
 from ..errors import UnknownNetworkError
-from .architecture import MeasuredTraits, NetworkConfig, NetworkTraits, find_multiple_of_0_3_0
+from .architecture import Layers, MeasuredTraits, NetworkConfig, NetworkTraits, find_multiple_of_0_3_0
 from .registry import ARCHITECTURES, identify_network
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from .layers import Layers
 
 
 class LoadedNetwork:

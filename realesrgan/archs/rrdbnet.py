@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from .architecture import NetworkConfig, Tensor
+from .architecture import Layers, NetworkConfig, Tensor
 
 if TYPE_CHECKING:
-    from .layers import Layers
     from .rrdbnet_arch import RRDBNet
 
 #: The scale by the channels that the first convolution takes: RGB, folded 2x2 or 4x4 (pixel-unshuffle).
@@ -67,7 +66,6 @@ class RRDBNetConfig(NetworkConfig):
         return 4 // self.scale
 
     def layers(self) -> Layers:
-        from .layers import Layers
         layers = Layers(fold=self.multiple)
         first = now = layers.convolve('conv_first', [0], self.num_feat)
         for block in range(self.num_block):

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from .architecture import NetworkConfig
+from .architecture import Layers, NetworkConfig
 
 if TYPE_CHECKING:
-    from .layers import Layers
     from .srvgg_arch import SRVGGNetCompact
 
 
@@ -37,7 +36,6 @@ class SRVGGNetCompactConfig(NetworkConfig):
         return cls(scale, num_feat, len(convolutions) - 2)
 
     def layers(self) -> Layers:
-        from .layers import Layers
         layers, now = Layers(), 0
         for index in range(0, 2 * self.num_conv + 2, 2):
             now = layers.convolve(f'body.{index}', [now], self.num_feat, f'body.{index + 1}.weight')

@@ -24,7 +24,7 @@ class ListDevices(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any,
                  option_string: str | None = None) -> None:
-        from ..engines.listing import describe_devices
+        from ..engines.choice import describe_devices
         print(describe_devices())
         parser.exit()
 

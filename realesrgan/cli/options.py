@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from ..engines.table import list_engine_choices
+from ..engines.engine import list_engine_choices
 from ..errors import UsageError
 from ..models import FACE_MODELS, MODELS
 from ..pictures.formats import MOST_PIXELS

@@ -51,7 +51,7 @@ def run(work: Callable[[argparse.Namespace], int], parser: argparse.ArgumentPars
             return 1
         log_error(explain(error), traceback=args.verbose)
         if isinstance(error, NoSuchDeviceError) and not args.quiet:
-            from ..engines.listing import describe_devices
+            from ..engines.choice import describe_devices
             print(describe_devices(), file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     finally:

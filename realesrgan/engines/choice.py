@@ -1,28 +1,36 @@
-"""Choose the device and the engine that run a network, and make the engine."""
+"""Choose the device and the engine that run a network, make the engine, and list all that there are."""
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import logging
-from typing import TYPE_CHECKING, cast
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from ..archs.loaded import LoadedNetwork
-from ..errors import DeviceError, EngineError, KernelError, NoSuchDeviceError, RealESRGANError
-from . import table, torch_gpus, vulkan_gpus
-from .cpu import has_amx
-from .devices import Device, pick_precision
-from .engine import Engine, EngineModule
-from .table import AUTO, BACKENDS, VULKAN, EngineRow
+from ..archs.rrdbnet import RRDBNetConfig
+from ..errors import DeviceError, EngineError, KernelError, NoSuchDeviceError, RealESRGANError, flatten_message
+from .cpu import count_cores, has_amx, processor_name
+from .devices import (
+    CPU,
+    Device,
+    explain_absence,
+    get_name,
+    is_software,
+    list_gpus_of,
+    may_have_vulkan_gpus,
+    pick_precision,
+)
+from .engine import AUTO, BACKENDS, ENGINES, VULKAN, Engine, EngineRow, list_engine_choices
+from .memory import measure_free_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import torch
     from torch import nn
 
 logger = logging.getLogger(__name__)
 
-_CPU = Device('cpu')
 
+# ---- devices ----
 
 def pick_device(device: str | torch.device | Device | None = None, gpu_id: int | None = None,
                 engine: str = AUTO) -> Device:
@@ -35,7 +43,7 @@ def pick_device(device: str | torch.device | Device | None = None, gpu_id: int |
     Args:
         device: A device in any form, or None.
         gpu_id: Number among the GPUs of the best kind, or None.
-        engine: A name from `table.ENGINES`, or 'auto'.
+        engine: A name from `ENGINES`, or 'auto'.
 
     Raises:
         NoSuchDeviceError: the device asked for is not there; the message names those that are.
@@ -47,11 +55,14 @@ def pick_device(device: str | torch.device | Device | None = None, gpu_id: int |
         picked = require_gpu(gpu_id, engine)
     elif gpus := list_gpus(engine):
         picked = gpus[0]
-    elif _CPU.type in (kinds := _list_kinds(engine)):
-        return _CPU
+    elif CPU.type in (kinds := _list_kinds(engine)):
+        return CPU
     else:
         raise DeviceError(f'the engine {engine} has nothing to run on; {_describe([], kinds)}')
-    _log_gpu(picked)
+    logger.info('GPU: %s, %s', picked, get_name(picked))
+    if is_software(picked):
+        logger.warning('%s is a program that computes on the CPU, slower than the engines for CPUs do',
+                       get_name(picked))
     return picked
 
 
@@ -72,27 +83,58 @@ def list_gpus(engine: str = AUTO) -> list[Device]:
     """Return the GPUs that an engine may be run on without being told to, the best first.
 
     Args:
-        engine: A name from `table.ENGINES`, or 'auto'.
+        engine: A name from `ENGINES`, or 'auto'.
     """
     kinds = _list_kinds(engine)
-    found = [gpu for gpu in torch_gpus.list_gpus() if gpu.type in kinds] if kinds.intersection(BACKENDS) else []
-    if found or VULKAN not in kinds:
+    found = [gpu for kind in BACKENDS if kind in kinds for gpu in list_gpus_of(kind)]
+    if found or VULKAN not in kinds or (engine == AUTO and not may_have_vulkan_gpus()):
         return found
-    if engine == AUTO:
-        return vulkan_gpus.list_real_gpus()
-    return vulkan_gpus.list_gpus()
+    return [gpu for gpu in list_gpus_of(VULKAN) if engine != AUTO or not is_software(gpu)]
 
 
 def settle_device(network: LoadedNetwork, device: Device, engine: str = AUTO) -> Device:
     """Return the device; with 'auto' the CPU and a warning instead of a Vulkan GPU on which no engine runs it."""
     if engine != AUTO or device.type != VULKAN:
         return device
-    refusals = [explain_refusal(row, network, device) for row in table.ENGINES if VULKAN in row.devices]
+    refusals = [explain_refusal(row, network, device) for row in ENGINES if VULKAN in row.devices]
     if None in refusals:
         return device
     logger.warning('%s; the CPU runs it instead', refusals[0])
-    return _CPU
+    return CPU
 
+
+def _list_kinds(engine: str) -> set[str]:
+    """Return the kinds of devices that an engine runs on; with 'auto', those of all engines."""
+    _require_name(engine)
+    return {kind for row in ENGINES if engine in (AUTO, row.name) for kind in row.devices}
+
+
+def _require_name(engine: str) -> None:
+    if engine not in list_engine_choices():
+        raise ValueError(f'engine is {engine!r}; allowed are {", ".join(list_engine_choices())}')
+
+
+def _require_device(device: Device) -> Device:
+    if device.type in (*BACKENDS, VULKAN):
+        gpus = [gpu for kind in ([VULKAN] if device.type == VULKAN else BACKENDS) for gpu in list_gpus_of(kind)]
+        if Device(device.type, device.index or 0) not in gpus:
+            raise NoSuchDeviceError(f'there is no device {device}; {_describe(gpus, {device.type})}')
+    return device
+
+
+def _describe(gpus: Sequence[Device], kinds: set[str]) -> str:
+    """Say what GPUs there are, or why there are none of these kinds."""
+    if gpus:
+        best = sorted((gpu for gpu in gpus if gpu.type == gpus[0].type), key=lambda gpu: gpu.index or 0)
+        return 'available: ' + ', '.join(f'{gpu.index} ({gpu})' for gpu in best)
+    if kinds == {VULKAN}:
+        return explain_absence(VULKAN)
+    if kinds == {CPU.type}:
+        return 'this engine runs on the CPU (leave the GPU out)'
+    return 'this machine has no GPU that can be used (leave the GPU out to run on the CPU)'
+
+
+# ---- engines ----
 
 def make_engine(network: LoadedNetwork | nn.Module, device: Device | torch.device | str, *, half: bool,
                 name: str = AUTO, threads: int | None = None) -> Engine:
@@ -103,8 +145,8 @@ def make_engine(network: LoadedNetwork | nn.Module, device: Device | torch.devic
             is known. The torch engine moves the module to the device and precision; others take the weights.
         device: Where it runs.
         half: Half precision where the device is faster with it (see `devices.pick_precision`).
-        name: A name from `table.ENGINES`, or 'auto': the fastest engine that runs the network on the device. One that
-            would have been faster and is not built logs a warning.
+        name: A name from `ENGINES`, or 'auto': the fastest engine that runs the network on the device. One that would
+            have been faster and is not built logs a warning.
         threads: The number of threads that a CPU computes with, None for the engine's own choice. That of the torch
             engine holds for PyTorch in the whole process.
 
@@ -113,7 +155,6 @@ def make_engine(network: LoadedNetwork | nn.Module, device: Device | torch.devic
         DeviceError: the engine does not run on this kind of device.
         EngineError: it is not installed, or does not know the network.
     """
-    _require_name(name)
     if not isinstance(network, LoadedNetwork):
         network = LoadedNetwork.from_module(network)
     device = Device.parse(device)
@@ -121,12 +162,18 @@ def make_engine(network: LoadedNetwork | nn.Module, device: Device | torch.devic
     precision = pick_precision(device, half)
     if precision not in row.precisions:
         precision = row.precisions[0]
-    return load_module(row).make(network, device, precision, threads)
+    return row.load()(network, device, precision, threads)
 
 
 def choose_row(network: LoadedNetwork, device: Device, *, half: bool, name: str = AUTO) -> EngineRow:
     """Return the row of the engine that `make_engine` makes; see there."""
-    rows = _order_rows(device, half) if name == AUTO else [row for row in table.ENGINES if row.name == name]
+    _require_name(name)
+    rows = [row for row in ENGINES if name in (AUTO, row.name)]
+    # A processor with AMX multiplies bfloat16 some six times as fast as float32, which OpenVINO makes use of. One with
+    # AVX512-BF16 alone gains a factor of 1.7 to 2 from bfloat16, and 2.9 to 3.4 from Winograd's algorithm in float32
+    # (benchmarks/README.md). So there, and on all other processors, the order is the table's.
+    if half and device.type == 'cpu' and has_amx():
+        rows.sort(key=lambda row: 'bfloat16' not in row.precisions)
     refusal: RealESRGANError | None = None
     broken: KernelError | None = None
     for row in rows:
@@ -150,62 +197,63 @@ def explain_refusal(row: EngineRow, network: LoadedNetwork, device: Device) -> R
     if known and device.type not in row.devices:
         places = ' or '.join('the CPU' if kind == 'cpu' else kind for kind in row.devices)
         return DeviceError(f'the engine {row.name} runs on {places}, not on {device}')
+    if row.package and importlib.util.find_spec(row.package) is None:
+        return EngineError(f'the engine {row.name} is not installed: pip install {row.package}')
+    if row.needs_layers and network.layers() is None:
+        reason = network.unknown if network.config is None else f'{network.config.architecture} has no layers'
+        return EngineError(f'the engine {row.name} does not know this network: {reason}')
     try:
-        return load_module(row).explain_refusal(network)
-    except ModuleNotFoundError as error:
-        return EngineError(f'the engine {row.name} is not installed: pip install {error.name}')
+        return row.load().explain_refusal(network)
+    except (ImportError, OSError) as error:
+        return EngineError(f"the engine {row.name} can't be loaded: {flatten_message(error)}")
 
 
-def load_module(row: EngineRow) -> EngineModule:
-    """Import the module of an engine."""
-    return cast('EngineModule', importlib.import_module(f'.{row.module}', __package__))
+# ---- the table of `--list_devices` ----
 
+def describe_devices() -> str:
+    """Return a table: the engines, the devices that each runs on, and why 'auto' takes one and not the others.
 
-def _list_kinds(engine: str) -> set[str]:
-    """Return the kinds of devices that an engine runs on; with 'auto', those of all engines."""
-    _require_name(engine)
-    return {kind for row in table.ENGINES if engine in (AUTO, row.name) for kind in row.devices}
-
-
-def _require_name(engine: str) -> None:
-    if engine not in table.list_engine_choices():
-        raise ValueError(f'engine is {engine!r}; allowed are {", ".join(table.list_engine_choices())}')
-
-
-def _require_device(device: Device) -> Device:
-    if device.type in (*BACKENDS, VULKAN):
-        gpus = (vulkan_gpus if device.type == VULKAN else torch_gpus).list_gpus()
-        if Device(device.type, device.index or 0) not in gpus:
-            raise NoSuchDeviceError(f'there is no device {device}; {_describe(gpus, {device.type})}')
-    return device
-
-
-def _describe(gpus: Sequence[Device], kinds: set[str]) -> str:
-    """Say what GPUs there are, or why there are none of these kinds."""
-    if gpus:
-        best = sorted((gpu for gpu in gpus if gpu.type == gpus[0].type), key=lambda gpu: gpu.index or 0)
-        return 'available: ' + ', '.join(f'{gpu.index} ({gpu})' for gpu in best)
-    if kinds == {VULKAN}:
-        return str(vulkan_gpus.explain_absence())
-    if kinds == {'cpu'}:
-        return 'this engine runs on the CPU (leave the GPU out)'
-    return 'this machine has no GPU that can be used (leave the GPU out to run on the CPU)'
-
-
-def _log_gpu(gpu: Device) -> None:
-    name = (vulkan_gpus if gpu.type == VULKAN else torch_gpus).get_name(gpu)
-    logger.info('GPU: %s, %s', gpu, name)
-    if gpu.type == VULKAN and vulkan_gpus.is_software(gpu):
-        logger.warning('%s is a program that computes on the CPU, slower than the engines for CPUs do', name)
-
-
-def _order_rows(device: Device, half: bool) -> list[EngineRow]:
-    """Return the engines in the order in which 'auto' tries them, the fastest first.
-
-    A processor with AMX multiplies bfloat16 some six times as fast as float32, which OpenVINO makes use of. One with
-    AVX512-BF16 alone gains a factor of 1.7 to 2 from bfloat16, and 2.9 to 3.4 from Winograd's algorithm in float32
-    (benchmarks/README.md). So there, and on all other processors, the order is the table's.
+    This imports PyTorch and ncnn where they are installed.
     """
-    if half and device.type == 'cpu' and has_amx():
-        return sorted(table.ENGINES, key=lambda row: 'bfloat16' not in row.precisions)
-    return list(table.ENGINES)
+    lines = [('ENGINE', '-g', 'DEVICE', 'FREE MEMORY', 'PRECISIONS', ''), *_list_lines()]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return '\n'.join('  '.join(map(str.ljust, line, widths)).rstrip() for line in lines)
+
+
+def _list_lines() -> Iterator[tuple[str, ...]]:
+    network = LoadedNetwork.from_arrays(RRDBNetConfig(), {})
+    taken = choose_row(network, CPU, half=True)
+    first = next(iter(list_gpus()), None)
+    for kind in (CPU.type, *BACKENDS, VULKAN):
+        for row in (row for row in ENGINES if kind in row.devices):
+            found = [CPU] if kind == CPU.type else list_gpus_of(kind)
+            if not found:
+                yield row.name, '', f'no {kind}', '', '', explain_absence(kind)
+            for device in found:
+                if device != CPU:
+                    number, name, remark = str(device.index), get_name(device), _compare_with_first(device, first)
+                else:
+                    number, name = '', f'{processor_name()}, {count_cores()} cores'
+                    if refusal := explain_refusal(row, network, CPU):
+                        remark = str(refusal)
+                    elif row is not taken:
+                        remark = f'slower than {taken.name}'
+                    else:
+                        remark = 'auto takes a GPU first' if first else 'auto takes this'
+                precisions = [precision for precision in row.precisions
+                              if precision in ('float32', pick_precision(device, half=True))]
+                yield (row.name, number, f'{device}: {name}', f'{measure_free_memory(device) / 2 ** 30:.1f} GiB',
+                       ', '.join(precisions), remark)
+
+
+def _compare_with_first(gpu: Device, first: Device | None) -> str:
+    """Return whether 'auto' takes a GPU, and which option takes it if not."""
+    if is_software(gpu):
+        return 'software: only with --engine vulkan'
+    if first is None:
+        return 'only with --engine vulkan'
+    if gpu == first:
+        return 'auto takes this'
+    if gpu.type == first.type:
+        return f'auto takes {first}; -g {gpu.index} takes this'
+    return f'auto takes {first}' + ('; --engine vulkan takes this' if gpu.type == VULKAN else '')

@@ -1,4 +1,4 @@
-"""What the processor can do: its instructions and its cores. Nothing here imports PyTorch."""
+"""What the processor can do: its instructions, cores and caches. Importing this needs only the standard library."""
 from __future__ import annotations
 
 import importlib
@@ -6,8 +6,6 @@ import math
 import os
 import platform
 from pathlib import Path
-
-import psutil
 
 _CPUINFO = Path('/proc/cpuinfo')
 _CGROUP = Path('/sys/fs/cgroup')
@@ -58,6 +56,7 @@ def processor_name() -> str:
 
 def count_cores() -> int:
     """Return how many physical cores this process may use: at most what its affinity, container and OpenMP allow."""
+    import psutil
     counts = [psutil.cpu_count(logical=False) or os.cpu_count() or 1]
     if hasattr(os, 'sched_getaffinity'):
         counts.append(len(os.sched_getaffinity(0)))

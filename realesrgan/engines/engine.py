@@ -1,32 +1,65 @@
-"""What every engine offers: a network, ready to run on one device at one precision."""
+"""The engines: the interface that they share, and the table of what `--engine` and `RealESRGANer(engine=...)` accept.
+
+To add one, write a module of its name with a subclass of `Engine`, and add a row to `ENGINES`.
+`tests/engines/test_conformance.py` then runs it too.
+"""
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
-
-from ..errors import EngineError, RealESRGANError
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     import numpy as np
 
     from ..archs.loaded import LoadedNetwork
+    from ..errors import RealESRGANError
     from .devices import Device
 
+#: Takes the fastest engine that fits the device and the network.
+AUTO = 'auto'
+#: Kinds of GPUs that PyTorch knows, in order of preference.
+BACKENDS = ('cuda', 'xpu', 'mps')
+#: Any GPU, through its Vulkan driver.
+VULKAN = 'vulkan'
 
-class Engine(Protocol):
+
+class Engine(ABC):
     """A network, ready to run on one device at one precision.
 
+    Args:
+        network: A network that `explain_refusal` accepts, with layers if the engine's row asks for them. The engine may
+            move its module, and must not write to its arrays.
+        device: Where it runs.
+        precision: One of the row's.
+        threads: The number of threads that a CPU computes with, None for the engine's own choice.
+
     Attributes:
+        name: The engine's name in `ENGINES`.
         scale: Output pixels per input pixel, along a side.
-        name: The engine's name in `table.ENGINES`.
         half: Whether it computes in half precision.
         description: Engine, device and precision, with commas between them, and perhaps more; for a log line.
     """
 
-    scale: int
-    name: str
-    half: bool
-    description: str
+    name: ClassVar[str]
 
+    def __init__(self, network: LoadedNetwork, device: Device, precision: str,
+                 threads: int | None = None) -> None:
+        self.scale = network.scale
+        self.half = precision != 'float32'
+        self.description = f'{self.name}, {device}, {precision}'
+
+    @classmethod
+    def explain_refusal(cls, network: LoadedNetwork) -> RealESRGANError | None:  # noqa: ARG003
+        """Return why the engine can't run a network on this machine; None if it can.
+
+        What the row says of devices, packages and layers has been checked before.
+        """
+        return None
+
+    @abstractmethod
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         """Upscale a batch.
 
@@ -40,48 +73,59 @@ class Engine(Protocol):
         Raises:
             NonFiniteError: the network's result holds NaN or infinity.
             MemoryError: the device has not enough memory for the batch. A smaller batch may follow.
+            BrokenDeviceError: the device failed, and may not compute again in this process.
         """
-        ...
 
+    @abstractmethod
     def release(self) -> None:
         """Give back the memory that is kept for the next batch; the engine can still run."""
-        ...
 
 
-class EngineModule(Protocol):
-    """What the module of an engine offers.
+@dataclass(frozen=True)
+class EngineRow:
+    """An engine.
 
-    Importing it must work where the engine's library is not installed, and must import no large library that another
-    engine could do without.
+    Attributes:
+        name: What `--engine` accepts, and the name of its module, beside this one.
+        kind: The name of its class there. The module is imported only where `package` is installed.
+        devices: The kinds of devices that it runs on ('cpu', 'cuda' ...).
+        precisions: What it computes in; the first is its single precision.
+        package: The Python package that it needs; '' for none.
+        needs_layers: Whether it builds networks from their layers, and runs no others.
+        memory: Bytes that it takes for each value that a network keeps (`NetworkTraits.values_per_pixel`), and for each
+            pixel of the result, by whether it computes in half precision. What is not said counts as the hungriest.
     """
 
-    def explain_refusal(self, network: LoadedNetwork) -> RealESRGANError | None:
-        """Return why the engine can't run a network on this machine; None if it can.
+    name: str
+    kind: str
+    devices: tuple[str, ...]
+    precisions: tuple[str, ...]
+    package: str = ''
+    needs_layers: bool = True
+    memory: Mapping[bool, tuple[float, float]] = field(default_factory=dict)
 
-        Its device is one of the row's already.
+    def load(self) -> type[Engine]:
+        """Import the engine's class.
+
+        Raises:
+            ImportError, OSError: its package is not installed, or can't be loaded.
         """
-        ...
-
-    def make(self, network: LoadedNetwork, device: Device, precision: str, threads: int | None) -> Engine:
-        """Return an engine for a network that was not refused.
-
-        Args:
-            network: The network; the engine may move its module, and must not write to its arrays.
-            device: Where it runs.
-            precision: One of the row's.
-            threads: The number of threads that a CPU computes with, None for the engine's own choice.
-        """
-        ...
+        return getattr(importlib.import_module(f'.{self.name}', __package__), self.kind)
 
 
-def explain_missing_layers(network: LoadedNetwork, engine: str) -> EngineError | None:
-    """Return why an engine that builds networks from their layers can't run one; None if it has layers.
+# 'auto' tries them in this order, but for processors with AMX (see `choice`). Memory was measured on a CPU by
+# `benchmarks/memory.py` and rounded up by a sixth. The figures of torch stand for GPUs too, where nothing was measured.
+ENGINES: tuple[EngineRow, ...] = (
+    EngineRow('winograd', 'WinogradEngine', ('cpu',), ('float32',), memory={False: (5.06, 3)}),
+    EngineRow('openvino', 'OpenVINOEngine', ('cpu',), ('float32', 'bfloat16'), 'openvino',
+              memory={False: (5.22, 1), True: (2.7, 20)}),
+    EngineRow('vulkan', 'VulkanEngine', (VULKAN,), ('float32', 'float16'), 'ncnn',
+              memory={False: (11.24, 3), True: (5.66, 2)}),
+    EngineRow('torch', 'TorchEngine', ('cpu', *BACKENDS), ('float32', 'bfloat16', 'float16'), 'torch',
+              needs_layers=False, memory={False: (4.53, 0), True: (2.15, 1)}),
+)
 
-    Args:
-        network: The network.
-        engine: The engine's name.
-    """
-    if network.layers() is not None:
-        return None
-    reason = network.unknown if network.config is None else f'{network.config.architecture} has no layers'
-    return EngineError(f'the engine {engine} does not know this network: {reason}')
+
+def list_engine_choices() -> tuple[str, ...]:
+    """Return the names that are accepted: 'auto' and those of the table."""
+    return (AUTO, *(row.name for row in ENGINES))

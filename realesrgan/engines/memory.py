@@ -7,9 +7,8 @@ from pathlib import Path
 import psutil
 
 from ..archs.architecture import NetworkTraits
-from . import vulkan_gpus
-from .devices import Device
-from .table import BACKENDS, ENGINES, VULKAN
+from .devices import Device, measure_vulkan_memory
+from .engine import BACKENDS, ENGINES, VULKAN
 
 _FLOAT_RESULT_BYTES = 48  # per pixel of output: RGB in float32, four times over
 _SHARE_OF_FREE = 0.8
@@ -86,7 +85,7 @@ def measure_free_memory(device: Device) -> int:
         free: int = getattr(torch, device.type).mem_get_info(torch.device(str(device)))[0]
         return free
     if device.type == VULKAN:
-        return vulkan_gpus.measure_memory(device)
+        return measure_vulkan_memory(device)
     return min(psutil.virtual_memory().available, measure_container_memory())
 
 

@@ -1,40 +1,42 @@
-"""The OpenVINO engine: the CPU, about as fast as its matrix units allow."""
+"""The OpenVINO engine: the CPU, about as fast as its matrix units allow.
+
+It builds a network as a graph from the network's layers, because tracing the PyTorch module would take ten seconds for
+a large one. The graph takes pixels as they lie in a picture: conversion, channel order, clamping and rounding are part
+of it.
+"""
 from __future__ import annotations
 
-import importlib.util
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import numpy as np
+import openvino as ov
+from openvino import opset13 as op
 
+from ..archs.architecture import Layers
 from ..archs.loaded import LoadedNetwork
-from ..errors import EngineError, NonFiniteError, RealESRGANError
-from .engine import explain_missing_layers
+from ..errors import NonFiniteError, flatten_message
+from .devices import Device
+from .engine import Engine
 
-if TYPE_CHECKING:
-    import openvino as ov
+_CHANNELS = 1  # the axis, in NCHW
 
-    from .devices import Device
+Weights = Mapping[str, np.ndarray]
 
 
-class OpenVINOEngine:
-    """Runs a network on the CPU; see `Engine` for the interface.
-
-    Args:
-        network: The network, which has layers.
-        bfloat16: Compute in bfloat16, else in float32. What surrounds the convolutions is float32 either way.
-        threads: The number of threads that it computes with; None is one per core.
-    """
+class OpenVINOEngine(Engine):
+    """Runs a network on the CPU; see `Engine` for the interface. What surrounds the convolutions is always float32."""
 
     name = 'openvino'
 
-    def __init__(self, network: LoadedNetwork, *, bfloat16: bool, threads: int | None = None) -> None:
+    def __init__(self, network: LoadedNetwork, device: Device, precision: str, threads: int | None = None) -> None:
+        super().__init__(network, device, precision)
         layers = network.layers()
         assert layers is not None  # or it would have been refused
         self._layers = layers
         self._weights = network.arrays
         self._settings = {
-            'INFERENCE_PRECISION_HINT': 'bf16' if bfloat16 else 'f32',
+            'INFERENCE_PRECISION_HINT': 'bf16' if self.half else 'f32',
             'PERFORMANCE_HINT': 'LATENCY',
             'NUM_STREAMS': 1,
         }
@@ -44,9 +46,6 @@ class OpenVINOEngine:
         self._requests: dict[np.dtype, ov.InferRequest] = {}
         self._dtype: np.dtype | None = None  # of the last batch
         self._lock = threading.RLock()  # an InferRequest runs one batch at a time, and refuses others meanwhile
-        self.scale = network.scale
-        self.half = bfloat16
-        self.description = f'openvino, cpu, {"bfloat16" if bfloat16 else "float32"}'
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         with self._lock:
@@ -55,7 +54,7 @@ class OpenVINOEngine:
                 request.infer([np.ascontiguousarray(batch)], share_inputs=True)
             except RuntimeError as error:
                 if any(sign in str(error).lower() for sign in ('memory', 'alloc')):
-                    raise MemoryError(f'{self.description}: {" ".join(str(error).split())}') from error
+                    raise MemoryError(f'{self.description}: {flatten_message(error)}') from error
                 raise
             if not np.isfinite(request.get_output_tensor(1).data):
                 raise NonFiniteError(f'the network gave values that are not finite ({self.description})')
@@ -68,27 +67,70 @@ class OpenVINOEngine:
                 request.get_compiled_model().release_memory()
 
     def _prepare_request(self, dtype: np.dtype) -> ov.InferRequest:
-        """Return what runs batches of a dtype; the one for the other dtype keeps no memory."""
+        """Return the request that runs batches of a dtype; the one for the other dtype keeps no memory."""
         if dtype != self._dtype:
             self.release()
             self._dtype = dtype
         if dtype not in self._requests:
-            import openvino as ov
-
-            from .openvino_graph import build_model
             model = build_model(self._layers, self._weights, dtype)
             self._requests[dtype] = ov.Core().compile_model(model, 'CPU', self._settings).create_infer_request()
         return self._requests[dtype]
 
 
-def explain_refusal(network: LoadedNetwork) -> RealESRGANError | None:
-    """Return why OpenVINO can't run a network; None if it can."""
-    if importlib.util.find_spec('openvino') is None:
-        return EngineError('the engine openvino is not installed: pip install openvino')
-    return explain_missing_layers(network, OpenVINOEngine.name)
+def build_model(layers: Layers, weights: Weights, dtype: np.dtype) -> ov.Model:
+    """Return a network as a graph from pixels to pixels.
+
+    Args:
+        layers: The network.
+        weights: float32, by parameter name.
+        dtype: uint8, or float32 for pixels in 0..1.
+
+    Returns:
+        A graph that takes N x H x W x 3, BGR, and gives N x sH x sW x 3, BGR, clamped, of the same dtype, and the sum
+        of all values before clamping, a scalar.
+    """
+    pixels = op.parameter([-1, -1, -1, 3], ov.Type(dtype))
+    unit = op.convert(pixels, ov.Type.f32)
+    if dtype == np.uint8:
+        unit = op.divide(unit, np.float32(255))
+    rgb = _reverse_channels(op.transpose(unit, np.array([0, 3, 1, 2])))
+    values = _build_layers(rgb, layers, weights)
+    result = op.clamp(values, 0.0, 1.0)
+    if dtype == np.uint8:
+        result = op.convert(op.round(op.multiply(result, np.float32(255)), 'half_to_even'), ov.Type.u8)
+    if layers.shuffle > 1:  # after rounding, when there are a quarter as many bytes to move
+        result = op.depth_to_space(result, 'depth_first', layers.shuffle)
+    result = op.transpose(_reverse_channels(result), np.array([0, 2, 3, 1]))
+    total = op.reduce_sum(values, np.array([0, 1, 2, 3]))  # finite if all values are
+    return ov.Model([result, total], [pixels])
 
 
-def make(network: LoadedNetwork, device: Device, precision: str,  # noqa: ARG001
-         threads: int | None) -> OpenVINOEngine:
-    """Return an engine; see `EngineModule.make`."""
-    return OpenVINOEngine(network, bfloat16=precision == 'bfloat16', threads=threads)
+def _build_layers(x: ov.Node, layers: Layers, weights: Weights) -> ov.Node:
+    """Map the picture, N x 3 x H x W, RGB in 0..1, to the result, which a pixel-shuffle has still to enlarge."""
+    features = [op.space_to_depth(x, 'depth_first', layers.fold) if layers.fold > 1 else x]
+    for layer in layers.convolutions:
+        y = features[layer.inputs[0]]
+        if len(layer.inputs) > 1:
+            y = op.concat([features[feature] for feature in layer.inputs], _CHANNELS)
+        if layer.doubles:
+            y = op.interpolate(y, np.array([2, 2], np.float32), 'nearest', 'scales', axes=np.array([2, 3]),
+                               coordinate_transformation_mode='asymmetric', nearest_mode='floor')
+        y = op.convolution(y, weights[f'{layer.name}.weight'], [1, 1], [1, 1], [1, 1], [1, 1])
+        y = op.add(y, weights[f'{layer.name}.bias'].reshape(1, -1, 1, 1))
+        if isinstance(layer.slope, str):
+            y = op.prelu(y, weights[layer.slope])
+        elif layer.slope != 1:
+            y = op.prelu(y, np.array([layer.slope], np.float32))
+        for feature, share in layer.residuals:
+            y = op.add(features[feature], y if share == 1 else op.multiply(y, np.float32(share)))
+        features.append(y)
+    if not layers.adds_picture:
+        return features[-1]
+    # The picture is added before the pixel-shuffle, where enlarging it is to repeat each of its channels.
+    repeated = np.arange(3).repeat(layers.shuffle ** 2)
+    return op.add(features[-1], op.gather(x, repeated, np.int64(_CHANNELS)))
+
+
+def _reverse_channels(x: ov.Node) -> ov.Node:
+    """Turn RGB into BGR or back."""
+    return op.gather(x, np.array([2, 1, 0]), np.int64(_CHANNELS))

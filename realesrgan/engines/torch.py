@@ -1,49 +1,54 @@
 """The PyTorch engine: any device, float32 or half precision."""
 from __future__ import annotations
 
+import weakref
+from typing import Any
+
 import numpy as np
 import torch
-from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from ..archs.loaded import LoadedNetwork
 from ..archs.registry import ARCHITECTURES
-from ..errors import NonFiniteError, RealESRGANError
+from ..errors import BrokenDeviceError, NonFiniteError, flatten_message
 from .devices import Device
+from .engine import Engine
 
+# Results up to this size reach the host through page-locked memory, into which a CUDA device copies faster. PyTorch
+# keeps that memory for the next batch, which is too much for whole pictures.
 _MOST_PINNED_BYTES = 64 << 20
 
 
-class TorchEngine:
+class TorchEngine(Engine):
     """Runs a network in PyTorch; see `Engine` for the interface.
 
     Args:
-        network: Maps (N, 3, H, W), RGB in 0..1, to (N, 3, scale*H, scale*W). It is moved to `device` and `dtype`.
-        scale: The network's scale.
+        network: Its module is moved to the device and precision.
         device: Where it runs.
-        dtype: Its precision.
-        layout: How pixels and weights lie in memory; the networks of others may need `torch.contiguous_format`.
-        most_pinned_bytes: Results up to this size reach the host through page-locked memory, into which a CUDA device
-            copies faster. PyTorch keeps that memory for the next batch, which is too much for whole pictures.
+        precision: float32 is taken instead of one that the network can't be computed in.
+        threads: Those of PyTorch, in the whole process.
     """
 
     name = 'torch'
 
-    def __init__(self, network: nn.Module, scale: int, device: torch.device, dtype: torch.dtype, *,
-                 layout: torch.memory_format = torch.channels_last,
-                 most_pinned_bytes: int = _MOST_PINNED_BYTES) -> None:
-        self.scale = scale
-        self.half = dtype != torch.float32
-        self.network = network.to(device, dtype).to(memory_format=layout).eval()
-        self.device = device
-        self.description = f'torch, {device}, {str(dtype).removeprefix("torch.")}'
-        self._dtype = dtype
-        self._layout = layout
-        self._most_pinned_bytes = most_pinned_bytes
+    def __init__(self, network: LoadedNetwork, device: Device, precision: str, threads: int | None = None) -> None:
+        if threads is not None:
+            torch.set_num_threads(threads)
+        if not network.traits.runs_in(precision):
+            precision = 'float32'
+        super().__init__(network, device, precision)
+        self._device = torch.device(str(device))
+        self._dtype = getattr(torch, precision)
+        # The networks of this package are faster with channels last. Those of others may count on the usual order.
+        is_ours = type(network.traits) in ARCHITECTURES
+        self._layout = torch.channels_last if is_ours else torch.contiguous_format
+        self._module = network.module.to(self._device, self._dtype).to(memory_format=self._layout).eval()
 
     @torch.inference_mode()
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         try:
-            result = self.network(self._prepare(batch))
+            result = self._module(self._prepare(batch))
             count, height, width = batch.shape[:3]
             wanted = (count, 3, height * self.scale, width * self.scale)
             shape = getattr(result, 'shape', None)
@@ -56,40 +61,25 @@ class TorchEngine:
         except Exception as error:
             if is_out_of_memory(error):
                 raise MemoryError(f'{self.description}: {str(error).splitlines()[0]}') from error
+            if isinstance(error, RuntimeError) and self._device.type != 'cpu':
+                raise BrokenDeviceError(f'{self.description}: {flatten_message(error)}') from error
             raise
 
     def release(self) -> None:
-        if self.device.type != 'cpu':
-            getattr(torch, self.device.type).empty_cache()
+        if self._device.type != 'cpu':
+            getattr(torch, self._device.type).empty_cache()
 
     def _prepare(self, batch: np.ndarray) -> torch.Tensor:
-        """Return NHWC pixels as an NCHW tensor of RGB in 0..1 on the device, in the layout asked for."""
-        pixels = torch.from_numpy(np.ascontiguousarray(batch[..., ::-1])).to(self.device)
+        """Return NHWC pixels as an NCHW tensor of RGB in 0..1 on the device, in the network's layout."""
+        pixels = torch.from_numpy(np.ascontiguousarray(batch[..., ::-1])).to(self._device)
         if pixels.dtype == torch.uint8:
             pixels = pixels.float().div_(255)
         return pixels.to(self._dtype).permute(0, 3, 1, 2).contiguous(memory_format=self._layout)
 
     def _copy_to_host(self, result: torch.Tensor) -> torch.Tensor:
-        if self.device.type != 'cuda' or result.nbytes > self._most_pinned_bytes:
+        if self._device.type != 'cuda' or result.nbytes > _MOST_PINNED_BYTES:
             return result.cpu()
         return torch.empty(result.shape, dtype=result.dtype, pin_memory=True).copy_(result)
-
-
-def explain_refusal(network: LoadedNetwork) -> RealESRGANError | None:  # noqa: ARG001
-    """Return None: PyTorch runs every network."""
-    return None
-
-
-def make(network: LoadedNetwork, device: Device, precision: str, threads: int | None) -> TorchEngine:
-    """Return an engine; see `EngineModule.make`. PyTorch's threads are set for the whole process."""
-    if threads is not None:
-        torch.set_num_threads(threads)
-    if not network.traits.runs_in(precision):
-        precision = 'float32'
-    # The networks of this package are faster with channels last. Those of others may count on the usual order.
-    layout = torch.channels_last if type(network.traits) in ARCHITECTURES else torch.contiguous_format
-    return TorchEngine(network.module, network.scale, torch.device(str(device)), getattr(torch, precision),
-                       layout=layout)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -105,3 +95,31 @@ def _finish(result: torch.Tensor, dtype: np.dtype) -> torch.Tensor:
     if dtype == np.uint8:
         pixels = pixels.mul_(255).round_().to(torch.uint8)
     return pixels.flip(1).permute(0, 2, 3, 1).contiguous()
+
+
+class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """While this context is open, counts the results of operations that are alive at the same time, on any device.
+
+    Memory that an operation takes for itself while it runs, and gives back, is not counted.
+
+    Attributes:
+        peak: The most bytes that they took.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.peak = 0
+        self._sizes: dict[int, int] = {}  # bytes, by address
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation and count its results."""
+        results = operation(*args, **(kwargs or {}))
+        for result in tree_leaves(results):
+            if isinstance(result, torch.Tensor):
+                storage = result.untyped_storage()
+                address = storage.data_ptr()
+                if address not in self._sizes:  # or it is another view of the same memory
+                    self._sizes[address] = storage.nbytes()
+                    self.peak = max(self.peak, sum(self._sizes.values()))
+                    weakref.finalize(storage, self._sizes.pop, address, None)
+        return results

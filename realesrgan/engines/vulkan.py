@@ -1,35 +1,40 @@
-"""The Vulkan engine: any GPU, through the library ncnn."""
+"""The Vulkan engine: any GPU, through the library ncnn.
+
+It writes a network, from its layers, as the text and the bytes of ncnn's two files, in memory. Their format:
+https://github.com/Tencent/ncnn/wiki/param-and-model-file-structure; the layers and their options:
+https://github.com/Tencent/ncnn/blob/master/docs/developer-guide/operators.md.
+"""
 from __future__ import annotations
 
 import atexit
-import functools
-import importlib.util
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import cv2
+import ncnn
 import numpy as np
 
+from ..archs.architecture import Convolution, Layers
 from ..archs.loaded import LoadedNetwork
-from ..errors import EngineError, NonFiniteError, RealESRGANError
-from .engine import explain_missing_layers
-from .vulkan_gpus import measure_memory, open_gpu
+from ..errors import EngineError, NonFiniteError
+from .devices import Device, measure_vulkan_memory, open_vulkan_gpu
+from .engine import Engine
 
-if TYPE_CHECKING:
-    import ncnn
-
-    from .devices import Device
-
-#: What some drivers bind at most (Intel's until 2022).
+#: The most that some drivers bind (Intel's until 2022).
 _LARGEST_BUFFER = 1 << 30
-# What weights take, as multiples of their size in float32, by whether they are computed with in float16: ncnn keeps
+# The memory of weights, as multiples of their size in float32, by whether they are computed with in float16: ncnn keeps
 # copies that are transformed for Winograd's algorithm. On a software device it took five times.
 _COPIES_OF_WEIGHTS = {False: 6, True: 3}
 _SHARE_OF_BUDGET = 0.9
 _BYTES_PER_PIXEL = 12  # of a result: RGB in float32
 _ROWS_AT_A_TIME = 64  # of a result, which fit the processor's cache
 
+_INPUT, _OUTPUT = 'picture', 'result'
+_MAGIC = 7767517
+_FLOAT32 = np.zeros(1, np.uint32)  # how the weights of a convolution begin
 
 _living: weakref.WeakSet[VulkanEngine] = weakref.WeakSet()
 
@@ -41,29 +46,24 @@ def _stop_engines() -> None:
         engine._lock.acquire()
 
 
-class VulkanEngine:
+class VulkanEngine(Engine):
     """Runs a network on a GPU that has a Vulkan driver; see `Engine` for the interface.
 
-    Args:
-        network: The network, which has layers.
-        device: The GPU.
-        half: Compute in float16 where the GPU can, else in float32.
+    A GPU that can't compute in float16 does so in float32.
     """
 
     name = 'vulkan'
 
-    def __init__(self, network: LoadedNetwork, device: Device, *, half: bool) -> None:
-        import ncnn
-
-        from .vulkan_graph import build_model
+    def __init__(self, network: LoadedNetwork, device: Device, precision: str, threads: int | None = None) -> None:
+        half = precision == 'float16'
         layers = network.layers()
         assert layers is not None  # or it would have been refused
         param, weights = build_model(layers, network.arrays)
         self._device = device
         taken = len(weights) * _COPIES_OF_WEIGHTS[half]
-        if taken > measure_memory(device):
+        if taken > measure_vulkan_memory(device):
             raise MemoryError(f'the weights take about {taken >> 20} MiB, more than {device} has')
-        self._allocator = _make_allocator_class()(open_gpu(device), taken)
+        self._allocator = Allocator(open_vulkan_gpu(device), taken)
         self._net = net = ncnn.Net()
         net.opt.use_vulkan_compute = True
         net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = half
@@ -75,9 +75,8 @@ class VulkanEngine:
         self._shape: tuple[int, ...] = ()  # of the last batch
         self._lock = threading.Lock()
         _living.add(self)
-        self.scale = network.scale
-        self.half = bool(net.opt.use_fp16_storage)  # which ncnn turns off where the GPU can't
-        self.description = f'vulkan, {device}, {"float16" if self.half else "float32"}'
+        # ncnn turns this off where the GPU can't.
+        super().__init__(network, device, 'float16' if net.opt.use_fp16_storage else 'float32')
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         count, height, width = batch.shape[:3]
@@ -87,7 +86,7 @@ class VulkanEngine:
             if batch.shape != self._shape:
                 self._allocator.clear()  # pieces of other sizes
                 self._shape = batch.shape
-            self._allocator.limit = int(measure_memory(self._device) * _SHARE_OF_BUDGET) - self._count_others()
+            self._allocator.limit = int(measure_vulkan_memory(self._device) * _SHARE_OF_BUDGET) - self._count_others()
             result = np.empty((count, height * self.scale, width * self.scale, 3), batch.dtype)
             for picture, pixels in zip(batch, result, strict=True):
                 self._finish(self._run(picture), pixels)
@@ -104,17 +103,14 @@ class VulkanEngine:
 
     def _run(self, picture: np.ndarray) -> np.ndarray:
         """Return the network's result as it is, 3 x sH x sW, RGB, float32."""
-        import ncnn
-
-        from .vulkan_graph import INPUT, OUTPUT
         height, width = picture.shape[:2]
         given = ncnn.Mat(width, height, 3)  # whose channels begin at multiples of 16 bytes, as ncnn takes them
         np.divide(picture[..., ::-1].transpose(2, 0, 1), 255 if picture.dtype == np.uint8 else 1, given.numpy(),
                   dtype=np.float32)
         extractor = self._net.create_extractor()
         try:
-            extractor.input(INPUT, given)
-            status, result = extractor.extract(OUTPUT)
+            extractor.input(_INPUT, given)
+            status, result = extractor.extract(_OUTPUT)
         finally:
             del extractor  # gives back its blobs, which an exception would hold on to with this frame
         if status:
@@ -137,58 +133,136 @@ class VulkanEngine:
             raise NonFiniteError(f'the network gave values that are not finite ({self.description})')
 
 
-@functools.cache
-def _make_allocator_class() -> Any:
-    """Return the class of allocators; it derives from one of ncnn's, which is not imported before it is needed."""
-    import ncnn
+class Allocator(ncnn.VkBlobAllocator):  # type: ignore[misc]
+    """Hands out a GPU's memory up to a limit.
 
-    class Allocator(ncnn.VkBlobAllocator):  # type: ignore[misc]
-        """Hands out a GPU's memory up to a limit.
+    ncnn crashes where a driver refuses memory (version 1.0.20261020). An exception raised here ends its work
+    cleanly.
 
-        ncnn crashes where a driver refuses memory (version 1.0.20261020). An exception raised here ends its work
-        cleanly.
+    Args:
+        device: The GPU, as ncnn knows it.
+        weights: About what the network's weights take, in bytes.
 
-        Args:
-            device: The GPU, as ncnn knows it.
-            weights: About what the network's weights take, in bytes.
+    Attributes:
+        limit: Bytes that weights and blobs may take together.
+        used: Bytes that they take. Blocks that ncnn keeps for the next blobs are not counted.
+        peak: The most that they took since `clear`, about what is held.
+    """
 
-        Attributes:
-            limit: Bytes that weights and blobs may take together.
-            used: Bytes that they take. Blocks that ncnn keeps for the next blobs are not counted.
-            peak: The most that they took since `clear`, about what is held.
+    def __init__(self, device: ncnn.VulkanDevice, weights: int) -> None:
+        super().__init__(device)
+        self.limit = 0
+        self.used = self.peak = weights
+
+    def fastMalloc(self, size: int) -> ncnn.VkBufferMemory:  # noqa: N802
+        if size > _LARGEST_BUFFER or self.used + size > self.limit:
+            raise MemoryError(f'the GPU has no room for {size >> 20} MiB beside the {self.used >> 20} MiB in use')
+        memory = super().fastMalloc(size)
+        self.used += memory.capacity
+        self.peak = max(self.peak, self.used)
+        return memory
+
+    def clear(self) -> None:
+        super().clear()
+        self.peak = self.used
+
+    def fastFree(self, memory: ncnn.VkBufferMemory) -> None:  # noqa: N802
+        self.used -= memory.capacity
+        super().fastFree(memory)
+
+
+# ---- models ----
+
+def build_model(layers: Layers, weights: Mapping[str, np.ndarray]) -> tuple[str, bytes]:
+    """Return a network as an ncnn model.
+
+    Args:
+        layers: The network.
+        weights: float32, by parameter name.
+
+    Returns:
+        The text of its `.param` and the bytes of its `.bin`, in float32. It maps the blob `_INPUT`, 3 x H x W, RGB in
+        0..1, to the blob `_OUTPUT`, 3 x sH x sW.
+    """
+    graph = _Graph()
+    features = [graph.add('Reorg', _INPUT, options=f'0={layers.fold}') if layers.fold > 1 else _INPUT]
+    for layer in layers.convolutions:
+        channels_in = sum(layers.channels[feature] for feature in layer.inputs)
+        features.append(graph.convolve(layer, features, channels_in))
+    result = features[-1]
+    if layers.shuffle > 1:
+        result = graph.add('PixelShuffle', result, options=f'0={layers.shuffle}')
+    if layers.adds_picture:
+        picture = graph.enlarge(_INPUT, layers.shuffle) if layers.shuffle > 1 else _INPUT
+        graph.add('BinaryOp', result, picture, options='0=0')
+    values: list[np.ndarray] = []
+    for name in layers.parameter_shapes():
+        values += [_FLOAT32, weights[name]] if weights[name].ndim == 4 else [weights[name]]
+    return graph.to_param(), b''.join(np.ascontiguousarray(array).tobytes() for array in values)
+
+
+@dataclass
+class _Layer:
+    kind: str
+    inputs: Sequence[str]
+    output: str
+    options: str
+
+
+@dataclass
+class _Graph:
+    """ncnn's layers in order, each with one output, which any number of later layers may take."""
+
+    _layers: list[_Layer] = field(default_factory=list)
+
+    def add(self, kind: str, *inputs: str, options: str = '') -> str:
+        """Add a layer; return the name of its output."""
+        self._layers.append(_Layer(kind, inputs, f'{kind.lower()}{len(self._layers)}', options))
+        return self._layers[-1].output
+
+    def convolve(self, layer: Convolution, features: Sequence[str], channels_in: int) -> str:
+        """Add a convolution and what follows it; return the name of its result."""
+        x = features[layer.inputs[0]]
+        if len(layer.inputs) > 1:
+            x = self.add('Concat', *(features[feature] for feature in layer.inputs))
+        if layer.doubles:
+            x = self.enlarge(x, 2)
+        activation = f' 9=2 -23310=1,{layer.slope}' if layer.slope != 1 and not isinstance(layer.slope, str) else ''
+        x = self.add('Convolution', x, options=f'0={layer.channels} 1=3 4=1 5=1 '
+                                               f'6={9 * channels_in * layer.channels}{activation}')
+        if isinstance(layer.slope, str):
+            x = self.add('PReLU', x, options=f'0={layer.channels}')
+        for feature, share in layer.residuals:
+            x = (self.add('BinaryOp', features[feature], x, options='0=0') if share == 1 else
+                 self.add('Eltwise', features[feature], x, options=f'0=1 -23301=2,1.0,{share}'))
+        return x
+
+    def enlarge(self, x: str, factor: int) -> str:
+        """Enlarge by nearest neighbour.
+
+        ncnn's Interp computes coordinates in float16 too, which has none of the odd numbers above 2048. So this lays
+        the picture beside itself and shuffles.
         """
+        return self.add('PixelShuffle', self.add('Concat', *[x] * factor ** 2), options=f'0={factor} 1=1')
 
-        def __init__(self, device: ncnn.VulkanDevice, weights: int) -> None:
-            super().__init__(device)
-            self.limit = 0
-            self.used = self.peak = weights
+    def to_param(self) -> str:
+        """Return the text of the `.param` file. What several layers take goes through a Split to each of them."""
+        self._layers[-1].output = _OUTPUT
+        uses = Counter(name for layer in self._layers for name in layer.inputs)
+        taken: Counter[str] = Counter()
 
-        def fastMalloc(self, size: int) -> ncnn.VkBufferMemory:  # noqa: N802
-            if size > _LARGEST_BUFFER or self.used + size > self.limit:
-                raise MemoryError(f'the GPU has no room for {size >> 20} MiB beside the {self.used >> 20} MiB in use')
-            memory = super().fastMalloc(size)
-            self.used += memory.capacity
-            self.peak = max(self.peak, self.used)
-            return memory
+        def take(name: str) -> str:
+            taken[name] += 1
+            return name if uses[name] == 1 else f'{name}_{taken[name]}'
 
-        def clear(self) -> None:
-            super().clear()
-            self.peak = self.used
+        def split(name: str) -> list[str]:
+            return [] if uses[name] < 2 else [
+                f'Split split_{name} 1 {uses[name]} {name} ' + ' '.join(f'{name}_{i + 1}' for i in range(uses[name]))]
 
-        def fastFree(self, memory: ncnn.VkBufferMemory) -> None:  # noqa: N802
-            self.used -= memory.capacity
-            super().fastFree(memory)
-
-    return Allocator
-
-
-def explain_refusal(network: LoadedNetwork) -> RealESRGANError | None:
-    """Return why ncnn can't run a network; None if it can."""
-    if importlib.util.find_spec('ncnn') is None:
-        return EngineError('the engine vulkan is not installed: pip install ncnn')
-    return explain_missing_layers(network, VulkanEngine.name)
-
-
-def make(network: LoadedNetwork, device: Device, precision: str, threads: int | None) -> VulkanEngine:  # noqa: ARG001
-    """Return an engine; see `EngineModule.make`."""
-    return VulkanEngine(network, device, half=precision == 'float16')
+        lines = [f'Input {_INPUT} 0 1 {_INPUT}', *split(_INPUT)]
+        for layer in self._layers:
+            inputs = ' '.join(map(take, layer.inputs))
+            lines.append(f'{layer.kind} {layer.output} {len(layer.inputs)} 1 {inputs} {layer.output} {layer.options}')
+            lines += split(layer.output)
+        blobs = 1 + len(self._layers) + sum(count for count in uses.values() if count > 1)
+        return '\n'.join([str(_MAGIC), f'{len(lines)} {blobs}', *lines, ''])

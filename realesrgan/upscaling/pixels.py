@@ -6,7 +6,6 @@ own; `fill_hidden_colours` goes before that and `settle_alpha` after it.
 """
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import cv2
@@ -60,8 +59,10 @@ def to_unit(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return values.astype(np.float32) / np.float32(np.iinfo(dtype).max)
 
 
-class Pixels(ABC):
-    """A picture on its way through a network.
+class Pixels:
+    """A picture on its way through a network. A gray one is shown as RGB, and gets the luma of what comes back.
+
+    8-bit colours go to the engine as they are, all else in floating point.
 
     Attributes:
         picture: HxW or HxWx3 (BGR); uint8 or uint16, or float32 in the range of `dtype`.
@@ -69,44 +70,23 @@ class Pixels(ABC):
         channels: Shape of one pixel of the result: () or (3,).
     """
 
-    channels: tuple[int, ...]
-
     def __init__(self, picture: np.ndarray, dtype: np.dtype) -> None:
         self.picture = picture
         self.dtype = np.dtype(dtype)
+        self.channels = picture.shape[2:]
 
-    @abstractmethod
     def to_batch(self, rows: slice, columns: slice) -> np.ndarray:
         """Return a window as 1 x H x W x 3, BGR; uint8, or float32 in 0..1."""
+        window = self.picture[rows, columns]
+        if not self.channels:
+            return cv2.cvtColor(to_unit(window, self.dtype), cv2.COLOR_GRAY2BGR)[None]
+        return (window if window.dtype == np.uint8 else to_unit(window, self.dtype))[None]
 
-    @abstractmethod
     def from_batch(self, upscaled: np.ndarray) -> np.ndarray:
         """Turn a network's result, 1 x sH x sW x 3 of the batch's dtype, into pixels of `dtype`."""
-
-
-class ColourPixels(Pixels):
-    """BGR. 8-bit pictures go to the engine as they are, all others in floating point."""
-
-    channels = (3,)
-
-    def to_batch(self, rows: slice, columns: slice) -> np.ndarray:
-        window = self.picture[None, rows, columns]
-        return window if window.dtype == np.uint8 else to_unit(window, self.dtype)
-
-    def from_batch(self, upscaled: np.ndarray) -> np.ndarray:
+        if not self.channels:
+            return quantise(cv2.cvtColor(upscaled[0], cv2.COLOR_BGR2GRAY), self.dtype)
         return upscaled[0] if upscaled.dtype == np.uint8 else quantise(upscaled[0], self.dtype)
-
-
-class GrayPixels(Pixels):
-    """One channel, shown to the network as RGB; the result is the luma of what comes back."""
-
-    channels = ()
-
-    def to_batch(self, rows: slice, columns: slice) -> np.ndarray:
-        return cv2.cvtColor(to_unit(self.picture[rows, columns], self.dtype), cv2.COLOR_GRAY2BGR)[None]
-
-    def from_batch(self, upscaled: np.ndarray) -> np.ndarray:
-        return quantise(cv2.cvtColor(upscaled[0], cv2.COLOR_BGR2GRAY), self.dtype)
 
 
 def fill_hidden_colours(picture: np.ndarray, dtype: np.dtype) -> np.ndarray:

@@ -16,16 +16,12 @@ from ..archs.loaded import LoadedNetwork
 from ..archs.registry import ARCHITECTURES
 from ..engines.choice import make_engine, pick_device, settle_device
 from ..engines.devices import Device
-from ..engines.engine import Engine
+from ..engines.engine import AUTO, VULKAN, Engine
 from ..engines.memory import estimate_result_memory, require_memory
-from ..engines.table import AUTO, VULKAN
 from ..errors import NonFiniteError
 from ..weights.loading import interpolate, load_for_upsampler
 from ..weights.reading import convert_to_tensors, read_weights
-from .blending import Stitcher
 from .pixels import (
-    ColourPixels,
-    GrayPixels,
     Pixels,
     check_picture,
     choose_depth,
@@ -36,7 +32,7 @@ from .pixels import (
     to_unit,
 )
 from .planner import TilePlan, TilePlanner
-from .tiles import Tile, cut_into_tiles, pad_picture
+from .tiles import Stitcher, Tile, cut_into_tiles, pad_picture
 
 if TYPE_CHECKING:
     import torch
@@ -62,7 +58,7 @@ class RealESRGANer:
         device: A PyTorch device or its name, or 'vulkan' with a number; None picks the first GPU, else the CPU (see
             `engines.choice.pick_device`).
         gpu_id: Number of the GPU to use if `device` is None.
-        engine: A name from `engines.table` or 'auto' (see `engines.choice.make_engine`); or an engine that is ready to
+        engine: A name from `engines.engine` or 'auto' (see `engines.choice.make_engine`); or an engine that is ready to
             run the network, for which `half` and `threads` are not used.
         max_memory: Bytes that the network may take while it runs, beside its weights, and on a CPU with the result;
             None is most of what is free. With `tile` 0 a picture that would need more is cut into tiles that need less.
@@ -213,15 +209,15 @@ class RealESRGANer:
         picture = normalise_layout(img)
         mode = 'L' if picture.ndim == 2 else {3: 'RGB', 4: 'RGBA'}[picture.shape[2]]
         if mode == 'RGBA':
-            colours = upscale(ColourPixels(fill_hidden_colours(picture, dtype), dtype), room)
+            colours = upscale(Pixels(fill_hidden_colours(picture, dtype), dtype), room)
             alpha = np.ascontiguousarray(picture[..., 3])
             if alpha_upsampler == 'realesrgan':
-                large = upscale(GrayPixels(alpha, dtype), room)
+                large = upscale(Pixels(alpha, dtype), room)
             else:
                 large = enlarge_by_cubic(alpha, dtype, colours.shape[1::-1])
             result = np.dstack((colours, large))
         else:
-            result = upscale((GrayPixels if mode == 'L' else ColourPixels)(picture, dtype), room)
+            result = upscale(Pixels(picture, dtype), room)
         if outscale is not None and outscale != self.scale:
             size = [max(int(side * outscale), 1) for side in picture.shape[1::-1]]
             result = cv2.resize(result, size, interpolation=cv2.INTER_LANCZOS4)

@@ -49,7 +49,7 @@ class UpsamplerOptions:
         tile_pad: Input pixels that a tile sees around itself.
         pre_pad: Input pixels added at the right and lower border, and cut off afterwards.
         half: Half precision where the device is faster with it.
-        engine: 'auto', or the name of a row in `engines.table`.
+        engine: 'auto', or the name of a row in `engines.engine`.
         max_memory: Bytes that the network may take while it runs, on a CPU with the result; None for most of what is
             free.
     """

@@ -60,7 +60,7 @@ def test_parameters_have_the_names_shapes_and_order_of_the_state_dict(shape):
 
 
 def test_shapes_need_neither_torch_nor_numpy():
-    code = ('import sys, realesrgan.archs.registry, realesrgan.models, realesrgan.engines.table\n'
+    code = ('import sys, realesrgan.archs.registry, realesrgan.models, realesrgan.engines.engine\n'
             'print([name for name in ("torch", "numpy") if name in sys.modules])')
     assert subprocess.run([sys.executable, '-c', code], cwd=PROJECT, capture_output=True, text=True,
                           check=True).stdout == '[]\n'

@@ -18,11 +18,9 @@ import torch
 from realesrgan.archs.loaded import LoadedNetwork
 from realesrgan.archs.rrdbnet import RRDBNetConfig
 from realesrgan.archs.srvgg import SRVGGNetCompactConfig
-from realesrgan.engines import torch_gpus, vulkan_gpus
-from realesrgan.engines.choice import explain_refusal, make_engine
-from realesrgan.engines.devices import Device, pick_precision
-from realesrgan.engines.engine import Engine
-from realesrgan.engines.table import ENGINES, VULKAN, EngineRow
+from realesrgan.engines.choice import explain_refusal, list_gpus, make_engine
+from realesrgan.engines.devices import CPU, Device, explain_absence, pick_precision
+from realesrgan.engines.engine import ENGINES, VULKAN, Engine, EngineRow
 from realesrgan.errors import NonFiniteError
 from realesrgan.weights import load_model
 from tests.support.random_networks import random_network, reference
@@ -39,7 +37,7 @@ SHAPES = [RRDBNetConfig(scale, 8, 1, 4) for scale in (4, 2, 1)] + [SRVGGNetCompa
                                                                    for scale in (4, 2, 1)]
 COMPACT = SRVGGNetCompactConfig(4, 8, 2)
 # The first of each type. Without a Vulkan device its cases are skipped.
-DEVICES = [Device('cpu'), *{gpu.type: gpu for gpu in reversed(torch_gpus.list_gpus())}.values(), Device(VULKAN, 0)]
+DEVICES = [CPU, *{gpu.type: gpu for gpu in reversed(list_gpus('torch'))}.values(), Device(VULKAN, 0)]
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ class Case:
 @pytest.fixture(params=[Case(row, device, half) for row in ENGINES for device in DEVICES for half in (False, True)
                         if device.type in row.devices], ids=str)
 def case(request):
-    if request.param.device.type == VULKAN and (absence := vulkan_gpus.explain_absence()):
+    if request.param.device.type == VULKAN and (absence := explain_absence(VULKAN)):
         pytest.skip(absence)
     precision = pick_precision(request.param.device, request.param.half)
     if request.param.half and precision == 'float32':

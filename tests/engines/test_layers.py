@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from realesrgan.archs.layers import Layers
+from realesrgan.archs.architecture import Layers
 from realesrgan.archs.loaded import LoadedNetwork
 from realesrgan.archs.registry import ARCHITECTURES, identify_network
 from realesrgan.archs.rrdbnet import RRDBNetConfig
 from realesrgan.archs.srvgg import SRVGGNetCompactConfig
-from realesrgan.engines import vulkan_graph, winograd
 from realesrgan.engines.choice import explain_refusal, make_engine
-from realesrgan.engines.devices import Device
-from realesrgan.engines.table import ENGINES
+from realesrgan.engines.devices import Device, explain_absence
+from realesrgan.engines.engine import ENGINES
+from realesrgan.engines.winograd import WinogradEngine
 from realesrgan.weights.loading import build_network
 from tests.support.fork_network import Fork, ForkConfig
 from tests.support.random_networks import reference
@@ -50,7 +50,7 @@ def fork(request):
 def test_it_runs_on_every_engine(fork, row):
     network, module = fork
     device = Device(row.devices[0])
-    if (refusal := explain_refusal(row, network, device)) is not None:
+    if refusal := explain_refusal(row, network, device) or (device.type == 'vulkan' and explain_absence('vulkan')):
         pytest.skip(str(refusal))
     engine = make_engine(network, device, half=False, name=row.name, threads=None)
     for height, width, count in ((1, 1, 1), (5, 9, 2), (37, 22, 1)):
@@ -63,8 +63,9 @@ def test_it_runs_on_every_engine(fork, row):
 def test_ncnn_computes_the_model_of_the_vulkan_engine(fork):
     """On the CPU, which every machine has."""
     ncnn = pytest.importorskip('ncnn')
+    from realesrgan.engines import vulkan
     network, module = fork
-    param, weights = vulkan_graph.build_model(network.layers(), network.arrays)
+    param, weights = vulkan.build_model(network.layers(), network.arrays)
     net = ncnn.Net()
     net.opt.use_vulkan_compute = net.opt.use_fp16_arithmetic = net.opt.use_fp16_storage = False
     net.opt.use_bf16_storage = net.opt.use_fp16_packed = False
@@ -74,8 +75,8 @@ def test_ncnn_computes_the_model_of_the_vulkan_engine(fork):
     extractor = net.create_extractor()
     picture = ncnn.Mat(*batch.shape[2:0:-1], 3)
     picture.numpy()[...] = batch[0, ..., ::-1].transpose(2, 0, 1)
-    extractor.input(vulkan_graph.INPUT, picture)
-    _, result = extractor.extract(vulkan_graph.OUTPUT)
+    extractor.input(vulkan._INPUT, picture)
+    _, result = extractor.extract(vulkan._OUTPUT)
     pixels = np.asarray(result).transpose(1, 2, 0)[..., ::-1].clip(0, 1)
     assert np.abs(pixels - reference(module, batch)[0]).max() < 1e-4
 
@@ -174,6 +175,6 @@ def add_three(layers):
 @pytest.mark.parametrize('describe', [branch_back, add_three])
 def test_what_the_kernel_can_not_do_is_refused(monkeypatch, describe):
     monkeypatch.setattr(ForkConfig, 'layers', lambda shape: describe(Layers()))
-    assert str(winograd.explain_refusal(LoadedNetwork.from_arrays(ForkConfig(1), {}))) == (
+    assert str(WinogradEngine.explain_refusal(LoadedNetwork.from_arrays(ForkConfig(1), {}))) == (
         'the engine winograd does not run this network: it has more than two residuals at a place, or branches of '
         'different sizes')

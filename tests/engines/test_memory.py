@@ -12,7 +12,7 @@ from realesrgan.archs.rrdbnet import RRDBNetConfig
 from realesrgan.archs.srvgg import SRVGGNetCompactConfig
 from realesrgan.engines import memory
 from realesrgan.engines.devices import Device
-from realesrgan.engines.table import ENGINES
+from realesrgan.engines.engine import ENGINES
 
 
 def test_the_result_takes_its_part_of_what_is_free(monkeypatch):

@@ -6,8 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from realesrgan.archs.loaded import LoadedNetwork
+from realesrgan.engines import torch as torch_engine
+from realesrgan.engines.devices import CPU
 from realesrgan.engines.torch import TorchEngine
-from realesrgan.errors import NonFiniteError
+from realesrgan.errors import BrokenDeviceError, NonFiniteError
 
 
 class Function(nn.Module):
@@ -21,8 +24,8 @@ class Function(nn.Module):
         return self.function(x)
 
 
-def engine(function, **options):
-    return TorchEngine(Function(function), 1, torch.device('cpu'), torch.float32, **options)
+def engine(function):
+    return TorchEngine(LoadedNetwork.from_module(Function(function), 1), CPU, 'float32')
 
 
 def test_the_network_sees_rgb_in_0_to_1_and_the_caller_bgr():
@@ -33,16 +36,12 @@ def test_the_network_sees_rgb_in_0_to_1_and_the_caller_bgr():
     assert np.array_equal(result, pixels)
 
 
-def test_results_are_clamped_and_rounded_half_to_even():
+@pytest.mark.parametrize(('dtype', 'expected'), [
+    (np.uint8, [0, 0, 2, 255]), (np.float32, [0, 0.5 / 255, 2.5 / 255, 1])])
+def test_results_are_clamped_and_8_bits_rounded_half_to_even(dtype, expected):
     values = torch.tensor([-1, 0.5 / 255, 2.5 / 255, 2]).reshape(1, 1, 1, 4).repeat(1, 3, 1, 1)
-    result = engine(lambda x: values)(np.zeros((1, 1, 4, 3), np.uint8))
-    assert result[0, 0, :, 0].tolist() == [0, 0, 2, 255]
-
-
-def test_floating_point_is_clamped_only():
-    values = torch.tensor([-1, 0.3, 2]).reshape(1, 1, 1, 3).repeat(1, 3, 1, 1)
-    result = engine(lambda x: values)(np.zeros((1, 1, 3, 3), np.float32))
-    assert result[0, 0, :, 0].tolist() == pytest.approx([0, 0.3, 1])
+    result = engine(lambda x: values)(np.zeros((1, 1, 4, 3), dtype))
+    assert result[0, 0, :, 0].tolist() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize('value', [float('nan'), float('inf'), float('-inf')])
@@ -51,15 +50,25 @@ def test_a_result_that_is_not_finite_is_an_error(value):
         engine(lambda x: x + value)(np.zeros((1, 2, 2, 3), np.uint8))
 
 
-@pytest.mark.parametrize('error', [
-    torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB'),
-    RuntimeError('MPS backend out of memory (MPS allocated: 5 GB)'),
-    RuntimeError("[enforce fail at alloc_cpu.cpp:75] err == 0. DefaultCPUAllocator: can't allocate memory")])
-def test_out_of_memory_is_a_memory_error(error):
+@pytest.mark.parametrize(('error', 'device', 'kind'), [
+    (torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB'), 'cuda', MemoryError),
+    (RuntimeError('MPS backend out of memory (MPS allocated: 5 GB)'), 'mps', MemoryError),
+    (RuntimeError("[enforce fail at alloc_cpu.cpp:75] err == 0. DefaultCPUAllocator: can't allocate memory"), 'cpu',
+     MemoryError),
+    (RuntimeError('device-side assert'), 'cuda', BrokenDeviceError),
+    (RuntimeError('device-side assert'), 'cpu', RuntimeError), (KeyError('of a network'), 'cuda', KeyError)])
+def test_errors_of_pytorch(error, device, kind):
+    """After one of a GPU, that is no lack of memory, it may not compute again in this process."""
     def fail(x):
         raise error
-    with pytest.raises(MemoryError):
-        engine(fail)(np.zeros((1, 2, 2, 3), np.uint8))
+    failing = engine(fail)
+    failing._prepare = lambda batch: batch
+    failing._device = torch.device(device)
+    with pytest.raises(kind) as caught:
+        failing(np.zeros((1, 2, 2, 3), np.uint8))
+    assert type(caught.value) is kind
+    if kind is BrokenDeviceError:
+        assert str(caught.value) == 'torch, cpu, float32: device-side assert'
 
 
 def test_results_come_from_cuda_through_pinned_memory_but_for_the_largest(monkeypatch):
@@ -70,9 +79,10 @@ def test_results_come_from_cuda_through_pinned_memory_but_for_the_largest(monkey
     cuda = torch.device('cuda')
     monkeypatch.setattr(torch.Tensor, 'to', lambda self, target: self if target == cuda else to(self, target))
     pixels = np.random.default_rng(0).integers(0, 256, (1, 4, 5, 3), np.uint8)
+    on_cuda = engine(lambda x: x)
+    on_cuda._device = cuda
     for limit, expected in ((4 * 5 * 3, [(1, 4, 5, 3)]), (4 * 5 * 3 - 1, [])):
-        on_cuda = engine(lambda x: x, most_pinned_bytes=limit)
-        on_cuda.device = cuda
+        monkeypatch.setattr(torch_engine, '_MOST_PINNED_BYTES', limit)
         assert np.array_equal(on_cuda(pixels), pixels)
         assert pinned == expected
         pinned.clear()
@@ -81,10 +91,3 @@ def test_results_come_from_cuda_through_pinned_memory_but_for_the_largest(monkey
 def test_a_result_of_another_size_is_an_error():
     with pytest.raises(ValueError, match=r'for 5x4 pixels the network gave .*\[1, 3, 8, 5\].*, not \(1, 3, 4, 5\)'):
         engine(lambda x: x.repeat_interleave(2, 2))(np.zeros((1, 4, 5, 3), np.uint8))
-
-
-def test_other_errors_pass():
-    def fail(x):
-        raise RuntimeError('device-side assert')
-    with pytest.raises(RuntimeError, match='device-side assert'):
-        engine(fail)(np.zeros((1, 2, 2, 3), np.uint8))

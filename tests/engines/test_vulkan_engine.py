@@ -13,10 +13,9 @@ from realesrgan import RealESRGANer
 from realesrgan.archs.loaded import LoadedNetwork
 from realesrgan.archs.rrdbnet import RRDBNetConfig
 from realesrgan.archs.srvgg import SRVGGNetCompactConfig
-from realesrgan.engines import memory, vulkan, vulkan_gpus
-from realesrgan.engines.devices import Device
+from realesrgan.engines import memory
+from realesrgan.engines.devices import Device, explain_absence
 from realesrgan.engines.memory import measure_usable_memory
-from realesrgan.engines.vulkan_graph import build_model
 from realesrgan.errors import EngineError
 from realesrgan.weights.reading import read_ncnn
 from tests.support.random_networks import random_network, reference
@@ -24,12 +23,14 @@ from tests.support.random_networks import random_network, reference
 PROJECT = Path(__file__).parents[2]
 GPU = Device('vulkan', 0)
 COMPACT = SRVGGNetCompactConfig(4, 8, 2)
+pytest.importorskip('ncnn')
+from realesrgan.engines import vulkan  # noqa: E402
 
 
 @pytest.fixture
 def gpu():
     """The first Vulkan device; skips the test where there is none."""
-    absence = vulkan_gpus.explain_absence()
+    absence = explain_absence('vulkan')
     if absence:
         pytest.skip(absence)
     return GPU
@@ -39,13 +40,17 @@ def random_picture(height, width, dtype=np.uint8):
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8).astype(dtype)
 
 
+def make(network):
+    return vulkan.VulkanEngine(LoadedNetwork.from_module(network), GPU, 'float32')
+
+
 # ---- models ----
 
 @pytest.mark.parametrize('shape', [RRDBNetConfig(2, 8, 2, 4), SRVGGNetCompactConfig(3, 16, 4)])
 def test_a_model_holds_the_weights_in_the_order_of_the_state_dict(tmp_path, shape):
     """As the reader for ncnn's files reads them back."""
     network = LoadedNetwork.from_module(random_network(shape))
-    (tmp_path / 'x.bin').write_bytes(build_model(network.layers(), network.arrays)[1])
+    (tmp_path / 'x.bin').write_bytes(vulkan.build_model(network.layers(), network.arrays)[1])
     arrays = read_ncnn(tmp_path / 'x.bin', {name: array.shape for name, array in network.arrays.items()})
     for name, expected in network.arrays.items():
         assert np.array_equal(arrays[name], expected)
@@ -53,7 +58,7 @@ def test_a_model_holds_the_weights_in_the_order_of_the_state_dict(tmp_path, shap
 
 def test_a_model_counts_its_layers_and_blobs_and_uses_each_blob_once():
     shape = RRDBNetConfig(4, 8, 1, 4)
-    param, _ = build_model(shape.layers(), LoadedNetwork.from_module(shape.build()).arrays)
+    param, _ = vulkan.build_model(shape.layers(), LoadedNetwork.from_module(shape.build()).arrays)
     magic, counts, *lines = param.splitlines()
     assert magic == '7767517'
     given, taken = [], []
@@ -67,21 +72,20 @@ def test_a_model_counts_its_layers_and_blobs_and_uses_each_blob_once():
 
 
 def test_a_model_that_ncnn_does_not_take(gpu, monkeypatch):
-    from realesrgan.engines import vulkan_graph
-    monkeypatch.setattr(vulkan_graph, 'build_model', lambda layers, weights: ('7767517\n1 1\nNonsense a 0 1 a\n', b''))
+    monkeypatch.setattr(vulkan, 'build_model', lambda layers, weights: ('7767517\n1 1\nNonsense a 0 1 a\n', b''))
     with pytest.raises(EngineError, match='ncnn .* does not take the network'):
-        vulkan.VulkanEngine(LoadedNetwork.from_module(random_network(COMPACT)), gpu, half=False)
+        make(random_network(COMPACT))
 
 
 # ---- memory ----
 
 def test_memory_is_given_out_up_to_a_limit_and_all_of_it_comes_back(gpu, monkeypatch, capfd):
     network = random_network(COMPACT)
-    engine = vulkan.VulkanEngine(LoadedNetwork.from_module(network), gpu, half=False)
+    engine = make(network)
     weights = engine._allocator.used
     assert weights == 6 * (sum(4 * parameter.numel() for parameter in network.parameters()) + 4 * 4)  # four flags
     batch = random_picture(64, 64)[None]
-    monkeypatch.setattr(vulkan, 'measure_memory', lambda device: weights + 1_200_000)
+    monkeypatch.setattr(vulkan, 'measure_vulkan_memory', lambda device: weights + 1_200_000)
     for _ in range(2):
         with pytest.raises(MemoryError, match='the GPU has no room for'):
             engine(batch)
@@ -94,13 +98,13 @@ def test_memory_is_given_out_up_to_a_limit_and_all_of_it_comes_back(gpu, monkeyp
 
 
 def test_what_other_engines_of_the_process_hold_counts(gpu, monkeypatch):
-    first, second = (vulkan.VulkanEngine(LoadedNetwork.from_module(random_network(COMPACT)), gpu, half=False)
+    first, second = (make(random_network(COMPACT))
                      for _ in range(2))
     batch = random_picture(64, 64)[None]
     first(batch)
     held, weights = first._allocator.peak, first._allocator.used
     assert held > weights
-    monkeypatch.setattr(vulkan, 'measure_memory', lambda device: 1 << 30)
+    monkeypatch.setattr(vulkan, 'measure_vulkan_memory', lambda device: 1 << 30)
     second(batch)
     assert second._allocator.limit == int(0.9 * (1 << 30)) - held
     first.release()
@@ -116,7 +120,7 @@ def test_a_lack_of_memory_halves_the_tiles(gpu, monkeypatch, caplog):
     network = random_network(COMPACT)
     picture = random_picture(150, 170)
     whole = reference(network, picture[None])[0]
-    monkeypatch.setattr(vulkan, 'measure_memory', lambda device: 2_500_000)
+    monkeypatch.setattr(vulkan, 'measure_vulkan_memory', lambda device: 2_500_000)
     upsampler = RealESRGANer(4, None, model=network, device=gpu, pre_pad=0, max_memory=1 << 40)
     result, _ = upsampler.enhance(picture)
     assert np.abs(result - np.rint(whole * 255)).max() <= 1
@@ -125,16 +129,16 @@ def test_a_lack_of_memory_halves_the_tiles(gpu, monkeypatch, caplog):
 
 def test_a_buffer_that_some_drivers_do_not_bind_is_not_asked_for(gpu):
     import ncnn
-    allocator = vulkan._make_allocator_class()(ncnn.get_gpu_device(0), 0)
+    allocator = vulkan.Allocator(ncnn.get_gpu_device(0), 0)
     allocator.limit = 1 << 50
     with pytest.raises(MemoryError, match='no room for 2048 MiB'):
         allocator.fastMalloc(2 << 30)
 
 
 def test_tiles_are_planned_by_the_memory_of_the_gpu(monkeypatch):
-    monkeypatch.setattr(memory.vulkan_gpus, 'measure_memory', lambda device: 1 << 30)
+    monkeypatch.setattr(memory, 'measure_vulkan_memory', lambda device: 1 << 30)
     assert measure_usable_memory(GPU, for_results=1 << 29) == 1 << 29
-    monkeypatch.setattr(memory.vulkan_gpus, 'measure_memory', lambda device: 24 << 30)
+    monkeypatch.setattr(memory, 'measure_vulkan_memory', lambda device: 24 << 30)
     assert measure_usable_memory(GPU) == 3 << 30  # see `memory`
 
 
@@ -158,16 +162,10 @@ def test_what_pytorch_does_beside_the_network_it_does_on_the_cpu(gpu):
     assert upsampler.engine.description == 'vulkan, vulkan:0, float32'
 
 
-def test_vulkan_without_ncnn(monkeypatch):
-    monkeypatch.setitem(sys.modules, 'ncnn', None)
-    network = LoadedNetwork.from_module(random_network(COMPACT))
-    assert str(vulkan.explain_refusal(network)) == 'the engine vulkan is not installed: pip install ncnn'
-
-
 def test_weights_that_have_no_room_are_not_loaded(gpu, monkeypatch):
-    monkeypatch.setattr(vulkan, 'measure_memory', lambda device: 1000)
+    monkeypatch.setattr(vulkan, 'measure_vulkan_memory', lambda device: 1000)
     with pytest.raises(MemoryError, match=r'^the weights take about \d+ MiB, more than vulkan:0 has$'):
-        vulkan.VulkanEngine(LoadedNetwork.from_module(random_network(COMPACT)), gpu, half=False)
+        make(random_network(COMPACT))
 
 
 def test_a_program_ends_while_a_thread_computes(gpu):

@@ -12,8 +12,9 @@ import pytest
 from realesrgan.archs.loaded import LoadedNetwork
 from realesrgan.archs.rrdbnet import RRDBNetConfig
 from realesrgan.archs.srvgg import SRVGGNetCompactConfig
-from realesrgan.engines import winograd, winograd_program
+from realesrgan.engines import winograd
 from realesrgan.engines.cpu import list_cpu_features
+from realesrgan.engines.devices import CPU
 from realesrgan.engines.kernel.library import list_variants, load_variant
 from realesrgan.engines.winograd import WinogradEngine
 from realesrgan.errors import EngineError, KernelError, NonFiniteError
@@ -45,7 +46,7 @@ def random_batch(height, width, count=1, seed=0):
 
 
 def make(module, kernel, **options):
-    return WinogradEngine(LoadedNetwork.from_module(module), kernel, **options)
+    return WinogradEngine(LoadedNetwork.from_module(module), CPU, 'float32', kernel=kernel, **options)
 
 
 # ---- results ----
@@ -112,7 +113,7 @@ def test_weights_that_are_not_finite_are_noticed(kernel, name, value):
 
 def test_nothing_outside_the_planes_is_read_or_written(kernel, monkeypatch):
     """With NaN between the planes, which would come out as NaN, and which must still be there."""
-    guard, lay_out, guarded = 1 << 12, winograd_program._lay_out, {}
+    guard, lay_out, guarded = 1 << 12, winograd._lay_out, {}
 
     def lay_out_apart(layers, height, width):
         planes, end = lay_out(layers, height, width)
@@ -121,17 +122,15 @@ def test_nothing_outside_the_planes_is_read_or_written(kernel, monkeypatch):
                              for place in planes]
         return guarded['planes'], end + (len(starts) + 1) * guard
 
-    def clear(buffer, count):
-        buffer._floats = winograd_program.allocate(count)
-        guarded['floats'] = buffer._floats
+    def clear(engine, count):
+        guarded['floats'] = engine._memory = winograd.allocate(count)
         inside = np.zeros(count, bool)
         for place in guarded['planes']:
             inside[place.start:place.start + place.groups * place.size] = True
         guarded['outside'] = ~inside
-        buffer._floats[~inside] = np.nan
-        return buffer._floats
-    monkeypatch.setattr(winograd_program, '_lay_out', lay_out_apart)
-    monkeypatch.setattr(winograd_program.Buffer, 'clear', clear)
+        engine._memory[~inside] = np.nan
+    monkeypatch.setattr(winograd, '_lay_out', lay_out_apart)
+    monkeypatch.setattr(WinogradEngine, '_clear_memory', clear)
     for shape in (RRDBNetConfig(4, 16, 1, 8), RRDBNetConfig(1, 16, 1, 8), SRVGGNetCompactConfig(2, 16, 1)):
         module = random_network(shape)
         engine = make(module, kernel)
@@ -144,7 +143,7 @@ def test_nothing_outside_the_planes_is_read_or_written(kernel, monkeypatch):
 def test_a_network_that_is_too_wide_is_refused():
     shape = SRVGGNetCompactConfig(4, 1040, 1)
     arrays = {name: np.zeros(size, np.float32) for name, size in shape.parameter_shapes().items()}
-    refusal = winograd.explain_refusal(LoadedNetwork.from_arrays(shape, arrays))
+    refusal = WinogradEngine.explain_refusal(LoadedNetwork.from_arrays(shape, arrays))
     assert isinstance(refusal, EngineError)
     assert str(refusal) == 'the engine winograd does not run this network: it is too wide'
 
@@ -196,6 +195,8 @@ import os, signal, sys, threading, time
 import numpy as np
 from realesrgan.archs.loaded import LoadedNetwork
 from realesrgan.archs.srvgg import SRVGGNetCompactConfig
+from realesrgan.engines.devices import CPU
+from realesrgan.engines.devices import CPU
 from realesrgan.engines.kernel.library import find_kernel
 from realesrgan.engines.kernel.self_test import make_weights
 from realesrgan.engines.winograd import WinogradEngine
@@ -203,7 +204,7 @@ from realesrgan.engines.winograd import WinogradEngine
 shape = SRVGGNetCompactConfig(4, 64, 30)
 kernel = find_kernel()
 weights = make_weights(shape.layers(), np.random.default_rng(0))
-engine = WinogradEngine(LoadedNetwork.from_arrays(shape, weights), kernel)
+engine = WinogradEngine(LoadedNetwork.from_arrays(shape, weights), CPU, 'float32', kernel=kernel)
 small = np.random.default_rng(0).random((1, 12, 12, 3), np.float32)
 before = engine(small)
 run = kernel.run
@@ -261,13 +262,13 @@ def test_memory_is_used_again_and_given_back(best_kernel):
     module = random_network(SRVGGNetCompactConfig(4, 16, 1))
     engine = make(module, best_kernel)
     engine(random_batch(40, 50))
-    memory = engine._buffer._floats
+    memory = engine._memory
     for height, width in ((50, 40), (7, 9), (40, 50)):
         batch = random_batch(height, width)
         assert np.abs(engine(batch) - reference(module, batch)).max() <= LARGEST_ERROR
-        assert engine._buffer._floats is memory
+        assert engine._memory is memory
     engine.release()
-    assert engine._buffer._floats.size == 0
+    assert engine._memory.size == 0
     assert np.abs(engine(batch) - reference(module, batch)).max() <= LARGEST_ERROR
 
 

@@ -7,8 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from realesrgan.archs.architecture import NetworkConfig
-from realesrgan.archs.layers import Layers
+from realesrgan.archs.architecture import Layers, NetworkConfig
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from realesrgan import RealESRGANer
-from realesrgan.engines import vulkan_gpus
-from realesrgan.engines.table import ENGINES, VULKAN
+from realesrgan.engines.devices import explain_absence
+from realesrgan.engines.engine import ENGINES, VULKAN
 
 GOLDEN = Path(__file__).parents[1] / 'data' / 'golden'
 CASES = json.loads((GOLDEN / 'cases.json').read_text())
@@ -66,7 +66,7 @@ def test_there_are_54_cases() -> None:
 @pytest.mark.parametrize('engine', [*(row.name for row in ENGINES), STEPS])
 @pytest.mark.parametrize('case', CASES, ids=lambda case: f'{case["id"]}-{case["net"]}-{case["input"]}')
 def test_same_pixels_as_the_original(case: dict[str, Any], engine: str) -> None:
-    if engine == VULKAN and (absence := vulkan_gpus.explain_absence()):
+    if engine == VULKAN and (absence := explain_absence(VULKAN)):
         pytest.skip(absence)
     upsampler, picture, expected = upsampler_of(case, engine), INPUTS[case['input']], OUTPUTS[str(case['id'])]
     actual, mode = upsampler.enhance(picture, outscale=case['outscale'])

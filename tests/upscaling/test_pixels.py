@@ -3,8 +3,7 @@ import numpy as np
 import pytest
 
 from realesrgan.upscaling.pixels import (
-    ColourPixels,
-    GrayPixels,
+    Pixels,
     check_picture,
     choose_depth,
     enlarge_by_cubic,
@@ -40,14 +39,14 @@ def test_the_layout_of_a_picture():
 
 def test_eight_bit_colours_are_not_converted():
     picture = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
-    batch = ColourPixels(picture, np.uint8).to_batch(slice(1, 3), slice(0, 2))
+    batch = Pixels(picture, np.uint8).to_batch(slice(1, 3), slice(0, 2))
     assert batch.dtype == np.uint8
     assert np.array_equal(batch, picture[None, 1:3, 0:2])
 
 
 def test_sixteen_bit_colours_make_the_way_and_back_unchanged():
     picture = np.random.default_rng(0).integers(0, 65536, (5, 6, 3), np.uint16)
-    pixels = ColourPixels(picture, np.uint16)
+    pixels = Pixels(picture, np.uint16)
     batch = pixels.to_batch(WHOLE, WHOLE)
     assert batch.dtype == np.float32
     assert batch.max() <= 1
@@ -56,7 +55,7 @@ def test_sixteen_bit_colours_make_the_way_and_back_unchanged():
 
 def test_every_gray_value_makes_the_way_and_back_unchanged():
     picture = np.arange(65536, dtype=np.uint16).reshape(256, 256)
-    pixels = GrayPixels(picture, np.uint16)
+    pixels = Pixels(picture, np.uint16)
     batch = pixels.to_batch(WHOLE, WHOLE)
     assert batch.shape == (1, 256, 256, 3)
     assert np.array_equal(batch[..., 0], batch[..., 2])

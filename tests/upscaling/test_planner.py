@@ -1,4 +1,4 @@
-"""Tiles: as the user asks, or chosen by the memory there is, without a visible difference."""
+"""Tiles: as the user asks, or chosen by the memory there is, without a visible difference; measuring networks."""
 from __future__ import annotations
 
 import logging
@@ -6,24 +6,27 @@ import weakref
 from dataclasses import dataclass
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from realesrgan import RealESRGANer
 from realesrgan.archs.architecture import MeasuredTraits, NetworkConfig
+from realesrgan.archs.loaded import LoadedNetwork
 from realesrgan.archs.rrdbnet import RRDBNetConfig
 from realesrgan.archs.srvgg import SRVGGNetCompactConfig
 from realesrgan.engines import memory
 from realesrgan.engines.choice import make_engine
-from realesrgan.engines.devices import Device
+from realesrgan.engines.devices import CPU, Device
+from realesrgan.engines.torch import PeakMemory, TorchEngine
+from realesrgan.errors import NonFiniteError
 from realesrgan.models import MODELS
 from realesrgan.upscaling import planner
-from realesrgan.upscaling.planner import TilePlanner
-from realesrgan.upscaling.probing import Sight
+from realesrgan.upscaling.planner import TilePlanner, measure_bytes_per_pixel, measure_receptive_field
 from realesrgan.upscaling.tiles import cut_into_tiles
 
-CPU = Device('cpu')
 COMPACT = SRVGGNetCompactConfig(4, 8, 3)
 
 
@@ -90,7 +93,7 @@ def test_tiles_of_a_network_whose_receptive_field_is_measured_are_blended(plenti
         from_shapes = build = None
 
     assert Own.__abstractmethods__ == set()
-    monkeypatch.setattr(planner, 'measure_sight', lambda engine, multiple: Sight(8, 16))
+    monkeypatch.setattr(planner, 'measure_receptive_field', lambda engine, multiple: (8, 16))
     plentiful.free = 0
     for traits in (Own(), MeasuredTraits('', 1)):
         assert TilePlanner(traits, IdleEngine(), CPU).plan(200, 200, 0).blend == 8
@@ -312,10 +315,10 @@ def test_every_kind_and_scale_of_rrdbnet_with_automatic_tiles(scale, img):
 
 
 @pytest.mark.parametrize('alignment', [1, 16, 64, 128])
-@pytest.mark.parametrize('reach', range(8, 97, 8))
-def test_the_smallest_windows_suit_any_sight(monkeypatch, alignment, reach):
-    """Windows begin at multiples of the alignment, and see the reach on both sides."""
-    monkeypatch.setattr(planner, 'measure_sight', lambda engine, multiple: Sight(reach, alignment))
+@pytest.mark.parametrize('field', range(8, 97, 8))
+def test_the_smallest_windows_suit_any_receptive_field(monkeypatch, alignment, field):
+    """Windows begin at multiples of the alignment, and see the field on both sides."""
+    monkeypatch.setattr(planner, 'measure_receptive_field', lambda engine, multiple: (field, alignment))
     monkeypatch.setattr(planner, 'estimate_bytes_per_pixel', lambda *_, **__: 1)
     tested = TilePlanner(MeasuredTraits('', 4), IdleEngine(), CPU, max_memory=1)
     for _ in range(2):
@@ -323,7 +326,100 @@ def test_the_smallest_windows_suit_any_sight(monkeypatch, alignment, reach):
         assert len(plan.tiles) > 1
         for span in (tile.rows for tile in plan.tiles):
             assert span.padded_start % alignment == 0
-            assert span.padded_start == 0 or span.start - span.padded_start >= reach
-            assert span.padded_stop == 1001 or span.padded_stop - span.stop >= reach
+            assert span.padded_start == 0 or span.start - span.padded_start >= field
+            assert span.padded_stop == 1001 or span.padded_stop - span.stop >= field
         with pytest.raises(MemoryError):
             tested.shrink(plan, MemoryError())
+
+
+# ---- measuring a network ----
+
+class StandIn:
+    """An engine that computes with a function of one picture, HxWx3, float32."""
+
+    def __init__(self, function, scale=1):
+        self.function = function
+        self.scale = scale
+
+    def __call__(self, batch):
+        result = self.function(batch[0])
+        return result.repeat(self.scale, 0).repeat(self.scale, 1)[None]
+
+
+def blur(radius):
+    return lambda picture: cv2.blur(picture, (2 * radius + 1, 2 * radius + 1), borderType=cv2.BORDER_CONSTANT)
+
+
+def average_windows(side):
+    """Each pixel becomes the mean of its window, as attention in windows does."""
+    def run(picture):
+        result = np.empty_like(picture)
+        for y in range(0, picture.shape[0], side):
+            for x in range(0, picture.shape[1], side):
+                result[y:y + side, x:x + side] = picture[y:y + side, x:x + side].mean((0, 1))
+        return result
+    return run
+
+
+@pytest.mark.parametrize(('function', 'expected'), [
+    (lambda picture: picture, (8, 16)),
+    (lambda picture: cv2.blur(picture, (1, 25), borderType=cv2.BORDER_CONSTANT), (16, 16)),
+    (blur(3), (8, 16)), (blur(12), (16, 16)), (blur(60), (64, 16)),
+    (average_windows(8), (8, 16)), (average_windows(16), (8, 16)), (average_windows(64), (8, 64)),
+    (average_windows(12), (8, 24)), (average_windows(24), (8, 24)), (average_windows(7), (8, 28))])
+@pytest.mark.parametrize('scale', [1, 3])
+def test_how_far_a_network_sees_and_where_its_windows_begin(function, expected, scale, caplog):
+    assert measure_receptive_field(StandIn(function, scale), 1) == expected
+    assert caplog.messages == []
+
+
+def test_a_network_that_sees_everything_warns(caplog):
+    assert measure_receptive_field(StandIn(lambda picture: picture - picture.mean()), 1) == (128, 64)
+    assert caplog.messages == [
+        'the receptive field exceeds 96 pixels: tile borders may be visible; use larger tiles (-t)']
+
+
+@pytest.mark.parametrize(('multiple', 'alignment'), [(4, 16), (12, 24), (32, 32), (100, 100)])
+def test_pictures_have_sides_that_the_network_takes(multiple, alignment):
+    def run(picture):
+        assert picture.shape[0] % multiple == picture.shape[1] % multiple == 0
+        return picture
+    assert measure_receptive_field(StandIn(run), multiple) == (8, alignment)
+
+
+def test_a_result_that_is_not_finite_in_half_precision_tells_nothing(caplog):
+    def fail(picture):
+        raise NonFiniteError
+    assert measure_receptive_field(StandIn(fail), 1) == (128, 64)
+    assert measure_bytes_per_pixel(StandIn(fail), 1) is None
+
+
+def test_results_are_counted_while_they_are_alive():
+    with PeakMemory() as memory:
+        first = torch.ones(1000)
+        view = first.view(10, 100)
+        second = torch.ones(500)
+        del first, view
+        third = torch.ones(1000)
+        assert memory.peak == 6000
+        fourth = torch.ones(1000)
+        del second, third, fourth
+        torch.ones(10)
+    assert memory.peak == 4 * 2500
+
+
+@pytest.mark.parametrize('multiple', [1, 100])
+def test_memory_is_that_of_the_largest_layer_and_its_input(multiple):
+    """In float32, 64 channels in and out: 512 bytes a pixel, and two fifths more that is not seen."""
+    def require_multiple(network, pixels):
+        assert not any(side % multiple for side in pixels[0].shape[2:])
+
+    network = nn.Sequential(nn.Conv2d(3, 64, 3, padding=1), nn.Conv2d(64, 64, 3, padding=1),
+                            nn.Conv2d(64, 3, 3, padding=1))
+    network.register_forward_pre_hook(require_multiple)
+    engine = TorchEngine(LoadedNetwork.from_module(network.requires_grad_(False), 1), CPU, 'float32')
+    assert 512 * 1.4 <= measure_bytes_per_pixel(engine, multiple) <= 560 * 1.4
+
+
+def test_memory_of_an_engine_without_pytorch_is_not_known():
+    assert measure_bytes_per_pixel(StandIn(lambda picture: picture), 1) is None

@@ -14,19 +14,17 @@ import shutil
 import struct
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...files import temporary_folder
-from .variants import FOLDER, SOURCE, VARIANTS, Variant, hash_source
+from .library import FOLDER, SOURCE, VARIANTS, Variant, hash_source, name_library
 
 # No C library is linked. -ffreestanding, and for gcc the flag below, keep compilers from turning loops into calls of
 # memset and memcpy. Large initialisers may still become such calls, which then go to the C library of Python itself.
-_FLAGS = ('-std=gnu11', '-shared', '-fPIC', '-ffp-contract=fast', '-fno-trapping-math', '-fno-math-errno',
-          '-fno-signed-zeros')
-_OPTIMISED = ('-O3', '-g0', '-ffreestanding')
-_SANITIZED = ('-O1', '-g', '-fno-omit-frame-pointer', '-fsanitize=address,undefined')
+_FLAGS = ('-std=gnu11', '-shared', '-fPIC', '-O3', '-ffreestanding', '-ffp-contract=fast', '-fno-trapping-math',
+          '-fno-math-errno', '-fno-signed-zeros')
 _GCC_FLAGS = ('-fno-tree-loop-distribute-patterns',)  # clang ignores it, zig does not know it
 _ZIG_FLAGS = ('-mcpu=baseline',)  # the flags of the variant are added to this processor, and not to the one at hand
 
@@ -67,13 +65,11 @@ def list_machine_variants() -> list[Variant]:
     return [variant for variant in VARIANTS if machine in variant.machines]
 
 
-def build_kernel(folder: Path = FOLDER, *, sanitize: bool = False) -> Built:
+def build_kernel(folder: Path = FOLDER) -> Built:
     """Compile the kernel for every instruction set of this machine's architecture.
 
     Args:
         folder: Where the libraries go. It is made if it is missing.
-        sanitize: Build `libwinograd-VARIANT-sanitized`, which finds memory errors and undefined behaviour. Python must
-            be started with the compiler's libasan in LD_PRELOAD to load it. `find_kernel` never takes it.
 
     Raises:
         OSError: the folder can't be written, or the source can't be read.
@@ -87,35 +83,25 @@ def build_kernel(folder: Path = FOLDER, *, sanitize: bool = False) -> Built:
     libraries, failures = [], []
     with temporary_folder(folder / 'kernel') as workplace:
         for variant in variants:
-            name = variant.library.replace('.', '-sanitized.') if sanitize else variant.library
-            failure = _try_compilers(compilers, variant, workplace / name, sanitize)
-            if failure:
-                failures.append(failure)
+            name, reasons = name_library(variant.name).name, []
+            for compiler in compilers:
+                if not (reason := _compile(compiler, variant, workplace / name)):
+                    (workplace / name).replace(folder / name)
+                    libraries.append(folder / name)
+                    break
+                reasons.append(f'{" ".join(compiler)}: {reason}')
             else:
-                (workplace / name).replace(folder / name)
-                libraries.append(folder / name)
+                failures.append(f'The kernel for {variant.name} could not be built ({"; ".join(reasons)}).')
     return Built(tuple(libraries), ' '.join([*failures, _ADVICE] if failures else []))
 
 
-def _try_compilers(compilers: Iterable[Sequence[str]], variant: Variant, output: Path, sanitize: bool) -> str:
-    """Compile one library with the first compiler that can; return '', or what went wrong with all of them."""
-    reasons = []
-    for compiler in compilers:
-        reason = _compile(compiler, variant, output, sanitize)
-        if not reason:
-            return ''
-        reasons.append(f'{" ".join(compiler)}: {reason}')
-    return f'The kernel for {variant.name} could not be built ({"; ".join(reasons)}).'
-
-
-def _compile(compiler: Sequence[str], variant: Variant, output: Path, sanitize: bool) -> str:
+def _compile(compiler: Sequence[str], variant: Variant, output: Path) -> str:
     """Compile and test one library; return '', or the first error."""
     is_zig = any(Path(word).stem in ('zig', 'ziglang') for word in compiler)
-    command = [*compiler, *_FLAGS, *(_SANITIZED if sanitize else _OPTIMISED), *(_ZIG_FLAGS if is_zig else _GCC_FLAGS),
-               *variant.flags]
+    command = [*compiler, *_FLAGS, *(_ZIG_FLAGS if is_zig else _GCC_FLAGS), *variant.flags]
     if sys.platform == 'darwin' and not is_zig:
         command += ['-arch', platform.machine()]  # Python's own, which under Rosetta is not the processor's
-    if sys.platform not in ('darwin', 'win32') and not sanitize:
+    if sys.platform not in ('darwin', 'win32'):
         command.append('-nostdlib')  # the other two systems link nothing without theirs
     command += [f'-DSOURCE_HASH="{hash_source()}"', str(SOURCE), '-o', str(output)]
     # zig would leave what it compiles of its own libraries in the user's cache.
@@ -127,7 +113,7 @@ def _compile(compiler: Sequence[str], variant: Variant, output: Path, sanitize: 
     except OSError as error:
         return str(error)
     if result.returncode == 0 and output.exists():
-        return '' if sanitize else _test(output)
+        return _test(output)
     lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
     errors = [line for line in lines if 'error' in line.lower()]
     return (errors + lines + [f'exit status {result.returncode}'])[0]
@@ -153,15 +139,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
                                      description='Compile the kernel of the winograd engine for this machine.')
     parser.add_argument('--output', type=Path, default=FOLDER, metavar='FOLDER',
                         help='where the libraries go; default: where the engine looks for them')
-    parser.add_argument('--sanitize', action='store_true',
-                        help="build libraries that find memory errors, for tests; the engine doesn't take them")
     parser.add_argument('--find-compiler', action='store_true',
                         help='build nothing; the exit status is 1 if a compiler is needed and there is none')
     options = parser.parse_args(arguments)
     if options.find_compiler:
         return int(bool(list_machine_variants()) and not list_compilers())
     try:
-        built = build_kernel(options.output.absolute(), sanitize=options.sanitize)
+        built = build_kernel(options.output.absolute())
     except OSError as error:
         built = Built((), f'The kernel could not be built: {error}. Until it is, pictures are upscaled by OpenVINO.')
     for library in built.libraries:

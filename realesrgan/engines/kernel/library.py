@@ -1,19 +1,73 @@
-"""Find and load the compiled kernel that suits this processor; its structures, as `winograd.c` has them."""
+"""The kernel's libraries: one for each instruction set, built from one source; finding and loading the best of them.
+
+This needs only the standard library, because the build imports it.
+"""
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import logging
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import EngineError, KernelError
 from ..cpu import list_cpu_features
-from .variants import FOLDER, VARIANTS, hash_source
 
 logger = logging.getLogger(__name__)
 
+FOLDER = Path(__file__).resolve().parent
+SOURCE = FOLDER / 'winograd.c'
+
 _ADVICE = 'run `make`, or `python -m realesrgan.engines.kernel.build`'
-_LIBRARIES = {variant.name: variant.library for variant in VARIANTS}
+_SUFFIX = {'win32': '.dll', 'darwin': '.dylib'}.get(sys.platform, '.so')
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The kernel for one instruction set.
+
+    Attributes:
+        name: A part of the library's name.
+        machines: What `platform.machine()` calls machines that it is built on, in lower case.
+        features: What a processor must have to run it, under the names of `engines.cpu.list_cpu_features`.
+        flags: What the compiler needs to be told.
+    """
+
+    name: str
+    machines: frozenset[str]
+    features: frozenset[str]
+    flags: tuple[str, ...]
+
+
+_X86, _ARM = frozenset({'x86_64', 'amd64'}), frozenset({'aarch64', 'arm64'})
+
+#: Best first.
+VARIANTS: tuple[Variant, ...] = (
+    Variant('avx512', _X86, frozenset({'avx512f', 'avx512vl', 'avx512bw', 'avx512dq', 'fma'}),
+            ('-mavx512f', '-mavx512vl', '-mavx512bw', '-mavx512dq', '-mfma', '-mavx2', '-mprefer-vector-width=512')),
+    Variant('avx2', _X86, frozenset({'avx2', 'fma'}), ('-mavx2', '-mfma')),
+    # gcc's other way to add atomically is a function of its own library, which is not linked.
+    Variant('neon', _ARM, frozenset({'asimd'}), ('-mno-outline-atomics',)),
+)
+
+
+def name_library(variant: str, folder: Path = FOLDER) -> Path:
+    """Return where the library of a variant lies on this system."""
+    return folder / f'libwinograd-{variant}{_SUFFIX}'
+
+
+def hash_source() -> str:
+    """Return what `realesrgan_source_hash()` of a library that was built from today's source returns.
+
+    Raises:
+        OSError: the source can't be read.
+    """
+    return hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]
+
+
+# ---- what winograd.c has ----
 
 #: Channels that lie together, the most input groups that are multiplied at a time, and that a step takes, and the
 #: longest side of a block of pixels; in winograd.c.
@@ -68,7 +122,7 @@ class Kernel:
 
     def __init__(self, path: Path) -> None:
         library = ctypes.CDLL(str(path))
-        if _read_hash(library) != hash_source() or library.realesrgan_step_bytes() != ctypes.sizeof(Step):
+        if library.realesrgan_step_bytes() != ctypes.sizeof(Step):
             raise OSError(f'{path}: of another version')
         self.path = path
         self.variant = path.stem.split('-')[1]
@@ -83,14 +137,6 @@ class Kernel:
     def count_scratch_floats(self, task_tiles: int, groups_out: int) -> int:
         """Return how many floats of scratch memory a thread needs."""
         return self._count_scratch(task_tiles, groups_out)
-
-
-def _read_hash(library: ctypes.CDLL) -> str:
-    """Return the hash of the source that a library was built from; '' if it does not say."""
-    if not hasattr(library, 'realesrgan_source_hash'):
-        return ''
-    library.realesrgan_source_hash.restype = ctypes.c_char_p
-    return library.realesrgan_source_hash().decode()
 
 
 def list_variants(features: frozenset[str]) -> list[str]:
@@ -120,7 +166,7 @@ def find_kernel(folder: Path = FOLDER) -> Kernel:
                           'a 64-bit Arm processor')
     refusals = []
     for name in names:
-        if not (folder / _LIBRARIES[name]).exists():
+        if not name_library(name, folder).exists():
             continue
         try:
             kernel = load_variant(name, folder)
@@ -145,7 +191,7 @@ def load_variant(name: str, folder: Path = FOLDER) -> Kernel:
     Raises:
         KernelError: it was not built, was built from another version or can't be loaded.
     """
-    library = folder / _LIBRARIES[name]
+    library = name_library(name, folder)
     try:
         if hash_source().encode() not in library.read_bytes():  # looked up in the file, before anything in it can run
             raise KernelError(f'{library.name} was built from another version of winograd.c: {_ADVICE}')

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ...archs.layers import Layers
+from ...archs.architecture import Layers
 from ...archs.loaded import LoadedNetwork
 from ...archs.rrdbnet import RRDBNetConfig
 from ...archs.srvgg import SRVGGNetCompactConfig
 from ...errors import NonFiniteError
 from ..cpu import list_cpu_features
+from ..devices import CPU
 from .library import Kernel, list_variants
 
 #: The exit status where a library computes something else, or nothing.
@@ -61,7 +62,7 @@ def measure_difference(kernel: Kernel) -> float:
     for config, batches in _CASES:
         random, layers = np.random.default_rng(0), config.layers()
         weights = make_weights(layers, random)
-        engine = WinogradEngine(LoadedNetwork.from_arrays(config, weights), kernel, threads=_THREADS)
+        engine = WinogradEngine(LoadedNetwork.from_arrays(config, weights), CPU, 'float32', _THREADS, kernel=kernel)
         for batch_shape in batches:
             batch = random.random((*batch_shape, 3), np.float32)
             result, expected = engine(batch), np.stack([compute(layers, weights, picture) for picture in batch])
@@ -108,14 +109,9 @@ def compute(layers: Layers, weights: Weights, picture: np.ndarray) -> np.ndarray
 
 
 def _convolve(weights: Weights, name: str, x: np.ndarray) -> np.ndarray:
-    height, width = x.shape[1:]
-    padded = np.pad(x, ((0, 0), (1, 1), (1, 1)))
-    kernel = weights[f'{name}.weight'].astype(np.float64)
-    result = np.zeros((len(kernel), height, width)) + weights[f'{name}.bias'][:, None, None]
-    for y in range(3):
-        for z in range(3):
-            result += np.tensordot(kernel[:, :, y, z], padded[:, y:y + height, z:z + width], 1)
-    return result
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(x, ((0, 0), (1, 1), (1, 1))), (3, 3), (1, 2))
+    result = np.einsum('oiyx,ihwyx->ohw', weights[f'{name}.weight'].astype(np.float64), windows, optimize=True)
+    return result + weights[f'{name}.bias'][:, None, None]
 
 
 def _enlarge(x: np.ndarray, scale: int) -> np.ndarray:
