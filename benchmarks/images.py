@@ -144,9 +144,10 @@ def share_beside_network(model: str, folder: Path, output: Path) -> float:
     """Return which part of a folder's wall time the network is not running, once it has run a picture of their size."""
     from realesrgan.engines.choice import make_engine, pick_device
     from realesrgan.events import Outcome
+    from realesrgan.options import PictureOptions
     from realesrgan.pictures.inputs import find_pictures
     from realesrgan.pictures.names import plan
-    from realesrgan.pictures.worker import PictureTask, PictureWorker, ResultOptions
+    from realesrgan.pictures.worker import PictureTask, PictureWorker
     from realesrgan.upscaling.upsampler import RealESRGANer
     from realesrgan.weights import load_model
     network = load_model(model)
@@ -157,7 +158,7 @@ def share_beside_network(model: str, folder: Path, output: Path) -> float:
     engine.seconds = 0.0
     start = time.perf_counter()
     notes: list[object] = []
-    PictureWorker(upsampler, ResultOptions(4, 'realesrgan', 95))(PictureTask(jobs, set()), notes.append)
+    PictureWorker(upsampler, PictureOptions(outscale=4))(PictureTask(jobs, set()), notes.append)
     seconds = time.perf_counter() - start
     for note in notes:
         if isinstance(note, Outcome) and note.error is not None:

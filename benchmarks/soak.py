@@ -41,19 +41,18 @@ def call_library(folder: Path, seed: int, soak: Connection) -> None:
     """
     from realesrgan.pictures import PictureOptions, upscale_pictures
     from realesrgan.videos import VideoOptions, upscale_videos
-    from realesrgan.workers.options import UpsamplerOptions
     logging.getLogger('realesrgan').setLevel(logging.ERROR)
     draw, sides = random.Random(seed), soak_cases.SIDES['realesr-animevideov3']
     pictures = {soak_cases.make_picture(folder / 'inputs', draw, sides) for _ in range(4)}
     clip = soak_cases.make_clip(folder / 'inputs', draw, sides)
-    options = PictureOptions(UpsamplerOptions('realesr-animevideov3'))
+    options = PictureOptions(model_name='realesr-animevideov3')
     first: dict[str, str] = {}
     calls = mismatches = warm = pause = 0
     process = psutil.Process()
     while not soak.poll(pause):
         start = time.perf_counter()
         upscale_pictures(sorted(map(str, pictures)), folder / 'library', options)
-        upscale_videos([str(clip)], folder / 'library', VideoOptions(workers_per_gpu=1 + calls % 2))
+        upscale_videos([str(clip)], folder / 'library', VideoOptions(num_process_per_gpu=1 + calls % 2))
         found = soak_cases.hash_results(folder / 'library')
         shutil.rmtree(folder / 'library')
         mismatches += found != (first := first or found)

@@ -28,7 +28,6 @@ PROJECT = Path(__file__).parents[1]
 sys.path.insert(0, str(PROJECT))
 
 from realesrgan.pictures import PictureOptions, upscale_pictures  # noqa: E402
-from realesrgan.workers.options import UpsamplerOptions  # noqa: E402
 
 MODEL = 'realesr-animevideov3'
 SIZES = (40, 64), (64, 48), (31, 33), (80, 80)
@@ -40,7 +39,7 @@ def make_pictures(folder: Path) -> dict[bytes, bytes]:
     for index, size in enumerate(SIZES):
         path = folder / f'{index}.png'
         cv2.imwrite(str(path), np.random.default_rng(index).integers(0, 256, (*size, 3), np.uint8))
-        [outcome] = upscale_pictures(path, folder / 'out', PictureOptions(UpsamplerOptions(MODEL)))
+        [outcome] = upscale_pictures(path, folder / 'out', PictureOptions(model_name=MODEL))
         assert outcome.target is not None
         answers[path.read_bytes()] = outcome.target.read_bytes()
     return answers

@@ -13,7 +13,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # not needed where the packa
 
 from realesrgan.errors import RealESRGANError, flatten_message
 from realesrgan.pictures import PictureOptions, upscale_pictures
-from realesrgan.workers.options import UpsamplerOptions
 
 
 def main() -> int:
@@ -24,7 +23,7 @@ def main() -> int:
     failed = False
     for model in models or ['RealESRGAN_x4plus', 'RealESRGAN_x4plus_anime_6B', 'realesr-animevideov3']:
         try:
-            outcomes = upscale_pictures(folder, f'results_{model}', PictureOptions(UpsamplerOptions(model, tile=400)))
+            outcomes = upscale_pictures(folder, f'results_{model}', PictureOptions(model_name=model, tile=400))
         except (RealESRGANError, OSError) as error:
             print(f'{model}: {flatten_message(error)}', file=sys.stderr)
             failed = True

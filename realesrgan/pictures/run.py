@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,19 +15,10 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UsageError
 from ..events import Event, Examined, Found, Outcome, Run
 from ..files import remove_leftovers, require_writable
+from ..options import PictureOptions, drop_faces_of_anime
 from ..workers.enhancers import EnhancerCache, build_enhancer, prefetch_weights, prepare_faces, require_gpus
-from ..workers.options import (
-    ALPHA_UPSAMPLERS,
-    ClusterOptions,
-    FaceOptions,
-    UpsamplerOptions,
-    drop_faces_of_drawings,
-    list_places,
-    require_choice,
-    require_outscale,
-)
+from ..workers.options import list_places
 from ..workers.pool import Pool, make_pool
-from .formats import MOST_PIXELS, list_writable_extensions
 from .inputs import InputFile, Inputs, find_pictures, list_inputs, read_bounded
 from .names import Job, name_comparison, plan, require_folder_name
 
@@ -39,51 +30,6 @@ logger = logging.getLogger(__name__)
 #: As an input stdin, as the output folder stdout.
 STREAM = '-'
 _PICTURES_OF_A_TASK = 4  # where several workers share them
-
-
-@dataclass(frozen=True)
-class PictureOptions:
-    """How pictures are upscaled, and where. Wrong values raise `UsageError`.
-
-    Attributes:
-        upsampler: The network and how it runs.
-        faces: How faces are restored; None leaves them alone.
-        gpu_ids: Numbers of the GPUs that share the pictures; none for the first, or the CPU where there is none.
-        outscale: Final size as a multiple of the input's; None is 4 for the models of `models.MODELS`, and for weights
-            of others the scale of their network.
-        suffix: Results are called NAME_SUFFIX; '' for NAME alone.
-        extension: Format of the results, a key of `formats.FORMATS`; 'auto' is that of each input.
-        quality: 1..100, of jpg and webp.
-        alpha_upsampler: 'realesrgan' or 'bicubic'.
-        recursive: Whether to go into folders, whose structure the results keep.
-        skip_existing: Whether to leave out pictures whose result exists.
-        max_pixels: How many pixels a picture may have.
-        check: Whether results are compared with their inputs, which `Examined` reports.
-        compare: Whether NAME_compare.jpg shows each result beside its input.
-        cluster: The Ray cluster that does the work; None for this machine.
-    """
-
-    upsampler: UpsamplerOptions = field(default_factory=UpsamplerOptions)
-    faces: FaceOptions | None = None
-    gpu_ids: tuple[int, ...] = ()
-    outscale: float | None = None
-    suffix: str = 'out'
-    extension: str = 'auto'
-    quality: int = 95
-    alpha_upsampler: str = 'realesrgan'
-    recursive: bool = False
-    skip_existing: bool = False
-    max_pixels: int = MOST_PIXELS
-    check: bool = False
-    compare: bool = False
-    cluster: ClusterOptions | None = None
-
-    def __post_init__(self) -> None:
-        require_choice('extension', self.extension, ['auto', *list_writable_extensions()])
-        require_choice('alpha_upsampler', self.alpha_upsampler, ALPHA_UPSAMPLERS)
-        require_outscale(self.outscale)
-        if not 1 <= self.quality <= 100:
-            raise UsageError(f'quality is {self.quality}; allowed is 1 to 100')
 
 
 def upscale_pictures(inputs: Inputs, output: str | os.PathLike[str], options: PictureOptions | None = None, *,
@@ -123,15 +69,13 @@ class _Pictures:
         self._run = run
         self._enhancers = enhancers
         self._output = output
-        self._options = options
+        self._options = drop_faces_of_anime(options)
         self._outcomes: list[Outcome] = []
         self._ended: set[str] = set()
         self._suspects: set[str] = set()
         self._taken: set[str] = set()  # real paths of results
 
     def upscale(self, inputs: Sequence[str]) -> list[Outcome]:
-        options = self._options
-        faces = drop_faces_of_drawings(options.upsampler, options.faces)
         jobs = self._list_jobs(inputs)
         waiting = [job for job in jobs if not self._skip(job)]
         self._run.tell(Found(len(waiting)))
@@ -140,7 +84,7 @@ class _Pictures:
                 require_writable(Path(self._output))
                 for folder in {job.target_stem.parent for job in waiting}:
                     remove_leftovers(folder)
-            self._upscale_all(waiting, jobs, faces)
+            self._upscale_all(waiting, jobs)
         return self._outcomes
 
     def _list_jobs(self, inputs: Sequence[str | InputFile]) -> list[Job]:
@@ -165,7 +109,7 @@ class _Pictures:
         pipes = [file.path for file in files if not os.path.isfile(file.path)] if options.cluster is not None else []
         if pipes:
             raise UsageError(f'{pipes[0]}: --cluster needs files, which nodes can read too')
-        naming = Path(self._output), options.suffix, options.extension
+        naming = Path(self._output), options.suffix, options.ext
         if not to_stdout:
             files = _leave_out_results(files, plan(files, *naming))
         return [replace(job, to_stdout=to_stdout) for job in plan(files, *naming)]
@@ -183,24 +127,21 @@ class _Pictures:
         self._outcomes.append(outcome)
         self._run.tell(outcome)
 
-    def _upscale_all(self, jobs: Sequence[Job], all_jobs: Sequence[Job], faces: FaceOptions | None) -> None:
-        from .worker import PictureTask, PictureWorker, ResultOptions
+    def _upscale_all(self, jobs: Sequence[Job], all_jobs: Sequence[Job]) -> None:
+        from .worker import PictureTask, PictureWorker
         options = self._options
-        places = list_places(options.gpu_ids)
-        require_gpus(options.gpu_ids, options.upsampler.engine)
+        places = list_places(options.gpu_id)
+        require_gpus(options.gpu_id, options.engine)
         sources = frozenset(os.path.realpath(job.source) for job in all_jobs if job.file.data is None)
         tasks = [PictureTask(jobs, sources, self._ended, self._suspects, self._taken)]
-        if faces is not None:
-            prepare_faces(faces)
-        prefetch_weights(options.upsampler)
+        prepare_faces(options)
+        prefetch_weights(options)
         if (len(places) > 1 and len(jobs) > 1 and self._enhancers is None) or options.cluster is not None:
             tasks = [PictureTask(some, sources & _results_of(some), self._ended, self._suspects, self._taken)
                      for some in share_jobs(jobs)]
         else:
             places = places[:1]
-        results = ResultOptions(options.outscale or options.upsampler.default_outscale, options.alpha_upsampler,
-                                options.quality, options.check, options.compare, options.upsampler.label)
-        build = partial(PictureWorker.build, options.upsampler, faces, results, options.max_pixels,
+        build = partial(PictureWorker.build, options,
                         build=self._enhancers.build if self._enhancers else build_enhancer)
         # What networks of other packages print must not get into a picture on stdout.
         silence = contextlib.redirect_stdout(sys.stderr) if self._output == STREAM else contextlib.nullcontext()
@@ -210,8 +151,8 @@ class _Pictures:
             else:
                 from ..workers.cluster import open_cluster
                 cluster = stack.enter_context(open_cluster(
-                    options.cluster, [job.source for job in jobs], Path(self._output)))
-                pool = cluster.make_pool(build, options.upsampler, faces, self._run.check)
+                    options, [job.source for job in jobs], Path(self._output)))
+                pool = cluster.make_pool(build, options, self._run.check)
             self._do(tasks, stack.enter_context(pool))
 
     def _do(self, tasks: Sequence[PictureTask], pool: Pool) -> None:

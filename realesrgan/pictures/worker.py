@@ -17,14 +17,15 @@ from ..events import Examined, Outcome, Progress
 from ..files import whole_file
 from ..log import about
 from ..measures import Effort
+from ..options import PictureOptions
 from ..pipeline import read_ahead, write_behind
 from ..quality.checks import Borders, examine
 from ..quality.comparison import compare
 from ..workers.enhancers import BuildEnhancer, Enhancer, build_enhancer
 from ..workers.measuring import Stages, measure_effort
-from ..workers.options import FaceOptions, Place, UpsamplerOptions
+from ..workers.options import Place
 from ..workers.pool import Report
-from .formats import MOST_PIXELS, require_room
+from .formats import require_room
 from .names import Job, Targets, name_comparison
 from .picture import Picture
 from .reading import decode
@@ -68,18 +69,6 @@ class Suspected:
 
 
 @dataclass(frozen=True)
-class ResultOptions:
-    """Settings of the results: see `PictureOptions`."""
-
-    outscale: float | None
-    alpha_upsampler: str
-    quality: int
-    check: bool = False
-    compare: bool = False
-    label: str = ''
-
-
-@dataclass(frozen=True)
 class _Read:
     """A picture, or the reason why it can't be read, and the seconds of its stages."""
 
@@ -118,20 +107,18 @@ class PictureWorker:
 
     Args:
         enhancer: What it upscales with.
-        results: Settings of the results.
-        max_pixels: How many pixels an input may have.
+        options: The caller's.
     """
 
-    def __init__(self, enhancer: Enhancer, results: ResultOptions, max_pixels: int = MOST_PIXELS) -> None:
+    def __init__(self, enhancer: Enhancer, options: PictureOptions) -> None:
         self._enhancer = enhancer
-        self._results = results
-        self._max_pixels = max_pixels
+        self._options = options
+        self._outscale = options.outscale or options.default_outscale
 
     @classmethod
-    def build(cls, options: UpsamplerOptions, faces: FaceOptions | None, results: ResultOptions, max_pixels: int,
-              place: Place, build: BuildEnhancer = build_enhancer) -> Self:
-        """Build a worker from the options of its upsampler and its faces, and the place where it computes."""
-        return cls(build(options, faces, place), results, max_pixels)
+    def build(cls, options: PictureOptions, place: Place, build: BuildEnhancer = build_enhancer) -> Self:
+        """Build a worker from the caller's options and the place where it computes."""
+        return cls(build(options, place), options)
 
     def __call__(self, task: PictureTask, report: Report) -> None:
         """Upscale the pictures of a task, in order. One that fails does not hold up the others.
@@ -159,7 +146,7 @@ class PictureWorker:
 
         self._enhancer.on_tile = report_tile
         try:
-            with read_ahead(_read_all(waiting, self._max_pixels), _READ_AHEAD) as pictures, write_behind(
+            with read_ahead(_read_all(waiting, self._options.max_pixels), _READ_AHEAD) as pictures, write_behind(
                     write_result, _WRITTEN_BEHIND) as behind:
                 for picture in pictures:
                     source = str(picture.job.source)
@@ -196,19 +183,19 @@ class PictureWorker:
             return Outcome(source, error=told)
 
     def _upscale(self, read: _Read, targets: Targets) -> _Result | Outcome:
-        job, picture, stages, results = read.job, read.picture, read.stages, self._results
+        job, picture, stages, options = read.job, read.picture, read.stages, self._options
         if isinstance(picture, Exception):
             return Outcome(str(job.source), error=picture)
         with stages.measure('network'):
             target = targets.choose(job, picture)
-            outscale = results.outscale or self._enhancer.scale
+            outscale = self._outscale or self._enhancer.scale
             require_room(target.suffix[1:], *(int(side * outscale) for side in picture.pixels.shape[:2]))
-            pixels, _ = self._enhancer.enhance(picture.pixels, results.outscale, results.alpha_upsampler)
+            pixels, _ = self._enhancer.enhance(picture.pixels, self._outscale, options.alpha_upsampler)
         height, width = picture.pixels.shape[:2]
         outcome = Outcome(str(job.source), None if job.to_stdout else target, frames=1, megapixels=height * width / 1e6,
                           seconds=stages.seconds['network'], size=(width, height), result_size=pixels.shape[1::-1])
         return _Result(job, target, Picture(pixels, picture.metadata),
-                       picture.pixels if results.check or results.compare else None,
+                       picture.pixels if options.check or options.compare else None,
                        Borders.of_tiles(self._enhancer.tiles), stages, measure_effort(self._enhancer, stages), outcome)
 
     def _write(self, result: _Result | Outcome, targets: Targets) -> Iterator[Outcome | Examined]:
@@ -220,7 +207,7 @@ class PictureWorker:
         if isinstance(result, Outcome):
             yield result
             return
-        job, target, quality = result.job, result.target, self._results.quality
+        job, target, quality = result.job, result.target, self._options.quality
         with about(job.source):
             try:
                 with result.stages.measure('write'):
@@ -239,15 +226,15 @@ class PictureWorker:
                 yield Outcome(str(job.source), error=explain(error))
                 return
             outcome = replace(result.outcome, effort=replace(result.effort, seconds=dict(result.stages.seconds)))
-            if result.source is not None and self._results.check:
+            if result.source is not None and self._options.check:
                 try:
                     yield _examine(result, result.source)
                 except Exception as error:
                     outcome = _add_problem(outcome, 'no check', error)
-            if result.source is not None and self._results.compare:
+            if result.source is not None and self._options.compare:
                 try:
                     outcome = replace(outcome, comparison=_compare(
-                        result, result.source, self._results.label, targets))
+                        result, result.source, self._options.label, targets))
                 except Exception as error:
                     outcome = _add_problem(outcome, 'no comparison', error)
             yield outcome

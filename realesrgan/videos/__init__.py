@@ -4,7 +4,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .options import VideoOptions
+    from ..options import VideoOptions
     from .run import upscale_videos
 
 __all__ = ['VideoOptions', 'upscale_videos']
@@ -12,7 +12,7 @@ __all__ = ['VideoOptions', 'upscale_videos']
 
 def __getattr__(name: str) -> Any:
     if name == 'VideoOptions':
-        from .options import VideoOptions
+        from ..options import VideoOptions
         return VideoOptions
     if name == 'upscale_videos':
         from .run import upscale_videos

@@ -8,7 +8,6 @@ import logging
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,8 @@ from filelock import FileLock, Timeout
 
 from ..errors import PartsError
 from ..files import TEMPORARY_PREFIX, read_json, whole_file
+from ..options import VideoOptions, list_options
 from ..version import __version__
-from ..workers.options import FaceOptions
-from .options import VideoOptions
 from .parts import Part, Parts
 
 logger = logging.getLogger(__name__)
@@ -34,29 +32,29 @@ _OURS = re.compile(rf'{_PART_FILE.pattern}|{_MANIFEST}|{TRACKS}|{LIST}')
 
 # ---- what parts depend on ----
 
-def describe_run(ffmpeg_version: Sequence[int], source: Mapping[str, Any], weights: str, options: VideoOptions,
-                 faces: FaceOptions | None) -> dict[str, Any]:
-    """Return everything that parts depend on, by the names of the options: parts of an equal run may be reused.
+# Options that parts don't depend on: the tiles of max_memory hardly show, of the weights the content counts, not the
+# path, and of ext the container.
+_NO_MATTER = frozenset((
+    'model_path', 'max_memory', 'gpu_id', 'suffix', 'skip_existing', 'max_pixels', 'alpha_upsampler', 'cluster',
+    'cpus_per_worker', 'compare', 'ext', 'ffmpeg_bin', 'num_process_per_gpu', 'restart', 'keep_parts', 'dry_run'))
 
-    Not in it: the device and the number of workers, `max_memory`, whose tiles hardly show, and the path of the
-    weights, whose content counts.
+
+def describe_run(ffmpeg_version: Sequence[int], source: Mapping[str, Any], weights: str,
+                 options: VideoOptions) -> dict[str, Any]:
+    """Return everything that parts depend on, by the names of the options: parts of an equal run may be reused.
 
     Args:
         ffmpeg_version: Of the encoder.
         source: What `identify_files` says about the input.
         weights: Their fingerprint.
         options: The caller's.
-        faces: How faces are restored, or None.
     """
-    upsampler = asdict(options.upsampler)
-    del upsampler['model_path'], upsampler['max_memory']
-    video = {name: getattr(options, name) for name in (
-        'outscale', 'fps', 'start', 'end', 'deinterlace', 'extract_first', 'chunk', 'container', 'codec', 'crf',
-        'preset', 'pixel_format')}
+    given = {name: getattr(options, name) for name, option in list_options(VideoOptions).items()
+             if name not in _NO_MATTER and (option.group != 'faces' or options.face_enhance)}
     return {'version': __version__, 'ffmpeg': '.'.join(map(str, ffmpeg_version)), **source, 'weights': weights,
-            **upsampler, 'faces': asdict(faces) if faces else None,
-            **{name: f'{value:g}' if isinstance(value, float) else value if value is None else str(value)
-               for name, value in video.items()}}
+            'container': options.container,
+            **{name: value if value is None or isinstance(value, (int, str)) else
+               f'{value:g}' if isinstance(value, float) else str(value) for name, value in given.items()}}
 
 
 def identify_files(files: Sequence[Path]) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from ..ffmpeg.containers import CONTAINERS
 from ..ffmpeg.encoder import Encoding, choose_codec, choose_output_pixel_format, choose_part_container
 from ..ffmpeg.probe import read_hdr
 from ..ffmpeg.programs import Check, FFmpeg
+from ..options import VideoOptions
 from .frame_files import FrameShape
-from .options import VideoOptions
 from .plan import VideoPlan
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def encode_like_video(ffmpeg: FFmpeg, plan: VideoPlan, options: VideoOptions, ch
         MediaError: the encoder is not there, or does not go with the container or the pixel format.
     """
     video = plan.video
-    codec = choose_codec(options.codec, options.container)
+    codec = choose_codec(options.vcodec, options.container)
     pixel_format = _choose_pixel_format(ffmpeg, codec, video.pixel_format, options)
     colour = video.colour
     if is_rgb(video.pixel_format):
@@ -51,8 +51,8 @@ def encode_like_video(ffmpeg: FFmpeg, plan: VideoPlan, options: VideoOptions, ch
 def _choose_pixel_format(ffmpeg: FFmpeg, codec: str, source: str, options: VideoOptions) -> str:
     """Return the pixel format of the result, and log where it is not that of the source."""
     given, chroma = parse_pixel_format(source), CONTAINERS[options.container].chroma
-    nearest = choose_output_pixel_format(ffmpeg, codec, options.pixel_format, given)
-    if options.pixel_format is not None:
+    nearest = choose_output_pixel_format(ffmpeg, codec, options.pix_fmt, given)
+    if options.pix_fmt is not None:
         return nearest
     chosen = nearest
     if chroma and parse_pixel_format(nearest).chroma != chroma:
@@ -72,10 +72,10 @@ def encode_frames(ffmpeg: FFmpeg, shape: FrameShape, options: VideoOptions) -> E
     Raises:
         MediaError: see `encode_like_video`.
     """
-    codec = choose_codec(options.codec, options.container)
+    codec = choose_codec(options.vcodec, options.container)
     height = _scale_side(shape.height, options.outscale)
     wanted = PixelFormat('420', 10 if shape.deep else 8)
-    pixel_format = choose_output_pixel_format(ffmpeg, codec, options.pixel_format, wanted)
+    pixel_format = choose_output_pixel_format(ffmpeg, codec, options.pix_fmt, wanted)
     return Encoding(
         width=_scale_side(shape.width, options.outscale), height=height, dtype_is_deep=shape.deep,
         rate=options.fps or _DEFAULT_RATE, sample_aspect=Fraction(1), colour=infer_colour(height, {}), codec=codec,

@@ -14,8 +14,8 @@ from ..ffmpeg.mux import Cut
 from ..ffmpeg.probe import MediaInfo, VideoStream, read_time_stamps
 from ..ffmpeg.programs import Check, FFmpeg
 from ..ffmpeg.timing import Timeline, TimeStamps, choose_timeline, format_clock
+from ..options import VideoOptions
 from ..pictures.formats import require_few_pixels
-from .options import VideoOptions
 
 logger = logging.getLogger(__name__)
 

@@ -20,14 +20,14 @@ from ..ffmpeg.probe import MediaInfo, is_picture, probe
 from ..ffmpeg.programs import FFmpeg, find_ffmpeg
 from ..files import remove_leftovers, require_writable, temporary_folder
 from ..log import about
+from ..options import PictureOptions, VideoOptions, convert_options, drop_faces_of_anime
 from ..pictures.inputs import InputFile, Inputs, list_inputs
 from ..pictures.names import name_comparison, plan, require_folder_name
-from ..pictures.run import PictureOptions, upscale_pictures
+from ..pictures.run import upscale_pictures
 from ..workers.enhancers import EnhancerCache
 from ..workers.sharing import run_sharing
 from .checkpoint import get_parts_folder
 from .inputs import VIDEO_EXTENSIONS, VideoInput, check_extension, find_videos, name_results
-from .options import VideoOptions
 from .resources import Resources
 from .source import FrameSource, Source, VideoSource
 
@@ -80,12 +80,12 @@ class _Videos:
         self._run = run
         self._enhancers = enhancers
         self._output = output
-        self._options = options
+        self._options = drop_faces_of_anime(options)
         self._stack = stack
         self._outcomes: list[Outcome] = []
         self._copies: list[Path] = []  # folders of what can be read once only
         stack.callback(self._remove_copies)
-        self._ffmpeg: FFmpeg = find_ffmpeg(options.ffmpeg)
+        self._ffmpeg: FFmpeg = find_ffmpeg(options.ffmpeg_bin)
         self._sources: frozenset[str]  # real paths of all inputs, which are never written to
         self._resources: Resources
 
@@ -98,7 +98,7 @@ class _Videos:
         pictures = [video for video in found if video.picture]
         videos = [video for video in found if not video.picture]
         for video in found:
-            check_extension(self._options.extension, video)
+            check_extension(self._options.ext, video)
         self._sources = frozenset(os.path.realpath(video.source) for video in found)
         targets = name_results(videos, self._output, self._options.suffix, self._options.container)
         waiting = [(video, target) for video, target in zip(videos, targets, strict=True)
@@ -201,13 +201,13 @@ class _Videos:
     def _upscale_source(self, source: Source, target: Path, options: VideoOptions) -> Made:
         from .upscale import upscale_source
         common = self._resources
-        return upscale_source(source, target, options, common.faces, common.weights, common.pool, self._run)
+        return upscale_source(source, target, options, common.weights, common.pool, self._run)
 
     def _outline(self, source: Source, target: Path, options: VideoOptions) -> None:
         from .checkpoint import describe_run, find_reusable
         from .dry_run import outline_run
         common = self._resources
-        manifest = describe_run(source.ffmpeg.version, source.identify(), common.weights, options, common.faces)
+        manifest = describe_run(source.ffmpeg.version, source.identify(), common.weights, options)
         there = [] if options.restart else find_reusable(target, source.encoding.container, manifest)
         lines = outline_run(source, target, common.outscale, common.places, common.enhancer, there)
         self._run.tell(Outlined(source.name, tuple(lines)))
@@ -217,7 +217,7 @@ class _Videos:
         options = self._options
         if options.dry_run:
             for job in plan([InputFile(Path(source)) for source in sources], self._output, options.suffix,
-                            options.extension):
+                            options.ext):
                 self._run.tell(Outlined(str(job.source), (f'result   {job.target(alpha=False)}, a single picture',)))
             return
 
@@ -226,10 +226,5 @@ class _Videos:
                 self._run.tell(event)
             elif isinstance(event, Outcome):
                 self._end(event)
-        upscale_pictures(sources, str(self._output), PictureOptions(
-            upsampler=options.upsampler, faces=self._resources.faces, gpu_ids=options.gpu_ids,
-            outscale=options.outscale, suffix=options.suffix, extension=options.extension,
-            alpha_upsampler=options.alpha_upsampler,
-            skip_existing=options.skip_existing, max_pixels=options.max_pixels, check=options.check,
-            compare=options.compare, cluster=options.cluster), on_event=hear, cancel=self._run.cancel,
-            enhancers=self._enhancers)
+        upscale_pictures(sources, str(self._output), convert_options(options, PictureOptions), on_event=hear,
+                         cancel=self._run.cancel, enhancers=self._enhancers)

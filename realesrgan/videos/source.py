@@ -22,13 +22,13 @@ from ..ffmpeg.probe import MediaInfo
 from ..ffmpeg.programs import Check, FFmpeg
 from ..ffmpeg.timing import format_clock
 from ..files import temporary_folder
+from ..options import VideoOptions
 from .checkpoint import TRACKS, identify_files
 from .chunks import Chunk, FrameFiles, Upscaled, VideoFrames, cut_into_chunks
 from .disk import DiskWatch, estimate_extracted_size
 from .encoding import encode_frames, encode_like_video
 from .frame_files import FrameFileReader, FrameShape, measure_frames
 from .joining import Join, join_alone, join_with_tracks
-from .options import VideoOptions
 from .parts import Parts
 from .plan import VideoPlan, plan_video
 
@@ -155,8 +155,8 @@ class VideoSource:
 
     def __init__(self, ffmpeg: FFmpeg, name: str, info: MediaInfo, options: VideoOptions, check: Check) -> None:
         self.ffmpeg, self.name = ffmpeg, name
-        self._extracts = options.extract_first and not info.is_stream
-        if options.extract_first and info.is_stream:
+        self._extracts = options.extract_frame_first and not info.is_stream
+        if options.extract_frame_first and info.is_stream:
             logger.warning('--extract_frame_first has no effect on a stream, which can be read once only')
         self._options, self._check = options, check
         self._plan: VideoPlan = plan_video(ffmpeg, info, options, check)

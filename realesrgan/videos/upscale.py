@@ -15,15 +15,14 @@ from typing import Any
 from ..errors import MediaError, PartsError, VideoError, flatten_message
 from ..events import Examined, Progress, Run
 from ..measures import Effort
+from ..options import VideoOptions
 from ..pictures.names import name_comparison
-from ..workers.options import FaceOptions
 from ..workers.pool import Pool
 from .checkpoint import describe_run, open_parts
 from .chunks import Chunk, ChunkProgress, FrameExamined, Upscaled
 from .comparing import write_comparison
 from .disk import DiskWatch, estimate_result_size, format_size, measure_free_disk
 from .joining import join_parts
-from .options import VideoOptions
 from .parts import Part, Parts, count
 from .source import Source
 
@@ -54,8 +53,7 @@ class Made:
     comparison: Path | None
 
 
-def upscale_source(source: Source, target: Path, options: VideoOptions, faces: FaceOptions | None, weights: str,
-                   pool: Pool, run: Run) -> Made:
+def upscale_source(source: Source, target: Path, options: VideoOptions, weights: str, pool: Pool, run: Run) -> Made:
     """Upscale a source to `target`, which is written whole or not at all.
 
     A damaged source gives what could be decoded of it, and a problem. When the run can't go on, parts that are whole
@@ -65,7 +63,6 @@ def upscale_source(source: Source, target: Path, options: VideoOptions, faces: F
         source: What to upscale.
         target: The result.
         options: The caller's.
-        faces: How faces are restored, or None.
         weights: Fingerprint of the weights.
         pool: The workers, `ChunkWorker` each.
         run: Hears of progress, and ends the run.
@@ -76,7 +73,7 @@ def upscale_source(source: Source, target: Path, options: VideoOptions, faces: F
         Cancelled: the caller wanted that.
     """
     identity = source.identify()
-    manifest = describe_run(source.ffmpeg.version, identity, weights, options, faces)
+    manifest = describe_run(source.ffmpeg.version, identity, weights, options)
     with open_parts(target, source.encoding.container, manifest, restart=options.restart,
                     keep=options.keep_parts) as parts:
         _warn_of_little_room(source, parts.folder)
@@ -117,7 +114,7 @@ def _compare(chunks: Sequence[Chunk], done: Sequence[Upscaled], target: Path, op
     """Write a comparison, or warn of why there is none."""
     comparison = name_comparison(target, 'mp4')
     try:
-        write_comparison(chunks, done, comparison, options.upsampler.label, run.check)
+        write_comparison(chunks, done, comparison, options.label, run.check)
     except (MediaError, VideoError) as error:
         logger.warning('%s', flatten_message(error))
         return None

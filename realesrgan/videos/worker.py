@@ -10,11 +10,12 @@ import numpy as np
 
 from ..errors import MediaError, RealESRGANError, VideoError
 from ..ffmpeg.programs import FFmpeg, find_ffmpeg
+from ..options import UpsamplerOptions
 from ..pipeline import read_ahead, write_behind
 from ..quality.checks import Borders, examine
 from ..workers.enhancers import BuildEnhancer, Enhancer, build_enhancer
 from ..workers.measuring import Stages, measure_effort
-from ..workers.options import FaceOptions, Place, UpsamplerOptions
+from ..workers.options import Place
 from ..workers.pool import Report
 from .chunks import Chunk, ChunkProgress, FrameExamined, FrameFiles, Reader, Upscaled, VideoFrames
 from .disk import RESERVE_BYTES, measure_free_disk
@@ -42,13 +43,13 @@ class ChunkWorker:
         self._clock = clock
 
     @classmethod
-    def build(cls, options: UpsamplerOptions, faces: FaceOptions | None, place: Place,
-              build: BuildEnhancer = build_enhancer, ffmpeg: str | None = None) -> Self:
-        """Build a worker from the options of its upsampler and its faces, and the place where it computes.
+    def build(cls, options: UpsamplerOptions, place: Place, build: BuildEnhancer = build_enhancer,
+              ffmpeg: str | None = None) -> Self:
+        """Build a worker from the options of its upsampler and the place where it computes.
 
         `ffmpeg` is what `find_ffmpeg` takes, if the worker is to find it itself.
         """
-        return cls(build(options, faces, place), find_ffmpeg(ffmpeg) if ffmpeg is not None else None)
+        return cls(build(options, place), find_ffmpeg(ffmpeg) if ffmpeg is not None else None)
 
     def __call__(self, chunk: Chunk, report: Report) -> Upscaled:
         """Upscale a chunk and write its parts, each whole or not at all; those that are there already stay.

@@ -9,11 +9,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..cli.options import add_device_options, read_gpu_ids
+from ..cli.parser import add_options, add_verbosity_options, make_type
 from ..cli.run import run
-from ..cli.types import make_number_type, parse_path
 from ..errors import RealESRGANError
-from ..workers.options import UpsamplerOptions
+from ..options import RunOptions, check_number, check_path
 from .settings import Settings
 from .storage import choose_folder, open_storage
 
@@ -25,11 +24,11 @@ _SECONDS_BETWEEN_WAKINGS = 1.0  # on Windows an interrupt waits for the end of a
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the service's options."""
     parser = argparse.ArgumentParser(prog='python -m realesrgan.web', description=__doc__, allow_abbrev=False)
-    whole, number = make_number_type(int, 1), make_number_type(float, 0.001)
+    whole, number = make_type(check_number(int, 1)), make_type(check_number(float, 0.001))
     defaults = Settings(Path())
     group = parser.add_argument_group('address')
     group.add_argument('--host', default=defaults.host, help='where to listen (default: %(default)s)')
-    group.add_argument('--port', type=make_number_type(int, 0, 65535), default=defaults.port,
+    group.add_argument('--port', type=make_type(check_number(int, 0, 65535)), default=defaults.port,
                        help='0 for any that is free (default: %(default)s)')
     group.add_argument('--token', metavar='TEXT', help='what clients must show; needed for a --host that others reach')
     group.add_argument('--no_auth', action='store_true', help='let everybody in who reaches --host')
@@ -47,10 +46,10 @@ def build_parser() -> argparse.ArgumentParser:
             ('models_kept', whole, 'COUNT', 'models that each worker keeps loaded')):
         group.add_argument(f'--{name}', type=kind, default=getattr(defaults, name), metavar=unit,
                            help=f'{text} (default: %(default)s)')
-    add_device_options(parser)
-    parser.add_argument('--folder', type=parse_path, help='for everything temporary (default: the system\'s)')
-    parser.add_argument('-v', '--verbose', action='store_true', help='log details, and tracebacks of errors')
-    parser.add_argument('-q', '--quiet', action='store_true', help='log errors only')
+    add_options(parser, RunOptions, 'device')
+    parser.add_argument('--folder', type=make_type(check_path),
+                        help='for everything temporary (default: the system\'s)')
+    add_verbosity_options(parser)
     return parser
 
 
@@ -73,8 +72,7 @@ def serve(args: argparse.Namespace) -> int:
                               'prometheus_client') from None
     names = {field.name for field in dataclasses.fields(Settings)} & set(vars(args))
     given = {name: getattr(args, name) for name in names} | {'folder': Path()}
-    settings = Settings(**given, allowed_hosts=tuple(args.allow_host), gpu_ids=read_gpu_ids(args),
-                        upsampler=UpsamplerOptions(half=not args.fp32, engine=args.engine))
+    settings = Settings(**given, allowed_hosts=tuple(args.allow_host))
     with open_storage(Path(args.folder) if args.folder else choose_folder()) as folder:
         settings = dataclasses.replace(settings, folder=folder)
         metrics = Metrics()

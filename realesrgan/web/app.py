@@ -31,7 +31,7 @@ from ..errors import (
 from ..ffmpeg.containers import CONTAINERS
 from ..models import MODELS
 from ..pictures.formats import find_by_extension
-from .forms import MOST_SCALE, PICTURE_FORMATS, VIDEO_FORMATS, clean_name, read_wish
+from .forms import MOST_SCALE, PICTURE_FORMATS, VIDEO_FORMATS, clean_name, make_options, read_form
 from .guard import COOKIE, check_host, check_token, is_known, is_token
 from .jobs import CANCELLED, DONE, ENDS, FAILED, QUEUED, Job, JobQueue, JobTimeoutError, QueueFullError
 from .metrics import Metrics
@@ -213,11 +213,11 @@ class _Service:
         try:
             source = folder / 'input'
             upload.save(source)
-            wish = read_wish(request.form)
-            video = is_video(source, self._settings, wish.scale)
+            given = read_form(request.form)
+            video = is_video(source, self._settings, given.get('outscale'))
             if video and not videos:
                 raise UnknownFileError('this is a video; POST /jobs takes those')
-            options = wish.make_options(self._settings, video=video)
+            options = make_options(given, self._settings, video=video)
             job = Job(folder, _restore_extension(source, upload.filename), clean_name(upload.filename), options)
             self._queue.submit(job)
         except QueueFullError as error:
@@ -267,7 +267,7 @@ class _Service:
             'id': job.identity, 'state': job.state,
             'position': self._queue.find_position(job) if job.state == QUEUED else 0,
             'done': job.done, 'total': job.total, 'seconds': round(job.seconds, 2),
-            'model': job.options.upsampler.model_name,
+            'model': job.options.model_name,
             'error': self._explain(job) if job.state == FAILED else None,
             'warnings': [*job.warnings, *(job.describe(line) for line in (outcome.problems if outcome else ()))],
             'size': outcome.size if outcome and job.state == DONE else None,

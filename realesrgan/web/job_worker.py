@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from ..pictures.run import PictureOptions, upscale_pictures
-from ..videos.options import VideoOptions
+from ..options import PictureOptions, VideoOptions
+from ..pictures.run import upscale_pictures
 from ..videos.run import upscale_videos
 from ..workers.enhancers import EnhancerCache
 from ..workers.options import Place

@@ -16,8 +16,7 @@ from typing import Any
 
 from ..errors import BugError, Cancelled, RealESRGANError, explain
 from ..events import Outcome, Progress, Warned
-from ..pictures.run import PictureOptions
-from ..videos.options import VideoOptions
+from ..options import PictureOptions, VideoOptions
 from ..workers.options import Place
 from ..workers.process_pool import ProcessPool
 from .job_worker import JobTask, JobWorker
@@ -124,7 +123,7 @@ class JobQueue:
         self._changed = threading.Condition()
         self._stopping = threading.Event()
         self._recent: deque[float] = deque(maxlen=10)  # seconds of the last jobs
-        gpus = settings.gpu_ids or (None,)
+        gpus = settings.gpu_id or (None,)
         self._threads = [threading.Thread(target=self._run_jobs, args=(Place(gpus[number % len(gpus)]),),
                                           name=f'runner {number}') for number in range(settings.workers)]
         self._threads.append(threading.Thread(target=self._clean, name='cleaner'))
@@ -218,7 +217,7 @@ class JobQueue:
             return job
 
     def _run(self, job: Job, pool: ProcessPool, place: Place) -> None:
-        options = job.options if place.gpu_id is None else replace(job.options, gpu_ids=(place.gpu_id,))
+        options = job.options if place.gpu_id is None else replace(job.options, gpu_id=(place.gpu_id,))
         state = FAILED
         try:
             for _ in pool.map_unordered([JobTask(job.source, job.folder, options)], job.hear):

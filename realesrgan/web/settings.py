@@ -2,11 +2,10 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UsageError
-from ..workers.options import UpsamplerOptions
 
 
 @dataclass(frozen=True)
@@ -19,8 +18,8 @@ class Settings:
         token: What clients must show, or None.
         no_auth: Whether an address that others reach may go without a token.
         allowed_hosts: Further names under which clients reach it, through a proxy.
-        upsampler: How networks run; the model is the client's choice.
-        gpu_ids: GPUs that the workers share in turn; none for the first, or the CPU.
+        engine, fp32: How networks run, as the scripts' options say.
+        gpu_id: GPUs that the workers share in turn; none for the first, or the CPU.
         workers: How many jobs run at once, each in a process.
         models_kept: How many models each worker keeps loaded.
         queue: How many jobs may wait.
@@ -38,8 +37,9 @@ class Settings:
     token: str | None = None
     no_auth: bool = False
     allowed_hosts: tuple[str, ...] = ()
-    upsampler: UpsamplerOptions = field(default_factory=UpsamplerOptions)
-    gpu_ids: tuple[int, ...] = ()
+    engine: str = 'auto'
+    fp32: bool = False
+    gpu_id: tuple[int, ...] = ()
     workers: int = 1
     models_kept: int = 2
     queue: int = 8

@@ -13,10 +13,10 @@ from .. import version
 from ..errors import ClusterError
 from ..files import require_writable, temporary_folder
 from ..log import about
+from ..options import RunOptions, UpsamplerOptions
 from ..weights.sources import find_url_prefix, prefetch
 from .connection import connect, import_ray
 from .node import Refuse, SentFiles, SharedFiles, accept, build_on_node, inspect, sample
-from .options import ClusterOptions, FaceOptions, UpsamplerOptions
 from .pool import BuildWorker, Pool
 
 logger = logging.getLogger(__name__)
@@ -26,29 +26,31 @@ _PATIENCE_SECONDS = 60  # with nodes that do not answer
 
 
 @contextlib.contextmanager
-def open_cluster(options: ClusterOptions, files: Sequence[Path], output: Path,
-                 refuse: Refuse = accept) -> Iterator[Cluster]:
+def open_cluster(options: RunOptions, files: Sequence[Path], output: Path, refuse: Refuse = accept,
+                 workers_per_gpu: int = 1) -> Iterator[Cluster]:
     """Connect to a cluster; the connection ends with the block, and with it all actors.
 
     Args:
-        options: Which cluster, and what a worker takes of it.
+        options: Say which cluster, and what a worker takes of it.
         files: What the workers will read.
         output: Where they will write.
         refuse: Called on each node.
+        workers_per_gpu: Workers that share a GPU.
 
     Raises:
         ClusterError: ray is not installed, or the cluster is not there.
         OSError: the output folder can't be written.
     """
-    ray = import_ray(options.address)
+    assert options.cluster is not None
+    ray = import_ray(options.cluster)
     require_writable(output)
     is_ours = not ray.is_initialized()
     if is_ours:
-        connect(ray, options.address)
+        connect(ray, options.cluster)
     try:
         with temporary_folder(output / 'seen') as seen:
             shared = SharedFiles(str(Path.cwd()), seen, {path: sample(path) for path in _choose_samples(files)})
-            yield Cluster(ray, options, shared, refuse)
+            yield Cluster(ray, shared, refuse, options.cpus_per_worker, workers_per_gpu)
     finally:
         if is_ours:
             ray.shutdown()
@@ -64,21 +66,22 @@ def _choose_samples(files: Sequence[Path]) -> list[Path]:
 class Cluster:
     """A cluster that workers can be put on. `open_cluster` returns one."""
 
-    def __init__(self, ray: Any, options: ClusterOptions, shared: SharedFiles, refuse: Refuse) -> None:
+    def __init__(self, ray: Any, shared: SharedFiles, refuse: Refuse, cpus_per_worker: float | None,
+                 workers_per_gpu: int) -> None:
         self._ray = ray
-        self._options = options
+        self._cpus_per_worker = cpus_per_worker
+        self._workers_per_gpu = workers_per_gpu
         self._shared = shared
         self._refuse = refuse
         self._asked: dict[str, Any] = {}  # nodes that have not answered yet
         self._accepted: dict[str, bool] = {}
 
-    def make_pool(self, build: BuildWorker[Any, Any], options: UpsamplerOptions, faces: FaceOptions | None,
-                  check: Callable[[], None]) -> Pool:
+    def make_pool(self, build: BuildWorker[Any, Any], options: UpsamplerOptions, check: Callable[[], None]) -> Pool:
         """Return a pool of as many workers as have room.
 
         Args:
             build: Makes each worker; a partial whose first argument is `options`.
-            options, faces: What it works with; the weight files of both are sent along.
+            options: What it works with; the weight files are sent along.
             check: See `RemotePool`.
 
         Raises:
@@ -87,7 +90,7 @@ class Cluster:
         from .ray_pool import RayPool
         if not self.find_nodes():
             raise ClusterError('no node of the cluster can take part')
-        return RayPool(partial(build_on_node, self._send_files(options, faces), build), self.find_nodes, check,
+        return RayPool(partial(build_on_node, self._send_files(options), build), self.find_nodes, check,
                        folder=self._shared.folder)
 
     def find_nodes(self) -> list[Any]:
@@ -134,7 +137,7 @@ class Cluster:
 
     def _explain_no_room(self, node: Mapping[str, Any]) -> str | None:
         """Return why a node without GPUs would never have room for a worker."""
-        cpus, asked = node['Resources'].get('CPU', 0), self._options.cpus_per_worker
+        cpus, asked = node['Resources'].get('CPU', 0), self._cpus_per_worker
         if asked is None or asked <= cpus or node['Resources'].get('GPU'):
             return None
         return f'it has {cpus:g} of the {asked:g} cores of --cpus_per_worker'
@@ -143,9 +146,9 @@ class Cluster:
         """Return a node with as many workers as have room."""
         from .ray_pool import Node
         cpus, gpus = (node['Resources'].get(name, 0) for name in ('CPU', 'GPU'))
-        asked = self._options.cpus_per_worker
+        asked = self._cpus_per_worker
         if gpus:
-            share = self._options.workers_per_gpu
+            share = self._workers_per_gpu
             count = int(gpus * share)
             return Node(node['NodeID'], _name(node), count, cpus=min(1, cpus / max(count, 1)), gpus=1 / share)
         if has_gpus and asked is None:
@@ -153,13 +156,13 @@ class Cluster:
         each = asked or cpus
         return Node(node['NodeID'], _name(node), int(cpus // each) if each else 0, cpus=each)
 
-    def _send_files(self, options: UpsamplerOptions, faces: FaceOptions | None) -> SentFiles:
+    def _send_files(self, options: UpsamplerOptions) -> SentFiles:
         """Put what workers need into the object store."""
         sources = prefetch(options.model_name, options.model_path, options.denoise_strength)
         files = [sources.main, sources.partner]
-        if faces is not None:
+        if options.face_enhance:
             from ..faces.networks import obtain_face_files
-            found = obtain_face_files(faces.model)
+            found = obtain_face_files(options.face_model)
             files += [found.restorer, found.detector, found.parser]
         prefix = find_url_prefix(options.model_path)  # without it a node knows the model by its name
         names = {file: file.name.removeprefix(prefix) for file in files if isinstance(file, Path)}

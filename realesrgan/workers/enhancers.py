@@ -3,16 +3,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from .options import FaceOptions, Place, UpsamplerOptions
+from ..options import UpsamplerOptions
+from .options import Place
 
 if TYPE_CHECKING:
     import numpy as np
 
     from ..archs.loaded import LoadedNetwork
-    from ..engines.devices import Device
     from ..engines.engine import Engine
     from ..faces.enhancer import FaceEnhancer
     from ..upscaling.tiles import Tile
@@ -41,19 +40,20 @@ class Enhancer(Protocol):
 
 
 #: Makes an enhancer: `build_enhancer`, or the method of an `EnhancerCache`.
-BuildEnhancer = Callable[[UpsamplerOptions, FaceOptions | None, Place], Enhancer]
+BuildEnhancer = Callable[[UpsamplerOptions, Place], Enhancer]
 
 
-def prepare_faces(faces: FaceOptions) -> None:
-    """Check that the packages and weights that faces need are there, before anything large is loaded.
+def prepare_faces(options: UpsamplerOptions) -> None:
+    """Check that the packages and weights that faces need, if they are restored, are there, before all else is loaded.
 
     Raises:
         FacePackagesError: packages are not installed.
         WeightsError: weights are missing and can't be fetched.
     """
-    from ..faces.networks import import_face_packages, obtain_face_files
-    import_face_packages()
-    obtain_face_files(faces.model)
+    if options.face_enhance:
+        from ..faces.networks import import_face_packages, obtain_face_files
+        import_face_packages()
+        obtain_face_files(options.face_model)
 
 
 def prefetch_weights(options: UpsamplerOptions) -> None:
@@ -86,34 +86,37 @@ def require_gpus(gpu_ids: Sequence[int], engine: str) -> None:
         require_gpu(gpu_id, engine)
 
 
-def build_enhancer(options: UpsamplerOptions, faces: FaceOptions | None, place: Place) -> RealESRGANer | FaceEnhancer:
+def build_enhancer(options: UpsamplerOptions, place: Place) -> RealESRGANer | FaceEnhancer:
     """Return what one worker upscales with; workers that share a place share its memory, and a CPU's threads.
 
     Raises:
         RealESRGANError: packages or weights can't be had, or the device is not there.
     """
-    if faces is not None:
-        prepare_faces(faces)
+    prepare_faces(options)
     from ..engines.choice import pick_device, settle_device
     picked = pick_device(gpu_id=place.gpu_id, engine=options.engine)
     network, threads = _load_network(options), None
     device = settle_device(network, picked, options.engine)
+    max_memory = None if options.max_memory is None else int(options.max_memory * 2 ** 30)
     if place.workers > 1:
         from ..engines.cpu import count_cores
         from ..engines.memory import measure_usable_memory
-        options = replace(options, max_memory=(options.max_memory or measure_usable_memory(device)) // place.workers)
+        max_memory = (max_memory or measure_usable_memory(device)) // place.workers
         if device.type in ('cpu', 'vulkan'):  # beside Vulkan, faces run on the CPU
             threads = max(count_cores() // place.workers, 1)
-    upsampler = _build_upsampler(options, network, device, threads)
-    if faces is None:
+    from ..upscaling.upsampler import RealESRGANer
+    upsampler = RealESRGANer(network.scale, None, model=network, tile=options.tile, tile_pad=options.tile_pad,
+                             pre_pad=options.pre_pad, half=not options.fp32, device=device, engine=options.engine,
+                             max_memory=max_memory, threads=threads)
+    if not options.face_enhance:
         return upsampler
     import torch
 
     from ..faces.enhancer import FaceEnhancer
     if threads is not None:
         torch.set_num_threads(threads)  # the faces run in PyTorch, whatever engine the upsampler has
-    return FaceEnhancer(upsampler, faces.model, faces.weight, only_center_face=faces.only_center_face,
-                        min_size=faces.min_size)
+    return FaceEnhancer(upsampler, options.face_model, options.face_weight, only_center_face=options.only_center_face,
+                        min_size=options.face_min_size)
 
 
 class EnhancerCache:
@@ -125,25 +128,17 @@ class EnhancerCache:
 
     def __init__(self, most: int = 2) -> None:
         self._most = most
-        self._kept: OrderedDict[tuple[UpsamplerOptions, FaceOptions | None, Place], Enhancer] = OrderedDict()
+        self._kept: OrderedDict[tuple[UpsamplerOptions, Place], Enhancer] = OrderedDict()
 
-    def build(self, options: UpsamplerOptions, faces: FaceOptions | None, place: Place) -> Enhancer:
+    def build(self, options: UpsamplerOptions, place: Place) -> Enhancer:
         """Return what `build_enhancer` does, or has done."""
-        key = options, faces, place
+        key = options.upsampler, place
         enhancer = self._kept.pop(key, None)
         while enhancer is None and len(self._kept) >= self._most:
             self._kept.popitem(last=False)  # before the next one is built, so that both need not have room
-        self._kept[key] = enhancer = enhancer or build_enhancer(options, faces, place)
+        self._kept[key] = enhancer = enhancer or build_enhancer(options, place)
         enhancer.on_tile = None  # which belonged to another run
         return enhancer
-
-
-def _build_upsampler(options: UpsamplerOptions, network: LoadedNetwork, device: Device,
-                     threads: int | None) -> RealESRGANer:
-    from ..upscaling.upsampler import RealESRGANer
-    return RealESRGANer(network.scale, None, model=network, tile=options.tile, tile_pad=options.tile_pad,
-                        pre_pad=options.pre_pad, half=options.half, device=device, engine=options.engine,
-                        max_memory=options.max_memory, threads=threads)
 
 
 def _load_network(options: UpsamplerOptions, *, log: bool = True) -> LoadedNetwork:

@@ -10,8 +10,9 @@ from typing import Any
 
 from .. import version
 from ..files import hash_file, whole_file
+from ..options import UpsamplerOptions
 from ..weights.sources import FOLDER_VARIABLE
-from .options import Place, UpsamplerOptions
+from .options import Place
 from .pool import Worker
 
 _SAMPLE_BYTES = 1 << 16

@@ -340,7 +340,7 @@ def test_a_folder_with_a_damaged_picture_by_several_models(shell):
     assert result.stdout == 'realesr-animevideov3: 1 of 2 pictures\n'
     first, second = (line for line in result.stderr.splitlines() if line.startswith('RealESRGAN: ') or 'b.jpg' in line)
     assert first.startswith('realesr-animevideov3: photos/b.jpg: ')
-    assert second.startswith("RealESRGAN: model_name is 'RealESRGAN'; allowed are RealESRGAN_x4plus, ")
+    assert second.startswith("RealESRGAN: model_name: unknown model 'RealESRGAN': choose from RealESRGAN_x4plus, ")
     usage = subprocess.run(program, capture_output=True, text=True)
     assert (usage.returncode, usage.stderr) == (2, 'usage: custom_inference.py FOLDER [MODEL ...]\n')
 

@@ -14,7 +14,7 @@ from realesrgan.archs.srvgg_arch import SRVGGNetCompact
 from realesrgan.faces import enhancer as faces
 from realesrgan.faces.networks import load_face_networks
 from realesrgan.models import FACE_MODELS, MODELS
-from realesrgan.workers.options import FaceOptions, UpsamplerOptions, drop_faces_of_drawings
+from realesrgan.options import UpsamplerOptions, drop_faces_of_anime
 from tests.support import clips, face_stand_ins
 
 PROJECT = Path(__file__).parents[2]
@@ -63,13 +63,12 @@ def test_anime_keeps_its_faces(run, tmp_path, monkeypatch, arguments, weights):
 
 
 def test_which_models_are_for_anime():
-    faces = FaceOptions()
     for name, spec in MODELS.items():
-        assert drop_faces_of_drawings(UpsamplerOptions(name), faces) == (None if spec.anime else faces)
+        options = UpsamplerOptions(model_name=name, face_enhance=True)
+        assert drop_faces_of_anime(options).face_enhance is not spec.anime
     assert [MODELS[name].anime for name in ('RealESRGAN_x4plus', 'RealESRGAN_x4plus_anime_6B',
                                                'realesr-animevideov3', 'realesr-general-x4v3')] == [
         False, True, True, False]
-    assert drop_faces_of_drawings(UpsamplerOptions(), None) is None
 
 
 # ---- what is missing ----

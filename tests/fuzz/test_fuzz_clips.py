@@ -12,7 +12,6 @@ from hypothesis import given, settings
 
 from realesrgan.archs.srvgg import SRVGGNetCompactConfig
 from realesrgan.videos import VideoOptions, upscale_videos
-from realesrgan.workers.options import UpsamplerOptions
 from tests.support import clips
 from tests.support.mutations import mutated
 
@@ -34,7 +33,7 @@ def network(tmp_path_factory):
 def test_a_damaged_clip_is_upscaled_or_refused(container, network, tmp_path, no_hang):
     clip = clips.make(tmp_path / f'a.{container}', *clips.picture('32x16', rate='8', seconds='1'), *clips.sound('1'),
                       *CONTAINERS[container].split())
-    options = VideoOptions(UpsamplerOptions('realesr-animevideov3', network), outscale=1, extension='mkv',
+    options = VideoOptions(model_path=network, outscale=1, ext='mkv',
                            chunk=Fraction(1, 2), max_pixels=1 << 20, preset='ultrafast')
 
     @settings(max_examples=max(settings.default.max_examples // 80, 2))

@@ -17,10 +17,9 @@ from realesrgan.ffmpeg.containers import CONTAINERS, plan_tracks
 from realesrgan.ffmpeg.decoder import Damage
 from realesrgan.ffmpeg.probe import parse_probe
 from realesrgan.ffmpeg.timing import collect_time_stamps
-from realesrgan.videos import plan
+from realesrgan.videos import VideoOptions, plan
 from realesrgan.videos.checkpoint import open_parts
 from realesrgan.videos.chunks import cut_into_chunks
-from realesrgan.videos.options import VideoOptions
 from realesrgan.videos.parts import Part, seal
 from realesrgan.videos.plan import plan_video
 from realesrgan.videos.source import VideoSource

@@ -16,8 +16,9 @@ from PIL import Image, ImageCms
 import inference_realesrgan
 from realesrgan import RealESRGANer
 from realesrgan.archs.srvgg_arch import SRVGGNetCompact
-from realesrgan.cli.options import read_upsampler_options
+from realesrgan.cli.parser import read_options
 from realesrgan.models import MODELS
+from realesrgan.options import PictureOptions
 from realesrgan.pictures.inputs import InputFile
 from realesrgan.pictures.names import plan
 from realesrgan.pictures.run import share_jobs
@@ -61,7 +62,7 @@ def test_defaults_are_those_of_0_3_0_but_for_the_scale():
         'face_enhance', 'fp32', 'alpha_upsampler', 'ext', 'gpu_id')} == {
         'model_name': 'RealESRGAN_x4plus', 'output': 'results', 'denoise_strength': None, 'outscale': None,
         'model_path': None, 'suffix': 'out', 'tile': 0, 'tile_pad': 10, 'pre_pad': 0, 'face_enhance': False,
-        'fp32': False, 'alpha_upsampler': 'realesrgan', 'ext': 'auto', 'gpu_id': None}
+        'fp32': False, 'alpha_upsampler': 'realesrgan', 'ext': 'auto', 'gpu_id': ()}
 
 
 def test_short_names_and_gpu_0():
@@ -69,14 +70,14 @@ def test_short_names_and_gpu_0():
         '-i a b -i c -n realesr-general-x4v3.pth -o out -dn 0.2 -s 3.5 -t 200 -g 0'.split())
     assert args.input == ['a', 'b', 'c']
     assert (args.model_name, args.output, args.outscale, args.tile) == ('realesr-general-x4v3', 'out', 3.5, 200)
-    options = read_upsampler_options(args)
-    assert (options.denoise_strength, args.gpu_id, options.half) == (0.2, [0], True)
+    options = read_options(PictureOptions, args)
+    assert (options.denoise_strength, options.gpu_id, options.fp32) == (0.2, (0,), False)
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [
     (['-n', 'realesr_x4plus'], f'choose from {", ".join(MODELS)}; nearest is RealES'),
     (['-dn', '1.1'], 'argument -dn/--denoise_strength: 1.1 is out of range: allowed is 0 to 1'),
-    (['-dn', 'nan'], 'nan is out of range'), (['-s', '0'], '0 is out of range: it must be above 0'),
+    (['-dn', 'nan'], 'nan is out of range'), (['-s', '0'], '0 is out of range: allowed is more than 0'),
     (['-s', 'inf'], 'inf is out of range'), (['-t', '-1'], '-1 is out of range: allowed is 0 or more'),
     (['-t', 'big'], "'big' is not a whole number"), (['--max_memory', 'inf'], 'inf is out of range'),
     (['--suffix', 'a/b'], "'a/b' would leave the folder"), (['-i', ''], 'it is empty'),

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -11,8 +12,8 @@ import pytest
 from realesrgan import RealESRGANer
 from realesrgan.errors import Cancelled, ImageError, InputError, UsageError
 from realesrgan.events import Found, Outcome, Progress, Warned
+from realesrgan.options import UpsamplerOptions, convert_options
 from realesrgan.pictures import PictureOptions, upscale_pictures
-from realesrgan.workers.options import UpsamplerOptions
 from tests.support import clips
 from tests.support.clips import files
 
@@ -34,7 +35,7 @@ def weights(tmp_path_factory):
 @pytest.fixture
 def options(weights):
     return lambda network='tiny', tile=0, **more: PictureOptions(
-        UpsamplerOptions(model_path=weights[network], tile=tile, half=False), **more)
+        model_path=weights[network], tile=tile, fp32=True, **more)
 
 
 def write(path, *shape, seed=0):
@@ -62,7 +63,7 @@ def test_events_and_outcomes(folder, options, weights):
     (folder / 'in/c.txt').write_text('x')
     write(folder / 'd.png', 4, 4, 4)
     events = []
-    outcomes = upscale_pictures(['nope.png', 'in', 'd.png'], 'out', options(tile=10, extension='jpg'),
+    outcomes = upscale_pictures(['nope.png', 'in', 'd.png'], 'out', options(tile=10, ext='jpg'),
                                 on_event=events.append)
     assert [(outcome.source, outcome.failed) for outcome in outcomes] == [
         ('nope.png', True), ('in/a.png', False), ('in/b.png', True), ('d.png', False)]
@@ -89,16 +90,30 @@ def test_one_path_is_as_good_as_a_list(folder, options):
 
 
 @pytest.mark.parametrize(('wrong', 'message'), [
-    ({'extension': 'gif'}, "extension is 'gif'"), ({'quality': 0}, 'quality is 0'),
-    ({'outscale': -1}, 'outscale is -1')])
+    ({'ext': 'gif'}, "ext: 'gif' is none of auto, jpg, png, webp, tiff"), ({'quality': 0}, 'quality: 0 is out of'),
+    ({'outscale': -1}, 'outscale: -1 is out of range: allowed is more than 0'), ({'gpu_id': -1}, 'gpu_id: -1 is out'),
+    ({'tile': 1.5}, 'tile: 1.5 is not a whole number'), ({'tile': None}, 'tile: None is not a whole number'),
+    ({'suffix': 1}, 'suffix: '), ({'cpus_per_worker': 1}, '--cpus_per_worker needs --cluster')])
 def test_options_out_of_range_are_usage_errors(wrong, message):
     with pytest.raises(UsageError, match=message):
         PictureOptions(**wrong)
 
 
 def test_an_unknown_model_is_a_usage_error_that_names_the_others():
-    with pytest.raises(UsageError, match="model_name is 'x'; allowed are RealESRGAN_x4plus, "):
-        UpsamplerOptions('x')
+    with pytest.raises(UsageError, match="model_name: unknown model 'x': choose from RealESRGAN_x4plus, "):
+        UpsamplerOptions(model_name='x')
+
+
+def test_values_may_be_given_as_texts():
+    options = PictureOptions(model_name='realesr-animevideov3.pth', tile='64', outscale='2.5', gpu_id='0,1', ext='tif')
+    assert (options.model_name, options.tile, options.outscale, options.gpu_id, options.ext) == (
+        'realesr-animevideov3', 64, 2.5, (0, 1), 'tif')
+
+
+def test_an_upsampler_is_known_by_its_own_options():
+    options = PictureOptions(tile=64, face_enhance=True, suffix='x')
+    assert options.upsampler == UpsamplerOptions(tile=64, face_enhance=True)
+    assert convert_options(options.upsampler, PictureOptions) == replace(options, suffix='out')
 
 
 def test_warnings_are_printed_where_nobody_listens(folder, options, capsys):
@@ -107,7 +122,7 @@ def test_warnings_are_printed_where_nobody_listens(folder, options, capsys):
     logger = logging.getLogger()
     handlers, logger.handlers = logger.handlers, []
     try:
-        upscale_pictures('a.png', 'out', options(extension='jpg'))
+        upscale_pictures('a.png', 'out', options(ext='jpg'))
     finally:
         logger.handlers = handlers
     assert 'has transparency, which jpg does not hold; written as a_out.png' in capsys.readouterr().err
@@ -115,9 +130,9 @@ def test_warnings_are_printed_where_nobody_listens(folder, options, capsys):
 
 def test_defaults_are_those_of_the_script(folder):
     options = PictureOptions()
-    assert (options.outscale, options.suffix, options.extension, options.quality) == (None, 'out', 'auto', 95)
+    assert (options.outscale, options.suffix, options.ext, options.quality) == (None, 'out', 'auto', 95)
     assert options.upsampler == UpsamplerOptions(
-        model_name='RealESRGAN_x4plus', tile=0, tile_pad=10, pre_pad=0, half=True, engine='auto')
+        model_name='RealESRGAN_x4plus', tile=0, tile_pad=10, pre_pad=0, fp32=False, engine='auto')
 
 
 def test_skipped_pictures_are_outcomes_too(folder, options):

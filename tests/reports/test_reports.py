@@ -71,7 +71,7 @@ def test_the_figures_of_pictures(run, tmp_path):
     (tmp_path / 'in/broken.png').write_bytes(b'\x89PNG\r\n\x1a\n')
     assert run('-i', 'in', '-t', '20', '--engine', 'torch', '--report', 'new/r.json')[0] == 1
     report = load('new/r.json')
-    assert (report['title'], report['version']) == ('tiny', '1.1.0')
+    assert (report['title'], report['version']) == ('tiny', '2.0.0')
     a, b, broken = (next(file for file in report['files'] if file['source'] == f'in/{name}.png')
                     for name in ('a', 'b', 'broken'))
     assert {**a, 'samples': None} == {

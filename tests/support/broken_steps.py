@@ -125,19 +125,19 @@ def _break_chunks(fail_at, replace):
     replace(FrameWriter, 'write', write)
 
 
-def build_picture_worker(options, faces, results, max_pixels, place, *, widths, build):
+def build_picture_worker(options, place, *, widths, build):
     """Build a worker of pictures in a process where steps fail; whatever its place, on the CPU."""
     from realesrgan.pictures.worker import PictureWorker
     from realesrgan.workers.options import Place
     break_pictures(widths)
-    return PictureWorker.build(options, faces, results, max_pixels, Place(), build)
+    return PictureWorker.build(options, Place(), build)
 
 
-def build_mortal_picture_worker(options, faces, results, max_pixels, place, *, width, build):
+def build_mortal_picture_worker(options, place, *, width, build):
     """Build a worker of pictures on the CPU, whose process is killed at pictures of one width."""
     from realesrgan.pictures.worker import PictureWorker
     from realesrgan.workers.options import Place
-    worker = PictureWorker.build(options, faces, results, max_pixels, Place(), build)
+    worker = PictureWorker.build(options, Place(), build)
     enhance = worker._enhancer.enhance
 
     def enhance_or_die(picture, *arguments):
@@ -148,11 +148,11 @@ def build_mortal_picture_worker(options, faces, results, max_pixels, place, *, w
     return worker
 
 
-def build_chunk_worker(options, faces, place, *, widths, **more):
+def build_chunk_worker(options, place, *, widths, **more):
     """Build a worker of videos in a process where steps fail."""
     from realesrgan.videos.worker import ChunkWorker
     break_videos(widths)
-    return ChunkWorker.build(options, faces, place, **more)
+    return ChunkWorker.build(options, place, **more)
 
 
 def build_job_worker(models_kept, place, *, pictures, videos):

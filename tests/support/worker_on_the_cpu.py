@@ -11,7 +11,7 @@ class WorkerOnTheCPU(PictureWorker):
     """Stands in for a worker on a GPU."""
 
     @classmethod
-    def build(cls, options, faces, results, max_pixels, place, **more):
+    def build(cls, options, place, **more):
         assert place in (Place(0, 1), Place(1, 1))
         logging.getLogger('realesrgan').info('works for %s', place)
-        return super().build(options, faces, results, max_pixels, Place(), **more)
+        return super().build(options, Place(), **more)

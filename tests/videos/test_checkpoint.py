@@ -232,6 +232,7 @@ def test_the_manifest_names_what_pixels_depend_on(run, tmp_path):
     make(tmp_path / 'a.mp4', *picture(seconds='0.2'), *EXACT)
     run('-i', 'a.mp4', '--keep_parts', '--crf', '20')
     manifest = json.loads((tmp_path / 'results/a_out_parts/manifest.json').read_text())
-    assert {name: manifest[name] for name in ('outscale', 'crf', 'half', 'tile', 'source', 'chunk')} == {
-        'outscale': '4', 'crf': '20', 'half': False, 'tile': 0, 'source': 'a.mp4', 'chunk': None}
-    assert {'version', 'weights', 'modified', 'bytes', 'content', 'ffmpeg'} < set(manifest)
+    assert {name: manifest[name] for name in ('outscale', 'crf', 'fp32', 'tile', 'source', 'chunk')} == {
+        'outscale': '4', 'crf': '20', 'fp32': True, 'tile': 0, 'source': 'a.mp4', 'chunk': None}
+    assert {'version', 'weights', 'modified', 'bytes', 'content', 'ffmpeg', 'container', 'vcodec'} < set(manifest)
+    assert not {'max_memory', 'model_path', 'gpu_id', 'face_model'} & set(manifest)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,7 +15,6 @@ import pytest
 from realesrgan.errors import Cancelled, WeightsError
 from realesrgan.events import Outcome, Progress, Warned
 from realesrgan.videos import VideoOptions, upscale_videos
-from realesrgan.workers.options import UpsamplerOptions
 from tests.support.clips import EXACT, files, make
 from tests.support.numbered_frames import LOSSLESS, counted, counts, hashes, parts
 
@@ -28,8 +28,8 @@ def options(networks, quick_engine, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name, seconds in zip(NAMES, ('1.2', '2', '0.4'), strict=True):
         make(tmp_path / name, *counted('25', seconds), *EXACT)
-    return VideoOptions(UpsamplerOptions(model_path=networks['plain'], engine=quick_engine), outscale=1, crf=0,
-                        workers_per_gpu=2, chunk=Fraction(2, 5))
+    return VideoOptions(model_path=networks['plain'], engine=quick_engine, outscale=1, crf=0, num_process_per_gpu=2,
+                        chunk=Fraction(2, 5))
 
 
 def test_they_share_the_workers_and_nothing_else(options, networks):
@@ -48,7 +48,7 @@ def test_they_share_the_workers_and_nothing_else(options, networks):
              if isinstance(event, Progress)}
     assert begin['a.mp4'] < begin['b.mkv'] < end['a.mp4'] < end['b.mkv']
     assert files('out') == ['a_out.mp4', 'b_out.mp4', 'c_out.mp4']
-    alone = VideoOptions(options.upsampler, outscale=1, crf=0, chunk=Fraction(2, 5))
+    alone = replace(options, num_process_per_gpu=1)
     upscale_videos(NAMES, 'alone', alone)
     assert all(hashes(f'out/{name}') == hashes(f'alone/{name}') for name in files('alone'))
 

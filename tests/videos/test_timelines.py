@@ -11,8 +11,8 @@ import pytest
 from realesrgan.errors import VideoError
 from realesrgan.ffmpeg.decoder import FrameReader
 from realesrgan.ffmpeg.probe import probe
+from realesrgan.videos import VideoOptions
 from realesrgan.videos.chunks import cut_into_chunks
-from realesrgan.videos.options import VideoOptions
 from realesrgan.videos.plan import plan_video
 from tests.support import clips
 from tests.support.clips import make

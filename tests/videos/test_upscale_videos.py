@@ -13,7 +13,6 @@ import pytest
 from realesrgan.errors import Cancelled, InputError, MediaError, UsageError
 from realesrgan.events import Found, Outcome, Outlined, Progress, Warned
 from realesrgan.videos import VideoOptions, upscale_videos
-from realesrgan.workers.options import UpsamplerOptions
 from tests.support import clips
 from tests.support.clips import EXACT, files, make, picture, sound, video
 from tests.support.numbered_frames import counted, counts, hashes, parts
@@ -23,7 +22,7 @@ from tests.support.numbered_frames import counted, counts, hashes, parts
 def options(networks):
     """Make options with a small network."""
     return lambda network='plain', engine='torch', **more: VideoOptions(
-        UpsamplerOptions(model_path=networks[network], engine=engine, half=False), **{'outscale': 1, 'crf': 0} | more)
+        model_path=networks[network], engine=engine, fp32=True, **{'outscale': 1, 'crf': 0} | more)
 
 
 @pytest.fixture
@@ -113,7 +112,7 @@ def test_a_video_that_exists_is_skipped(folder, options):
     (folder / 'out/a_out.mkv').write_text('old')
     (folder / 'out/b_out.mp4').write_text('not the name that will be written')
     events = []
-    outcomes = upscale_videos(['a.mp4', 'b.mp4'], 'out', options(extension='mkv', skip_existing=True),
+    outcomes = upscale_videos(['a.mp4', 'b.mp4'], 'out', options(ext='mkv', skip_existing=True),
                               on_event=events.append)
     assert [outcome.skipped for outcome in outcomes] == [True, False]
     assert Found(1) in events
@@ -127,7 +126,7 @@ def test_a_picture_that_exists_is_skipped_by_the_name_it_would_get(folder, optio
     (folder / 'out/a_out.mp4').write_text('what a video of the name would be called')
     [outcome] = upscale_videos(['a.jpg'], 'out', options(skip_existing=True))
     assert (outcome.skipped, outcome.target.name) == (True, 'a_out.jpg')
-    [outcome] = upscale_videos(['a.jpg'], 'out', options(skip_existing=True, extension='png'))
+    [outcome] = upscale_videos(['a.jpg'], 'out', options(skip_existing=True, ext='png'))
     assert (outcome.skipped, outcome.target.name) == (False, 'a_out.png')
 
 
@@ -141,7 +140,7 @@ def test_an_extension_of_the_other_kind_is_a_usage_error_before_any_work(folder,
     before = files(folder)
     fitting = 'a.mp4' if extension == 'mkv' else 'shots/1.png'
     with pytest.raises(UsageError) as caught:
-        upscale_videos([fitting, name], 'out', options(extension=extension))
+        upscale_videos([fitting, name], 'out', options(ext=extension))
     assert str(caught.value).startswith(message)
     assert files(folder) == before
 
@@ -156,8 +155,11 @@ def test_a_file_url_is_the_file(folder, options, prefix):
 
 
 @pytest.mark.parametrize(('wrong', 'message'), [
-    ({'extension': 'avi'}, "extension is 'avi'"), ({'deinterlace': 'maybe'}, "deinterlace is 'maybe'"),
-    ({'outscale': 0}, 'outscale is 0')])
+    ({'ext': 'avi'}, "ext: 'avi' is none of auto, jpg, "), ({'deinterlace': 'maybe'}, "deinterlace: 'maybe' is none"),
+    ({'outscale': 0}, 'outscale: 0 is out of range'), ({'start': -1}, 'start: -1 is out of range'),
+    ({'end': 'noon'}, "end: 'noon' is not a time"), ({'fps': 0}, "fps: '0' is not a frame rate"),
+    ({'num_process_per_gpu': 0}, 'num_process_per_gpu: 0 is out of range'),
+    ({'dry_run': True, 'check': True}, '--dry_run makes no results')])
 def test_options_out_of_range_are_usage_errors(options, wrong, message):
     with pytest.raises(UsageError, match=message):
         options(**wrong)
@@ -223,7 +225,7 @@ def test_two_threads_with_two_models(folder, options):
 def test_a_run_cancelled_from_another_thread_keeps_its_parts_and_resumes(folder, options, quick_engine,
                                                                                     workers):
     make(folder / 'a.mp4', *counted('25', '8'), *EXACT)
-    chosen = options(engine=quick_engine, chunk=Fraction(1, 2), workers_per_gpu=workers)
+    chosen = options(engine=quick_engine, chunk=Fraction(1, 2), num_process_per_gpu=workers)
     cancel, far = threading.Event(), threading.Event()
     thread = threading.Thread(target=lambda: far.wait(60) and cancel.set())
     thread.start()

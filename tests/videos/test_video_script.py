@@ -36,7 +36,7 @@ def test_defaults_are_those_of_0_3_0_but_for_the_scale():
 
 @pytest.mark.parametrize('arguments', ['-g 0 1', '-g 0,1', '-g 0,1 1'])
 def test_several_gpus(arguments):
-    assert inference_realesrgan_video.build_parser().parse_args(arguments.split()).gpu_id == [0, 1]
+    assert inference_realesrgan_video.build_parser().parse_args(arguments.split()).gpu_id == (0, 1)
 
 
 def test_rates_and_times():

@@ -20,7 +20,6 @@ import requests
 import realesrgan.web.__main__ as web
 from realesrgan.pictures import PictureOptions, upscale_pictures
 from realesrgan.web.forms import clean_name
-from realesrgan.workers.options import UpsamplerOptions
 from tests.support import broken_steps, clips
 from tests.support.broken_steps import PICTURE_STEPS, VIDEO_STEPS, BrokenBuild
 from tests.support.web_client import MODEL, encode, noise
@@ -33,7 +32,7 @@ def expected(tmp_path):
         folder = tmp_path / 'expected'
         folder.mkdir(exist_ok=True)
         (folder / name).write_bytes(data)
-        [outcome] = upscale_pictures(folder / name, folder / 'out', PictureOptions(UpsamplerOptions(MODEL), **options))
+        [outcome] = upscale_pictures(folder / name, folder / 'out', PictureOptions(model_name=MODEL, **options))
         return outcome.target.read_bytes()
     return upscale
 
@@ -61,7 +60,7 @@ def test_without_a_model_it_is_that_of_the_guide(serve):
 
 
 @pytest.mark.parametrize(('fields', 'options'), [
-    ({'scale': '1.5'}, {'outscale': 1.5}), ({'format': 'webp'}, {'extension': 'webp'}), ({'face': '0'}, {})])
+    ({'scale': '1.5'}, {'outscale': 1.5}), ({'format': 'webp'}, {'ext': 'webp'}), ({'face': '0'}, {})])
 def test_fields_are_the_librarys_options(serve, expected, fields, options):
     data = encode(noise(10, 12))
     response = serve().send(data, to='enhance', **fields)
@@ -100,14 +99,14 @@ def test_a_model_is_loaded_once(serve, caplog):
 
 
 @pytest.mark.parametrize(('fields', 'message'), [
-    ({'model': 'http://example.com/x.pth'}, "unknown model 'http://example.com/x.pth'; known are RealESRGAN_x4plus, "),
-    ({'model': '../../weights/x.pth'}, "unknown model '../../weights/x.pth'"),
-    ({'scale': '9'}, "scale is '9'; allowed is 0.1 to 8"), ({'scale': 'nan'}, "scale is 'nan'"),
-    ({'scale': '1e1'}, "scale is '1e1'"), ({'denoise': '2'}, "denoise is '2'; allowed is 0 to 1"),
-    ({'face': 'maybe'}, "face is 'maybe'; allowed are 1 and 0"),
-    ({'format': 'exe'}, "unknown format 'exe'; known are auto, jpg"),
-    ({'format': 'mp4'}, 'format is mp4; of a picture it is one of auto, jpg, png, webp, tiff'),
-    ({'model_path': '/etc/passwd'}, "unknown field 'model_path'; known are image, model, scale, denoise, face and ")])
+    ({'model': 'http://example.com/x.pth'}, "model: unknown model 'http://example.com/x.pth': choose from RealESRGAN_"),
+    ({'model': '../../weights/x.pth'}, "model: unknown model '../../weights/x.pth'"),
+    ({'scale': '9'}, "scale: 9 is out of range: allowed is 0.1 to 8"), ({'scale': 'nan'}, "scale: nan is out of range"),
+    ({'scale': '1e1'}, "scale: 1e1 is out of range"), ({'denoise': '2'}, "denoise: 2 is out of range: allowed is 0 to"),
+    ({'face': 'maybe'}, "face: 'maybe' is neither 1 nor 0"),
+    ({'format': 'exe'}, "format: 'exe' is none of auto, jpg"),
+    ({'format': 'mp4'}, "format: 'mp4' is none of auto, jpg, png, webp, tiff, which pictures have"),
+    ({'model_path': '/etc/passwd'}, "unknown field 'model_path'; known are image, model, denoise, face, scale, ")])
 def test_fields_that_are_not_allowed(serve, fields, message):
     service = serve()
     for to in ('enhance', 'jobs'):

@@ -18,14 +18,14 @@ import pytest
 import inference_realesrgan
 import inference_realesrgan_video
 from realesrgan import version
-from realesrgan.errors import ClusterError, UsageError
+from realesrgan.errors import ClusterError
 from realesrgan.models import FACE_MODELS
+from realesrgan.options import UpsamplerOptions
 from realesrgan.videos.worker import explain_other_ffmpeg
 from realesrgan.weights.sources import UrlFile
 from realesrgan.workers import cluster as clusters
 from realesrgan.workers import connection
 from realesrgan.workers import node as nodes
-from realesrgan.workers.options import ClusterOptions, FaceOptions, UpsamplerOptions
 from tests.support import broken_steps, clips
 from tests.support.broken_steps import PICTURE_STEPS, VIDEO_STEPS, WIDTHS, BrokenBuild, describe
 from tests.support.clips import files
@@ -240,7 +240,7 @@ def test_nodes_of_another_version_are_named_and_left_out(run, tmp_path, monkeypa
     monkeypatch.setattr(version, '__version__', '0.9')
     status, _, err = run('-i', 'a.png', script=inference_realesrgan)
     assert status == 1
-    assert err.count('is left out: it has Real-ESRGAN 1.1.0, not 0.9') == 3
+    assert err.count('is left out: it has Real-ESRGAN 2.0.0, not 0.9') == 3
     assert err.splitlines()[-1] == 'error: no node of the cluster can take part'
 
 
@@ -299,17 +299,11 @@ def test_options_that_need_a_cluster(run_script, option):
         assert run_script(script, *option) == (2, '', f'error: {option[0]} needs --cluster\n')
 
 
-def test_options_out_of_range():
-    for wrong in ({'workers_per_gpu': 0}, {'cpus_per_worker': 0}):
-        with pytest.raises(UsageError, match='needs a part of a GPU or of a processor'):
-            ClusterOptions(**wrong)
-
-
 def test_workers_are_counted_by_what_a_node_has():
-    def measure(resources, *, has_gpus=False, **options):
+    def measure(resources, *, has_gpus=False, cpus_per_worker=None, workers_per_gpu=1):
         node = {'NodeID': 'abcdefgh', 'NodeManagerHostname': 'host', 'NodeManagerAddress': '10.0.0.2',
                 'Resources': resources}
-        found = clusters.Cluster(None, ClusterOptions(**options), None, nodes.accept)._measure(
+        found = clusters.Cluster(None, None, nodes.accept, cpus_per_worker, workers_per_gpu)._measure(
             node, has_gpus=has_gpus)
         return found.workers, found.cpus, found.gpus
     assert measure({'CPU': 16.0}) == (1, 16, 0)
@@ -332,9 +326,8 @@ def test_what_is_sent_to_nodes(tmp_path, monkeypatch):
 
     class Ray:
         put = staticmethod(bytes.decode)
-    options = UpsamplerOptions(model_path='my.pth')
-    cluster = clusters.Cluster(Ray, ClusterOptions(), None, nodes.accept)
-    sent = cluster._send_files(options, FaceOptions())
+    cluster = clusters.Cluster(Ray, None, nodes.accept, None, 1)
+    sent = cluster._send_files(UpsamplerOptions(model_path='my.pth', face_enhance=True))
     assert {name: content for name, (_, content) in sent.contents.items()} == {
         'my.pth': 'my.pth', **{name: f'weights/{name}' for name in names}}
     assert sent.contents['my.pth'][0] == hashlib.sha256(b'my.pth').hexdigest()
@@ -346,8 +339,8 @@ def test_weights_of_a_url_are_sent_under_their_own_names(tmp_path, monkeypatch):
     monkeypatch.setenv('REALESRGAN_WEIGHTS', str(tmp_path))
     for name in (UrlFile(url).target.name, UrlFile(url).target.name.replace('general', 'general-wdn')):
         (tmp_path / name).write_bytes(b'weights')
-    cluster = clusters.Cluster(SimpleNamespace(put=bytes), ClusterOptions(), None, nodes.accept)
-    sent = cluster._send_files(UpsamplerOptions(model_path=url, denoise_strength=0.3), None)
+    cluster = clusters.Cluster(SimpleNamespace(put=bytes), None, nodes.accept, None, 1)
+    sent = cluster._send_files(UpsamplerOptions(model_path=url, denoise_strength=0.3))
     assert list(sent.contents) == ['realesr-general-x4v3.pth', 'realesr-general-wdn-x4v3.pth']
     assert sent.changes == {'model_path': 'realesr-general-x4v3.pth'}
 
@@ -375,7 +368,7 @@ def test_names_that_ray_can_not_be_told(monkeypatch):
 
 
 def test_more_cores_than_a_node_has():
-    cluster = clusters.Cluster(None, ClusterOptions(cpus_per_worker=8), None, nodes.accept)
+    cluster = clusters.Cluster(None, None, nodes.accept, 8, 1)
     assert cluster._explain_no_room({'Resources': {'CPU': 4.0}}) == (
         'it has 4 of the 8 cores of --cpus_per_worker')
     assert cluster._explain_no_room({'Resources': {'CPU': 8.0}}) is None

@@ -1,0 +1,211 @@
+"""The scripts' parsers, made of the fields of `realesrgan.options`, and the options that only a command line has.
+
+Nothing here imports PyTorch, numpy or OpenCV, so that `--help` answers at once.
+"""
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..models import MODELS
+from ..options import Check, Option, RunOptions, UpsamplerOptions, check_path, list_options
+from ..version import __version__
+
+if TYPE_CHECKING:
+    from ..events import Event
+    from .display import Display
+
+# The groups of --help in order, each with the arguments of a command that uses it; scripts say those that are empty.
+_GROUPS = {
+    'files': '',
+    'model': '-i {sample} -n realesr-general-x4v3 -dn 0.8',
+    'device': '-i {sample} -g 0,1',
+    'memory': '-i {sample} --max_memory 2',
+    'result': '',
+    'faces': '-i {sample} -n RealESRGAN_x4plus --face_enhance --face_weight 0.8',
+    'video': '-i {sample} --start 1:30 --end 1:32.5 --vcodec libx265 --crf 18',
+    'long videos': '-i {sample} --dry_run',
+    'cluster': '-i {sample} --cluster auto',
+    'judging': '-i {sample} --compare --report report.html',
+    'messages': '-i {sample} -q',
+}
+
+#: What 0.3.0 knew, in either script; but for --model_path, so that --model is --model_name as in its video script.
+_OPTIONS_OF_0_3_0 = frozenset((
+    '--input', '--model_name', '--output', '--denoise_strength', '--outscale', '--suffix', '--tile', '--tile_pad',
+    '--pre_pad', '--face_enhance', '--fp32', '--alpha_upsampler', '--ext', '--gpu-id', '--fps', '--ffmpeg_bin',
+    '--extract_frame_first', '--num_process_per_gpu'))
+
+Options = TypeVar('Options', bound=RunOptions)
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser to which an option may be abbreviated; what was unambiguous in 0.3.0 means what it meant there."""
+
+    def _get_option_tuples(self, option_string: str) -> list[Any]:
+        """Return the options that a beginning may stand for, each with its name as the second item."""
+        found = super()._get_option_tuples(option_string)
+        old = [option for option in found if option[1] in _OPTIONS_OF_0_3_0]
+        return old if len(old) == 1 else found
+
+
+def build_parser(kind: type[RunOptions], description: str, *, inputs: str, output: str, sample: str,
+                 examples: Mapping[str, str]) -> argparse.ArgumentParser:
+    """Return a script's parser.
+
+    Args:
+        kind: The class of its options.
+        description: What it does.
+        inputs, output: What -i and -o take.
+        sample: The input in most examples.
+        examples: Arguments of commands, by the group that they belong to; '' for the first.
+    """
+    parser = _Parser(usage='%(prog)s [-i PATH ...] [-o FOLDER] [-n MODEL] [-s FACTOR] [option ...]',
+                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    command = f'python {parser.prog}' if parser.prog.endswith('.py') else parser.prog
+    parser.description = f'{description}\n\n  {command} {examples[""]}'
+    parser.add_argument('--version', action='version', version=f'Real-ESRGAN {__version__}')
+    parser.add_argument('--print_completion', action=_PrintCompletion,
+                        help='print what makes bash, zsh or fish complete these options')
+    titles = {option.group for option in list_options(kind).values()} | {'messages'}
+    groups = {title: parser.add_argument_group(
+        title, f'{command} {examples.get(title, arguments).format(sample=sample)}')
+        for title, arguments in _GROUPS.items() if title in titles}
+    path = make_type(check_path)
+    groups['files'].add_argument('-i', '--input', type=path, nargs='+', action='extend', metavar='PATH',
+                                 help=f'{inputs} (default: inputs)')
+    groups['files'].add_argument('-o', '--output', type=path, default='results', metavar='FOLDER',
+                                 help=f'{output} (default: %(default)s)')
+    for name, option in list_options(kind).items():
+        _add_option(groups[option.group], name, option)
+    groups['device'].add_argument('--list_devices', action=_ListDevices, help=_ListDevices.HELP)
+    groups['judging'].add_argument(
+        '--report', type=make_type(_check_report_path), metavar='FILE',
+        help='write figures, checks of the results and what looks wrong to FILE.json or FILE.html')
+    verbosity = groups['messages'].add_mutually_exclusive_group()
+    add_verbosity_options(verbosity)
+    return parser
+
+
+def add_options(parser: argparse.ArgumentParser, kind: type[UpsamplerOptions], group: str) -> None:
+    """Add one group of the options of a class to another parser than the scripts'."""
+    title = parser.add_argument_group(group)
+    for name, option in list_options(kind).items():
+        if option.group == group:
+            _add_option(title, name, option)
+    if group == 'device':
+        title.add_argument('--list_devices', action=_ListDevices, help=_ListDevices.HELP)
+
+
+def add_verbosity_options(group: argparse._ActionsContainer) -> None:
+    """Add -v and -q."""
+    group.add_argument('-v', '--verbose', action='store_true', help='log details, and tracebacks of errors')
+    group.add_argument('-q', '--quiet', action='store_true', help='log errors only')
+
+
+def _add_option(group: argparse._ActionsContainer, name: str, option: Option) -> None:
+    default = option.default_text
+    if not default and option.default is not None and not option.is_switch:
+        default = f'{option.default:g}' if isinstance(option.default, float) else str(option.default)
+    more: dict[str, Any] = {'dest': name, 'help': option.help + (f' (default: {default})' if default else '')}
+    if option.is_switch:
+        group.add_argument(*option.flags, action='store_true', **more)
+        return
+    more |= {'default': option.default, 'metavar': option.metavar}
+    if option.choices is not None:
+        more['choices'] = tuple(option.choices())
+    if option.check is not None:
+        more['type'] = make_type(option.check)
+    if isinstance(option.default, tuple):
+        more |= {'nargs': '+', 'action': _Joined}
+    group.add_argument(*option.flags, **more)
+
+
+def make_type(check: Check) -> Callable[[str], Any]:
+    """Return an argparse type that shows the message of a check's ValueError."""
+    def convert(text: str) -> Any:
+        try:
+            return check(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+    return convert
+
+
+def _check_report_path(text: str) -> str:
+    if not text.lower().endswith(('.json', '.html')):
+        raise ValueError(f'{text!r} must end in .json or .html')
+    return text
+
+
+class _Joined(argparse.Action):
+    """Joins several values of several items each into one, each item once."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any,
+                 option_string: str | None = None) -> None:
+        setattr(namespace, self.dest, tuple(dict.fromkeys(item for value in values for item in value)))
+
+
+class _ListDevices(argparse.Action):
+    """Prints the table of devices and ends the program, as --version does."""
+
+    HELP = 'print the devices and engines of this machine, and which auto takes'
+
+    def __init__(self, option_strings: list[str], dest: str, help: str) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any,
+                 option_string: str | None = None) -> None:
+        from ..engines.choice import describe_devices
+        print(describe_devices())
+        parser.exit()
+
+
+class _PrintCompletion(argparse.Action):
+    """Prints what makes a shell complete the program's options, and ends the program."""
+
+    _PATHS = 'PATH', 'FILE', 'FILE.py', 'FOLDER'  # metavars
+
+    def __init__(self, option_strings: list[str], dest: str, help: str) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, choices=('bash', 'zsh', 'fish'), metavar='SHELL',
+                         default=argparse.SUPPRESS, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any,
+                 option_string: str | None = None) -> None:
+        try:
+            import shtab
+        except ImportError:
+            parser.error('--print_completion needs shtab: pip install shtab')
+        for action in parser._actions:
+            if action.metavar in self._PATHS:
+                action.complete = shtab.FILE  # type: ignore[attr-defined]  # which is how shtab is told
+            elif action.dest == 'model_name':
+                action.choices = tuple(MODELS)
+        print(shtab.complete(parser, values))
+        parser.exit()
+
+
+# ---- from the arguments ----
+
+def read_options(kind: type[Options], args: argparse.Namespace) -> Options:
+    """Return the options that a parser of `build_parser` has read.
+
+    Raises:
+        UsageError: some of them contradict each other.
+    """
+    return kind(**{name: getattr(args, name) for name in list_options(kind)}, check=args.report is not None)
+
+
+def read_inputs(args: argparse.Namespace) -> list[str]:
+    """Return what -i was given; `inputs` without one."""
+    return args.input or ['inputs']
+
+
+def open_report(args: argparse.Namespace, options: RunOptions,
+                display: Display) -> AbstractContextManager[Callable[[Event], None]]:
+    """Return what listens to a run: the display, and before it the reporter that --report asks for."""
+    if args.report is None:
+        return nullcontext(display)
+    from ..reports.reporter import Reporter
+    return Reporter(args.report, options.label, display)

@@ -1,0 +1,369 @@
+"""Every option of the two scripts, once: a field of a dataclass says its names, default, check, help and group.
+
+The scripts' parsers, the Python API, the web form, and the test that compares `--help` with the documents read the
+fields, so a new option is one field here. A field's name is that of the option on the command line.
+
+Nothing here imports PyTorch, numpy or OpenCV, so that `--help` answers at once.
+"""
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .engines.engine import list_engine_choices
+from .errors import UsageError
+from .ffmpeg.containers import CONTAINERS
+from .models import FACE_MODELS, MODELS
+from .pictures.formats import MOST_PIXELS, list_choices, list_choices_with_quality, list_writable_extensions
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+logger = logging.getLogger(__name__)
+
+#: Takes the text of a command line, or the value of a program; returns the value, or raises a ValueError that says what
+#: is wrong with it.
+Check = Callable[[Any], Any]
+
+
+# ---- checks ----
+
+def check_number(kind: type[int] | type[float], low: float, high: float = math.inf, *, above: bool = False) -> Check:
+    """Return the check of a number of `kind` from `low` to `high`, with `above` without `low` itself."""
+    def check(value: Any) -> Any:
+        try:
+            number = kind(value)
+        except (TypeError, ValueError, OverflowError):
+            number = None
+        if number is None or (kind is int and not isinstance(value, str) and number != value):
+            raise ValueError(f'{value!r} is not a {"whole " if kind is int else ""}number')
+        if not (low <= number <= high and math.isfinite(number)) or (above and number == low):
+            allowed = f'{low:g} to {high:g}' if high < math.inf else f'more than {low:g}' if above else (
+                f'{low:g} or more')
+            raise ValueError(f'{value} is out of range: allowed is {allowed}')
+        return number
+    return check
+
+
+def check_path(value: Any) -> str:
+    """Check a path or an address. An empty one, which an unset variable of a shell script gives, is refused."""
+    text = os.fspath(value)
+    if not text:
+        raise ValueError('it is empty')
+    return text
+
+
+def _check_file_name_part(value: str) -> str:
+    if set(value) & {'/', os.sep, os.altsep}:
+        raise ValueError(f'{value!r} would leave the folder: it must not hold a separator')
+    return value
+
+
+def _check_model_name(value: str) -> str:
+    """Check a model's name; a trailing `.pth` is ignored, as Real-ESRGAN 0.3.0 does."""
+    name = value.removesuffix('.pth')
+    if name in MODELS:
+        return name
+    from difflib import get_close_matches
+    nearest = get_close_matches(name.lower(), [known.lower() for known in MODELS], n=1, cutoff=0)
+    hint = next(known for known in MODELS if known.lower() in nearest)
+    raise ValueError(f'unknown model {value!r}: choose from {", ".join(MODELS)}; nearest is {hint}')
+
+
+def _check_gpu_ids(value: Any) -> tuple[int, ...]:
+    """Check numbers of GPUs: a text with commas between them, a number, or several."""
+    numbers = value.split(',') if isinstance(value, str) else value if isinstance(value, Sequence) else (value,)
+    return tuple(dict.fromkeys(map(check_number(int, 0), numbers)))
+
+
+def _check_time(value: Any) -> Fraction:
+    """Check a time: a text as `parse_time` takes it, or seconds."""
+    from fractions import Fraction
+
+    from .ffmpeg.timing import parse_time
+    if isinstance(value, str):
+        return parse_time(value)
+    return Fraction(value if isinstance(value, Fraction) else check_number(float, 0)(value))
+
+
+def _check_rate(value: Any) -> Fraction:
+    from .ffmpeg.timing import parse_rate
+    return parse_rate(str(value))
+
+
+# ---- fields ----
+
+@dataclass(frozen=True)
+class Option:
+    """How an option is given. It stands in the metadata of its field.
+
+    Attributes:
+        flags: Its names on the command line.
+        help: What it does; the default is shown after it.
+        group: The title under which `--help` shows it.
+        default: What it is without being given; a field without one is a switch.
+        check: Checks and converts it; None for a switch, a text, or one of `choices`.
+        choices: Returns the words that it takes; None if it takes any.
+        more_choices: Returns words that programs may also give it.
+        metavar: What `--help` calls its value.
+        default_text: What `--help` calls its default where that is not its value.
+        form: What a form of the web service calls it; '' where clients can't set it.
+    """
+
+    flags: tuple[str, ...]
+    help: str
+    group: str
+    default: Any
+    check: Check | None = None
+    choices: Callable[[], Iterable[str]] | None = None
+    more_choices: Callable[[], Iterable[str]] = tuple
+    metavar: str | None = None
+    default_text: str = ''
+    form: str = ''
+
+    @property
+    def is_switch(self) -> bool:
+        """Whether it is given without a value."""
+        return self.default is False
+
+    def convert(self, value: Any) -> Any:
+        """Return the value of a text of a command line, or of a program's value.
+
+        Raises:
+            ValueError: it is none of those allowed.
+        """
+        if value is None and self.default is None:
+            return None
+        if self.choices is not None and value not in (*self.choices(), *self.more_choices()):
+            raise ValueError(f'{value!r} is none of {", ".join(self.choices())}')
+        return value if self.check is None else self.check(value)
+
+
+def _option(default: Any, *flags: str, **more: Any) -> Any:
+    """Return the field of an option; `more` are the other attributes of `Option`."""
+    return dataclasses.field(default=default, metadata={'option': Option(flags, default=default, **more)})
+
+
+def list_options(kind: type[UpsamplerOptions]) -> dict[str, Option]:
+    """Return the options of a class, by name."""
+    return {field.name: field.metadata['option'] for field in dataclasses.fields(kind) if 'option' in field.metadata}
+
+
+_MODEL_NAME: dict[str, Any] = {
+    'group': 'model', 'check': _check_model_name, 'metavar': 'NAME', 'form': 'model',
+    'help': f'one of {", ".join(MODELS)}'}
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpsamplerOptions:
+    """Everything that makes one upsampler differ from another. Wrong values raise `UsageError`."""
+
+    model_name: str = _option('RealESRGAN_x4plus', '-n', '--model_name', **_MODEL_NAME)
+    denoise_strength: float | None = _option(
+        None, '-dn', '--denoise_strength', group='model', check=check_number(float, 0, 1), metavar='0..1',
+        form='denoise', default_text='0.5',
+        help='0 keeps the noise, 1 removes it; '
+             f'{", ".join(spec.name for spec in MODELS.values() if spec.denoise_partner)} only')
+    model_path: str | None = _option(
+        None, '--model_path', group='model', check=check_path, metavar='PATH',
+        help='weights to use instead: a .pth or .safetensors file, or an https URL of one')
+    fp32: bool = _option(
+        False, '--fp32', group='device', default_text='half precision where it is faster',
+        help='compute in single precision')
+    engine: str = _option(
+        'auto', '--engine', group='device', choices=list_engine_choices,
+        help='what runs the network; auto takes the fastest that runs here')
+    tile: int = _option(
+        0, '-t', '--tile', group='memory', check=check_number(int, 0), metavar='PIXELS',
+        help='cut pictures into tiles of this side; 0 chooses by free memory')
+    tile_pad: int = _option(
+        10, '--tile_pad', group='memory', check=check_number(int, 0), metavar='PIXELS',
+        help='how far a tile sees beyond its border')
+    max_memory: float | None = _option(
+        None, '--max_memory', group='memory', check=check_number(float, 0.1), metavar='GIB',
+        default_text='what is free',
+        help='memory the network may use while it runs, on a CPU with the result; sets the tile size')
+    pre_pad: int = _option(
+        0, '--pre_pad', group='memory', check=check_number(int, 0), metavar='PIXELS',
+        help='added at the right and lower border first, and cut off afterwards')
+    face_enhance: bool = _option(
+        False, '--face_enhance', group='faces', form='face',
+        help='restore faces with GFPGAN; not with models for anime')
+    face_model: str = _option(
+        'GFPGANv1.3', '--face_model', group='faces', choices=lambda: FACE_MODELS, help='the network that restores them')
+    face_weight: float = _option(
+        1.0, '--face_weight', group='faces', check=check_number(float, 0, 1), metavar='0..1',
+        help='1 is fully restored, 0 not at all')
+    only_center_face: bool = _option(
+        False, '--only_center_face', group='faces', help='restore only the face nearest to the centre')
+    face_min_size: int = _option(
+        0, '--face_min_size', group='faces', check=check_number(int, 0), metavar='PIXELS',
+        help='leave smaller faces of the input as they are')
+
+    def __post_init__(self) -> None:
+        for name, option in list_options(type(self)).items():
+            try:
+                object.__setattr__(self, name, option.convert(getattr(self, name)))
+            except (TypeError, ValueError, AttributeError) as error:
+                raise UsageError(f'{name}: {error}') from None
+
+    @property
+    def label(self) -> str:
+        """What the network is called: the model's name, or that of the file of `model_path`."""
+        return self.model_name if self.model_path is None else Path(self.model_path).stem
+
+    @property
+    def default_outscale(self) -> float | None:
+        """The final size if none is asked for: 4 for the models of the table, as in 0.3.0; else None, the network's."""
+        return 4 if self.label in MODELS else None
+
+    @property
+    def upsampler(self) -> UpsamplerOptions:
+        """These options without all that has no effect on an upsampler."""
+        return convert_options(self, UpsamplerOptions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(UpsamplerOptions):
+    """Everything that both scripts let the user choose. Wrong values raise `UsageError`.
+
+    Attributes:
+        check: Whether results, or some frames of them, are compared with their inputs, which `Examined` reports;
+            `--report` does so.
+    """
+
+    gpu_id: tuple[int, ...] = _option(
+        (), '-g', '--gpu-id', group='device', check=_check_gpu_ids, metavar='N',
+        default_text='the first, or the CPU where there is none', help='GPUs to use, as 0 1 or 0,1')
+    suffix: str = _option(
+        'out', '--suffix', group='files', check=_check_file_name_part, metavar='TEXT',
+        help='results are called NAME_SUFFIX; empty for NAME alone')
+    skip_existing: bool = _option(False, '--skip_existing', group='files', help='skip inputs whose result exists')
+    max_pixels: int = _option(
+        MOST_PIXELS, '--max_pixels', group='files', check=check_number(int, 1), metavar='COUNT',
+        help='refuse pictures and frames of more pixels')
+    outscale: float | None = _option(
+        None, '-s', '--outscale', group='result', check=check_number(float, 0, above=True), metavar='FACTOR',
+        form='scale', default_text='4; with weights of others, the scale of their network',
+        help='final size as a multiple of the input size')
+    alpha_upsampler: str = _option(
+        'realesrgan', '--alpha_upsampler', group='result', choices=lambda: ('realesrgan', 'bicubic'),
+        help='how transparency is enlarged')
+    cluster: str | None = _option(
+        None, '--cluster', group='cluster', check=check_path, metavar='ADDRESS',
+        help='let a Ray cluster do the work: HOST:PORT of its head, auto for the one that this machine belongs to, '
+             'local for one of its own')
+    cpus_per_worker: float | None = _option(
+        None, '--cpus_per_worker', group='cluster', check=check_number(float, 0.01), metavar='N',
+        default_text='all of a node', help='cores of each worker on nodes without a GPU')
+    compare: bool = _option(
+        False, '--compare', group='judging',
+        help='show input and result side by side, in a picture or a short clip beside each result')
+    check: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.cpus_per_worker is not None and self.cluster is None:
+            raise UsageError('--cpus_per_worker needs --cluster')
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureOptions(RunOptions):
+    """How pictures are upscaled, and where. Wrong values raise `UsageError`."""
+
+    ext: str = _option(
+        'auto', '--ext', group='result', choices=list_choices, more_choices=list_writable_extensions, form='format',
+        help='format of the results; auto is that of the input')
+    quality: int = _option(
+        95, '--quality', group='result', check=check_number(int, 1, 100), metavar='1..100',
+        help=f'quality of {" and ".join(list_choices_with_quality())}')
+    recursive: bool = _option(
+        False, '-r', '--recursive', group='files', help='go into folders and keep their structure')
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoOptions(RunOptions):
+    """How videos are upscaled, and where. Wrong values raise `UsageError`."""
+
+    model_name: str = _option('realesr-animevideov3', '-n', '--model_name', **_MODEL_NAME)
+    ext: str = _option(
+        'auto', '--ext', group='result', choices=lambda: (*list_choices(), *CONTAINERS),
+        more_choices=list_writable_extensions, form='format',
+        help='container of the results, auto is mp4; picture formats are for single pictures')
+    fps: Fraction | None = _option(
+        None, '--fps', group='video', check=_check_rate, metavar='RATE',
+        default_text='that of the input; 24 for a folder of frames',
+        help='frames a second of the result, as 25, 29.97 or 30000/1001; the duration stays')
+    start: Fraction | None = _option(
+        None, '--start', group='video', check=_check_time, metavar='TIME', help='begin here: 90, 1:30 or 0:01:30.5')
+    end: Fraction | None = _option(
+        None, '--end', group='video', check=_check_time, metavar='TIME', help='end here')
+    deinterlace: str = _option(
+        'auto', '--deinterlace', group='video', choices=lambda: ('auto', 'on', 'off'),
+        help='turn fields into frames; auto: where the video is flagged so')
+    vcodec: str | None = _option(
+        None, '--vcodec', group='video', metavar='ENCODER', default_text='libx264; libvpx-vp9 for webm',
+        help='ffmpeg\'s name of the video encoder')
+    crf: float | None = _option(
+        None, '--crf', group='video', check=check_number(float, 0, 63), metavar='N',
+        default_text='the encoder\'s own', help='quality of the encoder, smaller is better')
+    preset: str | None = _option(
+        None, '--preset', group='video', metavar='NAME', default_text='the encoder\'s own',
+        help='speed of the encoder')
+    pix_fmt: str | None = _option(
+        None, '--pix_fmt', group='video', metavar='FORMAT',
+        default_text='depth and chroma of the input; in mp4 and mov 4:2:0, which players expect', help='pixel format')
+    ffmpeg_bin: str = _option(
+        'ffmpeg', '--ffmpeg_bin', group='video', check=os.fspath, metavar='PATH',
+        default_text='those in PATH, else pip\'s', help='ffmpeg, or the folder of ffmpeg and ffprobe')
+    extract_frame_first: bool = _option(
+        False, '--extract_frame_first', group='video', help='decode the whole video to files before upscaling it')
+    num_process_per_gpu: int = _option(
+        1, '--num_process_per_gpu', group='long videos', check=check_number(int, 1), metavar='N',
+        help='processes on each GPU, or on the CPU, which they share')
+    chunk: Fraction | None = _option(
+        None, '--chunk', group='long videos', check=_check_time, metavar='TIME',
+        default_text='about a minute of work, from 1 to 10 s',
+        help='length of the parts that workers take and an interrupted run keeps; 0 for one part')
+    restart: bool = _option(
+        False, '--restart', group='long videos', help='throw away the parts of an earlier run that had other options')
+    keep_parts: bool = _option(
+        False, '--keep_parts', group='long videos', help='keep the parts when the video is done')
+    dry_run: bool = _option(
+        False, '--dry_run', group='long videos',
+        help='print what would be done, how long it would take and what it would need; do nothing')
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dry_run and (self.compare or self.check):
+            raise UsageError('--dry_run makes no results that --compare or --report could show')
+
+    @property
+    def container(self) -> str:
+        """The container of videos, a key of `CONTAINERS`."""
+        return self.ext if self.ext in CONTAINERS else 'mp4'
+
+
+Options = TypeVar('Options', bound=UpsamplerOptions)
+
+
+def convert_options(options: UpsamplerOptions, kind: type[Options]) -> Options:
+    """Return options of another class: those that both have, and defaults for the rest."""
+    names = {field.name for field in dataclasses.fields(options)}
+    return kind(**{field.name: getattr(options, field.name) for field in dataclasses.fields(kind)
+                   if field.name in names})
+
+
+def drop_faces_of_anime(options: Options) -> Options:
+    """Return the options without faces, with a warning, if the model is for anime: GFPGAN would make photos of them."""
+    name = options.label if options.label in MODELS else options.model_name
+    if not (options.face_enhance and MODELS[name].anime):
+        return options
+    logger.warning('face enhancement is turned off: %s is a model for anime', name)
+    return dataclasses.replace(options, face_enhance=False)
