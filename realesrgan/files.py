@@ -42,14 +42,12 @@ def remove_leftovers(folder: Path) -> None:
     with contextlib.suppress(OSError):
         for path in folder.glob(f'{TEMPORARY_PREFIX}*'):
             name = _NAME.fullmatch(path.name)
-            if name and name['machine'] == _identify_machine() and not _is_alive(int(name['process'])):
+            if not name or name['machine'] != _identify_machine():
+                continue
+            import psutil  # here, because importing it takes a tenth of a start
+            if not psutil.pid_exists(int(name['process'])):
                 logger.info('%s: removed, left behind by an interrupted run', path)
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-
-
-def _is_alive(process: int) -> bool:
-    import psutil
-    return psutil.pid_exists(process)
 
 
 @functools.cache

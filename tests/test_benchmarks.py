@@ -3,7 +3,6 @@ import json
 import sys
 from pathlib import Path
 
-import cv2
 import pytest
 
 BENCHMARKS = Path(__file__).parent.parent / 'benchmarks'
@@ -53,32 +52,6 @@ def test_every_engine_is_within_a_level_of_pytorch_in_single_precision(best_kern
     single = [row for row in rows[1:] if 'float32' in row['engine']]
     assert {row['engine'].split(',')[0] for row in single} == {'winograd', 'openvino', 'torch'}
     assert all(row['largest difference (of 255)'] <= 1 and row['PSNR (dB)'] > 90 for row in single)
-
-
-def test_scripts_of_two_checkouts_get_the_same_options(tmp_path):
-    import images
-    case = images.Case('{count} of {size}', 'realesr-animevideov3', (8, 6), 2)
-    case.write_pictures(tmp_path / 'in')
-    assert str(case) == '2 of 8x6'
-    assert [cv2.imread(str(path)).shape for path in (tmp_path / 'in').iterdir()] == [(6, 8, 3)] * 2
-    commands = images.list_commands(case, tmp_path / 'in', tmp_path, tmp_path / 'checkout', with_bare=True)
-    assert list(commands) == [images.BARE, images.OTHER, images.OURS]
-    ours, other = commands[images.OURS], commands[images.OTHER]
-    assert [a for a, b in zip(ours, other, strict=True) if a != b] == [ours[1], ours[-1]]  # script and results
-    assert other[1] == str(tmp_path / 'checkout' / 'inference_realesrgan.py')
-    assert list(images.list_commands(case, tmp_path, tmp_path, None, with_bare=False)) == [images.OURS]
-
-
-def test_commands_are_compared_in_pairs_and_name_their_engine(monkeypatch):
-    import images
-    ended = iter([(9.0, ''), (9.0, ''), (4.0, 'engine: old'), (2.0, 'engine: new'), (12.0, 'engine: old'),
-                  (3.0, 'engine: new')])
-    monkeypatch.setattr(images.measure, 'run_process', lambda command: images.measure.Finished(
-        (now := next(ended))[0], 100, now[1]))
-    rows = images.compared('title', {images.OTHER: ['a'], images.OURS: ['b']}, runs=2)
-    assert rows == [
-        {'case': 'title', 'what': 'other', 'engine': 'old', 'seconds': 8, 'times other': 1, 'peak MiB': 100},
-        {'case': 'title', 'what': 'ours', 'engine': 'new', 'seconds': 2.5, 'times other': 3, 'peak MiB': 100}]
 
 
 def test_a_round_of_the_soak_counts_what_it_did_and_what_it_lost(tmp_path, capfd):

@@ -24,9 +24,6 @@ logger = logging.getLogger(__name__)
 _PICTURE_FORMATS = ('image2', 'ico')
 _PICTURE_BRANDS = ('avif', 'mif1', 'heic')
 _MAYBE_ANIMATED = ('gif', 'apng', 'webp')
-_TEXTS = ('codec_type', 'codec_name', 'pix_fmt', 'field_order', 'color_range', 'color_space', 'color_primaries',
-          'color_transfer', 'chroma_location', 'time_base', 'nb_frames', 'format_name')
-_NUMBERS = ('index', 'width', 'height')
 #: Options of an input by which ffmpeg looks at all of it, or its first half hour, before it begins.
 LOOK_AT_ALL = ('-probesize', '2147483647', '-analyzeduration', '2147483647')
 _LONGEST_SIDE = 1 << 20
@@ -47,13 +44,11 @@ class VideoStream:
     Attributes:
         index: Its number in the file.
         codec: ffmpeg's name of its codec.
-        width: Of the picture as shown, after cropping and rotation, in its own pixels.
-        height: Of the picture as shown, after cropping and rotation, in its own pixels.
+        width, height: Of the picture as shown, after cropping and rotation, in its own pixels.
         sample_aspect: Width of a pixel divided by its height, after rotation.
         pixel_format: ffmpeg's name of the coded format.
         colour: Its tags, completed with what players assume.
-        real_rate: ffprobe's r_frame_rate, or None.
-        average_rate: ffprobe's avg_frame_rate, or None.
+        real_rate, average_rate: ffprobe's r_frame_rate and avg_frame_rate, or None.
         start: Seconds on the file's clock.
         duration: Seconds, or None.
         promised_frames: Number of frames that the container states, or None.
@@ -174,41 +169,26 @@ def parse_probe(source: str, output: bytes) -> MediaInfo:
     try:
         parsed = json.loads(output.decode(errors='replace'))
         streams, container = parsed.get('streams', []), parsed.get('format', {})
-        _require_types(streams, container)
-        video = _pick_video(streams)
+        tags = container.get('tags', {})
+        # Of several videos the one marked as default, else the first. Covers don't count.
+        videos = [stream for stream in streams if stream.get('codec_type') == 'video' and not _is_cover(stream)]
+        video = next((stream for stream in videos if stream.get('disposition', {}).get('default')),
+                     videos[0] if videos else None)
         with about(source):
-            duration = _parse_bounded(container, 'duration', _SECONDS)
-            stream = _parse_video(video, container.get('tags', {})) if video else None
-        return MediaInfo(
-            source=source,
-            format_name=container.get('format_name', ''),
-            start=Fraction(container.get('start_time', 0)),
-            duration=duration,
-            video=stream,
-            tracks=tuple(_parse_track(stream) for stream in streams if stream is not video),
-            brand=container.get('tags', {}).get('major_brand', '').strip(),
-            has_long_keys=any(name.startswith('com.') for name in container.get('tags', {})),
-            has_late_tracks=any(stream.get('codec_type') == 'audio' and stream.get('sample_rate') == '0'
-                                for stream in streams),
-            is_stream=is_url(source) or not Path(source).is_file())
+            return MediaInfo(
+                source=source,
+                format_name=str(container.get('format_name', '')),
+                start=Fraction(container.get('start_time', 0)),
+                duration=_parse_bounded(container, 'duration', _SECONDS),
+                video=_parse_video(video, container) if video else None,
+                tracks=tuple(_parse_track(stream) for stream in streams if stream is not video),
+                brand=tags.get('major_brand', '').strip(),
+                has_long_keys=any(name.startswith('com.') for name in tags),
+                has_late_tracks=any(stream.get('codec_type') == 'audio' and stream.get('sample_rate') == '0'
+                                    for stream in streams),
+                is_stream=is_url(source) or not Path(source).is_file())
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
         raise MediaError(f'{source}: what ffprobe says of it makes no sense: {flatten_message(error)}') from None
-
-
-def _require_types(streams: list[dict[str, Any]], container: dict[str, Any]) -> None:
-    """Check the values that are passed on as they are.
-
-    Raises:
-        TypeError: one is of another type than ffprobe's.
-    """
-    for entry in (*streams, container):
-        tags = entry.get('tags', {}).values()
-        for value in (*(entry[name] for name in _TEXTS if name in entry), *tags):
-            if not isinstance(value, str):
-                raise TypeError(f'{value!r} instead of text')
-        for value in (entry[name] for name in _NUMBERS if name in entry):
-            if not isinstance(value, int):
-                raise TypeError(f'{value!r} instead of a number')
 
 
 def is_picture(programs: FFmpeg, info: MediaInfo, check: Check | None = None) -> bool:
@@ -304,30 +284,22 @@ def _read_end(info: MediaInfo) -> Fraction | None:
     return None
 
 
-def _pick_video(streams: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """Return the video stream to upscale: the first one marked as default, else the first. Covers don't count."""
-    videos = [stream for stream in streams if stream.get('codec_type') == 'video' and not _is_cover(stream)]
-    return next((stream for stream in videos if stream.get('disposition', {}).get('default')), None) or next(
-        iter(videos), None)
-
-
 def _is_cover(stream: dict[str, Any]) -> bool:
     return bool(stream.get('disposition', {}).get('attached_pic'))
 
 
 def _parse_track(stream: dict[str, Any]) -> Track:
-    tags = {name.lower(): value for name, value in stream.get('tags', {}).items()}
-    kind, codec = stream.get('codec_type', 'data'), stream.get('codec_name', 'unknown')
+    tags = _lower_names(stream)
+    kind, codec = str(stream.get('codec_type', 'data')), str(stream.get('codec_name', 'unknown'))
     if kind == 'data' and codec in ('unknown', 'bin_data') and stream.get('codec_tag_string', '').isalnum():
         codec = stream['codec_tag_string']
-    return Track(stream['index'], kind, codec, is_cover=_is_cover(stream),
+    return Track(int(stream['index']), kind, codec, is_cover=_is_cover(stream),
                  language=tags.get('language', '').replace('und', ''), file_name=tags.get('filename', ''),
-                 start=_parse_start(stream), channel_layout=stream.get('channel_layout', ''))
+                 start=_parse_start(stream), channel_layout=str(stream.get('channel_layout', '')))
 
 
-def _parse_video(stream: dict[str, Any], container_tags: dict[str, str]) -> VideoStream:
-    width, height = stream.get('width', 0), stream.get('height', 0)
-    pixel_format = stream.get('pix_fmt', '')
+def _parse_video(stream: dict[str, Any], container: dict[str, Any]) -> VideoStream:
+    width, height, pixel_format = int(stream.get('width', 0)), int(stream.get('height', 0)), stream.get('pix_fmt', '')
     if not (0 < width <= _LONGEST_SIDE and 0 < height <= _LONGEST_SIDE and pixel_format):
         raise MediaError(f'video track {stream["index"]} ({stream.get("codec_name", "unknown codec")}) is damaged from '
                          'the start, or this ffmpeg can\'t decode it')
@@ -335,14 +307,14 @@ def _parse_video(stream: dict[str, Any], container_tags: dict[str, str]) -> Vide
     frames = _parse_bounded(stream, 'nb_frames', _FRAMES)
     colour = infer_colour(height, stream, pixel_format)
     side_data = stream.get('side_data_list', [])
-    tags = {name.lower(): value for name, value in container_tags.items() if name.lower() == 'timecode'}
-    tags |= {name.lower(): value for name, value in stream.get('tags', {}).items()}
+    tags = {name: value for name, value in _lower_names(container).items() if name == 'timecode'}
+    tags |= _lower_names(stream)
     turns = _parse_turns(stream)
     if turns in (1, 3):
         width, height, sample_aspect = height, width, 1 / sample_aspect
     video = VideoStream(
-        index=stream['index'],
-        codec=stream.get('codec_name', ''),
+        index=int(stream['index']),
+        codec=str(stream.get('codec_name', '')),
         width=width,
         height=height,
         sample_aspect=sample_aspect,
@@ -363,6 +335,11 @@ def _parse_video(stream: dict[str, Any], container_tags: dict[str, str]) -> Vide
     if cropping is None:
         return video
     return _crop(video, (cropping['crop_left'], cropping['crop_top'], cropping['crop_right'], cropping['crop_bottom']))
+
+
+def _lower_names(entry: dict[str, Any]) -> dict[str, str]:
+    """Return the tags of a stream or container with their names in lower case, in which containers differ."""
+    return {name.lower(): str(value) for name, value in entry.get('tags', {}).items()}
 
 
 def _parse_bounded(entry: dict[str, Any], name: str, bounds: tuple[Fraction, Fraction]) -> Fraction | None:

@@ -108,18 +108,13 @@ class TimeStamps:
             after = len(self.pts) - 1
             last = max((2 * (pts - zero) * ticks + units) // (2 * units) + after - index
                        for index, pts in enumerate(self.pts))
-        return max(last + 1, round_half_up(((self.end or 0) - zero) * frame))
+        return max(last + 1, _round_half_up(((self.end or 0) - zero) * frame))
 
-    def place(self, rate: Fraction, tolerance: Fraction = _TOLERANCE, *, push: bool = False) -> int | None:
-        """Return how many ticks of `rate` show every frame within `tolerance` (seconds) of its time, and the end too.
+    def fits(self, rate: Fraction, tolerance: Fraction, *, push: bool) -> bool:
+        """Return whether each frame has a tick of `rate` of its own within `tolerance` (seconds) of its time.
 
-        Args:
-            rate: Ticks a second.
-            tolerance: Of the frames; that of the end is 50 ms.
-            push: Whether frames that share a tick are moved to the next free ones.
-
-        Returns:
-            None if a frame would be further off, or would share its tick with another and be lost.
+        The end must be within 50 ms of a tick too. With `push`, frames that share a tick are moved to the next free
+        ones.
         """
         frame, zero = self.time_base * rate, self.pts[0]
         ticks, units = frame.numerator, frame.denominator
@@ -130,16 +125,15 @@ class TimeStamps:
             tick = (2 * time + units) // (2 * units)
             if tick <= last:
                 if not push:
-                    return None
+                    return False
                 tick = last + 1
             if abs(time - tick * units) > allowed:
-                return None
+                return False
             last = tick
         if self.end is None:
-            return last + 1
+            return True
         end = (self.end - zero) * frame
-        count = max(last + 1, round_half_up(end))
-        return count if abs(end - count) <= _TOLERANCE * rate else None
+        return abs(end - max(last + 1, _round_half_up(end))) <= _TOLERANCE * rate
 
     def measure_spread(self, rate: Fraction) -> Fraction:
         """Return by how many seconds frames are early or late in all, if they are shown on the ticks of `rate`.
@@ -240,15 +234,14 @@ def _choose_ticks(stamps: TimeStamps, real: Fraction | None) -> Timeline:
         tries.insert(bisect_left(exact, real), (real, _TOLERANCE, False))
     tries += [(rate, _TOLERANCE, push) for push in (False, True) for rate in sorted(_USUAL_RATES)]
     for rate, tolerance, push in tries:
-        if stamps.place(rate, tolerance, push=push) is not None:
-            is_near = real is not None and abs(real / rate - 1) < _NEAR  # 120, not 120000/1001
-            if real is not None and is_near and stamps.place(real, tolerance, push=push) is not None:
-                return Timeline(real, constant=False, crowded=push)
+        if stamps.fits(rate, tolerance, push=push):
+            if real is not None and abs(real / rate - 1) < _NEAR and stamps.fits(real, tolerance, push=push):
+                rate = real  # 120, not 120000/1001
             return Timeline(rate, constant=False, crowded=push)
     return Timeline(Fraction(_MAX_GIVEN_RATE), constant=False, crowded=True)
 
 
-def round_half_up(value: Fraction) -> int:
+def _round_half_up(value: Fraction) -> int:
     """Return the nearest whole number; of two the higher one, as ffmpeg's fps filter does."""
     return math.floor(value + Fraction(1, 2))
 

@@ -95,17 +95,6 @@ def test_filters_between_yuv_and_rgb(location, pixel_format, expected):
         **{name % 'out': place for name, place in places.items()}}
 
 
-def test_tags():
-    assert HD.build_setparams() == {
-        'range': 'tv', 'colorspace': 'bt709', 'color_primaries': 'bt709', 'color_trc': 'bt709'}
-    tags = {'color_range': 'tv', 'colorspace': 'bt709', 'color_primaries': 'bt709', 'color_trc': 'bt709'}
-    assert HD.build_stream_tags('yuv444p') == tags
-    assert HD.build_stream_tags('yuv420p') == {**tags, 'chroma_sample_location': 'left'}
-    rgb = HD.retag_as_rgb()
-    assert rgb == Colour('pc', 'gbr', 'bt709', 'bt709')
-    assert (rgb.build_setparams()['colorspace'], rgb.build_stream_tags('gbrp')['colorspace']) == ('gbr', 'rgb')
-
-
 @pytest.mark.parametrize(('name', 'rgb', 'deep'), [
     ('yuv420p', False, False), ('yuv420p10le', False, True), ('gbrp', True, False), ('gbrp12le', True, True),
     ('bgr0', True, False), ('0rgb', True, False), ('pal8', True, False), ('gray', False, False),

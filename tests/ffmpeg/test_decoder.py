@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from realesrgan.errors import Cancelled, MediaError, MediaWriteError
-from realesrgan.ffmpeg.decoder import Decoding, FrameReader, Kept, examine, extract_frames
-from realesrgan.ffmpeg.probe import probe
+from realesrgan.ffmpeg.colour import Colour
+from realesrgan.ffmpeg.decoder import Decoding, FrameReader, Kept, build_decode_command, examine, extract_frames
+from realesrgan.ffmpeg.probe import MediaInfo, VideoStream, probe
 from realesrgan.ffmpeg.programs import FFmpeg
 from tests.support import clips
 from tests.support.clips import EXACT, make, numbered, picture, program, sound
@@ -135,11 +136,6 @@ def test_the_video_that_probe_picked_is_decoded(tmp_path, programs):
 
 
 # ---- which frames ----
-
-def test_every_frame_comes_once_and_in_order(counted, programs):
-    frames, damage = decode(programs, counted)
-    assert (numbers(frames), damage) == (list(range(25)), None)
-
 
 @pytest.mark.parametrize(('kept', 'expected'), [
     (Kept(None, None), range(25)), (Kept(0, 7), range(7)), (Kept(20, None), range(20, 25)), (Kept(3, 9), range(3, 9)),
@@ -348,3 +344,48 @@ def test_a_check_stops_ffmpeg(tmp_path, counted, name):
         else:
             extract_frames(slow, info, ALL, tmp_path, check)
     assert clips.belongings() == before
+
+
+# ---- commands of other versions, for other films ----
+
+HD = Colour('tv', 'bt709', 'bt709', 'bt709')
+TO_RGB = ('flags=bicubic+accurate_rnd+full_chroma_int:in_color_matrix=bt709:in_h_chr_pos=0:in_range=tv:'
+          'in_v_chr_pos=128:out_range=pc')
+
+
+def command(version=(6, 0), decoding=ALL, source='/films/a%d:b,[c].mkv', format_name='matroska,webm', **video):
+    info = MediaInfo(source, format_name, Fraction(0), None, VideoStream(**{
+        'index': 0, 'codec': 'h264', 'width': 64, 'height': 48, 'sample_aspect': Fraction(1),
+        'pixel_format': 'yuv420p', 'colour': HD, 'real_rate': None, 'average_rate': None, 'start': Fraction(0),
+        'duration': None, 'promised_frames': None, 'is_interlaced': False} | video), ())
+    return build_decode_command(FFmpeg('/x/ffmpeg', '/x/ffprobe', version), info, decoding)
+
+
+def test_decoding_a_chunk_of_a_deep_film_in_old_ffmpeg():
+    decoding = Decoding(Fraction(30000, 1001), origin=1234, seek=Fraction(1, 3),
+                        kept=Kept(Fraction(1, 2), Fraction(3, 2), 'time'))
+    assert command((4, 4), decoding, pixel_format='yuv420p10le') == [
+        '/x/ffmpeg', '-hide_banner', '-nostdin', '-nostats', '-loglevel', 'error', '-copyts', '-noaccurate_seek',
+        '-reinit_filter', '0', '-seek_timestamp', '1', '-ss', '0.333333', '-i', 'file:/films/a%d:b,[c].mkv',
+        '-filter_complex', '[0:0]setpts=PTS-(1234)[s0];[s0]trim=end=1.500000:start=0.500000[s1];'
+        f'[s1]scale=64:48:{TO_RGB}[s2];[s2]settb=1001/30000[s3];[s3]setpts=N[s4]', '-map', '[s4]', '-f', 'rawvideo',
+        '-enc_time_base', '1001/30000', '-pix_fmt', 'bgr48le', '-vsync', '0', 'pipe:1']
+
+
+def test_filters_of_a_video_that_is_turned_are_made_anew_where_its_size_changes():
+    """Those by which ffmpeg turns it can't follow."""
+    assert '-reinit_filter' in command()
+    assert '-reinit_filter' not in command(is_turned_otherwise=True)
+
+
+@pytest.mark.parametrize(('version', 'format_name', 'expected'), [
+    ((7, 0), 'matroska,webm', False), ((7, 1), 'matroska,webm', True), ((9, 0), 'mov,mp4,m4a,3gp,3g2,mj2', True),
+    ((9, 0), 'avi', False)])
+def test_decoding_what_is_cropped(version, format_name, expected):
+    arguments = command(version, format_name=format_name, crop=(1, 2, 3, 4))
+    assert f'scale=68:54:{TO_RGB}[s0];[s0]crop=64:48:1:2[s1]' in ' '.join(arguments)
+    assert ('-apply_cropping codec' in ' '.join(arguments)) == expected
+
+
+def test_decoding_a_url():
+    assert command(source='https://host/a?b=c:d&e')[8:10] == ['-i', 'https://host/a?b=c:d&e']

@@ -8,7 +8,7 @@ import pytest
 
 from realesrgan.errors import Cancelled, MediaError
 from realesrgan.ffmpeg.containers import Track
-from realesrgan.ffmpeg.mux import Cut, build_recording_options, join, mux, write_list
+from realesrgan.ffmpeg.mux import build_recording_options, join, mux, write_list
 from realesrgan.ffmpeg.probe import probe
 from realesrgan.ffmpeg.programs import FFmpeg
 from tests.support import clips
@@ -26,11 +26,6 @@ def parts(tmp_path):
              'setpts=PTS-STARTPTS', *EXACT)
     write_list(folder / 'parts.ffconcat', [(folder / '000000.mp4', 10), (folder / '000001.mp4', 15)], RATE)
     return folder / 'parts.ffconcat'
-
-
-def first_times(path):
-    """When the first packets of the video and of the audio are shown."""
-    return [min(clips.times_of(path, stream)) for stream in ('v:0', 'a:0')]
 
 
 # ---- joining ----
@@ -66,44 +61,6 @@ def put_together(programs, parts, source, target, **more):
     return target
 
 
-def test_sound_chapters_and_titles_are_carried(parts, tmp_path, programs):
-    (tmp_path / 'chapters').write_text(';FFMETADATA1\ntitle=Film\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=500\n'
-                                       'title=First\n')
-    source = make(tmp_path / 'a.mkv', *picture(rate='25'), *sound(), '-i', tmp_path / 'chapters', '-map_metadata', '2',
-                  *EXACT, '-c:a', 'aac', '-metadata:s:v', 'title=Main', '-metadata:s:a', 'language=kor')
-    target = put_together(programs, parts, source, tmp_path / 'b.mkv')
-    assert clips.numbers(target) == list(range(25))
-    assert clips.packets(target, 'a:0') == clips.packets(source, 'a:0')  # the first one too
-    found = clips.facts(target)
-    assert [chapter['tags']['title'] for chapter in found['chapters']] == ['First']
-    assert found['format']['tags']['title'] == 'Film'
-    assert [stream['tags'].get('title') for stream in found['streams']] == ['Main', None]
-    assert found['streams'][1]['tags']['language'] == 'kor'
-
-
-@pytest.mark.parametrize('late', ['video', 'audio'])
-@pytest.mark.parametrize('container', ['ts', 'mkv', 'mp4'])
-def test_sound_and_pictures_begin_together_as_before(parts, tmp_path, programs, late, container):
-    """In transport streams ffmpeg moves the zero of the clock when the first stream is not used."""
-    delay = ['-itsoffset', '0.4']
-    source = make(tmp_path / f'a.{container}', *(delay if late == 'video' else []), *picture(rate='25'),
-                  *(delay if late == 'audio' else []), *sound(), *EXACT, *clips.ALL_FRAMES, '-c:a', 'aac')
-    target = put_together(programs, parts, source, tmp_path / 'b.mp4')
-    before, after = first_times(source), first_times(target)
-    assert abs((before[1] - before[0]) - (after[1] - after[0])) < 0.002
-    assert abs(abs(before[1] - before[0]) - 0.4) < 0.05
-
-
-def test_a_cut_takes_the_sound_of_that_time(parts, tmp_path, programs):
-    source = make(tmp_path / 'a.mkv', *picture(rate='25', seconds='3'), *sound('3'), *EXACT, '-c:a', 'flac')
-    target = put_together(programs, parts, source, tmp_path / 'b.mkv', video_start=Fraction(0),
-                          cut=Cut(Fraction(1), Fraction(1)))
-    assert clips.numbers(target) == list(range(25))
-    start, stop = min(clips.times_of(target, 'a:0')), max(clips.times_of(target, 'a:0'))
-    assert start < 0.15
-    assert 0.85 < stop < 1.05
-
-
 @pytest.mark.parametrize(('container', 'kind'), [('mkv', 'png'), ('mkv', 'mjpeg'), ('mp4', 'png'), ('mp4', 'mjpeg')])
 def test_covers_are_carried(parts, tmp_path, programs, container, kind):
     cv2.imwrite(str(tmp_path / 'cover.png'), np.full((8, 8, 3), 77, np.uint8))
@@ -126,17 +83,6 @@ def test_quicktime_takes_no_cover(parts, tmp_path, programs, caplog):
         put_together(programs, parts, source, tmp_path / 'b.mov')
     assert caplog.messages == ['cover track 1 (png) is left out: mov does not hold it']
     assert clips.numbers(tmp_path / 'b.mov') == list(range(25))
-
-
-def test_what_is_converted_or_left_out_is_logged(parts, tmp_path, caplog):
-    source = make(tmp_path / 'a.mkv', *picture(rate='25'), *sound(), *picture('32x32', rate='25'), '-map', '0', '-map',
-                  '1', '-map', '2', *EXACT, '-c:a', 'pcm_s16le')
-    with caplog.at_level(logging.WARNING, 'realesrgan'):
-        target = put_together(clips.FFMPEG, parts, source, tmp_path / 'b.mp4')
-    assert caplog.messages == [
-        'audio track 1 (pcm_s16le) is converted to aac because mp4 does not hold it',
-        'video track 2 (h264) is left out: only one video track is upscaled']
-    assert [stream['codec_name'] for stream in clips.facts(target)['streams']] == ['h264', 'aac']
 
 
 # ---- failures and ends ----

@@ -68,12 +68,6 @@ def test_turns_of_a_display_matrix(matrix, rotation, turns):
     assert parse(tags={'rotate': '270'}) == 3
 
 
-@pytest.mark.parametrize(('size', 'matrix'), [('720x576', 'bt470bg'), ('720x480', 'smpte170m'), ('1280x720', 'bt709')])
-def test_untagged_colour_goes_by_the_size(tmp_path, size, matrix):
-    path = make(tmp_path / 'a.mp4', *picture(size, seconds='0.05'), *EXACT)
-    assert probe(clips.FFMPEG, str(path)).video.colour.matrix == matrix
-
-
 def test_values_that_no_video_has_are_left_out(caplog):
     """Each with one line; what a container's clock may say is none of them."""
     stream = {'index': 0, 'codec_type': 'video', 'codec_name': 'h264', 'width': 64, 'height': 48, 'pix_fmt': 'yuv420p',

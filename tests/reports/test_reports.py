@@ -3,8 +3,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -285,14 +283,3 @@ def test_a_dry_run_has_nothing_to_report(run, tmp_path):
     for option in (['--compare'], ['--report', 'r.json']):
         status, _, err = run('-i', 'a.mp4', '--dry_run', *option, script=inference_realesrgan_video)
         assert (status, err) == (2, 'error: --dry_run makes no results that --compare or --report could show\n')
-
-
-def test_the_example_prints_where_time_and_memory_go(run, tmp_path):
-    write(tmp_path / 'a.png', 40, 30, 3)
-    assert run('-i', 'a.png', '--engine', 'torch', '--report', 'r.json')[0] == 0
-    program = Path(__file__).parents[2] / 'examples/profile_run.py'
-    lines = subprocess.run([sys.executable, program, 'r.json'], check=True, capture_output=True,
-                           text=True).stdout.splitlines()
-    assert re.fullmatch(r'a\.png: \S+ megapixels/s, read \d\.\d\d s, network \d\.\d\d s, write \d\.\d\d s, 1 tiles, '
-                        r'torch on cpu in float32', lines[0])
-    assert re.fullmatch(r'1 files in \d+\.\d s, at most \d\.\d\d GiB of memory and 0\.00 GiB on a GPU', lines[1])
