@@ -1,4 +1,4 @@
-"""Find the pictures that inputs mean: files, folders, glob patterns, and bytes that are in memory already."""
+"""Find the pictures among the inputs: files, folders, glob patterns, and bytes that are in memory already."""
 from __future__ import annotations
 
 import glob
@@ -21,7 +21,7 @@ _MOST_BYTES_PER_PIXEL = 16  # RGB and alpha in float32
 _MOST_METADATA_BYTES = 1 << 26
 _PIECE_BYTES = 1 << 20
 
-#: What programs may pass: one path, URL or pattern, or several.
+#: One path, URL or pattern, or several.
 Inputs = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
 
@@ -30,7 +30,7 @@ class InputFile:
     """A picture to read.
 
     Attributes:
-        path: Where it is; with `data`, only what it is called.
+        path: Its path; with `data`, only its name.
         folder: The folder, relative to the output folder, that its result goes to.
         data: The bytes of the file, if they do not come from `path`, as those of stdin.
         found: Whether it was found in a folder or by a pattern, not named.
@@ -68,30 +68,20 @@ def read_bounded(file: BinaryIO, max_pixels: int, size: int = 0) -> bytes:
     Raises:
         ImageError: it is larger than any file of so many pixels.
     """
+    most = max_pixels * _MOST_BYTES_PER_PIXEL + _MOST_METADATA_BYTES
     pieces: list[bytes] = []
-    require_few_bytes(size, max_pixels)
-    while piece := file.read(size or _PIECE_BYTES):
+    while size <= most and (piece := file.read(size or _PIECE_BYTES)):
         pieces.append(piece)
         size = max(size, sum(map(len, pieces)))
-        require_few_bytes(size, max_pixels)
-    return pieces[0] if len(pieces) == 1 else b''.join(pieces)
-
-
-def require_few_bytes(size: int, max_pixels: int) -> None:
-    """Refuse a file that is larger than any of so many pixels.
-
-    Raises:
-        ImageError: it is.
-    """
-    most = max_pixels * _MOST_BYTES_PER_PIXEL + _MOST_METADATA_BYTES
     if size > most:
-        raise ImageError(f'has more than {most >> 20} MiB, which no picture of {max_pixels} pixels needs; is it '
-                         'meant to? A larger --max_pixels allows it')
+        raise ImageError(f'is larger than {most >> 20} MiB, the limit for a picture of {max_pixels} pixels; a larger '
+                         '--max_pixels allows it')
+    return pieces[0] if len(pieces) == 1 else b''.join(pieces)
 
 
 def find_pictures(inputs: Iterable[str | InputFile], *, recursive: bool = False, exclude: Path | None = None,
                   on_error: Callable[[str, InputError], None] | None = None) -> list[InputFile]:
-    """List the pictures that inputs mean, each name once; links to one file are several names.
+    """List the pictures among inputs, each name once; links to one file are several names.
 
     A file or pipe is taken whatever it is called. A folder gives all its pictures in natural order. Other files in it
     are skipped with a warning, and so are its subfolders unless `recursive`, which keeps the structure of folders in
@@ -114,7 +104,8 @@ def find_pictures(inputs: Iterable[str | InputFile], *, recursive: bool = False,
     for source in inputs:
         try:
             for file in search.expand(source):
-                key = _identify(file.path) if file.data is None else file
+                # Two names of one file in one folder are the same; those of links to it differ.
+                key = Path(os.path.realpath(file.path.parent), file.path.name) if file.data is None else file
                 if found.setdefault(key, file) is not file:
                     logger.info('%s: named twice, upscaled once', file.path)
         except (InputError, OSError) as error:
@@ -174,11 +165,6 @@ def _raise(_name: str, error: InputError) -> None:
     raise error
 
 
-def _identify(path: Path) -> str:
-    """Return what two names of one file in one folder have in common; those of links to it differ."""
-    return str(Path(os.path.realpath(path.parent), path.name))
-
-
 def _may_be_read(path: Path) -> bool:
     """Tell whether a path is a file or a pipe, also by links; a device may never end."""
     return path.is_file() or path.is_fifo()
@@ -218,30 +204,28 @@ class _Search:
         # A folder may be linked to from beside it: entered first under its own name, it keeps that name.
         for entry in sorted(entries, key=lambda entry: os.path.islink(entry) and os.path.isdir(entry)):
             if os.path.isdir(entry):
-                yield from self._search_subfolder(entry, below / entry.name)
-            elif entry.name.startswith(TEMPORARY_PREFIX):
-                logger.warning('%s: skipped, left behind by an interrupted run', entry)
-            elif entry.name.startswith('._'):
-                logger.warning('%s: skipped, what macOS keeps beside a file on other disks', entry)
-            elif os.path.exists(entry) and not os.path.isfile(entry):
-                logger.warning('%s: skipped, not a file', entry)
-            elif _looks_like_picture(entry):
-                yield InputFile(entry, below, found=True)
+                if os.path.realpath(entry) in self._visited:
+                    logger.warning('%s: skipped, a folder that was visited, or that of the results', entry)
+                elif self._recursive:
+                    yield from self._search_folder(entry, below / entry.name)
+                else:
+                    logger.warning('%s: skipped, a folder (-r goes into folders)', entry)
+            elif reason := _find_reason_to_skip(entry):
+                logger.warning('%s: skipped, %s', entry, reason)
             else:
-                logger.warning('%s: skipped, not a picture', entry)
-
-    def _search_subfolder(self, folder: Path, below: Path) -> Iterator[InputFile]:
-        if os.path.realpath(folder) in self._visited:
-            logger.warning('%s: skipped, a folder that was visited, or that of the results', folder)
-        elif self._recursive:
-            yield from self._search_folder(folder, below)
-        else:
-            logger.warning('%s: skipped, a folder (-r goes into folders)', folder)
+                yield InputFile(entry, below, found=True)
 
 
-def _looks_like_picture(path: Path) -> bool:
-    """Tell by the extension, so that a damaged picture is reported and not skipped, or else by the content."""
-    try:
-        return formats.find_by_extension(path.suffix[1:]) is not None or is_picture(path)
-    except Exception:  # a bug, of which its reader will tell
-        return True
+def _find_reason_to_skip(path: Path) -> str | None:
+    """Return why a file in a folder is no input; None for a picture."""
+    if path.name.startswith(TEMPORARY_PREFIX):
+        return 'left behind by an interrupted run'
+    if path.name.startswith('._'):
+        return 'what macOS keeps beside a file on other disks'
+    if os.path.exists(path) and not os.path.isfile(path):
+        return 'not a file'
+    try:  # by the extension, so that a damaged picture is reported and not skipped, or else by the content
+        is_known = formats.find_by_extension(path.suffix[1:]) is not None or is_picture(path)
+    except Exception:  # a bug, which reading the file will report
+        return None
+    return None if is_known else 'not a picture'

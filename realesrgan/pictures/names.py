@@ -1,4 +1,4 @@
-"""Choose what results are called, so that no two results of a run share a path.
+"""Choose the names of results, so that no two results of a run share a path.
 
 `choose_names` serves results of any kind; `plan`, `Job` and `Targets` are about pictures.
 """
@@ -191,21 +191,17 @@ class Targets:
         return target
 
     def claim_comparison(self, job: Job, target: Path) -> None:
-        """Take a path for what shows a job's result beside its source.
+        """Take a path for the picture that shows a job's result beside its source.
 
         Raises:
             ImageError: that would overwrite an input, or a result.
         """
         self._claim(target, f'comparison of {job.source}', 'it')
 
-    def _claim(self, target: Path, owner: str, what: str = 'its result') -> None:
-        """Take a path for what is called `what`; its owner may take it again.
-
-        Raises:
-            ImageError: that would overwrite an input, or what another has taken.
-        """
+    def _claim(self, target: Path, owner: str, label: str = 'its result') -> None:
+        """Take a path, or raise `ImageError`; its owner may take it again."""
         real = os.path.realpath(target)
         if real in self._sources:
-            raise ImageError(f'{what} would overwrite the input {target}; choose another --suffix or -o')
+            raise ImageError(f'{label} would overwrite the input {target}; choose another --suffix or -o')
         if self._owners.setdefault(real, owner) != owner:
-            raise ImageError(f'{what} would overwrite another\'s, {target}; give it another name')
+            raise ImageError(f'{label} would overwrite another\'s, {target}; give it another name')

@@ -69,7 +69,7 @@ def test_pictures_are_read_that_pillow_warns_of_or_refuses_and_its_own_limit_sta
 def test_a_file_larger_than_any_picture_is_not_read(tmp_path):
     with (tmp_path / 'a.png').open('wb') as file:
         file.truncate(1 << 34)
-    with pytest.raises(ImageError, match='^has more than 64 MiB, which no picture of 1000 pixels needs'):
+    with pytest.raises(ImageError, match='^is larger than 64 MiB, the limit for a picture of 1000 pixels; '):
         InputFile(tmp_path / 'a.png').read(max_pixels=1000)
     os.mkfifo(tmp_path / 'pipe')
     threading.Thread(target=lambda: (tmp_path / 'pipe').write_bytes(bytes(3 << 20))).start()
