@@ -87,7 +87,7 @@ FORMATS: dict[str, Format] = {
     'bmp': Format(
         extensions=('bmp',), input_extensions=('dib',), pillow_names=('BMP', 'DIB'), signature=b'BM',
         reader='bmp', writer='opencv', header='bmp', holds=('dpi',)),
-    # Most raw files are TIFFs as well, whose first picture is a preview; `tiff` knows those without a signature.
+    # Most raw files are TIFFs too, whose first picture is a preview; `tiff` recognises those without a signature.
     'raw': Format(
         input_extensions=('3fr', 'arw', 'cr2', 'cr3', 'crw', 'dcr', 'dng', 'erf', 'fff', 'iiq', 'kdc', 'mef', 'mos',
                           'mrw', 'nef', 'nrw', 'orf', 'pef', 'raf', 'rw2', 'rwl', 'sr2', 'srf', 'srw', 'x3f'),
@@ -121,8 +121,8 @@ FORMATS: dict[str, Format] = {
     'icns': Format(pillow_names=('ICNS',)),
     'tga': Format(input_extensions=('tga',), pillow_names=('TGA',)),  # Pillow takes icons for it, too
     'hdr': Format(input_extensions=('hdr',), reader='opencv'),
-    # OpenCV reads exr only where its build allows it. The row stays so that such files in a folder end as errors, where
-    # otherwise they would be skipped as no pictures.
+    # OpenCV reads exr only where its build allows it. The row stays so that such files in a folder are reported as
+    # errors, not skipped.
     'exr': Format(input_extensions=('exr',), reader='opencv'),
 }
 
@@ -169,30 +169,16 @@ def find_by_content(pillow_name: str | None, data: bytes) -> Format | None:
     return None
 
 
-def is_writable(extension: str) -> bool:
-    """Tell whether results may have this extension, in any case."""
-    return extension.lower() in list_writable_extensions()
-
-
 def find_writable(extension: str) -> Format:
     """Return the format that is written for this extension, in any case.
 
     Raises:
         ImageError: there is none.
     """
-    row = find_by_extension(extension) if is_writable(extension) else None
-    if row is None:
+    row = find_by_extension(extension)
+    if row is None or extension.lower() not in row.extensions:
         raise ImageError(f'{extension!r} can\'t be written: choose from {", ".join(list_writable_extensions())}')
     return row
-
-
-def holds_alpha(extension: str) -> bool:
-    """Tell whether results with this extension hold transparency.
-
-    Raises:
-        ImageError: it can't be written.
-    """
-    return find_writable(extension).alpha
 
 
 def require_few_pixels(height: int, width: int, most: int) -> None:

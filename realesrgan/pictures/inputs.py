@@ -221,7 +221,7 @@ def _find_reason_to_skip(path: Path) -> str | None:
     if path.name.startswith(TEMPORARY_PREFIX):
         return 'left behind by an interrupted run'
     if path.name.startswith('._'):
-        return 'what macOS keeps beside a file on other disks'
+        return 'a file that macOS adds on other disks'
     if os.path.exists(path) and not os.path.isfile(path):
         return 'not a file'
     try:  # by the extension, so that a damaged picture is reported and not skipped, or else by the content

@@ -105,7 +105,7 @@ class Job:
 
     def target(self, *, alpha: bool) -> Path:
         """Return the path of the result, which depends on whether the picture has an alpha channel to hold."""
-        extension = self.extension if not alpha or formats.holds_alpha(self.extension) else formats.FALLBACK
+        extension = formats.FALLBACK if alpha and not formats.find_writable(self.extension).alpha else self.extension
         return self.target_stem.with_name(f'{self.target_stem.name}.{extension}')
 
     @property
@@ -152,7 +152,8 @@ def plan(files: Sequence[InputFile], output: Path, suffix: str, extension: str) 
     """
     def build_job(file: InputFile, name: str) -> Job:
         own = file.path.suffix[1:]
-        chosen = extension if extension != 'auto' else own if formats.is_writable(own) else formats.FALLBACK
+        auto = own if own.lower() in formats.list_writable_extensions() else formats.FALLBACK
+        chosen = auto if extension == 'auto' else extension
         return Job(file, output / file.folder / (f'{name}_{suffix}' if suffix else name), chosen)
 
     def list_targets(file: InputFile, name: str) -> list[Path]:

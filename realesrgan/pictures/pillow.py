@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 _opening = threading.Lock()
 
-# Pillow decodes icons while it opens them, so nobody else could judge their size in time. It refuses twice this.
+# Pillow decodes icons while it opens them, so their size can't be checked before. It refuses twice this.
 _MOST_ICON_PIXELS = 1 << 24
 _MOST_TEXT_BYTES = 1 << 26  # of a profile or a text of a PNG; Pillow's own 1 MiB are less than some printers' profiles
 _ICON = b'\x00\x00\x01\x00'
@@ -169,7 +169,7 @@ def decode_jpeg(data: bytes, image: Image.Image) -> tuple[np.ndarray, bool]:
             with contextlib.suppress(ImageError):
                 if (completed := open_image(io.BytesIO(data[:end] + _JPEG_END))) is not None:
                     decoded = decode(completed)
-                    logger.warning('is cut off at its end; what is missing there is gray')
+                    logger.warning('is cut off; the missing part is gray')
                     return decoded
         raise
 

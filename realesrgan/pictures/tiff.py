@@ -144,7 +144,7 @@ def write(file: BinaryIO | Path, pixels: np.ndarray, metadata: Metadata) -> None
         pixels = cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB)
     words, more = list_words(metadata.exif) if metadata.exif else ({}, False)
     if more:
-        logger.warning('not kept in tiff: what EXIF says of exposure and place; --ext png keeps it')
+        logger.warning('not kept in tiff: exposure and place in EXIF; --ext png keeps them')
     content = [(_XMP_TAG, _BYTES, metadata.xmp), (_IPTC_TAG, _BYTES, metadata.iptc),
                *((tag, _ASCII, text) for tag, text in words.items())]
     tifffile.imwrite(

@@ -44,8 +44,7 @@ def encode(picture: Picture, extension: str, quality: int = 95) -> bytes:
     """Encode a picture as a file.
 
     Args:
-        picture: With alpha only where `formats.holds_alpha(extension)`. 16 bits become 8, with a warning, where the
-            format holds no more.
+        picture: With alpha only where the format holds it. 16 bits become 8, with a warning, where it holds no more.
         extension: Names the format; one of `formats.list_writable_extensions()`, in any case.
         quality: 1..100, for formats that have a quality.
 
@@ -144,8 +143,8 @@ def _fit_to_format(picture: Picture, extension: str, row: Format) -> Picture:
         elif profile and (not metadata.icc or b'cICP' in dict(metadata.colour)):  # which counts before it
             metadata = replace(metadata, icc=profile)
             if clipped:
-                logger.warning('is HDR, which %s does not hold: what is brighter than white is white in it; --ext %s '
-                               'keeps it', extension, formats.FALLBACK)
+                logger.warning('is HDR, which %s does not hold: highlights above white are clipped; --ext %s keeps '
+                               'them', extension, formats.FALLBACK)
     if left_out:
         logger.warning('not kept in %s: %s; --ext %s keeps it', extension, ', '.join(left_out), formats.FALLBACK)
     return Picture(pixels, metadata)

@@ -160,13 +160,6 @@ def test_a_result_with_alpha_goes_to_a_format_that_holds_it(run, tmp_path):
     assert files(tmp_path / 'results') == ['a_out.png']
 
 
-def test_results_that_would_collide_get_the_extension(run, tmp_path):
-    write(tmp_path / 'in/a.jpg', 4, 4, 3)
-    write(tmp_path / 'in/a.png', 5, 4, 3)
-    run('-i', 'in', '--ext', 'png')
-    assert files(tmp_path / 'results') == ['a_jpg_out.png', 'a_png_out.png']
-
-
 def test_an_input_is_never_overwritten(run, tmp_path):
     write(tmp_path / 'a.png', 4, 4, 3)
     write(tmp_path / 'b.png', 4, 4, 3)
@@ -286,7 +279,7 @@ def test_a_folder_of_everything(run, tmp_path, monkeypatch):
         'palette_out.png', 'rgb16_out.tif', 'rgba16_out.png'])
     for name in ('note.txt: skipped, not a picture', 'sub: skipped, a folder', 'empty.jpg: the file is empty',
                  'raw.dng: a camera\'s raw file: develop it first', 'phone.heic: HEIC: "pip install pillow-heif"',
-                 'cut.png: damaged', 'cut.jpg: is cut off at its end', 'hot.tiff: floating-point values from'):
+                 'cut.png: damaged', 'cut.jpg: is cut off; ', 'hot.tiff: floating-point values from'):
         assert sum(name in line for line in err.splitlines()) == 1
     depths = {name: cv2.imread(f'results/{name}', -1) for name in files(tmp_path / 'results')}
     assert depths['one_out.png'].shape == (4, 4, 3)
@@ -370,12 +363,6 @@ def test_quiet_says_errors_only(run, tmp_path):
     status, out, err = run('-i', 'in', '-q')
     assert (status, out) == (1, '')
     assert err == f'error: {Path("in/b.png")}: the file is empty\n'
-
-
-def test_denoise_strength_without_effect_is_said(run, tmp_path):
-    write(tmp_path / 'a.png', 4, 4, 3)
-    assert 'warning: -dn 0.5 has no effect' in run('-i', 'a.png', '-dn', '0.5')[2]
-    assert 'has no effect' not in run('-i', 'a.png')[2]
 
 
 def test_several_gpus_share_the_pictures(run, tmp_path, monkeypatch):

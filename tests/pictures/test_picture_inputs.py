@@ -52,7 +52,7 @@ def test_what_is_not_a_picture_is_skipped_with_a_warning(tmp_path, logged):
     assert find_pictures([str(tmp_path)]) == [InputFile(tmp_path / 'a.png', Path())]
     assert sorted(logged.messages) == sorted([
         f'{tmp_path / ".realesrgan-a.png"}: skipped, left behind by an interrupted run',
-        f'{tmp_path / "._a.jpg"}: skipped, what macOS keeps beside a file on other disks',
+        f'{tmp_path / "._a.jpg"}: skipped, a file that macOS adds on other disks',
         f'{tmp_path / "empty.dat"}: skipped, not a picture',
         f'{tmp_path / "notes.txt"}: skipped, not a picture',
         f'{tmp_path / "sub"}: skipped, a folder (-r goes into folders)'])

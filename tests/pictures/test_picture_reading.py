@@ -12,10 +12,9 @@ import cv2
 import imagecodecs
 import numpy as np
 import pytest
-from PIL import Image, ImageFile
+from PIL import Image
 
 from realesrgan.errors import ImageError
-from realesrgan.pictures.picture import Picture
 from realesrgan.pictures.reading import decode, is_picture
 from realesrgan.pictures.writing import encode
 from tests.support.made_pictures import (
@@ -57,30 +56,21 @@ def hex_of(masks):
     return ' '.join(f'{mask:x}' for mask in masks)
 
 
-@pytest.mark.parametrize('extension', ['png', 'bmp', 'tiff'])
-@pytest.mark.parametrize('channels', [3, 4])
-def test_eight_bit_colours_are_read_exactly(extension, channels):
-    pixels = make_noise(5, 7, channels)
-    assert_same(decode(save_by_opencv(pixels, extension)).pixels, pixels)
+NOISE = {channels: make_noise(40, 48, *channels) for channels in ((), (3,), (4,))}
+DEEP = {channels: make_noise(40, 48, *channels, dtype=np.uint16) for channels in ((), (3,), (4,))}
 
 
-@pytest.mark.parametrize('channels', [3, 4])
-def test_lossless_webp_is_read_exactly(channels):
-    pixels = make_noise(5, 7, channels)
-    assert_same(decode(save_by_pillow(pixels, 'WEBP', lossless=True, exact=True)).pixels, pixels)
-
-
-@pytest.mark.parametrize('extension', ['png', 'bmp', 'tiff', 'pgm'])
-def test_eight_bit_gray_stays_two_dimensional(extension):
-    pixels = make_noise(5, 7)
-    assert_same(decode(save_by_opencv(pixels, extension)).pixels, pixels)
-
-
-@pytest.mark.parametrize('kind', ['TGA', 'JPEG2000', 'QOI'])
-@pytest.mark.parametrize('channels', [3, 4])
-def test_formats_read_by_pillow_are_exact(kind, channels):
-    pixels = make_noise(40, 48, channels)
-    assert_same(decode(save_by_pillow(pixels, kind)).pixels, pixels)
+@pytest.mark.parametrize(('data', 'pixels'), [
+    *((save_by_opencv(pixels, kind), pixels) for kind in ('png', 'tiff')
+      for pixels in (*NOISE.values(), *DEEP.values())),
+    *((save_by_opencv(pixels, 'bmp'), pixels) for pixels in NOISE.values()),
+    (save_by_opencv(NOISE[()], 'pgm'), NOISE[()]),
+    *((save_by_pillow(NOISE[channels], kind, **options), NOISE[channels]) for channels in ((3,), (4,))
+      for kind, options in (('TGA', {}), ('JPEG2000', {}), ('QOI', {}), ('WEBP', {'lossless': True, 'exact': True}))),
+    (save_by_pillow(Image.fromarray(DEEP[()]), 'JPEG2000'), DEEP[()])],
+    ids=lambda value: str(value[:4]) if isinstance(value, bytes) else f'{value.shape} {value.dtype}')
+def test_lossless_formats_are_read_exactly(data, pixels):
+    assert_same(decode(data).pixels, pixels)
 
 
 @pytest.mark.parametrize('extension', ['jpg', 'webp'])
@@ -94,18 +84,6 @@ def test_lossy_pictures_are_what_opencv_reads(extension, shape):
 def test_avif_is_what_pillow_reads(channels):
     data = save_by_pillow(make_blocks(channels=channels), 'AVIF')
     assert_same(decode(data).pixels, read_by_pillow(data, 'RGBA' if channels == 4 else 'RGB'))
-
-
-@pytest.mark.parametrize('shape', [(5, 7), (5, 7, 3), (5, 7, 4)])
-@pytest.mark.parametrize('extension', ['png', 'tiff'])
-def test_sixteen_bits_are_read_exactly(extension, shape):
-    pixels = make_noise(*shape, dtype=np.uint16)
-    assert_same(decode(save_by_opencv(pixels, extension)).pixels, pixels)
-
-
-def test_sixteen_bit_gray_jpeg2000_is_read_exactly():
-    pixels = make_noise(40, 48, dtype=np.uint16)
-    assert_same(decode(save_by_pillow(Image.fromarray(pixels), 'JPEG2000')).pixels, pixels)
 
 
 @pytest.mark.parametrize('kind', ['PNG', 'TIFF', 'BMP', 'GIF', 'PPM'])
@@ -290,14 +268,6 @@ def test_the_maximum_of_pnm_is_found_behind_long_comments():
     assert_same(decode(data).pixels, np.array([[0, 153, 255]], np.uint8))
 
 
-@pytest.mark.parametrize('channels', [1, 3])
-def test_pfm_of_0_to_1_becomes_sixteen_bits(channels):
-    pixels = make_noise(5, 7, channels, dtype=np.uint16)
-    rows = pixels[::-1, :, ::-1].astype('<f4') / 65535  # stored from the bottom up
-    data = f'P{"f" if channels == 1 else "F"}\n7 5\n-1.0\n'.encode() + rows.tobytes()
-    assert_same(decode(data).pixels, pixels[..., 0] if channels == 1 else pixels)
-
-
 # ---- JPEG 2000, AVIF, icons ----
 
 @pytest.mark.parametrize('form', ['jp2', 'j2k'])
@@ -343,12 +313,6 @@ def test_a_jpeg2000_larger_inside_than_it_says_is_not_decoded():
         decode(data[:place] + struct.pack('>I', 4_000_000_000) + data[place + 4:])
 
 
-def test_a_cut_off_jpeg2000_is_damaged():
-    data = imagecodecs.jpeg2k_encode(make_noise(40, 48, 3, dtype=np.uint16), level=0, codecformat='jp2')
-    with pytest.raises(ImageError, match='^damaged: '):
-        decode(data[:-200])
-
-
 @pytest.mark.parametrize('sizes', [(16, 32, 48, 128, 256), (256, 128, 48, 32, 16), (128, 256, 48, 32, 16)], ids=str)
 def test_of_an_icon_the_largest_picture_is_read_with_its_alpha(sizes):
     """An icon that begins with 128x128 pixels has the header of a TGA, too."""
@@ -385,11 +349,6 @@ def test_the_previews_in_a_camera_jpeg_log_nothing(logged):
     data = save_by_pillow(make_blocks(), 'MPO', save_all=True, append_images=[preview])
     assert_same(decode(data).pixels, read_by_opencv(data))
     assert logged.messages == []
-
-
-@pytest.mark.parametrize(('shape', 'alpha'), [((2, 2), False), ((2, 2, 3), False), ((2, 2, 4), True)])
-def test_has_alpha(shape, alpha):
-    assert Picture(np.zeros(shape, np.uint8)).has_alpha is alpha
 
 
 # ---- orientation ----
@@ -432,6 +391,7 @@ DAMAGEABLE = {
     'tiff': lambda: save_by_tifffile(make_blocks()),
     'compressed tiff': lambda: save_by_tifffile(make_noise(20, 20, 3), compression='zlib'),
     'lzw tiff': lambda: save_by_opencv(make_blocks(), 'tiff'),
+    'jp2 of 16 bits': lambda: imagecodecs.jpeg2k_encode(DEEP[3,], level=0, codecformat='jp2'),
     'gray tiff of 16 bits': lambda: save_by_tifffile(make_noise(20, 20, dtype=np.uint16)),
 }
 
@@ -454,7 +414,7 @@ JPEGS = {
     'gray': lambda pixels: save_by_pillow(pixels[..., 0], 'JPEG'),
     'of a camera': lambda pixels: save_by_pillow(pixels, 'MPO'),
 }
-CUT_OFF = 'is cut off at its end; what is missing there is gray'
+CUT_OFF = 'is cut off; the missing part is gray'
 
 
 @pytest.mark.parametrize('name', JPEGS)
@@ -490,11 +450,6 @@ def test_a_jpeg_may_be_cut_off_anywhere_behind_its_headers(name, logged, capfd):
         with pytest.raises(ImageError, match='damaged|not a picture'):
             decode(data[:length])
     assert capfd.readouterr() == ('', '')
-
-
-def test_truncated_files_of_others_stay_errors_for_pillow():
-    decode(save_by_opencv(make_blocks(), 'jpg')[:-2])
-    assert ImageFile.LOAD_TRUNCATED_IMAGES is False
 
 
 def test_stray_bytes_in_a_jpeg_are_passed_over_silently(capfd):
@@ -603,9 +558,9 @@ def test_the_limit_of_pillow_stays_that_of_the_program(monkeypatch, tmp_path):
 
 
 def test_importing_the_package_changes_nothing_in_pillow():
-    code = ('from PIL import Image, ImageFile; before = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES\n'
+    code = ('from PIL import Image; before = Image.MAX_IMAGE_PIXELS\n'
             'import realesrgan.pictures.worker\n'
-            'print((Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES) == before)')
+            'print(Image.MAX_IMAGE_PIXELS == before)')
     result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, cwd=PROJECT)
     assert result.stdout == 'True\n'
 
@@ -632,29 +587,6 @@ def test_several_frames_cut_off_anywhere(kind):
     assert refused > 0
     if kind == 'GIF':
         assert read > refused
-
-
-@pytest.mark.parametrize('seed', range(4))
-def test_changed_bytes_are_read_or_refused(seed):
-    random = np.random.default_rng(seed)
-    files = [save_by_pillow(make_noise(9, 11, channels), kind) for channels in (3, 4)
-             for kind in ('PNG', 'WEBP', 'TIFF', 'BMP', 'GIF', 'JPEG2000', 'TGA', 'ICO', 'DDS')]
-    files += [save_by_pillow(make_noise(9, 11, 3), kind) for kind in ('JPEG', 'PPM')]
-    files += [
-        b'PF\n11 9\n-1\n' + bytes(12 * 99), build_sgi(make_noise(9, 11, 3), compressed=True),
-        build_sun_raster(11, 9, 8, 2, [bytes(11)] * 9, bytes(6)),
-        build_palette_dds(make_noise(9, 11), make_noise(256, 4)),
-        build_bmp(make_noise(9, 11, dtype=np.uint32), (0xFF000000, 0xFF0, 0xFF000))]
-    outcomes = set()
-    for _ in range(500):
-        data = bytearray(files[random.integers(len(files))])
-        for position in random.integers(0, len(data), random.integers(1, 5)):
-            data[position] = random.integers(256)
-        try:
-            outcomes.add(decode(bytes(data)).pixels.ndim)
-        except ImageError as error:
-            outcomes.add(str(error).split(':')[0])
-    assert {3, 'damaged'} <= outcomes
 
 
 def test_a_palette_of_tga_with_unused_alpha_is_opaque():

@@ -15,15 +15,9 @@ from tests.support.made_pictures import (
     build_png,
     compress_rows,
     make_noise,
-    save_by_opencv,
     save_by_pillow,
     swap_red_blue,
 )
-
-
-def test_a_dark_sixteen_bit_picture_stays_sixteen_bit():
-    pixels = make_noise(5, 7, 3).astype(np.uint16)
-    assert_same(decode(save_by_opencv(pixels, 'png')).pixels, pixels)
 
 
 @pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
