@@ -34,13 +34,13 @@ class BuildPyWithKernel(build_py):
             for old in folder.glob('libwinograd-*'):  # of an earlier build in the same folder
                 old.unlink()
         try:
-            built = build_kernel(folder)
+            libraries, problem = build_kernel(folder)
         except OSError as error:
             self.warn(f'the kernel could not be built: {error}')
             return
-        self.libraries = built.libraries
-        if built.problem:
-            self.warn(built.problem)
+        self.libraries = tuple(libraries)
+        if problem:
+            self.warn(problem)
 
     def get_outputs(self, include_bytecode: bool = True) -> list[str]:
         return [*super().get_outputs(include_bytecode), *map(str, self.libraries)]

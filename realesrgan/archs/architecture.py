@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Protocol, Self, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 if TYPE_CHECKING:
     from torch import nn
@@ -39,14 +39,16 @@ class Convolution:
     doubles: bool = False
 
 
-@dataclass
 class Layers:
     """A network as a chain of 3x3 convolutions. `convolve` adds one after the other, and `finish` the last.
 
     Its features are numbered: 0 is the picture, n the result of the nth convolution.
 
-    Attributes:
+    Args:
         fold: The picture's blocks of `fold` x `fold` pixels are the channels of feature 0 (pixel-unshuffle).
+
+    Attributes:
+        fold: As above.
         convolutions: In order.
         channels: Of each feature.
         enlarged: The side of each feature as a multiple of feature 0's.
@@ -54,15 +56,11 @@ class Layers:
         adds_picture: Whether the picture, enlarged by nearest neighbour, is added to the result.
     """
 
-    fold: int = 1
-    convolutions: list[Convolution] = field(default_factory=list, init=False)
-    channels: list[int] = field(init=False)
-    enlarged: list[int] = field(init=False)
-    shuffle: int = field(default=1, init=False)
-    adds_picture: bool = field(default=False, init=False)
-
-    def __post_init__(self) -> None:
-        self.channels, self.enlarged = [3 * self.fold ** 2], [1]
+    def __init__(self, fold: int = 1) -> None:
+        self.fold = fold
+        self.convolutions: list[Convolution] = []
+        self.channels, self.enlarged = [3 * fold ** 2], [1]
+        self.shuffle, self.adds_picture = 1, False
 
     def convolve(self, name: str, inputs: Sequence[int], channels: int, slope: float | str = 1.0, *,
                  residuals: Sequence[tuple[int, float]] = (), doubles: bool = False) -> int:
@@ -145,18 +143,8 @@ class Layers:
         return sum(dict(zip(self.assign_buffers(), sizes, strict=True)).values()) / self.fold ** 2
 
 
-class HasShape(Protocol):
-    """A tensor of any library, as far as its shape goes."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-
-Tensor = TypeVar('Tensor')
-
-
 class NetworkTraits:
-    """What must be known of a network, of whatever architecture, to upscale with it.
+    """Facts about a network, of whatever architecture, that upscaling with it needs.
 
     Attributes:
         scale: Output pixels per input pixel, along a side.
@@ -170,7 +158,7 @@ class NetworkTraits:
 
     @property
     def multiple(self) -> int:
-        """What the sides of the input must be multiples of, such as the side of blocks folded into channels."""
+        """The sides of the input must be multiples of this, such as the side of blocks folded into channels."""
         return 1
 
     @property
@@ -200,11 +188,11 @@ class NetworkTraits:
 
 @dataclass(frozen=True)
 class MeasuredTraits(NetworkTraits):
-    """Those of a network of which little is known beforehand.
+    """Those of a network of which little is known beforehand, so that the rest is measured.
 
     Attributes:
         architecture: The architecture's name.
-        precisions: What it can be computed in.
+        precisions: Those that it can be computed in.
     """
 
     architecture: str
@@ -220,8 +208,8 @@ class NetworkConfig(NetworkTraits, ABC):
     """The hyper-parameters of one network, and what follows from them.
 
     Each architecture has one subclass, a frozen dataclass in a module that imports neither torch nor numpy. It should
-    say its `layers`, if it is a chain of 3x3 convolutions: then all engines run it, and all else that is known of it
-    follows. One that is not may override `multiple`, `receptive_field`, `blend` and `values_per_pixel`.
+    say its `layers`, if it is a chain of 3x3 convolutions: then all engines run it, and the rest follows. One that is
+    not may override `multiple`, `receptive_field`, `blend` and `values_per_pixel`.
 
     Attributes:
         architecture: The architecture's name.
@@ -244,7 +232,7 @@ class NetworkConfig(NetworkTraits, ABC):
         """
 
     @classmethod
-    def current_names(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def current_names(cls, state_dict: Mapping[str, Any]) -> dict[str, Any]:
         """Return the state dict with this architecture's former parameter names replaced by today's."""
         return dict(state_dict)
 
@@ -261,5 +249,5 @@ class NetworkConfig(NetworkTraits, ABC):
 
 
 def find_multiple_of_0_3_0(scale: int) -> int:
-    """Return what Real-ESRGAN 0.3.0 extends the sides of a picture to multiples of, whatever the network needs."""
+    """Return the multiple to which Real-ESRGAN 0.3.0 extends the sides of a picture, whatever the network needs."""
     return {2: 2, 1: 4}.get(scale, 1)

@@ -6,9 +6,10 @@ put the config into `ARCHITECTURES`. Another package names its config in an entr
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ..errors import UnknownNetworkError
-from .architecture import HasShape, NetworkConfig, Tensor
+from .architecture import NetworkConfig
 from .rrdbnet import RRDBNetConfig
 from .srvgg import SRVGGNetCompactConfig
 
@@ -17,7 +18,7 @@ ARCHITECTURES: tuple[type[NetworkConfig], ...] = (RRDBNetConfig, SRVGGNetCompact
 ENTRY_POINTS = 'realesrgan.architectures'
 
 
-def identify_network(state_dict: Mapping[str, HasShape],
+def identify_network(state_dict: Mapping[str, Any],
                      architectures: Sequence[type[NetworkConfig]] = ARCHITECTURES) -> NetworkConfig:
     """Read a network's hyper-parameters off the names and shapes of its state dict.
 
@@ -45,7 +46,7 @@ def identify_network(state_dict: Mapping[str, HasShape],
     raise UnknownNetworkError(f'it is none of {known}; it holds {found} ...')
 
 
-def current_names(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def current_names(state_dict: Mapping[str, Any]) -> dict[str, Any]:
     """Return the state dict with old parameter names of built-in architectures replaced by today's; others stay."""
     current = dict(state_dict)
     for architecture in ARCHITECTURES:

@@ -4,9 +4,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from .architecture import Layers, NetworkConfig, Tensor
+from .architecture import Layers, NetworkConfig
 
 if TYPE_CHECKING:
     from .rrdbnet_arch import RRDBNet
@@ -56,7 +56,7 @@ class RRDBNetConfig(NetworkConfig):
         return cls(_SCALES[channels_in], num_feat, len(blocks), shapes['body.0.rdb1.conv1.weight'][0])
 
     @classmethod
-    def current_names(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def current_names(cls, state_dict: Mapping[str, Any]) -> dict[str, Any]:
         if not any(name in state_dict for name in _OLD_FIRST_PARAMETERS):
             return dict(state_dict)
         return {_rename(name): tensor for name, tensor in state_dict.items()}

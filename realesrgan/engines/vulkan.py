@@ -11,13 +11,12 @@ import threading
 import weakref
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 import cv2
 import ncnn
 import numpy as np
 
-from ..archs.architecture import Convolution, Layers
+from ..archs.architecture import Layers
 from ..archs.loaded import LoadedNetwork
 from ..errors import EngineError, NonFiniteError
 from .devices import Device, measure_vulkan_memory, open_vulkan_gpu
@@ -34,7 +33,7 @@ _ROWS_AT_A_TIME = 64  # of a result, which fit the processor's cache
 
 _INPUT, _OUTPUT = 'picture', 'result'
 _MAGIC = 7767517
-_FLOAT32 = np.zeros(1, np.uint32)  # how the weights of a convolution begin
+_FLOAT32 = bytes(4)  # how the weights of a convolution begin
 
 _living: weakref.WeakSet[VulkanEngine] = weakref.WeakSet()
 
@@ -187,55 +186,42 @@ def build_model(layers: Layers, weights: Mapping[str, np.ndarray]) -> tuple[str,
     graph = _Graph()
     features = [graph.add('Reorg', _INPUT, options=f'0={layers.fold}') if layers.fold > 1 else _INPUT]
     for layer in layers.convolutions:
-        channels_in = sum(layers.channels[feature] for feature in layer.inputs)
-        features.append(graph.convolve(layer, features, channels_in))
+        x = features[layer.inputs[0]]
+        if len(layer.inputs) > 1:
+            x = graph.add('Concat', *(features[feature] for feature in layer.inputs), options='')
+        if layer.doubles:
+            x = graph.enlarge(x, 2)
+        values = 9 * layer.channels * sum(layers.channels[feature] for feature in layer.inputs)
+        activation = f' 9=2 -23310=1,{layer.slope}' if layer.slope != 1 and not isinstance(layer.slope, str) else ''
+        x = graph.add('Convolution', x, options=f'0={layer.channels} 1=3 4=1 5=1 6={values}{activation}')
+        if isinstance(layer.slope, str):
+            x = graph.add('PReLU', x, options=f'0={layer.channels}')
+        for feature, share in layer.residuals:
+            x = (graph.add('BinaryOp', features[feature], x, options='0=0') if share == 1 else
+                 graph.add('Eltwise', features[feature], x, options=f'0=1 -23301=2,1.0,{share}'))
+        features.append(x)
     result = features[-1]
     if layers.shuffle > 1:
         result = graph.add('PixelShuffle', result, options=f'0={layers.shuffle}')
     if layers.adds_picture:
         picture = graph.enlarge(_INPUT, layers.shuffle) if layers.shuffle > 1 else _INPUT
         graph.add('BinaryOp', result, picture, options='0=0')
-    values: list[np.ndarray] = []
-    for name in layers.parameter_shapes():
-        values += [_FLOAT32, weights[name]] if weights[name].ndim == 4 else [weights[name]]
-    return graph.to_param(), b''.join(np.ascontiguousarray(array).tobytes() for array in values)
+    content = [(_FLOAT32 if weights[name].ndim == 4 else b'') + np.ascontiguousarray(weights[name]).tobytes()
+               for name in layers.parameter_shapes()]
+    return graph.to_param(), b''.join(content)
 
 
-@dataclass
-class _Layer:
-    kind: str
-    inputs: Sequence[str]
-    output: str
-    options: str
-
-
-@dataclass
 class _Graph:
     """ncnn's layers in order, each with one output, which any number of later layers may take."""
 
-    _layers: list[_Layer] = field(default_factory=list)
+    def __init__(self) -> None:
+        self._layers: list[tuple[str, Sequence[str], str, str]] = []  # kind, inputs, output, options
 
-    def add(self, kind: str, *inputs: str, options: str = '') -> str:
+    def add(self, kind: str, *inputs: str, options: str) -> str:
         """Add a layer; return the name of its output."""
-        self._layers.append(_Layer(kind, inputs, f'{kind.lower()}{len(self._layers)}', options))
-        return self._layers[-1].output
-
-    def convolve(self, layer: Convolution, features: Sequence[str], channels_in: int) -> str:
-        """Add a convolution and what follows it; return the name of its result."""
-        x = features[layer.inputs[0]]
-        if len(layer.inputs) > 1:
-            x = self.add('Concat', *(features[feature] for feature in layer.inputs))
-        if layer.doubles:
-            x = self.enlarge(x, 2)
-        activation = f' 9=2 -23310=1,{layer.slope}' if layer.slope != 1 and not isinstance(layer.slope, str) else ''
-        x = self.add('Convolution', x, options=f'0={layer.channels} 1=3 4=1 5=1 '
-                                               f'6={9 * channels_in * layer.channels}{activation}')
-        if isinstance(layer.slope, str):
-            x = self.add('PReLU', x, options=f'0={layer.channels}')
-        for feature, share in layer.residuals:
-            x = (self.add('BinaryOp', features[feature], x, options='0=0') if share == 1 else
-                 self.add('Eltwise', features[feature], x, options=f'0=1 -23301=2,1.0,{share}'))
-        return x
+        output = f'{kind.lower()}{len(self._layers)}'
+        self._layers.append((kind, inputs, output, options))
+        return output
 
     def enlarge(self, x: str, factor: int) -> str:
         """Enlarge by nearest neighbour.
@@ -243,26 +229,28 @@ class _Graph:
         ncnn's Interp computes coordinates in float16 too, which has none of the odd numbers above 2048. So this lays
         the picture beside itself and shuffles.
         """
-        return self.add('PixelShuffle', self.add('Concat', *[x] * factor ** 2), options=f'0={factor} 1=1')
+        return self.add('PixelShuffle', self.add('Concat', *[x] * factor ** 2, options=''), options=f'0={factor} 1=1')
 
     def to_param(self) -> str:
         """Return the text of the `.param` file. What several layers take goes through a Split to each of them."""
-        self._layers[-1].output = _OUTPUT
-        uses = Counter(name for layer in self._layers for name in layer.inputs)
+        uses = Counter(name for _, inputs, _, _ in self._layers for name in inputs)
         taken: Counter[str] = Counter()
+        lines: list[str] = []
 
         def take(name: str) -> str:
             taken[name] += 1
             return name if uses[name] == 1 else f'{name}_{taken[name]}'
 
-        def split(name: str) -> list[str]:
-            return [] if uses[name] < 2 else [
-                f'Split split_{name} 1 {uses[name]} {name} ' + ' '.join(f'{name}_{i + 1}' for i in range(uses[name]))]
+        def write(kind: str, inputs: Sequence[str], output: str, options: str = '') -> None:
+            lines.append(' '.join(filter(None, [kind, output, str(len(inputs)), '1', *inputs, output, options])))
+            if uses[output] > 1:
+                copies = ' '.join(f'{output}_{number + 1}' for number in range(uses[output]))
+                lines.append(f'Split split_{output} 1 {uses[output]} {output} {copies}')
 
-        lines = [f'Input {_INPUT} 0 1 {_INPUT}', *split(_INPUT)]
-        for layer in self._layers:
-            inputs = ' '.join(map(take, layer.inputs))
-            lines.append(f'{layer.kind} {layer.output} {len(layer.inputs)} 1 {inputs} {layer.output} {layer.options}')
-            lines += split(layer.output)
+        write('Input', (), _INPUT)
+        for kind, inputs, output, options in self._layers[:-1]:
+            write(kind, list(map(take, inputs)), output, options)
+        kind, inputs, _, options = self._layers[-1]
+        write(kind, list(map(take, inputs)), _OUTPUT, options)
         blobs = 1 + len(self._layers) + sum(count for count in uses.values() if count > 1)
         return '\n'.join([str(_MAGIC), f'{len(lines)} {blobs}', *lines, ''])

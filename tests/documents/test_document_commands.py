@@ -58,7 +58,7 @@ NOT_RUN = {
     'docker run -p 127.0.0.1:5000:5000 realesrgan --token SECRET': 'needs Docker',
     'python -m realesrgan.weights NAME': 'NAME stands for a model',
     'python -m realesrgan.weights GFPGANv1.3': 'downloads 540 MB; test_weights_command.py downloads small files',
-    'python -m realesrgan.engines.kernel.build': 'writes into the package; test_kernel_build.py runs it',
+    'python -m realesrgan.engines.kernel.build': 'writes into the package; test_kernel.py runs it',
     'export LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)" '
     'ASAN_OPTIONS=detect_leaks=0': 'needs gcc',
     "CC='gcc -fsanitize=address,undefined -fno-sanitize-recover' python -m realesrgan.engines.kernel.build --output "

@@ -111,11 +111,15 @@ def test_the_receptive_field_is_exact(shape):
     assert touched.max(0).values.tolist() == [middle + fold - 1 + field] * 2
 
 
-@pytest.mark.parametrize('scale', [4, 2, 1])
-def test_what_large_networks_see_further_away_is_blended(scale):
-    shape = RRDBNetConfig(scale)
-    assert shape.layers().measure_receptive_field() > 340 * shape.multiple
-    assert (shape.receptive_field, shape.blend) == (48 * shape.multiple, 8 * shape.multiple)
+def test_what_follows_for_the_released_networks():
+    """An RRDBNet holds the picture, four trunks, four growths, and what is enlarged twice and four times."""
+    trunks = 3 + 4 * 64 + 4 * 32 + 4 * 64 + 16 * (64 + 64 + 3)
+    assert RRDBNetConfig().values_per_pixel == RRDBNetConfig(num_block=6).values_per_pixel == trunks
+    assert RRDBNetConfig(2).values_per_pixel == (trunks - 3 + 12) / 4
+    assert SRVGGNetCompactConfig(4, 64, 16).values_per_pixel == 3 + 2 * 64 + 48
+    for shape in (RRDBNetConfig(scale) for scale in (4, 2, 1)):
+        assert shape.layers().measure_receptive_field() > 340 * shape.multiple
+        assert (shape.receptive_field, shape.blend) == (48 * shape.multiple, 8 * shape.multiple)
 
 
 @pytest.mark.parametrize('shape', SMALL, ids=str)
@@ -131,14 +135,6 @@ def test_a_buffer_is_taken_again_when_nobody_reads_it_any_more(shape):
     assert len(set(buffers)) <= len(buffers)
 
 
-def test_values_of_the_released_networks():
-    """Of RRDBNet: the picture, four trunks, four growths, and what is enlarged twice and four times."""
-    trunks = 3 + 4 * 64 + 4 * 32 + 4 * 64 + 16 * (64 + 64 + 3)
-    assert RRDBNetConfig().values_per_pixel == RRDBNetConfig(num_block=6).values_per_pixel == trunks
-    assert RRDBNetConfig(2).values_per_pixel == (trunks - 3 + 12) / 4
-    assert SRVGGNetCompactConfig(4, 64, 16).values_per_pixel == 3 + 2 * 64 + 48
-
-
 # ---- what can't be described, or run ----
 
 def test_inputs_and_residuals_of_other_sizes_are_refused():
@@ -151,14 +147,11 @@ def test_inputs_and_residuals_of_other_sizes_are_refused():
     for channels, residual in ((4, head), (5, up)):
         with pytest.raises(ValueError, match='^tail: its inputs differ'):
             layers.convolve('tail', [up], channels, residuals=[(residual, 1.0)])
-
-
-@pytest.mark.parametrize(('fold', 'doubles'), [(2, False), (1, True)])
-def test_the_picture_is_added_only_where_features_have_its_size(fold, doubles):
-    layers = Layers(fold)
-    last = layers.convolve('head', [0], 4, doubles=doubles)
-    with pytest.raises(ValueError, match='^tail: the picture can be added only where all features have its size$'):
-        layers.finish('tail', [last], adds_picture=True)
+    for fold, doubles in ((2, False), (1, True)):
+        layers = Layers(fold)
+        last = layers.convolve('head', [0], 4, doubles=doubles)
+        with pytest.raises(ValueError, match='^tail: the picture can be added only where all features have its size$'):
+            layers.finish('tail', [last], adds_picture=True)
 
 
 def branch_back(layers):

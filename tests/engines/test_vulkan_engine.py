@@ -13,9 +13,7 @@ from realesrgan import RealESRGANer
 from realesrgan.archs.loaded import LoadedNetwork
 from realesrgan.archs.rrdbnet import RRDBNetConfig
 from realesrgan.archs.srvgg import SRVGGNetCompactConfig
-from realesrgan.engines import memory
 from realesrgan.engines.devices import Device, explain_absence
-from realesrgan.engines.memory import measure_usable_memory
 from realesrgan.errors import EngineError
 from realesrgan.weights.reading import read_ncnn
 from tests.support.random_networks import random_network, reference
@@ -71,12 +69,6 @@ def test_a_model_counts_its_layers_and_blobs_and_uses_each_blob_once():
     assert sorted(taken) == sorted(set(given) - {'result'})
 
 
-def test_a_model_that_ncnn_does_not_take(gpu, monkeypatch):
-    monkeypatch.setattr(vulkan, 'build_model', lambda layers, weights: ('7767517\n1 1\nNonsense a 0 1 a\n', b''))
-    with pytest.raises(EngineError, match='ncnn .* does not take the network'):
-        make(random_network(COMPACT))
-
-
 # ---- memory ----
 
 def test_memory_is_given_out_up_to_a_limit_and_all_of_it_comes_back(gpu, monkeypatch, capfd):
@@ -95,6 +87,21 @@ def test_memory_is_given_out_up_to_a_limit_and_all_of_it_comes_back(gpu, monkeyp
     monkeypatch.undo()
     assert np.abs(engine(batch) - np.rint(reference(network, batch) * 255)).max() <= 1
     assert 'FATAL' not in capfd.readouterr().err  # ncnn's, where memory is freed twice
+
+
+def test_what_can_not_be_had_is_not_asked_for(gpu, monkeypatch):
+    """Buffers that some drivers do not bind, weights that have no room, and a model that ncnn does not take."""
+    import ncnn
+    allocator = vulkan.Allocator(ncnn.get_gpu_device(0), 0)
+    allocator.limit = 1 << 50
+    with pytest.raises(MemoryError, match='no room for 2048 MiB'):
+        allocator.fastMalloc(2 << 30)
+    with monkeypatch.context() as patch, pytest.raises(EngineError, match='ncnn .* does not take the network'):
+        patch.setattr(vulkan, 'build_model', lambda layers, weights: ('7767517\n1 1\nNonsense a 0 1 a\n', b''))
+        make(random_network(COMPACT))
+    monkeypatch.setattr(vulkan, 'measure_vulkan_memory', lambda device: 1000)
+    with pytest.raises(MemoryError, match=r'^the weights take about \d+ MiB, more than vulkan:0 has$'):
+        make(random_network(COMPACT))
 
 
 def test_what_other_engines_of_the_process_hold_counts(gpu, monkeypatch):
@@ -127,21 +134,6 @@ def test_a_lack_of_memory_halves_the_tiles(gpu, monkeypatch, caplog):
     assert 'not enough memory on vulkan:0; trying smaller tiles (set them with -t)' in caplog.messages
 
 
-def test_a_buffer_that_some_drivers_do_not_bind_is_not_asked_for(gpu):
-    import ncnn
-    allocator = vulkan.Allocator(ncnn.get_gpu_device(0), 0)
-    allocator.limit = 1 << 50
-    with pytest.raises(MemoryError, match='no room for 2048 MiB'):
-        allocator.fastMalloc(2 << 30)
-
-
-def test_tiles_are_planned_by_the_memory_of_the_gpu(monkeypatch):
-    monkeypatch.setattr(memory, 'measure_vulkan_memory', lambda device: 1 << 30)
-    assert measure_usable_memory(GPU, for_results=1 << 29) == 1 << 29
-    monkeypatch.setattr(memory, 'measure_vulkan_memory', lambda device: 24 << 30)
-    assert measure_usable_memory(GPU) == 3 << 30  # see `memory`
-
-
 # ---- the upsampler ----
 
 def test_an_overflow_in_half_precision_is_computed_again(gpu, caplog):
@@ -151,21 +143,10 @@ def test_an_overflow_in_half_precision_is_computed_again(gpu, caplog):
         network.body[4].weight.mul_(1e-6)
     picture = random_picture(12, 13)
     upsampler = RealESRGANer(4, None, model=network, device=gpu, pre_pad=0, half=True)
+    assert (upsampler.device_type, upsampler.device.type) == ('vulkan', 'cpu')  # of what PyTorch does beside it
     result, _ = upsampler.enhance(picture)
     assert np.abs(result - np.rint(reference(network, picture[None])[0] * 255)).max() <= 1
     assert 'a tile overflowed in half precision and is computed again in float32' in caplog.messages
-
-
-def test_what_pytorch_does_beside_the_network_it_does_on_the_cpu(gpu):
-    upsampler = RealESRGANer(4, None, model=random_network(COMPACT), engine='vulkan')
-    assert (upsampler.device_type, upsampler.device.type) == ('vulkan', 'cpu')
-    assert upsampler.engine.description == 'vulkan, vulkan:0, float32'
-
-
-def test_weights_that_have_no_room_are_not_loaded(gpu, monkeypatch):
-    monkeypatch.setattr(vulkan, 'measure_vulkan_memory', lambda device: 1000)
-    with pytest.raises(MemoryError, match=r'^the weights take about \d+ MiB, more than vulkan:0 has$'):
-        make(random_network(COMPACT))
 
 
 def test_a_program_ends_while_a_thread_computes(gpu):

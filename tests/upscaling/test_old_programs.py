@@ -144,6 +144,16 @@ def test_weights_whose_bits_add_up_to_the_same_are_others(change):
     assert_same(tested.enhance(PICTURE)[0], expected)
 
 
+def test_a_model_can_be_changed_by_whoever_gave_it_and_another_may_have_another_scale():
+    model = network(golden=False)
+    tested = upsampler(model)
+    tested.enhance(PICTURE)
+    model.load_state_dict(load_state_dict(GOLDEN / 'rrdb_x4.pth'))
+    assert_same(tested.enhance(PICTURE)[0], WHOLE)
+    tested.scale, tested.model = 2, network('rrdb_x2')
+    assert_same(tested.enhance(PICTURE)[0], np.load(GOLDEN / 'outputs.npz')['21'])
+
+
 def test_a_model_that_stays_as_it_is_keeps_its_engine():
     tested = RealESRGANer(4, GOLDEN / 'rrdb_x4.pth', device='cpu')
     engine = tested.engine
@@ -151,20 +161,6 @@ def test_a_model_that_stays_as_it_is_keeps_its_engine():
     tested.model = tested.model.to('cpu').eval()
     tested.enhance(PICTURE)
     assert tested.engine is engine
-
-
-def test_a_model_that_was_given_can_be_changed_by_whoever_gave_it():
-    model = network(golden=False)
-    tested = upsampler(model)
-    tested.enhance(PICTURE)
-    model.load_state_dict(load_state_dict(GOLDEN / 'rrdb_x4.pth'))
-    assert_same(tested.enhance(PICTURE)[0], WHOLE)
-
-
-def test_another_model_may_have_another_scale():
-    tested = upsampler(network())
-    tested.scale, tested.model = 2, network('rrdb_x2')
-    assert_same(tested.enhance(PICTURE)[0], np.load(GOLDEN / 'outputs.npz')['21'])
 
 
 def test_half_and_device_can_be_changed(monkeypatch):
@@ -232,9 +228,6 @@ def test_an_alpha_of_its_own_goes_through_the_steps_too():
     tested.process = lambda: None
     assert_same(tested.enhance(picture, outscale=2)[0], expected)
     assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)] * 2
-
-
-def test_steps_whose_result_is_not_finite_are_no_black_picture():
     tested = upsampler(network())
     tested.process = lambda: setattr(tested, 'output', torch.full((1, 3, 92, 116), torch.nan))
     with pytest.raises(NonFiniteError):
@@ -309,9 +302,6 @@ def test_a_subclass_without_a_device_gets_one_and_one_without_a_model_is_told():
     for use in (Least().enhance, lambda picture: Least().model):
         with pytest.raises(AttributeError, match='model is not set'):
             use(PICTURE)
-
-
-def test_two_files_of_weights_are_mixed():
     first, second = (load_state_dict(GOLDEN / f'{name}.pth') for name in ('srvgg_x4', 'srvgg_x4_b'))
     mixed = OwnInit(4, network()).dni(GOLDEN / 'srvgg_x4.pth', str(GOLDEN / 'srvgg_x4_b.pth'), [0.3, 0.7])
     assert list(mixed) == ['params']
@@ -403,12 +393,9 @@ def test_pictures_are_read_ahead_in_order(tmp_path):
     with pytest.raises(StopIteration):
         next(reader)
 
-
-def test_an_error_of_the_paths_comes_in_their_place():
     def list_paths():
         yield 'nothing.png'
         raise OSError('gone')
-
     reader = PrefetchReader(list_paths(), 1)
     reader.start()
     for error in (ImageError, OSError, StopIteration):

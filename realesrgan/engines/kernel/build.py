@@ -15,7 +15,6 @@ import struct
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from ...files import temporary_folder
@@ -35,19 +34,6 @@ _ADVICE = ('Install gcc or clang, or run "python -m pip install ziglang", and th
            'realesrgan.engines.kernel.build". Until then pictures are upscaled by OpenVINO.')
 
 
-@dataclass(frozen=True)
-class Built:
-    """What a build gave.
-
-    Attributes:
-        libraries: The libraries that were built.
-        problem: One line on what could not be built; '' if everything was.
-    """
-
-    libraries: tuple[Path, ...]
-    problem: str
-
-
 def list_compilers() -> list[list[str]]:
     """Return the commands that are there, in the order in which they are tried: $CC, cc, gcc, clang, and ziglang."""
     asked = shlex.split(os.environ.get('CC', ''), posix=os.name != 'nt')
@@ -65,21 +51,24 @@ def list_machine_variants() -> list[Variant]:
     return [variant for variant in VARIANTS if machine in variant.machines]
 
 
-def build_kernel(folder: Path = FOLDER) -> Built:
+def build_kernel(folder: Path = FOLDER) -> tuple[list[Path], str]:
     """Compile the kernel for every instruction set of this machine's architecture.
 
     Args:
         folder: Where the libraries go. It is made if it is missing.
+
+    Returns:
+        The libraries that were built, and one line on what could not be built; '' if everything was.
 
     Raises:
         OSError: the folder can't be written, or the source can't be read.
     """
     variants, compilers = list_machine_variants(), list_compilers()
     if not variants:
-        return Built((), f'There is no kernel for this machine ({platform.machine()}); pictures are upscaled by '
-                         'OpenVINO or PyTorch.')
+        return [], (f'There is no kernel for this machine ({platform.machine()}); pictures are upscaled by OpenVINO or '
+                    'PyTorch.')
     if not compilers:
-        return Built((), f'No C compiler was found: $CC, cc, gcc, clang and ziglang were looked for. {_ADVICE}')
+        return [], f'No C compiler was found: $CC, cc, gcc, clang and ziglang were looked for. {_ADVICE}'
     libraries, failures = [], []
     with temporary_folder(folder / 'kernel') as workplace:
         for variant in variants:
@@ -92,7 +81,7 @@ def build_kernel(folder: Path = FOLDER) -> Built:
                 reasons.append(f'{" ".join(compiler)}: {reason}')
             else:
                 failures.append(f'The kernel for {variant.name} could not be built ({"; ".join(reasons)}).')
-    return Built(tuple(libraries), ' '.join([*failures, _ADVICE] if failures else []))
+    return libraries, ' '.join([*failures, _ADVICE] if failures else [])
 
 
 def _compile(compiler: Sequence[str], variant: Variant, output: Path) -> str:
@@ -145,14 +134,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.find_compiler:
         return int(bool(list_machine_variants()) and not list_compilers())
     try:
-        built = build_kernel(options.output.absolute())
+        libraries, problem = build_kernel(options.output.absolute())
     except OSError as error:
-        built = Built((), f'The kernel could not be built: {error}. Until it is, pictures are upscaled by OpenVINO.')
-    for library in built.libraries:
+        libraries = []
+        problem = f'The kernel could not be built: {error}. Until it is, pictures are upscaled by OpenVINO.'
+    for library in libraries:
         print(f'Built {library.name}')
-    if built.problem:
-        print(built.problem, file=sys.stderr)
-    return 0 if built.libraries else 1
+    if problem:
+        print(problem, file=sys.stderr)
+    return 0 if libraries else 1
 
 
 if __name__ == '__main__':

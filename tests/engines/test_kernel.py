@@ -1,4 +1,4 @@
-"""Compiling the kernel: real builds with the system's compiler where there is one, and faked compilers that fail."""
+"""The kernel: building it by real and faked compilers, finding and loading it, with faked processors, its self-test."""
 from __future__ import annotations
 
 import contextlib
@@ -11,15 +11,31 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
+from realesrgan.archs.loaded import LoadedNetwork
+from realesrgan.archs.rrdbnet import RRDBNetConfig
+from realesrgan.archs.srvgg import SRVGGNetCompactConfig
+from realesrgan.engines import winograd
 from realesrgan.engines.cpu import list_cpu_features
-from realesrgan.engines.kernel import build
-from realesrgan.engines.kernel.library import SOURCE, VARIANTS, Variant, list_variants, name_library
+from realesrgan.engines.kernel import build, library, self_test
+from realesrgan.engines.kernel.library import (
+    SOURCE,
+    VARIANTS,
+    Variant,
+    find_kernel,
+    list_variants,
+    load_variant,
+    name_library,
+)
+from realesrgan.errors import EngineError, KernelError, NonFiniteError
 
 SYSTEM_COMPILER = next(filter(None, map(shutil.which, ('cc', 'gcc', 'clang'))), None)
 needs_compiler = pytest.mark.skipif(not SYSTEM_COMPILER or not build.list_machine_variants(),
                                     reason='there is no C compiler, or no kernel for this machine')
+HASH = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]
 EXPORTED = {f'realesrgan_{name}' for name in ('run', 'step_bytes', 'task_tiles', 'panel', 'scratch_floats',
                                               'source_hash')}
 
@@ -37,11 +53,6 @@ def built(tmp_path_factory):
         patch.delenv('CC', raising=False)
         assert build.main(['--output', str(folder)]) == 0
     return folder, said.getvalue()
-
-
-@pytest.fixture
-def libraries(built):
-    return sorted(built[0].iterdir())
 
 
 @pytest.fixture
@@ -73,59 +84,47 @@ def working(said):
 
 
 @needs_compiler
-def test_it_builds_every_variant_of_this_machine(built):
+def test_every_variant_of_this_machine_is_built(built):
     folder, said = built
     names = [name_library(variant.name).name for variant in build.list_machine_variants()]
     assert sorted(file.name for file in folder.iterdir()) == sorted(names)  # nothing else is left behind
     assert said.splitlines() == [f'Built {name}' for name in names]
     for name in names:
-        assert hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16].encode() in (folder / name).read_bytes()
-
-
-@needs_compiler
-@pytest.mark.skipif(not shutil.which('nm') or sys.platform != 'linux', reason='nm of Linux lists the symbols')
-def test_libraries_export_what_python_calls_and_need_next_to_nothing(libraries):
-    assert libraries
-    for library in libraries:
-        lines = subprocess.check_output(['nm', '-D', library], text=True).splitlines()
+        assert HASH.encode() in (folder / name).read_bytes()
+    library = ctypes.CDLL(str(folder / names[0]))  # loading it runs none of its instructions
+    library.realesrgan_source_hash.restype = ctypes.c_char_p
+    assert library.realesrgan_source_hash() == HASH.encode()
+    if not shutil.which('nm') or sys.platform != 'linux':
+        return
+    for name in names:
+        lines = subprocess.check_output(['nm', '-D', folder / name], text=True).splitlines()
         undefined = {line.split()[-1] for line in lines if line.split()[-2] == 'U'}
         assert {line.split()[-1] for line in lines} - undefined == EXPORTED
         # Compilers may call these in any program, even in one without a C library. Every Python has them.
         assert undefined <= {'memset', 'memcpy', 'memmove', 'memcmp'}
 
 
-@needs_compiler
-def test_a_library_tells_its_hash(libraries):
-    library = ctypes.CDLL(str(libraries[-1]))  # loading it runs none of its instructions
-    library.realesrgan_source_hash.restype = ctypes.c_char_p
-    assert library.realesrgan_source_hash() == hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16].encode()
-
-
-def test_the_first_compiler_that_works_is_taken(compilers, tmp_path):
+def test_the_first_compiler_that_works_is_taken_and_the_user_s_before_all(compilers, tmp_path, monkeypatch):
     compilers(cc=failing('cc1: error: unknown option -mfast'), gcc=working('gcc'), clang=working('clang'))
-    built = build.build_kernel(tmp_path / 'new')
-    assert built.problem == ''
-    (library,) = built.libraries
+    (library,), problem = build.build_kernel(tmp_path / 'new')
+    assert problem == ''
     words = library.read_text().split()
     assert words[0] == 'gcc'
     assert {'-mfast', '-O3', '-shared', '-ffreestanding', str(SOURCE)} <= set(words)
-    assert f'-DSOURCE_HASH="{hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]}"' in words
-
-
-def test_the_compiler_that_the_user_names_comes_first(compilers, tmp_path, monkeypatch):
-    compilers(cc=working('cc'), mine=working('mine'))
+    assert f'-DSOURCE_HASH="{HASH}"' in words
+    compilers(mine=working('mine'))
     monkeypatch.setenv('CC', 'mine -v')
-    (library,) = build.build_kernel(tmp_path / 'new').libraries
+    (library,), _ = build.build_kernel(tmp_path / 'new')
     assert library.read_text().split()[:2] == ['mine', '-v']
     monkeypatch.setenv('CC', 'missing')
-    assert build.list_compilers() == [['cc']]
+    assert build.list_compilers() == [['cc'], ['gcc'], ['clang']]
 
 
 def test_ziglang_comes_last_and_compiles_for_the_named_instructions_only(compilers, tmp_path, monkeypatch):
     compilers(python=working('python'))
     monkeypatch.setattr(build.importlib.util, 'find_spec', lambda name: name == 'ziglang' or None)
     monkeypatch.setattr(build.sys, 'executable', str(tmp_path / 'bin' / 'python'))
-    (library,) = build.build_kernel(tmp_path / 'new').libraries
+    (library,), _ = build.build_kernel(tmp_path / 'new')
     words = library.read_text().split()
     assert words[:4] == ['python', '-m', 'ziglang', 'cc']
     assert '-mcpu=baseline' in words
@@ -196,13 +195,20 @@ def test_a_library_that_could_be_built_is_kept_where_another_fails(compilers, tm
     assert err.startswith('The kernel for new could not be built (cc: error: too new).')
 
 
-def test_without_a_compiler(compilers, tmp_path, capsys):
-    assert build.main(['--output', str(tmp_path / 'new')]) == 1
+def test_where_nothing_can_be_built_one_line_says_so(compilers, tmp_path, monkeypatch, capsys):
+    target = ['--output', str(tmp_path / 'file')]
+    assert (build.main(target), build.main(['--find-compiler'])) == (1, 1)
     assert capsys.readouterr().err == (
         f'No C compiler was found: $CC, cc, gcc, clang and ziglang were looked for. {build._ADVICE}\n')
-    assert build.main(['--find-compiler']) == 1
-    compilers(clang=working('clang'))
-    assert build.main(['--find-compiler']) == 0
+    compilers(cc=working('cc'))
+    (tmp_path / 'file').touch()
+    assert (build.main(target), build.main(['--find-compiler'])) == (1, 0)
+    err = capsys.readouterr().err
+    assert err.startswith('The kernel could not be built: ')
+    assert len(err.splitlines()) == 1
+    monkeypatch.setattr(build, 'list_machine_variants', list)
+    assert (build.main(target), build.main(['--find-compiler'])) == (1, 0)  # there is nothing to compile
+    assert capsys.readouterr().err.startswith('There is no kernel for this machine (')
 
 
 @pytest.mark.parametrize(('machine', 'expected'), [
@@ -213,25 +219,143 @@ def test_what_is_built_on_which_machine(monkeypatch, machine, expected):
     assert [variant.name for variant in build.list_machine_variants()] == expected
 
 
-def test_a_machine_without_a_kernel_is_told_so(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(build.platform, 'machine', lambda: 'riscv64')
-    assert build.main(['--output', str(tmp_path / 'new')]) == 1
-    assert capsys.readouterr().err.startswith('There is no kernel for this machine (riscv64); ')
-    assert build.main(['--find-compiler']) == 0  # there is nothing to compile
-
-
-def test_a_folder_that_cannot_be_made_is_one_line(compilers, tmp_path, capsys):
-    compilers(cc=working('cc'))
-    (tmp_path / 'file').touch()
-    assert build.main(['--output', str(tmp_path / 'file')]) == 1
-    err = capsys.readouterr().err
-    assert err.startswith('The kernel could not be built: ')
-    assert len(err.splitlines()) == 1
-
-
 def test_every_library_has_a_name_that_git_ignores_and_make_removes():
     root = Path(build.__file__).parents[3]
     pattern = 'realesrgan/engines/kernel/libwinograd-*'
     assert f'/{pattern}' in (root / '.gitignore').read_text().splitlines()
     assert '$(KERNEL)/libwinograd-*' in (root / 'Makefile').read_text()
     assert all(name_library(variant.name).name.startswith('libwinograd-') for variant in VARIANTS)
+
+
+# ---- loading ----
+
+AVX2 = frozenset({'avx2', 'fma'})
+AVX512 = AVX2 | {'avx512f', 'avx512vl', 'avx512bw', 'avx512dq'}
+LIBRARIES = {variant.name: name_library(variant.name).name for variant in VARIANTS}
+ADVICE = 'run `make`, or `python -m realesrgan.engines.kernel.build`'
+
+
+class FakeKernel:
+    """A kernel of a file that is no library."""
+
+    def __init__(self, path):
+        self.path = path
+
+
+class Machine:
+    """A folder of libraries."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def write(self, name, content=None):
+        content = f'a library of {HASH}' if content is None else content
+        (self.folder / LIBRARIES[name]).write_text(content)
+
+    def find(self):
+        return find_kernel(self.folder).path.name
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    """A machine with AVX-512 and nothing built."""
+    monkeypatch.setattr(library, 'list_cpu_features', lambda: AVX512)
+    monkeypatch.setattr(library, 'Kernel', FakeKernel)
+    return Machine(tmp_path)
+
+
+@pytest.mark.parametrize(('features', 'expected'), [
+    (AVX512, ['avx512', 'avx2']), (AVX512 | {'amx_bf16'}, ['avx512', 'avx2']), (AVX2, ['avx2']),
+    (AVX512 - {'avx512vl'}, ['avx2']), (AVX512 - {'fma'}, []), ({'avx2'}, []), ({'asimd', 'fp'}, ['neon']), ((), [])])
+def test_what_a_processor_can_run(features, expected):
+    assert list_variants(frozenset(features)) == expected
+
+
+def test_the_best_that_is_there_is_taken(machine, monkeypatch):
+    with pytest.raises(KernelError) as error:
+        machine.find()
+    assert str(error.value) == f'the kernel of the engine winograd was not built for avx512 or avx2: {ADVICE}'
+    with pytest.raises(KernelError) as error:
+        load_variant('neon', machine.folder)
+    assert str(error.value) == f'{LIBRARIES["neon"]} was not built: {ADVICE}'
+    for name in ('avx2', 'avx512'):
+        machine.write(name)
+        assert machine.find() == LIBRARIES[name]
+    monkeypatch.setattr(library, 'list_cpu_features', lambda: AVX2)
+    assert machine.find() == LIBRARIES['avx2']
+    monkeypatch.setattr(library, 'list_cpu_features', lambda: frozenset({'sse4_2'}))
+    with pytest.raises(EngineError, match='no kernel for this processor: it needs AVX2') as error:
+        machine.find()
+    assert not isinstance(error.value, KernelError)  # which would be warned of in every run
+
+
+def test_a_library_of_another_version_is_never_run_nor_one_that_can_not_be_loaded(machine, monkeypatch, caplog):
+    machine.write('avx512', 'a library of 0123456789abcdef')
+    with pytest.raises(KernelError) as error:
+        machine.find()
+    expected = f'{LIBRARIES["avx512"]} was built from another version of winograd.c: {ADVICE}'
+    assert str(error.value) == expected
+    machine.write('avx2')
+    assert machine.find() == LIBRARIES['avx2']
+    assert caplog.messages == [f'{expected}; the kernel for avx2 runs instead']
+
+    def fail(path):
+        raise OSError('invalid ELF header')
+    monkeypatch.setattr(library, 'Kernel', fail)
+    with pytest.raises(KernelError, match=f"^{LIBRARIES['avx2']} can't be loaded: invalid ELF header"):
+        load_variant('avx2', machine.folder)
+
+
+# ---- the self-test ----
+
+CASES = [*self_test._CASES, (RRDBNetConfig(4, 8, 1, 4), ((2, 5, 3),)), (RRDBNetConfig(1, 8, 1, 4), ((1, 8, 4),)),
+         (SRVGGNetCompactConfig(3, 8, 1), ((1, 5, 3),))]
+
+
+@pytest.mark.parametrize(('shape', 'batches'), CASES)
+def test_its_own_computation_is_pytorchs(shape, batches):
+    random = np.random.default_rng(1)
+    weights = self_test.make_weights(shape.layers(), random)
+    module = LoadedNetwork.from_arrays(shape, weights).module.double()
+    for size in batches:
+        for picture in random.random((*size, 3), np.float32):
+            with torch.inference_mode():
+                result = module(torch.from_numpy(picture[..., ::-1].copy()).double().permute(2, 0, 1)[None])[0]
+            expected = result.permute(1, 2, 0).numpy()[..., ::-1]
+            assert np.abs(self_test.compute(shape.layers(), weights, picture) - expected.clip(0, 1)).max() < 1e-12
+            assert np.mean((expected <= 0) | (expected >= 1)) < 0.1  # clamping would hide what is wrong there
+
+
+class NumpyEngine:
+    """Computes what the self-test does, with an error."""
+
+    error = 0.0
+
+    def __init__(self, network, *_, kernel):
+        self.network = network
+
+    def __call__(self, batch):
+        layers = self.network.layers()
+        result = np.stack([self_test.compute(layers, self.network.arrays, picture) for picture in batch])
+        result[-1, -1, -1, 0] += self.error
+        if np.isinf(self.error):
+            raise NonFiniteError('not finite')
+        return result.astype(batch.dtype)
+
+
+@pytest.mark.parametrize(('error', 'status', 'said'), [
+    (0, 0, ''), (9e-5, 0, ''), (2e-4, 3, 'a pixel is wrong by 0.0002 of 1; allowed are 0.0001\n'),
+    (np.nan, 3, 'a pixel is wrong by inf of 1; allowed are 0.0001\n'), (np.inf, 3, 'not finite\n')])
+def test_it_fails_if_one_pixel_is_wrong(monkeypatch, capsys, error, status, said):
+    monkeypatch.setattr(winograd, 'WinogradEngine', NumpyEngine)
+    monkeypatch.setattr(self_test, 'Kernel', FakeKernel)
+    monkeypatch.setattr(self_test, 'list_cpu_features', lambda: AVX2)
+    monkeypatch.setattr(NumpyEngine, 'error', error)
+    assert self_test.main('libwinograd-avx2.so') == status
+    out, err = capsys.readouterr()
+    assert err == said
+    assert out.startswith('largest difference: ') or np.isinf(error)
+    assert self_test.main('no/such/libwinograd-avx512.so') == 0
+    assert capsys.readouterr().out == 'not tested: this processor has no avx512\n'
+
+
