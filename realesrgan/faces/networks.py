@@ -9,6 +9,7 @@ import sys
 import textwrap
 import types
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,15 +29,6 @@ _INSTALL = 'pip install setuptools cython torchvision; pip install --no-build-is
 
 
 @dataclass(frozen=True)
-class FaceFiles:
-    """Paths of the three weight files."""
-
-    restorer: Path
-    detector: Path
-    parser: Path
-
-
-@dataclass(frozen=True)
 class FaceNetworks:
     """The three networks on one device, in float32 and evaluation mode.
 
@@ -51,8 +43,10 @@ class FaceNetworks:
     parser: nn.Module
 
 
-def obtain_face_files(model: str) -> FaceFiles:
-    """Return the paths of a face model's weights, downloading into `get_weights_folder()` what is not at hand.
+def obtain_face_files(model: str) -> list[Path]:
+    """Return the paths of a face model's weights: of the restorer, the detector and the parser.
+
+    Missing ones are downloaded into `get_weights_folder()`.
 
     Args:
         model: A key of `models.FACE_MODELS`.
@@ -65,7 +59,7 @@ def obtain_face_files(model: str) -> FaceFiles:
         raise ValueError(f'unknown face model {model!r}: choose from {", ".join(FACE_MODELS)}')
     files = FACE_MODELS[model]
     try:
-        return FaceFiles(*map(obtain, files))
+        return [obtain(file) for file in files]
     except (DownloadError, OSError) as error:
         missing = [file for file in files if not isinstance(locate(file), Path)]
         raise WeightsError(
@@ -74,8 +68,8 @@ def obtain_face_files(model: str) -> FaceFiles:
         ) from error
 
 
-def load_face_networks(files: FaceFiles, device: torch.device) -> FaceNetworks:
-    """Build the three networks and load their weights.
+def load_face_networks(files: Sequence[Path], device: torch.device) -> FaceNetworks:
+    """Build the three networks and load their weights from the files that `obtain_face_files` returns.
 
     Raises:
         FacePackagesError: gfpgan, facexlib or a package that they need is not installed.
@@ -92,8 +86,8 @@ def load_face_networks(files: FaceFiles, device: torch.device) -> FaceNetworks:
         warnings.simplefilter('ignore')  # facexlib builds its ResNet with an argument that torchvision renamed
         detector = classes.RetinaFace(network_name='resnet50', device=device)
     parser = classes.ParseNet(in_size=FACE_SIDE, out_size=FACE_SIDE, parsing_ch=19)
-    return FaceNetworks(_load(restorer, files.restorer, device), _load(detector, files.detector, device),
-                        _load(parser, files.parser, device))
+    networks = zip((restorer, detector, parser), files, strict=True)
+    return FaceNetworks(*(_load(network, file, device) for network, file in networks))
 
 
 def _load(network: nn.Module, path: Path, device: torch.device) -> nn.Module:
@@ -121,21 +115,13 @@ def import_face_packages() -> Any:
         from facexlib.parsing.parsenet import ParseNet
         from gfpgan.archs.gfpganv1_clean_arch import GFPGANv1Clean
     except ModuleNotFoundError as error:
-        raise FacePackagesError(explain_missing_package(error.name or str(error), sys.version_info[:2])) from error
+        missing, (major, minor) = error.name or str(error), sys.version_info[:2]
+        line = f'--face_enhance needs {missing}, which is not installed'
+        # https://github.com/XPixelGroup/BasicSR/issues/749
+        if (major, minor) >= (3, 13) and missing.split('.')[0] in ('basicsr', 'gfpgan', 'facexlib', 'torchvision'):
+            raise FacePackagesError(
+                f'{line}, and basicsr, which it needs, does not build on Python {major}.{minor}. Use an environment of '
+                'Python 3.11 or 3.12 (python3.12 -m venv .venv) and install the requirements there, or leave '
+                '--face_enhance out') from error
+        raise FacePackagesError(f'{line}: {_INSTALL}') from error
     return types.SimpleNamespace(GFPGANv1Clean=GFPGANv1Clean, RetinaFace=RetinaFace, ParseNet=ParseNet)
-
-
-def explain_missing_package(missing: str, version: tuple[int, int]) -> str:
-    """Return a message about a package that is not installed, and what to do.
-
-    From Python 3.13 on basicsr does not build: https://github.com/XPixelGroup/BasicSR/issues/749
-
-    Args:
-        missing: Its name.
-        version: The version of Python, major and minor.
-    """
-    if version >= (3, 13) and missing.split('.')[0] in ('basicsr', 'gfpgan', 'facexlib', 'torchvision'):
-        return (f'--face_enhance needs {missing}, which is not installed, and basicsr, which it needs, does not build '
-                f'on Python {version[0]}.{version[1]}. Use an environment of Python 3.11 or 3.12 '
-                '(python3.12 -m venv .venv) and install the requirements there, or leave --face_enhance out')
-    return f'--face_enhance needs {missing}, which is not installed: {_INSTALL}'

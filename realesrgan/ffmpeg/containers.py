@@ -105,7 +105,7 @@ class Track:
     Attributes:
         index: Its number in the file.
         kind: 'video', 'audio', 'subtitle', 'attachment' or 'data'.
-        codec: ffmpeg's name of its codec; of data without one, its four letters in the file.
+        codec: ffmpeg's name of its codec; for data without one, the four letters in the file.
         is_cover: Whether it is a picture that illustrates the file, not a video.
         language: As tagged, or ''.
         file_name: Of an attachment or cover, or ''.
@@ -130,7 +130,7 @@ class Track:
 def plan_tracks(tracks: Sequence[Track], container: str) -> dict[Track, str]:
     """Return the tracks that a container takes, each with its encoder: 'copy', or ffmpeg's name of one.
 
-    What is converted or left out is logged as a warning.
+    Conversions and omissions are logged as warnings.
 
     Args:
         tracks: All tracks but the video that is upscaled.

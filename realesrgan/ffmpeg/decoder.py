@@ -35,13 +35,13 @@ _GONE = re.compile('No such file or directory|Permission denied|Stale file handl
 
 @dataclass(frozen=True)
 class Kept:
-    """Which of the frames that leave the decoder, or the resampling, are kept.
+    """A range of the frames that leave the decoder, or the resampling.
 
     Attributes:
-        start: First frame kept, or None.
-        stop: First frame after those kept, or None.
-        unit: What `start` and `stop` count. 'frame': the frames that come. 'time': seconds. 'pts': ticks of the
-            resampled rate. The latter two go by each frame's own time stamp, relative to `Decoding.origin`.
+        start: The first frame kept, or None.
+        stop: The first frame after those kept, or None.
+        unit: That of `start` and `stop`: 'frame' (a number), 'time' (seconds) or 'pts' (ticks of the resampled rate).
+            The latter two go by each frame's own time stamp, relative to `Decoding.origin`.
     """
 
     start: int | Fraction | None
@@ -72,7 +72,7 @@ class Decoding:
         seek: Seconds to skip. With an origin it is a time on the file's clock, of a key frame from which everything
             kept can be decoded; otherwise it counts from the start of the file and leads to the first frame.
         duration: Seconds to decode, or None for all.
-        kept: Which of those frames are kept.
+        kept: The range of those frames that is kept.
     """
 
     rate: Fraction
@@ -93,7 +93,7 @@ class Damage:
 
     Attributes:
         frame: How many frames came before it.
-        reason: What ffmpeg reported.
+        reason: ffmpeg's report.
     """
 
     frame: int
@@ -170,8 +170,9 @@ def build_decode_command(programs: FFmpeg, info: MediaInfo, decoding: Decoding,
     return [*_compile(programs, info, decoding, 'pipe:1', format='rawvideo', pix_fmt=pixel_format), *also]
 
 
-def examine(programs: FFmpeg, info: MediaInfo, decoding: Decoding, check: Check | None = None) -> tuple[int, list[str]]:
-    """Decode frames without keeping them; return their number, and what ffmpeg reports about damage."""
+def count_frames(programs: FFmpeg, info: MediaInfo, decoding: Decoding,
+                 check: Check | None = None) -> tuple[int, list[str]]:
+    """Decode frames without keeping them; return their number, and ffmpeg's reports of damage."""
     command = _compile(programs, info, decoding, '-', format='null', progress='pipe:1')
     with Child(command, collect=True) as child:
         status = child.wait(check)
@@ -193,7 +194,7 @@ def is_of_a_cut(programs: FFmpeg, info: MediaInfo, decoding: Decoding, check: Ch
         check: See `Check`.
     """
     beginning = Decoding(decoding.rate, duration=_LONGEST_REFERENCE / decoding.rate)
-    at_the_cut, everywhere = (examine(programs, info, some, check)[1] for some in (beginning, decoding))
+    at_the_cut, everywhere = (count_frames(programs, info, some, check)[1] for some in (beginning, decoding))
     return at_the_cut == everywhere and all(FORGETS in line for line in everywhere)
 
 
@@ -278,7 +279,7 @@ def _resample(frames: Any, decoding: Decoding) -> Any:
     """Return the frames repeated or dropped as `decoding.rate` demands."""
     if decoding.push:
         if decoding.origin is not None:
-            frames = frames.filter('trim', start_pts=0)  # what a seek brings along takes no tick away
+            frames = frames.filter('trim', start_pts=0)  # frames that a seek brings along take no tick away
         frames = frames.filter('settb', 1 / decoding.rate).filter('setpts', _OWN_TICK)
     start = {'start_time': 0} if decoding.from_zero else {}
     if not decoding.pad:
@@ -296,10 +297,10 @@ def _build_input_options(programs: FFmpeg, info: MediaInfo, decoding: Decoding) 
     if video.turns:
         options['noautorotate'] = None
     if programs.version >= _CROPS_SINCE and info.format_name.startswith(('mov', 'matroska')):
-        options['apply_cropping'] = 'codec'  # what the container says is done below, as for older versions
+        options['apply_cropping'] = 'codec'  # the container's crop is done by a filter, as for older versions
     if decoding.origin is not None:
-        # Frames keep the time stamps that `kept` counts in. The seek may then land on any earlier key frame: what it
-        # brings along too early is trimmed by its time stamp.
+        # Frames keep the time stamps that `kept` counts in. The seek may then land on any earlier key frame: frames
+        # that come too early are trimmed by their time stamps.
         options |= {'copyts': None, 'noaccurate_seek': None, 'seek_timestamp': 1}
     if decoding.seek is not None:
         options['ss'] = format_seconds(decoding.seek)

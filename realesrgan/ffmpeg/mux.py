@@ -18,7 +18,8 @@ logger = logging.getLogger(__name__)
 _COVER_TYPES = {'mjpeg': ('image/jpeg', 'jpg'), 'png': ('image/png', 'png'), 'bmp': ('image/bmp', 'bmp'),
                 'gif': ('image/gif', 'gif'), 'webp': ('image/webp', 'webp')}
 _VIDEO_TAGS = ('title', 'language', 'handler_name', 'timecode')
-_NO_METADATA = ('major_brand', 'minor_version', 'compatible_brands', 'timecode')  # though ffmpeg reads them as such
+# ffmpeg reads them as metadata, though they describe the source's file.
+_NO_METADATA = ('major_brand', 'minor_version', 'compatible_brands', 'timecode')
 # ffmpeg counts the times of an input from the earliest start of any of its streams. In these formats, whose clocks may
 # jump (AVFMT_TS_DISCONT), it counts from the earliest of the streams that are *used* instead, and so shifts the tracks
 # if the video, which we don't take, was the first. Version 6.0 and later always do so (`correct_input_start_times` in
@@ -87,7 +88,7 @@ def mux(programs: FFmpeg, video: Path, source: MediaInfo, target: Path, containe
         container: A key of `CONTAINERS`.
         video_start: When the video begins, in seconds after the start of the source or, if there is one, of `cut`.
         cut: The part of the source to take the tracks from, or None for all of it.
-        tags_of: The stream whose title and language the video gets.
+        tags_of: The stream that gives the video its title, language and other tags.
         leave_gaps: Whether the video holds a frame where the clock of the source leaps, so that the tracks must wait.
         check: See `Check`.
 

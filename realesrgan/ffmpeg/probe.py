@@ -53,11 +53,10 @@ class VideoStream:
         duration: Seconds, or None.
         promised_frames: Number of frames that the container states, or None.
         is_interlaced: Whether it is flagged as interlaced.
-        turns: By how many quarters of a circle it is turned clockwise when it is shown.
+        turns: Clockwise quarter turns by which it is turned when it is shown.
         is_turned_otherwise: Whether it is mirrored, or turned by another angle, which is left to ffmpeg.
-        crop: What the container says to cut off of what is decoded, after rotation.
-        dolby_vision: Its profile of Dolby Vision and the number of what its base layer is compatible with, such as
-            '8.1', or ''.
+        crop: Borders of the decoded picture that the container says to cut off, after rotation.
+        dolby_vision: Its Dolby Vision profile and the compatibility id of its base layer, such as '8.1', or ''.
         tags: Title, language and so on, and the time code, which may be the container's.
     """
 
@@ -100,8 +99,8 @@ class MediaInfo:
         tracks: All other streams.
         brand: Major brand of an MP4, or ''.
         has_long_keys: Whether its metadata have keys such as com.apple.quicktime.make.
-        has_late_tracks: Whether there are tracks of which ffmpeg learns all it must know only if it looks at the whole
-            file first, such as those that begin half-way through a recording.
+        has_late_tracks: Whether some tracks, such as those that begin half-way through a recording, are described only
+            if ffmpeg looks at the whole file first.
         is_stream: Whether it may be readable only once, from start to end. A file that vanishes does not become so.
     """
 
@@ -188,7 +187,7 @@ def parse_probe(source: str, output: bytes) -> MediaInfo:
                                     for stream in streams),
                 is_stream=is_url(source) or not Path(source).is_file())
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
-        raise MediaError(f'{source}: what ffprobe says of it makes no sense: {flatten_message(error)}') from None
+        raise MediaError(f'{source}: ffprobe\'s answer makes no sense: {flatten_message(error)}') from None
 
 
 def is_picture(programs: FFmpeg, info: MediaInfo, check: Check | None = None) -> bool:
@@ -255,7 +254,7 @@ def read_time_stamps(programs: FFmpeg, info: MediaInfo, check: Check | None = No
 
 
 def _is_cut_off(info: MediaInfo, errors: Sequence[str]) -> bool:
-    """Return whether a file lacks its end, so that its last frame is not the last one that its container knew of.
+    """Return whether a file is truncated, so that its last frame is not the last one that its container knew of.
 
     ffprobe reports that in `errors`, but not for AVI; there this warns.
     """
@@ -264,7 +263,7 @@ def _is_cut_off(info: MediaInfo, errors: Sequence[str]) -> bool:
             promised = int.from_bytes(file.read(8)[4:], 'little')  # without these 8, which some programs count too
             size = file.seek(0, os.SEEK_END)
         if size < promised:
-            logger.warning('lacks its end: %d bytes are there of %d', size, promised + 8)
+            logger.warning('is truncated: %d of %d bytes are there', size, promised + 8)
         return size < promised
     return any('ended prematurely' in line for line in errors)
 
@@ -347,7 +346,7 @@ def _parse_bounded(entry: dict[str, Any], name: str, bounds: tuple[Fraction, Fra
     value = parse_fraction(entry.get(name))
     if value is None or bounds[0] <= value <= bounds[1]:
         return value
-    logger.warning('its %s of %s makes no sense and is left out', name.replace('_', ' '), entry[name])
+    logger.warning('its %s of %s makes no sense and is ignored', name.replace('_', ' '), entry[name])
     return None
 
 

@@ -19,8 +19,7 @@ from ..log import about
 from ..measures import Effort
 from ..options import PictureOptions
 from ..pipeline import read_ahead, write_behind
-from ..quality.checks import Borders, examine
-from ..quality.comparison import compare
+from ..quality import Borders, compare, examine
 from ..workers.enhancers import BuildEnhancer, Enhancer, build_enhancer
 from ..workers.measuring import Stages, measure_effort
 from ..workers.options import Place

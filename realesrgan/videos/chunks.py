@@ -8,7 +8,7 @@ from typing import Protocol, Self
 
 import numpy as np
 
-from ..ffmpeg.decoder import Damage, Decoding, FrameReader, examine
+from ..ffmpeg.decoder import Damage, Decoding, FrameReader, count_frames
 from ..ffmpeg.encoder import Encoding
 from ..ffmpeg.probe import MediaInfo
 from ..ffmpeg.programs import Check, FFmpeg
@@ -68,10 +68,10 @@ class VideoFrames:
         if self.unseeked is None or self.expected is None:
             return None
         if count is None:
-            count, _ = examine(self.ffmpeg, self.info, self.decoding, check)
+            count, _ = count_frames(self.ffmpeg, self.info, self.decoding, check)
         if count == self.expected:
             return None
-        there, _ = examine(self.ffmpeg, self.info, self.unseeked, check)
+        there, _ = count_frames(self.ffmpeg, self.info, self.unseeked, check)
         return replace(self, decoding=self.unseeked, unseeked=None) if there != count else None
 
 

@@ -15,7 +15,7 @@ from ..ffmpeg.encoder import Encoding, FrameWriter
 from ..ffmpeg.probe import probe
 from ..ffmpeg.programs import Check
 from ..files import whole_file
-from ..quality.comparison import convert_to_bgr8, enlarge, put_side_by_side
+from ..quality import convert_to_bgr8, enlarge, put_side_by_side
 from .chunks import Chunk, Upscaled, VideoFrames
 
 _SECONDS = 5

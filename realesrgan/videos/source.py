@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import MediaError
 from ..ffmpeg.colour import is_deep
-from ..ffmpeg.decoder import FORGETS, Damage, FrameReader, examine, extract_frames, is_of_a_cut
+from ..ffmpeg.decoder import FORGETS, Damage, FrameReader, count_frames, extract_frames, is_of_a_cut
 from ..ffmpeg.encoder import Encoding
 from ..ffmpeg.mux import build_recording_options
 from ..ffmpeg.probe import MediaInfo
@@ -252,7 +252,7 @@ class VideoSource:
         if all(isinstance(chunk.frames, VideoFrames) and chunk.frames.unseeked for chunk, _ in found):
             logger.info('looking for damage')
             whole = self._plan.decode_chunk(0, None, seek=False)
-            if not examine(self.ffmpeg, self._plan.info, whole, self._check)[1]:
+            if not count_frames(self.ffmpeg, self._plan.info, whole, self._check)[1]:
                 return None
         chunk, damage = found[0]
         return replace(damage, frame=chunk.first + damage.frame)

@@ -12,7 +12,7 @@ from ..errors import MediaError, RealESRGANError, VideoError
 from ..ffmpeg.programs import FFmpeg, find_ffmpeg
 from ..options import UpsamplerOptions
 from ..pipeline import read_ahead, write_behind
-from ..quality.checks import Borders, examine
+from ..quality import Borders, examine
 from ..workers.enhancers import BuildEnhancer, Enhancer, build_enhancer
 from ..workers.measuring import Stages, measure_effort
 from ..workers.options import Place

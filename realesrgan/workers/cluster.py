@@ -162,8 +162,7 @@ class Cluster:
         files = [sources.main, sources.partner]
         if options.face_enhance:
             from ..faces.networks import obtain_face_files
-            found = obtain_face_files(options.face_model)
-            files += [found.restorer, found.detector, found.parser]
+            files += obtain_face_files(options.face_model)
         prefix = find_url_prefix(options.model_path)  # without it a node knows the model by its name
         names = {file: file.name.removeprefix(prefix) for file in files if isinstance(file, Path)}
         contents = {}

@@ -14,7 +14,7 @@ from realesrgan.archs.srvgg_arch import SRVGGNetCompact
 from realesrgan.errors import FacePackagesError, NonFiniteError, WeightsError
 from realesrgan.faces import networks as face_networks
 from realesrgan.faces.enhancer import FaceEnhancer, paste_face
-from realesrgan.faces.networks import FaceFiles, load_face_networks
+from realesrgan.faces.networks import load_face_networks
 from realesrgan.models import FACE_MODELS
 from tests.support import face_stand_ins
 
@@ -267,7 +267,7 @@ def test_networks_of_the_real_sizes_load(tmp_path):
     for name, network in networks.items():
         zeros = {key: torch.zeros(()).expand(tensor.shape) for key, tensor in network.state_dict().items()}
         torch.save({'params_ema': zeros} if name == 'restorer' else zeros, tmp_path / f'{name}.pth')
-    files = FaceFiles(*(tmp_path / f'{name}.pth' for name in ('restorer', 'detector', 'parser')))
+    files = [tmp_path / f'{name}.pth' for name in ('restorer', 'detector', 'parser')]
     loaded = load_face_networks(files, torch.device('cpu'))
     for name, network in networks.items():
         assert {key: tensor.shape for key, tensor in getattr(loaded, name).state_dict().items()} == {
@@ -334,10 +334,12 @@ def test_a_missing_package_is_one_line_with_the_command(monkeypatch, package):
         face_networks.import_face_packages()
 
 
-def test_on_python_3_13_the_line_says_what_helps():
-    advice = face_networks.explain_missing_package('gfpgan', (3, 13))
-    assert 'basicsr, which it needs, does not build on Python 3.13. Use an environment of Python 3.11 or 3.12' in advice
-    assert 'pip install --no-build-isolation' in face_networks.explain_missing_package('gfpgan', (3, 12))
+def test_on_python_3_13_the_line_says_what_helps(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'gfpgan.archs.gfpganv1_clean_arch', None)
+    monkeypatch.setattr(sys, 'version_info', (3, 13))
+    with pytest.raises(FacePackagesError, match='gfpgan.*, and basicsr, which it needs, does not build on Python 3.13. '
+                                                'Use an environment of Python 3.11 or 3.12'):
+        face_networks.import_face_packages()
 
 
 # ---- a real face, found by a trained RetinaFace ----

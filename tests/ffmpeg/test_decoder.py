@@ -11,7 +11,7 @@ import pytest
 
 from realesrgan.errors import Cancelled, MediaError, MediaWriteError
 from realesrgan.ffmpeg.colour import Colour
-from realesrgan.ffmpeg.decoder import Decoding, FrameReader, Kept, build_decode_command, examine, extract_frames
+from realesrgan.ffmpeg.decoder import Decoding, FrameReader, Kept, build_decode_command, count_frames, extract_frames
 from realesrgan.ffmpeg.probe import MediaInfo, VideoStream, probe
 from realesrgan.ffmpeg.programs import FFmpeg
 from tests.support import clips
@@ -294,9 +294,9 @@ def test_killing_the_reader_ends_the_iteration(tmp_path, counted):
 # ---- without keeping the frames, and to files ----
 
 def test_examining_counts_and_hears(counted, hurt, programs):
-    assert examine(programs, probe(programs, str(counted)), ALL) == (25, [])
-    assert examine(programs, probe(programs, str(counted)), replace(ALL, kept=Kept(3, 9))) == (6, [])
-    count, errors = examine(programs, probe(programs, str(hurt)), ALL)
+    assert count_frames(programs, probe(programs, str(counted)), ALL) == (25, [])
+    assert count_frames(programs, probe(programs, str(counted)), replace(ALL, kept=Kept(3, 9))) == (6, [])
+    count, errors = count_frames(programs, probe(programs, str(hurt)), ALL)
     assert count == len(decode(programs, hurt)[0])
     assert len(errors) > 0
 
@@ -330,7 +330,7 @@ def test_extracting_that_fails(tmp_path, counted, script, error, message):
         extract_frames(failing, probe(failing, str(counted)), ALL, folder)
 
 
-@pytest.mark.parametrize('name', ['examine', 'extract'])
+@pytest.mark.parametrize('name', ['count_frames', 'extract'])
 def test_a_check_stops_ffmpeg(tmp_path, counted, name):
     slow = FFmpeg(program(tmp_path, 'ffmpeg', 'exec sleep 100'), clips.FFMPEG.ffprobe, (6, 0))
     info = probe(slow, str(counted))
@@ -339,8 +339,8 @@ def test_a_check_stops_ffmpeg(tmp_path, counted, name):
         raise Cancelled
     before = clips.belongings()
     with pytest.raises(Cancelled):
-        if name == 'examine':
-            examine(slow, info, ALL, check)
+        if name == 'count_frames':
+            count_frames(slow, info, ALL, check)
         else:
             extract_frames(slow, info, ALL, tmp_path, check)
     assert clips.belongings() == before

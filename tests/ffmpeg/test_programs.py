@@ -51,24 +51,15 @@ def test_half_a_pair_is_an_error(tmp_path, there, missing):
         find_ffmpeg(str(tmp_path))
 
 
-def test_a_pair_in_one_folder_is_preferred(tmp_path, monkeypatch):
-    fake(tmp_path / 'alone', ['ffmpeg'])
-    pair = fake(tmp_path / 'both')
-    monkeypatch.setenv('PATH', f'{tmp_path / "alone"}{os.pathsep}{tmp_path / "both"}')
-    assert find_ffmpeg() == FFmpeg(*pair, version=(4, 4))
-
-
-def test_a_pair_may_live_in_two_folders(tmp_path, monkeypatch):
-    [ffmpeg] = fake(tmp_path / 'one', ['ffmpeg'])
-    [ffprobe] = fake(tmp_path / 'two', ['ffprobe'])
-    monkeypatch.setenv('PATH', f'{tmp_path / "two"}{os.pathsep}{tmp_path / "one"}')
-    assert find_ffmpeg() == FFmpeg(ffmpeg, ffprobe, version=(4, 4))
-
-
-def test_a_name_is_looked_for_in_path(tmp_path, monkeypatch):
-    pair = fake(tmp_path, ('ffmpeg7', 'ffprobe7'), version='7.1')
-    monkeypatch.setenv('PATH', str(tmp_path))
-    assert find_ffmpeg('ffmpeg7') == FFmpeg(*pair, version=(7, 1))
+@pytest.mark.parametrize(('there', 'given', 'expected'), [
+    ('one/ffmpeg two/ffmpeg two/ffprobe', 'ffmpeg', 'two/ffmpeg two/ffprobe'),  # a pair in one folder goes first
+    ('two/ffmpeg one/ffprobe', 'ffmpeg', 'two/ffmpeg one/ffprobe'),
+    ('one/ffmpeg7 one/ffprobe7', 'ffmpeg7', 'one/ffmpeg7 one/ffprobe7')])
+def test_names_are_looked_for_in_path(tmp_path, monkeypatch, there, given, expected):
+    for path in there.split():
+        fake(tmp_path / Path(path).parent, [Path(path).name])
+    monkeypatch.setenv('PATH', f'{tmp_path / "one"}{os.pathsep}{tmp_path / "two"}')
+    assert find_ffmpeg(given) == FFmpeg(*(str(tmp_path / path) for path in expected.split()), version=(4, 4))
 
 
 def test_the_package_is_the_last_resort(tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ import inference_realesrgan_video
 from realesrgan import RealESRGANer
 from realesrgan.events import Examined, Found, Outcome
 from realesrgan.measures import Preview, Quality
-from realesrgan.quality.comparison import convert_to_bgr8, enlarge
+from realesrgan.quality import convert_to_bgr8, enlarge
 from realesrgan.reports import reporter
 from realesrgan.reports.reporter import Reporter
 from tests.support import clips

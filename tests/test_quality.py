@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 
 from realesrgan import RealESRGANer
-from realesrgan.quality.checks import Borders, check, examine
-from realesrgan.quality.comparison import compare, convert_to_bgr8, enlarge, find_largest_difference
+from realesrgan.quality import Borders, check, compare, convert_to_bgr8, enlarge, examine, find_largest_difference
 from realesrgan.weights import load_model
 
-INPUTS = Path(__file__).parents[2] / 'inputs'
+INPUTS = Path(__file__).parents[1] / 'inputs'
 PICTURES = 'astronaut.jpg', 'camera_gray.png', 'cat_16bit.png', 'globe_alpha.png'
 
 

@@ -1,1 +1,0 @@
-"""Judge results: figures and findings (`checks`), pictures to look at (`comparison`)."""
