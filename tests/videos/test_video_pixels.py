@@ -5,9 +5,7 @@ import numpy as np
 import pytest
 
 from realesrgan import RealESRGANer
-from realesrgan.ffmpeg.colour import parse_pixel_format
 from realesrgan.ffmpeg.probe import probe, read_hdr
-from realesrgan.ffmpeg.programs import find_ffmpeg
 from tests.support import clips
 from tests.support.clips import make, picture, video
 
@@ -46,10 +44,9 @@ def mean_yuv(path, size):
     ('bt601', {}, ('tv', 'smpte170m', 'smpte170m', 'smpte170m')),
     ('bt2020', BT2020_PQ, ('tv', 'bt2020nc', 'bt2020', 'smpte2084'))])
 @pytest.mark.parametrize('extension', ['mp4', 'mkv'])
-def test_colours_survive_and_are_tagged(run, tmp_path, matrix, tags, expected, extension):
+def test_colours_survive_and_are_tagged(upscale, tmp_path, matrix, tags, expected, extension):
     source = bars(tmp_path / 'a.mp4', matrix, tags=tags)
-    status, _, err = run('-i', 'a.mp4', '-s', '2', '--crf', '0', '--ext', extension, network='plain')
-    assert status == 0, err
+    upscale('-i', 'a.mp4', '-s', '2', '--crf', '0', '--ext', extension)
     result = tmp_path / f'results/a_out.{extension}'
     assert video(result)['colour'] == expected
     # what is stored means the same: compared in the source's own values, bar by bar
@@ -63,50 +60,44 @@ def test_colours_survive_and_are_tagged(run, tmp_path, matrix, tags, expected, e
     assert np.abs(shown[0] - shown[1]).max() < 2
 
 
-@pytest.mark.parametrize(('codec', 'extension'), [('libx265', 'mp4'), ('libx265', 'mkv'), ('libsvtav1', 'mkv')])
-def test_hdr_metadata_is_carried(run, tmp_path, codec, extension):
+def make_hdr(path, light='max-cll=1000,400'):
+    return make(path, *picture('64x64', seconds='0.5'), *PQ, '-c:v', 'libx265', '-x265-params',
+                f'log-level=none:{light}')
+
+
+@pytest.mark.parametrize('codec', ['libx264', 'libx265', 'libsvtav1'])
+@pytest.mark.parametrize('extension', ['mp4', 'mkv'])
+def test_hdr_metadata_is_carried(upscale, tmp_path, codec, extension):
+    """Of H.264, ffmpeg tells of it since version 6; there it is looked for in the file as the standard counts it."""
     clips.require_encoder(codec)
-    clips.make(tmp_path / 'a.mkv', *clips.picture('64x64', seconds='0.5'), *PQ, '-c:v', 'libx265', '-x265-params',
-               f'log-level=none:master-display={DISPLAY}:max-cll=1000,400')
-    status, _, err = run('-i', 'a.mkv', '-s', '2', '--vcodec', codec, '--ext', extension, network='plain')
-    assert status == 0, err
-    assert 'HDR' not in err
-    programs = find_ffmpeg()
-    carried = read_hdr(programs, probe(programs, str(tmp_path / f'results/a_out.{extension}')))
-    expected = read_hdr(programs, probe(programs, str(tmp_path / 'a.mkv')))
-    assert expected is not None
+    source = make_hdr(tmp_path / 'a.mkv', f'master-display={DISPLAY}:max-cll=1000,400')
+    assert 'HDR' not in upscale('-i', 'a.mkv', '-s', '2', '--vcodec', codec, '--ext', extension)
+    result = tmp_path / f'results/a_out.{extension}'
+    if codec == 'libx264':
+        assert struct.pack('>8H', 13250, 34500, 7500, 3000, 34000, 16000, 15635, 16450) in result.read_bytes()
+        return
+    carried, expected = (read_hdr(clips.FFMPEG, probe(clips.FFMPEG, str(path))) for path in (result, source))
     assert carried.light == expected.light
     for found, wanted in zip(carried.display, expected.display, strict=True):
         assert float(found) == pytest.approx(float(wanted), abs=1e-4 if wanted < 1 else 1e-3)  # AV1 counts otherwise
 
 
-def test_hdr_metadata_is_carried_by_x264(run, tmp_path):
-    """Which ffmpeg tells of since version 6; here they are looked for in the file as the standard counts them."""
-    clips.make(tmp_path / 'a.mkv', *clips.picture('64x64', seconds='0.5'), *PQ, '-c:v', 'libx265', '-x265-params',
-               f'log-level=none:master-display={DISPLAY}:max-cll=1000,400')
-    points = struct.pack('>8H', 13250, 34500, 7500, 3000, 34000, 16000, 15635, 16450)
-    for extension in ('mp4', 'mkv'):
-        assert run('-i', 'a.mkv', '-s', '2', '--ext', extension, network='plain')[0] == 0
-        assert points in (tmp_path / f'results/a_out.{extension}').read_bytes()
-
-
-def test_an_encoder_that_takes_no_hdr_metadata_is_named(run, tmp_path):
-    clips.make(tmp_path / 'a.mkv', *clips.picture('64x64', seconds='0.2'), *PQ, '-c:v', 'libx265', '-x265-params',
-               'log-level=none:max-cll=1000,400')
+def test_an_encoder_that_takes_no_hdr_metadata_is_named(upscale, tmp_path):
+    make_hdr(tmp_path / 'a.mkv')
     assert ('warning: a.mkv: ffv1 does not take HDR metadata (mastering display, light level); libx264, libx265, '
-            'libsvtav1 do') in run('-i', 'a.mkv', '--vcodec', 'ffv1', '--ext', 'mkv', network='plain')[2]
+            'libsvtav1 do') in upscale('-i', 'a.mkv', '--vcodec', 'ffv1', '--ext', 'mkv')
 
 
-def test_untagged_video_of_720_lines_is_bt709(run, tmp_path):
+def test_untagged_video_of_720_lines_is_bt709(upscale, tmp_path):
     bars(tmp_path / 'a.mp4', 'bt709', size='48x720', tags={})
-    run('-i', 'a.mp4', '-s', '0.5', network='plain')
+    upscale('-i', 'a.mp4', '-s', '0.5')
     assert video('results/a_out.mp4')['colour'] == ('tv', 'bt709', 'bt709', 'bt709')
 
 
 @pytest.mark.parametrize('pixel_format', ['yuv420p', 'yuvj420p'])
-def test_full_range_stays_full(run, tmp_path, pixel_format):
+def test_full_range_stays_full(upscale, tmp_path, pixel_format):
     source = bars(tmp_path / 'a.mp4', 'bt709', full=True, pixel_format=pixel_format)
-    run('-i', 'a.mp4', '-s', '2', '--crf', '0', network='plain')
+    upscale('-i', 'a.mp4', '-s', '2', '--crf', '0')
     assert video('results/a_out.mp4')['colour'] == ('pc', 'bt709', 'bt709', 'bt709')
     before, after = mean_yuv(source, (32, 24)), mean_yuv('results/a_out.mp4', (32, 24))
     assert abs(int(before.min()) - int(after.min())) <= 2
@@ -114,13 +105,12 @@ def test_full_range_stays_full(run, tmp_path, pixel_format):
     assert np.abs(before.astype(float).mean((0, 2, 3)) - after.mean((0, 2, 3))).max() < 1
 
 
-def test_10_bits_stay_10_bits(run, tmp_path):
+def test_10_bits_stay_10_bits(upscale, tmp_path):
     """A ramp in steps of a quarter of an 8-bit level: the steps are still there."""
     make(tmp_path / 'a.mkv', '-f', 'lavfi', '-i', 'nullsrc=64x48:d=0.2:r=10,format=yuv420p10le,'
          "geq=lum='400+floor(X/4)':cb=512:cr=512", '-c:v', 'libx265', '-x265-params', 'lossless=1:log-level=error',
          '-pix_fmt', 'yuv420p10le', *options(BT709))
-    status, _, err = run('-i', 'a.mkv', '-s', '4', '--crf', '0', network='plain')
-    assert status == 0, err
+    upscale('-i', 'a.mkv', '-s', '4', '--crf', '0')
     result = video('results/a_out.mp4')
     assert (result['codec_name'], result['pix_fmt']) == ('h264', 'yuv420p10le')
     data = clips.ffmpeg('-i', 'results/a_out.mp4', *clips.ALL_FRAMES, '-f', 'rawvideo', '-pix_fmt', 'yuv420p10le', '-')
@@ -130,65 +120,55 @@ def test_10_bits_stay_10_bits(run, tmp_path):
     assert (np.diff(levels) > 0).sum() >= 14
 
 
-def test_hevc_of_10_bits_by_name(run, tmp_path):
+def test_hevc_of_10_bits_by_name(upscale, tmp_path):
     bars(tmp_path / 'a.mp4', 'bt709', pixel_format='yuv420p10le', codec='libx265')
-    status, _, err = run('-i', 'a.mp4', '-s', '2', '--vcodec', 'libx265', '--crf', '30', '--preset', 'ultrafast')
-    assert status == 0, err
+    upscale('-i', 'a.mp4', '-s', '2', '--vcodec', 'libx265', '--crf', '30', '--preset', 'ultrafast')
     result = video('results/a_out.mp4')
     assert (result['codec_name'], result['pix_fmt'], result['codec_tag_string']) == ('hevc', 'yuv420p10le', 'hvc1')
 
 
-@pytest.mark.parametrize(('given', 'codec', 'expected'), [
-    ('yuv444p', 'libx264', 'yuv444p'), ('yuv422p10le', 'libx264', 'yuv422p10le'), ('gray', 'ffv1', 'gray'),
-    ('gbrp', 'libx264', 'yuv444p'), ('yuv422p', 'mpeg4', 'yuv420p'), ('yuv420p10le', 'mpeg4', 'yuv420p'),
-    ('yuv444p12le', 'libx264', 'yuv444p10le')])
-def test_chroma_and_depth_follow_the_input_and_the_encoder(run, tmp_path, given, codec, expected):
+CHROMA = 'encoded as {}, because players expect that of {}; --pix_fmt {} keeps all of its chroma'
+
+
+@pytest.mark.parametrize(('given', 'extension', 'codec', 'expected', 'line'), [
+    ('yuv444p', 'mkv', 'libx264', 'yuv444p', ''), ('yuv422p10le', 'mkv', 'libx264', 'yuv422p10le', ''),
+    ('gray', 'mkv', 'ffv1', 'gray', ''), ('gbrp', 'mkv', 'libx264', 'yuv444p', ''),
+    ('yuv422p', 'mkv', 'mpeg4', 'yuv420p', 'mpeg4 does not take the yuv422p of the input: encoded as yuv420p'),
+    ('yuv420p10le', 'mkv', 'mpeg4', 'yuv420p', 'mpeg4 does not take the yuv420p10le of the input: encoded as yuv420p'),
+    ('yuv444p12le', 'mkv', 'libx264', 'yuv444p10le',
+     'libx264 does not take the yuv444p12le of the input: encoded as yuv444p10le'),
+    ('yuv444p12le', 'mp4', 'libx264', 'yuv420p10le',
+     'libx264 does not take the yuv444p12le of the input: encoded as yuv420p10le'),
+    ('bgr0', 'mp4', 'libx264', 'yuv420p', 'the input is RGB: ' + CHROMA.format('yuv420p', 'mp4', 'yuv444p')),
+    ('bgr0', 'mp4', 'libx264 --pix_fmt yuv444p', 'yuv444p', ''),
+    ('yuv422p10le', 'mov', 'libx264', 'yuv420p10le',
+     'the input is 4:2:2: ' + CHROMA.format('yuv420p10le', 'mov', 'yuv422p10le')),
+    ('gray', 'mp4', 'libx264', 'yuvj420p', ''), ('yuv420p10le', 'mp4', 'libx264', 'yuv420p10le', ''),
+    ('yuv422p10le', 'mov', 'prores_ks', 'yuv422p10le', ''), ('yuv422p', 'webm', 'libvpx-vp9', 'yuv422p', '')])
+def test_chroma_and_depth_follow_the_input_the_encoder_and_players(
+        upscale, tmp_path, given, extension, codec, expected, line):
     make(tmp_path / 'a.mkv', *picture(seconds='0.1'), '-c:v', 'ffv1', '-pix_fmt', given)
-    status, _, err = run('-i', 'a.mkv', '-s', '1', '--vcodec', codec, '--ext', 'mkv')
-    assert status == 0, err
-    assert video('results/a_out.mkv')['pix_fmt'] == expected
-    assert (f'{codec} does not take' in err) == (parse_pixel_format(given) != parse_pixel_format(expected))
+    text = upscale('-i', 'a.mkv', '-s', '1', '--ext', extension, '--vcodec', *codec.split())
+    assert video(f'results/a_out.{extension}')['pix_fmt'] == expected
+    assert (line in text, ' encoded as ' in text) == (True, bool(line)), text
 
 
-@pytest.mark.parametrize(('given', 'more', 'expected', 'line'), [
-    ('bgr0', (), 'yuv420p', 'the input is RGB: encoded as yuv420p, because players expect that of mp4; --pix_fmt '
-     'yuv444p keeps all of its chroma'),
-    ('yuv422p10le', ('--ext', 'mov'), 'yuv420p10le', 'the input is 4:2:2: encoded as yuv420p10le, because players '
-     'expect that of mov; --pix_fmt yuv422p10le keeps all of its chroma'),
-    ('gray', (), 'yuvj420p', ''), ('bgr0', ('--pix_fmt', 'yuv444p'), 'yuv444p', ''),
-    ('yuv420p10le', (), 'yuv420p10le', ''),
-    ('yuv444p12le', (), 'yuv420p10le', 'libx264 does not take the yuv444p12le of the input: encoded as yuv420p10le'),
-    ('yuv422p10le', ('--vcodec', 'prores_ks', '--ext', 'mov'), 'yuv422p10le', ''),
-    ('yuv422p', ('--vcodec', 'libvpx-vp9', '--ext', 'webm'), 'yuv422p', '')])
-def test_mp4_and_mov_get_the_chroma_that_players_expect(run, tmp_path, given, more, expected, line):
-    make(tmp_path / 'a.mkv', *picture(seconds='0.1'), '-c:v', 'ffv1', '-pix_fmt', given)
-    status, _, err = run('-i', 'a.mkv', '-s', '1', *more)
-    assert status == 0, err
-    assert video(next((tmp_path / 'results').iterdir()))['pix_fmt'] == expected
-    assert line in err
-    assert (' encoded as ' in err) == bool(line)
-
-
-def test_bad_codecs_and_formats(run, tmp_path):
+@pytest.mark.parametrize(('option', 'value', 'message'), [
+    ('--vcodec', 'libx999', 'has no such encoder (ffmpeg -encoders lists them)'),
+    ('--pix_fmt', 'rgb48le', '--pix_fmt rgb48le: libx264 takes yuv420p, '), ('--preset', 'instant', 'instant')])
+def test_bad_codecs_and_formats(fail, tmp_path, option, value, message):
     make(tmp_path / 'a.mkv', *picture(seconds='0.1'), '-c:v', 'ffv1')
-    assert 'has no such encoder (ffmpeg -encoders lists them)' in run('-i', 'a.mkv', '--vcodec', 'libx999')[2]
-    status, _, err = run('-i', 'a.mkv', '--pix_fmt', 'rgb48le')
-    assert status == 1
-    assert '--pix_fmt rgb48le: libx264 takes yuv420p, ' in err
-    status, _, err = run('-i', 'a.mkv', '-s', '1', '--preset', 'instant')
-    assert status == 1
-    assert 'instant' in err
+    assert message in fail('-i', 'a.mkv', option, value)
 
 
 @pytest.mark.parametrize('deep', [False, True])
-def test_frames_are_those_of_the_upsampler(run, tmp_path, networks, deep):
+def test_frames_are_those_of_the_upsampler(upscale, tmp_path, networks, deep):
     """Lossless codec, single precision: what comes out of the file is what enhance() gives for what is decoded."""
     pixel_format = 'yuv420p10le' if deep else 'yuv420p'
     make(tmp_path / 'a.mkv', *picture('48x32', seconds='0.3'), '-vf',
          f'scale=out_color_matrix=bt709,format={pixel_format}', '-c:v', 'ffv1', *options(BT709))
-    status, _, err = run('-i', 'a.mkv', '-s', '3', '--vcodec', 'ffv1', '--ext', 'mkv', '--pix_fmt',
-                         'gbrp16le' if deep else 'bgr0')
-    assert status == 0, err
+    upscale('-i', 'a.mkv', '-s', '3', '--vcodec', 'ffv1', '--ext', 'mkv', '--pix_fmt', 'gbrp16le' if deep else 'bgr0',
+            '--engine', 'torch', network='tiny')
     conversion = ('scale=in_color_matrix=bt709:in_range=tv:in_h_chr_pos=0:in_v_chr_pos=128:out_range=pc:'
                   'flags=bicubic+accurate_rnd+full_chroma_int')
     decoded = clips.frames('a.mkv', 'bgr48le' if deep else 'bgr24', conversion)
