@@ -220,6 +220,6 @@ def test_a_model_of_the_table_enlarges_four_times_whatever_its_scale(run_script,
 def test_weights_are_named_once_and_so_are_missing_ones(run, tmp_path, networks, more):
     for name in ('a.mp4', 'b.mp4'):
         make(tmp_path / name, *picture(seconds='0.1'), *EXACT)
-    assert run('-i', 'a.mp4', 'b.mp4', '-v', *more)[2].count(f'weights: {networks["tiny"]}') == 1
+    assert run('-i', 'a.mp4', 'b.mp4', '-v', *more)[2].count(f'weights: {networks["plain"]}') == 1
     status, _, err = run('-i', 'a.mp4', 'b.mp4', '--model_path', 'missing.pth', *more)
     assert (status, err.splitlines()[-1], err.count('error: ')) == (1, 'error: missing.pth: no such weight file', 1)
