@@ -126,11 +126,8 @@ class FrameReader(Child):
         self._dtype = np.dtype(np.uint16 if is_deep(self._video.pixel_format) else np.uint8)
         self.damage: Damage | None = None
         self._decoded = 0
-        self._first_error: int | None = None
-        super().__init__(build_decode_command(programs, info, decoding, also), on_error=self._note_error)
-
-    def _note_error(self) -> None:
-        self._first_error = self._decoded
+        self._first_error: int | None = None  # frames decoded before it
+        super().__init__(build_decode_command(programs, info, decoding, also))
 
     def __iter__(self) -> Iterator[np.ndarray]:
         while True:
@@ -143,6 +140,8 @@ class FrameReader(Child):
                 filled += count
             if filled < len(view):
                 break
+            if self._first_error is None and self._lines:
+                self._first_error = self._decoded
             self._decoded += 1
             yield frame
         self._check_end(filled)

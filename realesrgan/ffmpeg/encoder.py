@@ -66,9 +66,11 @@ def choose_codec(asked: str | None, container: str) -> str:
 
 
 def choose_part_container(codec: str, container: str) -> str:
-    """Return the container for parts of a video that will be joined to a container, its own if that has exact times.
+    """Return the container for the parts of a video: one with exact time stamps, if it holds the encoder's streams.
 
-    Otherwise it is one that has them, if the streams of the encoder `codec` fit into it.
+    Args:
+        codec: ffmpeg's name of the encoder.
+        container: Of the video that the parts will be joined to.
     """
     exact = CONTAINERS[container].exact_times or not any(name in codec for name in _HELD_BY_MP4)
     return container if exact else 'mp4'

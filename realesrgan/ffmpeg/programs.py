@@ -165,7 +165,6 @@ class Child:
         feed: Whether something will be written to its stdin, which is empty otherwise.
         collect: Whether to read its stdout in the background, into `collected`.
         cwd: Folder to run it in.
-        on_error: Called from another thread when it writes its first line to stderr.
 
     Attributes:
         output: Its stdout, unbuffered; not for use with `collect`.
@@ -175,8 +174,8 @@ class Child:
         MediaError: it can't be started.
     """
 
-    def __init__(self, command: Sequence[str], *, feed: bool = False, collect: bool = False, cwd: Path | None = None,
-                 on_error: Callable[[], None] | None = None) -> None:
+    def __init__(self, command: Sequence[str], *, feed: bool = False, collect: bool = False,
+                 cwd: Path | None = None) -> None:
         logger.debug('run: %s', shlex.join(command))
         try:
             self._process = subprocess.Popen(
@@ -187,7 +186,6 @@ class Child:
         self.output = cast(io.RawIOBase, self._process.stdout)
         self.collected = b''
         self._name = Path(command[0]).stem
-        self._on_error = on_error
         self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
         self._readers = [threading.Thread(target=read, name=f'{self._name} {read.__name__}', daemon=True)
                          for read in (self._listen, self._collect)[:1 + collect]]
@@ -218,8 +216,6 @@ class Child:
                 if _CHATTER.search(text):
                     continue
                 logger.debug('%s: %s', self._name, text)
-                if not self._lines and self._on_error is not None:
-                    self._on_error()
                 self._lines.append(text)
 
     def _collect(self) -> None:

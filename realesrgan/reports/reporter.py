@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -43,13 +44,6 @@ class FileReport:
     samples: list[tuple[int | None, Quality]] = field(default_factory=list)
     preview: Preview | None = None
 
-    def add(self, examined: Examined, *, keep_preview: bool) -> None:
-        """Add a sample; its pictures are kept only as `preview`."""
-        most = max((len(quality.findings) for _, quality in self.samples), default=-1)
-        if keep_preview and len(examined.quality.findings) > most:
-            self.preview = examined.preview
-        self.samples.append((examined.frame, examined.quality))
-
 
 class Reporter:
     """Collects the events of a run and writes a report in the end, also of a run that ends early; a context manager.
@@ -70,7 +64,7 @@ class Reporter:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         self._title = title
         self._on_event = on_event
-        self._files: dict[str, FileReport] = {}
+        self._files: defaultdict[str, FileReport] = defaultdict(FileReport)
         self._warnings: list[str] = []
         self._previews = 0
         self._start = time.perf_counter()
@@ -95,14 +89,17 @@ class Reporter:
         if isinstance(event, Warned) and not event.source:
             self._warnings.append(event.message)
         elif isinstance(event, Warned):
-            self._file(event.source).warnings.append(event.message)
+            self._files[event.source].warnings.append(event.message)
         elif isinstance(event, Examined):
-            file = self._file(event.source)
+            file = self._files[event.source]
+            most = max((len(quality.findings) for _, quality in file.samples), default=-1)
             keep = file.preview is not None or self._previews < MOST_PREVIEWS
-            self._previews += keep and file.preview is None
-            file.add(event, keep_preview=keep)
+            if keep and len(event.quality.findings) > most:
+                self._previews += file.preview is None
+                file.preview = event.preview
+            file.samples.append((event.frame, event.quality))
         elif isinstance(event, Outcome):
-            self._file(event.source).outcome = event
+            self._files[event.source].outcome = event
 
     def describe(self) -> dict[str, Any]:
         """Return the report as simple values, as they stand in its JSON."""
@@ -112,9 +109,6 @@ class Reporter:
             'machine': {'cores': count_cores(), 'memory_bytes': psutil.virtual_memory().total},
             'warnings': [escape(line) for line in self._warnings],
             'files': [_describe_file(file) for file in self._list_ended()]}
-
-    def _file(self, source: str) -> FileReport:
-        return self._files.setdefault(source, FileReport())
 
     def _list_ended(self) -> list[FileReport]:
         return [file for file in self._files.values() if file.outcome is not None]

@@ -209,14 +209,6 @@ def test_greetings_of_encoders_are_not_heard(tmp_path):
     assert run([script])[1] == ['x265 [error]: real']
 
 
-def test_the_first_message_calls_back_once(tmp_path):
-    heard = []
-    script = program(tmp_path, 'ffmpeg', 'echo "x265 [info]: hello" >&2; echo one >&2; echo two >&2')
-    with Child([script], on_error=lambda: heard.append(1)) as child:
-        assert child.wait() == 0
-        assert (heard, child.errors) == ([1], ['one', 'two'])
-
-
 def test_a_program_that_can_not_be_started(tmp_path):
     (tmp_path / 'ffmpeg').write_text('text')
     for path in ('/nowhere/ffmpeg', str(tmp_path / 'ffmpeg')):
