@@ -166,13 +166,6 @@ def test_a_profile_of_more_segments_than_a_jpeg_numbers_is_left_out_with_a_warni
     assert data == encode(Picture(make_blocks()), 'jpg')
 
 
-@pytest.mark.parametrize('extension', ['png', 'jpg', 'jpeg', 'webp', 'tif', 'PNG', 'JPG'])
-@pytest.mark.parametrize('text', ['plain', 'Größe'])
-def test_xmp_is_kept(extension, text):
-    xmp = XMP.format(text).encode()
-    assert decode(encode(Picture(make_blocks(), Metadata(xmp=xmp)), extension)).metadata.xmp == xmp
-
-
 @pytest.mark.parametrize('extension', ['png', 'jpg', 'webp', 'tiff'])
 @pytest.mark.parametrize('kind', ['JPEG', 'WEBP', 'PNG', 'TIFF'])
 @pytest.mark.parametrize('form', [
@@ -192,15 +185,6 @@ def test_an_orientation_that_only_xmp_states_stays_with_the_pixels_as_they_are()
         picture = decode(build_turned(kind, None, '<tiff:Orientation>6</tiff:Orientation>'))
         assert picture.pixels.shape == (48, 64, 3)
         assert b'>6<' in picture.metadata.xmp
-
-
-@pytest.mark.parametrize('extension', ['png', 'jpg', 'tiff'])
-@pytest.mark.parametrize('dpi', [(300, 150), (72, 72)])
-def test_resolution_is_kept(extension, dpi):
-    data = encode(Picture(make_blocks(), Metadata(dpi=dpi)), extension)
-    assert Image.open(io.BytesIO(data)).info['dpi'] == pytest.approx(dpi, abs=0.02)
-    assert decode(data).metadata.dpi == pytest.approx(dpi, abs=0.02)
-    assert decode(data).pixels.shape == (48, 64, 3)
 
 
 def test_resolution_is_kept_in_the_exif_of_webp():

@@ -64,7 +64,7 @@ def test_what_is_written_is_read_as_the_row_says(tmp_path, extension, shape, dty
 def test_metadata_is_written_as_the_row_says(extension, logged):
     row = WRITABLE[extension]
     given = Metadata(
-        icc=SRGB, exif=build_one_tag(MAKE, 2, 4, b'abc\0')[6:], xmp=XMP.format('plain').encode(), dpi=(300, 150),
+        icc=SRGB, exif=build_one_tag(MAKE, 2, 4, b'abc\0')[6:], xmp=XMP.format('Größe').encode(), dpi=(300, 150),
         iptc=b'\x1C\2\5\0\5title', comment='Größe'.encode(), texts=((b'tEXt', b'Title\0a'), (b'tEXt', b'Title\0b')),
         colour=((b'gAMA', struct.pack('>I', 100_000)),))
     found = decode(encode(Picture(make_blocks(), given), extension)).metadata
