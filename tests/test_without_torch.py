@@ -60,6 +60,15 @@ def files(tmp_path):
     return {'pth': path, 'safetensors': tmp_path / 'net.safetensors'}
 
 
+@pytest.mark.parametrize('script', ['inference_realesrgan', 'inference_realesrgan_video'])
+def test_help_is_quick_for_it_imports_nothing_large(python, script):
+    output = python('-c', f'import sys, {script} as script\n'
+                    'try: script.main(["--help"])\n'
+                    'except SystemExit: pass\n'
+                    'print([name for name in ("torch", "cv2", "numpy", "PIL", "tqdm") if name in sys.modules])')
+    assert (output.splitlines()[-1], '-dn 0..1, --denoise_strength 0..1' in output) == ('[]', True)
+
+
 @on_a_cpu
 def test_the_image_script(python, tmp_path, files):
     code = ('import sys, inference_realesrgan as script\n'

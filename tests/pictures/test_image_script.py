@@ -89,16 +89,6 @@ def test_bad_options_are_usage_errors(run, arguments, message):
     assert message in err
 
 
-def test_help_is_quick_for_it_imports_nothing_large():
-    code = ('import sys, inference_realesrgan as script\n'
-            'try: script.main(["--help"])\n'
-            'except SystemExit: pass\n'
-            'print([name for name in ("torch", "cv2", "numpy", "PIL", "tqdm") if name in sys.modules])')
-    result = subprocess.run([sys.executable, '-c', code], cwd=PROJECT, capture_output=True, text=True, check=True)
-    assert result.stdout.splitlines()[-1] == '[]'
-    assert '-dn 0..1, --denoise_strength 0..1' in result.stdout
-
-
 # ---- names ----
 
 def test_a_file_becomes_name_suffix_ext_and_has_the_networks_pixels(run, tmp_path, tiny):

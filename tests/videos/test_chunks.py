@@ -14,16 +14,14 @@ from tests.support.numbered_frames import LOSSLESS, OPEN_GOPS, counted, counts, 
 
 
 @pytest.fixture
-def same(run, quick_engine, tmp_path):
+def same(upscale, tmp_path):
     """Run with other numbers of workers and lengths of chunks, and compare what comes out with a run in one go."""
     def compare(name, ways, *more):
-        more = '--engine', quick_engine, *more
-        assert run('-i', name, *LOSSLESS, '--chunk', '0', '-o', 'whole', *more, network='plain')[0] == 0
+        upscale('-i', name, *LOSSLESS, '--chunk', '0', '-o', 'whole', *more)
         expected = hashes('whole/a_out.mp4')
         for workers, chunk in ways:
-            status, _, err = run('-i', name, *LOSSLESS, '--num_process_per_gpu', workers, '--chunk', chunk, *more,
-                                 network='plain')
-            assert (status, 'parts kept' in err) == (0, False), err
+            assert 'parts kept' not in upscale(
+                '-i', name, *LOSSLESS, '--num_process_per_gpu', workers, '--chunk', chunk, *more)
             assert hashes('results/a_out.mp4') == expected
             assert video('results/a_out.mp4')['rate'] == video('whole/a_out.mp4')['rate']
             if clips.streams('whole/a_out.mp4', 'audio'):
@@ -58,12 +56,11 @@ def test_containers(same, tmp_path, name, arguments):
     assert counts('whole/a_out.mp4') == list(range(100))
 
 
-def test_without_time_stamps_there_are_twenty_parts_at_most(same, run, tmp_path):
+def test_without_time_stamps_there_are_twenty_parts_at_most(same, upscale, tmp_path):
     make(tmp_path / 'a.avi', *counted('25', '3.16'), '-c:v', 'mpeg4', '-bf', '2', '-q:v', '2')
     for more, frames, parts in ([], 79, 20), (['--start', '1'], 54, 18):
-        out = run('-i', 'a.avi', '-s', '1', '--dry_run', '--chunk', '0.1', *more)[1].splitlines()
-        assert out[1].startswith(f'frames   {frames}, ')
-        assert out[2] == f'chunks   {parts}'
+        lines = upscale('-i', 'a.avi', '-s', '1', '--dry_run', '--chunk', '0.1', *more).splitlines()
+        assert (lines[1].startswith(f'frames   {frames}, '), lines[2]) == (True, f'chunks   {parts}')
     same('a.avi', [(1, '0.5')], '--start', '1')
     assert counts('whole/a_out.mp4') == list(range(24, 79))  # ffmpeg takes the first frame of such a file for late
 
@@ -86,36 +83,31 @@ def test_options_that_choose_frames(same, tmp_path, more):
 
 @pytest.mark.parametrize(('container', 'codec'), [('mkv', 'ffv1'), ('mkv', 'libx264'), ('webm', 'libvpx'),
                                                   ('webm', 'libvpx-vp9'), ('mov', 'prores_ks')])
-def test_results_of_every_container_are_joined_in_time(run, tmp_path, container, codec):
+def test_results_of_every_container_are_joined_in_time(upscale, tmp_path, container, codec):
     make(tmp_path / 'a.mp4', *counted(seconds='5'), *OPEN_GOPS)
     for chunk in ('0', '0.7'):
-        status, _, err = run('-i', 'a.mp4', '-s', '1', '--vcodec', codec, '--ext', container, '--chunk', chunk, '-o',
-                             f'x{chunk}', network='plain')
-        assert status == 0, err
+        upscale('-i', 'a.mp4', '-s', '1', '--vcodec', codec, '--ext', container, '--chunk', chunk, '-o', f'x{chunk}')
     times = [clips.times(f'x{chunk}/a_out.{container}') for chunk in ('0', '0.7')]
     assert len(times[0]) == 150
     assert np.abs(np.subtract(*times)).max() <= 0.0011
     assert counts(f'x0.7/a_out.{container}') == list(range(150))
 
 
-def test_a_folder_of_frames_in_chunks(run, quick_engine, tmp_path):
+def test_a_folder_of_frames_in_chunks(upscale, tmp_path):
     make(tmp_path / 'a.mp4', *counted('24', '3'), *EXACT)
     (tmp_path / 'shots').mkdir()
     clips.ffmpeg('-i', 'a.mp4', 'shots/%d.png')
     for workers, chunk in ((1, 0), (1, 1), (2, '0.5')):
-        status, _, err = run('-i', 'shots', *LOSSLESS, '--num_process_per_gpu', workers, '--chunk', chunk,
-                             '--engine', quick_engine, network='plain')
-        assert status == 0, err
+        upscale('-i', 'shots', *LOSSLESS, '--num_process_per_gpu', workers, '--chunk', chunk)
         assert counts('results/shots_out.mp4') == list(range(72))
         assert video('results/shots_out.mp4')['rate'] == ('24/1', '24/1')
         assert files(Path('results')) == ['shots_out.mp4']
 
 
-def test_frames_that_a_seek_misses_are_decoded_from_the_start(run, tmp_path, monkeypatch):
+def test_frames_that_a_seek_misses_are_decoded_from_the_start(upscale, tmp_path, monkeypatch):
     make(tmp_path / 'a.mkv', *counted('25', '4'), *OPEN_GOPS)
     monkeypatch.setattr('realesrgan.videos.plan.find_key_frame', lambda stamps, start: start + Fraction(1))
-    status, _, err = run('-i', 'a.mkv', *LOSSLESS, '--chunk', '1', network='plain')
-    assert status == 0, err
+    upscale('-i', 'a.mkv', *LOSSLESS, '--chunk', '1')
     assert counts('results/a_out.mp4') == list(range(100))
 
 

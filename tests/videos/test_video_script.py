@@ -2,8 +2,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,31 +15,22 @@ from tests.support import clips
 from tests.support.clips import EXACT, files, make, picture, sound, video
 from tests.support.numbered_frames import hashes
 
-PROJECT = Path(__file__).parents[2]
-
-
 # ---- options ----
 
 def test_defaults_are_those_of_0_3_0_but_for_the_scale():
-    args = inference_realesrgan_video.build_parser().parse_args([])
-    assert {name: getattr(args, name) for name in (
-        'model_name', 'output', 'denoise_strength', 'outscale', 'suffix', 'tile', 'tile_pad', 'pre_pad',
-        'face_enhance', 'fp32', 'fps', 'ffmpeg_bin', 'extract_frame_first', 'num_process_per_gpu',
-        'alpha_upsampler', 'ext')} == {
+    assert vars(inference_realesrgan_video.build_parser().parse_args([])).items() >= {
         'model_name': 'realesr-animevideov3', 'output': 'results', 'denoise_strength': None,
         'outscale': None, 'suffix': 'out', 'tile': 0, 'tile_pad': 10, 'pre_pad': 0, 'face_enhance': False,
         'fp32': False, 'fps': None, 'ffmpeg_bin': 'ffmpeg', 'extract_frame_first': False, 'num_process_per_gpu': 1,
-        'alpha_upsampler': 'realesrgan', 'ext': 'auto'}
+        'alpha_upsampler': 'realesrgan', 'ext': 'auto'}.items()
 
 
-@pytest.mark.parametrize('arguments', ['-g 0 1', '-g 0,1', '-g 0,1 1'])
-def test_several_gpus(arguments):
-    assert inference_realesrgan_video.build_parser().parse_args(arguments.split()).gpu_id == (0, 1)
-
-
-def test_rates_and_times():
-    args = inference_realesrgan_video.build_parser().parse_args('--fps 29.97 --start 1:02.5 --end 0:01:30'.split())
-    assert (args.fps, args.start, args.end) == (Fraction(30000, 1001), Fraction(125, 2), 90)
+@pytest.mark.parametrize(('arguments', 'expected'), [
+    ('-g 0 1', {'gpu_id': (0, 1)}), ('-g 0,1', {'gpu_id': (0, 1)}), ('-g 0,1 1', {'gpu_id': (0, 1)}),
+    ('--fps 29.97 --start 1:02.5 --end 0:01:30', {'fps': Fraction(30000, 1001), 'start': Fraction(125, 2), 'end': 90})])
+def test_gpus_rates_and_times(arguments, expected):
+    args = inference_realesrgan_video.build_parser().parse_args(arguments.split())
+    assert vars(args).items() >= expected.items()
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [
@@ -55,45 +44,34 @@ def test_bad_options_are_usage_errors(run, arguments, message):
     assert message in err
 
 
-def test_help_is_quick_for_it_imports_nothing_large():
-    code = ('import sys, inference_realesrgan_video as script\n'
-            'try: script.main(["--help"])\n'
-            'except SystemExit: pass\n'
-            'print([name for name in ("torch", "cv2", "numpy", "PIL", "tqdm") if name in sys.modules])')
-    result = subprocess.run([sys.executable, '-c', code], cwd=PROJECT, capture_output=True, text=True, check=True)
-    assert result.stdout.splitlines()[-1] == '[]'
-
-
 # ---- names ----
 
 @pytest.mark.parametrize('name', ['a b.mp4', "it's \"q\".mp4", '$(touch x);`y`.mp4', '-i.mp4', '한국어 é.mp4',
                                   'a%03d.mp4', 'noextension', 'a.b.MKV', 'pipe:1.mp4', 'a?b#c&d.mp4'])
-def test_names(run, tmp_path, name):
+def test_names(upscale, tmp_path, name):
     make(tmp_path / name, *picture(seconds='0.1'), *EXACT, '-f', 'mp4')
-    status, _, err = run(f'--input={name}', '-s', '1')
-    assert status == 0, err
+    upscale(f'--input={name}', '-s', '1')
     assert files(tmp_path) == sorted([name, f'results/{Path(name).stem}_out.mp4'])
 
 
-def test_suffix_and_extension(run, tmp_path):
+def test_suffix_and_extension(upscale, tmp_path):
     make(tmp_path / 'a.mp4', *picture(seconds='0.1'), *EXACT)
-    run('-i', 'a.mp4', '-s', '1', '--suffix', '', '-o', 'b/c', '--ext', 'mkv')
-    run('-i', 'a.mp4', '-s', '1', '--suffix', 'x 1', '-o', 'b', '--ext', 'mov')
+    upscale('-i', 'a.mp4', '-s', '1', '--suffix', '', '-o', 'b/c', '--ext', 'mkv')
+    upscale('-i', 'a.mp4', '-s', '1', '--suffix', 'x 1', '-o', 'b', '--ext', 'mov')
     assert files(tmp_path / 'b') == ['a_x 1.mov', 'c/a.mkv']
 
 
-def test_an_input_is_never_overwritten_and_an_old_result_is(run, tmp_path):
+def test_an_input_is_never_overwritten_and_an_old_result_is(upscale, fail, tmp_path):
     make(tmp_path / 'a.mp4', *picture(seconds='0.1'), *EXACT)
     before = (tmp_path / 'a.mp4').read_bytes()
-    status, _, err = run('-i', 'a.mp4', '-o', '.', '--suffix', '')
-    assert (status, (tmp_path / 'a.mp4').read_bytes()) == (1, before)
-    assert 'error: a.mp4: its result would overwrite the input a.mp4; choose another --suffix or -o' in err
+    assert 'error: a.mp4: its result would overwrite the input a.mp4; choose another --suffix or -o' in fail(
+        '-i', 'a.mp4', '-o', '.', '--suffix', '')
+    assert (tmp_path / 'a.mp4').read_bytes() == before
     (tmp_path / 'results').mkdir()
     (tmp_path / 'results/a_out.mp4').write_text('old')
-    status, _, err = run('-i', 'a.mp4', '--skip_existing')
-    assert (status, 'a.mp4: skipped: results/a_out.mp4 exists' in err) == (0, True)
+    assert 'a.mp4: skipped: results/a_out.mp4 exists' in upscale('-i', 'a.mp4', '--skip_existing')
     assert (tmp_path / 'results/a_out.mp4').read_text() == 'old'
-    run('-i', 'a.mp4', '-s', '1')
+    upscale('-i', 'a.mp4', '-s', '1')
     assert video('results/a_out.mp4')['frames'] == 3
 
 
@@ -106,58 +84,48 @@ def write_frames(folder, count, *, size=(12, 16), dtype=np.uint8, first=1):
         cv2.imwrite(str(folder / f'{number}.png'), np.full((*size, 3), number * top // 20, dtype))
 
 
-def test_a_folder_of_frames_in_natural_order(run, tmp_path):
+def test_a_folder_of_frames_in_natural_order(upscale, tmp_path):
     write_frames(tmp_path / 'shots', 11)
     (tmp_path / 'shots/notes.txt').write_text('no picture')
-    status, _, err = run('-i', 'shots', '-s', '2', '--crf', '0', network='plain')
-    assert (status, 'notes.txt: skipped, not a picture' in err) == (0, True)
+    assert 'notes.txt: skipped, not a picture' in upscale('-i', 'shots', '-s', '2', '--crf', '0')
     result = video('results/shots_out.mp4')
     assert (result['frames'], result['rate'][0], result['size'], result['pix_fmt']) == (11, '24/1', (32, 24), 'yuv420p')
     means = clips.frames('results/shots_out.mp4').mean((1, 2, 3))
     assert np.abs(means - [number * 255 // 20 for number in range(1, 12)]).max() < 2.5
-    run('-i', 'shots/', '-s', '1', '--fps', '29.97')
+    upscale('-i', 'shots/', '-s', '1', '--fps', '29.97')
     assert video('results/shots_out.mp4')['rate'][0] == '30000/1001'
 
 
-def test_frames_of_another_size_are_an_error_that_names_the_first(run, tmp_path):
-    write_frames(tmp_path / 'shots', 3)
-    write_frames(tmp_path / 'shots', 2, size=(12, 17), first=4)
-    status, _, err = run('-i', 'shots')
-    assert status == 1
-    assert '4.png: is 17x12, but 1.png is 16x12; the frames of a video must be of one size' in err
-    assert files(tmp_path / 'results') == []
-
-
-def test_a_folder_of_deep_frames_stays_deep(run, tmp_path):
+def test_a_folder_of_deep_frames_stays_deep(upscale, tmp_path):
     write_frames(tmp_path / 'shots', 3, dtype=np.uint16)
-    assert run('-i', 'shots', '-s', '1')[0] == 0
+    upscale('-i', 'shots', '-s', '1')
     assert video('results/shots_out.mp4')['pix_fmt'] == 'yuv420p10le'
 
 
-def test_a_folder_without_frames(run, tmp_path):
+def test_folders_whose_files_are_no_frames_of_one_size(fail, tmp_path):
+    write_frames(tmp_path / 'shots', 3)
+    write_frames(tmp_path / 'shots', 2, size=(12, 17), first=4)
     (tmp_path / 'empty').mkdir()
-    status, _, err = run('-i', 'empty')
-    assert (status, err) == (
-        1, 'error: empty: contains no videos or pictures\n')
+    text = fail('-i', 'shots', 'empty')
+    assert '4.png: is 17x12, but 1.png is 16x12; the frames of a video must be of one size' in text
+    assert 'error: empty: contains no videos or pictures\n' in text
+    assert files(tmp_path / 'results') == []
 
 
 @pytest.mark.parametrize(('name', 'result'), [('a.png', 'a_out.png'), ('b.JPG', 'b_out.JPG'), ('c.webp', 'c_out.webp'),
                                               ('d.bmp', 'd_out.bmp'), ('e.tif', 'e_out.tif')])
-def test_a_single_picture_gives_a_picture(run, tmp_path, name, result):
+def test_a_single_picture_gives_a_picture(upscale, tmp_path, name, result):
     img = np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8)
     cv2.imwrite(str(tmp_path / name), img)
-    status, _, err = run('-i', name, '-s', '2')
-    assert status == 0, err
+    upscale('-i', name, '-s', '2')
     assert files(tmp_path / 'results') == [result]
     assert cv2.imread(f'results/{result}').shape == (18, 14, 3)
 
 
-def test_extract_frame_first_gives_the_same_video(run, tmp_path):
+def test_extract_frame_first_gives_the_same_video(upscale, tmp_path):
     source = make(tmp_path / 'a.mp4', *picture(rate='30000/1001'), *sound(), *EXACT)
-    run('-i', 'a.mp4', '-s', '1', '-o', 'piped', '--ext', 'mkv', '--vcodec', 'ffv1')
-    status, _, err = run('-i', 'a.mp4', '-s', '1', '-o', '100%d', '--ext', 'mkv', '--vcodec', 'ffv1',
-                         '--extract_frame_first')
-    assert status == 0, err
+    for folder, more in ('piped', []), ('100%d', ['--extract_frame_first']):
+        upscale('-i', 'a.mp4', '-s', '1', '-o', folder, '--ext', 'mkv', '--vcodec', 'ffv1', *more, network='tiny')
     assert np.array_equal(clips.frames('piped/a_out.mkv'), clips.frames('100%d/a_out.mkv'))
     assert clips.packets('100%d/a_out.mkv', 'a:0') == clips.packets(source, 'a:0')
     assert video('100%d/a_out.mkv')['rate'][0] == '30000/1001'
@@ -174,36 +142,30 @@ def test_lines_of_a_run(run, tmp_path):
     assert run('-i', 'a.mp4', '-s', '1', '-q')[1:] == ('', '')
 
 
-def test_faces_need_their_weights_and_are_not_for_drawings(run, tmp_path, monkeypatch):
+def test_faces_need_their_weights_and_are_not_for_drawings(upscale, fail, tmp_path, monkeypatch):
     def unreachable(url, target, sha256):
         raise DownloadError(f'{url}: no network')
     monkeypatch.setattr('realesrgan.weights.download.fetch', unreachable)
     monkeypatch.setattr('realesrgan.weights.sources.PROJECT', tmp_path)
     make(tmp_path / 'a.mp4', *picture(seconds='0.1'), *EXACT)
-    status, _, err = run('-i', 'a.mp4', '--face_enhance', '-n', 'RealESRGAN_x4plus')
-    assert status == 1
-    assert 'error: face enhancement needs weights that are missing: GFPGANv1.3.pth, ' in err
-    status, _, err = run('-i', 'a.mp4', '-s', '1', '--face_enhance')
-    assert status == 0
-    assert 'warning: face enhancement is turned off: realesr-animevideov3 is a model for anime' in err
+    assert 'error: face enhancement needs weights that are missing: GFPGANv1.3.pth, ' in fail(
+        '-i', 'a.mp4', '--face_enhance', '-n', 'RealESRGAN_x4plus')
+    assert 'warning: face enhancement is turned off: realesr-animevideov3 is a model for anime' in upscale(
+        '-i', 'a.mp4', '-s', '1', '--face_enhance')
 
 
 # ---- the size without -s ----
 
 @pytest.mark.parametrize('scale', [1, 2, 3, 8])
-def test_the_size_is_that_of_the_network(run, tmp_path, scale):
+def test_the_size_is_that_of_the_network_unless_another_is_asked_for(upscale, tmp_path, scale):
     make(tmp_path / 'a.mp4', *picture('16x12', seconds='0.2'), *EXACT)
     write_frames(tmp_path / 'shots', 2, size=(12, 16))
-    assert run('-i', 'a.mp4', 'shots', '--crf', '0', network=f'x{scale}')[0] == 0
-    assert run('-i', 'a.mp4', '--crf', '0', '-s', scale, '-o', 'asked', network=f'x{scale}')[0] == 0
-    assert video('results/a_out.mp4')['size'] == video('results/shots_out.mp4')['size'] == (16 * scale, 12 * scale)
-    assert hashes('results/a_out.mp4') == hashes('asked/a_out.mp4')
-
-
-def test_a_size_that_is_asked_for_is_not_that_of_the_network(run, tmp_path):
-    make(tmp_path / 'a.mp4', *picture('16x12', seconds='0.2'), *EXACT)
-    assert run('-i', 'a.mp4', '-s', '4', network='x2')[0] == 0
-    assert video('results/a_out.mp4')['size'] == (64, 48)
+    upscale('-i', 'a.mp4', 'shots', '--crf', '0', network=f'x{scale}')
+    for asked in scale, scale + 1:
+        upscale('-i', 'a.mp4', '--crf', '0', '-s', asked, '-o', f'x{asked}', network=f'x{scale}')
+        assert video(f'x{asked}/a_out.mp4')['size'] == (16 * asked, 12 * asked)
+    assert video('results/shots_out.mp4')['size'] == (16 * scale, 12 * scale)
+    assert hashes('results/a_out.mp4') == hashes(f'x{scale}/a_out.mp4')
 
 
 def test_a_model_of_the_table_enlarges_four_times_whatever_its_scale(run_script, tmp_path, networks):
