@@ -245,13 +245,12 @@ def test_a_rate_that_nothing_confirms_is_named(tmp_path, caplog):
     ('jump.ts', moved(20, 12, 90000, *B_FRAMES, sound=beep(0.7), streams='va'), 17, 20.7, []),
     ('slides.flv', timed(SLIDES, *X264, sound=[*beep(1), '-ar', '44100']), 1, 1, [])],
     ids=lambda value: value if isinstance(value, str) else '')
-def test_a_tone_is_heard_with_its_frame(run, quick_engine, tmp_path, name, write, frame, time, more):
+def test_a_tone_is_heard_with_its_frame(upscale, tmp_path, name, write, frame, time, more):
     if isinstance(write, Path):
         shutil.copy(write, tmp_path / name)
     else:
         write(tmp_path / name)
-    status, _, err = run('-i', name, '-s', '1', '--crf', '0', '--engine', quick_engine, *more, network='plain')
-    assert status == 0, err
+    upscale('-i', name, '-s', '1', '--crf', '0', *more)
     [result] = (tmp_path / 'results').iterdir()
     start = float(clips.facts(result)['format']['start_time'])
     shown = clips.times(result)[find_changes(clips.frames(result))[frame]] - start
@@ -262,19 +261,16 @@ def test_a_tone_is_heard_with_its_frame(run, quick_engine, tmp_path, name, write
     assert abs(shown - onset) <= TOLERANCE
 
 
-def test_a_film_with_repeated_fields_keeps_its_rate_and_length(run, quick_engine, tmp_path):
-    shutil.copy(CASES / 'soft_telecine.vob', tmp_path)
-    status, _, err = run('-i', 'soft_telecine.vob', '-s', '1', '--engine', quick_engine, network='plain')
-    assert status == 0, err
+def test_a_film_with_repeated_fields_keeps_its_rate_and_length(upscale):
+    upscale('-i', CASES / 'soft_telecine.vob', '-s', '1')
     result = clips.video('results/soft_telecine_out.mp4')
     assert (result['rate'], result['frames']) == (('24000/1001', '24000/1001'), 96)
     lengths = [clips.duration('results/soft_telecine_out.mp4', kind) for kind in ('video', 'audio')]
     assert np.abs(np.subtract(lengths, 4.004)).max() < TOLERANCE
 
 
-def test_incomplete_time_stamps_are_told(run, quick_engine, tmp_path):
-    shutil.copy(CASES / 'avi_dropb.avi', tmp_path)
-    status, _, err = run('-i', 'avi_dropb.avi', '-s', '1', '--engine', quick_engine, network='plain')
-    assert (status, clips.duration('results/avi_dropb_out.mp4')) == (0, 3.44)
-    assert 'the time stamps are incomplete: the times of the frames are derived from those of decoding' in err
-    assert 'made constant at 25 frames/s; frames are repeated, none is dropped' in err
+def test_incomplete_time_stamps_are_told(upscale):
+    text = upscale('-i', CASES / 'avi_dropb.avi', '-s', '1')
+    assert clips.duration('results/avi_dropb_out.mp4') == 3.44
+    assert 'the time stamps are incomplete: the times of the frames are derived from those of decoding' in text
+    assert 'made constant at 25 frames/s; frames are repeated, none is dropped' in text
