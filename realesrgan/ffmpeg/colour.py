@@ -102,21 +102,15 @@ def infer_colour(height: int, tags: dict[str, str], pixel_format: str = '') -> C
         '' if tags.get(name, '') in _UNKNOWN else tags[name]
         for name in ('color_space', 'color_primaries', 'color_transfer'))
     full = tags.get('color_range') == 'pc' or 'yuvj' in pixel_format or is_rgb(pixel_format)
-    guess = _guess_standard(height, matrix or primaries)
+    known = (matrix or primaries).removesuffix('nc').removesuffix('c')
+    guess = _STANDARDS.get(known) or _STANDARDS[
+        'bt709' if height >= _HD_LINES else 'bt470bg' if height == _PAL_LINES else 'smpte170m']
     if matrix and matrix not in _SCALE_MATRICES:
         logger.warning('ffmpeg\'s scale filter does not know the colour matrix %s; BT.709 is used both ways', matrix)
     location = tags.get('chroma_location', '')
     if location not in _CHROMA_POSITIONS:
         location = 'center' if 'yuvj' in pixel_format else 'left'
     return Colour('pc' if full else 'tv', matrix or guess[0], primaries or guess[1], transfer or guess[2], location)
-
-
-def _guess_standard(height: int, tag: str) -> tuple[str, str, str]:
-    """Return matrix, primaries and transfer by one known tag, or else by the number of lines."""
-    known = tag.removesuffix('nc').removesuffix('c')
-    if known in _STANDARDS:
-        return _STANDARDS[known]
-    return _STANDARDS['bt709' if height >= _HD_LINES else 'bt470bg' if height == _PAL_LINES else 'smpte170m']
 
 
 # ---- pixel formats ----

@@ -130,34 +130,22 @@ class FrameReader(Child):
         super().__init__(build_decode_command(programs, info, decoding, also))
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        while True:
+        filled = size = 0
+        while filled == size:
             frame = np.empty((self._video.height, self._video.width, 3), self._dtype)
-            view, filled = frame.data.cast('B'), 0
-            while filled < len(view):
-                count = self.output.readinto(view[filled:])
-                if not count:
-                    break
+            view, filled, size = frame.data.cast('B'), 0, frame.nbytes
+            while filled < size and (count := self.output.readinto(view[filled:])):
                 filled += count
-            if filled < len(view):
-                break
             if self._first_error is None and self._lines:
                 self._first_error = self._decoded
-            self._decoded += 1
-            yield frame
-        self._check_end(filled)
-
-    def _check_end(self, rest: int) -> None:
-        """Set `damage` unless ffmpeg reached the end of the video; `rest` is the bytes of an incomplete frame.
-
-        Raises:
-            MediaError: ffmpeg was killed, or the video could not be opened any more.
-        """
+            if filled == size:
+                self._decoded += 1
+                yield frame
         status = self.wait()
-        if status in _KILLED:
+        is_gone = status != 0 and not self._decoded and any(_GONE.search(line) for line in self.errors)
+        if status in _KILLED or is_gone:
             raise self.describe_failure()
-        if status != 0 and not self._decoded and any(_GONE.search(line) for line in self.errors):
-            raise self.describe_failure()
-        if status != 0 or rest or self.errors:
+        if status != 0 or filled or self.errors:  # of an incomplete frame too
             first = self._decoded if self._first_error is None else self._first_error
             self.damage = Damage(first, _describe_damage(self, status) or 'the last frame is incomplete')
 

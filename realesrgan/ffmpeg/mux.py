@@ -72,7 +72,7 @@ def join(programs: FFmpeg, video: Path, target: Path, container: str, check: Che
     Raises:
         MediaError: ffmpeg failed.
     """
-    command = [*programs.base_command, '-y', *_build_parts_input(video), '-map', '0:v:0', '-c', 'copy']
+    command = [*programs.base_command, '-y', '-f', 'concat', '-i', video.name, '-map', '0:v:0', '-c', 'copy']
     _run_beside_parts([*command, *_build_target(target, container)], video, check)
 
 
@@ -134,10 +134,6 @@ def _run_beside_parts(command: Sequence[str], video: Path, check: Check | None) 
         logger.warning('ffmpeg: %s', line)
 
 
-def _build_parts_input(video: Path) -> list[str]:
-    return ['-f', 'concat', '-i', video.name]
-
-
 def _build_target(target: Path, container: str) -> list[str]:
     # Strictness -2 allows codecs that this ffmpeg calls experimental in this container, such as FLAC in MP4.
     return ['-strict', '-2', '-f', CONTAINERS[container].muxer, build_source_argument(str(target.absolute()))]
@@ -151,7 +147,7 @@ def _build_inputs(programs: FFmpeg, video: Path, source: MediaInfo, tracks: Iter
     if used and source.format_name in _ZERO_IS_FIRST_USED and programs.version >= _ALWAYS_SINCE:
         video_start -= max(min(used) - zero, Fraction(0))
     command = ['-itsoffset', format_seconds(video_start)] if video_start > 0 else []
-    command += _build_parts_input(video)
+    command += ['-f', 'concat', '-i', video.name]
     # Without a cut there must be no -ss, not even of 0: that is a seek too, and in Matroska it leads to the first key
     # frame of the video and past audio packets that come before it.
     if cut is not None and cut.start:
