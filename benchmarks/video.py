@@ -25,19 +25,14 @@ import measure
 import numpy as np
 import torch
 
-from realesrgan.events import Run
+from realesrgan.enhancers import EnhancerCache
 from realesrgan.ffmpeg.decoder import FrameReader
 from realesrgan.ffmpeg.probe import probe
 from realesrgan.ffmpeg.programs import FFmpeg, find_ffmpeg
 from realesrgan.upscaling.upsampler import RealESRGANer
-from realesrgan.videos import VideoOptions
+from realesrgan.videos import VideoOptions, upscale_videos
 from realesrgan.videos.plan import plan_video
-from realesrgan.videos.source import VideoSource
-from realesrgan.videos.upscale import upscale_source
-from realesrgan.videos.worker import ChunkWorker
 from realesrgan.weights import load_model
-from realesrgan.workers.options import Place
-from realesrgan.workers.pool import SerialPool
 
 WIDTH, HEIGHT, RATE, OUTSCALE = 640, 480, 24, 2
 MODEL = 'realesr-animevideov3'
@@ -50,12 +45,9 @@ def make_clip(ffmpeg: FFmpeg, path: Path, frames: int) -> None:
                     str(path)], check=True)
 
 
-def run_script(ffmpeg: FFmpeg, clip: Path, upsampler: RealESRGANer, target: Path) -> None:
+def run_script(clip: Path, enhancers: EnhancerCache, output: Path) -> None:
     """Read, upscale and write at once."""
-    options, run = VideoOptions(outscale=OUTSCALE), Run(None, None)
-    source = VideoSource(ffmpeg, str(clip), probe(ffmpeg, str(clip)), options, run.check)
-    pool = SerialPool(lambda _: ChunkWorker(upsampler), Place())
-    upscale_source(source, target, options, None, MODEL, pool, run)
+    upscale_videos([str(clip)], output, VideoOptions(model_name=MODEL, outscale=OUTSCALE), enhancers=enhancers)
 
 
 def read(ffmpeg: FFmpeg, clip: Path) -> list[np.ndarray]:
@@ -119,12 +111,13 @@ def time_whole_script(clip: Path, folder: Path, other: Path | None, runs: int,
 def compared(ffmpeg: FFmpeg, clip: Path, folder: Path, original_frames: int, runs: int) -> list[dict[str, Any]]:
     """Return a row each for the original's loop, the network alone and the script."""
     upsampler = RealESRGANer(4, None, model=load_model(MODEL), pre_pad=0, half=True)
+    enhancers = EnhancerCache()
     original = load_model(MODEL).float().eval()
     frames = read(ffmpeg, clip)
     seconds = measure.median_seconds({
         'original\'s loop': lambda: run_original(ffmpeg, clip, original, folder / 'a.mp4', original_frames),
         'network alone': lambda: [upsampler.enhance(frame, outscale=OUTSCALE) for frame in frames],
-        'script': lambda: run_script(ffmpeg, clip, upsampler, folder / 'b.mp4')}, runs)
+        'script': lambda: run_script(clip, enhancers, folder / 'b')}, runs)
     counts = (min(original_frames, len(frames)), len(frames), len(frames))
     rates = [count / value for count, value in zip(counts, seconds.values(), strict=True)]
     engines = ('torch, float32, NCHW', *[upsampler.engine.description] * 2)

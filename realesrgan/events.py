@@ -1,4 +1,4 @@
-"""What a run reports to its caller, and how the caller stops it; pictures and videos share both."""
+"""A run reports to its caller by events, and the caller stops it; pictures and videos share both."""
 from __future__ import annotations
 
 import contextlib
@@ -10,7 +10,7 @@ from queue import SimpleQueue
 
 from .errors import Cancelled
 from .log import report_warnings
-from .measures import Effort, Preview, Quality
+from .timings import Timings
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,56 @@ class Warned:
 
 
 @dataclass(frozen=True)
+class Quality:
+    """How a result compares with its input. Levels are those of 8 bits, shares are of 1.
+
+    Attributes:
+        psnr: Of the result, scaled back to the input's size, against the input, in dB.
+        ssim: Structural similarity of the same, up to 1; None of pictures below 7 pixels.
+        niqe_before, niqe_after: Naturalness (NIQE) of the input enlarged by bicubic, and of the result; lower is
+            better. None where it can't be had: of small or even pictures, or without basicsr.
+        clipped_before, clipped_after: Share of values that are at the lower or upper end of their range.
+        colour_shift: By how many levels the mean of blue, green and red has moved.
+        not_finite: Share of values that are not finite.
+        constant: Share of the area that is constant although the input's is not.
+        black: Share of the area that is black although the input's is not.
+        tile_step: By how many levels neighbouring pixels differ more at borders of tiles than beside them; None
+            without tiles.
+        findings: A line for each thing that looks wrong.
+    """
+
+    psnr: float
+    ssim: float | None
+    niqe_before: float | None
+    niqe_after: float | None
+    clipped_before: float
+    clipped_after: float
+    colour_shift: tuple[float, float, float]
+    not_finite: float
+    constant: float
+    black: float
+    tile_step: float | None
+    findings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Preview:
+    """Small pictures for a report, as JPEG files.
+
+    Attributes:
+        thumbnail: The whole result.
+        before: The place where both differ most, of the input enlarged by bicubic.
+        after: The same place of the result.
+    """
+
+    thumbnail: bytes
+    before: bytes
+    after: bytes
+
+
+@dataclass(frozen=True)
 class Examined:
-    """A result, or a frame of one, has been compared with what it was made of, where that was asked for.
+    """A result, or a frame of one, has been compared with its input, where that was asked for.
 
     Attributes:
         source: The input.
@@ -73,7 +121,7 @@ class Examined:
 
 @dataclass(frozen=True)
 class Outlined:
-    """What a dry run found out about an input, a line for each point."""
+    """A dry run has found out about an input; a line for each point."""
 
     source: str
     lines: tuple[str, ...]
@@ -94,7 +142,7 @@ class Outcome:
         megapixels: Size of the picture that was read; 0 for a video.
         seconds: Wall time from opening the input to the finished result; for pictures, of the network alone.
         size, result_size: Width and height of the input and of the result.
-        effort: What the result took, without the frames of an earlier run; None if there is no result.
+        timings: Time and memory that the result took, without the frames of an earlier run; None if there is no result.
         comparison: Path of the picture or clip that shows both, if one was asked for.
     """
 
@@ -109,7 +157,7 @@ class Outcome:
     seconds: float = 0.0
     size: tuple[int, int] = (0, 0)
     result_size: tuple[int, int] = (0, 0)
-    effort: Effort | None = None
+    timings: Timings | None = None
     comparison: Path | None = None
 
     @property
@@ -132,8 +180,8 @@ class _CallerError(BaseException):
 class Run:
     """Connects a run to its caller: events go out, cancellation comes in.
 
-    Other threads of the run may use it too; what they tell is reported by the thread that made it, when that next
-    tells or checks something.
+    Other threads of the run may use it too; their events are reported by the thread that made it, when that next
+    emits or checks something.
 
     Args:
         on_event: Called with each event, in the thread that makes this object. What it raises ends the run.
@@ -144,7 +192,7 @@ class Run:
         self._on_event = on_event
         self.cancel = cancel or threading.Event()
         self._thread = threading.get_ident()
-        self._stopped = threading.Event()
+        self._end: BaseException | None = None
         self._waiting: SimpleQueue[Event] = SimpleQueue()  # of other threads, and warnings
 
     @contextlib.contextmanager
@@ -162,22 +210,25 @@ class Run:
         except _CallerError as wrapped:
             raise wrapped.error from None
 
-    def stop(self) -> None:
-        """End what the run's threads are doing."""
-        self._stopped.set()
+    def stop(self, error: BaseException | None = None) -> None:
+        """Let the next `check` of any thread raise an error; None is `Cancelled`."""
+        self._end = self._end or error or Cancelled()
 
     def check(self) -> None:
         """Report what is waiting, and end the run if the caller wants that.
 
         Raises:
-            Cancelled: the caller has set `cancel`, or the run was stopped.
+            Cancelled: the caller has set `cancel`.
+            BaseException: the run was stopped by it.
         """
         if threading.get_ident() == self._thread:
             self._report_waiting()
-        if self.cancel.is_set() or self._stopped.is_set():
+        if self.cancel.is_set():
             raise Cancelled
+        if self._end is not None:
+            raise self._end
 
-    def tell(self, event: Event) -> None:
+    def emit(self, event: Event) -> None:
         """Report an event, and end the run if the caller wants that.
 
         Raises:

@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
 from .log import create_thread
 
@@ -25,66 +25,80 @@ class _ClosedError(Exception):
 
 
 class _Queue(Generic[Item]):
-    """A bounded queue between two threads. Either closes it: the giver after the last item, or both when one fails."""
+    """A bounded queue between two threads. Either closes it: the giver after the last item, or both when one fails.
+
+    It is an iterator for the thread that takes the items.
+
+    Attributes:
+        is_closed: Whether no more items come.
+    """
 
     def __init__(self, length: int) -> None:
         self._items: deque[Item] = deque()
         self._length = length
         self._changed = threading.Condition()
         self._unfinished = 0
-        self._closed = False
+        self.is_closed = False
         self._error: BaseException | None = None
 
     def put(self, item: Item) -> None:
-        """Wait until there is room and add an item; raise what the other side failed with."""
+        """Wait until there is room and add an item; raise the error of the other side."""
         with self._changed:
             self._wait(lambda: len(self._items) < self._length)
-            if self._closed:
+            if self.is_closed:
                 raise self._error or _ClosedError
             self._items.append(item)
             self._unfinished += 1
             self._changed.notify_all()
 
-    def take(self) -> Item:
-        """Wait for the next item; after the last, raise what the other side failed with, or _ClosedError."""
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Item:
+        """Wait for the next item; after the last, raise the error of the other side."""
         with self._changed:
             self._wait(lambda: self._items)
             if not self._items:
-                raise self._error or _ClosedError
+                raise self._error or StopIteration
             item = self._items.popleft()
             self._changed.notify_all()
             return item
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether `next` returns, or raises, without waiting."""
+        return bool(self._items) or self.is_closed
+
     def finish(self) -> None:
-        """Say that an item that was taken has been used."""
+        """Note that an item that was taken has been used."""
         with self._changed:
             self._unfinished -= 1
             self._changed.notify_all()
 
     def flush(self) -> None:
-        """Wait until all items have been used; raise what the other side failed with."""
+        """Wait until all items have been used; raise the error of the other side."""
         with self._changed:
             self._wait(lambda: not self._unfinished)
             if self._error:
                 raise self._error
 
     def close(self, error: BaseException | None = None, *, discard: bool = False) -> None:
-        """Take no more items. What waits can still be taken, unless it is to be discarded."""
+        """Take no more items. Waiting ones can still be taken, unless they are to be discarded."""
         with self._changed:
-            self._closed = True
+            self.is_closed = True
             self._error = self._error or error
             if discard:
                 self._items.clear()
             self._changed.notify_all()
 
     def _wait(self, ready: Callable[[], object]) -> None:
-        while not self._closed and not ready():
+        while not self.is_closed and not ready():
             self._changed.wait(_POLL_SECONDS)
 
 
 @contextmanager
-def read_ahead(items: Iterable[Item], count: int, stop: Callable[[], None] = lambda: None) -> Iterator[Iterator[Item]]:
-    """Take items in a thread before they are asked for; a context that gives an iterator of them.
+def read_ahead(items: Iterable[Item], count: int, stop: Callable[[], None] = lambda: None) -> Iterator[_Queue[Item]]:
+    """Take items in a thread before they are asked for; a context whose value is an iterator of them.
 
     Args:
         items: An error in it is raised by the iterator, after the items before it.
@@ -104,20 +118,14 @@ def read_ahead(items: Iterable[Item], count: int, stop: Callable[[], None] = lam
         else:
             queue.close()
 
-    def empty() -> Iterator[Item]:
-        try:
-            while True:
-                yield queue.take()
-        except _ClosedError:
-            return
-
     thread = create_thread(fill, 'reader')
     thread.start()
     try:
-        yield empty()
+        yield queue
     finally:
+        is_read = queue.is_closed  # by the other side
         queue.close(discard=True)
-        if thread.is_alive():
+        if not is_read:
             stop()
         thread.join(_PATIENCE_SECONDS)
 
@@ -132,17 +140,17 @@ def write_behind(write: Callable[[Item], None], count: int,
     Args:
         write: Called with each item, in order. An error in it is raised by the next `put` or `flush`, or in the end.
         count: How many items may wait.
-        stop: Called when the context is left by an exception: must make `write` return soon. What waits is discarded.
+        stop: Called when the context is left by an exception: must make `write` return soon. Waiting items are
+            discarded.
     """
     queue: _Queue[Item] = _Queue(count)
 
     def empty() -> None:
         try:
-            while True:
-                write(queue.take())
+            for item in queue:
+                write(item)
+                del item  # or it would stay in memory until the next one comes
                 queue.finish()
-        except _ClosedError:
-            pass
         except BaseException as error:
             queue.close(error, discard=True)
 

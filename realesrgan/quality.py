@@ -12,7 +12,7 @@ from typing import Self
 import cv2
 import numpy as np
 
-from .measures import Preview, Quality
+from .events import Preview, Quality
 from .upscaling.tiles import Tile
 
 logger = logging.getLogger(__name__)

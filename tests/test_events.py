@@ -23,7 +23,7 @@ def test_events_arrive_in_the_callers_thread_warnings_of_other_threads_too():
         thread.start()
         thread.join()
         assert heard == []
-        run.tell(Found(3))
+        run.emit(Found(3))
     assert heard == [(event, threading.current_thread()) for event in (Warned('a.png', 'careful'), Found(3))]
 
 
@@ -39,9 +39,9 @@ def test_a_cancelled_run_ends_at_its_next_step():
     cancel = threading.Event()
     run = Run(None, cancel)
     run.check()
-    run.tell(Found(1))
+    run.emit(Found(1))
     cancel.set()
-    for step in (run.check, lambda: run.tell(Found(1))):
+    for step in (run.check, lambda: run.emit(Found(1))):
         with pytest.raises(Cancelled):
             step()
 
@@ -63,6 +63,6 @@ def test_what_the_listener_raises_passes_everything_that_catches_errors():
     run = Run(raise_error, None)
     with pytest.raises(ValueError, match='enough'), run.session():
         try:
-            run.tell(Found(1))
+            run.emit(Found(1))
         except Exception:
             pytest.fail('taken for an error of a picture')

@@ -5,6 +5,7 @@ import errno
 import os
 import sys
 import types
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -14,7 +15,7 @@ import inference_realesrgan
 import inference_realesrgan_video
 from realesrgan.errors import DiskFullError
 from tests.support import broken_steps, clips
-from tests.support.broken_steps import PICTURE_STEPS, REPORT, VIDEO_STEPS, VIDEO_WIDTHS, WIDTHS, BrokenBuild, describe
+from tests.support.broken_steps import PICTURE_STEPS, REPORT, VIDEO_STEPS, VIDEO_WIDTHS, WIDTHS, describe
 from tests.support.clips import files
 
 
@@ -64,7 +65,7 @@ def test_a_step_fails_for_one_picture_of_thirty(run, pictures, monkeypatch, step
 def test_steps_fail_for_three_pictures_of_thirty_in_processes(run, pictures, monkeypatch):
     widths = dict(zip(PICTURE_STEPS, (7, 8, 9), strict=True))
     monkeypatch.setattr('realesrgan.pictures.worker.PictureWorker',
-                        BrokenBuild(broken_steps.build_picture_worker, widths=widths))
+                        partial(broken_steps.build_picture_worker, widths=widths))
     status, out, errors, err = run(inference_realesrgan, '-i', *pictures, '-g', '0,1')
     assert (status, out.startswith('27 done, 3 failed')) == (1, True), err
     assert errors == describe(PICTURE_STEPS, widths, 'png')
@@ -75,7 +76,7 @@ def test_steps_fail_for_three_pictures_of_thirty_in_processes(run, pictures, mon
 @pytest.mark.skipif(os.name == 'nt', reason='Windows has other signals')
 def test_a_picture_that_kills_every_worker_costs_no_other(run, pictures, monkeypatch):
     monkeypatch.setattr('realesrgan.pictures.worker.PictureWorker',
-                        BrokenBuild(broken_steps.build_mortal_picture_worker, width=6))
+                        partial(broken_steps.build_mortal_picture_worker, width=6))
     status, out, [error], err = run(inference_realesrgan, '-i', *pictures[:10], '-g', '0,1')
     assert (status, out.startswith('9 done, 1 failed')) == (1, True), err
     assert error.startswith('error: 6.png: a worker on GPU ')
@@ -140,7 +141,7 @@ def test_steps_fail_for_four_videos_of_five_in_processes(run, tmp_path, monkeypa
     with monkeypatch.context() as broken:
         broken_steps.break_videos(here, broken.setattr)
         broken.setattr('realesrgan.videos.worker.ChunkWorker',
-                       BrokenBuild(broken_steps.build_chunk_worker, widths=there))
+                       partial(broken_steps.build_chunk_worker, widths=there))
         status, out, errors, err = run(inference_realesrgan_video, *command, '--num_process_per_gpu', '2')
     assert (status, '\n1 done, 4 failed' in out) == (1, True), err
     assert errors == describe(VIDEO_STEPS, here | there, 'mp4')

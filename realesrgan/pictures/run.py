@@ -6,19 +6,18 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UsageError
+from ..enhancers import EnhancerCache, build_enhancer, prefetch_weights, prepare_faces, require_gpus
+from ..errors import UsageError, WorkerError, flatten_message
 from ..events import Event, Examined, Found, Outcome, Run
 from ..files import remove_leftovers, require_writable
 from ..options import PictureOptions, drop_faces_of_anime
-from ..workers.enhancers import EnhancerCache, build_enhancer, prefetch_weights, prepare_faces, require_gpus
-from ..workers.options import list_places
-from ..workers.pool import Pool, make_pool
+from ..pool.pool import Pool, list_places, make_pool
 from .inputs import InputFile, Inputs, find_pictures, list_inputs, read_bounded
 from .names import Job, name_comparison, plan, require_folder_name
 
@@ -30,6 +29,7 @@ logger = logging.getLogger(__name__)
 #: As an input stdin, as the output folder stdout.
 STREAM = '-'
 _PICTURES_OF_A_TASK = 4  # where several workers share them
+_MOST_ATTEMPTS, _MOST_WITH_LOST_WORKERS = 2, 3
 
 
 def upscale_pictures(inputs: Inputs, output: str | os.PathLike[str], options: PictureOptions | None = None, *,
@@ -71,20 +71,21 @@ class _Pictures:
         self._output = output
         self._options = drop_faces_of_anime(options)
         self._outcomes: list[Outcome] = []
-        self._ended: set[str] = set()
-        self._suspects: set[str] = set()
-        self._taken: set[str] = set()  # real paths of results
+        self._ended: set[str] = set()  # pictures whose outcome a worker has reported
+        self._taken: set[str] = set()  # real paths of their results
 
     def upscale(self, inputs: Sequence[str]) -> list[Outcome]:
         jobs = self._list_jobs(inputs)
+        sources = {os.path.realpath(job.source) for job in jobs if job.file.data is None}
         waiting = [job for job in jobs if not self._skip(job)]
-        self._run.tell(Found(len(waiting)))
+        self._run.emit(Found(len(waiting)))
+        if waiting and self._output != STREAM:
+            require_writable(Path(self._output))
+            for folder in {job.target_stem.parent for job in waiting}:
+                remove_leftovers(folder)
         if waiting:
-            if self._output != STREAM:
-                require_writable(Path(self._output))
-                for folder in {job.target_stem.parent for job in waiting}:
-                    remove_leftovers(folder)
-            self._upscale_all(waiting, jobs)
+            with self._open_pool(waiting) as (pool, is_shared):
+                self._upscale_all(waiting, sources, pool, is_shared=is_shared)
         return self._outcomes
 
     def _list_jobs(self, inputs: Sequence[str | InputFile]) -> list[Job]:
@@ -99,7 +100,7 @@ class _Pictures:
         if list(inputs) == [STREAM]:
             if sys.stdin is None:
                 raise UsageError('-i - reads stdin, which is closed')
-            data = read_bounded(sys.stdin.buffer, self._options.max_pixels)
+            data = read_bounded(sys.stdin.buffer, options.max_pixels)
             inputs = [InputFile(Path('stdin'), data=data)]
         files = find_pictures(inputs, recursive=options.recursive,
                               exclude=None if to_stdout else Path(self._output),
@@ -125,72 +126,73 @@ class _Pictures:
 
     def _end(self, outcome: Outcome) -> None:
         self._outcomes.append(outcome)
-        self._run.tell(outcome)
+        self._run.emit(outcome)
 
-    def _upscale_all(self, jobs: Sequence[Job], all_jobs: Sequence[Job]) -> None:
-        from .worker import PictureTask, PictureWorker
+    @contextlib.contextmanager
+    def _open_pool(self, jobs: Sequence[Job]) -> Iterator[tuple[Pool, bool]]:
+        """Open the workers of the pictures; tell too whether several share them."""
+        from .worker import PictureWorker
         options = self._options
-        places = list_places(options.gpu_id)
         require_gpus(options.gpu_id, options.engine)
-        sources = frozenset(os.path.realpath(job.source) for job in all_jobs if job.file.data is None)
-        tasks = [PictureTask(jobs, sources, self._ended, self._suspects, self._taken)]
         prepare_faces(options)
         prefetch_weights(options)
-        if (len(places) > 1 and len(jobs) > 1 and self._enhancers is None) or options.cluster is not None:
-            tasks = [PictureTask(some, sources & _results_of(some), self._ended, self._suspects, self._taken)
-                     for some in share_jobs(jobs)]
-        else:
+        build = partial(PictureWorker, options, build=self._enhancers.build if self._enhancers else build_enhancer)
+        places = list_places(options.gpu_id)
+        if len(jobs) == 1 or self._enhancers is not None:
             places = places[:1]
-        build = partial(PictureWorker.build, options,
-                        build=self._enhancers.build if self._enhancers else build_enhancer)
         # What networks of other packages print must not get into a picture on stdout.
         silence = contextlib.redirect_stdout(sys.stderr) if self._output == STREAM else contextlib.nullcontext()
+        # Of a task that fails only the pictures that are left are tried again, so that is not up to the pool.
         with silence, contextlib.ExitStack() as stack:
             if options.cluster is None:
-                pool = make_pool(build, places, self._run.check, isolate=False)
+                pool = make_pool(build, places, self._run.check, isolate=False, attempts=1)
+                yield stack.enter_context(pool), len(places) > 1
             else:
-                from ..workers.cluster import open_cluster
-                cluster = stack.enter_context(open_cluster(
-                    options, [job.source for job in jobs], Path(self._output)))
-                pool = cluster.make_pool(build, options, self._run.check)
-            self._do(tasks, stack.enter_context(pool))
+                from ..pool.cluster import open_ray_pool
+                files = [job.source for job in jobs]
+                yield stack.enter_context(open_ray_pool(
+                    build, options, files, Path(self._output), self._run.check, attempts=1)), True
 
-    def _do(self, tasks: Sequence[PictureTask], pool: Pool) -> None:
-        """Let a pool do tasks. The pictures that one which fails leaves behind are tried again, each by itself."""
-        from .worker import Suspected
+    def _upscale_all(self, jobs: Sequence[Job], sources: set[str], pool: Pool, *, is_shared: bool) -> None:
+        """Upscale pictures. Those that a task leaves behind when it fails are tried again."""
+        from .worker import MOST_IN_WORK, PictureTask
 
-        def hear(note: Any) -> None:
-            if isinstance(note, Suspected):
-                self._suspects.add(note.source)
-            else:
-                self._hear(note)
+        def make_task(jobs: Sequence[Job], attempt: int = 0) -> PictureTask:
+            paths = {os.path.realpath(path) for job in jobs for path in _list_paths(job)}
+            return PictureTask(jobs, sources & paths, self._taken & paths, attempt)
 
-        def note_failure(task: PictureTask, error: Exception) -> None:
-            left = [job for job in task.jobs if str(job.source) not in self._ended]
-            if len(left) == 1:
-                self._end(Outcome(str(left[0].source), error=error))
-            else:
-                again.extend(replace(task, jobs=[job]) for job in left)
+        size = _PICTURES_OF_A_TASK if is_shared else len(jobs)
+        tasks = [make_task(some) for some in share_jobs(jobs, size)]
+        while tasks:
+            again: list[PictureTask] = []
+            for task, error in pool.map_unordered(tasks, self._on_note):
+                left = [job for job in task.jobs if str(job.source) not in self._ended]
+                if error is not None and left:
+                    # A worker raises at the first that is left; one that dies may have done so at any in its work.
+                    is_lost = isinstance(error, WorkerError)
+                    most, suspects = (_MOST_WITH_LOST_WORKERS, MOST_IN_WORK) if is_lost else (_MOST_ATTEMPTS, 1)
+                    attempt = (task.attempt + 1) % most
+                    if not attempt:
+                        self._end(Outcome(str(left.pop(0).source), error=error))
+                    if left:
+                        reason = error if is_lost else error.__cause__ or error
+                        logger.warning('the work failed: %s; it is tried again', flatten_message(reason))
+                    again += [make_task(some, attempt) for some in share_jobs(left[:suspects], 1)]
+                    again += [make_task(some) for some in share_jobs(left[suspects:], size)]
+                del error  # or the memory of all its frames would stay
+            tasks = again
 
-        again: list[PictureTask] = []
-        for _ in pool.map_unordered(tasks, hear, note_failure):
-            pass
-        for single in again:  # one after the other, because their results may clash
-            self._do([single], pool)
-
-    def _hear(self, note: Any) -> None:
-        """Pass on what a worker reports; a task that is tried again reports pictures a second time."""
-        if not isinstance(note, (Examined, Outcome)):
-            self._run.tell(note)
-        elif note.source in self._ended:
+    def _on_note(self, _task: PictureTask, note: Any) -> None:
+        """Pass on what a worker reports; a task that is tried again may report a picture a second time."""
+        if isinstance(note, (Examined, Outcome)) and note.source in self._ended:
             return
-        elif isinstance(note, Examined):
-            self._run.tell(note)
-        else:
-            self._ended.add(note.source)
-            if note.target is not None:
-                self._taken.add(os.path.realpath(note.target))
-            self._end(note)
+        if not isinstance(note, Outcome):
+            self._run.emit(note)
+            return
+        self._ended.add(note.source)
+        if note.target is not None:
+            self._taken.add(os.path.realpath(note.target))
+        self._end(note)
 
 
 def _leave_out_results(files: Sequence[InputFile], jobs: Sequence[Job]) -> list[InputFile]:
@@ -198,8 +200,7 @@ def _leave_out_results(files: Sequence[InputFile], jobs: Sequence[Job]) -> list[
 
     A file that was named is an input, whatever it is called.
     """
-    results = {os.path.abspath(path): job.source for job in jobs for target in job.possible_targets
-               for path in (target, name_comparison(target, 'jpg'))}
+    results = {os.path.abspath(path): job.source for job in jobs for path in _list_paths(job)}
     inputs = []
     for file in files:
         source = results.get(os.path.abspath(file.path)) if file.found else None
@@ -210,19 +211,21 @@ def _leave_out_results(files: Sequence[InputFile], jobs: Sequence[Job]) -> list[
     return inputs
 
 
-def share_jobs(jobs: Sequence[Job]) -> list[list[Job]]:
-    """Cut pictures into small tasks for several workers; those whose results may clash stay together."""
+def share_jobs(jobs: Sequence[Job], size: int) -> list[list[Job]]:
+    """Cut pictures into tasks of about `size`; those whose results may clash stay together."""
+    if len(jobs) <= size:
+        return [[*jobs]] if jobs else []
     by_result: dict[str, list[Job]] = {}
     for job in jobs:
         by_result.setdefault(str(job.target_stem).casefold(), []).append(job)
-    tasks: list[list[Job]] = [[]]
+    tasks: list[list[Job]] = []
     for clashing in by_result.values():
-        if len(tasks[-1]) >= _PICTURES_OF_A_TASK:
+        if not tasks or len(tasks[-1]) >= size:
             tasks.append([])
         tasks[-1] += clashing
     return tasks
 
 
-def _results_of(jobs: Sequence[Job]) -> set[str]:
-    return {os.path.realpath(path) for job in jobs for target in job.possible_targets
-            for path in (target, name_comparison(target, 'jpg'))}
+def _list_paths(job: Job) -> list[Path]:
+    """Return all paths that a result, and a picture that compares it with its input, may get."""
+    return [path for target in job.possible_targets for path in (target, name_comparison(target, 'jpg'))]

@@ -18,10 +18,10 @@ import psutil
 
 from ..engines.cpu import count_cores
 from ..errors import flatten_message
-from ..events import Event, Examined, Outcome, Warned
+from ..events import Event, Examined, Outcome, Preview, Quality, Warned
 from ..files import require_writable, whole_file
 from ..log import escape
-from ..measures import STAGES, Preview, Quality
+from ..timings import STAGES
 from ..version import __version__
 
 #: Of how many files a report holds pictures, so that one about thousands stays small enough to open.
@@ -117,7 +117,7 @@ class Reporter:
 def _describe_file(file: FileReport) -> dict[str, Any]:
     outcome = file.outcome
     assert outcome is not None
-    effort = asdict(outcome.effort) if outcome.effort else {}
+    timings = asdict(outcome.timings) if outcome.timings else {}
     error = flatten_message(outcome.error) if outcome.error else ''
     logged = {*outcome.problems, error}
     unit = 'megapixels/s' if outcome.megapixels else 'frames/s'
@@ -131,8 +131,8 @@ def _describe_file(file: FileReport) -> dict[str, Any]:
         'size': outcome.size, 'result_size': outcome.result_size,
         'frames': outcome.frames, 'reused': outcome.reused, 'seconds': round(outcome.seconds, 3),
         'rate': round(amount / outcome.seconds, 4) if outcome.seconds and amount else None, 'unit': unit,
-        **{name: effort.get(name) for name in ('engine', 'device', 'precision', 'tiles', 'host_bytes', 'gpu_bytes')},
-        'stages': {name: round(effort['seconds'].get(name, 0), 3) for name in STAGES} if effort else None,
+        **{name: timings.get(name) for name in ('engine', 'device', 'precision', 'tiles', 'host_bytes', 'gpu_bytes')},
+        'stages': {name: round(timings['seconds'].get(name, 0), 3) for name in STAGES} if timings else None,
         'samples': [{'frame': frame, **asdict(quality)} for frame, quality in file.samples]}
 
 

@@ -1,4 +1,4 @@
-"""The chunks of a video: what a worker gets to do, and what it gives back."""
+"""The chunks of a video: the task of a worker, and its result."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from ..ffmpeg.decoder import Damage, Decoding, FrameReader, count_frames
 from ..ffmpeg.encoder import Encoding
 from ..ffmpeg.probe import MediaInfo
 from ..ffmpeg.programs import Check, FFmpeg
-from ..measures import Effort, Preview, Quality
+from ..timings import Timings
 from .frame_files import FrameFileReader, FrameShape
 from .parts import Part, Parts
 
@@ -95,6 +95,7 @@ class Chunk:
     """A chunk of a video, and where its parts go.
 
     Attributes:
+        video: The input, as it was given.
         index: Its number.
         first: The number of its first frame in the video.
         stop: The number of the frame after its last; None: it goes on to the end.
@@ -108,6 +109,7 @@ class Chunk:
         samples: Which of its frames are compared with their source, counted from its own first.
     """
 
+    video: str
     index: int
     first: int
     stop: int | None
@@ -120,7 +122,7 @@ class Chunk:
     samples: frozenset[int] = frozenset()
 
     def __str__(self) -> str:
-        return f'part {self.parts.path(self.first).name}'
+        return f'part {self.parts.path(self.first).name} of {self.video}'
 
     def run_by(self, ffmpeg: FFmpeg) -> Chunk:
         """Return the same chunk, with the programs of another machine."""
@@ -134,39 +136,22 @@ class Chunk:
 
 
 @dataclass(frozen=True)
-class ChunkProgress:
-    """How many frames of a chunk are upscaled, by an earlier run or this one."""
-
-    index: int
-    frames: int
-
-
-@dataclass(frozen=True)
-class FrameExamined:
-    """A frame has been compared with its source; `frame` is its number in the video."""
-
-    frame: int
-    quality: Quality
-    preview: Preview
-
-
-@dataclass(frozen=True)
 class Upscaled:
-    """What a worker made of a chunk.
+    """The result of a worker for a chunk.
 
     Attributes:
         index: Its number.
         parts: Those that hold it, in order, also if an earlier run has made them; none if it has no frame.
         damage: The first sign of damage while it was decoded, by the number in the chunk.
         reused: How many frames of new parts an earlier run has upscaled.
-        effort: What that took; None if an earlier run has done it.
+        timings: Time and memory that took; None if an earlier run has done it.
     """
 
     index: int
     parts: tuple[Part, ...]
     damage: Damage | None = None
     reused: int = 0
-    effort: Effort | None = None
+    timings: Timings | None = None
 
     @property
     def frames(self) -> int:

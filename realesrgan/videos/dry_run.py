@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from ..workers.enhancers import Enhancer
-from ..workers.options import Place
+from ..enhancers import Enhancer
+from ..pool.pool import Place
 from .disk import estimate_result_size, format_size, measure_free_disk
-from .part_writer import PART_SECONDS
 from .parts import Part, count
 from .source import CHUNK_SECONDS, Source
+from .worker import PART_SECONDS
 
 _TIMED_FRAMES = 3
 

@@ -2,9 +2,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 
 from ..errors import MediaError, MediaWriteError
@@ -13,25 +12,24 @@ from ..ffmpeg.mux import join, mux, write_list
 from ..ffmpeg.probe import probe
 from ..ffmpeg.programs import Check, FFmpeg
 from ..files import errors_naming, temporary_folder, write_through
-from .checkpoint import LIST
 from .chunks import Upscaled
 from .disk import check_room
-from .parts import Parts
+from .parts import LIST, TRACKS, Parts
 from .plan import VideoPlan
+from .source import Source
 
-Join = Callable[[Path, Path], list[str]]
 
-
-def join_parts(parts: Parts, done: Sequence[Upscaled], rate: Fraction, target: Path, join_list: Join) -> list[str]:
+def join_parts(source: Source, parts: Parts, done: Sequence[Upscaled], container: str, target: Path,
+               check: Check) -> list[str]:
     """Write the result, whole or not at all, and return what it lacks, a line each.
 
     Args:
+        source: The source of the video, whose other tracks go with it.
         parts: The folder of parts.
-        done: What became of each chunk, in order.
-        rate: Frames a second.
-        target: The result.
-        join_list: Joins the parts of a list, its first argument, to a file, its second; `join_alone` or
-            `join_with_tracks`.
+        done: The result for each chunk, in order.
+        container: A key of `CONTAINERS`.
+        target: The file of the result.
+        check: Called several times a second meanwhile; what it raises ends ffmpeg.
 
     Raises:
         DiskFullError: the disk has too little room.
@@ -41,34 +39,32 @@ def join_parts(parts: Parts, done: Sequence[Upscaled], rate: Fraction, target: P
     files = [(parts.path(part.first), part.frames) for upscaled in done for part in upscaled.parts]
     check_room(parts.folder, sum(path.stat().st_size for path, _ in files),
                f'{target.name}, which the parts are joined to')
-    video = parts.folder / LIST
-    write_list(video, files, rate)
+    video, plan = parts.folder / LIST, source.plan
+    write_list(video, files, source.encoding.rate)
+    recorded = parts.folder / TRACKS if (parts.folder / TRACKS).exists() else None
     with temporary_folder(parts.folder / 'whole') as folder:
-        whole = folder / f'whole{target.suffix}'
-        problems = join_list(video, whole)
+        whole, problems = folder / f'whole{target.suffix}', []
+        if plan is None or (plan.info.is_stream and recorded is None):  # there are no other tracks
+            join(source.ffmpeg, video, whole, container, check)
+        else:
+            problems = _join_with_tracks(source.ffmpeg, plan, recorded, container, check, video, whole)
         with errors_naming(target, whole):
             write_through(whole)  # before the parts go
             whole.replace(target)
     return problems
 
 
-def join_alone(ffmpeg: FFmpeg, container: str, check: Check, video: Path, whole: Path) -> list[str]:
-    """Join the parts of a video that has no other tracks."""
-    join(ffmpeg, video, whole, container, check)
-    return []
-
-
-def join_with_tracks(ffmpeg: FFmpeg, plan: VideoPlan, recorded: Path | None, container: str, check: Check, video: Path,
-                     whole: Path) -> list[str]:
+def _join_with_tracks(ffmpeg: FFmpeg, plan: VideoPlan, recorded: Path | None, container: str, check: Check, video: Path,
+                      whole: Path) -> list[str]:
     """Join the parts with the tracks of the source. Tracks that can't be carried are left out.
 
     Args:
         ffmpeg: The programs.
         plan: How the source was read.
         recorded: Tracks of a source that can be read once only, recorded while it was decoded; None for other sources.
-        container: Of the result.
-        check: Called several times a second meanwhile; what it raises ends ffmpeg.
-        video, whole: See `join_parts`.
+        container, check: See `join_parts`.
+        video: The list of the parts.
+        whole: The file to write.
     """
     source, start = plan.info, plan.video_start
 

@@ -1,22 +1,93 @@
-"""The parts of a video, whole or in progress, as files with notes beside them."""
+"""The folder beside a result in which its parts wait until all are there, so that an interrupted run can be resumed.
+
+Each part is called by the number of its first frame and has a note beside it. Where frames take long, the finished ones
+of a part in progress are kept in files of their own.
+"""
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import logging
+import re
+import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from filelock import FileLock, Timeout
 
+from ..errors import PartsError
 from ..ffmpeg.decoder import Damage
-from ..files import hash_file, read_json, whole_file, write_through
+from ..files import TEMPORARY_PREFIX, hash_file, read_json, whole_file, write_through
+from ..options import VideoOptions, list_options
+from ..version import __version__
+
+logger = logging.getLogger(__name__)
 
 _CHECKSUM_BYTES = hashlib.sha256().digest_size
+_SAMPLE_BYTES = 1 << 20
+_MANIFEST, _LOCK = 'manifest.json', 'lock'
 _FRAME = 'raw'  # the extension of frames that are kept one by one
+#: The other tracks of a source that can be read once only, and the list of the parts, for joining them.
+TRACKS, LIST = 'tracks.mkv', 'parts.ffconcat'
+_PART_FILE = re.compile(r'\d{6,}\.\w+')
+_OURS = re.compile(rf'{_PART_FILE.pattern}|{_MANIFEST}|{TRACKS}|{LIST}')
 
+
+# ---- the run that parts belong to ----
+
+# Options that parts don't depend on: the tiles of max_memory hardly show, of the weights the content counts, not the
+# path, and of ext the container.
+_NO_MATTER = frozenset((
+    'model_path', 'max_memory', 'gpu_id', 'suffix', 'skip_existing', 'max_pixels', 'alpha_upsampler', 'cluster',
+    'cpus_per_worker', 'compare', 'ext', 'ffmpeg_bin', 'num_process_per_gpu', 'restart', 'keep_parts', 'dry_run'))
+
+
+def describe_run(ffmpeg_version: Sequence[int], source: Mapping[str, Any], weights: str,
+                 options: VideoOptions) -> dict[str, Any]:
+    """Return everything that parts depend on, by the names of the options: parts of an equal run may be reused.
+
+    Args:
+        ffmpeg_version: Of the encoder.
+        source: The result of `identify_files` for the input.
+        weights: Their fingerprint.
+        options: The caller's.
+    """
+    given = {name: getattr(options, name) for name, option in list_options(VideoOptions).items()
+             if name not in _NO_MATTER and (option.group != 'faces' or options.face_enhance)}
+    return {'version': __version__, 'ffmpeg': '.'.join(map(str, ffmpeg_version)), **source, 'weights': weights,
+            'container': options.container,
+            **{name: value if value is None or isinstance(value, (bool, int, str)) else
+               f'{value:g}' if isinstance(value, float) else str(value) for name, value in given.items()}}
+
+
+def identify_files(files: Sequence[Path]) -> dict[str, Any]:
+    """Return sizes, the last time, and hashes of samples: they tell files from others of the same names.
+
+    Raises:
+        OSError: one can't be read.
+    """
+    digest = hashlib.sha256()
+    size, newest = 0, 0.0
+    for path in files:
+        status = path.stat()
+        size += status.st_size
+        newest = max(newest, status.st_mtime)
+        digest.update(f'{path.name}\0{status.st_size}\0'.encode(errors='surrogateescape'))
+        with path.open('rb') as file:
+            for position in sorted({0, status.st_size // 2, max(status.st_size - _SAMPLE_BYTES, 0)}):
+                file.seek(position)
+                digest.update(file.read(_SAMPLE_BYTES if len(files) == 1 else _SAMPLE_BYTES // 64))
+    return {'source': files[0].name if len(files) == 1 else f'{len(files)} pictures', 'bytes': size,
+            'modified': datetime.fromtimestamp(newest).isoformat(' '), 'content': digest.hexdigest()[:16]}
+
+
+# ---- parts ----
 
 @dataclass(frozen=True)
 class Part:
@@ -41,22 +112,16 @@ class Part:
         """The number after that of its last frame."""
         return self.first + self.frames
 
-    def to_note(self) -> dict[str, Any]:
-        """Return it as simple values, for the folder of parts."""
-        return asdict(self)
-
     @classmethod
     def from_note(cls, note: Mapping[str, Any]) -> Self:
-        """Read it back."""
+        """Read a part back from the note that `Parts.seal` wrote."""
         damage = note['damage']
         return cls(note['first'], note['frames'], note['computed'], note['is_last'],
                    Damage(**damage) if damage else None)
 
 
 class Parts:
-    """The parts of one result, each called by its first frame, with a note beside it. `open_parts` returns one.
-
-    Where frames take long, the finished ones of a part in progress are kept beside it, a file each.
+    """The parts of one result. `open_parts` returns it for a run, whose workers pass it on.
 
     Attributes:
         folder: Where they are.
@@ -75,8 +140,18 @@ class Parts:
         """Return the note that `seal` wrote about a part; None if the part is not whole, or the note is not."""
         path = self.path(first)
         note = read_json(path.with_suffix('.json'))
-        intact = note.pop('checksum', None) == _sum_up(note)
+        intact = note.pop('checksum', None) == _hash_note(note)
         return note if intact and path.exists() and path.stat().st_size == note.get('bytes') else None
+
+    def seal(self, part: Part, temporary: Path) -> None:
+        """Prepare a finished part for being renamed from `temporary` to its path, after which it counts as whole.
+
+        When this returns, its content is on the disk, and a note with its size and checksum in a file beside it.
+        """
+        write_through(temporary)
+        note = {**asdict(part), 'bytes': temporary.stat().st_size, 'sha256': hash_file(temporary)}
+        with whole_file(self.path(part.first).with_suffix('.json')) as file:
+            file.write_text(json.dumps({**note, 'checksum': _hash_note(note)}))
 
     def is_intact(self, first: int) -> bool:
         """Return whether a whole part still holds what was written; reads all of it.
@@ -106,7 +181,7 @@ class Parts:
             OSError: it can't be written.
         """
         with whole_file(self._frame_path(number)) as file, file.open('wb') as opened:
-            opened.write(_sum_up_frame(source, result))
+            opened.write(_hash_frame(source, result))
             opened.write(np.ascontiguousarray(result).data)
 
     def load_frame(self, number: int, source: np.ndarray, shape: tuple[int, ...],
@@ -117,7 +192,7 @@ class Parts:
         except OSError:
             return None
         pixels = np.frombuffer(data, np.uint8, offset=min(len(data), _CHECKSUM_BYTES))
-        return pixels.view(dtype).reshape(shape) if _sum_up_frame(source, pixels) == data[:_CHECKSUM_BYTES] else None
+        return pixels.view(dtype).reshape(shape) if _hash_frame(source, pixels) == data[:_CHECKSUM_BYTES] else None
 
     def list_frames(self) -> list[int]:
         """Return the numbers of the frames that are kept."""
@@ -146,24 +221,145 @@ def count(number: int, noun: str) -> str:
     return f'{number} {noun}{"s" * (number != 1)}'
 
 
-def seal(path: Path, temporary: Path, note: Mapping[str, Any]) -> None:
-    """Prepare a finished part for being renamed from `temporary` to `path`, after which it counts as whole.
-
-    When this returns, the part's content is on the disk, and a note with its size and checksum in a file beside it.
-    """
-    write_through(temporary)
-    note = {**note, 'bytes': temporary.stat().st_size, 'sha256': hash_file(temporary)}
-    with whole_file(path.with_suffix('.json')) as file:
-        file.write_text(json.dumps({**note, 'checksum': _sum_up(note)}))
-
-
-def _sum_up_frame(source: np.ndarray, result: np.ndarray) -> bytes:
-    """Return the checksum of a frame and what was made of it."""
+def _hash_frame(source: np.ndarray, result: np.ndarray) -> bytes:
+    """Return the checksum of a frame and its result."""
     digest = hashlib.sha256(np.ascontiguousarray(source).data)
     digest.update(np.ascontiguousarray(result).data)
     return digest.digest()
 
 
-def _sum_up(note: Mapping[str, Any]) -> str:
+def _hash_note(note: Mapping[str, Any]) -> str:
     """Return the checksum of a note itself."""
     return hashlib.sha256(json.dumps(note, sort_keys=True).encode()).hexdigest()[:16]
+
+
+# ---- the folder ----
+
+def get_parts_folder(target: Path) -> Path:
+    """Return the folder for the parts of a result."""
+    return target.with_name(f'{target.stem}_parts')
+
+
+def find_reusable(target: Path, extension: str, manifest: Mapping[str, Any]) -> list[Part]:
+    """Return the parts that a run would find; see `OpenParts`."""
+    parts = Parts(get_parts_folder(target), extension)
+    found = read_json(parts.folder / _MANIFEST)
+    return parts.find() if found and not _list_differences(found, _as_read(manifest)) else []
+
+
+class OpenParts:
+    """The folder of parts of a result, `NAME_parts` beside it, opened for this run alone.
+
+    Args:
+        target: The result.
+        extension: Of the parts.
+        manifest: See `describe_run`.
+        restart: Whether parts of a different run are thrown away.
+
+    Attributes:
+        parts: What workers get of it.
+
+    Raises:
+        PartsError: another run has it open, or it holds parts of a different run; the message says what differs.
+        OSError: it can't be made.
+    """
+
+    def __init__(self, target: Path, extension: str, manifest: Mapping[str, Any], *, restart: bool = False) -> None:
+        folder = get_parts_folder(target)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(folder / _LOCK, thread_local=False)  # one thread opens it, another closes it
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise PartsError(f'{target}: another run is writing it; wait until it ends, or choose another --suffix or '
+                             '-o') from None
+        self.parts = Parts(folder, extension)
+        try:
+            _prepare_folder(folder, _as_read(manifest), target, restart=restart)
+        except BaseException:
+            self._unlock()
+            raise
+
+    def close(self, *, keep: bool) -> None:
+        """Remove the folder, unless it is to be kept and holds a part or a frame."""
+        try:
+            _remove_temporary_files(self.parts.folder)
+            if not keep or not self.parts.describe():
+                _empty_folder(self.parts.folder)
+        except OSError as error:  # the result is there, or another error is on its way
+            logger.warning('%s can\'t be removed: %s', error.filename or self.parts.folder, error.strerror)
+        finally:
+            self._unlock()
+
+    def _unlock(self) -> None:
+        folder = self.parts.folder
+        is_used_up = not (folder / _MANIFEST).exists()
+        if is_used_up:  # while we hold the lock, or it could be another run's by now
+            with contextlib.suppress(OSError):  # Windows does not delete an open file, but filelock does when it closes
+                (folder / _LOCK).unlink(missing_ok=True)
+        self._lock.release()
+        if is_used_up:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def _prepare_folder(folder: Path, manifest: dict[str, Any], target: Path, *, restart: bool) -> None:
+    """Check that the parts in the folder may be reused, or make room for new ones.
+
+    Raises:
+        PartsError: the folder holds something else.
+    """
+    _remove_temporary_files(folder)
+    file = folder / _MANIFEST
+    if not file.exists() and {path.name for path in folder.iterdir()} - {_LOCK}:
+        raise PartsError(f'{folder}: can\'t be used for the parts of {target.name}: it contains other files; '
+                         'move it away, or choose another --suffix or -o')
+    found = read_json(file)
+    if restart or not found or _list_differences(found, manifest):
+        if found and not restart and any(_PART_FILE.fullmatch(path.name) and path.suffix != '.json'
+                                         for path in folder.iterdir()):
+            raise PartsError(f'{folder}: {_explain(found, manifest, target)}, or start anew with --restart')
+        _empty_folder(folder)
+        with whole_file(file) as temporary:
+            temporary.write_text(json.dumps(manifest, indent=1))
+
+
+def _as_read(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a manifest as it comes back from its file, where tuples are lists."""
+    read: dict[str, Any] = json.loads(json.dumps(manifest))
+    return read
+
+
+def _explain(found: Mapping[str, Any], manifest: Mapping[str, Any], target: Path) -> str:
+    """Return why parts can't be reused, and what to do."""
+    if found.get('version') != manifest.get('version'):
+        return (f'holds parts that version {_shorten(found.get("version"))} has made, and this is '
+                f'{_shorten(manifest.get("version"))}. Finish {target.name} with that version')
+    return f'holds parts of another run: {_list_differences(found, manifest)}. Repeat that run to finish {target.name}'
+
+
+def _list_differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """Return the differences, or ''; an option that only one of them knows differs unless it was not given."""
+    names = [name for name in dict.fromkeys([*wanted, *found]) if found.get(name) != wanted.get(name)]
+    return ', '.join(f'{name} was {_shorten(found.get(name))}, is {_shorten(wanted.get(name))}' for name in names)
+
+
+def _shorten(value: object) -> str:
+    text = 'not given' if value is None else str(value)
+    return text if len(text) <= 60 else f'{text[:60]}...'
+
+
+def _remove_temporary_files(folder: Path) -> None:
+    """Remove temporary files that killed runs have left behind."""
+    for path in folder.glob(f'{TEMPORARY_PREFIX}*'):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _empty_folder(folder: Path) -> None:
+    # The manifest goes last: if this is interrupted, it still marks the folder as ours.
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == _MANIFEST):
+        if _OURS.fullmatch(path.name):
+            path.unlink()

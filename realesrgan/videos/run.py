@@ -3,36 +3,37 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
-from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
+from ..enhancers import (
+    EnhancerCache,
+    build_enhancer,
+    find_outscale,
+    prefetch_weights,
+    prepare_faces,
+    require_gpus,
+)
 from ..errors import RunError, UsageError, VideoError, explain
 from ..events import Event, Examined, Found, Outcome, Outlined, Progress, Run, Warned
-from ..ffmpeg.probe import MediaInfo, is_picture, probe
 from ..ffmpeg.programs import FFmpeg, find_ffmpeg
-from ..files import remove_leftovers, require_writable, temporary_folder
+from ..files import remove_leftovers, require_writable
 from ..log import about
 from ..options import PictureOptions, VideoOptions, convert_options, drop_faces_of_anime
 from ..pictures.inputs import InputFile, Inputs, list_inputs
 from ..pictures.names import name_comparison, plan, require_folder_name
 from ..pictures.run import upscale_pictures
-from ..workers.enhancers import EnhancerCache
-from ..workers.sharing import run_sharing
-from .checkpoint import get_parts_folder
+from ..pipeline import read_ahead, write_behind
+from ..pool.pool import list_places, make_pool
+from .chunks import Chunk
 from .inputs import VIDEO_EXTENSIONS, VideoInput, check_extension, find_videos, name_results
-from .resources import Resources
-from .source import FrameSource, Source, VideoSource
-
-if TYPE_CHECKING:
-    from .upscale import Made
+from .job import VideoJob
+from .parts import get_parts_folder
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ def upscale_videos(inputs: Inputs, output: str | os.PathLike[str], options: Vide
                    on_event: Callable[[Event], None] | None = None,
                    cancel: threading.Event | None = None,
                    enhancers: EnhancerCache | None = None) -> list[Outcome]:
-    """Upscale videos, in order; one that begins may share the workers with the one before it.
+    """Upscale videos, in order; while workers compute one, the next is planned and the one before is joined.
 
     One that fails does not hold up the others.
 
@@ -68,69 +69,52 @@ def upscale_videos(inputs: Inputs, output: str | os.PathLike[str], options: Vide
         Cancelled: `cancel` was set.
     """
     run = Run(on_event, cancel)
-    with run.session(), ExitStack() as stack:
-        return _Videos(run, Path(output), options or VideoOptions(), stack, enhancers).upscale(list_inputs(inputs))
+    with run.session():
+        return _Videos(run, Path(output), options or VideoOptions(), enhancers).upscale(list_inputs(inputs))
 
 
 class _Videos:
-    """One run over videos; what it opens lives until the stack ends."""
+    """One run over videos."""
 
-    def __init__(self, run: Run, output: Path, options: VideoOptions, stack: ExitStack,
-                 enhancers: EnhancerCache | None) -> None:
+    def __init__(self, run: Run, output: Path, options: VideoOptions, enhancers: EnhancerCache | None) -> None:
         self._run = run
-        self._enhancers = enhancers
         self._output = output
         self._options = drop_faces_of_anime(options)
-        self._stack = stack
-        self._outcomes: list[Outcome] = []
-        self._copies: list[Path] = []  # folders of what can be read once only
-        stack.callback(self._remove_copies)
+        self._enhancers = enhancers
         self._ffmpeg: FFmpeg = find_ffmpeg(options.ffmpeg_bin)
-        self._sources: frozenset[str]  # real paths of all inputs, which are never written to
-        self._resources: Resources
+        self._places = list_places(options.gpu_id, options.num_process_per_gpu)
+        self._sources: set[str] = set()  # real paths of all inputs, which are never written to
+        self._weights = ''  # their fingerprint
+        self._jobs: dict[str, VideoJob] = {}  # by the input
+        self._outcomes: list[Outcome] = []
 
     def upscale(self, inputs: Sequence[str]) -> list[Outcome]:
+        options = self._options
         require_folder_name(self._output, VIDEO_EXTENSIONS)
         require_writable(self._output)
         remove_leftovers(self._output)
         found = find_videos(self._ffmpeg, inputs, lambda name, error: self._end(Outcome(name, error=error)),
                             self._run.check)
-        pictures = [video for video in found if video.picture]
-        videos = [video for video in found if not video.picture]
         for video in found:
-            check_extension(self._options.ext, video)
-        self._sources = frozenset(os.path.realpath(video.source) for video in found)
-        targets = name_results(videos, self._output, self._options.suffix, self._options.container)
+            check_extension(options.ext, video)
+            if options.dry_run and video.is_pipe:
+                raise UsageError(f'{video.source}: --dry_run would use up what can be read once only; give a file')
+        self._sources = {os.path.realpath(video.source) for video in found}
+        pictures = [video.source for video in found if video.picture]
+        videos = [video for video in found if not video.picture]
+        targets = name_results(videos, self._output, options.suffix, options.container)
         waiting = [(video, target) for video, target in zip(videos, targets, strict=True)
                    if not self._skip(video, target)]
-        self._resources = Resources(self._options, self._output, [video for video, _ in waiting],
-                                    self._ffmpeg.version, self._run.check, self._stack, self._enhancers)
-        self._run.tell(Found(len(pictures) + len(waiting)))
+        self._run.emit(Found(len(pictures) + len(waiting)))
         if pictures:
-            self._upscale_pictures([picture.source for picture in pictures])
-        pool = self._resources.find_shareable_pool() if len(waiting) > 1 else None
-        pieces = [partial(self._upscale_waiting, video, target) for video, target in waiting]
-        if pool is not None:
-            run_sharing(pieces, pool, self._run.stop)
-        else:
-            for upscale in pieces:
-                upscale()
+            self._upscale_pictures(pictures)
+        if waiting:
+            self._prepare()
+            if options.dry_run:
+                self._outline(waiting)
+            else:
+                self._upscale_videos(waiting)
         return self._outcomes
-
-    def _upscale_waiting(self, video: VideoInput, target: Path) -> None:
-        with about(video.source):
-            outcome = self._upscale_one(video, target)
-        if outcome is not None:
-            self._end(outcome)
-
-    def _remove_copies(self) -> None:
-        """Remove what a thread may still be waiting to write."""
-        for folder in self._copies:
-            shutil.rmtree(folder, ignore_errors=True)
-
-    def _end(self, outcome: Outcome) -> None:
-        self._outcomes.append(outcome)
-        self._run.tell(outcome)
 
     def _skip(self, video: VideoInput, target: Path) -> bool:
         """Report a video as skipped if its result exists and that matters."""
@@ -141,90 +125,150 @@ class _Videos:
                 logger.warning('%s: %s is left over from it, and may be deleted', target, get_parts_folder(target))
         return skipped
 
-    def _upscale_one(self, video: VideoInput, target: Path) -> Outcome | None:
-        """Return how a video ended; None in a dry run."""
-        start = time.perf_counter()
-        try:
-            with self._readable(video, target) as (info, options):
-                source = self._open(video, info, target, options)
-                if options.dry_run:
-                    self._outline(source, target, options)
-                    return None
-                made = self._upscale_source(source, target, options)
-        except RunError:
-            raise
-        except Exception as error:
-            return Outcome(video.source, error=explain(error), seconds=time.perf_counter() - start)
-        return Outcome(video.source, target, problems=made.problems, frames=made.frames, reused=made.reused,
-                       seconds=time.perf_counter() - start, size=source.size,
-                       result_size=(source.encoding.width, source.encoding.height), effort=made.effort,
-                       comparison=made.comparison)
+    def _prepare(self) -> None:
+        """Fetch what all videos need, once for all workers."""
+        from ..weights.sources import fingerprint
+        options = self._options
+        require_gpus(options.gpu_id, options.engine)
+        prepare_faces(options)
+        prefetch_weights(options)
+        self._weights = fingerprint(options.model_name, options.model_path, options.denoise_strength)
+        self._options = replace(options, outscale=options.outscale or find_outscale(options))
 
-    @contextmanager
-    def _readable(self, video: VideoInput, target: Path) -> Iterator[tuple[MediaInfo | None, VideoOptions]]:
-        """Yield what to open and how; of what can be read once only a copy, because it is read twice."""
-        options = replace(self._options, outscale=self._resources.outscale)
-        if not video.is_pipe:
-            yield video.info, options
-            return
-        if options.dry_run:
-            raise UsageError(f'{video.source}: --dry_run would use up what can be read once only; give a file')
-        logger.info('%s: copied to a file first; the run can\'t be resumed', video.source)
-        with temporary_folder(target) as folder:
-            self._copies.append(folder)
-            copy = folder / Path(video.source).name
-            with Path(video.source).open('rb') as pipe, copy.open('wb') as file:
-                shutil.copyfileobj(pipe, file)
-            info = probe(self._ffmpeg, str(copy), self._run.check)
-            if is_picture(self._ffmpeg, info, self._run.check):
-                raise VideoError(f'{video.source}: holds a single picture; inference_realesrgan.py -i - takes those')
-            yield info, replace(options, chunk=Fraction(0), restart=True)
+    def _end(self, outcome: Outcome) -> None:
+        self._outcomes.append(outcome)
+        self._run.emit(outcome)
 
-    def _open(self, video: VideoInput, info: MediaInfo | None, target: Path, options: VideoOptions) -> Source:
-        """Return the source of an input.
+    # ---- videos ----
+
+    def _upscale_videos(self, waiting: Sequence[tuple[VideoInput, Path]]) -> None:
+        """Upscale videos as one stream of chunks."""
+        with ExitStack() as stack:
+            stack.callback(self._close)  # last, when nobody writes any more
+            pool = stack.enter_context(self._open_pool(waiting))
+            behind = stack.enter_context(write_behind(self._finish, len(waiting), stop=self._run.stop))
+
+            def plan_chunks() -> Iterator[Chunk]:
+                for video, target in waiting:
+                    job = self._begin(video, target)
+                    if job is None:
+                        continue
+                    if not job.todo:
+                        behind.put(job)
+                    yield from job.todo
+
+            chunks = stack.enter_context(read_ahead(plan_chunks(), 1, stop=self._run.stop))
+            for chunk, result in pool.map_unordered(chunks, self._on_note, self._is_wanted):
+                job = self._jobs[chunk.video]
+                if job.is_closed:
+                    continue
+                if isinstance(result, Exception):
+                    self._fail(job, result)
+                elif job.add(chunk, result):
+                    behind.put(job)
+        self._run.check()  # for an error of the last ones to be joined
+
+    def _open_pool(self, waiting: Sequence[tuple[VideoInput, Path]]) -> Any:
+        """Return the workers, `ChunkWorker` each; on a cluster they find their own ffmpeg."""
+        from .worker import ChunkWorker, explain_other_ffmpeg
+        options, check = self._options, self._run.check
+        if options.cluster is not None:
+            from ..pool.cluster import open_ray_pool
+            files = [path for video, _ in waiting for path in video.frames or [Path(video.source)] if path.is_file()]
+            return open_ray_pool(partial(ChunkWorker, options, finds_ffmpeg=True), options, files, self._output, check,
+                                 partial(explain_other_ffmpeg, options.ffmpeg_bin, self._ffmpeg.version))
+        from ..engines.choice import list_gpus
+        if self._enhancers is not None:
+            return make_pool(partial(ChunkWorker, options, build=self._enhancers.build), self._places[:1], check,
+                             isolate=False)
+        return make_pool(partial(ChunkWorker, options), self._places, check, isolate=bool(list_gpus(options.engine)))
+
+    def _begin(self, video: VideoInput, target: Path) -> VideoJob | None:
+        """Return a video that is ready for workers; None if it has failed."""
+        job = VideoJob(video, target, self._ffmpeg, self._options, self._weights, self._run)
+        self._jobs[video.source] = job
+        with about(video.source):
+            try:
+                self._require_new(target)
+                job.begin()
+            except RunError:
+                raise
+            except Exception as error:
+                self._fail(job, error)
+                return None
+        return job
+
+    def _require_new(self, target: Path) -> None:
+        """Check that the result of a video overwrites no input.
 
         Raises:
-            VideoError: its result would overwrite an input, or it can't be upscaled as asked.
+            VideoError: it would.
         """
-        for path in (target, name_comparison(target, 'mp4'))[:1 + options.compare]:
+        for path in (target, name_comparison(target, 'mp4'))[:1 + self._options.compare]:
             if os.path.realpath(path) in self._sources:
                 raise VideoError(f'its result would overwrite the input {path}; choose another --suffix or -o')
-        if info is None:
-            for name in ('start', 'end'):
-                if getattr(options, name) is not None:
-                    logger.warning('--%s has no effect on a folder of frames', name)
-            return FrameSource(self._ffmpeg, video.source, video.frames, options, self._run.check)
-        return VideoSource(self._ffmpeg, video.source, info, options, self._run.check)
 
-    # ---- one input ----
+    def _on_note(self, chunk: Chunk, note: Any) -> None:
+        self._jobs[chunk.video].on_note(chunk, note)
 
-    def _upscale_source(self, source: Source, target: Path, options: VideoOptions) -> Made:
-        from .upscale import upscale_source
-        common = self._resources
-        return upscale_source(source, target, options, common.weights, common.pool, self._run)
+    def _is_wanted(self, chunk: Chunk) -> bool:
+        return not self._jobs[chunk.video].is_closed
 
-    def _outline(self, source: Source, target: Path, options: VideoOptions) -> None:
-        from .checkpoint import describe_run, find_reusable
+    def _finish(self, job: VideoJob) -> None:
+        """Join a video, in the writing thread."""
+        with about(job.name):
+            try:
+                self._end(job.finish())
+            except RunError as error:
+                self._run.stop(error)
+            except Exception as error:
+                self._fail(job, error)
+
+    def _fail(self, job: VideoJob, error: Exception) -> None:
+        with about(job.name):
+            job.fail()
+        self._end(Outcome(job.name, error=explain(error), seconds=job.seconds))
+
+    def _close(self) -> None:
+        """Close the videos that an early end has left open."""
+        for job in self._jobs.values():
+            with about(job.name):
+                job.fail()
+
+    # ---- other work ----
+
+    def _outline(self, waiting: Sequence[tuple[VideoInput, Path]]) -> None:
+        """Find out what a run would do and need."""
         from .dry_run import outline_run
-        common = self._resources
-        manifest = describe_run(source.ffmpeg.version, source.identify(), common.weights, options)
-        there = [] if options.restart else find_reusable(target, source.encoding.container, manifest)
-        lines = outline_run(source, target, common.outscale, common.places, common.enhancer, there)
-        self._run.tell(Outlined(source.name, tuple(lines)))
+        from .parts import find_reusable
+        enhancer = build_enhancer(self._options, self._places[0])
+        for video, target in waiting:
+            job = VideoJob(video, target, self._ffmpeg, self._options, self._weights, self._run)
+            with about(video.source):
+                try:
+                    self._require_new(target)
+                    job.open()
+                    there = [] if self._options.restart else find_reusable(
+                        target, job.source.encoding.container, job.describe())
+                    lines = outline_run(job.source, target, self._options.outscale or 1, self._places, enhancer, there)
+                    self._run.emit(Outlined(video.source, tuple(lines)))
+                except RunError:
+                    raise
+                except Exception as error:
+                    self._fail(job, error)
 
     def _upscale_pictures(self, sources: Sequence[str]) -> None:
         """Upscale single pictures as the image script does."""
         options = self._options
         if options.dry_run:
-            for job in plan([InputFile(Path(source)) for source in sources], self._output, options.suffix,
-                            options.ext):
-                self._run.tell(Outlined(str(job.source), (f'result   {job.target(alpha=False)}, a single picture',)))
+            for job in plan([InputFile(Path(source)) for source in sources], self._output, options.suffix, options.ext):
+                self._run.emit(Outlined(str(job.source), (f'result   {job.target(alpha=False)}, a single picture',)))
             return
 
-        def hear(event: Event) -> None:
+        def on_event(event: Event) -> None:
             if isinstance(event, (Examined, Progress, Warned)):
-                self._run.tell(event)
+                self._run.emit(event)
             elif isinstance(event, Outcome):
                 self._end(event)
-        upscale_pictures(sources, str(self._output), convert_options(options, PictureOptions), on_event=hear,
+        upscale_pictures(sources, self._output, convert_options(options, PictureOptions), on_event=on_event,
                          cancel=self._run.cancel, enhancers=self._enhancers)

@@ -1,4 +1,4 @@
-"""What is upscaled to a video: the two kinds of sources, a file (or stream) and a folder of frames."""
+"""The two kinds of sources that are upscaled to a video: a file (or stream) and a folder of frames."""
 from __future__ import annotations
 
 import logging
@@ -7,9 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -23,13 +22,11 @@ from ..ffmpeg.programs import Check, FFmpeg
 from ..ffmpeg.timing import format_clock
 from ..files import temporary_folder
 from ..options import VideoOptions
-from .checkpoint import TRACKS, identify_files
 from .chunks import Chunk, FrameFiles, Upscaled, VideoFrames, cut_into_chunks
 from .disk import DiskWatch, estimate_extracted_size
 from .encoding import encode_frames, encode_like_video
 from .frame_files import FrameFileReader, FrameShape, measure_frames
-from .joining import Join, join_alone, join_with_tracks
-from .parts import Parts
+from .parts import TRACKS, Parts, identify_files
 from .plan import VideoPlan, plan_video
 
 logger = logging.getLogger(__name__)
@@ -42,56 +39,6 @@ _MOST_UNSEEKABLE = 20  # chunks of a video of which each is decoded from the sta
 Ranges = Sequence[tuple[int, int | None]]
 
 
-class Source(Protocol):
-    """Something to upscale to a video.
-
-    Attributes:
-        name: The input as it was given.
-        ffmpeg: The programs.
-        encoding: How its parts are encoded.
-        total: Its number of frames, or None if that is unknown.
-        size: Width and height of its frames.
-        step: Frames in a second if chunks may be cut further into parts, else 0.
-        extracted_bytes: What is written of its frames to files first.
-    """
-
-    name: str
-    ffmpeg: FFmpeg
-    encoding: Encoding
-    total: int | None
-    size: tuple[int, int]
-    step: int
-    extracted_bytes: int
-
-    def identify(self) -> Mapping[str, Any]:
-        """Return what tells this source from another one of the same name."""
-        ...
-
-    def cut(self) -> Ranges:
-        """Return the chunks as ranges of frames, the last one open."""
-        ...
-
-    def make_chunks(self, parts: Parts, stack: ExitStack) -> list[Chunk]:
-        """Return the chunks; what they need on the disk stays until the stack ends."""
-        ...
-
-    def find_damage(self, chunks: Sequence[Chunk], done: Sequence[Upscaled]) -> list[str]:
-        """Return what is damaged, a line each.
-
-        Raises:
-            MediaError: no frame could be decoded.
-        """
-        ...
-
-    def make_join(self, parts: Parts) -> Join:
-        """Return what joins the parts."""
-        ...
-
-    def sample(self) -> Iterable[np.ndarray] | None:
-        """Start reading frames, for a dry run; None where they could not be read again."""
-        ...
-
-
 class FrameSource:
     """Picture files of one size.
 
@@ -100,51 +47,67 @@ class FrameSource:
         name: The folder.
         files: Its pictures, in order.
         options: The caller's.
-        check: Called several times a second while ffmpeg works; what it raises ends ffmpeg.
+
+    Attributes:
+        encoding: How its parts are encoded.
+        plan: How a video is read; None here.
+        total: Its number of frames, or None if that is unknown.
+        size: Width and height of its frames.
+        step: Frames in a second if chunks may be cut further into parts, else 0.
+        extracted_bytes: Room on the disk for its frames, if they are written to files first.
 
     Raises:
         FrameError: one is of another size, or the first can't be read.
         MediaError: the encoder is not there, or does not go with the container or the pixel format.
     """
 
+    plan: VideoPlan | None = None
     extracted_bytes = 0
 
-    def __init__(self, ffmpeg: FFmpeg, name: str, files: Sequence[Path], options: VideoOptions,
-                 check: Check) -> None:
+    def __init__(self, ffmpeg: FFmpeg, name: str, files: Sequence[Path], options: VideoOptions) -> None:
+        for option in ('start', 'end'):
+            if getattr(options, option) is not None:
+                logger.warning('--%s has no effect on a folder of frames', option)
         self.ffmpeg, self.name = ffmpeg, name
-        self._files, self._options, self._check = files, options, check
+        self._files, self._options = files, options
         self._shape = measure_frames(files, options.max_pixels)
-        self.encoding = encode_frames(ffmpeg, self._shape, options)
+        self.encoding: Encoding = encode_frames(ffmpeg, self._shape, options)
         self.total: int | None = len(files)
         self.size = self._shape.width, self._shape.height
         self.step = math.ceil(self.encoding.rate) if options.chunk is None else 0
 
     def identify(self) -> Mapping[str, Any]:
+        """Return what tells this source from another one of the same name."""
         return identify_files(self._files)
 
     def cut(self) -> Ranges:
+        """Return the chunks as ranges of frames, the last one open."""
         return _cut_files(self._files, self._options, self.encoding)
 
-    def make_chunks(self, parts: Parts, stack: ExitStack) -> list[Chunk]:
+    def make_chunks(self, parts: Parts, _stack: ExitStack) -> list[Chunk]:
+        """Return the chunks; the files that they need stay until the stack ends."""
         return _chunks_of_files(self, self._files, self._shape, self._options, parts)
 
-    def find_damage(self, chunks: Sequence[Chunk], done: Sequence[Upscaled]) -> list[str]:
+    def find_damage(self, _chunks: Sequence[Chunk], _done: Sequence[Upscaled]) -> list[str]:
+        """Return a line for each damage.
+
+        Raises:
+            MediaError: no frame could be decoded.
+        """
         return []
 
-    def make_join(self, parts: Parts) -> Join:
-        return partial(join_alone, self.ffmpeg, self._options.container, self._check)
-
     def sample(self) -> Iterable[np.ndarray] | None:
+        """Start reading frames, for a dry run; None where they could not be read again."""
         return FrameFileReader(self._files, self._shape)
 
 
 class VideoSource:
-    """A video file or stream.
+    """A video file or stream; methods and attributes are those of `FrameSource`.
 
     Args:
         ffmpeg: The programs.
         name: The input as it was given.
-        info: What ffprobe says about it, or about a copy of it.
+        info: The result of ffprobe for it, or for a copy of it.
         options: The caller's.
         check: Called several times a second while ffmpeg works; what it raises ends ffmpeg.
 
@@ -159,18 +122,19 @@ class VideoSource:
         if options.extract_frame_first and info.is_stream:
             logger.warning('--extract_frame_first has no effect on a stream, which can be read once only')
         self._options, self._check = options, check
-        self._plan: VideoPlan = plan_video(ffmpeg, info, options, check)
-        self.encoding = encode_like_video(ffmpeg, self._plan, options, check)
-        self.total = self._plan.total
-        video = self._plan.video
+        self.plan: VideoPlan = plan_video(ffmpeg, info, options, check)
+        self.encoding: Encoding = encode_like_video(ffmpeg, self.plan, options, check)
+        self.total = self.plan.total
+        video = self.plan.video
         self.size = video.width, video.height
-        self.step = math.ceil(self.encoding.rate) if options.chunk is None and self._plan.is_divisible else 0
+        self.step = math.ceil(self.encoding.rate) if options.chunk is None and self.plan.is_divisible else 0
         self.extracted_bytes = estimate_extracted_size(
             *self.size, self.total or 0, deep=is_deep(video.pixel_format)) if self._extracts else 0
         self._extraction_damage: Damage | None = None
 
     def identify(self) -> Mapping[str, Any]:
-        info, decoding = self._plan.info, self._plan.decoding
+        """See `FrameSource`."""
+        info, decoding = self.plan.info, self.plan.decoding
         if info.is_stream:
             return {'source': info.source}
         identity = identify_files([Path(info.source)])
@@ -179,7 +143,8 @@ class VideoSource:
         return identity
 
     def cut(self) -> Ranges:
-        plan = self._plan
+        """See `FrameSource`."""
+        plan = self.plan
         if not plan.is_divisible:
             return [(0, None)]
         length = _measure_chunk(self._options, plan.decoding.rate)
@@ -190,25 +155,23 @@ class VideoSource:
         return cut_into_chunks(plan.total, length, plan.last_start())
 
     def make_chunks(self, parts: Parts, stack: ExitStack) -> list[Chunk]:
-        plan = self._plan
+        """See `FrameSource`."""
+        plan = self.plan
         if self._extracts:
             return self._extract(parts, stack)
         if not plan.is_divisible:
             logger.info('the length is unknown: one part, which can\'t be resumed')
             recording = build_recording_options(plan.info.tracks, parts.folder / TRACKS) if plan.info.is_stream else []
-            return [self._chunk(parts, 0, 0, None, VideoFrames(self.ffmpeg, plan.info, plan.decoding,
-                                                               also=tuple(recording)))]
+            frames = VideoFrames(self.ffmpeg, plan.info, plan.decoding, also=tuple(recording))
+            return [_make_chunk(self, parts, self._options, 0, 0, None, frames)]
         chunks = []
         for index, (first, stop) in enumerate(self.cut()):
             decoding = plan.decode_chunk(first, stop)
             seeks = decoding.seek is not None and plan.stamps is not None
             frames = VideoFrames(self.ffmpeg, plan.info, decoding, expected=plan.count_expected(first, stop),
                                  unseeked=plan.decode_chunk(first, stop, seek=False) if seeks else None)
-            chunks.append(self._chunk(parts, index, first, stop, frames))
+            chunks.append(_make_chunk(self, parts, self._options, index, first, stop, frames))
         return chunks
-
-    def _chunk(self, parts: Parts, index: int, first: int, stop: int | None, frames: VideoFrames) -> Chunk:
-        return Chunk(index, first, stop, frames, self.encoding, self.ffmpeg, self._options.outscale, parts, self.step)
 
     def _extract(self, parts: Parts, stack: ExitStack) -> list[Chunk]:
         """Decode all frames into a folder and return the chunks of its files."""
@@ -219,14 +182,14 @@ class VideoSource:
         def check() -> None:
             self._check()
             watch.look()
-        self._extraction_damage = extract_frames(
-            self.ffmpeg, self._plan.info, self._plan.decoding, folder, check)
+        self._extraction_damage = extract_frames(self.ffmpeg, self.plan.info, self.plan.decoding, folder, check)
         files = sorted(folder.iterdir())
         return _chunks_of_files(self, files, measure_frames(files[:1], self._options.max_pixels), self._options, parts)
 
     def find_damage(self, chunks: Sequence[Chunk], done: Sequence[Upscaled]) -> list[str]:
-        plan, frames = self._plan, sum(upscaled.frames for upscaled in done)
-        damage = self._extraction_damage if self._extracts else self._first_damage(chunks, done)
+        """See `FrameSource`."""
+        plan, frames = self.plan, sum(upscaled.frames for upscaled in done)
+        damage = self._extraction_damage if self._extracts else self._find_first_damage(chunks, done)
         if damage is not None and self._is_of_a_cut(damage):
             damage = None
         if not frames:
@@ -240,7 +203,7 @@ class VideoSource:
                            plan.total)
         return []
 
-    def _first_damage(self, chunks: Sequence[Chunk], done: Sequence[Upscaled]) -> Damage | None:
+    def _find_first_damage(self, chunks: Sequence[Chunk], done: Sequence[Upscaled]) -> Damage | None:
         """Return the first damage that the workers met, counted from the first frame of all.
 
         After a seek ffmpeg may complain about frames that it can't decode but that nobody needs. If only chunks that
@@ -251,33 +214,30 @@ class VideoSource:
             return None
         if all(isinstance(chunk.frames, VideoFrames) and chunk.frames.unseeked for chunk, _ in found):
             logger.info('looking for damage')
-            whole = self._plan.decode_chunk(0, None, seek=False)
-            if not count_frames(self.ffmpeg, self._plan.info, whole, self._check)[1]:
+            whole = self.plan.decode_chunk(0, None, seek=False)
+            if not count_frames(self.ffmpeg, self.plan.info, whole, self._check)[1]:
                 return None
         chunk, damage = found[0]
         return replace(damage, frame=chunk.first + damage.frame)
 
     def _is_of_a_cut(self, damage: Damage) -> bool:
         """Tell whether only the edit list of a cut is behind what looks like damage."""
-        stamps = self._plan.stamps
+        stamps = self.plan.stamps
         if stamps is None or not stamps.hides_packets or FORGETS not in damage.reason:
             return False
         logger.info('looking for damage')
-        return is_of_a_cut(self.ffmpeg, self._plan.info, self._plan.decode_chunk(0, None, seek=False), self._check)
-
-    def make_join(self, parts: Parts) -> Join:
-        recorded = parts.folder / TRACKS
-        if self._plan.info.is_stream and not recorded.exists():
-            return partial(join_alone, self.ffmpeg, self._options.container, self._check)
-        return partial(join_with_tracks, self.ffmpeg, self._plan, recorded if recorded.exists() else None,
-                       self._options.container, self._check)
+        return is_of_a_cut(self.ffmpeg, self.plan.info, self.plan.decode_chunk(0, None, seek=False), self._check)
 
     def sample(self) -> Iterable[np.ndarray] | None:
-        return None if self._plan.info.is_stream else self._decode()
+        """See `FrameSource`."""
+        return None if self.plan.info.is_stream else self._decode()
 
     def _decode(self) -> Iterator[np.ndarray]:
-        with FrameReader(self.ffmpeg, self._plan.info, self._plan.decoding) as reader:
+        with FrameReader(self.ffmpeg, self.plan.info, self.plan.decoding) as reader:
             yield from reader
+
+
+Source = FrameSource | VideoSource
 
 
 def _cut_files(files: Sequence[Path], options: VideoOptions, encoding: Encoding) -> Ranges:
@@ -291,6 +251,11 @@ def _measure_chunk(options: VideoOptions, rate: Fraction) -> int:
 
 def _chunks_of_files(source: Source, files: Sequence[Path], shape: FrameShape, options: VideoOptions,
                      parts: Parts) -> list[Chunk]:
-    ranges = _cut_files(files, options, source.encoding)
-    return [Chunk(index, first, stop, FrameFiles(tuple(files[first:stop]), shape), source.encoding, source.ffmpeg,
-                  options.outscale, parts, source.step) for index, (first, stop) in enumerate(ranges)]
+    return [_make_chunk(source, parts, options, index, first, stop, FrameFiles(tuple(files[first:stop]), shape))
+            for index, (first, stop) in enumerate(_cut_files(files, options, source.encoding))]
+
+
+def _make_chunk(source: Source, parts: Parts, options: VideoOptions, index: int, first: int, stop: int | None,
+                frames: VideoFrames | FrameFiles) -> Chunk:
+    return Chunk(source.name, index, first, stop, frames, source.encoding, source.ffmpeg, options.outscale, parts,
+                 source.step)

@@ -3,14 +3,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
+from ..enhancers import EnhancerCache
 from ..options import PictureOptions, VideoOptions
 from ..pictures.run import upscale_pictures
+from ..pool.pool import Place, Report
 from ..videos.run import upscale_videos
-from ..workers.enhancers import EnhancerCache
-from ..workers.options import Place
-from ..workers.pool import Report
 
 
 @dataclass(frozen=True)
@@ -26,16 +24,11 @@ class JobWorker:
     """Upscales one file after the other. It reports the events of the library.
 
     Args:
-        models_kept: How many models stay loaded.
+        models_kept: How many models stay loaded; they are built with the first jobs.
     """
 
-    def __init__(self, models_kept: int) -> None:
+    def __init__(self, models_kept: int, _place: Place) -> None:
         self._enhancers = EnhancerCache(models_kept)
-
-    @classmethod
-    def build(cls, models_kept: int, _place: Place) -> Self:
-        """Build a worker; what it computes with is built with its first jobs."""
-        return cls(models_kept)
 
     def __call__(self, task: JobTask, report: Report) -> None:
         """Upscale a file; its outcome is among what is reported."""

@@ -17,8 +17,8 @@ from typing import Any
 from ..errors import BugError, Cancelled, RealESRGANError, explain
 from ..events import Outcome, Progress, Warned
 from ..options import PictureOptions, VideoOptions
-from ..workers.options import Place
-from ..workers.process_pool import ProcessPool
+from ..pool.pool import Place
+from ..pool.processes import ProcessPool
 from .job_worker import JobTask, JobWorker
 from .settings import Settings
 
@@ -91,7 +91,7 @@ class Job:
         """How long it has run."""
         return 0.0 if self.started is None else (self.finished or time.monotonic()) - self.started
 
-    def hear(self, event: Any) -> None:
+    def on_event(self, event: Any) -> None:
         """Take an event of the library."""
         if isinstance(event, Progress):
             self.done, self.total = event.done, event.total
@@ -201,7 +201,7 @@ class JobQueue:
                 raise Cancelled
             if job.seconds > self._settings.max_job_seconds:
                 raise JobTimeoutError(f'it took longer than {self._settings.max_job_seconds:g} seconds')
-        with ProcessPool(partial(JobWorker.build, self._settings.models_kept), [place], check) as pool:
+        with ProcessPool(partial(JobWorker, self._settings.models_kept), [place], check) as pool:
             while (job := self._take()) is not None:
                 current[:] = [job]
                 self._run(job, pool, place)
@@ -220,9 +220,11 @@ class JobQueue:
         options = job.options if place.gpu_id is None else replace(job.options, gpu_id=(place.gpu_id,))
         state = FAILED
         try:
-            for _ in pool.map_unordered([JobTask(job.source, job.folder, options)], job.hear):
-                pass
-            job.error = job.outcome.error if job.outcome else None
+            task = JobTask(job.source, job.folder, options)
+            for _, error in pool.map_unordered([task], lambda _, event: job.on_event(event)):
+                job.error = error
+            if job.outcome is not None:
+                job.error = job.outcome.error
             state = DONE if job.outcome is not None and job.outcome.target is not None else FAILED
         except Cancelled:
             state = CANCELLED

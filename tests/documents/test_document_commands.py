@@ -64,7 +64,7 @@ NOT_RUN = {
     "CC='gcc -fsanitize=address,undefined -fno-sanitize-recover' python -m realesrgan.engines.kernel.build --output "
     '/tmp/new': 'needs gcc, takes a minute',
     'python -m pytest -n 0 -p no:faulthandler tests/engines/test_conformance.py -k winograd': 'is one of these tests',
-    'ray start --head --port=6379': 'leaves processes behind; tests/workers/test_cluster.py makes a cluster',
+    'ray start --head --port=6379': 'leaves processes behind; tests/pool/test_cluster.py makes a cluster',
     'ray start --address=HEAD:6379': 'HEAD stands for another machine',
     'python inference_realesrgan_video.py -i film.mkv -s 2 --cluster auto': 'needs a cluster; test_cluster.py has one',
     'sbatch --nodes=4 --gpus-per-node=1 examples/slurm.sh -i films -o results -s 2':

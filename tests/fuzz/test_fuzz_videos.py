@@ -1,6 +1,7 @@
 """What ffprobe may say of damaged and hostile videos, and what may have become of the folder of parts."""
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import tempfile
@@ -18,9 +19,8 @@ from realesrgan.ffmpeg.decoder import Damage
 from realesrgan.ffmpeg.probe import parse_probe
 from realesrgan.ffmpeg.timing import collect_time_stamps
 from realesrgan.videos import VideoOptions, plan
-from realesrgan.videos.checkpoint import open_parts
 from realesrgan.videos.chunks import cut_into_chunks
-from realesrgan.videos.parts import Part, seal
+from realesrgan.videos.parts import OpenParts, Part
 from realesrgan.videos.plan import plan_video
 from realesrgan.videos.source import VideoSource
 from tests.support import clips
@@ -53,14 +53,14 @@ def check(output, stamps, folder):
             plan_tracks(info.tracks, container)
         source = VideoSource.__new__(VideoSource)
         source._options = VideoOptions()
-        source._plan = plan_video(None, info, source._options)
+        source.plan = plan_video(None, info, source._options)
         ranges = source.cut()
     except RealESRGANError as error:
         assert '\n' not in str(error)
         return
-    video = source._plan.video
+    video = source.plan.video
     assert 0 < video.width * video.height <= VideoOptions().max_pixels
-    assert source._plan.decoding.rate > 0
+    assert source.plan.decoding.rate > 0
     assert 1 <= len(ranges) <= 110_000
     assert ranges[0][0] == 0
     assert ranges[-1][1] is None
@@ -123,13 +123,20 @@ MADE = [Part(0, 24, 20, is_last=False), Part(24, 24, 20, is_last=True, damage=Da
 MANIFEST = {'version': '1', 'weights': 'abc', 'outscale': '2', 'faces': None}
 
 
+@contextlib.contextmanager
+def open_parts(folder):
+    opened = OpenParts(folder / 'a.mp4', 'mp4', MANIFEST)
+    yield opened.parts
+    opened.close(keep=True)
+
+
 def make_parts(folder):
     """Parts of an interrupted run; return the files of their folder."""
-    with open_parts(folder / 'a.mp4', 'mp4', MANIFEST, keep=True) as parts:
+    with open_parts(folder) as parts:
         for part in MADE:
             path = parts.path(part.first)
             path.write_bytes(bytes([part.first]) * 100)
-            seal(path, path, part.to_note())
+            parts.seal(part, path)
     return {path.name: path.read_bytes() for path in parts.folder.iterdir() if path.name != 'lock'}
 
 
@@ -141,7 +148,7 @@ def test_a_part_is_used_only_as_it_was_written(data):
         changed = data.draw(mutated([files[name]]))
         (Path(folder) / 'a_parts' / name).write_bytes(changed)
         try:
-            with open_parts(Path(folder) / 'a.mp4', 'mp4', MANIFEST, keep=True) as parts:
+            with open_parts(Path(folder)) as parts:
                 found = parts.find()
                 for part in MADE:
                     if parts.is_intact(part.first):
@@ -158,7 +165,7 @@ def test_a_note_of_anything_is_no_note(value):
         make_parts(Path(folder))
         note = Path(folder) / 'a_parts/00000000.json'
         note.write_text(json.dumps(value))
-        with open_parts(Path(folder) / 'a.mp4', 'mp4', MANIFEST, keep=True) as parts:
+        with open_parts(Path(folder)) as parts:
             assert parts.find() == MADE[1:]
 
 

@@ -377,7 +377,7 @@ def test_several_gpus_share_the_pictures(run, tmp_path, monkeypatch):
 def test_pictures_that_may_have_one_result_are_one_task(tmp_path):
     files = [InputFile(Path(name)) for name in ('1.png', '2.png', '3.png', 'a.jpg', 'a.png', 'b.png')]
     jobs = plan(files, tmp_path, 'out', 'auto')
-    assert [[job.source.name for job in shared] for shared in share_jobs(jobs)] == [
+    assert [[job.source.name for job in shared] for shared in share_jobs(jobs, 4)] == [
         ['1.png', '2.png', '3.png', 'a.jpg', 'a.png'], ['b.png']]
 
 

@@ -13,8 +13,7 @@ import pytest
 import inference_realesrgan
 import inference_realesrgan_video
 from realesrgan import RealESRGANer
-from realesrgan.events import Examined, Found, Outcome
-from realesrgan.measures import Preview, Quality
+from realesrgan.events import Examined, Found, Outcome, Preview, Quality
 from realesrgan.quality import convert_to_bgr8, enlarge
 from realesrgan.reports import reporter
 from realesrgan.reports.reporter import Reporter
@@ -175,7 +174,7 @@ def test_several_workers_report_as_one_does(run, tmp_path, monkeypatch):
     assert run('-i', 'in', '--report', 'one.json', '--compare')[0] == 0
     from realesrgan.pictures import run as pictures
     monkeypatch.setattr(pictures, 'require_gpus', lambda *more: None)
-    from realesrgan.workers.options import Place
+    from realesrgan.pool.pool import Place
     monkeypatch.setattr(pictures, 'list_places', lambda *more: [Place(), Place()])
     assert run('-i', 'in', '--report', 'two.json', '--compare', '-o', 'two')[0] == 0
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 import os
 import signal
 import struct
-from functools import partial
 
 from tests.support import clips
 
@@ -85,7 +84,7 @@ def break_videos(widths, replace=setattr):
 
 
 def _break_planning(fail_at, replace):
-    from realesrgan.videos import inputs, source, upscale
+    from realesrgan.videos import inputs, job, source
 
     def probe(*arguments, real=inputs.probe):
         info = real(*arguments)
@@ -96,13 +95,13 @@ def _break_planning(fail_at, replace):
         fail_at('planning', info.video.width)
         return real(ffmpeg, info, *arguments)
 
-    def join(parts, done, *arguments, real=upscale.join_parts):
-        fail_at('joining', 8 * sum(upscaled.frames for upscaled in done))
-        return real(parts, done, *arguments)
+    def join(source, *arguments, real=job.join_parts):
+        fail_at('joining', source.size[0])
+        return real(source, *arguments)
 
     replace(inputs, 'probe', probe)
     replace(source, 'plan_video', plan)
-    replace(upscale, 'join_parts', join)
+    replace(job, 'join_parts', join)
 
 
 def _break_chunks(fail_at, replace):
@@ -128,16 +127,16 @@ def _break_chunks(fail_at, replace):
 def build_picture_worker(options, place, *, widths, build):
     """Build a worker of pictures in a process where steps fail; whatever its place, on the CPU."""
     from realesrgan.pictures.worker import PictureWorker
-    from realesrgan.workers.options import Place
+    from realesrgan.pool.pool import Place
     break_pictures(widths)
-    return PictureWorker.build(options, Place(), build)
+    return PictureWorker(options, Place(), build)
 
 
 def build_mortal_picture_worker(options, place, *, width, build):
     """Build a worker of pictures on the CPU, whose process is killed at pictures of one width."""
     from realesrgan.pictures.worker import PictureWorker
-    from realesrgan.workers.options import Place
-    worker = PictureWorker.build(options, Place(), build)
+    from realesrgan.pool.pool import Place
+    worker = PictureWorker(options, Place(), build)
     enhance = worker._enhancer.enhance
 
     def enhance_or_die(picture, *arguments):
@@ -152,7 +151,7 @@ def build_chunk_worker(options, place, *, widths, **more):
     """Build a worker of videos in a process where steps fail."""
     from realesrgan.videos.worker import ChunkWorker
     break_videos(widths)
-    return ChunkWorker.build(options, place, **more)
+    return ChunkWorker(options, place, **more)
 
 
 def build_job_worker(models_kept, place, *, pictures, videos):
@@ -160,11 +159,4 @@ def build_job_worker(models_kept, place, *, pictures, videos):
     from realesrgan.web.job_worker import JobWorker
     break_pictures(pictures)
     break_videos(videos)
-    return JobWorker.build(models_kept, place)
-
-
-class BrokenBuild:
-    """Stands in for a class of workers, which other processes build with steps that fail."""
-
-    def __init__(self, build, **widths):
-        self.build = partial(build, **widths)
+    return JobWorker(models_kept, place)

@@ -7,6 +7,7 @@ import signal
 import time
 
 from realesrgan.errors import RealESRGANError
+from realesrgan.log import about
 
 
 class OddError(RealESRGANError):
@@ -24,7 +25,8 @@ class Doubler:
 
     def __call__(self, number, report):
         report(('doubling', number))
-        logging.getLogger('realesrgan.test').warning('%d is doubled on %s', number, self.place)
+        with about('a number'):
+            logging.getLogger('realesrgan.test').warning('%d is doubled on %s', number, self.place)
         return number * 2
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 import logging
 
 from realesrgan.pictures.worker import PictureWorker
-from realesrgan.workers.options import Place
+from realesrgan.pool.pool import Place
 
 
 class WorkerOnTheCPU(PictureWorker):
     """Stands in for a worker on a GPU."""
 
-    @classmethod
-    def build(cls, options, place, **more):
+    def __init__(self, options, place, **more):
         assert place in (Place(0, 1), Place(1, 1))
         logging.getLogger('realesrgan').info('works for %s', place)
-        return super().build(options, Place(), **more)
+        super().__init__(options, Place(), **more)

@@ -41,7 +41,7 @@ def test_too_little_room_is_said_before(run, tmp_path, monkeypatch):
     make(tmp_path / 'a.mp4', *picture(seconds='0.2'), *EXACT)
     usage = shutil.disk_usage('.')
     monkeypatch.setattr(shutil, 'disk_usage', lambda folder: usage._replace(free=100 << 20))
-    monkeypatch.setattr('realesrgan.videos.upscale.estimate_result_size', lambda encoding, frames: 200 << 20)
+    monkeypatch.setattr('realesrgan.videos.job.estimate_result_size', lambda encoding, frames: 200 << 20)
     assert 'warning: a.mp4: about 400 MiB of disk will be needed, 100 MiB are free' in run('-i', 'a.mp4', '-s', '1')[2]
 
 

@@ -126,8 +126,8 @@ SLOW = f"""
 import sys
 sys.path.insert(0, {str(SCRIPT.parent)!r})
 import inference_realesrgan_video
-from realesrgan.videos import part_writer, worker
-part_writer.PART_SECONDS = worker.PART_SECONDS = 0
+from realesrgan.videos import worker
+worker.PART_SECONDS = 0
 sys.exit(inference_realesrgan_video.main(sys.argv[1:]))
 """
 

@@ -35,7 +35,7 @@ def pace(monkeypatch):
             clock.now += seconds
             return enhance(upsampler, picture, *options, **more)
         monkeypatch.setattr(RealESRGANer, 'enhance', enhance_slowly)
-        monkeypatch.setattr(ChunkWorker.__init__, '__defaults__', (None, lambda: clock.now))
+        monkeypatch.setitem(ChunkWorker.__init__.__kwdefaults__, 'clock', lambda: clock.now)
         return calls
     return arrange
 
@@ -198,7 +198,7 @@ def test_what_a_worker_has_finished_before_it_broke_is_not_made_again(upscale, p
     def fail():
         raise MemoryError('no room')
     calls = pace(20, 9, fail)
-    assert 'the work failed: frame 9: no room; it is tried again' in upscale('-i', 'a.mp4', *LOSSLESS)
+    assert 'failed: frame 9: no room; it is tried again' in upscale('-i', 'a.mp4', *LOSSLESS)
     assert len(calls) == 61
     assert hashes('results/a_out.mp4') == whole
 

@@ -15,6 +15,7 @@ import pytest
 from realesrgan.errors import Cancelled, WeightsError
 from realesrgan.events import Outcome, Progress, Warned
 from realesrgan.videos import VideoOptions, upscale_videos
+from realesrgan.videos.job import VideoJob
 from tests.support.clips import EXACT, files, make
 from tests.support.numbered_frames import LOSSLESS, counted, counts, hashes, parts
 
@@ -74,14 +75,13 @@ def test_a_warning_names_its_video(options):
 
 
 def test_what_no_video_would_survive_ends_all(options, monkeypatch):
-    from realesrgan.videos import upscale
-    real = upscale._find_parts
+    begin = VideoJob.begin
 
-    def fail(chunks, found, run):
-        if chunks[0].frames.info.source == 'b.mkv':
+    def fail(job):
+        if job.name == 'b.mkv':
             raise WeightsError('gone')
-        return real(chunks, found, run)
-    monkeypatch.setattr(upscale, '_find_parts', fail)
+        return begin(job)
+    monkeypatch.setattr(VideoJob, 'begin', fail)
     with pytest.raises(WeightsError, match='^gone$'):
         upscale_videos(NAMES, 'out', options)
     assert [name for name in files('out') if '_parts/' not in name] in ([], ['a_out.mp4'])

@@ -76,7 +76,8 @@ def test_what_fails_in_the_one_process_is_one_line(run, fail, tmp_path, at_calls
     assert run('-i', 'a.mp4', '-q')[::2] == (
         1, 'error: a.mp4: RuntimeError: CUDA error: out of luck: a bug of this program, or a failing device; please '
         'report it with the file and what -v shows\n')
-    assert 'warning: a.mp4: the work failed: CUDA error: out of luck; it is tried again\n' in fail('-i', 'a.mp4')
+    assert ('warning: part 00000000.mp4 of a.mp4 failed: CUDA error: out of luck; it is tried again\n'
+            in fail('-i', 'a.mp4'))
 
 
 def test_damaged_sound_does_not_cost_the_film(run, tmp_path):

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -21,7 +22,7 @@ import realesrgan.web.__main__ as web
 from realesrgan.pictures import PictureOptions, upscale_pictures
 from realesrgan.web.forms import clean_name
 from tests.support import broken_steps, clips
-from tests.support.broken_steps import PICTURE_STEPS, VIDEO_STEPS, BrokenBuild
+from tests.support.broken_steps import PICTURE_STEPS, VIDEO_STEPS
 from tests.support.web_client import MODEL, encode, noise
 
 
@@ -311,7 +312,7 @@ def test_a_bug_fails_its_job_in_words_and_the_service_goes_on(serve, tmp_path, m
     pictures, videos = (dict(zip(steps, widths, strict=True)) for steps, widths in (
         (PICTURE_STEPS, (7, 8, 9)), (VIDEO_STEPS, broken_steps.VIDEO_WIDTHS)))
     monkeypatch.setattr('realesrgan.web.jobs.JobWorker',
-                        BrokenBuild(broken_steps.build_job_worker, pictures=pictures, videos=videos))
+                        partial(broken_steps.build_job_worker, pictures=pictures, videos=videos))
     service = serve(fresh=True)
     names = broken_steps.make_videos(tmp_path)
     files = [(encode(noise(8, width)), 'a.png', PICTURE_STEPS[step]) for step, width in pictures.items()] + [

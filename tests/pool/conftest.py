@@ -49,9 +49,9 @@ def make_ray_pool(cluster):
     """Make a pool on all nodes."""
     import ray
 
-    from realesrgan.workers.ray_pool import Node, RayPool
+    from realesrgan.pool.ray_tasks import Node, RayPool
 
     def find_nodes():
         return [Node(node['NodeID'], node['NodeID'][:6], int(node['Resources'].get('CPU', 0)))
                 for node in ray.nodes() if node['Alive']]
-    return lambda build: RayPool(build, find_nodes)
+    return lambda build, **more: RayPool(build, find_nodes, **more)

@@ -5,17 +5,19 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from ..options import UpsamplerOptions
-from .options import Place
+from .engines.memory import measure_peaks
+from .options import UpsamplerOptions
+from .pool.pool import Place
+from .timings import Stopwatch, Timings
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..archs.loaded import LoadedNetwork
-    from ..engines.engine import Engine
-    from ..faces.enhancer import FaceEnhancer
-    from ..upscaling.tiles import Tile
-    from ..upscaling.upsampler import RealESRGANer
+    from .archs.loaded import LoadedNetwork
+    from .engines.engine import Engine
+    from .faces.enhancer import FaceEnhancer
+    from .upscaling.tiles import Tile
+    from .upscaling.upsampler import RealESRGANer
 
 
 class Enhancer(Protocol):
@@ -51,7 +53,7 @@ def prepare_faces(options: UpsamplerOptions) -> None:
         WeightsError: weights are missing and can't be fetched.
     """
     if options.face_enhance:
-        from ..faces.networks import import_face_packages, obtain_face_files
+        from .faces.networks import import_face_packages, obtain_face_files
         import_face_packages()
         obtain_face_files(options.face_model)
 
@@ -62,7 +64,7 @@ def prefetch_weights(options: UpsamplerOptions) -> None:
     Raises:
         WeightsError: they can't be had.
     """
-    from ..weights.sources import prefetch
+    from .weights.sources import prefetch
     prefetch(options.model_name, options.model_path, options.denoise_strength)
 
 
@@ -81,7 +83,7 @@ def require_gpus(gpu_ids: Sequence[int], engine: str) -> None:
     Raises:
         NoSuchDeviceError: one is not; the message names those that are.
     """
-    from ..engines.choice import require_gpu
+    from .engines.choice import require_gpu
     for gpu_id in gpu_ids:
         require_gpu(gpu_id, engine)
 
@@ -93,18 +95,18 @@ def build_enhancer(options: UpsamplerOptions, place: Place) -> RealESRGANer | Fa
         RealESRGANError: packages or weights can't be had, or the device is not there.
     """
     prepare_faces(options)
-    from ..engines.choice import pick_device, settle_device
+    from .engines.choice import pick_device, settle_device
     picked = pick_device(gpu_id=place.gpu_id, engine=options.engine)
     network, threads = _load_network(options), None
     device = settle_device(network, picked, options.engine)
     max_memory = None if options.max_memory is None else int(options.max_memory * 2 ** 30)
     if place.workers > 1:
-        from ..engines.cpu import count_cores
-        from ..engines.memory import measure_usable_memory
+        from .engines.cpu import count_cores
+        from .engines.memory import measure_usable_memory
         max_memory = (max_memory or measure_usable_memory(device)) // place.workers
         if device.type in ('cpu', 'vulkan'):  # beside Vulkan, faces run on the CPU
             threads = max(count_cores() // place.workers, 1)
-    from ..upscaling.upsampler import RealESRGANer
+    from .upscaling.upsampler import RealESRGANer
     upsampler = RealESRGANer(network.scale, None, model=network, tile=options.tile, tile_pad=options.tile_pad,
                              pre_pad=options.pre_pad, half=not options.fp32, device=device, engine=options.engine,
                              max_memory=max_memory, threads=threads)
@@ -112,7 +114,7 @@ def build_enhancer(options: UpsamplerOptions, place: Place) -> RealESRGANer | Fa
         return upsampler
     import torch
 
-    from ..faces.enhancer import FaceEnhancer
+    from .faces.enhancer import FaceEnhancer
     if threads is not None:
         torch.set_num_threads(threads)  # the faces run in PyTorch, whatever engine the upsampler has
     return FaceEnhancer(upsampler, options.face_model, options.face_weight, only_center_face=options.only_center_face,
@@ -141,7 +143,14 @@ class EnhancerCache:
         return enhancer
 
 
+def measure_timings(enhancer: Enhancer, stopwatch: Stopwatch) -> Timings:
+    """Return the time and memory that the results of an enhancer have taken."""
+    engine, device, precision = enhancer.engine.description.split(', ')[:3]
+    host, gpu = measure_peaks(enhancer.device_type)
+    return Timings(engine, device, precision, max(len(enhancer.tiles), 1), dict(stopwatch.seconds), host, gpu)
+
+
 def _load_network(options: UpsamplerOptions, *, log: bool = True) -> LoadedNetwork:
-    from ..weights.loading import load_network
-    from ..weights.sources import resolve
+    from .weights.loading import load_network
+    from .weights.sources import resolve
     return load_network(resolve(options.model_name, options.model_path, options.denoise_strength), log=log)

@@ -1,7 +1,6 @@
 """Runs that resume where an earlier one stopped, and what is refused."""
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import shutil
@@ -13,8 +12,7 @@ import numpy as np
 import pytest
 
 from realesrgan.errors import PartsError
-from realesrgan.videos.checkpoint import find_reusable, open_parts
-from realesrgan.videos.parts import Part, seal
+from realesrgan.videos.parts import OpenParts, Part, find_reusable
 from realesrgan.videos.worker import ChunkWorker
 from tests.support.clips import EXACT, files, make, picture, sound, video
 from tests.support.numbered_frames import LOSSLESS, OPEN_GOPS, counted, counts, hashes, parts
@@ -174,28 +172,31 @@ def test_a_damaged_manifest_means_a_new_start(run, tmp_path, stopped, text):
 
 def test_an_option_that_was_not_given_makes_no_difference_once_it_is_gone(tmp_path):
     target, part = tmp_path / 'a.mp4', Part(0, 1, 1, is_last=False)
-    with open_parts(target, 'mp4', {'x': 1, 'gone': None}, keep=True) as opened:
-        opened.path(0).write_bytes(b'xy')
-        seal(opened.path(0), opened.path(0), part.to_note())
+    opened = OpenParts(target, 'mp4', {'x': 1, 'gone': None})
+    opened.parts.path(0).write_bytes(b'xy')
+    opened.parts.seal(part, opened.parts.path(0))
+    opened.close(keep=True)
     assert find_reusable(target, 'mp4', {'x': 1}) == [part]
     assert find_reusable(target, 'mp4', {'x': 2}) == []
-    with open_parts(target, 'mp4', {'x': 1}, keep=True) as opened:
-        assert opened.find() == [part]
-    with pytest.raises(PartsError, match='gone was not given, is 3'), open_parts(target, 'mp4', {'x': 1, 'gone': 3}):
-        pass
+    opened = OpenParts(target, 'mp4', {'x': 1})
+    assert opened.parts.find() == [part]
+    opened.close(keep=True)
+    with pytest.raises(PartsError, match='gone was not given, is 3'):
+        OpenParts(target, 'mp4', {'x': 1, 'gone': 3})
 
 
 def test_parts_are_known_as_ours_while_they_are_removed(tmp_path, monkeypatch):
-    with contextlib.suppress(Stop), open_parts(tmp_path / 'a.mp4', 'mp4', {'x': 1}) as opened:
-        made = [Part(first, 1, 1, is_last=False) for first in range(3)]
-        for part in made:
-            opened.path(part.first).write_bytes(b'xy')
-            seal(opened.path(part.first), opened.path(part.first), part.to_note())
-        assert opened.find() == made
-        removed, unlink = [], Path.unlink
-        monkeypatch.setattr(Path, 'unlink', lambda path, **more: removed.append(path.name) or unlink(path, **more))
+    opened = OpenParts(tmp_path / 'a.mp4', 'mp4', {'x': 1})
+    made = [Part(first, 1, 1, is_last=False) for first in range(3)]
+    for part in made:
+        opened.parts.path(part.first).write_bytes(b'xy')
+        opened.parts.seal(part, opened.parts.path(part.first))
+    assert opened.parts.find() == made
+    removed, unlink = [], Path.unlink
+    monkeypatch.setattr(Path, 'unlink', lambda path, **more: removed.append(path.name) or unlink(path, **more))
+    opened.close(keep=False)
     assert removed.index('manifest.json') == 6
-    assert not opened.folder.exists()
+    assert not opened.parts.folder.exists()
 
 
 def test_two_runs_of_one_result(run, tmp_path, monkeypatch):

@@ -8,11 +8,13 @@ import sys
 import tempfile
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
+import platformdirs
 import pytest
 
 import inference_realesrgan
@@ -21,13 +23,11 @@ from realesrgan import version
 from realesrgan.errors import ClusterError
 from realesrgan.models import FACE_MODELS
 from realesrgan.options import UpsamplerOptions
+from realesrgan.pool import cluster as clusters
 from realesrgan.videos.worker import explain_other_ffmpeg
 from realesrgan.weights.sources import UrlFile
-from realesrgan.workers import cluster as clusters
-from realesrgan.workers import connection
-from realesrgan.workers import node as nodes
 from tests.support import broken_steps, clips
-from tests.support.broken_steps import PICTURE_STEPS, VIDEO_STEPS, WIDTHS, BrokenBuild, describe
+from tests.support.broken_steps import PICTURE_STEPS, VIDEO_STEPS, WIDTHS, describe
 from tests.support.clips import files
 from tests.support.pool_workers import Meeting, Whereabouts, WhichNode, build_without_weights
 
@@ -46,6 +46,10 @@ def run(run_script, network, cluster):
     """Run a script, on the cluster unless told otherwise."""
     return lambda *arguments, script=inference_realesrgan_video, where=('--cluster', cluster.address): run_script(
         script, '--model_path', network, *arguments, *where)
+
+
+def run_all(pool, tasks):
+    return [result for _, result in pool.map_unordered(tasks, lambda task, note: None)]
 
 
 def hashes(folder):
@@ -87,7 +91,7 @@ def test_a_report_of_a_cluster_is_that_of_one_machine(run, tmp_path):
 
 
 def test_weights_that_a_node_lacks_are_sent_to_it(run, tmp_path, network, monkeypatch):
-    cache = nodes._CACHE.expanduser()
+    cache = platformdirs.user_cache_path('realesrgan') / 'cluster-weights'
     digest = hashlib.sha256(hashlib.sha256(Path(network).read_bytes()).hexdigest().encode()).hexdigest()[:16]
     cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((8, 8, 3), np.uint8))
     assert run('-i', 'a.png', script=inference_realesrgan)[0] == 0
@@ -104,9 +108,9 @@ def test_one_input_that_fails_costs_no_other(cluster, network, tmp_path, monkeyp
     here, there = {'planning': 32, 'joining': 96}, {'decoding': 48, 'encoding': 64}
     broken_steps.break_videos(here, monkeypatch.setattr)
     monkeypatch.setattr('realesrgan.pictures.worker.PictureWorker',
-                        BrokenBuild(broken_steps.build_picture_worker, widths=widths))
+                        partial(broken_steps.build_picture_worker, widths=widths))
     monkeypatch.setattr('realesrgan.videos.worker.ChunkWorker',
-                        BrokenBuild(broken_steps.build_chunk_worker, widths=there))
+                        partial(broken_steps.build_chunk_worker, widths=there))
     for script, arguments, totals, lines in (
             (inference_realesrgan, ['in'], '27 done, 3 failed', describe(PICTURE_STEPS, widths, 'png', 'in/')),
             (inference_realesrgan_video, [*videos, '-s', '1'],
@@ -127,11 +131,11 @@ def test_a_node_that_joins_takes_part_and_one_that_dies_costs_its_task_only(clus
     before = {node['NodeID'] for node in ray.nodes()}
     joined, leaving, results = [], [], []
 
-    def join(note):
+    def join(_task, _note):
         if not joined:
             joined.append(cluster.add_node(num_cpus=1))
     with make_ray_pool(Meeting) as pool:
-        for node in pool.map_unordered([(tmp_path, 4)] * 40, join):
+        for _, node in pool.map_unordered([(tmp_path, 4)] * 40, join):
             if node not in before and not leaving:
                 (tmp_path / f'doomed {node}').touch()
                 leaving.append(threading.Thread(target=cluster.remove_node, args=joined, kwargs={
@@ -148,10 +152,10 @@ def test_a_node_that_joins_takes_part_and_one_that_dies_costs_its_task_only(clus
 def test_a_node_that_dies_takes_its_idle_workers_with_it(cluster, make_ray_pool, caplog):
     node = cluster.add_node(num_cpus=3)
     with make_ray_pool(WhichNode) as pool:
-        assert len(set(pool.map_unordered([0.5] * 24, lambda note: None))) == 4
+        assert len(set(run_all(pool, [0.5] * 24))) == 4
         cluster.remove_node(node, allow_graceful=False)
         time.sleep(2)
-        assert len(list(pool.map_unordered([0.2] * 2, lambda note: None))) == 2
+        assert len(run_all(pool, [0.2] * 2)) == 2
     lost = f'a worker on node {node.node_id[:6]} was lost: '  # and not one of an earlier test's node, which dies late
     assert len([record for record in caplog.records if record.getMessage().startswith(lost)]) <= 2
 
@@ -159,8 +163,8 @@ def test_a_node_that_dies_takes_its_idle_workers_with_it(cluster, make_ray_pool,
 def test_a_node_that_is_busy_with_other_work_holds_nothing_up(cluster, make_ray_pool, caplog, monkeypatch):
     import ray
 
-    from realesrgan.workers import ray_pool
-    monkeypatch.setattr(ray_pool, '_SECONDS_UNTIL_SAID', 3)
+    from realesrgan.pool import ray_tasks
+    monkeypatch.setattr(ray_tasks, '_SECONDS_UNTIL_LOGGED', 3)
     caplog.set_level('INFO', 'realesrgan')
 
     class Holder:
@@ -169,11 +173,11 @@ def test_a_node_that_is_busy_with_other_work_holds_nothing_up(cluster, make_ray_
     holder = ray.remote(Holder).options(num_cpus=1).remote()
     busy = ray.get(holder.find_node.remote())
     with make_ray_pool(WhichNode) as pool:
-        assert len(set(pool.map_unordered([0.5] * 20, lambda note: None))) == 2
+        assert len(set(run_all(pool, [0.5] * 20))) == 2
     with make_ray_pool(WhichNode) as pool:  # one task, and the busy node comes first
         monkeypatch.setattr(pool, '_find_nodes', lambda find=pool._find_nodes: sorted(
             find(), key=lambda node: node.identity != busy))
-        assert list(pool.map_unordered([0.1], lambda note: None)) != [busy]
+        assert run_all(pool, [0.1]) != [busy]
     ray.kill(holder)
     lines = [record.getMessage() for record in caplog.records if 'waiting for room' in record.getMessage()]
     assert lines
@@ -244,9 +248,9 @@ def test_nodes_of_another_version_are_named_and_left_out(run, tmp_path, monkeypa
     assert err.splitlines()[-1] == 'error: no node of the cluster can take part'
 
 
-def inspect(folder, *, refuse=nodes.accept, **files):
+def inspect(folder, *, refuse=clusters.accept, **files):
     samples = {folder / name: sample for name, sample in files.items()}
-    return nodes.inspect(version.__version__, nodes.SharedFiles(str(folder), folder / 'token', samples), refuse)
+    return clusters.inspect(version.__version__, clusters.SharedFiles(str(folder), folder / 'token', samples), refuse)
 
 
 def test_why_a_node_can_not_take_part(tmp_path, monkeypatch):
@@ -255,7 +259,7 @@ def test_why_a_node_can_not_take_part(tmp_path, monkeypatch):
     assert inspect(tmp_path) == f'it does not see the output folder {tmp_path}'
     (tmp_path / 'token').mkdir()
     (tmp_path / 'film').write_bytes(b'one')
-    assert inspect(tmp_path, film=nodes.sample(tmp_path / 'film')) is None
+    assert inspect(tmp_path, film=clusters.sample(tmp_path / 'film')) is None
     assert inspect(tmp_path, film='other') == f'its {tmp_path}/film is another file'
     assert inspect(tmp_path, other='x') == f'it does not see {tmp_path}/other'
     assert inspect(tmp_path, refuse=lambda: 'no ffmpeg') == 'no ffmpeg'
@@ -270,7 +274,7 @@ def test_without_ray_or_a_cluster_it_is_one_line(run_script, tmp_path, monkeypat
     clips.make(tmp_path / 'a.mp4', *clips.picture('32x16', seconds='0.2'), *clips.EXACT)
     cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((8, 8, 3), np.uint8))
     name = 'a.png' if script is inference_realesrgan else 'a.mp4'
-    monkeypatch.setattr(connection, '_SECONDS_TO_CONNECT', 1)
+    monkeypatch.setattr(clusters, '_SECONDS_TO_CONNECT', 1)
     command = '-n', 'realesr-animevideov3', '-i', name, '--cluster', '127.0.0.1:1'
     import ray
     monkeypatch.setattr(ray, 'is_initialized', lambda: False)
@@ -303,7 +307,7 @@ def test_workers_are_counted_by_what_a_node_has():
     def measure(resources, *, has_gpus=False, cpus_per_worker=None, workers_per_gpu=1):
         node = {'NodeID': 'abcdefgh', 'NodeManagerHostname': 'host', 'NodeManagerAddress': '10.0.0.2',
                 'Resources': resources}
-        found = clusters.Cluster(None, None, nodes.accept, cpus_per_worker, workers_per_gpu)._measure(
+        found = clusters.Cluster(None, None, clusters.accept, cpus_per_worker, workers_per_gpu).count_workers(
             node, has_gpus=has_gpus)
         return found.workers, found.cpus, found.gpus
     assert measure({'CPU': 16.0}) == (1, 16, 0)
@@ -326,12 +330,11 @@ def test_what_is_sent_to_nodes(tmp_path, monkeypatch):
 
     class Ray:
         put = staticmethod(bytes.decode)
-    cluster = clusters.Cluster(Ray, None, nodes.accept, None, 1)
-    sent = cluster._send_files(UpsamplerOptions(model_path='my.pth', face_enhance=True))
-    assert {name: content for name, (_, content) in sent.contents.items()} == {
+    sent = clusters.send_weights(Ray, UpsamplerOptions(model_path='my.pth', face_enhance=True))
+    assert {name: content for name, (_, content) in sent.files.items()} == {
         'my.pth': 'my.pth', **{name: f'weights/{name}' for name in names}}
-    assert sent.contents['my.pth'][0] == hashlib.sha256(b'my.pth').hexdigest()
-    assert sent.changes == {'model_path': 'my.pth'}
+    assert sent.files['my.pth'][0] == hashlib.sha256(b'my.pth').hexdigest()
+    assert sent.model == 'my.pth'
 
 
 def test_weights_of_a_url_are_sent_under_their_own_names(tmp_path, monkeypatch):
@@ -339,39 +342,38 @@ def test_weights_of_a_url_are_sent_under_their_own_names(tmp_path, monkeypatch):
     monkeypatch.setenv('REALESRGAN_WEIGHTS', str(tmp_path))
     for name in (UrlFile(url).target.name, UrlFile(url).target.name.replace('general', 'general-wdn')):
         (tmp_path / name).write_bytes(b'weights')
-    cluster = clusters.Cluster(SimpleNamespace(put=bytes), None, nodes.accept, None, 1)
-    sent = cluster._send_files(UpsamplerOptions(model_path=url, denoise_strength=0.3))
-    assert list(sent.contents) == ['realesr-general-x4v3.pth', 'realesr-general-wdn-x4v3.pth']
-    assert sent.changes == {'model_path': 'realesr-general-x4v3.pth'}
+    sent = clusters.send_weights(SimpleNamespace(put=bytes), UpsamplerOptions(model_path=url, denoise_strength=0.3))
+    assert list(sent.files) == ['realesr-general-x4v3.pth', 'realesr-general-wdn-x4v3.pth']
+    assert sent.model == 'realesr-general-x4v3.pth'
 
 
 def test_each_folder_is_looked_at_and_some_more_files():
     paths = [Path(f'{folder}/{number}') for folder in 'ab' for number in range(100)]
-    chosen = clusters._choose_samples(paths)
+    chosen = clusters.choose_samples(paths)
     assert {Path('a/0'), Path('b/0')} < set(chosen)
     assert 18 <= len(chosen) <= 22
-    assert clusters._choose_samples([]) == []
-    assert clusters._choose_samples(paths[:1]) == paths[:1]
+    assert clusters.choose_samples([]) == []
+    assert clusters.choose_samples(paths[:1]) == paths[:1]
 
 
 def test_a_server_that_is_no_head_of_ray(http_server):
     address = http_server.url.removeprefix('http://')
     with pytest.raises(ClusterError, match=f'^there is no cluster at {address}: what answers there is no head of Ray;'):
-        connection.connect(SimpleNamespace(), address)
+        clusters.connect(SimpleNamespace(), address)
 
 
 def test_names_that_ray_can_not_be_told(monkeypatch):
     def fail(**options):
         raise UnicodeEncodeError('utf-8', '\udcff', 0, 1, 'surrogates not allowed')
     with pytest.raises(ClusterError, match='^Ray can\'t be told names that are not UTF-8; give the folder that'):
-        connection.connect(SimpleNamespace(init=fail), 'local')
+        clusters.connect(SimpleNamespace(init=fail), 'local')
 
 
 def test_more_cores_than_a_node_has():
-    cluster = clusters.Cluster(None, None, nodes.accept, 8, 1)
-    assert cluster._explain_no_room({'Resources': {'CPU': 4.0}}) == (
+    cluster = clusters.Cluster(None, None, clusters.accept, 8, 1)
+    assert cluster.explain_no_room({'Resources': {'CPU': 4.0}}) == (
         'it has 4 of the 8 cores of --cpus_per_worker')
-    assert cluster._explain_no_room({'Resources': {'CPU': 8.0}}) is None
+    assert cluster.explain_no_room({'Resources': {'CPU': 8.0}}) is None
 
 
 def test_without_cluster_ray_is_not_imported(tmp_path):
@@ -384,9 +386,9 @@ def test_without_cluster_ray_is_not_imported(tmp_path):
 
 def test_a_worker_that_can_not_be_built_on_any_node_is_one_error(make_ray_pool):
     with make_ray_pool(build_without_weights) as pool, pytest.raises(Exception, match='^no weights$'):
-        list(pool.map_unordered([1, 2, 3], lambda note: None))
+        run_all(pool, [1, 2, 3])
     with make_ray_pool(Whereabouts) as pool:
-        assert len(list(pool.map_unordered([0.01] * 5, lambda note: None))) == 5
+        assert len(run_all(pool, [0.01] * 5)) == 5
 
 
 def test_no_node_at_all(make_ray_pool, monkeypatch):
@@ -394,5 +396,5 @@ def test_no_node_at_all(make_ray_pool, monkeypatch):
     pool = make_ray_pool(Whereabouts)
     monkeypatch.setattr(pool, '_find_nodes', list)
     with pool, pytest.raises(ClusterError, match='^no node is left that can take part$'):
-        list(pool.map_unordered([0.01], lambda note: None))
+        run_all(pool, [0.01])
     assert ray.is_initialized()

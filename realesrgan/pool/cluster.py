@@ -1,0 +1,382 @@
+"""Connect to a Ray cluster, find the nodes that can take part, and send them weights.
+
+Nodes see the same files under the same paths, as those of every render farm do. Each is asked before it takes part.
+"""
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import platformdirs
+
+from .. import version
+from ..errors import ClusterError, flatten_message
+from ..files import hash_file, require_writable, temporary_folder, whole_file
+from ..log import about
+from ..options import RunOptions, UpsamplerOptions
+from ..weights.sources import FOLDER_VARIABLE, PROJECT, find_url_prefix, prefetch
+from .pool import MOST_ATTEMPTS, Build, Place, Pool, Worker
+
+logger = logging.getLogger(__name__)
+
+_AUTO, _LOCAL = 'auto', 'local'  # addresses: the cluster that this machine belongs to, and one of its own
+_CURRENT = Path('/tmp/ray/ray_current_cluster')  # noqa: S108  # Ray's own; it stays when the cluster is gone
+_TOKEN, _TOKENS = Path('~/.ray/auth_token'), ('RAY_AUTH_TOKEN', 'RAY_AUTH_TOKEN_PATH')
+_SECONDS_TO_CONNECT = 10
+# How a client of HTTP/2, which gRPC is based on, begins; and what kind of frame its server begins with.
+_SETTINGS = b'\x04'
+_GREETING = b'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n' + b'\x00\x00\x00' + _SETTINGS + bytes(5)
+
+_MOST_FOLDERS, _MOST_SPREAD = 200, 20  # of which each node is asked about a file, and how many more
+_PATIENCE_SECONDS = 60  # with nodes that do not answer
+_SAMPLE_BYTES = 1 << 16
+
+#: Returns why a node can't take part; None if it can.
+Refuse = Callable[[], str | None]
+
+
+def accept() -> None:
+    """Refuse nothing."""
+
+
+@contextlib.contextmanager
+def open_ray_pool(build: Build, options: RunOptions, files: Sequence[Path], output: Path, check: Callable[[], None],
+                  refuse: Refuse = accept, attempts: int = MOST_ATTEMPTS) -> Iterator[Pool]:
+    """Connect to a cluster and return a pool of as many workers as have room; both end with the block.
+
+    Args:
+        build: Makes each worker; a partial whose first argument is `options`.
+        options: The cluster, the share of a worker in it, and what it works with; weight files are sent to each node.
+        files: Inputs of the workers.
+        output: Folder for the results.
+        check, attempts: See `RemotePool`.
+        refuse: Called on each node.
+
+    Raises:
+        ClusterError: ray is not installed, the cluster is not there, or no node can take part.
+        OSError: the output folder can't be written.
+    """
+    assert options.cluster is not None
+    ray = import_ray(options.cluster)
+    require_writable(output)
+    is_ours = not ray.is_initialized()
+    if is_ours:
+        connect(ray, options.cluster)
+    try:
+        with temporary_folder(output / 'seen') as seen:
+            shared = SharedFiles(str(Path.cwd()), seen, {path: sample(path) for path in choose_samples(files)})
+            cluster = Cluster(ray, shared, refuse, options.cpus_per_worker, getattr(options, 'num_process_per_gpu', 1))
+            if not cluster.find_nodes():
+                raise ClusterError('no node of the cluster can take part')
+            from .ray_tasks import RayPool
+            with RayPool(partial(build_on_node, send_weights(ray, options), build), cluster.find_nodes, check, attempts,
+                         shared.folder) as pool:
+                yield pool
+    finally:
+        if is_ours:
+            ray.shutdown()
+
+
+# ---- connecting ----
+
+def import_ray(address: str) -> ModuleType:
+    """Import Ray, with the settings that it reads then.
+
+    Raises:
+        ClusterError: it is not installed.
+    """
+    os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
+    if address != _LOCAL:
+        os.environ.setdefault('RAY_NUM_REDIS_GET_RETRIES', '3')  # times that it tries to connect
+    if any(name in os.environ for name in _TOKENS) or _TOKEN.expanduser().is_file():
+        os.environ.setdefault('RAY_AUTH_MODE', 'token')  # Ray itself does so for `auto` only
+    try:
+        import ray
+    except ImportError:
+        raise ClusterError('--cluster needs ray: pip install \'realesrgan[cluster]\', or ray') from None
+    return ray
+
+
+def connect(ray: Any, address: str) -> None:
+    """Connect this process to a cluster.
+
+    Raises:
+        ClusterError: it is not there, or does not let this process in.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    host, _, port = (_read_own_address() if address == _AUTO else address).rpartition(':')
+    try:
+        if host and port.isdecimal():  # ray itself would try for minutes
+            _probe_head(host.strip('[]'), int(port))
+        with _silence_stderr():
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR,
+                     runtime_env={'env_vars': {'PYTHONPATH': str(PROJECT)}})
+        ray._private.worker.print_to_stdstream = _log_quietly  # or it prints all that a node has logged before it died
+    except UnicodeEncodeError:
+        raise ClusterError('Ray can\'t be told names that are not UTF-8; give the folder that holds them') from None
+    except Exception as error:  # of many kinds
+        logger.debug('%s', error)
+        if 'token' in f'{error} {error.__cause__}':
+            raise ClusterError(f'the cluster at {address} asks for a token: copy ~/.ray/auth_token of its head to '
+                               'this machine') from None
+        raise ClusterError(f'there is no cluster at {address}: {flatten_message(error)[:300]}; ray start --head '
+                           'makes one') from None
+    finally:
+        with contextlib.suppress(ValueError, TypeError):  # not in the main thread, or not Python's
+            signal.signal(signal.SIGTERM, before)  # Ray has put its own there, which prints a stack
+
+
+def _read_own_address() -> str:
+    """Return where Ray will look for the cluster of this machine; '' if it has none."""
+    with contextlib.suppress(OSError):
+        return os.environ.get('RAY_ADDRESS') or _CURRENT.read_text().strip()
+    return ''
+
+
+def _probe_head(host: str, port: int) -> None:
+    """Find out whether a server at an address speaks gRPC, as Ray's head does.
+
+    Raises:
+        OSError: there is none, or it does not.
+    """
+    with socket.create_connection((host, port), _SECONDS_TO_CONNECT) as connection:
+        if 'RAY_USE_TLS' in os.environ:
+            return
+        connection.sendall(_GREETING)
+        if connection.recv(4)[3:] != _SETTINGS:
+            raise OSError('what answers there is no head of Ray')
+
+
+def _log_quietly(data: object, **_: object) -> None:
+    logger.debug('%s', data)
+
+
+@contextlib.contextmanager
+def _silence_stderr() -> Iterator[None]:
+    """Drop all writes to stderr: Ray's own library complains each second about a wrong token."""
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open('wb') as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+# ---- which nodes can take part ----
+
+@dataclass(frozen=True)
+class SharedFiles:
+    """Files that must look the same on a node and on the driver.
+
+    Attributes:
+        folder: Which paths start from.
+        output: A folder that has just been made where results go.
+        samples: The `sample` of each input that nodes are asked about.
+    """
+
+    folder: str
+    output: Path
+    samples: Mapping[Path, str]
+
+
+def choose_samples(files: Sequence[Path]) -> list[Path]:
+    """Return the files that each node is asked about: one of each folder, and some that are spread evenly."""
+    of_folders = {path.parent: path for path in reversed(files)}
+    spread = files[::len(files) // _MOST_SPREAD + 1]
+    return list(dict.fromkeys([*list(of_folders.values())[:_MOST_FOLDERS], *spread]))
+
+
+def sample(path: Path) -> str:
+    """Return a hash of a file's size and its two ends.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    with path.open('rb') as file:
+        size = file.seek(0, os.SEEK_END)
+        digest = hashlib.sha256(str(size).encode())
+        for position in (0, max(size - _SAMPLE_BYTES, 0)):
+            file.seek(position)
+            digest.update(file.read(_SAMPLE_BYTES))
+    return digest.hexdigest()
+
+
+def inspect(expected: str, shared: SharedFiles, refuse: Refuse) -> str | None:
+    """Return why the node that runs this can't take part; None if it can.
+
+    Args:
+        expected: The version of the project.
+        shared: Files that it must see.
+        refuse: Asks for anything else.
+    """
+    if version.__version__ != expected:
+        return f'it has Real-ESRGAN {version.__version__}, not {expected}'
+    try:
+        os.chdir(shared.folder)
+    except OSError:
+        return f'it does not see the folder {shared.folder}'
+    if not shared.output.is_dir():
+        return f'it does not see the output folder {shared.output.parent.absolute()}'
+    for path, expected_sample in shared.samples.items():
+        try:
+            if sample(path) != expected_sample:
+                return f'its {path} is another file'
+        except OSError:
+            return f'it does not see {path}'
+    return refuse()
+
+
+class Cluster:
+    """The nodes of a cluster.
+
+    Args:
+        ray: The module, connected.
+        shared, refuse: See `inspect`.
+        cpus_per_worker: Cores of a worker on a node without a GPU; None for all of the node's.
+        workers_per_gpu: Workers that share a GPU.
+    """
+
+    def __init__(self, ray: Any, shared: SharedFiles, refuse: Refuse, cpus_per_worker: float | None,
+                 workers_per_gpu: int) -> None:
+        self._ray = ray
+        self._cpus = cpus_per_worker
+        self._workers_per_gpu = workers_per_gpu
+        self._shared = shared
+        self._refuse = refuse
+        self._asked: dict[str, Any] = {}  # nodes that have not answered yet
+        self._accepted: dict[str, bool] = {}
+
+    def find_nodes(self) -> list[Any]:
+        """Return the nodes that can take part now; a warning names each that can't."""
+        alive = self._list_alive()
+        for identity in alive.keys() - self._asked.keys() - self._accepted.keys():
+            self._asked[identity] = self._inspect_on(identity)
+        patience = 0 if self._accepted else _PATIENCE_SECONDS  # nodes that join later are not waited for
+        answers = list(self._asked.values())
+        answered = self._ray.wait(answers, num_returns=len(answers), timeout=patience)[0] if answers else []
+        for identity in [identity for identity, answer in self._asked.items() if answer in answered]:
+            reason = self._read_answer(self._asked.pop(identity))
+            if identity not in alive or (reason and identity not in self._list_alive()):
+                continue  # it has died
+            reason = reason or self.explain_no_room(alive[identity])
+            self._accepted[identity] = reason is None
+            if reason is not None:
+                with about(''):
+                    logger.warning('node %s is left out: %s', _name_node(alive[identity]), reason)
+        accepted = [node for identity, node in alive.items() if self._accepted.get(identity)]
+        has_gpus = any(node['Resources'].get('GPU') for node in accepted)
+        found = [self.count_workers(node, has_gpus=has_gpus) for node in accepted]
+        return [node for node in found if node.workers]
+
+    def _list_alive(self) -> dict[str, Mapping[str, Any]]:
+        return {node['NodeID']: node for node in self._ray.nodes() if node['Alive']}
+
+    def _inspect_on(self, node: str) -> Any:
+        """Return Ray's reference to what `inspect` says on a node."""
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+        return self._ray.remote(inspect).options(
+            num_cpus=0, max_retries=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
+                version.__version__, self._shared, self._refuse)
+
+    def _read_answer(self, answer: Any) -> str | None:
+        try:
+            reason: str | None = self._ray.get(answer)
+        except Exception as error:  # whatever its Python, or Ray, fails with
+            last = [line for line in str(error).splitlines() if line.strip()][-1:]
+            return f'it can\'t run Real-ESRGAN: {last[0].strip() if last else type(error).__name__}'
+        return reason
+
+    def explain_no_room(self, node: Mapping[str, Any]) -> str | None:
+        """Return why a node without GPUs would never have room for a worker."""
+        cpus = node['Resources'].get('CPU', 0)
+        if self._cpus is None or self._cpus <= cpus or node['Resources'].get('GPU'):
+            return None
+        return f'it has {cpus:g} of the {self._cpus:g} cores of --cpus_per_worker'
+
+    def count_workers(self, node: Mapping[str, Any], *, has_gpus: bool) -> Any:
+        """Return a node, as a pool takes it, with as many workers as have room.
+
+        Args:
+            node: As Ray describes it.
+            has_gpus: Whether any node has GPUs; one without would be the last to finish.
+        """
+        from .ray_tasks import Node
+        cpus, gpus = (node['Resources'].get(name, 0) for name in ('CPU', 'GPU'))
+        if gpus:
+            count = int(gpus * self._workers_per_gpu)
+            return Node(node['NodeID'], _name_node(node), count, cpus=min(1, cpus / max(count, 1)),
+                        gpus=1 / self._workers_per_gpu)
+        if has_gpus and self._cpus is None:
+            return Node(node['NodeID'], _name_node(node), 0)
+        each = self._cpus or cpus
+        return Node(node['NodeID'], _name_node(node), int(cpus // each) if each else 0, cpus=each)
+
+
+def _name_node(node: Mapping[str, Any]) -> str:
+    return f'{node["NodeManagerHostname"]} ({node["NodeManagerAddress"]}, {node["NodeID"][:6]})'
+
+
+# ---- weights ----
+
+@dataclass(frozen=True)
+class SentWeights:
+    """Weights that are sent to each node.
+
+    Attributes:
+        files: Hash and Ray's reference of each, by name.
+        model: Name of the file that `model_path` stands for; None if nodes know the model by its name.
+    """
+
+    files: Mapping[str, tuple[str, Any]]
+    model: str | None
+
+
+def send_weights(ray: Any, options: UpsamplerOptions) -> SentWeights:
+    """Put the weight files that workers need into Ray's object store."""
+    sources = prefetch(options.model_name, options.model_path, options.denoise_strength)
+    files = [sources.main, sources.partner]
+    if options.face_enhance:
+        from ..faces.networks import obtain_face_files
+        files += obtain_face_files(options.face_model)
+    prefix = find_url_prefix(options.model_path)  # without it a node knows the model by its name
+    names = {file: file.name.removeprefix(prefix) for file in files if isinstance(file, Path)}
+    sent = {}
+    for file, name in names.items():
+        content = file.read_bytes()
+        sent[name] = hashlib.sha256(content).hexdigest(), ray.put(content)
+    return SentWeights(sent, names[sources.main] if isinstance(sources.main, Path) else None)
+
+
+def build_on_node(sent: SentWeights, build: Any, place: Place) -> Worker:
+    """Build a worker with the weights that were sent, which a node writes to its disk once.
+
+    Args:
+        sent: The weights.
+        build: Makes the worker; a partial whose first argument is its options.
+        place: Where it computes.
+    """
+    import ray
+    together = hashlib.sha256(' '.join(sha for sha, _ in sent.files.values()).encode()).hexdigest()[:16]
+    folder = platformdirs.user_cache_path('realesrgan') / 'cluster-weights' / together
+    for name, (sha, reference) in sent.files.items():
+        if not (folder / name).is_file() or hash_file(folder / name) != sha:
+            with whole_file(folder / name) as temporary:
+                temporary.write_bytes(ray.get(reference))
+    os.environ[FOLDER_VARIABLE] = str(folder)
+    options = build.args[0]
+    if sent.model is not None:
+        options = replace(options, model_path=str(folder / sent.model))
+    worker: Worker = build.func(options, *build.args[1:], **build.keywords, place=place)
+    return worker

@@ -1,0 +1,73 @@
+"""Measure what a result takes to make."""
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Self, TypeVar
+
+#: The steps of a picture or a video, in order.
+STAGES = ('read', 'network', 'write')
+
+Item = TypeVar('Item')
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Time and memory that a result took.
+
+    Attributes:
+        engine, device, precision: What ran the network, where, and how exactly.
+        tiles: Into how many tiles a picture, or a frame, was cut.
+        seconds: Of each of `STAGES`. They overlap, and those of several workers add up.
+        host_bytes: The most memory of the process that computed, since it started; 0 if unknown.
+        gpu_bytes: The most memory that PyTorch took on the GPU; 0 if unknown.
+    """
+
+    engine: str = ''
+    device: str = ''
+    precision: str = ''
+    tiles: int = 1
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    host_bytes: int = 0
+    gpu_bytes: int = 0
+
+    def __add__(self, other: Self) -> Self:
+        """Return the timings of both together: the sum of the seconds, the larger of all else."""
+        return replace(self, seconds=dict(Counter(self.seconds) + Counter(other.seconds)),
+                       tiles=max(self.tiles, other.tiles), host_bytes=max(self.host_bytes, other.host_bytes),
+                       gpu_bytes=max(self.gpu_bytes, other.gpu_bytes))
+
+
+class Stopwatch:
+    """Adds up the seconds of each stage, each of which one thread measures.
+
+    Attributes:
+        seconds: So far, by stage.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: Counter[str] = Counter()
+
+    @contextmanager
+    def measure(self, stage: str) -> Iterator[None]:
+        """Add the seconds of a block."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] += time.perf_counter() - start  # type: ignore[assignment]  # seconds are no integers
+
+    def measure_each(self, stage: str, items: Iterable[Item]) -> Iterator[Item]:
+        """Yield items, and add the seconds that they took to come."""
+        iterator = iter(items)
+        while True:
+            with self.measure(stage):
+                try:
+                    item = next(iterator)
+                except StopIteration:
+                    return
+            yield item
+            del item  # or it would stay in memory while the next one is read

@@ -1,0 +1,250 @@
+"""One video on its way to its result: begun, upscaled chunk by chunk, finished."""
+from __future__ import annotations
+
+import functools
+import logging
+import operator
+import shutil
+import sys
+import time
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from ..errors import MediaError, PartsError, VideoError, flatten_message
+from ..events import Examined, Outcome, Progress, Run
+from ..ffmpeg.probe import is_picture, probe
+from ..ffmpeg.programs import FFmpeg
+from ..files import temporary_folder
+from ..options import VideoOptions
+from ..pictures.names import name_comparison
+from .chunks import Chunk, Upscaled
+from .comparing import write_comparison
+from .disk import DiskWatch, estimate_result_size, format_size, measure_free_disk
+from .inputs import VideoInput
+from .joining import join_parts
+from .parts import OpenParts, Part, Parts, count, describe_run, get_parts_folder
+from .source import FrameSource, Source, VideoSource
+
+logger = logging.getLogger(__name__)
+
+#: How many frames of a video are compared with their sources, and which ones where their number is unknown.
+_SAMPLES = 12
+_OF_UNKNOWN = (0, 24, 240, 2400)
+
+
+class VideoJob:
+    """A video to upscale. Its result is written whole or not at all.
+
+    A damaged source gives what could be decoded of it, and a problem. When the job can't go on, parts that are whole
+    stay, the same command goes on from them, and a warning says so.
+
+    Args:
+        video: The input.
+        target: The file of the result.
+        ffmpeg: The programs.
+        options: The caller's, with a final size.
+        weights: Fingerprint of the weights.
+        run: Takes events, and ends the run.
+
+    Attributes:
+        name: The input as it was given.
+        todo: The chunks that have not all of their parts yet, after `begin`.
+        is_closed: Whether it has finished, or failed.
+    """
+
+    def __init__(self, video: VideoInput, target: Path, ffmpeg: FFmpeg, options: VideoOptions, weights: str,
+                 run: Run) -> None:
+        self.name = video.source
+        self._video, self._target, self._ffmpeg, self._options = video, target, ffmpeg, options
+        self._weights, self._run = weights, run
+        self._start = time.perf_counter()
+        self._stack = ExitStack()  # files that are removed in the end
+        self._opened: OpenParts | None = None
+        self._disk = DiskWatch(get_parts_folder(target))
+        self._identity: Mapping[str, Any] = {}
+        self._chunks: list[Chunk] = []
+        self._found: dict[int, list[Part]] = {}  # by an earlier run, of each chunk
+        self._frames: dict[int, int] = {}  # upscaled so far, of each chunk
+        self._done: dict[int, Upscaled] = {}
+        self.source: Source
+        self.todo: list[Chunk] = []
+        self.is_closed = False
+
+    @property
+    def seconds(self) -> float:
+        """Since it was made."""
+        return time.perf_counter() - self._start
+
+    def open(self) -> None:
+        """Find out how the input is read. Of a pipe only a copy is, because it is read twice.
+
+        Raises:
+            VideoError, MediaError, FrameError: it can't be upscaled as asked.
+        """
+        video, check = self._video, self._run.check
+        if video.frames:
+            self.source = FrameSource(self._ffmpeg, self.name, video.frames, self._options)
+            return
+        info = video.info
+        if info is None:
+            logger.info('%s: copied to a file first; the run can\'t be resumed', self.name)
+            copy = self._stack.enter_context(temporary_folder(self._target)) / Path(self.name).name
+            with Path(self.name).open('rb') as pipe, copy.open('wb') as file:
+                shutil.copyfileobj(pipe, file)
+            info = probe(self._ffmpeg, str(copy), check)
+            if is_picture(self._ffmpeg, info, check):
+                raise VideoError(f'{self.name}: holds a single picture; inference_realesrgan.py -i - takes those')
+            self._options = replace(self._options, chunk=Fraction(0), restart=True)
+        self.source = VideoSource(self._ffmpeg, self.name, info, self._options, check)
+
+    def describe(self) -> dict[str, Any]:
+        """Return everything that its parts depend on."""
+        return describe_run(self._ffmpeg.version, self.source.identify(), self._weights, self._options)
+
+    def begin(self) -> None:
+        """Cut the input into chunks, and find the parts that are there.
+
+        Raises:
+            PartsError: another run has them open, or they are of another run.
+            MediaError, OSError, DiskFullError: see the message.
+        """
+        self.open()
+        source, options = self.source, self._options
+        self._identity = source.identify()
+        self._opened = OpenParts(self._target, source.encoding.container, self.describe(), restart=options.restart)
+        parts = self._opened.parts
+        _warn_of_little_room(source, parts.folder)
+        self._chunks = source.make_chunks(parts, self._stack)
+        self._find_parts(parts)
+        if options.check:
+            self._chunks = _choose_samples(self._chunks, source.total)
+        self._frames = {index: sum(part.frames for part in there) for index, there in self._found.items()}
+        if there := parts.describe():
+            logger.info('reusing %s of an earlier run', there)
+        self._done = {chunk.index: Upscaled(chunk.index, tuple(found), found[-1].damage)
+                      for chunk in self._chunks if chunk.is_done(found := self._found[chunk.index])}
+        self.todo = [chunk for chunk in self._chunks if chunk.index not in self._done]
+        self._emit_progress()
+
+    def on_note(self, chunk: Chunk, note: Any) -> None:
+        """Take what a worker reports of a chunk: its number of upscaled frames, or a frame that was examined."""
+        if isinstance(note, Examined):
+            self._run.emit(note)
+        else:
+            self._frames[chunk.index] = note
+            self._emit_progress()
+            self._disk.look()
+
+    def add(self, chunk: Chunk, upscaled: Upscaled) -> bool:
+        """Take the result of a chunk; tell whether all are there."""
+        self._done[chunk.index] = upscaled
+        self.on_note(chunk, upscaled.frames)
+        return len(self._done) == len(self._chunks)
+
+    def finish(self) -> Outcome:
+        """Join the parts to the result.
+
+        Raises:
+            VideoError, MediaError, PartsError, DiskFullError: see the message.
+            OSError: the result can't be written.
+        """
+        assert self._opened is not None, 'begin() comes first'
+        source, parts, target, options = self.source, self._opened.parts, self._target, self._options
+        done = [self._done[chunk.index] for chunk in self._chunks]
+        made = [part for upscaled in done for part in upscaled.parts if part not in self._found[upscaled.index]]
+        identity = source.identify()
+        if any(identity.get(name) != self._identity.get(name) for name in ('source', 'bytes', 'content')):
+            for part in made:  # it may show another video than the manifest names
+                parts.path(part.first).unlink()
+            raise VideoError(f'{self.name}: changed while it was upscaled; give the command again')
+        comparison = self._compare(done) if options.compare else None
+        for part in made:
+            self._run.check()
+            if not parts.is_intact(part.first):
+                raise PartsError(f'{parts.path(part.first)}: damaged since it was written, so the disk may be failing; '
+                                 'the same command makes it again')
+        problems = source.find_damage(self._chunks, done)
+        problems += join_parts(source, parts, done, options.container, target, self._run.check)
+        self.close(keep=options.keep_parts)
+        total = sum(upscaled.frames for upscaled in done)
+        reused = total - sum(part.frames for part in made) + sum(upscaled.reused for upscaled in done)
+        logger.debug('%d frames computed', sum(upscaled.computed for upscaled in done))
+        timings = [upscaled.timings for upscaled in done if upscaled.timings]
+        return Outcome(self.name, target, problems=tuple(problems), frames=total, reused=reused, seconds=self.seconds,
+                       size=source.size, result_size=(source.encoding.width, source.encoding.height),
+                       timings=functools.reduce(operator.add, timings) if timings else None, comparison=comparison)
+
+    def fail(self) -> None:
+        """Warn of how many frames are lost and what is kept, and close."""
+        if self.is_closed:
+            return
+        if self._opened is not None and self._chunks:
+            parts = self._opened.parts
+            kept = parts.describe()
+            lost = sum(self._frames.values()) - sum(part.frames for part in parts.find()) - len(parts.list_frames())
+            if kept:
+                command = 'the same command without --restart' if self._options.restart else 'the same command'
+                logger.warning('%s lost, %s kept; %s goes on from there', count(max(lost, 0), 'frame'), kept, command)
+            elif lost > 0:
+                logger.warning('%s lost, no part was finished', count(lost, 'frame'))
+        self.close(keep=True)
+
+    def close(self, *, keep: bool) -> None:
+        """Let go of all files; the parts go too, unless they are to be kept."""
+        self.is_closed = True
+        self._stack.close()
+        if self._opened is not None:
+            self._opened.close(keep=keep)
+
+    def _emit_progress(self) -> None:
+        reused = sum(part.frames for there in self._found.values() for part in there)
+        self._run.emit(Progress(self.name, sum(self._frames.values()), self.source.total, reused))
+
+    def _find_parts(self, parts: Parts) -> None:
+        """Find the parts of each chunk that an earlier run has finished; damaged ones don't count."""
+        self._found = {chunk.index: [] for chunk in self._chunks}
+        firsts = [chunk.first for chunk in self._chunks]
+        frames = parts.list_frames()
+        for part in parts.find():
+            self._run.check()
+            if parts.is_intact(part.first):
+                self._found[self._chunks[bisect_right(firsts, part.first) - 1].index].append(part)
+                if any(part.first <= frame < part.stop for frame in frames):  # a kill came before they were removed
+                    parts.drop_frames(part.first, part.stop)
+            else:
+                logger.warning('%s: damaged since it was written; it is made again', parts.path(part.first))
+                parts.path(part.first).unlink()
+
+    def _compare(self, done: Sequence[Upscaled]) -> Path | None:
+        """Write a comparison, or warn of why there is none."""
+        comparison = name_comparison(self._target, 'mp4')
+        try:
+            write_comparison(self._chunks, done, comparison, self._options.label, self._run.check)
+        except (MediaError, VideoError) as error:
+            logger.warning('%s', flatten_message(error))
+            return None
+        return comparison
+
+
+def _choose_samples(chunks: Sequence[Chunk], total: int | None) -> list[Chunk]:
+    """Return the chunks with the frames that are compared with their sources, spread evenly over the video."""
+    samples = [round((number + 0.5) * total / _SAMPLES - 0.5) for number in range(_SAMPLES)] if total else _OF_UNKNOWN
+    stops = [chunk.first for chunk in chunks[1:]] + [sys.maxsize]
+    return [replace(chunk, samples=frozenset(sample - chunk.first for sample in samples
+                                             if chunk.first <= sample < stop))
+            for chunk, stop in zip(chunks, stops, strict=True)]
+
+
+def _warn_of_little_room(source: Source, folder: Path) -> None:
+    """Warn if the disk seems too small for the parts, the result made of them, and extracted frames."""
+    if source.total is None:
+        return
+    needed = 2 * estimate_result_size(source.encoding, source.total) + source.extracted_bytes
+    free = measure_free_disk(folder)
+    if needed > free:
+        logger.warning('about %s of disk will be needed, %s are free', format_size(needed), format_size(free))
