@@ -1,4 +1,4 @@
-"""The image examples of the user's guide (sections 6.1, 6.3, 7, 8, 9.1 and 9.2), as they stand there."""
+"""The examples of the user's guide (sections 6 to 9), as they stand there."""
 import shlex
 import shutil
 import subprocess
@@ -11,35 +11,36 @@ import pytest
 import torch
 
 import inference_realesrgan
+import inference_realesrgan_video
 from realesrgan.archs.rrdbnet_arch import RRDBNet
-from realesrgan.archs.srvgg_arch import SRVGGNetCompact
-from tests.support import face_stand_ins
+from tests.support import clips, face_stand_ins
 
 PROJECT = Path(__file__).parent.parent
 
-EXAMPLES = {
-    '6.1 one picture': 'python inference_realesrgan.py -n RealESRGAN_x4plus -i input.jpg -o results',
-    '6.1 a folder': 'python inference_realesrgan.py -n RealESRGAN_x4plus -i input_folder -o results',
-    '6.1 anime': 'python inference_realesrgan.py -n RealESRGAN_x4plus_anime_6B -i anime_images -o results '
-                 '--face_enhance -t 400 --suffix enhanced',
-    '6.1 denoise': 'python inference_realesrgan.py -n realesr-general-x4v3 -i noisy_images -o results -dn 0.8 '
-                   '--fp32 -s 2',
-    '6.3 RGBA': 'python inference_realesrgan.py -n RealESRGAN_x4plus -i transparent_image.png -o results '
-                '--alpha_upsampler realesrgan --ext png',
-    '6.3 little memory': 'python inference_realesrgan.py -n realesr-general-x4v3 -i large_images -o results -t 200 '
-                         '--tile_pad 5',
-    '7.2 speed': 'python inference_realesrgan.py -n realesr-general-x4v3 -i images -o results -t 600 --tile_pad 10',
-    '7.3 much denoising': 'python inference_realesrgan.py -n realesr-general-x4v3 -i noisy_image.jpg -o results '
-                          '-dn 0.9',
-    '7.3 little denoising': 'python inference_realesrgan.py -n realesr-general-x4v3 -i detailed_image.jpg -o results '
-                            '-dn 0.2',
-    '8.1 tiles': 'python inference_realesrgan.py -n RealESRGAN_x4plus -i input.jpg -t 200',
-    '8.1 smaller model': 'python inference_realesrgan.py -n realesr-general-x4v3 -i input.jpg',
-    '8.1 model path': 'python inference_realesrgan.py --model_path path/to/RealESRGAN_x4plus.pth -i input.jpg',
-    '8.2 alpha': 'python inference_realesrgan.py -n RealESRGAN_x4plus -i transparent.png -o results --ext png '
-                 '--alpha_upsampler realesrgan',
-    '9.1 custom model': 'python inference_realesrgan.py --model_path path/to/custom_model.pth -n RealESRGAN_x4plus '
-                        '-i input.jpg',
+PICTURES = {
+    '6.1 one picture': '-n RealESRGAN_x4plus -i input.jpg -o results',
+    '6.1 a folder': '-n RealESRGAN_x4plus -i input_folder -o results',
+    '6.1 anime': '-n RealESRGAN_x4plus_anime_6B -i anime_images -o results --face_enhance -t 400 --suffix enhanced',
+    '6.1 denoise': '-n realesr-general-x4v3 -i noisy_images -o results -dn 0.8 --fp32 -s 2',
+    '6.3 RGBA': '-n RealESRGAN_x4plus -i transparent_image.png -o results --alpha_upsampler realesrgan --ext png',
+    '6.3 little memory': '-n realesr-general-x4v3 -i large_images -o results -t 200 --tile_pad 5',
+    '7.2 speed': '-n realesr-general-x4v3 -i images -o results -t 600 --tile_pad 10',
+    '7.3 much denoising': '-n realesr-general-x4v3 -i noisy_image.jpg -o results -dn 0.9',
+    '7.3 little denoising': '-n realesr-general-x4v3 -i detailed_image.jpg -o results -dn 0.2',
+    '8.1 tiles': '-n RealESRGAN_x4plus -i input.jpg -t 200',
+    '8.1 smaller model': '-n realesr-general-x4v3 -i input.jpg',
+    '8.1 model path': '--model_path path/to/RealESRGAN_x4plus.pth -i input.jpg',
+    '8.2 alpha': '-n RealESRGAN_x4plus -i transparent.png -o results --ext png --alpha_upsampler realesrgan',
+    '9.1 custom model': '--model_path path/to/custom_model.pth -n RealESRGAN_x4plus -i input.jpg',
+}
+VIDEOS = {
+    '6.2 anime': '-n realesr-animevideov3 -i input_video.mp4 -o results',
+    '6.2 several processes': '-n realesr-animevideov3 -i long_video.mp4 -o results --num_process_per_gpu 2 -t 200 '
+                             '--fps 60',
+    '6.2 frames first': '-n RealESRGAN_x4plus_anime_6B -i anime_video.mp4 -o results --extract_frame_first --fp32',
+    '7.2 speed': '-n realesr-animevideov3 -i video.mp4 -o results --num_process_per_gpu 2 -t 400',
+    '8.1 ffmpeg': '-n realesr-animevideov3 -i video.mp4 --ffmpeg_bin /usr/local/bin/ffmpeg',
+    '8.2 large': '-n realesr-animevideov3 -i large_video.mp4 -o results --extract_frame_first -t 300',
 }
 
 WRAPPER = '''
@@ -65,8 +66,8 @@ for model in models:
 
 
 @pytest.fixture
-def workplace(tmp_path, monkeypatch):
-    """A folder with the pictures that the guide names and small stand-ins for the weights in weights/."""
+def weights(tmp_path, monkeypatch):
+    """Small stand-ins for the weights that the guide names, in the current folder."""
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     large = {'params_ema': RRDBNet(3, 3, 4, 8, 1, 4).state_dict()}
@@ -75,23 +76,41 @@ def workplace(tmp_path, monkeypatch):
     for name in ('weights/RealESRGAN_x4plus', 'weights/RealESRGAN_x4plus_anime_6B', 'path/to/RealESRGAN_x4plus',
                  'path/to/custom_model'):
         torch.save(large, f'{name}.pth')
-    for name in ('realesr-general-x4v3', 'realesr-general-wdn-x4v3'):
-        torch.save({'params': SRVGGNetCompact(3, 3, 8, 2, 4).state_dict()}, f'weights/{name}.pth')
+    for name in ('realesr-general-x4v3', 'realesr-general-wdn-x4v3', 'realesr-animevideov3'):
+        clips.save_network(f'weights/{name}.pth')
+
+
+@pytest.fixture
+def pictures(weights):
+    """The pictures that the guide names."""
     rng = np.random.default_rng(0)
-    for folder in ('input_folder', 'anime_images', 'noisy_images', 'large_images', 'images'):
-        Path(folder).mkdir()
-        for name in ('a.jpg', 'b.png'):
-            cv2.imwrite(f'{folder}/{name}', rng.integers(0, 256, (9, 11, 3), np.uint8))
-    for name in ('input.jpg', 'noisy_image.jpg', 'detailed_image.jpg'):
-        cv2.imwrite(name, rng.integers(0, 256, (9, 11, 3), np.uint8))
-    for name in ('transparent_image.png', 'transparent.png'):
-        cv2.imwrite(name, rng.integers(0, 256, (9, 11, 4), np.uint8))
-    return tmp_path
+    names = [f'{folder}/{name}' for folder in ('input_folder', 'anime_images', 'noisy_images', 'large_images', 'images')
+             for name in ('a.jpg', 'b.png')]
+    for name in (*names, 'input.jpg', 'noisy_image.jpg', 'detailed_image.jpg', 'transparent_image.png',
+                 'transparent.png'):
+        Path(name).parent.mkdir(exist_ok=True)
+        cv2.imwrite(name, rng.integers(0, 256, (9, 11, 4 if 'transparent' in name else 3), np.uint8))
 
 
-@pytest.mark.parametrize('command', EXAMPLES.values(), ids=EXAMPLES.keys())
-def test_example(workplace, command):
-    arguments = shlex.split(command)[2:]
+@pytest.fixture
+def videos(weights, tmp_path):
+    """The videos that the guide names."""
+    film = clips.make(tmp_path / 'input_video.mp4', *clips.picture('32x24', seconds='0.5'), *clips.sound('0.5'),
+                      *clips.EXACT)
+    for name in ('movie', 'long_video', 'anime_video', 'video', 'large_video'):
+        shutil.copy(film, f'{name}.mp4')
+
+
+@pytest.fixture
+def faces(weights, monkeypatch):
+    """Small stand-ins for the networks of faces."""
+    face_stand_ins.save_small_networks(Path('weights'))
+    face_stand_ins.put_in_place(monkeypatch)
+
+
+@pytest.mark.parametrize('command', PICTURES.values(), ids=PICTURES)
+def test_an_example_with_pictures(pictures, command):
+    arguments = command.split()
     assert inference_realesrgan.main(arguments) == 0
     source = Path(arguments[arguments.index('-i') + 1])
     stems = [source] if source.is_file() else sorted(source.iterdir())
@@ -103,9 +122,7 @@ def test_example(workplace, command):
 
 
 @face_stand_ins.needs_gfpgan
-def test_7_3_best_quality(workplace, monkeypatch):
-    face_stand_ins.save_small_networks(Path('weights'))
-    face_stand_ins.put_in_place(monkeypatch)
+def test_7_3_best_quality(pictures, faces):
     shutil.copy(PROJECT / 'inputs' / 'astronaut.jpg', 'input.jpg')
     common = '-n RealESRGAN_x4plus -i input.jpg -o results --fp32 -t 0 --pre_pad 20'.split()
     assert inference_realesrgan.main([*common, '--face_enhance']) == 0
@@ -116,10 +133,31 @@ def test_7_3_best_quality(workplace, monkeypatch):
     assert 350 < columns.mean() < 560  # and at 363..546
 
 
-def test_9_2_batch_script_and_wrapper(workplace):
+def test_9_2_batch_script_and_wrapper(pictures):
     for name in ('inference_realesrgan.py', 'realesrgan'):
-        (workplace / name).symlink_to(PROJECT / name)
-    (workplace / 'custom_inference.py').write_text(WRAPPER.replace("'python'", repr(sys.executable)))
+        Path(name).symlink_to(PROJECT / name)
+    Path('custom_inference.py').write_text(WRAPPER.replace("'python'", repr(sys.executable)))
     subprocess.run([sys.executable, 'custom_inference.py'], check=True, capture_output=True)
     for model in ('RealESRGAN_x4plus', 'realesr-general-x4v3', 'RealESRGAN_x4plus_anime_6B'):
-        assert sorted(path.name for path in Path(f'results_{model}').iterdir()) == ['a_out.jpg', 'b_out.png']
+        assert clips.files(f'results_{model}') == ['a_out.jpg', 'b_out.png']
+
+
+@pytest.mark.parametrize('command', VIDEOS.values(), ids=VIDEOS)
+def test_an_example_with_a_video(videos, command):
+    command = command.replace('/usr/local/bin/ffmpeg', shlex.quote(clips.FFMPEG.ffmpeg))  # wherever it is here
+    arguments = shlex.split(command)
+    assert inference_realesrgan_video.main(arguments) == 0
+    source = Path(arguments[arguments.index('-i') + 1])
+    path = f'results/{source.stem}_out.mp4'
+    result = clips.video(path)
+    assert (result['size'], result['frames'], result['r_frame_rate']) == (
+        (128, 96), *((30, '60/1') if '--fps' in arguments else (12, '24/1')))
+    assert clips.packets(path, 'a:0') == clips.packets(source, 'a:0')
+    assert clips.files('results') == [f'{source.stem}_out.mp4']
+
+
+@face_stand_ins.needs_gfpgan
+def test_6_2_a_video_with_faces(videos, faces):
+    arguments = '-n RealESRGAN_x4plus -i movie.mp4 -o results --face_enhance'.split()
+    assert inference_realesrgan_video.main(arguments) == 0
+    assert clips.video('results/movie_out.mp4')['frames'] == 12
