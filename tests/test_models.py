@@ -14,60 +14,37 @@ from realesrgan import RealESRGANer
 from realesrgan.archs.srvgg import SRVGGNetCompactConfig
 from realesrgan.models import FACE_MODELS, MODELS, FaceModelSpec, ModelSpec, WeightFile
 
+#: By name: the release, first digits of the SHA-256, parameters, scale, multiple, file in the data package.
+KNOWN = {
+    'RealESRGAN_x4plus': ('v0.1.0', '4fa0d389', 16_697_987, 4, 1, 'REALESRGAN_X4PLUS_UP4X'),
+    'RealESRNet_x4plus': ('v0.1.1', 'a820b9bd', 16_697_987, 4, 1, None),
+    'RealESRGAN_x4plus_anime_6B': ('v0.2.2.4', 'f872d837', 4_467_779, 4, 1, 'REALESRGAN_X4PLUSANIME_UP4X'),
+    'RealESRGAN_x2plus': ('v0.2.1', '49fafd45', 16_703_171, 2, 2, None),
+    'realesr-animevideov3': ('v0.2.5.0', 'b8a83768', 621_424, 4, 1, 'REALESRGAN_ANIMAVIDEOV3_UP4X'),
+    'realesr-general-x4v3': ('v0.2.5.0', '8dc7edb9', 1_213_296, 4, 1, None)}
 
-@pytest.mark.parametrize('name', MODELS)
-def test_a_row_is_found_under_its_own_name(name):
-    assert MODELS[name].name == name
 
-
-@pytest.mark.parametrize(('name', 'release', 'first_digits'), [
-    ('RealESRGAN_x4plus', 'v0.1.0', '4fa0d389'),
-    ('RealESRNet_x4plus', 'v0.1.1', 'a820b9bd'),
-    ('RealESRGAN_x4plus_anime_6B', 'v0.2.2.4', 'f872d837'),
-    ('RealESRGAN_x2plus', 'v0.2.1', '49fafd45'),
-    ('realesr-animevideov3', 'v0.2.5.0', 'b8a83768'),
-    ('realesr-general-x4v3', 'v0.2.5.0', '8dc7edb9'),
-])
-def test_weight_files_are_those_of_the_releases(name, release, first_digits):
-    weights = MODELS[name].weights
-    assert weights.url == f'https://github.com/xinntao/Real-ESRGAN/releases/download/{release}/{name}.pth'
-    assert weights.sha256.startswith(first_digits)
+def test_the_models_are_those_of_the_releases():
+    assert list(MODELS) == list(KNOWN)
+    for name, (release, first_digits, parameters, scale, multiple, stem) in KNOWN.items():
+        model = MODELS[name]
+        with torch.device('meta'):
+            state_dict = model.network.build().state_dict()
+        assert model.name == name
+        assert model.weights.url == f'https://github.com/xinntao/Real-ESRGAN/releases/download/{release}/{name}.pth'
+        assert model.weights.sha256.startswith(first_digits)
+        assert sum(tensor.numel() for tensor in state_dict.values()) == parameters
+        assert (model.network.scale, model.network.multiple) == (scale, multiple)
+        assert (model.packaged and model.packaged.stem) == stem
+    assert {name: spec.denoise_partner.name for name, spec in MODELS.items() if spec.denoise_partner} == {
+        'realesr-general-x4v3': 'realesr-general-wdn-x4v3.pth'}
 
 
 def test_every_hash_is_64_lower_case_hex_digits_and_stands_once():
-    files = [file for spec in MODELS.values() for file in (spec.weights, spec.denoise_partner) if file]
-    files += {file for spec in FACE_MODELS.values() for file in spec}
-    files += [spec.packaged for spec in MODELS.values() if spec.packaged]
-    hashes = [file.sha256 for file in files]
+    files = [file for spec in MODELS.values() for file in (spec.weights, spec.denoise_partner, spec.packaged) if file]
+    hashes = [file.sha256 for file in (*files, *{file for spec in FACE_MODELS.values() for file in spec})]
     assert len(set(hashes)) == len(hashes)
     assert [sha256 for sha256 in hashes if not re.fullmatch('[0-9a-f]{64}', sha256)] == []
-
-
-def test_the_denoise_partner_of_general_x4v3():
-    assert MODELS['realesr-general-x4v3'].denoise_partner.name == 'realesr-general-wdn-x4v3.pth'
-
-
-@pytest.mark.parametrize(('name', 'stem'), [
-    ('RealESRGAN_x4plus', 'REALESRGAN_X4PLUS_UP4X'), ('RealESRGAN_x4plus_anime_6B', 'REALESRGAN_X4PLUSANIME_UP4X'),
-    ('realesr-animevideov3', 'REALESRGAN_ANIMAVIDEOV3_UP4X')])
-def test_models_of_the_data_package(name, stem):
-    assert MODELS[name].packaged.stem == stem
-
-
-@pytest.mark.parametrize(('name', 'parameters', 'scale', 'multiple'), [
-    ('RealESRGAN_x4plus', 16_697_987, 4, 1),
-    ('RealESRNet_x4plus', 16_697_987, 4, 1),
-    ('RealESRGAN_x4plus_anime_6B', 4_467_779, 4, 1),
-    ('RealESRGAN_x2plus', 16_703_171, 2, 2),
-    ('realesr-animevideov3', 621_424, 4, 1),
-    ('realesr-general-x4v3', 1_213_296, 4, 1),
-])
-def test_networks_of_the_table(name, parameters, scale, multiple):
-    shape = MODELS[name].network
-    with torch.device('meta'):
-        state_dict = shape.build().state_dict()
-    assert sum(tensor.numel() for tensor in state_dict.values()) == parameters
-    assert (shape.scale, shape.multiple) == (scale, multiple)
 
 
 @pytest.mark.parametrize('name', FACE_MODELS)
@@ -76,18 +53,16 @@ def test_a_face_model_has_three_files(name):
     assert len({file.name for file in FACE_MODELS[name]}) == 3
 
 
-# ---- a new row ----
-
 @pytest.fixture
 def newcomer(monkeypatch, tmp_path):
     """A model of another scale and another size than any, with its weights in weights/."""
-    shape = SRVGGNetCompactConfig(scale=3, num_feat=12, num_conv=2)
+    network = SRVGGNetCompactConfig(scale=3, num_feat=12, num_conv=2)
     torch.manual_seed(0)
     (tmp_path / 'weights').mkdir()
     path = tmp_path / 'weights' / 'newcomer-x3.pth'
-    torch.save({'params': shape.build().state_dict()}, path)
-    row = ModelSpec('newcomer-x3', shape, WeightFile('https://example.invalid/newcomer-x3.pth',
-                                                     hashlib.sha256(path.read_bytes()).hexdigest()))
+    torch.save({'params': network.build().state_dict()}, path)
+    row = ModelSpec('newcomer-x3', network, WeightFile('https://example.invalid/newcomer-x3.pth',
+                                                       hashlib.sha256(path.read_bytes()).hexdigest()))
     monkeypatch.setitem(MODELS, row.name, row)
     return path
 
@@ -101,10 +76,6 @@ def test_a_row_is_all_that_a_new_model_needs(newcomer, run_script, tmp_path):
     assert f'weights: {newcomer}' in err
     expected = RealESRGANer(3, newcomer, pre_pad=0, device='cpu').enhance(picture)[0]
     assert np.array_equal(cv2.imread(str(tmp_path / 'a_out.png')), expected)
-
-
-@pytest.mark.usefixtures('newcomer')
-def test_errors_name_a_new_model(run_script):
     assert 'newcomer-x3' in run_script(inference_realesrgan, '-n', 'newcomer-x2')[2]
 
 

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+import realesrgan
+from realesrgan.models import FACE_MODELS, MODELS
+
 PROJECT = Path(__file__).parents[1]
 
 
@@ -47,31 +50,24 @@ def test_names_are_found_in_their_old_places():
     assert python('-c', FORKS, *(line.split()[0] for line in OLD_PLACES)).splitlines() == OLD_PLACES
 
 
-def test_what_0_3_0_imports_with_the_package_is_found_in_it():
-    code = ('import realesrgan\n'
-            'print(realesrgan.utils.RealESRGANer is realesrgan.RealESRGANer)\n'
-            'print(realesrgan.archs.srvgg_arch.SRVGGNetCompact.__name__)')
-    assert python('-c', code).splitlines() == ['True', 'SRVGGNetCompact']
-
-
-def test_models_are_in_their_old_place():
-    code = 'from realesrgan.models import MODELS; print(MODELS["realesr-animevideov3"].network.scale)'
-    assert python('-c', code) == '4\n'
-
-
-def test_the_version_is_that_of_the_package():
-    import realesrgan
-    assert python('-c', 'from realesrgan import __version__; print(__version__)').strip() == realesrgan.__version__
-
-
-@pytest.mark.parametrize('module', ['realesrgan', 'realesrgan.archs', 'realesrgan.weights', 'realesrgan.faces'])
-def test_another_name_is_an_attribute_error(module):
-    code = f'import {module} as package\ntry: package.nothing\nexcept AttributeError as error: print(error)'
-    assert python('-c', code).strip() == f"module {module!r} has no attribute 'nothing'"
+@pytest.mark.parametrize(('code', 'printed'), [
+    ('import realesrgan\n'  # what 0.3.0 imports with the package is found in it
+     'print(realesrgan.utils.RealESRGANer is realesrgan.RealESRGANer)\n'
+     'print(realesrgan.archs.srvgg_arch.SRVGGNetCompact.__name__)', 'True\nSRVGGNetCompact'),
+    ('from realesrgan.models import MODELS; print(MODELS["realesr-animevideov3"].network.scale)', '4'),
+    ('from realesrgan import __version__; print(__version__)', realesrgan.__version__),
+    *((f'import {module} as package\ntry: package.nothing\nexcept AttributeError as error: print(error)',
+       f"module {module!r} has no attribute 'nothing'")
+      for module in ('realesrgan', 'realesrgan.archs', 'realesrgan.weights', 'realesrgan.faces')),
+    *((f'import sys, {module}; print([name for name in ("torch", "numpy", "cv2") if name in sys.modules])', '[]')
+      for module in ('realesrgan', 'realesrgan.cli', 'realesrgan.models', 'realesrgan.engines.engine',
+                     'realesrgan.archs.registry', 'realesrgan.weights', 'realesrgan.weights.sources',
+                     'realesrgan.faces', 'realesrgan.errors'))])
+def test_what_a_program_that_imports_them_prints(code, printed):
+    assert python('-c', code) == f'{printed}\n'
 
 
 def test_the_command_for_weights_lists_the_models():
-    from realesrgan.models import FACE_MODELS, MODELS
     output = python('-m', 'realesrgan.weights')
     assert [name for name in (*MODELS, *FACE_MODELS) if name not in output] == []
 
@@ -91,11 +87,3 @@ def test_basicsr_and_gfpgan_can_be_imported_after_ours():
     result = subprocess.run([sys.executable, '-c', code], cwd=PROJECT, capture_output=True, text=True)
     assert result.stdout.splitlines() == ['False', 'True', 'GFPGANer (32, 32, 3)'], result.stderr
     assert result.stderr.splitlines()[-1].startswith("ImportError: cannot import name 'nothing' from 'torchvision.")
-
-
-@pytest.mark.parametrize('module', ['realesrgan', 'realesrgan.cli', 'realesrgan.models', 'realesrgan.engines.engine',
-                                    'realesrgan.archs.registry', 'realesrgan.weights', 'realesrgan.weights.sources',
-                                    'realesrgan.faces', 'realesrgan.errors'])
-def test_light_modules_load_neither_torch_nor_numpy(module):
-    code = f'import sys, {module}; print([name for name in ("torch", "numpy", "cv2") if name in sys.modules])'
-    assert python('-c', code) == '[]\n'
