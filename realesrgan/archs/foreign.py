@@ -25,7 +25,7 @@ class ForeignNetwork(nn.Module):
     """Maps (1, 3, H, W), RGB in 0..1, to (1, 3, scale*H, scale*W), with sides of any length.
 
     Args:
-        descriptor: What spandrel made of the weights.
+        descriptor: The network, as spandrel describes it.
 
     Attributes:
         scale: Output pixels per input pixel, along a side.
@@ -47,7 +47,7 @@ def load_foreign_network(content: Mapping[str, Any], unknown: UnknownNetworkErro
     """Return the network that weights belong to.
 
     Args:
-        content: What a weight file holds, with tensors for arrays; spandrel finds the state dict in it.
+        content: The content of a weight file, with tensors for arrays; spandrel finds the state dict in it.
         unknown: Why it is none of this package's own architectures.
 
     Raises:
@@ -56,9 +56,9 @@ def load_foreign_network(content: Mapping[str, Any], unknown: UnknownNetworkErro
     import spandrel
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # of PyTorch, about its ways
+            warnings.simplefilter('ignore')  # PyTorch's, which are not for users
             descriptor = spandrel.ModelLoader().load_from_state_dict(dict(content))
-    except Exception as error:  # of any kind, because its loaders trust the weights to be whole
+    except Exception as error:  # of any kind, because its loaders trust the weights
         logger.debug('spandrel: %s: %s', type(error).__name__, flatten_message(error))
         raise UnknownNetworkError(f'{unknown}; nor can spandrel {spandrel.__version__} load it') from None
     name, purpose = descriptor.architecture.name, str(descriptor.purpose)

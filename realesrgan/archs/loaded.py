@@ -22,7 +22,7 @@ class LoadedNetwork:
     """A network with its weights. Made by `from_arrays` or `from_module`; neither imports PyTorch.
 
     Attributes:
-        traits: What upscaling must know of it; its hyper-parameters, if its architecture is known.
+        traits: Facts about it that upscaling needs; its hyper-parameters, if its architecture is known.
         unknown: Why only PyTorch may run it: its architecture is not known, or its module computes more than its
             parameters say; None if any engine may.
     """
@@ -70,13 +70,13 @@ class LoadedNetwork:
         if scale is None:
             scale = getattr(module, 'scale', None)
         if scale is None:
-            raise ValueError(f'the scale of {name} is not known; say what it is')
+            raise ValueError(f'the scale of {name} is not known; pass it')
         # A module may count on what it got from 0.3.0.
         return cls(MeasuredTraits(name, scale, find_multiple_of_0_3_0(scale)), None, module, unknown)
 
     @property
     def config(self) -> NetworkConfig | None:
-        """Its hyper-parameters; None if they don't say all that it computes."""
+        """Its hyper-parameters; None if they don't determine what it computes."""
         return self.traits if self.unknown is None and isinstance(self.traits, NetworkConfig) else None
 
     @property
@@ -105,10 +105,10 @@ class LoadedNetwork:
         return self._module
 
     def read_module_state(self) -> Hashable:
-        """Return what changes with every change of the module, of its parameters or of what hooks it; None without one.
+        """Return a value that changes with the module's parameters, buffers and hooks; None without a module.
 
-        The version of a tensor counts what writes to it, but for writes through `.data`, which its checksum shows. On a
-        GPU there are no checksums, because PyTorch runs the module itself there.
+        The version of a tensor counts writes to it, except through `.data`, which its checksum shows. On a GPU there
+        are no checksums, because PyTorch runs the module itself there.
         """
         if self._module is None:
             return None
@@ -116,13 +116,13 @@ class LoadedNetwork:
             self._module.parameters(), self._module.buffers())))
 
     def reread(self) -> LoadedNetwork:
-        """Return the network that the module is now."""
+        """Return the network as the module is now."""
         if type(self.traits) in ARCHITECTURES:
             return LoadedNetwork.from_module(self.module, self.scale)
         return LoadedNetwork(self.traits, None, self._module, self.unknown)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out of copies and pickles what can be made from the rest."""
+        """Leave out of copies and pickles all that can be made from the rest."""
         left_out = {'_module': None} if self._is_built else {'_arrays': None}
         return vars(self) | left_out
 
@@ -134,7 +134,7 @@ class LoadedNetwork:
 
 
 def _is_altered(module: nn.Module) -> bool:
-    """Return whether a module, or one in it, computes something else than its class does."""
+    """Return whether hooks or a `forward` of its own make a module, or one in it, differ from its class."""
     return any(part._forward_hooks or part._forward_pre_hooks or 'forward' in vars(part) for part in module.modules())
 
 

@@ -61,8 +61,7 @@ def pick_device(device: str | torch.device | Device | None = None, gpu_id: int |
         raise DeviceError(f'the engine {engine} has nothing to run on; {_describe([], kinds)}')
     logger.info('GPU: %s, %s', picked, get_name(picked))
     if is_software(picked):
-        logger.warning('%s is a program that computes on the CPU, slower than the engines for CPUs do',
-                       get_name(picked))
+        logger.warning('%s computes on the CPU, more slowly than the engines for CPUs', get_name(picked))
     return picked
 
 

@@ -1,4 +1,4 @@
-"""What the processor can do: its instructions, cores and caches. Importing this needs only the standard library."""
+"""The processor: its instructions, cores and caches. Importing this needs only the standard library."""
 from __future__ import annotations
 
 import importlib
@@ -12,14 +12,14 @@ _CGROUP = Path('/sys/fs/cgroup')
 _CACHES = Path('/sys/devices/system/cpu/cpu0/cache')
 _USUAL_L2 = 1 << 20
 
-#: Names of numpy's for features, and those of Linux.
+#: Linux's names of features, by numpy's.
 _NAMES_OF_NUMPY = {
     'AVX2': ('avx2',), 'FMA3': ('fma',), 'AVX512F': ('avx512f',), 'AVX512VL': ('avx512vl',), 'AVX512BW': ('avx512bw',),
     'AVX512DQ': ('avx512dq',), 'AVX512BF16': ('avx512_bf16',),
     'AVX512_SKX': ('avx512f', 'avx512vl', 'avx512bw', 'avx512dq'), 'AVX512_SPR': ('avx512_bf16',),
     'ASIMD': ('asimd',)}
 
-# Values of ONEDNN_MAX_CPU_ISA, and how the features begin that they exclude:
+# The values of ONEDNN_MAX_CPU_ISA, and the beginnings of the features that each excludes:
 # https://uxlfoundation.github.io/oneDNN/dev_guide_cpu_dispatcher_control.html. OpenVINO's bfloat16 crashes without
 # them.
 _BFLOAT16 = ('avx512_bf16', 'amx', 'bf16')
@@ -31,7 +31,7 @@ _EXCLUDED = (dict.fromkeys(('SSE41', 'AVX'), ('avx2', 'fma', 'avx512', 'amx', 'b
 def list_cpu_features() -> frozenset[str]:
     """Return the instruction sets that may be used, under Linux's names ('avx2', 'avx512_bf16', 'asimd' ...).
 
-    On Linux that is all that the processor has; elsewhere AVX2, FMA, the commonest parts of AVX-512, and Arm's asimd.
+    On Linux these are all that the processor has; elsewhere AVX2, FMA, the commonest parts of AVX-512, and Arm's asimd.
     oneDNN, which two engines compute with, can be held to fewer by ONEDNN_MAX_CPU_ISA; then all engines are.
     """
     features = (_read_cpuinfo('flags') or _read_cpuinfo('Features')).split() or _ask_numpy()
@@ -68,7 +68,7 @@ def count_cores() -> int:
 
 
 def measure_l2_cache() -> int:
-    """Return the bytes of a core's second-level cache; 1 MiB where the system does not say (Linux only)."""
+    """Return the bytes of a core's second-level cache; 1 MiB where the system does not tell it (only Linux does)."""
     for cache in _CACHES.glob('index*'):
         try:
             if (cache / 'level').read_text().strip() == '2':
@@ -79,7 +79,7 @@ def measure_l2_cache() -> int:
 
 
 def _read_cpuinfo(key: str) -> str:
-    """Return a value of the first processor that has one; '' where there is none."""
+    """Return the first value of a key; '' where there is none."""
     try:
         with _CPUINFO.open(errors='replace') as file:
             for line in file:

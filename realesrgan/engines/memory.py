@@ -1,4 +1,4 @@
-"""How much memory a picture needs on its way through a network, and how much there is."""
+"""The memory that a picture needs on its way through a network, and the memory that there is."""
 from __future__ import annotations
 
 import sys
@@ -12,12 +12,12 @@ from .engine import BACKENDS, ENGINES, VULKAN
 
 _FLOAT_RESULT_BYTES = 48  # per pixel of output: RGB in float32, four times over
 _SHARE_OF_FREE = 0.8
-_MOST_ON_VULKAN = 3 << 30  # of which the largest buffer takes up to 30 %, and some drivers bind no more than 1 GiB
+_MOST_ON_VULKAN = 3 << 30  # the largest buffer takes up to 30 % of it, and some drivers bind no more than 1 GiB
 _CGROUP = Path('/sys/fs/cgroup')
 
 
 def estimate_bytes_per_pixel(traits: NetworkTraits, engine: str, *, half: bool) -> int | None:
-    """Estimate what one pixel of input needs while a network runs, its result in floating point included.
+    """Estimate the memory for one pixel of input while a network runs, its result in floating point included.
 
     Args:
         traits: The network's.
@@ -37,7 +37,7 @@ def estimate_bytes_per_pixel(traits: NetworkTraits, engine: str, *, half: bool) 
 
 
 def estimate_result_memory(values: int, scale: int, outscale: float | None, *, alpha: bool) -> int:
-    """Return what the results of a picture take of the host's memory: the network's own, and the resized one.
+    """Return the bytes of the host's memory that the results of a picture take: the network's own, and the resized one.
 
     Args:
         values: Size of the picture in bytes, in the result's dtype.
@@ -50,7 +50,7 @@ def estimate_result_memory(values: int, scale: int, outscale: float | None, *, a
 
 
 def measure_usable_memory(device: Device, for_results: int = 0) -> int:
-    """Return how much memory a network may take on a device: four fifths of what is free, for Vulkan half of it.
+    """Return how many bytes a network may take on a device: four fifths of the free memory, for Vulkan half of it.
 
     Args:
         device: Where it runs.
@@ -65,7 +65,7 @@ def measure_usable_memory(device: Device, for_results: int = 0) -> int:
 def require_memory(for_results: int) -> None:
     """Check, before the network runs for hours, that the results have room in the host's memory.
 
-    Allocating them would not tell: systems hand out memory that they don't have.
+    Allocating them would not find out: systems hand out memory that they don't have.
 
     Raises:
         MemoryError: they take more than the free memory and swap space.
@@ -77,7 +77,7 @@ def require_memory(for_results: int) -> None:
 
 
 def measure_free_memory(device: Device) -> int:
-    """Return how much memory is free on a device."""
+    """Return how many bytes are free on a device."""
     if device.type in BACKENDS:
         import torch
         if device.type == 'mps':
@@ -96,7 +96,7 @@ def measure_peaks(device_type: str) -> tuple[int, int]:
         device_type: The GPU's kind, as PyTorch names it, or another device's.
 
     Returns:
-        Both; 0 for what is unknown.
+        Both; 0 where unknown.
     """
     gpu = 0
     if device_type in BACKENDS:
@@ -111,7 +111,7 @@ def measure_peaks(device_type: str) -> tuple[int, int]:
 
 
 def measure_container_memory(cgroup: Path = _CGROUP) -> int:
-    """Return what the limit of this process's container leaves; `sys.maxsize` if there is no limit.
+    """Return the bytes that this process's container may still take; `sys.maxsize` if it has no limit.
 
     Args:
         cgroup: The folder of the container's control group (Linux, cgroup v2).

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-_HARDLY_VISIBLE = 16  # means an alpha below a sixteenth
+_HARDLY_VISIBLE = 16  # an alpha below a sixteenth
 
 
 def check_picture(img: np.ndarray) -> None:
@@ -92,11 +92,11 @@ class Pixels:
 def fill_hidden_colours(picture: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Replace the colours of transparent pixels by those of the visible pixels around them.
 
-    Nobody sees them, but a network or a filter would let them bleed into visible edges. Each gets the mean, weighted by
-    alpha, of the smallest block of a power of two around it that shows anything, smoothly interpolated. Pixels that are
-    hardly visible get part of it. Passing premultiplied colours through the network, and dividing them by the new
-    alpha, leaves a dark or bright rim wherever the network draws the two edges differently; this is 1 to 7 dB better at
-    the edges of cut-outs.
+    Nobody sees hidden colours, but a network or a filter would let them bleed into visible edges. Each gets the mean,
+    weighted by alpha, of the smallest block of a power of two around it that shows anything, smoothly interpolated.
+    Pixels that are hardly visible get part of it. Passing premultiplied colours through the network, and dividing them
+    by the new alpha, leaves a dark or bright rim wherever the network draws the two edges differently; this is 1 to 7
+    dB better at the edges of cut-outs.
 
     Args:
         picture: HxWx4, BGRA, of `dtype` or float32 in its range.

@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Span:
-    """A tile along one axis: it yields `start:stop` of the picture; the network sees `padded_start:padded_stop`."""
+    """A tile along one axis. It yields `start:stop` of the picture; the network sees `padded_start:padded_stop`."""
 
     start: int
     stop: int
@@ -131,13 +131,13 @@ def pad_picture(picture: np.ndarray, pad: int, multiple: int = 1) -> np.ndarray:
 class Stitcher:
     """Writes tiles into a picture; takes them row by row, each row from left to right.
 
-    With `blend` each tile reaches that many input pixels into its neighbours, and the two are cross-faded linearly
+    With `blend` each tile extends that many input pixels into its neighbours, and the two are cross-faded linearly
     over the strip that both cover. Beside the picture only one such strip of its width is kept.
 
     Args:
         result: The upscaled picture to fill, HxW or HxWxC, unsigned integers.
         scale: The network's scale.
-        blend: Input pixels that tiles reach into each other: at most a window's pad, and half a tile. 0 cuts hard.
+        blend: Input pixels by which tiles extend into each other: at most a window's pad, and half a tile. 0 cuts hard.
     """
 
     def __init__(self, result: np.ndarray, scale: int, blend: int = 0) -> None:
@@ -174,7 +174,7 @@ class Stitcher:
             self._result[around] = _mix(self._result[around], self._strip, ramp)
 
     def _overlap(self, span: Span) -> int:
-        """Return by how many input pixels a tile reaches beyond its start; the first one by none."""
+        """Return by how many input pixels a tile extends beyond its start; the first one by none."""
         return self._blend if span.start else 0
 
     def _within(self, span: Span, target: slice) -> slice:
@@ -192,7 +192,7 @@ class Stitcher:
 
 
 def _ramp(length: int) -> np.ndarray:
-    """Return weights that rise from 0 to 1, symmetric, and reach neither."""
+    """Return weights that rise symmetrically between 0 and 1, without either."""
     return (np.arange(length, dtype=np.float32) + 0.5) / length
 
 

@@ -78,12 +78,12 @@ class RealESRGANer:
         DeviceError: the device is not there, or the engine does not run on it.
         EngineError: the engine is not installed, or does not know the network.
 
-    Source: `RealESRGANer` of Real-ESRGAN 0.3.0, whose arguments, attributes and methods it keeps. Its steps
-    (`pre_process`, `process`, `tile_process`, `post_process`) are what `enhance` calls where one of them has been
-    replaced, `model` is a callable but no PyTorch module, or `scale` is no longer the network's; PyTorch runs them.
+    Source: `RealESRGANer` of Real-ESRGAN 0.3.0, whose arguments, attributes and methods it keeps. Where one of its
+    steps (`pre_process`, `process`, `tile_process`, `post_process`) has been replaced, `model` is a callable but no
+    PyTorch module, or `scale` is no longer the network's, `enhance` calls these steps, and PyTorch runs the network.
     """
 
-    # What a subclass may leave out that has an __init__ of its own, and does not call this one.
+    # Defaults for subclasses with an __init__ of their own that does not call this one.
     scale: int
     tile_size = 0
     tile_pad = 10
@@ -93,11 +93,11 @@ class RealESRGANer:
     half = False
     on_tile: Callable[[int, int], None] | None = None
     tiles: Sequence[Tile] = ()
-    _assigned_model: Any = None  # that no engine has been made for
+    _assigned_model: Any = None  # for which no engine has been made
     _assigned_device: Any = None
     _network: LoadedNetwork | None = None
     _device: Device | None = None
-    _picked: Device | None = None  # None where the caller said which
+    _picked: Device | None = None  # by us; None where the caller named one
     _engine: Engine | None = None
     _exact_engine: Engine | None = None
     _made_for: Hashable = None
@@ -168,7 +168,9 @@ class RealESRGANer:
     @property
     def engine(self) -> Engine:
         """The engine that runs the network."""
-        return self._update_engine(self._update_network())
+        self._update()
+        assert self._engine is not None
+        return self._engine
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the engine out of copies and pickles, whose next picture makes a new one."""
@@ -228,21 +230,15 @@ class RealESRGANer:
     # ---- the network and its engine ----
 
     def _choose_way(self) -> Callable[[Pixels, int], np.ndarray]:
-        """Return what upscales as the caller wants it: the engine, which is ready then, or the steps of 0.3.0."""
-        if any(getattr(getattr(self, name), '__func__', None) is not step for name, step in _STEPS.items()):
-            return self._upscale_by_steps
-        if self._assigned_model is not None:
+        """Return the method that upscales as the caller wants it: by the engine, or by the steps of 0.3.0."""
+        replaced = any(getattr(getattr(self, name), '__func__', None) is not step for name, step in _STEPS.items())
+        if not replaced and self._assigned_model is not None:
             from torch import nn
-            if not isinstance(self._assigned_model, nn.Module):
-                return self._upscale_by_steps
-        network = self._update_network()
-        if network.scale != self.scale:
-            return self._upscale_by_steps
-        self._update_engine(network)
-        return self._upscale_by_engine
+            replaced = not isinstance(self._assigned_model, nn.Module)
+        return self._upscale_by_steps if replaced or self._update().scale != self.scale else self._upscale_by_engine
 
-    def _update_network(self) -> LoadedNetwork:
-        """Return the network that `model` is by now."""
+    def _update(self) -> LoadedNetwork:
+        """Bring the network and its engine up to the model and the attributes as they are now; return the network."""
         network, model = self._network, self._assigned_model
         if model is not None and (network is None or network.module is not model):
             network, self._engine = LoadedNetwork.from_module(model, self.scale), None
@@ -251,22 +247,17 @@ class RealESRGANer:
         else:
             raise AttributeError('model is not set')
         self._network, self._assigned_model = network, None
+        if self._engine is None or self._made_for != (self._settle_device(), self.half, self.mod_scale):
+            self._make_engine(network)
         return network
 
     def _reread_changed(self, network: LoadedNetwork) -> LoadedNetwork:
-        """Return the network, or what has become of it by changes of its module."""
+        """Return the network; read anew if its module has been changed."""
         state = network.read_module_state()
         if state == self._module_state:
             return network
         self._module_state, self._engine = state, None
         return network.reread()
-
-    def _update_engine(self, network: LoadedNetwork) -> Engine:
-        """Return the engine; a new one where what it was made for has changed."""
-        if self._engine is None or self._made_for != (self._settle_device(), self.half, self.mod_scale):
-            self._make_engine(network)
-        assert self._engine is not None
-        return self._engine
 
     def _make_engine(self, network: LoadedNetwork, engine: Engine | None = None) -> None:
         """Make an engine and a planner for a network.

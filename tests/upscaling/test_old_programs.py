@@ -70,12 +70,8 @@ def assert_same(actual, expected):
 
 # ---- another model, other weights ----
 
-def load(tested):
-    tested.model.load_state_dict(load_state_dict(GOLDEN / 'rrdb_x4.pth'))
-
-
-def load_by_assignment(tested):
-    tested.model.load_state_dict(load_state_dict(GOLDEN / 'rrdb_x4.pth'), assign=True)
+def load(tested, **options):
+    tested.model.load_state_dict(load_state_dict(GOLDEN / 'rrdb_x4.pth'), **options)
 
 
 def write_data(tested):
@@ -94,34 +90,18 @@ def replace_data(tested):
         parameter.data = load_state_dict(GOLDEN / 'rrdb_x4.pth')[name]
 
 
-def replace(tested):
-    tested.model = network()
-
-
-def replace_by_a_compiled_one(tested):
-    tested.model = torch.compile(network(), backend='eager')
-
-
-def replace_by_a_parallel_one(tested):
-    tested.model = nn.DataParallel(network())
-
-
-def replace_by_a_function(tested):
-    tested.model = partial(nn.Module.__call__, network())
-
-
-def replace_a_forward(tested):
-    tested.model.forward = network().forward
-
-
-def add_a_hook(tested):
-    tested.model.register_forward_hook(lambda module, inputs, output: network()(*inputs))
+def replace(wrap, tested):
+    tested.model = wrap(network())
 
 
 @pytest.mark.parametrize('change', [
-    load, load_by_assignment, write_data, write_data_of_another_layout, replace_data, replace,
-    replace_by_a_compiled_one, replace_by_a_parallel_one, replace_by_a_function, replace_a_forward, add_a_hook],
-    ids=lambda change: change.__name__)
+    load, partial(load, assign=True), write_data, write_data_of_another_layout, replace_data,
+    partial(replace, nn.Module.eval), partial(replace, partial(torch.compile, backend='eager')),
+    partial(replace, nn.DataParallel), partial(replace, lambda module: partial(nn.Module.__call__, module)),
+    lambda tested: setattr(tested.model, 'forward', network().forward),
+    lambda tested: tested.model.register_forward_hook(lambda module, inputs, output: network()(*inputs))],
+    ids=['load', 'assign', 'data', 'layout', 'replace data', 'replace', 'compiled', 'parallel', 'function', 'forward',
+         'hook'])
 @pytest.mark.parametrize('engine', ['auto', 'torch'])
 def test_the_next_picture_is_by_the_model_as_it_is_then(change, engine, tmp_path):
     torch.save({'params': network(golden=False).state_dict()}, tmp_path / 'other.pth')

@@ -61,15 +61,6 @@ def test_tiny_pictures(side, scale, pre_pad):
     assert result.shape == (side * scale, scale, 3)
 
 
-@pytest.mark.parametrize('scale', [4, 2, 1])
-@pytest.mark.parametrize('tile', [1, 5, 8, 11])
-def test_tiles_that_see_everything_change_nothing(scale, tile):
-    model, img = network(scale), picture(19, 14, 3)
-    whole = upsampler(model).enhance(img)[0].astype(int)
-    tiled = upsampler(model, tile=tile, tile_pad=32).enhance(img)[0]
-    assert np.abs(tiled - whole).max() <= 1
-
-
 @pytest.mark.parametrize(('outscale', 'size'), [(2, (12, 10)), (3.5, (21, 17)), (0.1, (1, 1)), (4, (24, 20))])
 def test_outscale_rounds_down_to_at_least_a_pixel(outscale, size):
     assert upsampler(network()).enhance(picture(6, 5, 3), outscale=outscale)[0].shape[:2] == size

@@ -28,7 +28,7 @@ _GCC_FLAGS = ('-fno-tree-loop-distribute-patterns',)  # clang ignores it, zig do
 _ZIG_FLAGS = ('-mcpu=baseline',)  # the flags of the variant are added to this processor, and not to the one at hand
 
 _TEST_SECONDS = 60
-_UNTESTED = 1  # the self-test ended with an exception: the package that builds a wheel has no numpy
+_UNTESTED = 1  # an exception ended the self-test: where a wheel is built there is no numpy
 
 _ADVICE = ('Install gcc or clang, or run "python -m pip install ziglang", and then "python -m '
            'realesrgan.engines.kernel.build". Until then pictures are upscaled by OpenVINO.')

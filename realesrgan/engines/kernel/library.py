@@ -30,9 +30,9 @@ class Variant:
 
     Attributes:
         name: A part of the library's name.
-        machines: What `platform.machine()` calls machines that it is built on, in lower case.
-        features: What a processor must have to run it, under the names of `engines.cpu.list_cpu_features`.
-        flags: What the compiler needs to be told.
+        machines: Those that it is built on, as `platform.machine()` calls them, in lower case.
+        features: Those that a processor must have to run it, under the names of `cpu.list_cpu_features`.
+        flags: For the compiler.
     """
 
     name: str
@@ -59,7 +59,7 @@ def name_library(variant: str, folder: Path = FOLDER) -> Path:
 
 
 def hash_source() -> str:
-    """Return what `realesrgan_source_hash()` of a library that was built from today's source returns.
+    """Return the hash of the source; a library's `realesrgan_source_hash()` is that of the source it was built from.
 
     Raises:
         OSError: the source can't be read.
@@ -67,10 +67,10 @@ def hash_source() -> str:
     return hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]
 
 
-# ---- what winograd.c has ----
+# ---- as winograd.c has them ----
 
-#: Channels that lie together, the most input groups that are multiplied at a time, and that a step takes, and the
-#: longest side of a block of pixels; in winograd.c.
+#: Channels that lie together; the most input groups that are multiplied at a time, and that a step takes; and the
+#: longest side of a block of pixels.
 GROUP, CHUNK_GROUPS, MOST_GROUPS, MOST_BLOCK = 16, 4, 64, 16
 
 LOAD, CONVOLVE, STORE = range(3)
@@ -95,7 +95,7 @@ class Step(ctypes.Structure):
 
 
 class Program(ctypes.Structure):
-    """Steps, and what its threads share; see `winograd.c`."""
+    """Steps, and the state that threads share; see `winograd.c`."""
 
     _fields_ = (
         ('steps', ctypes.POINTER(Step)), ('tickets', ctypes.c_int64), ('next_ticket', ctypes.c_int64),

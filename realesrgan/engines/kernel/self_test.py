@@ -1,6 +1,6 @@
 """Compare the engine with plain numpy on this machine: `python -m realesrgan.engines.kernel.self_test LIBRARY`.
 
-The build does this in a process of its own, which a library may crash or hold up.
+The build does this in a process of its own, because a library may crash or hang.
 """
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FAILED = 3
 #: The largest difference that is allowed, of 0..1: far more than rounding gives, and less than 8-bit pictures show.
 BOUND = 1e-4
 
-# Batches (N, H, W). They reach the engine's special cases: sides below a tile of 4, sides that are no multiple of it,
+# Batches (N, H, W). They cover the engine's special cases: sides below a tile of 4, sides that are no multiple of it,
 # several bands and tasks, inputs of more channels than are multiplied at a time.
 _CASES: tuple[tuple[RRDBNetConfig | SRVGGNetCompactConfig, tuple[tuple[int, int, int], ...]], ...] = (
     (SRVGGNetCompactConfig(4, 20, 2), ((1, 1, 1), (2, 9, 14), (1, 37, 70))),
@@ -87,7 +87,7 @@ def make_weights(layers: Layers, random: np.random.Generator) -> dict[str, np.nd
 # ---- a network in plain numpy, in double precision; features are channels x height x width ----
 
 def compute(layers: Layers, weights: Weights, picture: np.ndarray) -> np.ndarray:
-    """Return what a network makes of a picture: H x W x 3, BGR, in 0..1, in and out."""
+    """Return a network's result for a picture; both are H x W x 3, BGR, in 0..1."""
     rgb = picture[:, :, ::-1].transpose(2, 0, 1).astype(np.float64)
     fold, height, width = layers.fold, rgb.shape[1] // layers.fold, rgb.shape[2] // layers.fold
     blocks = rgb.reshape(3, height, fold, width, fold).transpose(0, 2, 4, 1, 3)

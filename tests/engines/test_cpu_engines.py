@@ -1,0 +1,127 @@
+"""The errors, threads and memory of the engines torch and OpenVINO; their results are tested by test_conformance."""
+from __future__ import annotations
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from torch import nn
+
+from realesrgan.archs.loaded import LoadedNetwork
+from realesrgan.archs.srvgg import SRVGGNetCompactConfig
+from realesrgan.engines import torch as torch_engine
+from realesrgan.engines.choice import make_engine
+from realesrgan.engines.devices import CPU
+from realesrgan.engines.torch import TorchEngine
+from realesrgan.errors import BrokenDeviceError
+
+
+class Function(nn.Module):
+    """A network of a function."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+def make_torch(function):
+    return TorchEngine(LoadedNetwork.from_module(Function(function), 1), CPU, 'float32')
+
+
+@pytest.mark.parametrize(('error', 'device', 'kind'), [
+    (torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB'), 'cuda', MemoryError),
+    (RuntimeError('MPS backend out of memory (MPS allocated: 5 GB)'), 'mps', MemoryError),
+    (RuntimeError("[enforce fail at alloc_cpu.cpp:75] err == 0. DefaultCPUAllocator: can't allocate memory"), 'cpu',
+     MemoryError),
+    (RuntimeError('device-side assert'), 'cuda', BrokenDeviceError),
+    (RuntimeError('device-side assert'), 'cpu', RuntimeError), (KeyError('of a network'), 'cuda', KeyError)])
+def test_errors_of_pytorch(error, device, kind):
+    """After one of a GPU, that is no lack of memory, it may not compute again in this process."""
+    def fail(x):
+        raise error
+    failing = make_torch(fail)
+    failing._prepare = lambda batch: batch
+    failing._device = torch.device(device)
+    with pytest.raises(kind) as caught:
+        failing(np.zeros((1, 2, 2, 3), np.uint8))
+    assert type(caught.value) is kind
+    if kind is BrokenDeviceError:
+        assert str(caught.value) == 'torch, cpu, float32: device-side assert'
+
+
+def test_results_come_from_cuda_through_pinned_memory_but_for_the_largest(monkeypatch):
+    pinned = []
+    empty, to = torch.empty, torch.Tensor.to
+    monkeypatch.setattr(torch, 'empty', lambda shape, *, dtype, pin_memory: pinned.append(tuple(shape)) or empty(
+        shape, dtype=dtype))
+    cuda = torch.device('cuda')
+    monkeypatch.setattr(torch.Tensor, 'to', lambda self, target: self if target == cuda else to(self, target))
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 4, 5, 3), np.uint8)
+    on_cuda = make_torch(lambda x: x)
+    on_cuda._device = cuda
+    for limit, expected in ((4 * 5 * 3, [(1, 4, 5, 3)]), (4 * 5 * 3 - 1, [])):
+        monkeypatch.setattr(torch_engine, '_MOST_PINNED_BYTES', limit)
+        assert np.array_equal(on_cuda(pixels), pixels)
+        assert pinned == expected
+        pinned.clear()
+
+
+def test_a_result_of_another_size_is_an_error():
+    with pytest.raises(ValueError, match=r'for 5x4 pixels the network gave .*\[1, 3, 8, 5\].*, not \(1, 3, 4, 5\)'):
+        make_torch(lambda x: x.repeat_interleave(2, 2))(np.zeros((1, 4, 5, 3), np.uint8))
+
+
+# ---- OpenVINO ----
+
+@pytest.fixture
+def ov():
+    return pytest.importorskip('openvino')
+
+
+def make_openvino(num_feat=8):
+    torch.manual_seed(0)
+    return make_engine(SRVGGNetCompactConfig(4, num_feat, 2).build(), CPU, half=False, name='openvino')
+
+
+def test_memory_is_kept_for_one_dtype_until_it_is_released(ov):
+    """One tensor of this picture in float32 takes 67 MB, and the network has several."""
+    run = make_openvino(64)
+    process = psutil.Process()
+    run(np.zeros((1, 512, 512, 3), np.uint8))
+    with_bytes = process.memory_info().rss
+    run(np.zeros((1, 8, 8, 3), np.float32))
+    assert process.memory_info().rss < with_bytes - 50e6
+    result = run(np.full((1, 512, 512, 3), 7, np.uint8))
+    before = process.memory_info().rss
+    run.release()
+    assert process.memory_info().rss < before - 50e6
+    assert np.array_equal(run(np.full((1, 512, 512, 3), 7, np.uint8)), result)
+
+
+@pytest.mark.parametrize(('owner', 'call'), [('Core', 'compile_model'), ('InferRequest', 'infer')])
+@pytest.mark.parametrize(('message', 'kind', 'expected'), [
+    ('std::bad_alloc\n\n', MemoryError, 'openvino, cpu, float32: Exception from src/core.cpp: std::bad_alloc'),
+    ('Check failed', RuntimeError, 'Exception from src/core.cpp:\nCheck failed')])
+def test_out_of_memory_is_a_memory_error_in_one_line(ov, monkeypatch, owner, call, message, kind, expected):
+    def fail(*_, **__):
+        raise RuntimeError(f'Exception from src/core.cpp:\n{message}')
+    run = make_openvino()
+    monkeypatch.setattr(getattr(ov, owner), call, fail)
+    with pytest.raises(kind) as caught:
+        run(np.zeros((1, 4, 4, 3), np.uint8))
+    assert str(caught.value) == expected
+
+
+def test_threads_reach_the_compiled_model(ov, monkeypatch):
+    seen = []
+    compile_model = ov.Core.compile_model
+    monkeypatch.setattr(ov.Core, 'compile_model',
+                        lambda self, model, device, settings: seen.append(settings) or compile_model(
+                            self, model, device, settings))
+    for threads in (1, None):
+        network = SRVGGNetCompactConfig(4, 8, 2).build()
+        make_engine(network, CPU, half=False, name='openvino', threads=threads)(np.zeros((1, 4, 4, 3), np.uint8))
+    assert [settings.get('INFERENCE_NUM_THREADS') for settings in seen] == [1, None]
