@@ -135,12 +135,13 @@ def test_threads_that_share_an_upsampler_get_the_same_results(engine, best_kerne
 
 # ---- names ----
 
-NAMES = st.text(st.characters(exclude_characters='/\0', exclude_categories=['Cs']), min_size=1, max_size=12).filter(
+NAMES = st.sampled_from(['a', 'A', 'a_png', 'a_PNG_2', 'a_png_2', 'a_jpg', 'a_gif']) | st.text(
+    st.characters(exclude_characters='/\0', exclude_categories=['Cs']), min_size=1, max_size=12).filter(
     lambda name: name not in ('.', '..'))
 
 
-@given(st.lists(st.tuples(st.sampled_from(['', 'x', 'x/y']), NAMES, st.sampled_from(['png', 'JPG', 'gif', 'tif', ''])),
-                max_size=12, unique=True),
+@given(st.lists(st.tuples(st.sampled_from(['', 'x', 'x/y']), NAMES,
+                          st.sampled_from(['png', 'PNG', 'JPG', 'jpg', 'gif', 'bmp', ''])), max_size=12, unique=True),
        st.sampled_from(['out', '', 'a b']), st.sampled_from(['auto', 'png', 'jpg']))
 def test_results_lie_in_the_output_folder_and_no_two_share_a_path(sources, suffix, extension):
     output = Path('results').absolute()

@@ -1,7 +1,6 @@
 """What results are called: names without conflicts for any results, and the paths that results of pictures get."""
 from __future__ import annotations
 
-import itertools
 from functools import partial
 from pathlib import Path
 
@@ -86,10 +85,6 @@ def test_name_of_one_result(source, extension, expected):
     assert list_targets([source], extension=extension) == [expected]
 
 
-def test_an_empty_suffix_leaves_the_name():
-    assert list_targets(['a.png', 'b.c.jpg'], suffix='') == ['a.png', 'b.c.jpg']
-
-
 def test_folders_of_the_input_are_kept_below_the_output():
     files = [InputFile(Path('in/a.png')), InputFile(Path('in/sub/a.png'), Path('sub'))]
     assert [job.target(alpha=False) for job in plan(files, OUT, 'out', 'auto')] == [OUT / 'a_out.png',
@@ -114,28 +109,6 @@ def test_a_job_carries_its_file():
                                                             'b_png_2_out.png'])], ids=str)
 def test_names_of_results_in_conflict(sources, extension, expected):
     assert list_targets(sources, extension=extension) == expected
-
-
-SOURCES = [f'{folder}/{name}' for folder in 'xy' for name in (
-    'a.jpg', 'a.png', 'A.PNG', 'a.gif', 'a.bmp', 'a', 'a_png.png', 'a_png_2.png', 'a_jpg.webp', 'a_gif.JPG')]
-
-
-def list_possible_names(job):
-    """Return what a result may be called, in lower case: only a jpg can't have alpha that turns its result into png."""
-    alphas = [False] if job.source.suffix.lower() == '.jpg' else [False, True]
-    return {str(job.target(alpha=alpha)).casefold() for alpha in alphas}
-
-
-@pytest.mark.parametrize('suffix', ['', 'out', '2'])
-@pytest.mark.parametrize('extension', ['auto', 'png', 'jpg', 'webp'])
-def test_two_results_never_share_a_name(extension, suffix):
-    groups = itertools.chain(itertools.permutations(SOURCES, 2), itertools.combinations(SOURCES, 3),
-                             [SOURCES, SOURCES[::-1]])
-    for group in groups:
-        jobs = plan([InputFile(Path(name)) for name in group], OUT, suffix, extension)
-        found = [name for job in jobs for name in list_possible_names(job)]
-        assert len(found) == len(set(found)), (group, found)
-        assert {Path(name).parent for name in found} == {OUT}
 
 
 @pytest.mark.parametrize(('extension', 'opaque', 'transparent'), [

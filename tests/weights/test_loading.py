@@ -63,13 +63,6 @@ def test_state_dict_must_fit_exactly(shape, changes, message):
     assert '\n' not in str(caught.value)
 
 
-@pytest.mark.parametrize(('shares', 'expected'), [
-    ((1, 0), [1, 2]), ((0, 1), [5, -2]), ((0.5, 0.5), [3, 0]), ((0.75, 0.25), [2, 1])])
-def test_interpolated_values(shares, expected):
-    result = interpolate({'w': np.float32([1, 2])}, {'w': np.float32([5, -2])}, shares)
-    assert {name: array.tolist() for name, array in result.items()} == {'w': expected}
-
-
 @pytest.mark.parametrize('share', [0.1, 0.3, 1 / 3, 0.5, 0.7])
 def test_interpolated_values_are_those_of_pytorch_to_the_last_bit(share):
     first, second = (torch.randn(10000, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2))
