@@ -19,7 +19,6 @@ import pytest
 import inference_realesrgan
 import inference_realesrgan_video
 from realesrgan.log import escape
-from realesrgan.pictures import inputs
 from realesrgan.pictures.inputs import InputFile, find_pictures
 from tests.support import clips
 
@@ -37,11 +36,17 @@ def picture(path):
     path.write_bytes(cv2.imencode('.png', np.full((8, 10, 3), 99, np.uint8))[1].tobytes())
 
 
-def list_results(folder):
-    return sorted(path.name for path in (folder / 'results').iterdir())
-
-
 # ---- names ----
+
+@pytest.fixture
+def upscale(run_script):
+    """Run a script, which succeeds; return all that it prints."""
+    def upscale(script, *arguments):
+        status, out, err = run_script(script, *arguments, *FAST)
+        assert status == 0, err
+        return out + err
+    return upscale
+
 
 @pytest.mark.parametrize(('name', 'shown'), HOSTILE.items(), ids=ascii)
 def test_a_name_is_shown_so_that_no_terminal_obeys_it(run_script, tmp_path, name, shown):
@@ -51,20 +56,17 @@ def test_a_name_is_shown_so_that_no_terminal_obeys_it(run_script, tmp_path, name
     assert status == 1
     assert f'in/{shown} -> results/' in err
     assert f'error: in/broken {shown}: ' in err
-    assert list_results(tmp_path) == [f'{Path(name).stem}_out.png']
-    for text in (out, err):
-        assert all(character.isprintable() for character in text.replace('\n', '').replace('\r', ''))
+    assert clips.files(tmp_path / 'results') == [f'{Path(name).stem}_out.png']
+    assert all(character.isprintable() for character in (out + err).replace('\n', '').replace('\r', ''))
 
 
 @pytest.mark.parametrize('name', ['a\x1b[31m.mp4', os.fsdecode(b'a\xff.mp4'), 'a\nb.mp4', "it's [a] %d.mp4"])
-def test_a_video_may_have_any_name(run_script, tmp_path, name):
+def test_a_video_may_have_any_name(upscale, tmp_path, name):
     clips.make(tmp_path / 'a.mp4', *clips.picture('32x16', seconds='0.25'), *clips.sound('0.25'), *clips.EXACT)
     (tmp_path / 'a.mp4').rename(tmp_path / name)
     for more in ([], ['--extract_frame_first', '--suffix', 'too', '--num_process_per_gpu', '2']):
-        status, out, err = run_script(inference_realesrgan_video, '-i', name, *FAST, *more)
-        assert status == 0, err
-        assert '\x1b' not in out + err
-    assert list_results(tmp_path) == sorted([f'{name[:-4]}_out.mp4', f'{name[:-4]}_too.mp4'])
+        assert '\x1b' not in upscale(inference_realesrgan_video, '-i', name, *more)
+    assert clips.files(tmp_path / 'results') == sorted([f'{name[:-4]}_out.mp4', f'{name[:-4]}_too.mp4'])
 
 
 def test_escape_leaves_other_letters_and_signs():
@@ -88,12 +90,15 @@ def test_names_at_the_limit_of_length(run_script, tmp_path, length):
 # ---- environments ----
 
 def run(tmp_path, *, environment=(), without=(), **streams):
+    """Run the script in a process; whatever surrounds it, the picture is done."""
     picture(tmp_path / 'in/\ud55c.png')
+    shutil.rmtree(tmp_path / 'results', ignore_errors=True)
     variables = {name: value for name, value in os.environ.items() if name not in without}
     command = [sys.executable, PROJECT / 'inference_realesrgan.py', '-i', 'in', *FAST]
     result = subprocess.run(command, cwd=tmp_path, env=variables | dict(environment),
                             **{'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE} | streams)
     assert b'Traceback' not in (result.stderr or b'')
+    assert clips.files(tmp_path / 'results') == ['\ud55c_out.png'], result.stderr
     return result
 
 
@@ -103,25 +108,18 @@ def run(tmp_path, *, environment=(), without=(), **streams):
     ({'PYTHONIOENCODING': 'ascii'}, ()), ({'PYTHONWARNINGS': 'error'}, ()), ({'TERM': 'dumb', 'COLUMNS': '1'}, ()),
     ({}, ('HOME', 'LANG', 'LC_ALL', 'USER', 'TERM', 'XDG_CACHE_HOME')), ({'HOME': '/nonexistent'}, ()),
     ({'TMPDIR': '/nonexistent'}, ())], ids=str)
-def test_whatever_the_environment_is_the_picture_is_done(tmp_path, environment, without):
+def test_any_environment(tmp_path, environment, without):
     result = run(tmp_path, environment=environment, without=without)
     assert result.returncode == 0, result.stderr
-    assert len(list_results(tmp_path)) == 1
 
 
-def test_whatever_stdout_is_the_picture_is_done(tmp_path):
+def test_streams_that_are_full_or_closed(tmp_path):
     with Path('/dev/full').open('wb') as full:
         result = run(tmp_path, stdout=full)
-    assert (result.returncode, result.stderr.splitlines()[-1]) == (
-        1, b"error: stdout can't be written: No space left on device")
-    assert len(list_results(tmp_path)) == 1
-    shutil.rmtree(tmp_path / 'results')
-    with Path('/dev/full').open('wb') as full:
+        assert (result.returncode, result.stderr.splitlines()[-1]) == (
+            1, b"error: stdout can't be written: No space left on device")
         assert run(tmp_path, stderr=full).returncode == 0
-    assert len(list_results(tmp_path)) == 1
-    shutil.rmtree(tmp_path / 'results')
     assert run(tmp_path, stdout=None, preexec_fn=lambda: os.close(1)).returncode == 0
-    assert len(list_results(tmp_path)) == 1
 
 
 # ---- folders ----
@@ -147,39 +145,35 @@ def test_five_thousand_files_take_no_memory_worth_speaking_of(tmp_path):
     assert peak < 20 << 20
 
 
-def test_a_file_that_vanishes_fails_alone(run_script, tmp_path, monkeypatch):
-    picture(tmp_path / 'in/a.png')
-    picture(tmp_path / 'in/b.png')
-    read = InputFile.read
+@pytest.fixture
+def meanwhile(tmp_path, monkeypatch):
+    """Two pictures; let something happen before a picture is read, by its name."""
+    def arrange(change):
+        def read(file, *more, real=InputFile.read):
+            change(file.path.name)
+            return real(file, *more)
+        monkeypatch.setattr(InputFile, 'read', read)
+    for name in ('a.png', 'b.png'):
+        picture(tmp_path / 'in' / name)
+    return arrange
 
-    def vanish(file, *more):
-        (tmp_path / 'in/a.png').unlink(missing_ok=True)
-        return read(file, *more)
-    monkeypatch.setattr(inputs.InputFile, 'read', vanish)
+
+def test_a_file_that_vanishes_fails_alone(run_script, tmp_path, meanwhile):
+    meanwhile(lambda name: (tmp_path / 'in/a.png').unlink(missing_ok=True))
     status, _, err = run_script(inference_realesrgan, '-i', 'in', *FAST)
-    assert status == 1
-    assert 'error: in/a.png: No such file or directory\n' in err
-    assert list_results(tmp_path) == ['b_out.png']
+    assert (status, 'error: in/a.png: No such file or directory\n' in err) == (1, True)
+    assert clips.files(tmp_path / 'results') == ['b_out.png']
 
 
-def test_a_picture_that_is_replaced_meanwhile_is_read_as_one_or_the_other(run_script, tmp_path, monkeypatch):
-    picture(tmp_path / 'in/a.png')
-    picture(tmp_path / 'in/b.png')
-    read = InputFile.read
-
-    def replace(file, *more):
-        if file.path.name == 'b.png':
-            cv2.imwrite(str(tmp_path / 'new.png'), np.full((20, 30, 3), 50, np.uint8))
-            (tmp_path / 'new.png').replace(tmp_path / 'in/b.png')
-        return read(file, *more)
-    monkeypatch.setattr(inputs.InputFile, 'read', replace)
-    assert run_script(inference_realesrgan, '-i', 'in', *FAST)[0] == 0
-    assert cv2.imread(str(tmp_path / 'results/a_out.png')).shape == (8, 10, 3)
-    assert cv2.imread(str(tmp_path / 'results/b_out.png')).shape == (20, 30, 3)
+def test_a_picture_that_is_replaced_meanwhile_is_read_as_one_or_the_other(upscale, tmp_path, meanwhile):
+    cv2.imwrite(str(tmp_path / 'new.png'), np.full((20, 30, 3), 50, np.uint8))
+    meanwhile(lambda name: name == 'b.png' and (tmp_path / 'new.png').replace(tmp_path / 'in/b.png'))
+    upscale(inference_realesrgan, '-i', 'in')
+    assert [cv2.imread(str(tmp_path / f'results/{name}_out.png')).shape for name in 'ab'] == [(8, 10, 3), (20, 30, 3)]
 
 
 @pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='this system has no pipes in its files')
-def test_a_pipe_that_stalls_is_waited_for(run_script, tmp_path):
+def test_a_pipe_that_stalls_is_waited_for(upscale, tmp_path):
     picture(tmp_path / 'whole.png')
     data = (tmp_path / 'whole.png').read_bytes()
     os.mkfifo(tmp_path / 'a.png')
@@ -191,23 +185,22 @@ def test_a_pipe_that_stalls_is_waited_for(run_script, tmp_path):
                 time.sleep(0.1)
     writer = threading.Thread(target=write_slowly)
     writer.start()
-    assert run_script(inference_realesrgan, '-i', 'a.png', 'whole.png', *FAST)[0] == 0
+    upscale(inference_realesrgan, '-i', 'a.png', 'whole.png')
     writer.join()
     assert (tmp_path / 'results/a_out.png').read_bytes() == (tmp_path / 'results/whole_out.png').read_bytes()
 
 
-def test_a_clock_that_jumps_changes_nothing(run_script, tmp_path, monkeypatch):
+def test_a_clock_that_jumps_changes_nothing(upscale, tmp_path, monkeypatch):
     picture(tmp_path / 'a.png')
     clips.make(tmp_path / 'a.mp4', *clips.picture('32x16', seconds='0.5'), *clips.EXACT)
     now = time.time
     jumps = itertools.cycle((0, -86400 * 400, 86400 * 400, -2 * now()))
-    for script, name in ((inference_realesrgan, 'a.png'), (inference_realesrgan_video, 'a.mp4')):
-        assert run_script(script, '-i', name, *FAST, '-o', 'steady')[0] == 0
-    monkeypatch.setattr(time, 'time', lambda: now() + next(jumps))
-    for script, name in ((inference_realesrgan, 'a.png'), (inference_realesrgan_video, 'a.mp4')):
-        assert run_script(script, '-i', name, *FAST)[0] == 0
-        result = name.replace('.', '_out.')
-        assert (tmp_path / 'results' / result).read_bytes() == (tmp_path / 'steady' / result).read_bytes()
+    for folder, clock in ('steady', now), ('jumping', lambda: now() + next(jumps)):
+        monkeypatch.setattr(time, 'time', clock)
+        upscale(inference_realesrgan, '-i', 'a.png', '-o', folder)
+        upscale(inference_realesrgan_video, '-i', 'a.mp4', '-o', folder)
+    for name in ('a_out.png', 'a_out.mp4'):
+        assert (tmp_path / 'jumping' / name).read_bytes() == (tmp_path / 'steady' / name).read_bytes()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason='root may write anywhere')
@@ -230,4 +223,4 @@ def test_a_file_that_never_comes_does_not_hold_up_the_end(tmp_path, start_progra
             break
     program.send_signal(number)
     assert program.wait(30) == status
-    assert not (tmp_path / 'results').exists() or list_results(tmp_path) == []
+    assert not (tmp_path / 'results').exists() or clips.files(tmp_path / 'results') == []
