@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def upscale(args: argparse.Namespace) -> int:
     """Upscale what the arguments say and return the exit status."""
     from realesrgan.pictures import upscale_pictures
-    options = parser.read_options(PictureOptions, args)
+    options = parser.read_options(PictureOptions, args, check=args.report is not None)
     to = sys.stderr if args.output == '-' else sys.stdout
     with Display('megapixels', quiet=args.quiet, verbose=args.verbose, to=to) as display, \
             parser.open_report(args, options, display) as hear:

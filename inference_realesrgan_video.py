@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def upscale(args: argparse.Namespace) -> int:
     """Upscale what the arguments say and return the exit status."""
     from realesrgan.videos import upscale_videos
-    options = parser.read_options(VideoOptions, args)
+    options = parser.read_options(VideoOptions, args, check=args.report is not None)
     with Display('frames', quiet=args.quiet, verbose=args.verbose, to=sys.stdout) as display, \
             parser.open_report(args, options, display) as hear:
         upscale_videos(parser.read_inputs(args), args.output, options, on_event=hear)

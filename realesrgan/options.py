@@ -145,66 +145,14 @@ class Option:
         return value if self.check is None else self.check(value)
 
 
-def _option(default: Any, *flags: str, **more: Any) -> Any:
+def option(default: Any, *flags: str, **more: Any) -> Any:
     """Return the field of an option; `more` are the other attributes of `Option`."""
     return dataclasses.field(default=default, metadata={'option': Option(flags, default=default, **more)})
 
 
-def list_options(kind: type[UpsamplerOptions]) -> dict[str, Option]:
-    """Return the options of a class, by name."""
-    return {field.name: field.metadata['option'] for field in dataclasses.fields(kind) if 'option' in field.metadata}
-
-
-_MODEL_NAME: dict[str, Any] = {
-    'group': 'model', 'check': _check_model_name, 'metavar': 'NAME', 'form': 'model',
-    'help': f'one of {", ".join(MODELS)}'}
-
-
 @dataclass(frozen=True, kw_only=True)
-class UpsamplerOptions:
-    """Everything that makes one upsampler differ from another. Wrong values raise `UsageError`."""
-
-    model_name: str = _option('RealESRGAN_x4plus', '-n', '--model_name', **_MODEL_NAME)
-    denoise_strength: float | None = _option(
-        None, '-dn', '--denoise_strength', group='model', check=check_number(float, 0, 1), metavar='0..1',
-        form='denoise', default_text='0.5',
-        help='0 keeps the noise, 1 removes it; '
-             f'{", ".join(spec.name for spec in MODELS.values() if spec.denoise_partner)} only')
-    model_path: str | None = _option(
-        None, '--model_path', group='model', check=check_path, metavar='PATH',
-        help='weights to use instead: a .pth or .safetensors file, or an https URL of one')
-    fp32: bool = _option(
-        False, '--fp32', group='device', default_text='half precision where it is faster',
-        help='compute in single precision')
-    engine: str = _option(
-        'auto', '--engine', group='device', choices=list_engine_choices,
-        help='what runs the network; auto takes the fastest that runs here')
-    tile: int = _option(
-        0, '-t', '--tile', group='memory', check=check_number(int, 0), metavar='PIXELS',
-        help='cut pictures into tiles of this side; 0 chooses by free memory')
-    tile_pad: int = _option(
-        10, '--tile_pad', group='memory', check=check_number(int, 0), metavar='PIXELS',
-        help='how far a tile sees beyond its border')
-    max_memory: float | None = _option(
-        None, '--max_memory', group='memory', check=check_number(float, 0.1), metavar='GIB',
-        default_text='what is free',
-        help='memory the network may use while it runs, on a CPU with the result; sets the tile size')
-    pre_pad: int = _option(
-        0, '--pre_pad', group='memory', check=check_number(int, 0), metavar='PIXELS',
-        help='added at the right and lower border first, and cut off afterwards')
-    face_enhance: bool = _option(
-        False, '--face_enhance', group='faces', form='face',
-        help='restore faces with GFPGAN; not with models for anime')
-    face_model: str = _option(
-        'GFPGANv1.3', '--face_model', group='faces', choices=lambda: FACE_MODELS, help='the network that restores them')
-    face_weight: float = _option(
-        1.0, '--face_weight', group='faces', check=check_number(float, 0, 1), metavar='0..1',
-        help='1 is fully restored, 0 not at all')
-    only_center_face: bool = _option(
-        False, '--only_center_face', group='faces', help='restore only the face nearest to the centre')
-    face_min_size: int = _option(
-        0, '--face_min_size', group='faces', check=check_number(int, 0), metavar='PIXELS',
-        help='leave smaller faces of the input as they are')
+class CheckedOptions:
+    """Options that are checked when they are made. Wrong values raise `UsageError`."""
 
     def __post_init__(self) -> None:
         for name, option in list_options(type(self)).items():
@@ -212,6 +160,66 @@ class UpsamplerOptions:
                 object.__setattr__(self, name, option.convert(getattr(self, name)))
             except (TypeError, ValueError, AttributeError) as error:
                 raise UsageError(f'{name}: {error}') from None
+
+
+def list_options(kind: type[CheckedOptions]) -> dict[str, Option]:
+    """Return the options of a class, by name."""
+    return {field.name: field.metadata['option'] for field in dataclasses.fields(kind) if 'option' in field.metadata}
+
+
+def same_option(kind: type[CheckedOptions], name: str, **changes: Any) -> Any:
+    """Return a field like that of another class, with some attributes of `Option` changed."""
+    changed = dataclasses.replace(list_options(kind)[name], **changes)
+    return dataclasses.field(default=changed.default, metadata={'option': changed})
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpsamplerOptions(CheckedOptions):
+    """Everything that makes one upsampler differ from another. Wrong values raise `UsageError`."""
+
+    model_name: str = option(
+        'RealESRGAN_x4plus', '-n', '--model_name', group='model', check=_check_model_name, metavar='NAME',
+        form='model', help=f'one of {", ".join(MODELS)}')
+    denoise_strength: float | None = option(
+        None, '-dn', '--denoise_strength', group='model', check=check_number(float, 0, 1), metavar='0..1',
+        form='denoise', default_text='0.5',
+        help='0 keeps the noise, 1 removes it; '
+             f'{", ".join(spec.name for spec in MODELS.values() if spec.denoise_partner)} only')
+    model_path: str | None = option(
+        None, '--model_path', group='model', check=check_path, metavar='PATH',
+        help='weights to use instead: a .pth or .safetensors file, or an https URL of one')
+    fp32: bool = option(
+        False, '--fp32', group='device', default_text='half precision where it is faster',
+        help='compute in single precision')
+    engine: str = option(
+        'auto', '--engine', group='device', choices=list_engine_choices,
+        help='what runs the network; auto takes the fastest that runs here')
+    tile: int = option(
+        0, '-t', '--tile', group='memory', check=check_number(int, 0), metavar='PIXELS',
+        help='cut pictures into tiles of this side; 0 chooses by free memory')
+    tile_pad: int = option(
+        10, '--tile_pad', group='memory', check=check_number(int, 0), metavar='PIXELS',
+        help='how far a tile sees beyond its border')
+    max_memory: float | None = option(
+        None, '--max_memory', group='memory', check=check_number(float, 0.1), metavar='GIB',
+        default_text='what is free',
+        help='memory the network may use while it runs, on a CPU with the result; sets the tile size')
+    pre_pad: int = option(
+        0, '--pre_pad', group='memory', check=check_number(int, 0), metavar='PIXELS',
+        help='added at the right and lower border first, and cut off afterwards')
+    face_enhance: bool = option(
+        False, '--face_enhance', group='faces', form='face',
+        help='restore faces with GFPGAN; not with models for anime')
+    face_model: str = option(
+        'GFPGANv1.3', '--face_model', group='faces', choices=lambda: FACE_MODELS, help='the network that restores them')
+    face_weight: float = option(
+        1.0, '--face_weight', group='faces', check=check_number(float, 0, 1), metavar='0..1',
+        help='1 is fully restored, 0 not at all')
+    only_center_face: bool = option(
+        False, '--only_center_face', group='faces', help='restore only the face nearest to the centre')
+    face_min_size: int = option(
+        0, '--face_min_size', group='faces', check=check_number(int, 0), metavar='PIXELS',
+        help='leave smaller faces of the input as they are')
 
     @property
     def label(self) -> str:
@@ -238,31 +246,31 @@ class RunOptions(UpsamplerOptions):
             `--report` does so.
     """
 
-    gpu_id: tuple[int, ...] = _option(
+    gpu_id: tuple[int, ...] = option(
         (), '-g', '--gpu-id', group='device', check=_check_gpu_ids, metavar='N',
         default_text='the first, or the CPU where there is none', help='GPUs to use, as 0 1 or 0,1')
-    suffix: str = _option(
+    suffix: str = option(
         'out', '--suffix', group='files', check=_check_file_name_part, metavar='TEXT',
         help='results are called NAME_SUFFIX; empty for NAME alone')
-    skip_existing: bool = _option(False, '--skip_existing', group='files', help='skip inputs whose result exists')
-    max_pixels: int = _option(
+    skip_existing: bool = option(False, '--skip_existing', group='files', help='skip inputs whose result exists')
+    max_pixels: int = option(
         MOST_PIXELS, '--max_pixels', group='files', check=check_number(int, 1), metavar='COUNT',
         help='refuse pictures and frames of more pixels')
-    outscale: float | None = _option(
+    outscale: float | None = option(
         None, '-s', '--outscale', group='result', check=check_number(float, 0, above=True), metavar='FACTOR',
         form='scale', default_text='4; with weights of others, the scale of their network',
         help='final size as a multiple of the input size')
-    alpha_upsampler: str = _option(
+    alpha_upsampler: str = option(
         'realesrgan', '--alpha_upsampler', group='result', choices=lambda: ('realesrgan', 'bicubic'),
         help='how transparency is enlarged')
-    cluster: str | None = _option(
+    cluster: str | None = option(
         None, '--cluster', group='cluster', check=check_path, metavar='ADDRESS',
         help='let a Ray cluster do the work: HOST:PORT of its head, auto for the one that this machine belongs to, '
              'local for one of its own')
-    cpus_per_worker: float | None = _option(
+    cpus_per_worker: float | None = option(
         None, '--cpus_per_worker', group='cluster', check=check_number(float, 0.01), metavar='N',
         default_text='all of a node', help='cores of each worker on nodes without a GPU')
-    compare: bool = _option(
+    compare: bool = option(
         False, '--compare', group='judging',
         help='show input and result side by side, in a picture or a short clip beside each result')
     check: bool = False
@@ -277,13 +285,13 @@ class RunOptions(UpsamplerOptions):
 class PictureOptions(RunOptions):
     """How pictures are upscaled, and where. Wrong values raise `UsageError`."""
 
-    ext: str = _option(
+    ext: str = option(
         'auto', '--ext', group='result', choices=list_choices, more_choices=list_writable_extensions, form='format',
         help='format of the results; auto is that of the input')
-    quality: int = _option(
+    quality: int = option(
         95, '--quality', group='result', check=check_number(int, 1, 100), metavar='1..100',
         help=f'quality of {" and ".join(list_choices_with_quality())}')
-    recursive: bool = _option(
+    recursive: bool = option(
         False, '-r', '--recursive', group='files', help='go into folders and keep their structure')
 
 
@@ -291,51 +299,51 @@ class PictureOptions(RunOptions):
 class VideoOptions(RunOptions):
     """How videos are upscaled, and where. Wrong values raise `UsageError`."""
 
-    model_name: str = _option('realesr-animevideov3', '-n', '--model_name', **_MODEL_NAME)
-    ext: str = _option(
+    model_name: str = same_option(UpsamplerOptions, 'model_name', default='realesr-animevideov3')
+    ext: str = option(
         'auto', '--ext', group='result', choices=lambda: (*list_choices(), *CONTAINERS),
         more_choices=list_writable_extensions, form='format',
         help='container of the results, auto is mp4; picture formats are for single pictures')
-    fps: Fraction | None = _option(
+    fps: Fraction | None = option(
         None, '--fps', group='video', check=_check_rate, metavar='RATE',
         default_text='that of the input; 24 for a folder of frames',
         help='frames a second of the result, as 25, 29.97 or 30000/1001; the duration stays')
-    start: Fraction | None = _option(
+    start: Fraction | None = option(
         None, '--start', group='video', check=_check_time, metavar='TIME', help='begin here: 90, 1:30 or 0:01:30.5')
-    end: Fraction | None = _option(
+    end: Fraction | None = option(
         None, '--end', group='video', check=_check_time, metavar='TIME', help='end here')
-    deinterlace: str = _option(
+    deinterlace: str = option(
         'auto', '--deinterlace', group='video', choices=lambda: ('auto', 'on', 'off'),
         help='turn fields into frames; auto: where the video is flagged so')
-    vcodec: str | None = _option(
+    vcodec: str | None = option(
         None, '--vcodec', group='video', metavar='ENCODER', default_text='libx264; libvpx-vp9 for webm',
         help='ffmpeg\'s name of the video encoder')
-    crf: float | None = _option(
+    crf: float | None = option(
         None, '--crf', group='video', check=check_number(float, 0, 63), metavar='N',
         default_text='the encoder\'s own', help='quality of the encoder, smaller is better')
-    preset: str | None = _option(
+    preset: str | None = option(
         None, '--preset', group='video', metavar='NAME', default_text='the encoder\'s own',
         help='speed of the encoder')
-    pix_fmt: str | None = _option(
+    pix_fmt: str | None = option(
         None, '--pix_fmt', group='video', metavar='FORMAT',
         default_text='depth and chroma of the input; in mp4 and mov 4:2:0, which players expect', help='pixel format')
-    ffmpeg_bin: str = _option(
+    ffmpeg_bin: str = option(
         'ffmpeg', '--ffmpeg_bin', group='video', check=os.fspath, metavar='PATH',
         default_text='those in PATH, else pip\'s', help='ffmpeg, or the folder of ffmpeg and ffprobe')
-    extract_frame_first: bool = _option(
+    extract_frame_first: bool = option(
         False, '--extract_frame_first', group='video', help='decode the whole video to files before upscaling it')
-    num_process_per_gpu: int = _option(
+    num_process_per_gpu: int = option(
         1, '--num_process_per_gpu', group='long videos', check=check_number(int, 1), metavar='N',
         help='processes on each GPU, or on the CPU, which they share')
-    chunk: Fraction | None = _option(
+    chunk: Fraction | None = option(
         None, '--chunk', group='long videos', check=_check_time, metavar='TIME',
         default_text='about a minute of work, from 1 to 10 s',
         help='length of the parts that workers take and an interrupted run keeps; 0 for one part')
-    restart: bool = _option(
+    restart: bool = option(
         False, '--restart', group='long videos', help='throw away the parts of an earlier run that had other options')
-    keep_parts: bool = _option(
+    keep_parts: bool = option(
         False, '--keep_parts', group='long videos', help='keep the parts when the video is done')
-    dry_run: bool = _option(
+    dry_run: bool = option(
         False, '--dry_run', group='long videos',
         help='print what would be done, how long it would take and what it would need; do nothing')
 

@@ -1,6 +1,7 @@
 """What both scripts say of themselves: --help and completion."""
 from __future__ import annotations
 
+import dataclasses
 import shlex
 import shutil
 import subprocess
@@ -11,7 +12,10 @@ import pytest
 
 import inference_realesrgan
 import inference_realesrgan_video
+from realesrgan.cli import parser
+from realesrgan.errors import UsageError
 from realesrgan.models import MODELS
+from realesrgan.options import PictureOptions, check_number, option
 
 PROJECT = Path(__file__).parents[1]
 SCRIPTS = inference_realesrgan, inference_realesrgan_video
@@ -20,24 +24,36 @@ SCRIPTS = inference_realesrgan, inference_realesrgan_video
 @pytest.mark.parametrize('script', SCRIPTS)
 def test_every_group_of_help_begins_with_a_command_that_is_valid(script, monkeypatch):
     monkeypatch.setattr(sys, 'argv', [f'{script.__name__}.py'])
-    parser = script.build_parser()
-    groups = [group for group in parser._action_groups if group._group_actions and group.title != 'options']
+    built = script.build_parser()
+    groups = [group for group in built._action_groups if group._group_actions and group.title != 'options']
     assert len(groups) >= 8
-    for text in (parser.description, *(group.description for group in groups)):
+    for text in (built.description, *(group.description for group in groups)):
         start, *arguments = shlex.split(text.split('\n')[-1])
         assert (start, arguments[0]) == ('python', f'{script.__name__}.py')
-        parser.parse_args(arguments[1:])
+        built.parse_args(arguments[1:])
     for group in groups:  # the example shows an option of its group
         shown = set(shlex.split(group.description))
         assert any(shown & set(action.option_strings) for action in group._group_actions), group.title
-    loose = {action.option_strings[-1] for action in parser._actions} - {
+    loose = {action.option_strings[-1] for action in built._actions} - {
         action.option_strings[-1] for group in groups for action in group._group_actions}
     assert loose == {'--help', '--version', '--print_completion'}
 
 
-def test_an_installed_command_is_called_by_its_name(monkeypatch):
+def test_a_new_option_is_one_field_away_from_help(monkeypatch):
+    """What a field says is all that its parser, its example and its check know."""
     monkeypatch.setattr(sys, 'argv', ['/usr/bin/inference_realesrgan'])
-    assert '  inference_realesrgan -n RealESRGAN_x4plus' in inference_realesrgan.build_parser().format_help()
+    kind = dataclasses.make_dataclass('NewOptions', [('strength', int, option(
+        3, '-x', '--strength', group='result', check=check_number(int, 1, 9), metavar='1..9', help='how strong'))],
+        bases=(PictureOptions,), frozen=True, kw_only=True)
+    new = parser.build_parser(kind, 'Try.', inputs='', output='', sample='a.png', examples={
+        '': '-i a.png', 'files': '-i a.png', 'result': '-i a.png -x 2'})
+    text = ' '.join(new.format_help().split())
+    assert '-x 1..9, --strength 1..9 how strong (default: 3)' in text
+    assert ' inference_realesrgan -i a.png -x 2' in text  # an installed command is called by its name
+    args = new.parse_args(['--stren', '4'])
+    assert parser.read_options(kind, args).strength == kind(strength='4').strength == 4
+    with pytest.raises(UsageError, match='^strength: 10 is out of range: allowed is 1 to 9$'):
+        kind(strength=10)
 
 
 # What 0.3.0 knew in each script, by our parser's names.
@@ -54,24 +70,20 @@ VALUES = {'model_name': 'realesr-animevideov3', 'denoise_strength': '0.25', 'alp
 
 
 @pytest.mark.parametrize('script', SCRIPTS)
-def test_what_abbreviated_an_option_of_0_3_0_still_does(script):
-    parser, old, count = script.build_parser(), OLD_OPTIONS[script], 0
+def test_what_abbreviated_an_option_of_0_3_0_still_does(script, capsys):
+    built, old, count = script.build_parser(), OLD_OPTIONS[script], 0
     for name in old:
         value = [] if name in VALUES and VALUES[name] is None else [VALUES.get(name, '7')]
-        whole = parser.parse_args([f'--{name}', *value])
+        whole = built.parse_args([f'--{name}', *value])
         for length in range(1, len(name)):
             if sum(other.startswith(name[:length]) for other in old) == 1:
-                assert parser.parse_args([f'--{name[:length]}', *value]) == whole
+                assert built.parse_args([f'--{name[:length]}', *value]) == whole
                 count += 1
     assert count > 70
-
-
-@pytest.mark.parametrize('script', SCRIPTS)
-def test_what_abbreviates_two_options_is_told(script, capsys):
+    assert built.parse_args(['--outscal', '2', '--skip']).outscale == 2
     with pytest.raises(SystemExit, match='2'):
         script.main(['--out', '2'])
     assert 'ambiguous option: --out could match --output, --outscale' in capsys.readouterr().err
-    assert script.build_parser().parse_args(['--outscal', '2', '--skip']).outscale == 2
 
 
 def complete(script, *words):
@@ -90,26 +102,18 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
 
 @pytest.mark.skipif(shutil.which('bash') is None, reason='there is no bash')
 @pytest.mark.parametrize('script', SCRIPTS)
-def test_bash_completes_options_and_values(script):
+def test_shells_complete_options_and_values(run_script, monkeypatch, script):
     assert complete(script, '--eng') == ['--engine']
     assert complete(script, '-n', '') == list(MODELS)
     assert complete(script, '--alpha_upsampler', 'b') == ['bicubic']
     assert complete(script, '-i', 'inputs/as') == ['inputs/astronaut.jpg']
-
-
-@pytest.mark.parametrize('shell', ['zsh', 'fish'])
-@pytest.mark.parametrize('script', SCRIPTS)
-def test_other_shells_take_their_completion(run_script, script, shell):
-    status, completion, _ = run_script(script, '--print_completion', shell)
-    assert status == 0
-    assert '--face_enhance' in completion or '-l face_enhance' in completion
-    if shutil.which(shell):
-        assert subprocess.run([shell, '-n'], input=completion, text=True, capture_output=True).returncode == 0
-
-
-def test_completion_without_its_library_is_one_line(run_script, monkeypatch):
+    for shell in ('zsh', 'fish'):
+        status, completion, _ = run_script(script, '--print_completion', shell)
+        assert (status, '--face_enhance' in completion or '-l face_enhance' in completion) == (0, True)
+        if shutil.which(shell):
+            assert subprocess.run([shell, '-n'], input=completion, text=True, capture_output=True).returncode == 0
     monkeypatch.setitem(sys.modules, 'shtab', None)
-    status, _, err = run_script(inference_realesrgan, '--print_completion', 'bash')
+    status, _, err = run_script(script, '--print_completion', 'bash')
     assert status == 2
     assert err.splitlines()[-1].endswith('error: --print_completion needs shtab: pip install shtab')
 

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..models import MODELS
-from ..options import Check, Option, RunOptions, UpsamplerOptions, check_path, list_options
+from ..options import Check, CheckedOptions, Option, RunOptions, check_path, list_options
 from ..version import __version__
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _OPTIONS_OF_0_3_0 = frozenset((
     '--pre_pad', '--face_enhance', '--fp32', '--alpha_upsampler', '--ext', '--gpu-id', '--fps', '--ffmpeg_bin',
     '--extract_frame_first', '--num_process_per_gpu'))
 
-Options = TypeVar('Options', bound=RunOptions)
+Options = TypeVar('Options', bound=CheckedOptions)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -78,29 +78,28 @@ def build_parser(kind: type[RunOptions], description: str, *, inputs: str, outpu
                                  help=f'{inputs} (default: inputs)')
     groups['files'].add_argument('-o', '--output', type=path, default='results', metavar='FOLDER',
                                  help=f'{output} (default: %(default)s)')
-    for name, option in list_options(kind).items():
-        _add_option(groups[option.group], name, option)
-    groups['device'].add_argument('--list_devices', action=_ListDevices, help=_ListDevices.HELP)
+    add_options(parser, kind, groups)
     groups['judging'].add_argument(
         '--report', type=make_type(_check_report_path), metavar='FILE',
         help='write figures, checks of the results and what looks wrong to FILE.json or FILE.html')
-    verbosity = groups['messages'].add_mutually_exclusive_group()
-    add_verbosity_options(verbosity)
+    add_verbosity_options(groups['messages'])
     return parser
 
 
-def add_options(parser: argparse.ArgumentParser, kind: type[UpsamplerOptions], group: str) -> None:
-    """Add one group of the options of a class to another parser than the scripts'."""
-    title = parser.add_argument_group(group)
+def add_options(parser: argparse.ArgumentParser, kind: type[CheckedOptions],
+                groups: dict[str, argparse._ArgumentGroup]) -> None:
+    """Add the options of a class to their groups, which are made where they are not there; and --list_devices."""
     for name, option in list_options(kind).items():
-        if option.group == group:
-            _add_option(title, name, option)
-    if group == 'device':
-        title.add_argument('--list_devices', action=_ListDevices, help=_ListDevices.HELP)
+        if option.group not in groups:
+            groups[option.group] = parser.add_argument_group(option.group)
+        _add_option(groups[option.group], name, option)
+    groups['device'].add_argument('--list_devices', action=_ListDevices,
+                                  help='print the devices and engines of this machine, and which auto takes')
 
 
-def add_verbosity_options(group: argparse._ActionsContainer) -> None:
+def add_verbosity_options(parser: argparse._ActionsContainer) -> None:
     """Add -v and -q."""
+    group = parser.add_mutually_exclusive_group()
     group.add_argument('-v', '--verbose', action='store_true', help='log details, and tracebacks of errors')
     group.add_argument('-q', '--quiet', action='store_true', help='log errors only')
 
@@ -150,8 +149,6 @@ class _Joined(argparse.Action):
 class _ListDevices(argparse.Action):
     """Prints the table of devices and ends the program, as --version does."""
 
-    HELP = 'print the devices and engines of this machine, and which auto takes'
-
     def __init__(self, option_strings: list[str], dest: str, help: str) -> None:
         super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, help=help)
 
@@ -188,13 +185,13 @@ class _PrintCompletion(argparse.Action):
 
 # ---- from the arguments ----
 
-def read_options(kind: type[Options], args: argparse.Namespace) -> Options:
-    """Return the options that a parser of `build_parser` has read.
+def read_options(kind: type[Options], args: argparse.Namespace, **more: Any) -> Options:
+    """Return the options that a parser has read, which `add_options` has added, with `more` fields.
 
     Raises:
         UsageError: some of them contradict each other.
     """
-    return kind(**{name: getattr(args, name) for name in list_options(kind)}, check=args.report is not None)
+    return kind(**{name: getattr(args, name) for name in list_options(kind)}, **more)
 
 
 def read_inputs(args: argparse.Namespace) -> list[str]:

@@ -1,78 +1,103 @@
 """The service as a WSGI application."""
 from __future__ import annotations
 
+import hmac
 import secrets
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from flask import Flask, Response, jsonify, make_response, redirect, render_template, request, send_file, url_for
-from werkzeug.datastructures import FileStorage
-from werkzeug.exceptions import BadRequest, HTTPException, NotFound, ServiceUnavailable, UnprocessableEntity
-from werkzeug.exceptions import InternalServerError as ServerError
-from werkzeug.exceptions import RequestEntityTooLarge as TooLarge
-from werkzeug.exceptions import UnsupportedMediaType as UnknownType
+from flask import Flask, Response, abort, jsonify, make_response, redirect, render_template, request, send_file, url_for
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import generate_latest
+from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as AnyResponse
 
-from ..errors import (
-    DeviceError,
-    DiskFullError,
-    EngineError,
-    FacePackagesError,
-    ImageError,
-    MediaError,
-    RealESRGANError,
-    UsageError,
-    VideoError,
-    WeightsError,
-)
+from ..errors import ImageError, MediaError, RealESRGANError, RunError, UsageError, VideoError
 from ..ffmpeg.containers import CONTAINERS
 from ..models import MODELS
+from ..options import PictureOptions, list_options
 from ..pictures.formats import find_by_extension
-from .forms import MOST_SCALE, PICTURE_FORMATS, VIDEO_FORMATS, clean_name, make_options, read_form
-from .guard import COOKIE, check_host, check_token, is_known, is_token
-from .jobs import CANCELLED, DONE, ENDS, FAILED, QUEUED, Job, JobQueue, JobTimeoutError, QueueFullError
-from .metrics import Metrics
-from .settings import Settings
-from .uploads import TooLargeError, UnknownFileError, is_video
+from . import uploads
+from .jobs import CANCELLED, DONE, FAILED, QUEUED, RUNNING, STATES, Job, JobQueue, JobTimeoutError, QueueFullError
+from .settings import Settings, is_loopback
 
-_FORM_BYTES = 1 << 16  # of an upload's request beside the file
+_COOKIE = 'realesrgan_token'
+_OPEN = 'static', 'healthz', 'login', 'page'  # to those without a token
+_SHOWN = 'model', 'scale', 'format', 'denoise', 'face'  # fields that have a control of their own on the page
 _SECONDS_BETWEEN_LOOKS = 0.25  # at whether a client still waits
-_OPEN = 'static', 'healthz', 'login'  # to those without a token
+_BUCKETS = 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000  # seconds
 _POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src 'self'; " \
           "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 _TYPES = {'.webp': 'image/webp', '.mkv': 'video/matroska'}  # which Python knows only where the system does
-# What a failure of a job says of the request.
-_STATUSES: dict[type[BaseException], type[HTTPException]] = {
-    UsageError: UnprocessableEntity, ImageError: UnprocessableEntity, VideoError: UnprocessableEntity,
-    MediaError: UnprocessableEntity, WeightsError: ServiceUnavailable, FacePackagesError: ServiceUnavailable,
-    DeviceError: ServiceUnavailable, EngineError: ServiceUnavailable, DiskFullError: ServiceUnavailable,
-    JobTimeoutError: ServiceUnavailable, TooLargeError: TooLarge, UnknownFileError: UnknownType}
+# The status that an error of the library gives; the first that fits.
+_STATUSES: dict[type[BaseException], int] = {
+    uploads.TooLargeError: 413, uploads.UnknownFileError: 415, QueueFullError: 429, UsageError: 422, ImageError: 422,
+    VideoError: 422, MediaError: 422, RunError: 503, JobTimeoutError: 503, BaseException: 500}
 
 
-def create_app(settings: Settings, queue: JobQueue, metrics: Metrics) -> Flask:
-    """Return the application.
+class Metrics:
+    """Figures for Prometheus: requests and jobs of one service."""
 
-    Args:
-        settings: What may be asked.
-        queue: Runs the jobs.
-        metrics: Counts.
-    """
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self.requests = Counter('realesrgan_requests', 'Requests by route, method and status.',
+                                ['route', 'method', 'status'], registry=self._registry)
+        self._ended = Counter('realesrgan_jobs_ended', 'Jobs by how they ended.', ['state'], registry=self._registry)
+        self._seconds = Histogram('realesrgan_job_seconds', 'Seconds that jobs ran.', buckets=_BUCKETS,
+                                  registry=self._registry)
+        self._megapixels = Counter('realesrgan_megapixels', 'Pixels of upscaled pictures and frames, in millions.',
+                                   registry=self._registry)
+        self._jobs = Gauge('realesrgan_jobs', 'Jobs that are known, by state.', ['state'], registry=self._registry)
+
+    def count_job(self, job: Job) -> None:
+        """Count a job that has ended."""
+        self._ended.labels(job.state).inc()
+        self._seconds.observe(job.seconds)
+        if job.outcome is not None:
+            width, height = job.outcome.size
+            self._megapixels.inc(width * height * job.outcome.frames / 1e6)
+
+    def render(self, queue: JobQueue) -> bytes:
+        """Return all figures, with the jobs of a queue, as Prometheus reads them."""
+        counts = queue.count_states()
+        for state in STATES:
+            self._jobs.labels(state).set(counts[state])
+        return generate_latest(self._registry)
+
+
+def create_app(settings: Settings, folder: Path, queue: JobQueue, metrics: Metrics) -> Flask:
+    """Return the application; uploads and results go to `folder`."""
     app = Flask(__name__)
-    app.config['MAX_CONTENT_LENGTH'] = settings.max_bytes + _FORM_BYTES
     app.config['MAX_FORM_PARTS'] = 20
     app.json.sort_keys = False  # type: ignore[attr-defined]  # of Flask's own provider
-    service = _Service(settings, queue)
-    _add_rules(app, service)
-    app.add_url_rule('/metrics', 'metrics', lambda: Response(metrics.render(), mimetype='text/plain'))
+    service = _Service(settings, folder, queue)
+    rules: list[tuple[str, str, Callable[..., Any], str]] = [
+        ('/', 'page', service.show_page, 'GET'), ('/login', 'login', service.log_in, 'POST'),
+        ('/enhance', 'enhance', service.enhance, 'POST'), ('/jobs', 'submit', service.submit, 'POST'),
+        ('/jobs/<identity>', 'job', service.show_job, 'GET'),
+        ('/jobs/<identity>', 'remove', service.remove_job, 'DELETE'),
+        ('/jobs/<identity>/result', 'result', service.send_result, 'GET'),
+        ('/models', 'models', service.list_models, 'GET'), ('/healthz', 'healthz', service.show_health, 'GET'),
+        ('/metrics', 'metrics', lambda: Response(metrics.render(queue), mimetype='text/plain'), 'GET')]
+    for path, name, view, method in rules:
+        app.add_url_rule(path, name, view, methods=[method])
 
     @app.before_request
     def admit() -> None:
-        check_host(request, settings)
-        if request.endpoint not in (*_OPEN, 'page'):
-            check_token(request, settings)
+        name = urlsplit(f'//{request.host}').hostname or ''
+        if is_loopback(settings.host) and not is_loopback(name) and name not in settings.allow_host:
+            # A page of another site may have hidden behind the name (DNS rebinding).
+            abort(make_response(jsonify(error=f'this service is not called {name[:80]!r}; --allow_host lets a proxy '
+                                        'call it so'), 421))
+        origin = request.headers.get('Origin')
+        if request.method not in ('GET', 'HEAD', 'OPTIONS') and origin and urlsplit(origin).netloc != request.host:
+            abort(403, 'requests from pages of other sites are refused')
+        if request.endpoint not in _OPEN and not _is_known(settings):
+            abort(401, 'a token is needed: Authorization: Bearer TOKEN')
 
     @app.after_request
     def finish(response: Response) -> Response:
@@ -83,55 +108,50 @@ def create_app(settings: Settings, queue: JobQueue, metrics: Metrics) -> Flask:
         metrics.requests.labels(request.endpoint or 'none', request.method, response.status_code).inc()
         return response
 
-    app.register_error_handler(HTTPException, _answer_error)
+    app.register_error_handler(HTTPException, _answer_http_error)
+    app.register_error_handler(RealESRGANError, _answer_error)
     return app
 
 
-def _add_rules(app: Flask, service: _Service) -> None:
-    rules: list[tuple[str, str, Callable[..., Any], list[str]]] = [
-        ('/', 'page', service.show_page, ['GET']), ('/login', 'login', service.log_in, ['POST']),
-        ('/enhance', 'enhance', service.enhance, ['POST']), ('/jobs', 'submit', service.submit, ['POST']),
-        ('/jobs/<identity>', 'job', service.show_job, ['GET']),
-        ('/jobs/<identity>', 'remove', service.remove_job, ['DELETE']),
-        ('/jobs/<identity>/result', 'result', service.send_result, ['GET']),
-        ('/models', 'models', service.list_models, ['GET']), ('/healthz', 'healthz', service.show_health, ['GET'])]
-    for path, name, view, methods in rules:
-        app.add_url_rule(path, name, view, methods=methods)
+def _is_known(settings: Settings) -> bool:
+    """Tell whether a request shows the token, in `Authorization: Bearer TOKEN` or the page's cookie, or needs none."""
+    if settings.token is None:
+        return True
+    header = request.headers.get('Authorization', '')
+    return _is_token(header[7:].strip() if header.lower().startswith('bearer ') else request.cookies.get(_COOKIE, ''),
+                     settings)
 
 
-def _answer_error(error: HTTPException) -> AnyResponse:
-    """Say in one line what is wrong."""
-    response = jsonify(error=error.description or error.name)
-    response.status_code = error.code or 500
-    for name, value in error.get_headers():
-        if name not in ('Content-Type', 'Content-Length'):
-            response.headers[name] = value
-    if (wait := getattr(error, 'retry_after', None)) is not None:
-        response.headers['Retry-After'] = str(wait)
+def _is_token(text: str, settings: Settings) -> bool:
+    """Compare a text with the token in constant time."""
+    return settings.token is not None and hmac.compare_digest(text.encode(), settings.token.encode())
+
+
+def _answer_http_error(error: HTTPException) -> AnyResponse:
+    response = error.get_response()
+    response.data = jsonify(error=error.description or error.name).data
+    response.content_type = 'application/json'
     return response
 
 
-class _Busy(HTTPException):
-    """The queue is full."""
-
-    code = 429
-
-    def __init__(self, error: QueueFullError) -> None:
-        super().__init__(str(error))
-        self.retry_after = error.retry_after
+def _answer_error(error: RealESRGANError) -> AnyResponse:
+    response = jsonify(error=str(error))
+    response.status_code = _find_status(error)
+    if isinstance(error, QueueFullError):
+        response.headers['Retry-After'] = str(error.retry_after)
+    return response
 
 
-def _translate(error: BaseException | None, text: str) -> HTTPException:
-    """Return an error of the library as one of HTTP."""
-    kind = next((status for known, status in _STATUSES.items() if isinstance(error, known)), ServerError)
-    return kind(text)
+def _find_status(error: BaseException | None) -> int:
+    return next((status for kind, status in _STATUSES.items() if isinstance(error, kind)), 500)
 
 
 class _Service:
     """The views."""
 
-    def __init__(self, settings: Settings, queue: JobQueue) -> None:
+    def __init__(self, settings: Settings, folder: Path, queue: JobQueue) -> None:
         self._settings = settings
+        self._folder = folder
         self._queue = queue
 
     # ---- the page ----
@@ -139,36 +159,35 @@ class _Service:
     def show_page(self) -> AnyResponse:
         if 'token' in request.args:  # of a link or a bookmark
             return self._let_in(request.args['token'])
-        known = is_known(request, self._settings)
-        page = render_template('page.html', known=known, models=MODELS.values(), formats=PICTURE_FORMATS,
-                               video_formats=VIDEO_FORMATS, settings=self._settings)
+        known, options = _is_known(self._settings), list_options(PictureOptions)
+        more = {field: options[name] for field, name in uploads.FIELDS.items() if field not in _SHOWN}
+        page = render_template('page.html', known=known, settings=self._settings, models=MODELS, more=more,
+                               formats=uploads.PICTURE_FORMATS, video_formats=uploads.VIDEO_FORMATS)
         return make_response(page, 200 if known else 401)
 
     def log_in(self) -> AnyResponse:
         return self._let_in(request.form.get('token', ''))
 
     def _let_in(self, token: str) -> AnyResponse:
-        if not is_token(token, self._settings):
+        if not _is_token(token, self._settings):
             time.sleep(0.5)  # for those who guess
             return redirect(url_for('page', wrong=1), 303)
         response = redirect(url_for('page'), 303)
-        response.set_cookie(COOKIE, token, httponly=True, samesite='Strict', secure=request.is_secure)
+        response.set_cookie(_COOKIE, token, httponly=True, samesite='Strict', secure=request.is_secure)
         return response
 
     # ---- jobs ----
 
     def enhance(self) -> AnyResponse:
         """Upscale a picture while the client waits, and answer with the result."""
-        job = self._accept(videos=False)
+        job = self._accept('image')
         try:
             has_gone = request.environ.get('waitress.client_disconnected', lambda: False)
             while not job.ended.wait(_SECONDS_BETWEEN_LOOKS):
                 if has_gone():
                     job.cancel.set()
             if job.state == CANCELLED:
-                raise ServiceUnavailable('the job was cancelled')
-            if job.result is None:
-                raise _translate(job.error, self._explain(job))
+                abort(503, 'the job was cancelled')
             response = self._send(job)
         except BaseException:
             self._queue.remove(job)
@@ -178,7 +197,7 @@ class _Service:
         return response
 
     def submit(self) -> AnyResponse:
-        job = self._accept(videos=True)
+        job = self._accept('image', 'video')
         response = jsonify(self._describe(job))
         response.status_code = 202
         response.headers['Location'] = url_for('job', identity=job.identity)
@@ -193,105 +212,77 @@ class _Service:
 
     def send_result(self, identity: str) -> AnyResponse:
         job = self._find(identity)
-        if job.state not in ENDS:
-            raise NotFound('the job has not ended yet')
-        if job.result is None:
-            raise _translate(job.error, self._explain(job))
+        if job.state in (QUEUED, RUNNING):
+            abort(404, 'the job has not ended yet')
         return self._send(job)
 
-    def _accept(self, *, videos: bool) -> Job:
-        """Put what was uploaded into the queue.
+    def _accept(self, *fields: str) -> Job:
+        """Put a file that was uploaded in one of some fields into the queue.
 
         Raises:
-            HTTPException: it is not what may be asked.
+            HTTPException, RealESRGANError: it is not what may be asked.
         """
-        if not self._queue.has_room():  # before the upload is looked at
-            raise _Busy(QueueFullError(self._queue.estimate_wait()))
-        upload = self._find_upload(videos=videos)
-        folder = self._settings.folder / secrets.token_hex(8)
+        self._queue.require_room()  # before the upload is looked at
+        upload = next((request.files[field] for field in fields if field in request.files), None)
+        if upload is None:
+            abort(400, f'no file: send one as multipart/form-data in the field {" or ".join(fields)}')
+        folder = self._folder / secrets.token_hex(8)
         folder.mkdir(mode=0o700)
         try:
             source = folder / 'input'
             upload.save(source)
-            given = read_form(request.form)
-            video = is_video(source, self._settings, given.get('outscale'))
-            if video and not videos:
-                raise UnknownFileError('this is a video; POST /jobs takes those')
-            options = make_options(given, self._settings, video=video)
-            job = Job(folder, _restore_extension(source, upload.filename), clean_name(upload.filename), options)
+            given = uploads.read_form(request.form)
+            video = uploads.is_video(source, self._settings, given.get('outscale'))
+            if video and 'video' not in fields:
+                raise uploads.UnknownFileError('this is a video; POST /jobs takes those')
+            options = uploads.make_options(given, self._settings, video=video)
+            extension = (upload.filename or '').rpartition('.')[2].lower()
+            if extension in CONTAINERS or find_by_extension(extension) is not None:  # the result may get it
+                source = source.rename(source.with_suffix(f'.{extension}'))
+            job = Job(folder, source, uploads.clean_name(upload.filename), options)
             self._queue.submit(job)
-        except QueueFullError as error:
+        except BaseException as error:
             shutil.rmtree(folder, ignore_errors=True)
-            raise _Busy(error) from None
-        except (RealESRGANError, OSError) as error:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise _translate(error, str(error) if isinstance(error, RealESRGANError) else 'the service\'s disk is full '
-                             'or can\'t be written') from None
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            if isinstance(error, OSError):
+                abort(500, 'the service\'s disk is full or can\'t be written')
             raise
         return job
 
-    def _find_upload(self, *, videos: bool) -> FileStorage:
-        """Return the uploaded file."""
-        files = request.files
-        names = ('image', 'video') if videos else ('image',)
-        upload = next((files[name] for name in names if name in files), None)
-        if upload is None:
-            raise BadRequest(f'no file: send one as multipart/form-data in the field {" or ".join(names)}')
-        return upload
-
     def _find(self, identity: str) -> Job:
-        job = self._queue.get(identity)
-        if job is None:
-            raise NotFound('there is no such job, or it has been removed')
-        return job
-
-    def _explain(self, job: Job) -> str:
-        if job.error is None:
-            return 'the job failed'
-        return job.describe(job.error) if isinstance(job.error, RealESRGANError) else job.describe(
-            f'the job failed: {job.error}')
+        return self._queue.get(identity) or abort(404, 'there is no such job, or it has been removed')
 
     def _send(self, job: Job) -> AnyResponse:
-        assert job.result is not None
+        """Answer with the result of a job, or with its error."""
+        if job.result is None:
+            abort(_find_status(job.error), job.explain())
         try:
             return send_file(job.result, _TYPES.get(job.result.suffix), as_attachment=True,
                              download_name=f'{job.name}_out{job.result.suffix}')
         except OSError:
-            raise NotFound('the result has been removed') from None
+            abort(404, 'the result has been removed')
 
     def _describe(self, job: Job) -> dict[str, Any]:
-        outcome = job.outcome
+        outcome, done = job.outcome, job.state == DONE
         return {
             'id': job.identity, 'state': job.state,
             'position': self._queue.find_position(job) if job.state == QUEUED else 0,
-            'done': job.done, 'total': job.total, 'seconds': round(job.seconds, 2),
-            'model': job.options.model_name,
-            'error': self._explain(job) if job.state == FAILED else None,
+            'done': job.done, 'total': job.total, 'seconds': round(job.seconds, 2), 'model': job.options.model_name,
+            'error': job.explain() if job.state == FAILED else None,
             'warnings': [*job.warnings, *(job.describe(line) for line in (outcome.problems if outcome else ()))],
-            'size': outcome.size if outcome and job.state == DONE else None,
-            'result_size': outcome.result_size if outcome and job.state == DONE else None,
+            'size': outcome.size if outcome and done else None,
+            'result_size': outcome.result_size if outcome and done else None,
             'name': f'{job.name}_out{job.result.suffix}' if job.result else None,
             'url': url_for('job', identity=job.identity),
-            'result': url_for('result', identity=job.identity) if job.state == DONE else None}
+            'result': url_for('result', identity=job.identity) if done else None}
 
     # ---- about the service ----
 
     def list_models(self) -> AnyResponse:
-        return jsonify([{'name': spec.name, 'scale': spec.network.scale, 'anime': spec.anime,
+        return jsonify([{'name': spec.name, 'scale': spec.network.scale, 'drawings': spec.anime,
                          'denoise': spec.denoise_partner is not None} for spec in MODELS.values()])
 
     def show_health(self) -> AnyResponse:
         counts = self._queue.count_states()
         return jsonify(status='ok', jobs={state: counts[state] for state in ('queued', 'running')},
                        limits={'bytes': self._settings.max_bytes, 'pixels': self._settings.max_pixels,
-                               'seconds': self._settings.max_seconds, 'scale': MOST_SCALE})
-
-
-def _restore_extension(source: Path, name: str | None) -> Path:
-    """Give an upload the extension it came with, if that is known: it says which format the result gets."""
-    extension = (name or '').rpartition('.')[2].lower()
-    if extension not in CONTAINERS and find_by_extension(extension) is None:
-        return source
-    return source.rename(source.with_suffix(f'.{extension}'))
+                               'seconds': self._settings.max_seconds, 'scale': uploads.MOST_SCALE})

@@ -12,22 +12,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+from ..enhancers import EnhancerCache
 from ..errors import BugError, Cancelled, RealESRGANError, explain
 from ..events import Outcome, Progress, Warned
 from ..options import PictureOptions, VideoOptions
-from ..pool.pool import Place
+from ..pictures.run import upscale_pictures
+from ..pool.pool import Place, Report
 from ..pool.processes import ProcessPool
-from .job_worker import JobTask, JobWorker
+from ..videos.run import upscale_videos
 from .settings import Settings
 
 logger = logging.getLogger(__name__)
 
-QUEUED, RUNNING, DONE, FAILED, CANCELLED = 'queued', 'running', 'done', 'failed', 'cancelled'
 #: The states of a job, in order; the last three are ends.
-STATES = QUEUED, RUNNING, DONE, FAILED, CANCELLED
-ENDS = DONE, FAILED, CANCELLED
+STATES = QUEUED, RUNNING, DONE, FAILED, CANCELLED = 'queued', 'running', 'done', 'failed', 'cancelled'
 _SECONDS_BETWEEN_CLEANINGS = 2.0
 _FIRST_GUESS = 5.0  # seconds of a job, before any has ended
 
@@ -44,6 +44,34 @@ class JobTimeoutError(RealESRGANError):
     """A job ran longer than it may."""
 
 
+@dataclass(frozen=True)
+class JobTask:
+    """A file to upscale, the folder for its result, and how."""
+
+    source: Path
+    output: Path
+    options: PictureOptions | VideoOptions
+
+    def __str__(self) -> str:
+        return 'the job'
+
+
+class JobWorker:
+    """Upscales one file after the other in a process of its own, and reports the events of the library.
+
+    Args:
+        models_kept: How many models of earlier jobs stay loaded.
+    """
+
+    def __init__(self, models_kept: int, _place: Place) -> None:
+        self._enhancers = EnhancerCache(models_kept)
+
+    def __call__(self, task: JobTask, report: Report) -> None:
+        """Upscale a file; its outcome is among what is reported."""
+        upscale: Callable[..., object] = upscale_videos if isinstance(task.options, VideoOptions) else upscale_pictures
+        upscale(str(task.source), task.output, task.options, on_event=report, enhancers=self._enhancers)
+
+
 @dataclass
 class Job:
     """A file that a client wants upscaled.
@@ -51,15 +79,15 @@ class Job:
     Attributes:
         folder: Where its files lie, and nothing else.
         source: The upload.
-        name: What the result is called when it is downloaded, without extension.
+        name: The name under which the result is downloaded, without extension.
         options: How it is upscaled.
-        identity: What clients know it by; nobody can guess it.
+        identity: The name by which clients know it; nobody can guess it.
         state: One of `STATES`.
         done, total: Tiles or frames; the total is None where it is unknown.
         error: Why it failed.
         warnings: What did not go as asked, a line each.
         outcome: How it ended.
-        created, started, finished: Seconds on `time.monotonic`'s clock.
+        started, finished: Seconds on `time.monotonic`'s clock.
         cancel: Set to end it.
         ended: Set when it has ended.
     """
@@ -75,7 +103,6 @@ class Job:
     error: BaseException | None = None
     warnings: list[str] = field(default_factory=list)
     outcome: Outcome | None = None
-    created: float = field(default_factory=time.monotonic)
     started: float | None = None
     finished: float | None = None
     cancel: threading.Event = field(default_factory=threading.Event)
@@ -100,6 +127,12 @@ class Job:
         elif isinstance(event, Outcome):
             self.outcome = event
 
+    def explain(self) -> str:
+        """Return why it failed, in one line."""
+        if isinstance(self.error, RealESRGANError):
+            return self.describe(self.error)
+        return self.describe(f'the job failed: {self.error}' if self.error else 'the job failed')
+
     def describe(self, text: object) -> str:
         """Return a text without the paths of this service, in one line."""
         line = ' '.join(str(text).split())
@@ -115,7 +148,7 @@ class JobQueue:
         on_end: Called with each job that has ended, in a thread of the queue.
     """
 
-    def __init__(self, settings: Settings, on_end: Callable[[Job], None] = lambda _: None) -> None:
+    def __init__(self, settings: Settings, on_end: Callable[[Job], None]) -> None:
         self._settings = settings
         self._on_end = on_end
         self._jobs: dict[str, Job] = {}
@@ -128,7 +161,7 @@ class JobQueue:
                                           name=f'runner {number}') for number in range(settings.workers)]
         self._threads.append(threading.Thread(target=self._clean, name='cleaner'))
 
-    def __enter__(self) -> JobQueue:
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
@@ -149,16 +182,21 @@ class JobQueue:
             QueueFullError: too many wait.
         """
         with self._changed:
-            if len(self._waiting) >= self._settings.queue:
-                raise QueueFullError(self.estimate_wait())
+            self.require_room()
             self._jobs[job.identity] = job
             self._waiting.append(job)
             self._changed.notify()
 
-    def has_room(self) -> bool:
-        """Tell whether a job may be submitted now."""
+    def require_room(self) -> None:
+        """Check that a job may be submitted now.
+
+        Raises:
+            QueueFullError: too many wait; it says when to come back, more or less.
+        """
         with self._changed:
-            return len(self._waiting) < self._settings.queue
+            if len(self._waiting) >= self._settings.queue:
+                each = sum(self._recent) / len(self._recent) if self._recent else _FIRST_GUESS
+                raise QueueFullError(max(round(each / self._settings.workers), 1))
 
     def get(self, identity: str) -> Job | None:
         """Return a job; None if there is none of that name."""
@@ -184,59 +222,48 @@ class JobQueue:
         with self._changed:
             return Counter(job.state for job in self._jobs.values())
 
-    def estimate_wait(self) -> int:
-        """Return in how many seconds a job may be submitted, more or less."""
-        with self._changed:
-            each = sum(self._recent) / len(self._recent) if self._recent else _FIRST_GUESS
-        return max(round(each / self._settings.workers), 1)
-
     # ---- threads ----
 
     def _run_jobs(self, place: Place) -> None:
-        current: list[Job] = []
+        """Run one job after the other in a worker process until the service ends."""
+        job: Job | None = None
 
         def check() -> None:
-            job = current[0]
-            if job.cancel.is_set() or self._stopping.is_set():
+            if self._stopping.is_set() or (job is not None and job.cancel.is_set()):
                 raise Cancelled
-            if job.seconds > self._settings.max_job_seconds:
+            if job is not None and job.seconds > self._settings.max_job_seconds:
                 raise JobTimeoutError(f'it took longer than {self._settings.max_job_seconds:g} seconds')
         with ProcessPool(partial(JobWorker, self._settings.models_kept), [place], check) as pool:
-            while (job := self._take()) is not None:
-                current[:] = [job]
-                self._run(job, pool, place)
+            while True:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._waiting or self._stopping.is_set())
+                    if self._stopping.is_set():
+                        return
+                    job = self._waiting.popleft()
+                    job.state, job.started = RUNNING, time.monotonic()
+                state = self._run(job, pool, place)
+                with self._changed:
+                    self._end(job, state)
+                    self._recent.append(job.seconds)
+                    if job.cancel.is_set():
+                        self._forget(job)
 
-    def _take(self) -> Job | None:
-        """Return the next job when there is one; None when the service ends."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._stopping.is_set())
-            if self._stopping.is_set():
-                return None
-            job = self._waiting.popleft()
-            job.state, job.started = RUNNING, time.monotonic()
-            return job
-
-    def _run(self, job: Job, pool: ProcessPool, place: Place) -> None:
+    def _run(self, job: Job, pool: ProcessPool, place: Place) -> str:
+        """Run a job; return how it ended."""
         options = job.options if place.gpu_id is None else replace(job.options, gpu_id=(place.gpu_id,))
-        state = FAILED
         try:
             task = JobTask(job.source, job.folder, options)
             for _, error in pool.map_unordered([task], lambda _, event: job.on_event(event)):
                 job.error = error
             if job.outcome is not None:
                 job.error = job.outcome.error
-            state = DONE if job.outcome is not None and job.outcome.target is not None else FAILED
         except Cancelled:
-            state = CANCELLED
+            return CANCELLED
         except Exception as error:  # a bug must not end the thread, and with it the service
             job.error = explain(error)
         if isinstance(job.error, BugError):
             logger.error('%s', job.error, exc_info=job.error)
-        with self._changed:
-            self._end(job, state)
-            self._recent.append(job.seconds)
-            if job.cancel.is_set():
-                self._forget(job)
+        return DONE if job.error is None and job.outcome is not None and job.outcome.target is not None else FAILED
 
     def _end(self, job: Job, state: str) -> None:
         job.state, job.finished = state, time.monotonic()

@@ -1,66 +1,57 @@
-"""What the service may be asked, and how much of it."""
+"""What the service may be asked, and how much of it: the options of `python -m realesrgan.web`."""
 from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 from ..errors import UsageError
+from ..options import CheckedOptions, RunOptions, check_number, check_path, option, same_option
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Settings of a service. Wrong combinations raise `UsageError`.
+def _limit(default: float, flag: str, help: str) -> Any:
+    """Return the field of a count, or of seconds if it is no integer."""
+    is_count = isinstance(default, int)
+    return option(default, flag, group='limits', check=check_number(int, 1) if is_count else check_number(float, 0.001),
+                  metavar='COUNT' if is_count else 'SECONDS', help=help)
 
-    Attributes:
-        folder: Where everything temporary goes.
-        host, port: Where it listens.
-        token: What clients must show, or None.
-        no_auth: Whether an address that others reach may go without a token.
-        allowed_hosts: Further names under which clients reach it, through a proxy.
-        engine, fp32: How networks run, as the scripts' options say.
-        gpu_id: GPUs that the workers share in turn; none for the first, or the CPU.
-        workers: How many jobs run at once, each in a process.
-        models_kept: How many models each worker keeps loaded.
-        queue: How many jobs may wait.
-        max_bytes: Of an upload.
-        max_pixels: Of a picture or a frame.
-        max_seconds: Of a video.
-        max_job_seconds: How long a job may run.
-        max_upload_seconds: How long an upload may take, and how long a client may take nothing of its result.
-        max_age: Seconds after which what has ended is removed.
-    """
 
-    folder: Path
-    host: str = '127.0.0.1'
-    port: int = 5000
-    token: str | None = None
-    no_auth: bool = False
-    allowed_hosts: tuple[str, ...] = ()
-    engine: str = 'auto'
-    fp32: bool = False
-    gpu_id: tuple[int, ...] = ()
-    workers: int = 1
-    models_kept: int = 2
-    queue: int = 8
-    max_bytes: int = 250_000_000
-    max_pixels: int = 25_000_000
-    max_seconds: float = 60
-    max_job_seconds: float = 3600
-    max_upload_seconds: float = 300
-    max_age: float = 3600
+@dataclass(frozen=True, kw_only=True)
+class Settings(CheckedOptions):
+    """Settings of a service. Wrong ones raise `UsageError`."""
+
+    host: str = option('127.0.0.1', '--host', group='address', help='where to listen')
+    port: int = option(
+        5000, '--port', group='address', check=check_number(int, 0, 65535), help='0 for any that is free')
+    token: str | None = option(
+        None, '--token', group='address', check=check_path, metavar='TEXT',
+        help='what clients must show; needed for a --host that others reach')
+    no_auth: bool = option(False, '--no_auth', group='address', help='let everybody in who reaches --host')
+    allow_host: tuple[str, ...] = option(
+        (), '--allow_host', group='address', check=lambda names: (names,) if isinstance(names, str) else tuple(names),
+        metavar='NAME',
+        help='names under which a proxy may call a local service')
+    max_bytes: int = _limit(250_000_000, '--max_bytes', 'size of an upload')
+    max_pixels: int = _limit(25_000_000, '--max_pixels', 'of a picture or frame')
+    max_seconds: float = _limit(60.0, '--max_seconds', 'length of a video')
+    max_job_seconds: float = _limit(3600.0, '--max_job_seconds', 'how long a job may run')
+    max_upload_seconds: float = _limit(300.0, '--max_upload_seconds', 'how long an upload may pause')
+    max_age: float = _limit(3600.0, '--max_age', 'how long results are kept')
+    queue: int = _limit(8, '--queue', 'how many jobs may wait')
+    workers: int = _limit(1, '--workers', 'how many jobs run at once, each in a process')
+    models_kept: int = _limit(2, '--models_kept', 'models that each worker keeps loaded')
+    folder: str | None = option(
+        None, '--folder', group='files', check=check_path, metavar='FOLDER', default_text='the system\'s',
+        help='for everything temporary')
+    fp32: bool = same_option(RunOptions, 'fp32')
+    engine: str = same_option(RunOptions, 'engine')
+    gpu_id: tuple[int, ...] = same_option(RunOptions, 'gpu_id')
 
     def __post_init__(self) -> None:
-        if not self.is_local and self.token is None and not self.no_auth:
+        super().__post_init__()
+        if not is_loopback(self.host) and self.token is None and not self.no_auth:
             raise UsageError(f'--host {self.host} can be reached by others: set --token, or --no_auth if everybody may '
                              'use this service')
-        if self.token == '':
-            raise UsageError('--token is empty')
-
-    @property
-    def is_local(self) -> bool:
-        """Whether only this machine reaches it."""
-        return is_loopback(self.host)
 
 
 def is_loopback(host: str) -> bool:

@@ -1,15 +1,30 @@
-"""Look at what was uploaded before it costs anything: what kind of file it is, and how large."""
+"""What a client sends: the fields of its form, which are options of the library, and a file that is looked at first."""
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
-from ..errors import ImageError, MediaError, RealESRGANError
+from ..errors import ImageError, MediaError, RealESRGANError, UsageError
+from ..ffmpeg.containers import CONTAINERS
 from ..ffmpeg.probe import probe
 from ..ffmpeg.programs import find_ffmpeg
+from ..options import PictureOptions, VideoOptions, check_number, list_options
 from ..pictures import formats, pillow
 from .settings import Settings
 
+#: What `format` takes.
+PICTURE_FORMATS = formats.list_choices()
+VIDEO_FORMATS = ['auto', *CONTAINERS]
+MOST_SCALE = 8
+_SCALE = check_number(float, 0.1, MOST_SCALE)
+_MOST_CHARACTERS = 80
+_YES, _NO = ('1', 'true', 'on', 'yes'), ('0', 'false', 'off', 'no')
+#: The options that a client may set, by the names of their fields; those of pictures and of videos are alike.
+FIELDS = {option.form: name for kind in (PictureOptions, VideoOptions) for name, option in list_options(kind).items()
+          if option.form}
 #: Containers of videos by the bytes that they begin with, and where. Playlists and descriptions of streams, which make
 #: ffmpeg open other files and addresses, are text and not among them.
 _CONTAINERS = {
@@ -27,15 +42,65 @@ _NETWORK_SCALE = 4  # the largest of the models
 
 
 class UnknownFileError(RealESRGANError):
-    """What was uploaded is neither a picture nor a video."""
+    """The upload is neither a picture nor a video."""
 
     def __init__(self, message: str = 'this is no picture and no video that can be read') -> None:
         super().__init__(message)
 
 
 class TooLargeError(RealESRGANError):
-    """What was uploaded has too many pixels, or lasts too long."""
+    """The upload has too many pixels, or lasts too long."""
 
+
+# ---- the form ----
+
+def read_form(fields: Mapping[str, str]) -> dict[str, Any]:
+    """Return the options that a form gives, by name; empty fields are not given.
+
+    Raises:
+        UsageError: one is not allowed; the message names it and what is.
+    """
+    unknown = set(fields) - set(FIELDS) - {'token'}
+    if unknown:
+        raise UsageError(f'unknown field {min(unknown)!r}; known are image, {", ".join(FIELDS)}')
+    given = {}
+    for field, name in FIELDS.items():
+        text, option = fields.get(field, ''), list_options(VideoOptions)[name]
+        if not text:
+            continue
+        if len(text) > _MOST_CHARACTERS:
+            raise UsageError(f'{field}: {text[:_MOST_CHARACTERS]!r}... is too long')
+        if option.is_switch and text.lower() not in (*_YES, *_NO):
+            raise UsageError(f'{field}: {text!r} is neither 1 nor 0')
+        try:
+            given[name] = text.lower() in _YES if option.is_switch else _SCALE(text) if name == 'outscale' else (
+                option.convert(text.lower() if option.choices else text))
+        except ValueError as error:
+            raise UsageError(f'{field}: {error}') from None
+    return given
+
+
+def make_options(given: Mapping[str, Any], settings: Settings, *, video: bool) -> PictureOptions | VideoOptions:
+    """Return the options for a picture or a video, of what `read_form` returned and the service's settings.
+
+    Raises:
+        UsageError: the format is of the other kind.
+    """
+    allowed = VIDEO_FORMATS if video else PICTURE_FORMATS
+    if given.get('ext', 'auto') not in allowed:
+        raise UsageError(f'format: {given["ext"]!r} is none of {", ".join(allowed)}, which '
+                         f'{"videos" if video else "pictures"} have')
+    kind = VideoOptions if video else PictureOptions
+    return kind(**given, engine=settings.engine, fp32=settings.fp32, max_pixels=settings.max_pixels)
+
+
+def clean_name(name: str | None) -> str:
+    """Return the name of a download: that of the upload without its extension and all that a path could hold."""
+    last = re.split(r'[/\\]', name or '')[-1]
+    return re.sub(r'[^\w.() -]+', '_', last.rpartition('.')[0] or last).strip('. _')[:80] or 'picture'
+
+
+# ---- the file ----
 
 def is_video(upload: Path, settings: Settings, scale: float | None = None) -> bool:
     """Return whether an upload is a video; else it is a picture.
@@ -50,22 +115,12 @@ def is_video(upload: Path, settings: Settings, scale: float | None = None) -> bo
         UnknownFileError: it is neither, or too damaged to tell.
         TooLargeError: it is larger or longer than the settings allow.
     """
+    video = _is_container(upload)
+    width, height = _measure_video(upload, settings) if video else _measure_picture(upload)
     most = int(settings.max_pixels * min((_NETWORK_SCALE / (scale or 1)) ** 2, 1))
-    if _is_container(upload):
-        _require_short(upload, settings, most)
-        return True
-    try:
-        image = pillow.open_image(upload)
-    except ImageError as error:
-        row = formats.find_by_content(None, pillow.read_head(upload))
-        if row is not None and row.refused:
-            raise UnknownFileError(str(error)) from None
-        image = None
-    if image is None:
-        raise UnknownFileError
-    with image:
-        _require_few_pixels(image.width, image.height, most)
-    return False
+    if width * height > most:
+        raise TooLargeError(f'it has {width}x{height} pixels; allowed are {most}')
+    return video
 
 
 def _is_container(upload: Path) -> bool:
@@ -80,22 +135,29 @@ def _is_container(upload: Path) -> bool:
         for size in _TRANSPORT_PACKETS)
 
 
-def _require_few_pixels(width: int, height: int, most: int) -> None:
-    if width * height > most:
-        raise TooLargeError(f'it has {width}x{height} pixels; allowed are {most}')
-
-
-def _require_short(upload: Path, settings: Settings, most: int) -> None:
+def _measure_video(upload: Path, settings: Settings) -> tuple[int, int]:
     try:
-        video = (info := probe(find_ffmpeg('ffmpeg'), str(upload))).video
+        info = probe(find_ffmpeg('ffmpeg'), str(upload))
     except MediaError:
         raise UnknownFileError from None
-    if video is None:
+    if info.video is None:
         raise UnknownFileError('this file has no video')
-    _require_few_pixels(video.width, video.height, most)
-    seconds = max(video.duration or Fraction(0), info.duration or Fraction(0))
-    frames = video.promised_frames or 0
+    seconds = max(info.video.duration or Fraction(0), info.duration or Fraction(0))
+    frames = info.video.promised_frames or 0
     if seconds > settings.max_seconds:
         raise TooLargeError(f'it lasts {float(seconds):.0f} seconds; allowed are {settings.max_seconds:g}')
     if frames > settings.max_seconds * _MOST_RATE:
         raise TooLargeError(f'it has {frames} frames; allowed are {settings.max_seconds:g} seconds')
+    return info.video.width, info.video.height
+
+
+def _measure_picture(upload: Path) -> tuple[int, int]:
+    try:
+        image = pillow.open_image(upload)
+    except ImageError as error:
+        row = formats.find_by_content(None, pillow.read_head(upload))
+        raise UnknownFileError(*[str(error)] if row is not None and row.refused else []) from None
+    if image is None:
+        raise UnknownFileError
+    with image:
+        return image.size

@@ -16,52 +16,27 @@ from tests.support.markdown_files import EVERYTHING, LANGUAGES, PROJECT, TRANSLA
 
 # ---- two languages ----
 
-def test_both_languages_have_the_same_files():
-    korean = {'README.ko.md', *(f'docs/ko/{path.name}' for path in (PROJECT / 'docs/ko').iterdir())}
-    assert korean == set(map(name_translation, TRANSLATED))
+@pytest.mark.parametrize('name', TRANSLATED)
+def test_both_languages_say_the_same(name):
+    """As far as that can be told: headings, commands, programs, code in sentences and tables, and links."""
+    english, korean = documents = Document(name), Document(name_translation(name))
+    assert korean.path.exists()
 
-
-@pytest.fixture(params=TRANSLATED)
-def pair(request):
-    """An English document and its translation."""
-    return Document(request.param), Document(name_translation(request.param))
-
-
-def test_headings_are_the_same_in_number_level_and_order(pair):
-    english, korean = ([level for level, _ in document.headings] for document in pair)
-    assert english == korean
-
-
-def test_commands_and_programs_are_the_same(pair):
-    english, korean = ([(block.language, block.lines) for block in document.blocks] for document in pair)
-    assert english == korean
-
-
-def test_tables_have_the_same_rows_and_code(pair):
-    english, korean = ([[Counter(re.findall(r'`([^`]+)`', ' '.join(row))) for row in table]
-                        for table in document.tables] for document in pair)
-    assert english == korean
-
-
-def test_code_in_sentences_is_the_same(pair):
-    english, korean = (Counter(document.spans) for document in pair)
-    assert english == korean
-
-
-def test_each_language_links_to_the_other_at_its_top(pair):
-    for document, other in (pair, pair[::-1]):
+    def agree(read):
+        assert read(english) == read(korean)
+    agree(lambda document: [level for level, _ in document.headings])
+    agree(lambda document: [(block.language, block.lines) for block in document.blocks])
+    agree(lambda document: [[Counter(re.findall(r'`([^`]+)`', ' '.join(row))) for row in table]
+                            for table in document.tables])
+    agree(lambda document: Counter(document.spans))
+    for document, other in (documents, documents[::-1]):  # each links to the other at its top
         line = document.text.split('\n')[2]
         link, = re.findall(r'\[(.*?)\]\((.*?)\)', line)
         assert {*line.replace(f'[{link[0]}]({link[1]})', link[0]).split(' | ')} == LANGUAGES
         assert (document.path.parent / link[1]).resolve() == other.path
-
-
-def test_korean_links_to_korean(pair):
-    """Where a document has a translation, Korean readers are led to that."""
-    _, korean = pair
     targets = {(korean.path.parent / link.partition('#')[0]).resolve() for link in korean.links if ':' not in link}
-    english = {PROJECT / name for name in TRANSLATED} - {pair[0].path}
-    assert targets & english == set()
+    assert targets & {PROJECT / name for name in TRANSLATED} - {english.path} == set()  # they have a translation
+    assert len(list((PROJECT / 'docs/ko').iterdir())) == len(TRANSLATED) - 1
 
 
 # ---- links ----
@@ -93,52 +68,41 @@ PARSERS = {'pictures': inference_realesrgan.build_parser(), 'videos': inference_
 
 
 def read_help(parser):
-    """The default of each option as --help says it, by the option's names."""
-    return {tuple(action.option_strings): found[1] if (found := re.search(r'\(default: (.*)\)$', parser_help)) else ''
-            for action in parser._actions
-            for parser_help in [parser._get_formatter()._expand_help(action) if action.help else '']}
+    """The default of each option as --help says it, by each of its names."""
+    texts = {action: parser._get_formatter()._expand_help(action) for action in parser._actions if action.help}
+    return {name: found[1] if (found := re.search(r'\(default: (.*)\)$', text)) else ''
+            for action, text in texts.items() for name in action.option_strings}
 
 
 def read_tables(document):
-    """The option tables: for each heading, the names of each row's options, and its default."""
+    """The option tables: for each heading, the default of each option by each of its names."""
     rows = {}
     for section in re.split(r'^## ', document.prose, flags=re.M)[1:]:
         title, _, body = section.partition('\n')
-        for line in body.split('\n'):
-            if line.startswith('| `-'):
-                names, _, default = (cell.strip() for cell in re.split(r'(?<!\\)\|', line)[1:-1])
-                rows.setdefault(title, []).append((re.findall(r'`([^`]+)`', names), default))
+        for line in re.findall(r'^\| `-.*', body, re.M):
+            names, _, default = (cell.strip() for cell in re.split(r'(?<!\\)\|', line)[1:-1])
+            rows.setdefault(title, []).extend((name, default.replace('`', '')) for name in re.findall('`(.+?)`', names))
     return rows
 
 
 @pytest.mark.parametrize('which', PARSERS)
 def test_the_options_are_those_of_the_parser_with_its_defaults(which):
     other = {'pictures': 'Only for videos', 'videos': 'Only for pictures'}[which]
-    written = {}
-    for title, rows in read_tables(Document('docs/options.md')).items():
-        for names, default in rows if title != other else []:
-            for name in names:
-                assert name not in written, name
-                written[name] = default.replace('`', '')
-    helped = read_help(PARSERS[which])
-    assert set(written) == {name for names in helped for name in names}
+    tables = read_tables(Document('docs/options.md'))
+    written = [row for title, rows in tables.items() if title != other for row in rows]
+    assert max(Counter(name for name, _ in written).values()) == 1
     position = list(PARSERS).index(which)
-    written |= {name: written[name].split(', ')[position] for name in ('-n', '--model_name')}
-    assert {name: written[name] for names in helped for name in names} == {
-        name: default for names, default in helped.items() for name in names}
+    assert {name: default.split(', ')[position] if name in ('-n', '--model_name') else default
+            for name, default in written} == read_help(PARSERS[which])
 
 
 def test_the_options_of_the_service_are_those_of_its_parser_with_its_defaults():
-    rows = [row for table in Document('docs/web.md').tables for row in table if row[0].startswith('`--')]
-    parser = web.build_parser()
-    actions = {name: action for action in parser._actions for name in action.option_strings}
+    document, helped = Document('docs/web.md'), read_help(web.build_parser())
+    rows = {row[0].strip('`'): row[2] for table in document.tables for row in table if row[0].startswith('`--')}
     assert len(rows) >= 9
-    for name, _, default in rows:
-        action = actions[name.strip('`')]
-        assert default == (str(action.default).removesuffix('.0') if action.default is not None else 'the system\'s')
-    text = Document('docs/web.md').text
-    of_the_service = {name for name in actions if name.startswith('--')} - set(PARSERS['videos']._option_string_actions)
-    assert [name for name in sorted(of_the_service) if name not in text] == []
+    assert rows == {name: helped[name].removesuffix('.0') for name in rows}
+    of_the_service = {name for name in helped if name.startswith('--')} - set(read_help(PARSERS['videos']))
+    assert [name for name in sorted(of_the_service) if name not in document.text] == []
     assert '--token' in of_the_service
 
 
@@ -146,15 +110,10 @@ def test_the_options_of_the_service_are_those_of_its_parser_with_its_defaults():
 def test_options_in_sentences_are_valid(document):
     """`--tile_pad` alone must be an option, and `-t 200` must be accepted by one of the programs."""
     parsers = *PARSERS.values(), web.build_parser()
-    names = {name for parser in parsers for action in parser._actions for name in action.option_strings}
-    wrong = []
-    for span in document.spans:
-        if not re.match(r'--?[a-zA-Z]', span):
-            continue
-        words = shlex.split(span.replace('...', ''))
-        if not (words[0] in names if len(words) == 1 else any(accepts(parser, words) for parser in parsers)):
-            wrong.append(span)
-    assert wrong == []
+    names = {name for parser in parsers for name in read_help(parser)}
+    options = [shlex.split(span.replace('...', '')) for span in document.spans if re.match(r'--?[a-zA-Z]', span)]
+    assert [words for words in options if not (words[0] in names if len(words) == 1 else any(
+        accepts(parser, words) for parser in parsers))] == []
 
 
 def accepts(parser, words):

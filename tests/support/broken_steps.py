@@ -156,7 +156,7 @@ def build_chunk_worker(options, place, *, widths, **more):
 
 def build_job_worker(models_kept, place, *, pictures, videos):
     """Build a worker of the service in a process where steps fail."""
-    from realesrgan.web.job_worker import JobWorker
+    from realesrgan.web.jobs import JobWorker
     break_pictures(pictures)
     break_videos(videos)
     return JobWorker(models_kept, place)

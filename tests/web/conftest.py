@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 import pytest
 import requests
@@ -13,10 +13,7 @@ pytest.importorskip('flask')
 pytest.importorskip('waitress')
 pytest.importorskip('prometheus_client')
 
-from realesrgan.web.app import create_app
-from realesrgan.web.jobs import JobQueue
-from realesrgan.web.metrics import Metrics
-from realesrgan.web.server import Server
+from realesrgan.web.server import run_service
 from realesrgan.web.settings import Settings
 
 
@@ -27,23 +24,12 @@ def short_waits(monkeypatch):
     monkeypatch.setattr('realesrgan.web.jobs._SECONDS_BETWEEN_CLEANINGS', 0.1)
 
 
-@contextmanager
-def run_service(folder, **settings):
-    """Run a service in a block; yield its address and its queue."""
-    chosen = Settings(**{'folder': folder, 'port': 0} | settings)
-    metrics = Metrics()
-    queue = JobQueue(chosen, metrics.count_job)
-    metrics.watch(queue)
-    with Server(create_app(chosen, queue, metrics), chosen) as server, queue:
-        yield f'http://127.0.0.1:{server.port}', queue
-
-
 @pytest.fixture(scope='module')
 def warm(tmp_path_factory):
     """The folder, the address and the queue of a service with the usual settings."""
     folder = tmp_path_factory.mktemp('warm')
-    with run_service(folder) as (url, queue):
-        yield folder, url, queue
+    with run_service(Settings(port=0), folder) as (port, queue):
+        yield folder, port, queue
 
 
 @pytest.fixture
@@ -57,12 +43,12 @@ def serve(tmp_path, monkeypatch, request):
                 folder = tmp_path / f'service-{len(list(tmp_path.iterdir()))}'
                 folder.mkdir()
             else:
-                folder, url, queue = request.getfixturevalue('warm')
+                folder, port, queue = request.getfixturevalue('warm')
                 stack.callback(remove_jobs, queue)
             monkeypatch.setattr('tempfile.tempdir', str(folder))
             if settings or fresh:
-                url, queue = stack.enter_context(run_service(folder, **settings))
-            return Service(url, folder, queue, stack.enter_context(requests.Session()))
+                port, queue = stack.enter_context(run_service(Settings(port=0, **settings), folder))
+            return Service(f'http://127.0.0.1:{port}', folder, queue, stack.enter_context(requests.Session()))
         yield start
 
 

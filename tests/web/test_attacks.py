@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 import re
 import signal
@@ -25,6 +24,7 @@ from tests.support import clips
 from tests.support.web_client import MODEL, encode, noise
 
 PROJECT = Path(__file__).parents[2]
+UNKNOWN = 'this is no picture and no video that can be read'
 
 
 def make_png(width, height):
@@ -35,35 +35,20 @@ def make_png(width, height):
         b'IDAT', zlib.compress(bytes(1 << 20))) + chunk(b'IEND', b'')
 
 
-def send_raw(service, data, *, pause=None, timeout=30):
-    """Send bytes, one at a time with a pause if one is given; return what comes back."""
-    port = int(service.url.rpartition(':')[2])
-    with socket.create_connection(('127.0.0.1', port), timeout) as connection:
-        if pause is None:
-            with contextlib.suppress(OSError):  # the other side may have heard enough
-                connection.sendall(data)
-        else:
-            connection.setblocking(True)
-            for index in range(len(data)):
-                try:
-                    connection.sendall(data[index:index + 1])
-                except OSError:
-                    break
-                time.sleep(pause)
-                connection.settimeout(0.001)
-                try:
-                    if answer := connection.recv(4096):
-                        return answer.decode()
-                except TimeoutError:
-                    pass
-                connection.settimeout(timeout)
-        answer = b''
-        try:
+def send_raw(service, data):
+    """Send bytes, and nothing more; return what comes back until the connection ends."""
+    answer = b''
+    with socket.create_connection(('127.0.0.1', int(service.url.rpartition(':')[2])), 30) as connection:
+        with contextlib.suppress(OSError):  # the other side may have heard enough
+            connection.sendall(data)
+        with contextlib.suppress(OSError):
             while part := connection.recv(1 << 16):
                 answer += part
-        except OSError:
-            pass
-        return answer.decode()
+    return answer.decode()
+
+
+def refusal(response):
+    return response.status_code, response.json()['error']
 
 
 # ---- what is sent ----
@@ -80,24 +65,16 @@ def test_names_lead_nowhere(serve, tmp_path, name):
     assert [file for file in service.files if not re.fullmatch(r'[0-9a-f]{16}/input_out\.png', file)] == []
 
 
-@pytest.mark.parametrize('to', ['enhance', 'jobs'])
-def test_a_bomb_is_told_from_its_header(serve, to):
-    service = serve()
-    response = service.send(make_png(50_000, 50_000), to=to)
-    assert response.status_code == 413
-    assert response.json() == {'error': 'it has 50000x50000 pixels; allowed are 25000000'}
-    assert service.files == []
-
-
-def test_a_bomb_in_an_icon_is_not_decoded(serve):
+def test_a_bomb_is_told_from_its_header(serve):
     service = serve()
     bomb = make_png(50_000, 50_000)
+    for to in ('enhance', 'jobs'):
+        assert refusal(service.send(bomb, to=to)) == (413, 'it has 50000x50000 pixels; allowed are 25000000')
     icon = struct.pack('<HHH', 0, 1, 1) + struct.pack('<BBBBHHII', 64, 64, 0, 0, 1, 32, len(bomb), 22) + bomb
-    response = service.send(icon, 'a.ico')
-    assert (response.status_code, response.json()) == (415, {
-        'error': 'this is no picture and no video that can be read'})
+    assert refusal(service.send(icon, 'a.ico')) == (415, UNKNOWN)
     with pytest.raises(ImageError, match='damaged: Image size'):  # which Pillow says before it allocates anything
         pillow.open_image(io.BytesIO(icon))
+    assert service.files == []
 
 
 def test_a_file_that_is_too_large_is_refused_before_it_is_read(serve):
@@ -106,8 +83,7 @@ def test_a_file_that_is_too_large_is_refused_before_it_is_read(serve):
             'Content-Type: multipart/form-data; boundary=x\r\n\r\n')
     assert send_raw(service, head.encode()).startswith('HTTP/1.1 413 Request Entity Too Large\r\n')
     response = service.send(bytes(300_000))
-    assert (response.status_code, response.json()) == (413, {
-        'error': 'Request Entity Too Large: exceeds max_body of 165536'})
+    assert (response.status_code, 'exceeds max_body of 165536' in response.text) == (413, True)
     assert service.files == []
 
 
@@ -116,21 +92,17 @@ def test_a_file_that_is_too_large_is_refused_before_it_is_read(serve):
     ({'max_pixels': 1000}, 'it has 64x48 pixels; allowed are 1000')])
 def test_a_video_that_is_too_long_or_too_large(serve, tmp_path, settings, message):
     film = clips.make(tmp_path / 'a.mp4', *clips.picture(seconds='2'), *clips.EXACT)
-    response = serve(**settings).send(film.read_bytes(), 'a.mp4', field='video')
-    assert (response.status_code, response.json()) == (413, {'error': message})
+    assert refusal(serve(**settings).send(film.read_bytes(), 'a.mp4', field='video')) == (413, message)
 
 
 def test_a_video_that_claims_a_billion_frames(serve, tmp_path):
     film = clips.make(tmp_path / 'a.avi', *clips.picture(seconds='0.2'), '-c:v', 'mjpeg').read_bytes()
-    stream = film.index(b'strh')
-    frames = stream + 8 + 32  # dwLength of the stream's header
-    for at in (film.index(b'avih') + 8 + 16, frames):
+    for at in (film.index(b'avih') + 8 + 16, film.index(b'strh') + 8 + 32):  # numbers of frames of file and stream
         film = film[:at] + struct.pack('<I', 10 ** 9) + film[at + 4:]
     service = serve()
-    response = service.send(film, 'a.avi', field='video')
-    assert response.status_code == 413
-    assert re.fullmatch(r'it (lasts|has) \d+ (seconds|frames); allowed are 60( seconds)?', response.json()['error'])
-    assert service.files == []
+    status, message = refusal(service.send(film, 'a.avi', field='video'))
+    assert (status, service.files) == (413, [])
+    assert re.fullmatch(r'it (lasts|has) \d+ (seconds|frames); allowed are 60( seconds)?', message)
 
 
 @pytest.mark.parametrize('beginning', [
@@ -144,16 +116,13 @@ def test_a_manifest_in_disguise_opens_no_file_of_this_machine(serve, tmp_path, b
                 'profiles="urn:mpeg:dash:profile:isoff-on-demand:2011"><Period>'
                 '<AdaptationSet mimeType="video/mp4"><Representation id="1" bandwidth="1000" codecs="avc1.42c00d" '
                 f'width="64" height="48"><BaseURL>{film}</BaseURL></Representation></AdaptationSet></Period></MPD>')
-    response = serve().send(manifest.encode(), 'a.mp4', field='video')
-    assert (response.status_code, response.json()) == (415, {
-        'error': 'this is no picture and no video that can be read'})
+    assert refusal(serve().send(manifest.encode(), 'a.mp4', field='video')) == (415, UNKNOWN)
 
 
 def test_a_large_scale_leaves_room_for_fewer_pixels(serve):
     service = serve(max_pixels=1000)
     assert service.send(encode(noise(25, 40)), scale='4').status_code == 202
-    response = service.send(encode(noise(25, 40)), scale='8')
-    assert (response.status_code, response.json()) == (413, {'error': 'it has 40x25 pixels; allowed are 250'})
+    assert refusal(service.send(encode(noise(25, 40)), scale='8')) == (413, 'it has 40x25 pixels; allowed are 250')
 
 
 def test_headers_without_end(serve):
@@ -167,38 +136,29 @@ def test_headers_without_end(serve):
     assert service.get('/healthz').status_code == 200
 
 
-@pytest.mark.parametrize('pause', [None, 0.05], ids=['stalled', 'drop by drop'])
-def test_a_slow_upload_is_ended(serve, pause):
+def test_an_upload_that_stalls_is_cut_off(serve):
     service = serve(max_upload_seconds=1)
     head = (b'POST /jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5000\r\n'
             b'Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n')
-    answer = send_raw(service, head, pause=pause)
-    assert re.match(r'HTTP/1\.[01] 408 Request Timeout\r\n', answer)
-    assert json.loads(answer.partition('\r\n\r\n')[2]) == {'error': 'Request Timeout: it took longer than 1 seconds'}
+    start = time.monotonic()
+    assert send_raw(service, head) == ''
+    assert time.monotonic() - start < 15
     assert service.wait(service.send(encode(noise(8, 8))))['state'] == 'done'
 
 
-def test_a_client_that_does_not_read_its_result_is_cut_off(serve):
-    service = serve(max_upload_seconds=1)
-    picture = encode(noise(400, 400))  # its result, of noise, is larger than what systems buffer
-    body = (b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\n' + picture +
-            f'\r\n--x\r\nContent-Disposition: form-data; name="model"\r\n\r\n{MODEL}\r\n--x--\r\n'.encode())
-    head = (f'POST /enhance HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n'
-            'Content-Type: multipart/form-data; boundary=x\r\n\r\n').encode()
-    with socket.socket() as connection:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        connection.connect(('127.0.0.1', int(service.url.rpartition(':')[2])))
-        connection.sendall(head + body)
-        deadline = time.monotonic() + 60
-        while 'route="enhance",status="200"' not in service.get('/metrics').text and time.monotonic() < deadline:
+def test_clients_that_do_not_read_their_results_hold_no_thread(serve):
+    service = serve(queue=1)
+    state = service.wait(service.send(encode(noise(400, 400))))  # of noise, larger than what systems buffer
+    with contextlib.ExitStack() as stack:
+        for _ in range(12):  # more than there are threads
+            connection = stack.enter_context(socket.socket())
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.connect(('127.0.0.1', int(service.url.rpartition(':')[2])))
+            connection.sendall(f'GET {state["result"]} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n'.encode())
+        while 'realesrgan_requests_total{method="GET",route="result",status="200"} 12.0' not in service.get(
+                '/metrics').text:
             time.sleep(0.05)
-        client = connection.getsockname()
-        while any(each.raddr == client for each in psutil.Process().net_connections()) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert [each for each in psutil.Process().net_connections() if each.raddr == client] == []
-        while service.files and time.monotonic() < deadline:
-            time.sleep(0.05)
-    assert service.files == []
+        assert service.get(state['result']).status_code == 200
 
 
 @pytest.mark.parametrize(('method', 'path', 'status'), [
@@ -207,10 +167,8 @@ def test_a_client_that_does_not_read_its_result_is_cut_off(serve):
     ('GET', '/static/../app.py', 404), ('GET', '/static/%2e%2e/app.py', 404), ('POST', '/enhance', 400)])
 def test_what_is_not_there_or_not_meant(serve, method, path, status):
     service = serve()
-    response = service.client.request(method, f'{service.url}{path}')
-    assert response.status_code == status
-    assert set(response.json()) == {'error'}
-    assert len(response.json()['error'].splitlines()) == 1
+    found, message = refusal(service.client.request(method, f'{service.url}{path}'))
+    assert (found, len(message.splitlines())) == (status, 1)
 
 
 @pytest.mark.parametrize('data', [
@@ -219,27 +177,20 @@ def test_what_is_not_there_or_not_meant(serve, method, path, status):
 def test_a_request_without_a_file(serve, data):
     service = serve()
     for to, fields in (('enhance', 'image'), ('jobs', 'image or video')):
-        response = service.client.post(f'{service.url}/{to}', **data)
-        assert (response.status_code, response.json()) == (400, {
-            'error': f'no file: send one as multipart/form-data in the field {fields}'})
+        assert refusal(service.client.post(f'{service.url}/{to}', **data)) == (
+            400, f'no file: send one as multipart/form-data in the field {fields}')
 
 
 # ---- who sends it ----
 
-def test_a_token_is_asked_for(serve):
+def test_a_token_is_asked_for_and_the_page_keeps_it_in_a_cookie(serve):
     service = serve(token='secret')
     assert service.get('/healthz').status_code == 200
     for path in ('/models', '/metrics', '/jobs/x'):
-        assert (service.get(path).status_code, service.get(path).json()) == (401, {
-            'error': 'a token is needed: Authorization: Bearer TOKEN'})
-    assert service.send(encode(noise(8, 8))).status_code == 401
-    assert service.get('/models', headers={'Authorization': 'Bearer wrong'}).status_code == 401
-    assert service.get('/models', headers={'Authorization': 'Bearer secret'}).status_code == 200
-    assert service.files == []
-
-
-def test_the_page_logs_in_with_a_cookie(serve):
-    service = serve(token='secret')
+        assert refusal(service.get(path)) == (401, 'a token is needed: Authorization: Bearer TOKEN')
+    assert (service.send(encode(noise(8, 8))).status_code, service.files) == (401, [])
+    for token, status in (('wrong', 401), ('secret', 200)):
+        assert service.get('/models', headers={'Authorization': f'Bearer {token}'}).status_code == status
     page = service.get('/')
     assert (page.status_code, 'name="token"' in page.text, 'id="files"' in page.text) == (401, True, False)
     wrong = service.client.post(f'{service.url}/login', data={'token': 'guess'})
@@ -253,23 +204,19 @@ def test_the_page_logs_in_with_a_cookie(serve):
     assert service.get('/models').status_code == 200
 
 
-def test_other_names_and_other_sites_are_refused(serve):
-    service = serve(allowed_hosts=('pictures.example',))
-    refused = service.get('/healthz', headers={'Host': 'evil.example'})
-    assert (refused.status_code, refused.json()) == (421, {
-        'error': "this service is not called 'evil.example'; --allow_host lets a proxy call it so"})
+def test_other_names_and_other_sites_are_refused_and_browsers_warned(serve):
+    service = serve(allow_host=('pictures.example',))
+    assert refusal(service.get('/healthz', headers={'Host': 'evil.example'})) == (
+        421, "this service is not called 'evil.example'; --allow_host lets a proxy call it so")
     for host in ('localhost:5000', '[::1]:5000', 'pictures.example'):
         assert service.get('/healthz', headers={'Host': host}).status_code == 200
-    headers = {'Origin': 'http://evil.example'}
-    refused = service.client.post(f'{service.url}/jobs', files={'image': encode(noise(8, 8))}, headers=headers)
-    assert (refused.status_code, refused.json()) == (403, {'error': 'requests from pages of other sites are refused'})
-    own = service.client.post(f'{service.url}/jobs', files={'image': encode(noise(8, 8))}, headers={
-        'Origin': service.url})
-    assert own.status_code == 202
 
-
-def test_answers_tell_browsers_to_be_careful(serve):
-    headers = serve().get('/').headers
+    def post(origin):
+        return service.client.post(f'{service.url}/jobs', files={'image': encode(noise(8, 8))}, headers={
+            'Origin': origin})
+    assert refusal(post('http://evil.example')) == (403, 'requests from pages of other sites are refused')
+    assert post(service.url).status_code == 202
+    headers = service.get('/').headers
     assert "default-src 'none'; script-src 'self'" in headers['Content-Security-Policy']
     assert (headers['X-Content-Type-Options'], headers['Cache-Control']) == ('nosniff', 'no-store')
     assert 'Server' not in headers

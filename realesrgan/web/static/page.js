@@ -69,12 +69,13 @@ class Job {
     this.ended = false;
     this.fields = new FormData();
     this.fields.set(file.type.startsWith('video/') || VIDEOS.test(file.name) ? 'video' : 'image', file, file.name);
-    for (const name of ['model', 'scale', 'format']) this.fields.set(name, form[name].value);
+    for (const control of form.querySelectorAll('.options [name]')) {
+      const given = control.type === 'checkbox' ? control.checked : control.value && !control.closest('[hidden]');
+      if (given) this.fields.set(control.name, control.value);
+    }
     if (this.fields.has('video') && form.model.value === MODELS[form.kind.value]) {
       this.fields.set('model', MODELS.video);
     }
-    if (form.model.value === DENOISABLE) this.fields.set('denoise', form.denoise.value);
-    if (form.face.checked) this.fields.set('face', '1');
     const item = document.querySelector('#job').content.firstElementChild.cloneNode(true);
     translate(item);
     this.find = name => item.querySelector('.' + name);
