@@ -56,6 +56,16 @@ def run_script(tmp_path, monkeypatch, capfd):
 
 
 @pytest.fixture
+def succeed(run_script):
+    """Run a script's main, which succeeds; return all that it prints, stdout first."""
+    def run(script, *arguments):
+        status, out, err = run_script(script, *arguments)
+        assert status == 0, err
+        return out + err
+    return run
+
+
+@pytest.fixture
 def start_program():
     """Start programs as `subprocess.Popen` does; those that still run when the test ends are killed and waited for."""
     with contextlib.ExitStack() as stack:

@@ -37,18 +37,15 @@ def inputs(tmp_path):
 
 
 @pytest.mark.parametrize('name', SCALES)
-def test_both_scripts_take_it(run_script, tmp_path, inputs, name):
+def test_both_scripts_take_it(succeed, tmp_path, inputs, name):
     save(tmp_path / 'net.pth', {'params': state_dict_of(NETWORKS[name])})
     scale = SCALES[name]
-    status, _, err = run_script(inference_realesrgan, '-i', 'a.png', '--model_path', 'net.pth', '-t', '32')
-    assert status == 0, err
+    text = succeed(inference_realesrgan, '-i', 'a.png', '--model_path', 'net.pth', '-t', '32')
     assert cv2.imread(str(tmp_path / 'results' / 'a_out.png')).shape == (37 * scale, 53 * scale, 3)
-    if name != 'Compact-x8':
-        assert f'network: {name.replace("-", " ")}, by spandrel' in err
-    assert 'Warning' not in err
-    status, _, err = run_script(inference_realesrgan_video, '-i', 'a.mkv', '--model_path', 'net.pth')
-    assert status == 0, err
-    assert err.count('network: ') == (name != 'Compact-x8')
+    assert (f'network: {name.replace("-", " ")}, by spandrel' in text) == (name != 'Compact-x8')
+    assert 'Warning' not in text
+    text = succeed(inference_realesrgan_video, '-i', 'a.mkv', '--model_path', 'net.pth')
+    assert text.count('network: ') == (name != 'Compact-x8')
     frames = clips.frames(tmp_path / 'results' / 'a_out.mp4')
     assert frames.shape == (3, 22 * scale, 34 * scale, 3)
     assert frames.std() > 0.5
@@ -85,22 +82,22 @@ def read_example(language):
     return re.search(rf'```{language}\n(# (?:pyproject\.toml|my_arch\.py)\n.*?)```', text, re.S)[1]
 
 
-def load_example():
-    names = {}
-    exec(compile(read_example('python'), 'my_arch.py', 'exec'), names)
-    return names
+def install(folder, code, entries):
+    """Write what pip would install."""
+    information = folder / 'my_arch-1.0.dist-info'
+    information.mkdir(parents=True, exist_ok=True)
+    (information / 'METADATA').write_text('Metadata-Version: 2.1\nName: my-arch\nVersion: 1.0\n')
+    (information / 'entry_points.txt').write_text('\n'.join(
+        [f'[{ENTRY_POINTS}]', *(f'{name} = {value}' for name, value in entries.items())]))
+    (folder / 'my_arch.py').write_text(code)
 
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """The example, as pip would install it, in a folder of this process's path and of those that it starts."""
+    """The example, installed in a folder of this process's path and of those that it starts."""
     folder = tmp_path / 'site'
-    entries = tomllib.loads(read_example('toml'))['project']['entry-points'][ENTRY_POINTS]
-    (folder / 'my_arch-1.0.dist-info').mkdir(parents=True)
-    (folder / 'my_arch-1.0.dist-info' / 'METADATA').write_text('Metadata-Version: 2.1\nName: my-arch\nVersion: 1.0\n')
-    (folder / 'my_arch-1.0.dist-info' / 'entry_points.txt').write_text('\n'.join(
-        [f'[{ENTRY_POINTS}]', *(f'{name} = {value}' for name, value in entries.items())]))
-    (folder / 'my_arch.py').write_text(read_example('python'))
+    install(folder, read_example('python'),
+            tomllib.loads(read_example('toml'))['project']['entry-points'][ENTRY_POINTS])
     monkeypatch.setenv('PYTHONPATH', str(folder))
     monkeypatch.syspath_prepend(folder)
     yield folder
@@ -111,7 +108,9 @@ def package(tmp_path, monkeypatch):
 def own(tmp_path):
     """A network of the example, whose weights are in my.pth."""
     torch.manual_seed(0)
-    network = load_example()['Tiny'](2, 8)
+    names = {}
+    exec(compile(read_example('python'), 'my_arch.py', 'exec'), names)
+    network = names['Tiny'](2, 8)
     save(tmp_path / 'my.pth', {'params': network.state_dict()})
     return network
 
@@ -123,25 +122,20 @@ def largest_difference(folder, network):
     return np.abs(cv2.imread(str(folder / 'results' / 'a_out.png')) - expected).max()
 
 
-def test_the_example_in_the_documents(run_script, tmp_path, inputs, package, own):
+def test_the_example_in_the_documents(succeed, tmp_path, inputs, package, own):
     for more in ([], ['-t', '20']):
-        status, _, err = run_script(inference_realesrgan, '-i', 'a.png', '--model_path', 'my.pth', *more)
-        assert status == 0, err
-        assert 'Warning' not in err
+        assert 'Warning' not in succeed(inference_realesrgan, '-i', 'a.png', '--model_path', 'my.pth', *more)
         # bfloat16, where the processor has it, and a seam
         assert largest_difference(tmp_path, own) <= 2
-    status, _, err = run_script(inference_realesrgan_video, '-i', 'a.mkv', '--model_path', 'my.pth',
-                                '--num_process_per_gpu', '2')
-    assert status == 0, err
+    succeed(inference_realesrgan_video, '-i', 'a.mkv', '--model_path', 'my.pth', '--num_process_per_gpu', '2')
     assert clips.frames(tmp_path / 'results' / 'a_out.mp4').shape == (3, 44, 68, 3)
 
 
-def test_what_the_class_says_is_not_measured(run_script, tmp_path, inputs, package, own):
+def test_what_the_class_says_is_not_measured(succeed, tmp_path, inputs, package, own):
     (package / 'my_arch.py').write_text(read_example('python').replace(
         "architecture = 'Tiny'", "architecture = 'Tiny'\n    receptive_field = 2\n    values_per_pixel = 900.5"))
     for more in ([], ['--fp32']):
-        status, _, err = run_script(inference_realesrgan, '-i', 'a.png', '--model_path', 'my.pth', *more)
-        assert status == 0, err
+        succeed(inference_realesrgan, '-i', 'a.png', '--model_path', 'my.pth', *more)
 
 
 def test_what_the_module_prints_does_not_get_into_a_picture_on_stdout(tmp_path, inputs, package, own):
@@ -178,12 +172,9 @@ class UnusualConfig(TinyConfig):
 """
 
 
-def test_whatever_a_module_holds_beside_weights_in_float32(run_script, tmp_path, inputs, package, own):
+def test_whatever_a_module_holds_beside_weights_in_float32(succeed, tmp_path, inputs, package, own):
     """Buffers of integers, buffers that are not saved, tensors that are no buffers, views of pixels in usual order."""
-    (package / 'my_arch.py').write_text(read_example('python') + UNUSUAL)
-    (package / 'my_arch-1.0.dist-info' / 'entry_points.txt').write_text(
-        f'[{ENTRY_POINTS}]\nunusual = my_arch:UnusualConfig\n')
+    install(package, read_example('python') + UNUSUAL, {'unusual': 'my_arch:UnusualConfig'})
     save(tmp_path / 'my.pth', {**own.state_dict(), 'order': torch.arange(8)})
-    status, _, err = run_script(inference_realesrgan, '-i', 'a.png', '--model_path', 'my.pth', '--fp32')
-    assert status == 0, err
+    succeed(inference_realesrgan, '-i', 'a.png', '--model_path', 'my.pth', '--fp32')
     assert largest_difference(tmp_path, own) <= 1

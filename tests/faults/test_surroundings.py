@@ -38,16 +38,6 @@ def picture(path):
 
 # ---- names ----
 
-@pytest.fixture
-def upscale(run_script):
-    """Run a script, which succeeds; return all that it prints."""
-    def upscale(script, *arguments):
-        status, out, err = run_script(script, *arguments, *FAST)
-        assert status == 0, err
-        return out + err
-    return upscale
-
-
 @pytest.mark.parametrize(('name', 'shown'), HOSTILE.items(), ids=ascii)
 def test_a_name_is_shown_so_that_no_terminal_obeys_it(run_script, tmp_path, name, shown):
     picture(tmp_path / 'in' / name)
@@ -61,11 +51,11 @@ def test_a_name_is_shown_so_that_no_terminal_obeys_it(run_script, tmp_path, name
 
 
 @pytest.mark.parametrize('name', ['a\x1b[31m.mp4', os.fsdecode(b'a\xff.mp4'), 'a\nb.mp4', "it's [a] %d.mp4"])
-def test_a_video_may_have_any_name(upscale, tmp_path, name):
+def test_a_video_may_have_any_name(succeed, tmp_path, name):
     clips.make(tmp_path / 'a.mp4', *clips.picture('32x16', seconds='0.25'), *clips.sound('0.25'), *clips.EXACT)
     (tmp_path / 'a.mp4').rename(tmp_path / name)
     for more in ([], ['--extract_frame_first', '--suffix', 'too', '--num_process_per_gpu', '2']):
-        assert '\x1b' not in upscale(inference_realesrgan_video, '-i', name, *more)
+        assert '\x1b' not in succeed(inference_realesrgan_video, '-i', name, *FAST, *more)
     assert clips.files(tmp_path / 'results') == sorted([f'{name[:-4]}_out.mp4', f'{name[:-4]}_too.mp4'])
 
 
@@ -165,15 +155,15 @@ def test_a_file_that_vanishes_fails_alone(run_script, tmp_path, meanwhile):
     assert clips.files(tmp_path / 'results') == ['b_out.png']
 
 
-def test_a_picture_that_is_replaced_meanwhile_is_read_as_one_or_the_other(upscale, tmp_path, meanwhile):
+def test_a_picture_that_is_replaced_meanwhile_is_read_as_one_or_the_other(succeed, tmp_path, meanwhile):
     cv2.imwrite(str(tmp_path / 'new.png'), np.full((20, 30, 3), 50, np.uint8))
     meanwhile(lambda name: name == 'b.png' and (tmp_path / 'new.png').replace(tmp_path / 'in/b.png'))
-    upscale(inference_realesrgan, '-i', 'in')
+    succeed(inference_realesrgan, '-i', 'in', *FAST)
     assert [cv2.imread(str(tmp_path / f'results/{name}_out.png')).shape for name in 'ab'] == [(8, 10, 3), (20, 30, 3)]
 
 
 @pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='this system has no pipes in its files')
-def test_a_pipe_that_stalls_is_waited_for(upscale, tmp_path):
+def test_a_pipe_that_stalls_is_waited_for(succeed, tmp_path):
     picture(tmp_path / 'whole.png')
     data = (tmp_path / 'whole.png').read_bytes()
     os.mkfifo(tmp_path / 'a.png')
@@ -185,20 +175,20 @@ def test_a_pipe_that_stalls_is_waited_for(upscale, tmp_path):
                 time.sleep(0.1)
     writer = threading.Thread(target=write_slowly)
     writer.start()
-    upscale(inference_realesrgan, '-i', 'a.png', 'whole.png')
+    succeed(inference_realesrgan, '-i', 'a.png', 'whole.png', *FAST)
     writer.join()
     assert (tmp_path / 'results/a_out.png').read_bytes() == (tmp_path / 'results/whole_out.png').read_bytes()
 
 
-def test_a_clock_that_jumps_changes_nothing(upscale, tmp_path, monkeypatch):
+def test_a_clock_that_jumps_changes_nothing(succeed, tmp_path, monkeypatch):
     picture(tmp_path / 'a.png')
     clips.make(tmp_path / 'a.mp4', *clips.picture('32x16', seconds='0.5'), *clips.EXACT)
     now = time.time
     jumps = itertools.cycle((0, -86400 * 400, 86400 * 400, -2 * now()))
     for folder, clock in ('steady', now), ('jumping', lambda: now() + next(jumps)):
         monkeypatch.setattr(time, 'time', clock)
-        upscale(inference_realesrgan, '-i', 'a.png', '-o', folder)
-        upscale(inference_realesrgan_video, '-i', 'a.mp4', '-o', folder)
+        succeed(inference_realesrgan, '-i', 'a.png', '-o', folder, *FAST)
+        succeed(inference_realesrgan_video, '-i', 'a.mp4', '-o', folder, *FAST)
     for name in ('a_out.png', 'a_out.mp4'):
         assert (tmp_path / 'jumping' / name).read_bytes() == (tmp_path / 'steady' / name).read_bytes()
 
