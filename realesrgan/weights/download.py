@@ -6,6 +6,7 @@ import ipaddress
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
@@ -57,12 +58,21 @@ def fetch(url: str, target: Path, sha256: str | None = None) -> Path:
                 part.unlink(missing_ok=True)
             try:
                 _receive_all(session, url, part, retries)
+                _verify(part, sha256)
+            except DownloadError as error:
+                raise DownloadError(f'{url}: {error}') from None
             except (requests.RequestException, HTTPError, ValueError) as error:  # ValueError: a malformed answer
                 raise DownloadError(f'{url}: {_find_reason(error)}. Is there a network, or a proxy to set in '
                                     f'HTTPS_PROXY? Or fetch the file elsewhere and put it at {target}') from None
-            _verify(part, sha256, url)
             part.replace(target)
     return target
+
+
+class _OtherUrls(HTTPAdapter):
+    """Refuses to follow a server to a kind of URL that no other adapter serves."""
+
+    def send(self, request: requests.PreparedRequest, *_args: Any, **_options: Any) -> requests.Response:
+        raise DownloadError(f'the server redirects to {request.url}, which is not https and is not followed')
 
 
 def _open_session(url: str, retries: Retry) -> requests.Session:
@@ -73,6 +83,7 @@ def _open_session(url: str, retries: Retry) -> requests.Session:
     """
     session = requests.Session()
     session.adapters.clear()
+    session.mount('', _OtherUrls())
     session.mount('https://', HTTPAdapter(max_retries=retries))
     parts = urlsplit(url)
     if parts.scheme.lower() == 'http' and _is_this_machine(parts.hostname or ''):
@@ -120,7 +131,7 @@ def _receive(session: requests.Session, url: str, part: Path) -> None:
             raise ProtocolError(f'the server has another file by now: it sent {stated or "no range"}, not the bytes '
                                 f'from {have} on')
         if not response.ok:
-            raise DownloadError(f'{url}: the server answered {response.status_code} {response.reason}')
+            raise DownloadError(f'the server answered {response.status_code} {response.reason}')
         if response.status_code != 206:
             have = 0
         length = response.headers.get('Content-Length')
@@ -134,10 +145,10 @@ def _receive(session: requests.Session, url: str, part: Path) -> None:
                 total = max(total or 0, file.tell())
     if (total or 0) > MOST_BYTES:
         part.unlink()
-        raise DownloadError(f'{url}: sends more than {MOST_BYTES >> 30} GiB, which no network has')
+        raise DownloadError(f'the server sends more than {MOST_BYTES >> 30} GiB, which no network has')
 
 
-def _verify(part: Path, sha256: str | None, url: str) -> None:
+def _verify(part: Path, sha256: str | None) -> None:
     """Delete a file that is not the one expected.
 
     Raises:
@@ -148,8 +159,8 @@ def _verify(part: Path, sha256: str | None, url: str) -> None:
     actual = hash_file(part)
     if actual != sha256:
         part.unlink()
-        raise DownloadError(f'{url}: the server sent an empty file' if sha256 is None else
-                            f'{url}: the file that arrived is not the one expected and was deleted; '
+        raise DownloadError('the server sent an empty file' if sha256 is None else
+                            'the file that arrived is not the one expected and was deleted; '
                             f'its sha256 is {actual}, expected was {sha256}')
 
 

@@ -132,13 +132,6 @@ def test_a_row_is_all_that_a_new_format_takes(run, tmp_path, writable_ppm):
         assert_same(found, np.dstack([expected] * 3) if name == 'gray' else expected)
 
 
-def test_results_of_a_new_format_take_its_inputs_extension(run, tmp_path, writable_ppm):
-    (tmp_path / 'a.ppm').write_bytes(save_by_opencv(make_noise(9, 7, 3), 'ppm'))
-    (tmp_path / 'b.pgm').write_bytes(save_by_opencv(make_noise(9, 7), 'pgm'))
-    assert run('-i', 'a.ppm', 'b.pgm')[0] == 0
-    assert sorted(path.name for path in (tmp_path / 'results').iterdir()) == ['a_out.ppm', 'b_out.png']
-
-
 def test_rows_with_a_quality_are_named_in_the_help(run):
     offered = [name for name, row in FORMATS.items() if row.offered and row.quality_setting]
     assert f'quality of {" and ".join(offered)} (' in ' '.join(run('--help')[1].split())
