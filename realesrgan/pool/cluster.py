@@ -45,13 +45,9 @@ _SAMPLE_BYTES = 1 << 16
 Refuse = Callable[[], str | None]
 
 
-def accept() -> None:
-    """Refuse nothing."""
-
-
 @contextlib.contextmanager
 def open_ray_pool(build: Build, options: RunOptions, files: Sequence[Path], output: Path, check: Callable[[], None],
-                  refuse: Refuse = accept, attempts: int = MOST_ATTEMPTS) -> Iterator[Pool]:
+                  refuse: Refuse = lambda: None, attempts: int = MOST_ATTEMPTS) -> Iterator[Pool]:
     """Connect to a cluster and return a pool of as many workers as have room; both end with the block.
 
     Args:
@@ -76,11 +72,11 @@ def open_ray_pool(build: Build, options: RunOptions, files: Sequence[Path], outp
         with temporary_folder(output / 'seen') as seen:
             shared = SharedFiles(str(Path.cwd()), seen, {path: sample(path) for path in choose_samples(files)})
             cluster = Cluster(ray, shared, refuse, options.cpus_per_worker, getattr(options, 'num_process_per_gpu', 1))
-            if not cluster.find_nodes():
+            if not cluster.find_places():
                 raise ClusterError('no node of the cluster can take part')
             from .ray_tasks import RayPool
-            with RayPool(partial(build_on_node, send_weights(ray, options), build), cluster.find_nodes, check, attempts,
-                         shared.folder) as pool:
+            build_there = partial(build_on_node, send_weights(ray, options), build)
+            with RayPool(build_there, cluster.find_places, check, attempts, shared.folder) as pool:
                 yield pool
     finally:
         if is_ours:
@@ -258,8 +254,8 @@ class Cluster:
         self._asked: dict[str, Any] = {}  # nodes that have not answered yet
         self._accepted: dict[str, bool] = {}
 
-    def find_nodes(self) -> list[Any]:
-        """Return the nodes that can take part now; a warning names each that can't."""
+    def find_places(self) -> list[Any]:
+        """Return the places of workers on the nodes that can take part now; a warning names each node that can't."""
         alive = self._list_alive()
         for identity in alive.keys() - self._asked.keys() - self._accepted.keys():
             self._asked[identity] = self._inspect_on(identity)
@@ -277,8 +273,7 @@ class Cluster:
                     logger.warning('node %s is left out: %s', _name_node(alive[identity]), reason)
         accepted = [node for identity, node in alive.items() if self._accepted.get(identity)]
         has_gpus = any(node['Resources'].get('GPU') for node in accepted)
-        found = [self.count_workers(node, has_gpus=has_gpus) for node in accepted]
-        return [node for node in found if node.workers]
+        return [place for node in accepted for place in self.list_places(node, has_gpus=has_gpus)]
 
     def _list_alive(self) -> dict[str, Mapping[str, Any]]:
         return {node['NodeID']: node for node in self._ray.nodes() if node['Alive']}
@@ -305,23 +300,22 @@ class Cluster:
             return None
         return f'it has {cpus:g} of the {self._cpus:g} cores of --cpus_per_worker'
 
-    def count_workers(self, node: Mapping[str, Any], *, has_gpus: bool) -> Any:
-        """Return a node, as a pool takes it, with as many workers as have room.
+    def list_places(self, node: Mapping[str, Any], *, has_gpus: bool) -> list[Any]:
+        """Return the place of each worker that has room on a node.
 
         Args:
             node: As Ray describes it.
             has_gpus: Whether any node has GPUs; one without would be the last to finish.
         """
-        from .ray_tasks import Node
+        from .ray_tasks import NodePlace
         cpus, gpus = (node['Resources'].get(name, 0) for name in ('CPU', 'GPU'))
         if gpus:
             count = int(gpus * self._workers_per_gpu)
-            return Node(node['NodeID'], _name_node(node), count, cpus=min(1, cpus / max(count, 1)),
-                        gpus=1 / self._workers_per_gpu)
-        if has_gpus and self._cpus is None:
-            return Node(node['NodeID'], _name_node(node), 0)
-        each = self._cpus or cpus
-        return Node(node['NodeID'], _name_node(node), int(cpus // each) if each else 0, cpus=each)
+            cpus, gpus = min(1, cpus / max(count, 1)), 1 / self._workers_per_gpu
+        else:
+            each = 0 if has_gpus and self._cpus is None else self._cpus or cpus
+            count, cpus = int(cpus // each) if each else 0, each
+        return [NodePlace(None, count, node['NodeID'], _name_node(node), cpus, gpus)] * count
 
 
 def _name_node(node: Mapping[str, Any]) -> str:

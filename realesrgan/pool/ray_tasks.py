@@ -37,31 +37,22 @@ _SECONDS_UNTIL_LOGGED = 20.0  # that a worker waits for room
 
 
 @dataclass(frozen=True)
-class Node:
-    """A machine of the cluster that takes part.
+class NodePlace(Place):
+    """A worker's place on a node; the node's workers share its cores, and each has what Ray gives it of the GPUs.
 
     Attributes:
-        identity: Ray's.
-        name: For people.
-        workers: How many workers have room on it.
-        cpus, gpus: Taken by each of them; of GPUs also a fraction.
+        node: Ray's identity of it.
+        name: The node's, for people.
+        cpus, gpus: Taken by the worker; of GPUs also a fraction.
     """
 
-    identity: str
-    name: str
-    workers: int
+    node: str = ''
+    name: str = ''
     cpus: float = 1
     gpus: float = 0
 
-
-@dataclass(frozen=True)
-class NodePlace(Place):
-    """A worker's place on a node; the node's workers share its cores, and each has what Ray gives it of the GPUs."""
-
-    node: Node = Node('', '', 1)
-
     def __str__(self) -> str:
-        return f'node {self.node.name}'
+        return f'node {self.name}'
 
 
 class Actor:
@@ -106,8 +97,8 @@ class _RayWorker(RemoteWorker):
         self._since = time.monotonic()
         remote: Any = ray.remote(Actor)
         self._actor: Any = remote.options(
-            num_cpus=self.node.cpus, num_gpus=self.node.gpus, max_restarts=0, max_task_retries=0,
-            scheduling_strategy=NodeAffinitySchedulingStrategy(self.node.identity, soft=False)).remote(
+            num_cpus=place.cpus, num_gpus=place.gpus, max_restarts=0, max_task_retries=0,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(place.node, soft=False)).remote(
                 build, place, folder, logging.getLogger('realesrgan').level)
         self.awaited: Any = self._actor.begin.remote()
 
@@ -153,17 +144,18 @@ class RayPool(RemotePool):
 
     Args:
         build: Called in each actor before its first task.
-        find_nodes: Returns the nodes that may take part now.
+        find_places: Returns the places that there are now; a node with room for several workers is several.
         check, attempts: See `RemotePool`.
         folder: Which paths start from on the nodes; None for the one that they were started in.
     """
 
-    def __init__(self, build: Build, find_nodes: Callable[[], Sequence[Node]], check: Callable[[], None] = lambda: None,
-                 attempts: int = MOST_ATTEMPTS, folder: str | None = None) -> None:
+    def __init__(self, build: Build, find_places: Callable[[], Sequence[NodePlace]],
+                 check: Callable[[], None] = lambda: None, attempts: int = MOST_ATTEMPTS,
+                 folder: str | None = None) -> None:
         super().__init__([], check, attempts)
         self._build = build
         self._folder = folder
-        self._find_nodes = find_nodes
+        self._list_places = find_places
         self._next_look = 0.0
         self._suspects: dict[str, float] = {}  # nodes that lost a worker, and when
         self._lost_starts: Counter[str] = Counter()  # by node
@@ -198,9 +190,8 @@ class RayPool(RemotePool):
             return
         self._next_look = now + _SECONDS_BETWEEN_LOOKS
         self._suspects = {node: lost for node, lost in self._suspects.items() if now - lost < _SECONDS_OF_SUSPICION}
-        self._places = [NodePlace(None, node.workers, node) for node in self._find_nodes()
-                        if node.identity not in self._suspects and self._lost_starts[node.identity] < _MOST_STARTS
-                        for _ in range(node.workers)]
+        self._places = [place for place in self._list_places()
+                        if place.node not in self._suspects and self._lost_starts[place.node] < _MOST_STARTS]
         for worker in self._list_workers():
             if worker.waited > _SECONDS_UNTIL_LOGGED and worker.name not in self._logged_waits:
                 self._logged_waits.add(worker.name)
@@ -209,9 +200,9 @@ class RayPool(RemotePool):
     def _on_lost(self, worker: RemoteWorker, how: str) -> None:
         """See `RemotePool`; where a worker was lost, idle ones may be lost too, and send nothing."""
         assert isinstance(worker, _RayWorker)
-        node, self._next_look = worker.node.identity, 0.0
+        node, self._next_look = worker.node, 0.0
         self._suspects[node] = time.monotonic()
-        self._end([other for other in self._list_workers() if other.order is None and other.node.identity == node])
+        self._end([other for other in self._list_workers() if other.order is None and other.node == node])
         if not worker.is_ready:
             self._lost_starts[node] += 1
             logger.warning('a worker on %s %s', worker.place, how)

@@ -1,93 +1,15 @@
 """The chunks of a video: the task of a worker, and its result."""
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Protocol, Self
 
-import numpy as np
-
-from ..ffmpeg.decoder import Damage, Decoding, FrameReader, count_frames
+from ..ffmpeg.decoder import Damage
 from ..ffmpeg.encoder import Encoding
-from ..ffmpeg.probe import MediaInfo
-from ..ffmpeg.programs import Check, FFmpeg
+from ..ffmpeg.programs import FFmpeg
 from ..timings import Timings
-from .frame_files import FrameFileReader, FrameShape
+from .frames import Frames, VideoFrames
 from .parts import Part, Parts
-
-
-class Reader(Protocol):
-    """Frames of one size and dtype, HxWx3, BGR; `kill` ends an iteration in another thread.
-
-    Attributes:
-        damage: The first damage, known after the last frame, or None.
-    """
-
-    damage: Damage | None
-
-    def __enter__(self) -> Self: ...
-    def __exit__(self, *exception: object) -> None: ...
-    def __iter__(self) -> Iterator[np.ndarray]: ...
-    def kill(self) -> None: ...
-
-
-@dataclass(frozen=True)
-class VideoFrames:
-    """Frames that are decoded from a video.
-
-    Attributes:
-        ffmpeg: The programs.
-        info: The video.
-        decoding: Which frames.
-        unseeked: The same frames, decoded from the start of the video; None where `decoding` does that already.
-        expected: Their number by the time stamps, or None.
-        also: See `FrameReader`.
-    """
-
-    ffmpeg: FFmpeg
-    info: MediaInfo
-    decoding: Decoding
-    unseeked: Decoding | None = None
-    expected: int | None = None
-    also: tuple[str, ...] = ()
-
-    def open(self) -> FrameReader:
-        """Start decoding."""
-        return FrameReader(self.ffmpeg, self.info, self.decoding, self.also)
-
-    def reread(self, count: int | None = None, check: Check | None = None) -> VideoFrames | None:
-        """Return these frames decoded from the start if a seek, which goes too far, loses some of them; else None.
-
-        Where packets hold no frame, fewer come in any case.
-
-        Args:
-            count: How many came; None to decode them for finding out.
-            check: Called several times a second meanwhile; what it raises ends ffmpeg.
-        """
-        if self.unseeked is None or self.expected is None:
-            return None
-        if count is None:
-            count, _ = count_frames(self.ffmpeg, self.info, self.decoding, check)
-        if count == self.expected:
-            return None
-        there, _ = count_frames(self.ffmpeg, self.info, self.unseeked, check)
-        return replace(self, decoding=self.unseeked, unseeked=None) if there != count else None
-
-
-@dataclass(frozen=True)
-class FrameFiles:
-    """Frames in picture files of one size."""
-
-    files: tuple[Path, ...]
-    shape: FrameShape
-
-    def open(self) -> FrameFileReader:
-        """Return their reader."""
-        return FrameFileReader(self.files, self.shape)
-
-    def reread(self, _count: int | None = None, _check: Check | None = None) -> None:
-        """Return None: no frame of a folder gets lost."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +35,7 @@ class Chunk:
     index: int
     first: int
     stop: int | None
-    frames: VideoFrames | FrameFiles
+    frames: Frames
     encoding: Encoding
     ffmpeg: FFmpeg
     outscale: float | None

@@ -16,7 +16,8 @@ from ..ffmpeg.probe import probe
 from ..ffmpeg.programs import Check
 from ..files import whole_file
 from ..quality import convert_to_bgr8, enlarge, put_side_by_side
-from .chunks import Chunk, Upscaled, VideoFrames
+from .chunks import Chunk, Upscaled
+from .frames import VideoFrames
 
 _SECONDS = 5
 _LARGEST_PANEL = 1080, 1920  # rows and columns in the middle of larger frames

@@ -11,7 +11,7 @@ from ..ffmpeg.encoder import Encoding, choose_codec, choose_output_pixel_format,
 from ..ffmpeg.probe import read_hdr
 from ..ffmpeg.programs import Check, FFmpeg
 from ..options import VideoOptions
-from .frame_files import FrameShape
+from .frames import FrameShape
 from .plan import VideoPlan
 
 logger = logging.getLogger(__name__)

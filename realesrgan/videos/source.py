@@ -22,10 +22,10 @@ from ..ffmpeg.programs import Check, FFmpeg
 from ..ffmpeg.timing import format_clock
 from ..files import temporary_folder
 from ..options import VideoOptions
-from .chunks import Chunk, FrameFiles, Upscaled, VideoFrames, cut_into_chunks
+from .chunks import Chunk, Upscaled, cut_into_chunks
 from .disk import DiskWatch, estimate_extracted_size
 from .encoding import encode_frames, encode_like_video
-from .frame_files import FrameFileReader, FrameShape, measure_frames
+from .frames import FrameFiles, Frames, FrameShape, VideoFrames, measure_frames
 from .parts import TRACKS, Parts, identify_files
 from .plan import VideoPlan, plan_video
 
@@ -98,7 +98,7 @@ class FrameSource:
 
     def sample(self) -> Iterable[np.ndarray] | None:
         """Start reading frames, for a dry run; None where they could not be read again."""
-        return FrameFileReader(self._files, self._shape)
+        return FrameFiles(self._files, self._shape)
 
 
 class VideoSource:
@@ -251,11 +251,11 @@ def _measure_chunk(options: VideoOptions, rate: Fraction) -> int:
 
 def _chunks_of_files(source: Source, files: Sequence[Path], shape: FrameShape, options: VideoOptions,
                      parts: Parts) -> list[Chunk]:
-    return [_make_chunk(source, parts, options, index, first, stop, FrameFiles(tuple(files[first:stop]), shape))
+    return [_make_chunk(source, parts, options, index, first, stop, FrameFiles(files[first:stop], shape))
             for index, (first, stop) in enumerate(_cut_files(files, options, source.encoding))]
 
 
 def _make_chunk(source: Source, parts: Parts, options: VideoOptions, index: int, first: int, stop: int | None,
-                frames: VideoFrames | FrameFiles) -> Chunk:
+                frames: Frames) -> Chunk:
     return Chunk(source.name, index, first, stop, frames, source.encoding, source.ffmpeg, options.outscale, parts,
                  source.step)

@@ -14,6 +14,7 @@ import numpy as np
 from ..enhancers import BuildEnhancer, build_enhancer, measure_timings
 from ..errors import MediaError, RealESRGANError, VideoError
 from ..events import Examined
+from ..ffmpeg.decoder import FrameReader
 from ..ffmpeg.encoder import FrameWriter
 from ..ffmpeg.programs import FFmpeg, find_ffmpeg
 from ..files import whole_file
@@ -23,8 +24,9 @@ from ..pipeline import read_ahead, write_behind
 from ..pool.pool import Place, Report
 from ..quality import Borders, examine
 from ..timings import Stopwatch
-from .chunks import Chunk, FrameFiles, Reader, Upscaled, VideoFrames
+from .chunks import Chunk, Upscaled
 from .disk import RESERVE_BYTES, measure_free_disk
+from .frames import FrameFiles, Frames, VideoFrames
 from .parts import Part
 
 logger = logging.getLogger(__name__)
@@ -66,7 +68,7 @@ class ChunkWorker:
         # Of an earlier run, or of a worker that has died.
         found = [part for part in chunk.parts.find(chunk.first, chunk.stop) if chunk.parts.is_intact(part.first)]
         # They were counted in frames of which none was lost.
-        source: VideoFrames | FrameFiles = (chunk.frames.reread() if found else None) or chunk.frames
+        source: Frames = (chunk.frames.reread() if found else None) or chunk.frames
         stopwatch = Stopwatch()
         with about(chunk.video):
             while True:
@@ -75,7 +77,7 @@ class ChunkWorker:
                 except _FramesLostError as lost:
                     source = lost.source
 
-    def _upscale(self, chunk: Chunk, source: VideoFrames | FrameFiles, found: Sequence[Part], stopwatch: Stopwatch,
+    def _upscale(self, chunk: Chunk, source: Frames, found: Sequence[Part], stopwatch: Stopwatch,
                  report: Report) -> Upscaled:
         """Upscale the frames that no part holds yet; one that equals the one before is not computed again."""
         done, reused, last, last_result = sum(part.frames for part in found), 0, None, np.empty(0)
@@ -208,7 +210,7 @@ class PartWriter:
         made: The parts that are whole.
     """
 
-    def __init__(self, chunk: Chunk, source: VideoFrames | FrameFiles, found: Sequence[Part], reader: Reader,
+    def __init__(self, chunk: Chunk, source: Frames, found: Sequence[Part], reader: FrameReader | FrameFiles,
                  stopwatch: Stopwatch) -> None:
         self._chunk = chunk
         self._source = source

@@ -49,9 +49,9 @@ def make_ray_pool(cluster):
     """Make a pool on all nodes."""
     import ray
 
-    from realesrgan.pool.ray_tasks import Node, RayPool
+    from realesrgan.pool.ray_tasks import NodePlace, RayPool
 
-    def find_nodes():
-        return [Node(node['NodeID'], node['NodeID'][:6], int(node['Resources'].get('CPU', 0)))
-                for node in ray.nodes() if node['Alive']]
-    return lambda build, **more: RayPool(build, find_nodes, **more)
+    def find_places():
+        return [NodePlace(node=node['NodeID'], name=node['NodeID'][:6])
+                for node in ray.nodes() if node['Alive'] for _ in range(int(node['Resources'].get('CPU', 0)))]
+    return lambda build, choose=list, **more: RayPool(build, lambda: choose(find_places()), **more)

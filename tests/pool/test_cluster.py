@@ -174,9 +174,8 @@ def test_a_node_that_is_busy_with_other_work_holds_nothing_up(cluster, make_ray_
     busy = ray.get(holder.find_node.remote())
     with make_ray_pool(WhichNode) as pool:
         assert len(set(run_all(pool, [0.5] * 20))) == 2
-    with make_ray_pool(WhichNode) as pool:  # one task, and the busy node comes first
-        monkeypatch.setattr(pool, '_find_nodes', lambda find=pool._find_nodes: sorted(
-            find(), key=lambda node: node.identity != busy))
+    # One task, and the busy node comes first.
+    with make_ray_pool(WhichNode, lambda places: sorted(places, key=lambda place: place.node != busy)) as pool:
         assert run_all(pool, [0.1]) != [busy]
     ray.kill(holder)
     lines = [record.getMessage() for record in caplog.records if 'waiting for room' in record.getMessage()]
@@ -248,7 +247,7 @@ def test_nodes_of_another_version_are_named_and_left_out(run, tmp_path, monkeypa
     assert err.splitlines()[-1] == 'error: no node of the cluster can take part'
 
 
-def inspect(folder, *, refuse=clusters.accept, **files):
+def inspect(folder, *, refuse=lambda: None, **files):
     samples = {folder / name: sample for name, sample in files.items()}
     return clusters.inspect(version.__version__, clusters.SharedFiles(str(folder), folder / 'token', samples), refuse)
 
@@ -307,9 +306,10 @@ def test_workers_are_counted_by_what_a_node_has():
     def measure(resources, *, has_gpus=False, cpus_per_worker=None, workers_per_gpu=1):
         node = {'NodeID': 'abcdefgh', 'NodeManagerHostname': 'host', 'NodeManagerAddress': '10.0.0.2',
                 'Resources': resources}
-        found = clusters.Cluster(None, None, clusters.accept, cpus_per_worker, workers_per_gpu).count_workers(
+        found = clusters.Cluster(None, None, None, cpus_per_worker, workers_per_gpu).list_places(
             node, has_gpus=has_gpus)
-        return found.workers, found.cpus, found.gpus
+        assert all(place.workers == len(found) for place in found)
+        return (len(found), found[0].cpus, found[0].gpus) if found else (0,)
     assert measure({'CPU': 16.0}) == (1, 16, 0)
     assert measure({'CPU': 16.0}, cpus_per_worker=5) == (3, 5, 0)
     assert measure({'CPU': 16.0, 'GPU': 2.0}, has_gpus=True) == (2, 1, 1)
@@ -370,7 +370,7 @@ def test_names_that_ray_can_not_be_told(monkeypatch):
 
 
 def test_more_cores_than_a_node_has():
-    cluster = clusters.Cluster(None, None, clusters.accept, 8, 1)
+    cluster = clusters.Cluster(None, None, None, 8, 1)
     assert cluster.explain_no_room({'Resources': {'CPU': 4.0}}) == (
         'it has 4 of the 8 cores of --cpus_per_worker')
     assert cluster.explain_no_room({'Resources': {'CPU': 8.0}}) is None
@@ -391,10 +391,9 @@ def test_a_worker_that_can_not_be_built_on_any_node_is_one_error(make_ray_pool):
         assert len(run_all(pool, [0.01] * 5)) == 5
 
 
-def test_no_node_at_all(make_ray_pool, monkeypatch):
+def test_no_node_at_all(make_ray_pool):
     import ray
-    pool = make_ray_pool(Whereabouts)
-    monkeypatch.setattr(pool, '_find_nodes', list)
-    with pool, pytest.raises(ClusterError, match='^no node is left that can take part$'):
+    with make_ray_pool(Whereabouts, lambda places: []) as pool, pytest.raises(
+            ClusterError, match='^no node is left that can take part$'):
         run_all(pool, [0.01])
     assert ray.is_initialized()

@@ -1,19 +1,64 @@
-"""Picture files as the frames of a video."""
+"""Where the frames of a chunk come from: a video, or picture files."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import cv2
 import numpy as np
 
 from ..errors import FrameError, ImageError
-from ..ffmpeg.decoder import Damage
+from ..ffmpeg.decoder import Damage, Decoding, FrameReader, count_frames
+from ..ffmpeg.probe import MediaInfo
+from ..ffmpeg.programs import Check, FFmpeg
 from ..pictures.formats import MOST_PIXELS
 from ..pictures.inputs import InputFile
 from ..pictures.reading import decode
+
+
+@dataclass(frozen=True)
+class VideoFrames:
+    """Frames that are decoded from a video.
+
+    Attributes:
+        ffmpeg: The programs.
+        info: The video.
+        decoding: Which frames.
+        unseeked: The same frames, decoded from the start of the video; None where `decoding` does that already.
+        expected: Their number by the time stamps, or None.
+        also: See `FrameReader`.
+    """
+
+    ffmpeg: FFmpeg
+    info: MediaInfo
+    decoding: Decoding
+    unseeked: Decoding | None = None
+    expected: int | None = None
+    also: tuple[str, ...] = ()
+
+    def open(self) -> FrameReader:
+        """Start decoding."""
+        return FrameReader(self.ffmpeg, self.info, self.decoding, self.also)
+
+    def reread(self, count: int | None = None, check: Check | None = None) -> VideoFrames | None:
+        """Return these frames decoded from the start if a seek, which goes too far, loses some of them; else None.
+
+        Where packets hold no frame, fewer come in any case.
+
+        Args:
+            count: How many came; None to decode them for finding out.
+            check: Called several times a second meanwhile; what it raises ends ffmpeg.
+        """
+        if self.unseeked is None or self.expected is None:
+            return None
+        if count is None:
+            count, _ = count_frames(self.ffmpeg, self.info, self.decoding, check)
+        if count == self.expected:
+            return None
+        there, _ = count_frames(self.ffmpeg, self.info, self.unseeked, check)
+        return replace(self, decoding=self.unseeked, unseeked=None) if there != count else None
 
 
 @dataclass(frozen=True)
@@ -51,10 +96,11 @@ def measure_frames(files: Sequence[Path], max_pixels: int) -> FrameShape:
     return shape
 
 
-class FrameFileReader:
-    """The frames in files: a context manager and an iterator of HxWx3, BGR, uint8 or, if deep, uint16.
+@dataclass(frozen=True)
+class FrameFiles:
+    """Frames in picture files: a context manager and an iterator of HxWx3, BGR, uint8 or, if deep, uint16.
 
-    Args:
+    Attributes:
         files: Pictures.
         shape: Of all of them.
 
@@ -62,11 +108,13 @@ class FrameFileReader:
         FrameError: while iterating, a picture of another size, or one that can't be read.
     """
 
-    damage: Damage | None = None  # only videos have any
+    files: Sequence[Path]
+    shape: FrameShape
+    damage: ClassVar[Damage | None] = None  # only videos have any
 
-    def __init__(self, files: Sequence[Path], shape: FrameShape) -> None:
-        self._files = files
-        self._shape = shape
+    def open(self) -> Self:
+        """Return themselves, which can be read again and again."""
+        return self
 
     def __enter__(self) -> Self:
         return self
@@ -78,12 +126,15 @@ class FrameFileReader:
         """Do nothing: reading a file ends by itself."""
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        most = max(self._shape.height * self._shape.width, MOST_PIXELS)
-        for file in self._files:
-            frame = _read_frame(file, deep=self._shape.deep, max_pixels=most)
-            if frame.shape[:2] != (self._shape.height, self._shape.width):
-                raise _misfit(file, frame.shape[1::-1], self._shape)
+        most = max(self.shape.height * self.shape.width, MOST_PIXELS)
+        for file in self.files:
+            frame = _read_frame(file, deep=self.shape.deep, max_pixels=most)
+            if frame.shape[:2] != (self.shape.height, self.shape.width):
+                raise _misfit(file, frame.shape[1::-1], self.shape)
             yield frame
+
+    def reread(self, _count: int | None = None, _check: Check | None = None) -> None:
+        """Return None: no frame of a folder gets lost."""
 
 
 def _misfit(file: Path, size: tuple[int, ...] | None, shape: FrameShape) -> FrameError:
@@ -119,3 +170,6 @@ def _read_size(file: Path) -> tuple[int, int] | None:
     except (OSError, SyntaxError, ValueError):
         return None
     return (height, width) if sideways else (width, height)
+
+
+Frames = VideoFrames | FrameFiles
