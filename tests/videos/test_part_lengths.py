@@ -13,7 +13,6 @@ import inference_realesrgan_video
 from realesrgan import RealESRGANer
 from realesrgan.videos.parts import Parts
 from realesrgan.videos.worker import ChunkWorker
-from tests.support import clips
 from tests.support.clips import EXACT, files, make
 from tests.support.numbered_frames import LOSSLESS, OPEN_GOPS, counted, counts, hashes
 
@@ -97,16 +96,6 @@ def test_a_part_holds_about_a_minute_of_work(upscale, pace, whole, seconds, more
     assert lengths() == expected
     assert list(PARTS.glob('*.raw')) == []
     assert hashes('results/a_out.mp4') == whole
-
-
-def test_a_folder_of_frames(upscale, pace, tmp_path):
-    make(tmp_path / 'a.mp4', *counted('24', '2'), *EXACT)
-    (tmp_path / 'a').mkdir()
-    clips.ffmpeg('-i', 'a.mp4', 'a/%d.png')
-    pace(2)
-    upscale('-i', 'a', *LOSSLESS, '--keep_parts')
-    assert lengths() == [24, 24]
-    assert counts('results/a_out.mp4') == list(range(48))
 
 
 def test_what_ctrl_c_keeps_and_loses(upscale, interrupted, pace, whole):

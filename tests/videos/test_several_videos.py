@@ -54,17 +54,6 @@ def test_they_share_the_workers_and_nothing_else(options, networks):
     assert all(hashes(f'out/{name}') == hashes(f'alone/{name}') for name in files('alone'))
 
 
-def test_one_that_fails_does_not_hold_up_the_others(options):
-    Path('out/b_out_parts').mkdir(parents=True)
-    Path('out/b_out_parts/notes.txt').write_text('x')
-    heard = []
-    outcomes = upscale_videos(['missing.mp4', *NAMES], 'out', options, on_event=heard.append)
-    failed = {outcome.source: str(outcome.error) for outcome in outcomes if outcome.failed}
-    assert sorted(failed) == ['b.mkv', 'missing.mp4']
-    assert failed['b.mkv'].startswith('out/b_out_parts: can\'t be used for the parts of b_out.mp4')
-    assert files('out') == ['a_out.mp4', 'b_out_parts/notes.txt', 'c_out.mp4']
-
-
 def test_a_warning_names_its_video(options):
     make(Path('d.mkv'), '-f', 'lavfi', '-i', 'color=red@0.5:size=64x32:rate=25:duration=0.2,format=yuva420p',
          '-c:v', 'ffv1')

@@ -17,23 +17,12 @@ from tests.support.clips import EXACT, files, make, picture, sound, video
 
 # ---- damage ----
 
-def damaged(path, source, *, keep=None, noise=()):
-    """Write a copy of a file with its end cut off or a part of it overwritten."""
-    data = bytearray(source.read_bytes())
-    if keep is not None:
-        del data[int(len(data) * keep):]
-    for position in noise:
-        start = int(len(data) * position)
-        data[start:start + 1500] = np.random.default_rng(0).integers(0, 256, 1500, np.uint8).tobytes()
-    path.write_bytes(data)
-    return path
-
-
 @pytest.mark.parametrize(('extension', 'arguments'), [
     ('mp4', ['-movflags', '+faststart']), ('mkv', []), ('flv', [])])
 def test_of_a_truncated_file_the_frames_up_to_there_are_kept(fail, tmp_path, extension, arguments):
     whole = make(tmp_path / f'whole.{extension}', *clips.numbered(size='128x96'), *sound(), *EXACT, *arguments)
-    damaged(tmp_path / f'a.{extension}', whole, keep=0.6)
+    data = whole.read_bytes()
+    (tmp_path / f'a.{extension}').write_bytes(data[:len(data) * 6 // 10])
     text = fail('-i', f'a.{extension}', '-s', '0.5', '--crf', '0')
     count = video('results/a_out.mp4')['frames']
     assert 5 < count < 24
@@ -42,13 +31,6 @@ def test_of_a_truncated_file_the_frames_up_to_there_are_kept(fail, tmp_path, ext
     assert text.startswith(f'results/a_out.mp4: {count} frames, ')
     assert clips.numbers('results/a_out.mp4')[:count - 1] == list(range(count - 1))
     assert len(clips.streams('results/a_out.mp4', 'audio')) == 1
-
-
-def test_a_file_with_a_hole_keeps_its_frames_and_says_so(fail, tmp_path):
-    whole = make(tmp_path / 'whole.mkv', *picture('128x96'), '-c:v', 'libx264', '-crf', '10')
-    damaged(tmp_path / 'a.mkv', whole, noise=(0.4,))
-    assert 'a.mkv: damaged at about 0:00:00.' in fail('-i', 'a.mkv', '-s', '0.5')
-    assert 5 <= video('results/a_out.mp4')['frames'] <= 24
 
 
 @pytest.mark.parametrize(('name', 'write', 'message'), [

@@ -9,27 +9,7 @@ import pytest
 from tests.support import clips
 from tests.support.clips import EXACT, files, make, picture, sound, video
 
-# ---- containers, rates, shapes ----
-
-CONTAINERS = {
-    'mkv': [*EXACT, '-c:a', 'libopus'], 'avi': ['-c:v', 'mpeg4', '-q:v', '2', '-c:a', 'libmp3lame'],
-    'mov': [*EXACT, '-c:a', 'pcm_s16be'], 'webm': ['-c:v', 'libvpx', '-b:v', '200k', '-c:a', 'libopus'],
-    'ts': ['-c:v', 'mpeg2video', '-q:v', '2', '-c:a', 'mp2'],
-    'flv': ['-c:v', 'flv', '-q:v', '2', '-c:a', 'libmp3lame', '-ar', '44100'],
-    'MP4': [*EXACT, '-bf', '2', '-c:a', 'aac', '-f', 'mp4']}
-
-
-@pytest.mark.parametrize('extension', CONTAINERS)
-def test_every_container_becomes_mp4_frame_for_frame(upscale, tmp_path, extension):
-    source = make(tmp_path / f'a.{extension}', *clips.numbered(), *sound(), *CONTAINERS[extension])
-    assert upscale('-i', source.name, '-s', '2', '--crf', '0').startswith('results/a_out.mp4: 25 frames, ')
-    assert files(tmp_path) == [source.name, 'results/a_out.mp4']
-    result = video('results/a_out.mp4')
-    assert (result['codec_name'], result['rate'], result['size']) == ('h264', ('25/1', '25/1'), (128, 96))
-    assert len(clips.streams('results/a_out.mp4', 'audio')) == 1
-    assert abs(clips.duration('results/a_out.mp4', 'audio') - clips.duration(source, 'audio')) < 0.05
-    assert clips.numbers('results/a_out.mp4') == list(range(25))
-
+# ---- rates, shapes ----
 
 @pytest.mark.parametrize('rate', ['30000/1001', '24000/1001', '50/1', '15/2'])
 @pytest.mark.parametrize(('given', 'container'), [('mp4', 'mp4'), ('mp4', 'mkv'), ('mkv', 'mp4')])
