@@ -57,13 +57,12 @@ class WinogradEngine(Engine):
         network, device, precision: As `Engine` has them.
         threads: The number of threads that it computes with; None is one per core. They end with each picture.
         kernel: The compiled kernel; None is the best for this processor.
-        l2_bytes: The cache that a thread's work is sized for; None is the processor's own.
     """
 
     name = 'winograd'
 
     def __init__(self, network: LoadedNetwork, device: Device, precision: str, threads: int | None = None, *,
-                 kernel: Kernel | None = None, l2_bytes: int | None = None) -> None:
+                 kernel: Kernel | None = None) -> None:
         super().__init__(network, device, precision)
         layers = network.layers()
         assert layers is not None  # or it would have been refused
@@ -71,7 +70,7 @@ class WinogradEngine(Engine):
         self._kernel = kernel = kernel or _get_kernel()
         self._weights = _pack_parameters(network, layers, kernel.panel)
         self._threads = threads or count_cores()
-        self._task_tiles = _choose_task_tiles(kernel, l2_bytes or measure_l2_cache())
+        self._task_tiles = _choose_task_tiles(kernel)
         self._memory = allocate(0)  # of the planes of one program at a time
         self._scratch: list[np.ndarray] = []  # of each thread
         self._program: SizedProgram | None = None
@@ -200,10 +199,10 @@ def _get_kernel() -> Kernel:
     return find_kernel()
 
 
-def _choose_task_tiles(kernel: Kernel, l2_bytes: int) -> int:
+def _choose_task_tiles(kernel: Kernel) -> int:
     """Return how many tiles a thread works on at a time: as many as its cache holds with 64 channels in and out."""
     tile_bytes = 4 * _FREQUENCIES * 2 * 64
-    blocks = int(l2_bytes * _SHARE_OF_L2) // (tile_bytes * kernel.block)
+    blocks = int(measure_l2_cache() * _SHARE_OF_L2) // (tile_bytes * kernel.block)
     return kernel.block * max(blocks, 1)
 
 

@@ -104,6 +104,7 @@ class TilePlanner:
         window = min(fitting[1], self._limit or fitting[1])
         if window >= max(height, width):
             return TilePlan(cut_into_tiles(height, width, 0, 0), 0, automatic=True)
+        window = max(window, self._smallest_window)  # `tile_pad` may have grown since the last picture of this size
         tiles = cut_into_even_tiles(height, width, window, self._pad, self._alignment)
         return TilePlan(tiles, self._traits.blend, automatic=True)
 

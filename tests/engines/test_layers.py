@@ -165,9 +165,15 @@ def add_three(layers):
     return layers.finish('tail', [layers.convolve('body', [head], 4, residuals=[(head, 1.0)] * 3)])
 
 
-@pytest.mark.parametrize('describe', [branch_back, add_three])
-def test_what_the_kernel_can_not_do_is_refused(monkeypatch, describe):
+def make_too_wide(layers):
+    return layers.finish('tail', [layers.convolve('head', [0], 1040)])
+
+
+@pytest.mark.parametrize(('describe', 'reason'), [
+    (branch_back, 'it has more than two residuals at a place, or branches of different sizes'),
+    (add_three, 'it has more than two residuals at a place, or branches of different sizes'),
+    (make_too_wide, 'it is too wide')])
+def test_what_the_kernel_can_not_do_is_refused(monkeypatch, describe, reason):
     monkeypatch.setattr(ForkConfig, 'layers', lambda shape: describe(Layers()))
     assert str(WinogradEngine.explain_refusal(LoadedNetwork.from_arrays(ForkConfig(1), {}))) == (
-        'the engine winograd does not run this network: it has more than two residuals at a place, or branches of '
-        'different sizes')
+        f'the engine winograd does not run this network: {reason}')

@@ -81,24 +81,15 @@ def test_without_memory_tiles_are_the_smallest(plentiful, shape, smallest_window
     assert (planned.blend, planned.automatic) == (shape.blend, True)
 
 
-def test_a_larger_tile_pad_is_seen(plentiful):
-    plentiful.free = 0
-    for tile in TilePlanner(COMPACT, IdleEngine(), CPU, tile_pad=50).plan(1000, 1000, 0).tiles:
+@pytest.mark.parametrize(('device', 'room', 'largest'), [
+    ('cpu', 0, 200), ('cpu', 200 ** 2 - 100 ** 2, 100), ('cuda', 200 ** 2 - 100 ** 2, 200)])
+def test_a_window_fills_what_is_allowed_on_a_cpu_with_the_result(plentiful, device, room, largest):
+    tested = TilePlanner(COMPACT, IdleEngine(), Device(device), max_memory=200 ** 2)
+    (height, width), = sides(tested.plan(1000, 1000, room))[0]
+    assert 0.75 * largest <= min(height, width) <= max(height, width) <= largest
+    tested.tile_pad = 50
+    for tile in tested.plan(1000, 1000, room).tiles:
         assert tile.rows.start - tile.rows.padded_start >= 50 or tile.rows.padded_start == 0
-
-
-def test_a_window_fills_what_is_allowed(plentiful):
-    (height, width), = sides(TilePlanner(COMPACT, IdleEngine(), CPU, max_memory=200 ** 2).plan(1000, 1000, 0))[0]
-    assert 150 ** 2 < height * width <= 200 ** 2
-
-
-@pytest.mark.parametrize(('device', 'largest'), [('cpu', 100), ('cuda', 200)])
-def test_on_a_cpu_the_result_is_in_the_memory_that_is_allowed(plentiful, device, largest):
-    room = 200 ** 2 - 100 ** 2
-    planned = TilePlanner(COMPACT, IdleEngine(), Device(device), max_memory=200 ** 2).plan(1000, 1000, room)
-    (height, width), = sides(planned)[0]
-    assert 0.75 * largest <= height <= largest
-    assert 0.75 * largest <= width <= largest
 
 
 def test_the_engine_is_released_before_a_picture_is_cut(plentiful, caplog):

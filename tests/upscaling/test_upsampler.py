@@ -53,17 +53,14 @@ def test_kinds_of_pictures(shape, mode, result_shape, dtype):
     assert (actual_mode, result.shape, result.dtype) == (mode, result_shape, dtype)
 
 
-@pytest.mark.parametrize('side', [1, 2, 3])
 @pytest.mark.parametrize('scale', [4, 2, 1])
 @pytest.mark.parametrize('pre_pad', [0, 10])
-def test_tiny_pictures(side, scale, pre_pad):
-    result, _ = upsampler(network(scale), pre_pad=pre_pad).enhance(picture(side, 1, 3))
-    assert result.shape == (side * scale, scale, 3)
-
-
-@pytest.mark.parametrize(('outscale', 'size'), [(2, (12, 10)), (3.5, (21, 17)), (0.1, (1, 1)), (4, (24, 20))])
-def test_outscale_rounds_down_to_at_least_a_pixel(outscale, size):
-    assert upsampler(network()).enhance(picture(6, 5, 3), outscale=outscale)[0].shape[:2] == size
+def test_tiny_pictures_and_results(scale, pre_pad):
+    tested = upsampler(network(scale), pre_pad=pre_pad)
+    for side in (1, 2, 3):
+        assert tested.enhance(picture(side, 1, 3))[0].shape == (side * scale, scale, 3)
+    for outscale, size in ((2, (12, 10)), (3.5, (21, 17)), (0.1, (1, 1)), (4, (24, 20))):  # down to a pixel
+        assert tested.enhance(picture(6, 5, 3), outscale=outscale)[0].shape[:2] == size
 
 
 @pytest.mark.parametrize('alpha_upsampler', ['realesrgan', 'bicubic'])
@@ -109,12 +106,16 @@ def test_arguments_out_of_range_are_refused():
 
 # ---- faked faults of a device ----
 
-class Overflowing:
-    """An engine that overflows in its second batch."""
+class Faulty:
+    """An engine with a fault."""
 
-    def __init__(self, engine, *, half):
-        self.name, self.half, self.scale, self.description = engine.name, half, engine.scale, 'overflowing'
-        self.engine, self.calls = engine, 0
+    def __init__(self, engine, half=False):
+        self.name, self.half, self.scale, self.description = engine.name, half, engine.scale, 'faulty'
+        self.engine, self.release, self.calls, self.held = engine, engine.release, 0, []
+
+
+class Overflowing(Faulty):
+    """Overflows in its second batch."""
 
     def __call__(self, batch):
         self.calls += 1
@@ -122,8 +123,17 @@ class Overflowing:
             raise NonFiniteError('infinity')
         return self.engine(batch)
 
-    def release(self):
-        self.engine.release()
+
+class Small(Faulty):
+    """Has memory for 64 pixels. Its failures hold what took the memory, as frames do by their variables."""
+
+    def __call__(self, batch):
+        assert [memory() for memory in self.held] == [None] * len(self.held)
+        if max(batch.shape[1:3]) > 64:
+            memory = np.zeros(1000)
+            self.held.append(weakref.ref(memory))
+            raise MemoryError('out of memory')
+        return self.engine(batch)
 
 
 def test_a_tile_that_overflows_is_computed_again_in_single_precision(caplog):
@@ -139,28 +149,9 @@ def test_a_tile_that_overflows_is_computed_again_in_single_precision(caplog):
         upsampler(model, tile=8, half=True, engine=Overflowing(engine_of(model), half=False)).enhance(img)
 
 
-class Small:
-    """An engine on a device with little memory. Its failures hold what took the memory, as frames do by variables."""
-
-    def __init__(self, engine, largest):
-        self.name, self.half, self.scale, self.description = engine.name, engine.half, engine.scale, 'small'
-        self.engine, self.largest, self.held = engine, largest, []
-
-    def __call__(self, batch):
-        assert [memory() for memory in self.held] == [None] * len(self.held)
-        if max(batch.shape[1:3]) > self.largest:
-            memory = np.zeros(1000)
-            self.held.append(weakref.ref(memory))
-            raise MemoryError('out of memory')
-        return self.engine(batch)
-
-    def release(self):
-        self.engine.release()
-
-
 def test_out_of_memory_halves_the_tiles_with_one_warning(caplog):
     img, model = picture(200, 150, 3), compact()
-    engine = Small(engine_of(model), 64)
+    engine = Small(engine_of(model))
     tested = upsampler(model, engine=engine)
     with caplog.at_level(logging.WARNING, 'realesrgan'):
         results = [tested.enhance(img)[0] for _ in range(2)]
