@@ -6,8 +6,8 @@ import io
 import itertools
 import logging
 import re
+import threading
 from collections.abc import Iterator
-from contextvars import ContextVar
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,29 +29,26 @@ _PIXEL_TAGS = frozenset((*range(254, 263), 266, 273, *range(277, 280), 284, 292,
                          *range(338, 348), *range(512, 533), 32997, 50674))
 _PREVIEWS = 8  # the pages that are looked through for a camera's raw picture
 
-_complaints: ContextVar[list[str] | None] = ContextVar('complaints', default=None)
-
-
-class _ComplaintHandler(logging.Handler):
-    """Passes what tifffile logs to the `_collect_complaints` of this thread, and drops it outside of one."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if (complaints := _complaints.get()) is not None:
-            complaints.append(record.getMessage())
-
-
-logging.getLogger('tifffile').addHandler(_ComplaintHandler(logging.WARNING))
+logging.getLogger('tifffile').addHandler(logging.NullHandler())
 
 
 @contextlib.contextmanager
 def _collect_complaints() -> Iterator[list[str]]:
-    """Collect what tifffile logs meanwhile: where a file is damaged, it logs that and goes on with a guess."""
+    """Collect the warnings of tifffile meanwhile: it reports damage in its log and goes on with a guess."""
     complaints: list[str] = []
-    token = _complaints.set(complaints)
+    thread = threading.get_ident()
+
+    def collect(record: logging.LogRecord) -> bool:
+        if record.thread == thread:  # others read files, too
+            complaints.append(record.getMessage())
+        return False
+    handler = logging.Handler(logging.WARNING)
+    handler.addFilter(collect)
+    logging.getLogger('tifffile').addHandler(handler)
     try:
         yield complaints
     finally:
-        _complaints.reset(token)
+        logging.getLogger('tifffile').removeHandler(handler)
 
 
 def is_camera_raw(data: bytes) -> bool:

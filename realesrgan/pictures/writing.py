@@ -26,7 +26,7 @@ from .png import build_chunk
 
 logger = logging.getLogger(__name__)
 
-#: From this many bytes of pixels on, `write` makes no second copy of the picture in memory.
+#: The size of pixels from which a picture counts as very large.
 STREAMED_BYTES = 1 << 30
 _PIECE_BYTES = 1 << 24
 _LABELS = {'icc': 'the colour profile', 'exif': 'EXIF', 'xmp': 'XMP', 'dpi': 'the resolution', 'iptc': 'IPTC',
@@ -78,16 +78,14 @@ def encode(picture: Picture, extension: str, quality: int = 95) -> bytes:
     return _add_to_header(encoded[:size].tobytes(), row, metadata) + encoded[size:].tobytes()
 
 
-def write(picture: Picture, path: Path, extension: str, quality: int = 95, *,
-          streamed_bytes: int = STREAMED_BYTES) -> None:
-    """Write a picture to a file; very large pictures without a second copy of them in memory.
+def write(picture: Picture, path: Path, extension: str, quality: int = 95) -> None:
+    """Write a picture to a file; from `STREAMED_BYTES` on without a second copy of it in memory.
 
     Args:
         picture: See `encode`, as for `extension` and `quality`.
         path: The file. Another file beside it may be written on the way.
         extension: Names the format, whatever `path` is called.
         quality: 1..100.
-        streamed_bytes: The size of pixels from which a picture counts as very large.
 
     Raises:
         ImageError: see `encode`.
@@ -95,7 +93,7 @@ def write(picture: Picture, path: Path, extension: str, quality: int = 95, *,
     """
     extension = extension.lower()
     row = formats.find_writable(extension)
-    if picture.pixels.nbytes < streamed_bytes or (row.writer == 'opencv' and row.header is None):
+    if picture.pixels.nbytes < STREAMED_BYTES or (row.writer == 'opencv' and row.header is None):
         path.write_bytes(encode(picture, extension, quality))  # OpenCV puts metadata into files in memory only
         return
     picture = _fit_to_format(picture, extension, row)

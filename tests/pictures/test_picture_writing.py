@@ -11,7 +11,7 @@ import pytest
 import tifffile
 
 from realesrgan.errors import ImageError
-from realesrgan.pictures import formats
+from realesrgan.pictures import formats, writing
 from realesrgan.pictures.picture import Metadata, Picture
 from realesrgan.pictures.reading import decode
 from realesrgan.pictures.writing import encode, write
@@ -131,10 +131,11 @@ def test_sixteen_bits_become_the_nearest_eight_with_a_warning(extension, logged)
 
 @pytest.mark.parametrize('extension', [*WRITABLE, 'PNG', 'Tiff'])
 @pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
-def test_a_streamed_file_is_the_same_and_alone(tmp_path, extension, dtype):
+def test_a_streamed_file_is_the_same_and_alone(tmp_path, monkeypatch, extension, dtype):
+    monkeypatch.setattr(writing, 'STREAMED_BYTES', 1)
     exif = make_exif(1).tobytes().removeprefix(b'Exif\0\0')
     picture = Picture(make_noise(50, 70, 3, dtype=dtype), Metadata(SRGB, exif, XMP.format('a').encode(), (300, 150)))
-    write(picture, tmp_path / 'picture', extension, 80, streamed_bytes=1)
+    write(picture, tmp_path / 'picture', extension, 80)
     assert (tmp_path / 'picture').read_bytes() == encode(picture, extension, 80)
     assert [path.name for path in tmp_path.iterdir()] == ['picture']
 
@@ -147,9 +148,10 @@ def test_a_picture_too_large_for_its_format_is_an_error(extension, shape, capfd)
     assert capfd.readouterr() == ('', '')
 
 
-def test_a_streamed_picture_too_large_for_its_format_leaves_nothing(tmp_path, capfd):
+def test_a_streamed_picture_too_large_for_its_format_leaves_nothing(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(writing, 'STREAMED_BYTES', 1)
     with pytest.raises(ImageError, match='jpg; is 70000x1 too large for the format'):
-        write(Picture(np.zeros((1, 70000, 3), np.uint8)), tmp_path / 'picture', 'jpg', streamed_bytes=1)
+        write(Picture(np.zeros((1, 70000, 3), np.uint8)), tmp_path / 'picture', 'jpg')
     assert list(tmp_path.iterdir()) == []
     assert capfd.readouterr() == ('', '')
 
