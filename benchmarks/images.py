@@ -146,14 +146,14 @@ def share_beside_network(model: str, folder: Path, output: Path) -> float:
     from realesrgan.events import Outcome
     from realesrgan.options import PictureOptions
     from realesrgan.pictures.inputs import find_pictures
-    from realesrgan.pictures.names import plan
+    from realesrgan.pictures.names import list_jobs
     from realesrgan.pictures.worker import PictureTask, PictureWorker
     from realesrgan.upscaling.upsampler import RealESRGANer
     from realesrgan.weights import load_model
     network = load_model(model)
     engine = Timed(make_engine(network, pick_device(), half=True))
     upsampler = RealESRGANer(4, None, model=network, pre_pad=0, engine=engine)
-    jobs = plan(find_pictures([str(folder)]), output, 'out', 'auto')
+    jobs = list_jobs(find_pictures([str(folder)]), output, 'out', 'auto')
     upsampler.enhance(cv2.imread(str(jobs[0].source)))
     engine.seconds = 0.0
     start = time.perf_counter()

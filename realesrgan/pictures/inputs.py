@@ -13,7 +13,7 @@ from typing import BinaryIO
 from ..errors import ImageError, InputError
 from ..files import TEMPORARY_PREFIX
 from . import formats
-from .reading import is_picture
+from .reading import looks_like_picture
 
 logger = logging.getLogger(__name__)
 
@@ -225,7 +225,7 @@ def _find_reason_to_skip(path: Path) -> str | None:
     if os.path.exists(path) and not os.path.isfile(path):
         return 'not a file'
     try:  # by the extension, so that a damaged picture is reported and not skipped, or else by the content
-        is_known = formats.find_by_extension(path.suffix[1:]) is not None or is_picture(path)
+        is_known = formats.find_by_extension(path.suffix[1:]) is not None or looks_like_picture(path)
     except Exception:  # a bug, which reading the file will report
         return None
     return None if is_known else 'not a picture'

@@ -1,6 +1,6 @@
 """Choose the names of results, so that no two results of a run share a path.
 
-`choose_names` serves results of any kind; `plan`, `Job` and `Targets` are about pictures.
+`choose_names` serves results of any kind; `list_jobs`, `Job` and `Targets` are about pictures.
 """
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def require_folder_name(output: Path, extensions: Collection[str] = ()) -> None:
                          'or set the names of results with --suffix and --ext')
 
 
-def plan(files: Sequence[InputFile], output: Path, suffix: str, extension: str) -> list[Job]:
+def list_jobs(files: Sequence[InputFile], output: Path, suffix: str, extension: str) -> list[Job]:
     """Name the results of pictures: `NAME_SUFFIX.EXT` in the output folder, by the rules of `choose_names`.
 
     Args:

@@ -71,7 +71,7 @@ def decode(data: bytes, max_pixels: int = formats.MOST_PIXELS) -> Picture:
     return Picture(_turn_upright(_convert_to_integers(pixels), orientation or stated_orientation or 1), metadata)
 
 
-def is_picture(path: Path) -> bool:
+def looks_like_picture(path: Path) -> bool:
     """Tell by the beginning of a file whether it is a picture, maybe of a format that is not read."""
     try:
         row = formats.find_by_content(None, pillow.read_head(path))

@@ -19,7 +19,7 @@ from ..files import remove_leftovers, require_writable
 from ..options import PictureOptions, drop_faces_of_anime
 from ..pool.pool import Pool, list_places, make_pool
 from .inputs import InputFile, Inputs, find_pictures, list_inputs, read_bounded
-from .names import Job, name_comparison, plan, require_folder_name
+from .names import Job, list_jobs, name_comparison, require_folder_name
 
 if TYPE_CHECKING:
     from .worker import PictureTask
@@ -112,8 +112,8 @@ class _Pictures:
             raise UsageError(f'{pipes[0]}: --cluster needs files, which nodes can read too')
         naming = Path(self._output), options.suffix, options.ext
         if not to_stdout:
-            files = _leave_out_results(files, plan(files, *naming))
-        return [replace(job, to_stdout=to_stdout) for job in plan(files, *naming)]
+            files = _leave_out_results(files, list_jobs(files, *naming))
+        return [replace(job, to_stdout=to_stdout) for job in list_jobs(files, *naming)]
 
     def _skip(self, job: Job) -> bool:
         """Report a picture as skipped if its result exists and that matters."""

@@ -26,7 +26,7 @@ from ..files import remove_leftovers, require_writable
 from ..log import about
 from ..options import PictureOptions, VideoOptions, convert_options, drop_faces_of_anime
 from ..pictures.inputs import InputFile, Inputs, list_inputs
-from ..pictures.names import name_comparison, plan, require_folder_name
+from ..pictures.names import list_jobs, name_comparison, require_folder_name
 from ..pictures.run import upscale_pictures
 from ..pipeline import read_ahead, write_behind
 from ..pool.pool import list_places, make_pool
@@ -261,7 +261,8 @@ class _Videos:
         """Upscale single pictures as the image script does."""
         options = self._options
         if options.dry_run:
-            for job in plan([InputFile(Path(source)) for source in sources], self._output, options.suffix, options.ext):
+            files = [InputFile(Path(source)) for source in sources]
+            for job in list_jobs(files, self._output, options.suffix, options.ext):
                 self._run.emit(Outlined(str(job.source), (f'result   {job.target(alpha=False)}, a single picture',)))
             return
 

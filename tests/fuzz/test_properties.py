@@ -16,7 +16,7 @@ from realesrgan import RealESRGANer
 from realesrgan.archs.rrdbnet import RRDBNetConfig
 from realesrgan.archs.srvgg import SRVGGNetCompactConfig
 from realesrgan.pictures.inputs import InputFile
-from realesrgan.pictures.names import plan
+from realesrgan.pictures.names import list_jobs
 from realesrgan.upscaling.tiles import cut_into_even_tiles, cut_into_tiles, pad_picture
 
 SIDES = st.integers(1, 40)
@@ -148,7 +148,7 @@ def test_results_lie_in_the_output_folder_and_no_two_share_a_path(sources, suffi
     files = [InputFile(Path('in', folder, f'{name}.{ending}' if ending else name), Path(folder))
              for folder, name, ending in sources]
     taken = set()
-    for file, job in zip(files, plan(files, output, suffix, extension), strict=True):
+    for file, job in zip(files, list_jobs(files, output, suffix, extension), strict=True):
         assert job.file == file
         targets = {os.path.abspath(target).casefold() for target in job.possible_targets}
         assert taken.isdisjoint(targets)

@@ -20,7 +20,7 @@ from realesrgan.cli.parser import read_options
 from realesrgan.models import MODELS
 from realesrgan.options import PictureOptions
 from realesrgan.pictures.inputs import InputFile
-from realesrgan.pictures.names import plan
+from realesrgan.pictures.names import list_jobs
 from realesrgan.pictures.run import share_jobs
 from tests.support.clips import files, save_network
 from tests.support.made_pictures import CASES
@@ -376,7 +376,7 @@ def test_several_gpus_share_the_pictures(run, tmp_path, monkeypatch):
 
 def test_pictures_that_may_have_one_result_are_one_task(tmp_path):
     files = [InputFile(Path(name)) for name in ('1.png', '2.png', '3.png', 'a.jpg', 'a.png', 'b.png')]
-    jobs = plan(files, tmp_path, 'out', 'auto')
+    jobs = list_jobs(files, tmp_path, 'out', 'auto')
     assert [[job.source.name for job in shared] for shared in share_jobs(jobs, 4)] == [
         ['1.png', '2.png', '3.png', 'a.jpg', 'a.png'], ['b.png']]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from realesrgan.pictures.inputs import InputFile
-from realesrgan.pictures.names import Job, Nameable, choose_names, plan
+from realesrgan.pictures.names import Job, Nameable, choose_names, list_jobs
 
 OUT = Path('results')
 
@@ -69,7 +69,7 @@ def test_names_stay_short_however_many_inputs_are_called_the_same():
 
 def list_targets(files, suffix='out', extension='auto'):
     """Return the names of the results of pictures without alpha, relative to the output folder."""
-    jobs = plan([InputFile(Path(file)) for file in files], OUT, suffix, extension)
+    jobs = list_jobs([InputFile(Path(file)) for file in files], OUT, suffix, extension)
     assert [job.source for job in jobs] == [Path(file) for file in files]
     return [job.target(alpha=False).relative_to(OUT).as_posix() for job in jobs]
 
@@ -87,13 +87,13 @@ def test_name_of_one_result(source, extension, expected):
 
 def test_folders_of_the_input_are_kept_below_the_output():
     files = [InputFile(Path('in/a.png')), InputFile(Path('in/sub/a.png'), Path('sub'))]
-    assert [job.target(alpha=False) for job in plan(files, OUT, 'out', 'auto')] == [OUT / 'a_out.png',
+    assert [job.target(alpha=False) for job in list_jobs(files, OUT, 'out', 'auto')] == [OUT / 'a_out.png',
                                                                                     OUT / 'sub/a_out.png']
 
 
 def test_a_job_carries_its_file():
     file = InputFile(Path('stdin'), data=b'bytes')
-    job, = plan([file], OUT, 'out', 'jpg')
+    job, = list_jobs([file], OUT, 'out', 'jpg')
     assert job == Job(file, OUT / 'stdin_out', 'jpg', to_stdout=False)
     assert (job.source, job.file.read()) == (Path('stdin'), b'bytes')
 

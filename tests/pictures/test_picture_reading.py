@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from realesrgan.errors import ImageError
-from realesrgan.pictures.reading import decode, is_picture
+from realesrgan.pictures.reading import decode, looks_like_picture
 from realesrgan.pictures.writing import encode
 from tests.support.made_pictures import (
     CASES,
@@ -475,7 +475,7 @@ def test_a_cameras_raw_file_is_refused_and_no_preview_taken_for_it(data, tmp_pat
     with pytest.raises(ImageError, match="^a camera's raw file: develop it first, to png or tiff$"):
         decode(data)
     (tmp_path / 'file').write_bytes(data)
-    assert is_picture(tmp_path / 'file') is True  # so that it is named, not skipped
+    assert looks_like_picture(tmp_path / 'file') is True  # so that it is named, not skipped
 
 
 @pytest.mark.parametrize('letters', [b'CR', b'IIII'])
@@ -504,7 +504,7 @@ def test_heic_and_jpeg_xl_without_a_plugin_are_named_with_what_to_do(data, modul
     with pytest.raises(ImageError, match=f'"{advice}" lets it be read, or save it as jpg or png first$'):
         decode(data)
     (tmp_path / 'file').write_bytes(data)
-    assert is_picture(tmp_path / 'file') is True
+    assert looks_like_picture(tmp_path / 'file') is True
 
 
 @pytest.mark.parametrize(('data', 'module', 'name', 'advice'), PLUGINS)
@@ -530,11 +530,11 @@ def test_heic_and_jpeg_xl_are_read_with_a_plugin(data, module, name, advice, mon
         (save_by_opencv(make_noise(99, 99, 3), extension)[:4096], True) for extension in ('png', 'jpg', 'bmp'))])
 def test_the_beginning_of_a_file_tells_whether_it_is_a_picture(tmp_path, data, expected):
     (tmp_path / 'file').write_bytes(data)
-    assert is_picture(tmp_path / 'file') is expected
+    assert looks_like_picture(tmp_path / 'file') is expected
 
 
 def test_a_file_that_is_not_there_is_no_picture(tmp_path):
-    assert is_picture(tmp_path / 'file.png') is False
+    assert looks_like_picture(tmp_path / 'file.png') is False
 
 
 def test_the_limit_of_pillow_stays_that_of_the_program(monkeypatch, tmp_path):
@@ -542,7 +542,7 @@ def test_the_limit_of_pillow_stays_that_of_the_program(monkeypatch, tmp_path):
     data = save_by_pillow(make_noise(9, 9, 3), 'PNG')
     assert decode(data).pixels.shape == (9, 9, 3)
     (tmp_path / 'file').write_bytes(data)
-    assert is_picture(tmp_path / 'file')
+    assert looks_like_picture(tmp_path / 'file')
     with pytest.raises(ImageError):
         decode(save_by_pillow(make_noise(9, 9, 3), 'BMP')[:40])
     assert Image.MAX_IMAGE_PIXELS == 10
