@@ -20,15 +20,16 @@ def run(source, work=lambda item: item, write=lambda item: None, stop=lambda: No
                 written.flush()
 
 
+@pytest.fixture(autouse=True)
 def no_thread_is_left():
-    return {thread.name for thread in threading.enumerate()}.isdisjoint(('reader', 'writer'))
+    yield
+    assert {thread.name for thread in threading.enumerate()}.isdisjoint(('reader', 'writer'))
 
 
 def test_results_are_written_in_order():
     written = []
     run(range(100), lambda item: item * 2, written.append)
     assert written == list(range(0, 200, 2))
-    assert no_thread_is_left()
 
 
 def test_reading_and_writing_have_threads_of_their_own():
@@ -117,7 +118,6 @@ def test_an_error_of_any_of_the_three_is_raised_and_ends_the_others(failing, err
     assert raised.value is error
     assert written == list(range(len(written)))
     assert len(written) <= 3
-    assert no_thread_is_left()
 
 
 @pytest.mark.parametrize('flush', [False, True])
@@ -126,28 +126,29 @@ def test_an_error_while_the_last_result_is_written_is_raised(flush):
         run([1], write=lambda item: int('bad'), flush=flush)
 
 
-def test_a_source_that_blocks_is_stopped():
+@pytest.fixture
+def blocked():
+    """A source that waits after its first item until the event beside it is set."""
     released = threading.Event()
 
     def source():
         yield 1
         released.wait(60)
+    return source(), released
+
+
+def test_a_source_that_blocks_is_stopped(blocked):
+    source, released = blocked
     with pytest.raises(ValueError, match='bad'):
-        run(source(), lambda item: int('bad'), stop=released.set)
+        run(source, lambda item: int('bad'), stop=released.set)
     assert released.is_set()
-    assert no_thread_is_left()
 
 
-def test_who_leaves_early_without_an_error_stops_the_source():
-    released = threading.Event()
-
-    def source():
-        yield 1
-        released.wait(60)
-    with read_ahead(source(), 1, released.set) as items:
+def test_who_leaves_early_without_an_error_stops_the_source(blocked):
+    source, released = blocked
+    with read_ahead(source, 1, released.set) as items:
         assert next(items) == 1
     assert released.is_set()
-    assert no_thread_is_left()
 
 
 def test_a_write_that_blocks_is_stopped():
@@ -160,7 +161,6 @@ def test_a_write_that_blocks_is_stopped():
         written.put(1)
         assert begun.wait(30)
         int('bad')
-    assert no_thread_is_left()
 
 
 def test_what_can_not_be_stopped_is_written_all_the_same():
@@ -175,24 +175,18 @@ def test_what_can_not_be_stopped_is_written_all_the_same():
         release.set()
         raise KeyboardInterrupt
     assert written == [0, 1, 2]
-    assert no_thread_is_left()
 
 
-def test_a_thread_that_can_not_be_started_ends_the_run(monkeypatch):
-    start, released = threading.Thread.start, threading.Event()
+def test_a_thread_that_can_not_be_started_ends_the_run(monkeypatch, blocked):
+    source, released = blocked
 
-    def fail_at_the_writer(thread):
+    def fail_at_the_writer(thread, start=threading.Thread.start):
         if thread.name == 'writer':
             raise RuntimeError("can't start new thread")
         start(thread)
-
-    def source():
-        yield 1
-        released.wait(60)
     monkeypatch.setattr(threading.Thread, 'start', fail_at_the_writer)
     with pytest.raises(RuntimeError, match="can't start new thread"):
-        run(source(), stop=released.set)
-    assert no_thread_is_left()
+        run(source, stop=released.set)
 
 
 def test_log_lines_of_all_three_belong_to_the_run():
