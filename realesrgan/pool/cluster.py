@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -65,18 +65,19 @@ def open_ray_pool(build: Build, options: RunOptions, files: Sequence[Path], outp
     assert options.cluster is not None
     ray = import_ray(options.cluster)
     require_writable(output)
-    is_ours = not ray.is_initialized()
+    is_ours, expected = not ray.is_initialized(), version.__version__
     if is_ours:
         connect(ray, options.cluster)
     try:
         with temporary_folder(output / 'seen') as seen:
-            shared = SharedFiles(str(Path.cwd()), seen, {path: sample(path) for path in choose_samples(files)})
-            cluster = Cluster(ray, shared, refuse, options.cpus_per_worker, getattr(options, 'num_process_per_gpu', 1))
+            folder, samples = str(Path.cwd()), {path: sample(path) for path in choose_samples(files)}
+            cluster = Cluster(ray, lambda: inspect(expected, folder, seen, samples, refuse), options.cpus_per_worker,
+                              getattr(options, 'num_process_per_gpu', 1))
             if not cluster.find_places():
                 raise ClusterError('no node of the cluster can take part')
             from .ray_tasks import RayPool
-            build_there = partial(build_on_node, send_weights(ray, options), build)
-            with RayPool(build_there, cluster.find_places, check, attempts, shared.folder) as pool:
+            build_there = partial(build_on_node, *send_weights(ray, options), build)
+            with RayPool(build_there, cluster.find_places, check, attempts, folder) as pool:
                 yield pool
     finally:
         if is_ours:
@@ -117,7 +118,8 @@ def connect(ray: Any, address: str) -> None:
         with _silence_stderr():
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR,
                      runtime_env={'env_vars': {'PYTHONPATH': str(PROJECT)}})
-        ray._private.worker.print_to_stdstream = _log_quietly  # or it prints all that a node has logged before it died
+        # Or it prints all that a node has logged before it died.
+        ray._private.worker.print_to_stdstream = lambda data, **_: logger.debug('%s', data)
     except UnicodeEncodeError:
         raise ClusterError('Ray can\'t be told names that are not UTF-8; give the folder that holds them') from None
     except Exception as error:  # of many kinds
@@ -153,10 +155,6 @@ def _probe_head(host: str, port: int) -> None:
             raise OSError('what answers there is no head of Ray')
 
 
-def _log_quietly(data: object, **_: object) -> None:
-    logger.debug('%s', data)
-
-
 @contextlib.contextmanager
 def _silence_stderr() -> Iterator[None]:
     """Drop all writes to stderr: Ray's own library complains each second about a wrong token."""
@@ -171,21 +169,6 @@ def _silence_stderr() -> Iterator[None]:
 
 
 # ---- which nodes can take part ----
-
-@dataclass(frozen=True)
-class SharedFiles:
-    """Files that must look the same on a node and on the driver.
-
-    Attributes:
-        folder: Which paths start from.
-        output: A folder that has just been made where results go.
-        samples: The `sample` of each input that nodes are asked about.
-    """
-
-    folder: str
-    output: Path
-    samples: Mapping[Path, str]
-
 
 def choose_samples(files: Sequence[Path]) -> list[Path]:
     """Return the files that each node is asked about: one of each folder, and some that are spread evenly."""
@@ -209,23 +192,25 @@ def sample(path: Path) -> str:
     return digest.hexdigest()
 
 
-def inspect(expected: str, shared: SharedFiles, refuse: Refuse) -> str | None:
+def inspect(expected: str, folder: str, output: Path, samples: Mapping[Path, str], refuse: Refuse) -> str | None:
     """Return why the node that runs this can't take part; None if it can.
 
     Args:
         expected: The version of the project.
-        shared: Files that it must see.
+        folder: Which paths start from.
+        output: A folder that has just been made where results go.
+        samples: The `sample` of inputs, which must be the same on the node.
         refuse: Asks for anything else.
     """
     if version.__version__ != expected:
         return f'it has Real-ESRGAN {version.__version__}, not {expected}'
     try:
-        os.chdir(shared.folder)
+        os.chdir(folder)
     except OSError:
-        return f'it does not see the folder {shared.folder}'
-    if not shared.output.is_dir():
-        return f'it does not see the output folder {shared.output.parent.absolute()}'
-    for path, expected_sample in shared.samples.items():
+        return f'it does not see the folder {folder}'
+    if not output.is_dir():
+        return f'it does not see the output folder {output.parent.absolute()}'
+    for path, expected_sample in samples.items():
         try:
             if sample(path) != expected_sample:
                 return f'its {path} is another file'
@@ -239,26 +224,26 @@ class Cluster:
 
     Args:
         ray: The module, connected.
-        shared, refuse: See `inspect`.
+        inspect_node: Runs on each node, and returns why that can't take part.
         cpus_per_worker: Cores of a worker on a node without a GPU; None for all of the node's.
         workers_per_gpu: Workers that share a GPU.
     """
 
-    def __init__(self, ray: Any, shared: SharedFiles, refuse: Refuse, cpus_per_worker: float | None,
-                 workers_per_gpu: int) -> None:
+    def __init__(self, ray: Any, inspect_node: Refuse, cpus_per_worker: float | None, workers_per_gpu: int) -> None:
         self._ray = ray
+        self._inspect_node = inspect_node
         self._cpus = cpus_per_worker
         self._workers_per_gpu = workers_per_gpu
-        self._shared = shared
-        self._refuse = refuse
         self._asked: dict[str, Any] = {}  # nodes that have not answered yet
         self._accepted: dict[str, bool] = {}
 
     def find_places(self) -> list[Any]:
         """Return the places of workers on the nodes that can take part now; a warning names each node that can't."""
+        from .ray_tasks import bind_to_node
         alive = self._list_alive()
         for identity in alive.keys() - self._asked.keys() - self._accepted.keys():
-            self._asked[identity] = self._inspect_on(identity)
+            self._asked[identity] = self._ray.remote(self._inspect_node).options(
+                num_cpus=0, max_retries=0, scheduling_strategy=bind_to_node(identity)).remote()
         patience = 0 if self._accepted else _PATIENCE_SECONDS  # nodes that join later are not waited for
         answers = list(self._asked.values())
         answered = self._ray.wait(answers, num_returns=len(answers), timeout=patience)[0] if answers else []
@@ -277,13 +262,6 @@ class Cluster:
 
     def _list_alive(self) -> dict[str, Mapping[str, Any]]:
         return {node['NodeID']: node for node in self._ray.nodes() if node['Alive']}
-
-    def _inspect_on(self, node: str) -> Any:
-        """Return Ray's reference to what `inspect` says on a node."""
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-        return self._ray.remote(inspect).options(
-            num_cpus=0, max_retries=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
-                version.__version__, self._shared, self._refuse)
 
     def _read_answer(self, answer: Any) -> str | None:
         try:
@@ -324,21 +302,8 @@ def _name_node(node: Mapping[str, Any]) -> str:
 
 # ---- weights ----
 
-@dataclass(frozen=True)
-class SentWeights:
-    """Weights that are sent to each node.
-
-    Attributes:
-        files: Hash and Ray's reference of each, by name.
-        model: Name of the file that `model_path` stands for; None if nodes know the model by its name.
-    """
-
-    files: Mapping[str, tuple[str, Any]]
-    model: str | None
-
-
-def send_weights(ray: Any, options: UpsamplerOptions) -> SentWeights:
-    """Put the weight files that workers need into Ray's object store."""
+def send_weights(ray: Any, options: UpsamplerOptions) -> tuple[dict[str, tuple[str, Any]], str | None]:
+    """Put the weight files that workers need into Ray's object store; return the arguments of `build_on_node`."""
     sources = prefetch(options.model_name, options.model_path, options.denoise_strength)
     files = [sources.main, sources.partner]
     if options.face_enhance:
@@ -350,27 +315,28 @@ def send_weights(ray: Any, options: UpsamplerOptions) -> SentWeights:
     for file, name in names.items():
         content = file.read_bytes()
         sent[name] = hashlib.sha256(content).hexdigest(), ray.put(content)
-    return SentWeights(sent, names[sources.main] if isinstance(sources.main, Path) else None)
+    return sent, names[sources.main] if isinstance(sources.main, Path) else None
 
 
-def build_on_node(sent: SentWeights, build: Any, place: Place) -> Worker:
+def build_on_node(files: Mapping[str, tuple[str, Any]], model: str | None, build: Any, place: Place) -> Worker:
     """Build a worker with the weights that were sent, which a node writes to its disk once.
 
     Args:
-        sent: The weights.
+        files: Hash and Ray's reference of each weight file, by name.
+        model: Name of the file that `model_path` stands for; None if nodes know the model by its name.
         build: Makes the worker; a partial whose first argument is its options.
         place: Where it computes.
     """
     import ray
-    together = hashlib.sha256(' '.join(sha for sha, _ in sent.files.values()).encode()).hexdigest()[:16]
+    together = hashlib.sha256(' '.join(sha for sha, _ in files.values()).encode()).hexdigest()[:16]
     folder = platformdirs.user_cache_path('realesrgan') / 'cluster-weights' / together
-    for name, (sha, reference) in sent.files.items():
+    for name, (sha, reference) in files.items():
         if not (folder / name).is_file() or hash_file(folder / name) != sha:
             with whole_file(folder / name) as temporary:
                 temporary.write_bytes(ray.get(reference))
     os.environ[FOLDER_VARIABLE] = str(folder)
     options = build.args[0]
-    if sent.model is not None:
-        options = replace(options, model_path=str(folder / sent.model))
+    if model is not None:
+        options = replace(options, model_path=str(folder / model))
     worker: Worker = build.func(options, *build.args[1:], **build.keywords, place=place)
     return worker

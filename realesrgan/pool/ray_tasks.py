@@ -29,7 +29,6 @@ logger = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_CHECKS = 0.2
 _SECONDS_BETWEEN_LOOKS = 2.0  # at the nodes of the cluster
-_SECONDS_BETWEEN_MESSAGES = 0.1  # of one worker, so that a report of each frame costs little
 _SECONDS_OF_SUSPICION = 15.0  # after which Ray knows whether a node is dead that has lost a worker
 _MOST_STARTS = 3  # of workers on a node that end before they have begun
 _SECONDS_TO_START = 5.0  # for a worker that has room; one that takes longer is not waited for
@@ -55,6 +54,11 @@ class NodePlace(Place):
         return f'node {self.name}'
 
 
+def bind_to_node(identity: str) -> Any:
+    """Return the scheduling strategy of a task or an actor that runs on one node."""
+    return NodeAffinitySchedulingStrategy(identity, soft=False)
+
+
 class Actor:
     """Holds a worker on a node; Ray makes it an actor."""
 
@@ -67,22 +71,16 @@ class Actor:
     def begin(self) -> None:
         """Do nothing. Returning means that Ray has scheduled the actor."""
 
-    def work(self, task: Any) -> Iterator[list[bytes]]:
-        """Do a task; yield its messages, some at a time."""
+    def work(self, task: Any) -> Iterator[bytes]:
+        """Do a task; yield its messages."""
         def run() -> None:
             try:
                 self._server.work(task)
             finally:
                 self._messages.put(None)
         threading.Thread(target=run).start()
-        messages: list[bytes | None] = []
-        while None not in messages:
-            messages = [self._messages.get()]
-            until = time.monotonic() + _SECONDS_BETWEEN_MESSAGES
-            with contextlib.suppress(queue.Empty):
-                while None not in messages:
-                    messages.append(self._messages.get(timeout=max(until - time.monotonic(), 0)))
-            yield [message for message in messages if message is not None]
+        while (message := self._messages.get()) is not None:
+            yield message
 
 
 class _RayWorker(RemoteWorker):
@@ -98,7 +96,7 @@ class _RayWorker(RemoteWorker):
         remote: Any = ray.remote(Actor)
         self._actor: Any = remote.options(
             num_cpus=place.cpus, num_gpus=place.gpus, max_restarts=0, max_task_retries=0,
-            scheduling_strategy=NodeAffinitySchedulingStrategy(place.node, soft=False)).remote(
+            scheduling_strategy=bind_to_node(place.node)).remote(
                 build, place, folder, logging.getLogger('realesrgan').level)
         self.awaited: Any = self._actor.begin.remote()
 
@@ -114,19 +112,16 @@ class _RayWorker(RemoteWorker):
     def submit(self, task: Any) -> None:
         self.awaited = self._actor.work.options(num_returns='streaming').remote(task)
 
-    def receive(self) -> Iterator[Message]:
-        """Yield the messages that it was waited for.
+    def receive(self) -> Message:
+        """Return the message that it was waited for.
 
         Raises:
             Exception: Ray's, if the actor is lost.
         """
-        if not self.is_ready:
-            ray.get(self.awaited)
-            self.awaited = None
-            yield self, 'ready', None
-            return
-        for message in ray.get(next(self.awaited)):
-            yield self, *pickle.loads(message)  # noqa: S301  # from our own actor
+        if self.is_ready:
+            return self, *pickle.loads(ray.get(next(self.awaited)))  # noqa: S301  # from our own actor
+        ray.get(self.awaited)
+        return self, 'ready', None
 
     def terminate(self) -> None:
         with contextlib.suppress(Exception):  # the cluster may be gone
@@ -173,10 +168,9 @@ class RayPool(RemotePool):
             time.sleep(_SECONDS_BETWEEN_CHECKS)
             return
         ready, _ = ray.wait(list(awaited), timeout=_SECONDS_BETWEEN_CHECKS)
-        for reference in ready:
-            worker = awaited[reference]
+        for worker in (awaited[reference] for reference in ready):
             try:
-                yield from worker.receive()
+                yield worker.receive()
             except Exception as error:  # Ray's
                 logger.debug('%s', error)
                 reason = [line.strip() for line in str(error).splitlines() if line.strip()][-1:]

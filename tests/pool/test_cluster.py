@@ -249,7 +249,7 @@ def test_nodes_of_another_version_are_named_and_left_out(run, tmp_path, monkeypa
 
 def inspect(folder, *, refuse=lambda: None, **files):
     samples = {folder / name: sample for name, sample in files.items()}
-    return clusters.inspect(version.__version__, clusters.SharedFiles(str(folder), folder / 'token', samples), refuse)
+    return clusters.inspect(version.__version__, str(folder), folder / 'token', samples, refuse)
 
 
 def test_why_a_node_can_not_take_part(tmp_path, monkeypatch):
@@ -306,7 +306,7 @@ def test_workers_are_counted_by_what_a_node_has():
     def measure(resources, *, has_gpus=False, cpus_per_worker=None, workers_per_gpu=1):
         node = {'NodeID': 'abcdefgh', 'NodeManagerHostname': 'host', 'NodeManagerAddress': '10.0.0.2',
                 'Resources': resources}
-        found = clusters.Cluster(None, None, None, cpus_per_worker, workers_per_gpu).list_places(
+        found = clusters.Cluster(None, None, cpus_per_worker, workers_per_gpu).list_places(
             node, has_gpus=has_gpus)
         assert all(place.workers == len(found) for place in found)
         return (len(found), found[0].cpus, found[0].gpus) if found else (0,)
@@ -330,11 +330,11 @@ def test_what_is_sent_to_nodes(tmp_path, monkeypatch):
 
     class Ray:
         put = staticmethod(bytes.decode)
-    sent = clusters.send_weights(Ray, UpsamplerOptions(model_path='my.pth', face_enhance=True))
-    assert {name: content for name, (_, content) in sent.files.items()} == {
+    sent, model = clusters.send_weights(Ray, UpsamplerOptions(model_path='my.pth', face_enhance=True))
+    assert {name: content for name, (_, content) in sent.items()} == {
         'my.pth': 'my.pth', **{name: f'weights/{name}' for name in names}}
-    assert sent.files['my.pth'][0] == hashlib.sha256(b'my.pth').hexdigest()
-    assert sent.model == 'my.pth'
+    assert sent['my.pth'][0] == hashlib.sha256(b'my.pth').hexdigest()
+    assert model == 'my.pth'
 
 
 def test_weights_of_a_url_are_sent_under_their_own_names(tmp_path, monkeypatch):
@@ -342,9 +342,10 @@ def test_weights_of_a_url_are_sent_under_their_own_names(tmp_path, monkeypatch):
     monkeypatch.setenv('REALESRGAN_WEIGHTS', str(tmp_path))
     for name in (UrlFile(url).target.name, UrlFile(url).target.name.replace('general', 'general-wdn')):
         (tmp_path / name).write_bytes(b'weights')
-    sent = clusters.send_weights(SimpleNamespace(put=bytes), UpsamplerOptions(model_path=url, denoise_strength=0.3))
-    assert list(sent.files) == ['realesr-general-x4v3.pth', 'realesr-general-wdn-x4v3.pth']
-    assert sent.model == 'realesr-general-x4v3.pth'
+    options = UpsamplerOptions(model_path=url, denoise_strength=0.3)
+    sent, model = clusters.send_weights(SimpleNamespace(put=bytes), options)
+    assert list(sent) == ['realesr-general-x4v3.pth', 'realesr-general-wdn-x4v3.pth']
+    assert model == 'realesr-general-x4v3.pth'
 
 
 def test_each_folder_is_looked_at_and_some_more_files():
@@ -370,7 +371,7 @@ def test_names_that_ray_can_not_be_told(monkeypatch):
 
 
 def test_more_cores_than_a_node_has():
-    cluster = clusters.Cluster(None, None, None, 8, 1)
+    cluster = clusters.Cluster(None, None, 8, 1)
     assert cluster.explain_no_room({'Resources': {'CPU': 4.0}}) == (
         'it has 4 of the 8 cores of --cpus_per_worker')
     assert cluster.explain_no_room({'Resources': {'CPU': 8.0}}) is None
