@@ -34,8 +34,8 @@ def upscale(args: argparse.Namespace) -> int:
     options = parser.read_options(PictureOptions, args, check=args.report is not None)
     to = sys.stderr if args.output == '-' else sys.stdout
     with Display('megapixels', quiet=args.quiet, verbose=args.verbose, to=to) as display, \
-            parser.open_report(args, options, display) as hear:
-        upscale_pictures(parser.read_inputs(args), args.output, options, on_event=hear)
+            parser.open_report(args, options, display) as show:
+        upscale_pictures(parser.read_inputs(args), args.output, options, on_event=show)
     return display.summarise()
 
 

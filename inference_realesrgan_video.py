@@ -33,8 +33,8 @@ def upscale(args: argparse.Namespace) -> int:
     from realesrgan.videos import upscale_videos
     options = parser.read_options(VideoOptions, args, check=args.report is not None)
     with Display('frames', quiet=args.quiet, verbose=args.verbose, to=sys.stdout) as display, \
-            parser.open_report(args, options, display) as hear:
-        upscale_videos(parser.read_inputs(args), args.output, options, on_event=hear)
+            parser.open_report(args, options, display) as show:
+        upscale_videos(parser.read_inputs(args), args.output, options, on_event=show)
     return display.summarise()
 
 

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .engines.engine import list_engine_choices
 from .errors import UsageError
-from .ffmpeg.containers import CONTAINERS
 from .models import FACE_MODELS, MODELS
 from .pictures.formats import MOST_PIXELS, list_choices, list_choices_with_quality, list_writable_extensions
 
@@ -97,9 +96,14 @@ def _check_rate(value: Any) -> Fraction:
     return parse_rate(str(value))
 
 
+def _list_choices_of_videos() -> tuple[str, ...]:
+    from .ffmpeg.containers import CONTAINERS
+    return *list_choices(), *CONTAINERS
+
+
 # ---- fields ----
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Option:
     """How an option is given. It stands in the metadata of its field.
 
@@ -150,9 +154,22 @@ def option(default: Any, *flags: str, **more: Any) -> Any:
     return dataclasses.field(default=default, metadata={'option': Option(flags, default=default, **more)})
 
 
-@dataclass(frozen=True, kw_only=True)
 class CheckedOptions:
-    """Options that are checked when they are made. Wrong values raise `UsageError`."""
+    """The base of dataclasses of options, which are checked when they are made. Wrong values raise `UsageError`.
+
+    Its methods are those that would be compiled for each class otherwise, while `--help` waits.
+    """
+
+    def __repr__(self) -> str:
+        given = [f'{field.name}={getattr(self, field.name)!r}' for field in dataclasses.fields(self)  # type: ignore[arg-type]  # of a subclass
+                 if getattr(self, field.name) != field.default]
+        return f'{type(self).__name__}({", ".join(given)})'
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(vars(self).values()))
 
     def __post_init__(self) -> None:
         for name, option in list_options(type(self)).items():
@@ -164,7 +181,8 @@ class CheckedOptions:
 
 def list_options(kind: type[CheckedOptions]) -> dict[str, Option]:
     """Return the options of a class, by name."""
-    return {field.name: field.metadata['option'] for field in dataclasses.fields(kind) if 'option' in field.metadata}
+    fields = dataclasses.fields(kind)  # type: ignore[arg-type]  # of a subclass
+    return {field.name: field.metadata['option'] for field in fields if 'option' in field.metadata}
 
 
 def same_option(kind: type[CheckedOptions], name: str, **changes: Any) -> Any:
@@ -173,7 +191,7 @@ def same_option(kind: type[CheckedOptions], name: str, **changes: Any) -> Any:
     return dataclasses.field(default=changed.default, metadata={'option': changed})
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class UpsamplerOptions(CheckedOptions):
     """Everything that makes one upsampler differ from another. Wrong values raise `UsageError`."""
 
@@ -237,7 +255,7 @@ class UpsamplerOptions(CheckedOptions):
         return convert_options(self, UpsamplerOptions)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class RunOptions(UpsamplerOptions):
     """Everything that both scripts let the user choose. Wrong values raise `UsageError`.
 
@@ -281,7 +299,7 @@ class RunOptions(UpsamplerOptions):
             raise UsageError('--cpus_per_worker needs --cluster')
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class PictureOptions(RunOptions):
     """How pictures are upscaled, and where. Wrong values raise `UsageError`."""
 
@@ -295,13 +313,13 @@ class PictureOptions(RunOptions):
         False, '-r', '--recursive', group='files', help='go into folders and keep their structure')
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class VideoOptions(RunOptions):
     """How videos are upscaled, and where. Wrong values raise `UsageError`."""
 
     model_name: str = same_option(UpsamplerOptions, 'model_name', default='realesr-animevideov3')
     ext: str = option(
-        'auto', '--ext', group='result', choices=lambda: (*list_choices(), *CONTAINERS),
+        'auto', '--ext', group='result', choices=_list_choices_of_videos,
         more_choices=list_writable_extensions, form='format',
         help='container of the results, auto is mp4; picture formats are for single pictures')
     fps: Fraction | None = option(
@@ -355,6 +373,7 @@ class VideoOptions(RunOptions):
     @property
     def container(self) -> str:
         """The container of videos, a key of `CONTAINERS`."""
+        from .ffmpeg.containers import CONTAINERS
         return self.ext if self.ext in CONTAINERS else 'mp4'
 
 

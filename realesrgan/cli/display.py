@@ -81,7 +81,7 @@ class Display:
                 self._files.update()
 
     def summarise(self) -> int:
-        """Print the totals of the run and return the exit status: 1 if any file failed, or a line of ours."""
+        """Print the totals and return the exit status: 1 if a file failed or the totals could not be written."""
         failed = sum(outcome.failed for outcome in self._outcomes)
         skipped = sum(outcome.skipped for outcome in self._outcomes)
         parts = [f'{len(self._outcomes) - failed - skipped} done', f'{failed} failed']

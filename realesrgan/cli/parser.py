@@ -176,7 +176,7 @@ class _PrintCompletion(argparse.Action):
             parser.error('--print_completion needs shtab: pip install shtab')
         for action in parser._actions:
             if action.metavar in self._PATHS:
-                action.complete = shtab.FILE  # type: ignore[attr-defined]  # which is how shtab is told
+                action.complete = shtab.FILE  # type: ignore[attr-defined]  # shtab reads it
             elif action.dest == 'model_name':
                 action.choices = tuple(MODELS)
         print(shtab.complete(parser, values))
@@ -201,7 +201,7 @@ def read_inputs(args: argparse.Namespace) -> list[str]:
 
 def open_report(args: argparse.Namespace, options: RunOptions,
                 display: Display) -> AbstractContextManager[Callable[[Event], None]]:
-    """Return what listens to a run: the display, and before it the reporter that --report asks for."""
+    """Return what takes the events of a run: the display, or the reporter of --report, which passes them on to it."""
     if args.report is None:
         return nullcontext(display)
     from ..reports.reporter import Reporter

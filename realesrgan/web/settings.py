@@ -16,7 +16,7 @@ def _limit(default: float, flag: str, help: str) -> Any:
                   metavar='COUNT' if is_count else 'SECONDS', help=help)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Settings(CheckedOptions):
     """Settings of a service. Wrong ones raise `UsageError`."""
 

@@ -15,6 +15,7 @@ import sys
 import time
 import types
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
@@ -74,11 +75,19 @@ def list_example_commands(path: Path) -> Iterator[str]:
     yield from re.findall(r'^ +((?:python |examples/|sbatch |kubectl |docker ).*)$', text, re.M)
 
 
-def test_the_list_holds_no_command_that_is_gone():
-    commands = {command for document in DOCUMENTS for command in document.commands}
-    commands.update(command for path in EXAMPLES for command in list_example_commands(path))
+#: The commands of each document and of each example, by its name; those with a placeholder are shown in a document.
+COMMANDS = {document.name: list(document.commands) for document in DOCUMENTS} | {
+    path.name: [command for command in list_example_commands(path) if not PLACEHOLDERS.search(command)]
+    for path in EXAMPLES}
+
+
+def test_the_list_holds_no_command_that_is_gone_and_examples_show_their_use():
+    commands = {command for some in COMMANDS.values() for command in some}
     assert [pattern for pattern in NOT_RUN if not any(re.fullmatch(pattern, command) for command in commands)] == []
     assert len(list(filter(is_run, commands))) > 50
+    for path in EXAMPLES:
+        assert any(path.name in command for command in list_example_commands(path))
+        assert any(path.name in command and not PLACEHOLDERS.search(command) for command in commands), path.name
 
 
 def test_blocks_of_commands_and_programs_are_marked_as_such():
@@ -107,27 +116,21 @@ def shell(filled, tmp_path, monkeypatch, start_program):
     monkeypatch.setenv('PYTHONPATH', str(PROJECT))
     for name in ('http_proxy', 'HTTP_PROXY', 'all_proxy', 'ALL_PROXY'):
         monkeypatch.delenv(name, raising=False)
-    with Shell(tmp_path, monkeypatch, start_program) as shell:
-        yield shell
+    shell = Shell(tmp_path, monkeypatch, start_program)
+    yield shell
+    shell.end_service()
 
 
+@dataclass
 class Shell:
     """Runs commands one after the other, and asserts what they make."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch,
-                 start_program: Callable[..., subprocess.Popen[bytes]]) -> None:
-        self.folder = folder
-        self.ran: list[str] = []
-        self._monkeypatch = monkeypatch
-        self._start_program = start_program
-        self._service: subprocess.Popen[bytes] | None = None
-        self._port = 0
-
-    def __enter__(self) -> Shell:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._end_service()
+    folder: Path
+    monkeypatch: pytest.MonkeyPatch
+    start_program: Callable[..., subprocess.Popen[bytes]]
+    ran: list[str] = field(default_factory=list)
+    service: subprocess.Popen[bytes] | None = None
+    port: int = 0
 
     def run(self, command: str) -> None:
         """Run a command of a document."""
@@ -149,9 +152,9 @@ class Shell:
         needed = ['bash', 'curl'] if command.startswith(('curl', 'examples/web_client.sh')) else ['bash']
         if missing := [program for program in needed if shutil.which(program) is None]:
             pytest.skip(f'there is no {missing[0]}')
-        command = command.replace('127.0.0.1:5000', f'127.0.0.1:{self._port}')
+        command = command.replace('127.0.0.1:5000', f'127.0.0.1:{self.port}')
         if 'web_client.py' in command:
-            command += f' --url http://127.0.0.1:{self._port}'
+            command += f' --url http://127.0.0.1:{self.port}'
         environment = os.environ | ({'HOME': str(self.folder / 'home')} if '~' in command else {})
         result = subprocess.run(['bash', '-c', command], env=environment, capture_output=True, text=True, timeout=120)
         assert result.returncode == 0, f'{command}\n{result.stderr}'
@@ -164,7 +167,7 @@ class Shell:
             if importlib.util.find_spec('gfpgan') is None:
                 return
             stand_ins.take_real_photo(self.folder)
-            face_stand_ins.put_in_place(self._monkeypatch)
+            face_stand_ins.put_in_place(self.monkeypatch)
         if '--start' in arguments:
             shutil.copy('long/film.mkv', 'film.mkv')
         if '--ffmpeg_bin' in arguments:  # wherever it is here
@@ -189,25 +192,25 @@ class Shell:
     def _start_service(self, arguments: list[str]) -> None:
         for package in ('flask', 'waitress', 'prometheus_client'):
             pytest.importorskip(package)
-        self._end_service()
+        self.end_service()
         with socket.socket() as free:
             free.bind(('127.0.0.1', 0))
-            self._port = free.getsockname()[1]
-        command = [sys.executable, '-m', 'realesrgan.web', *arguments, '--port', str(self._port)]
-        self._service = self._start_program(command)
+            self.port = free.getsockname()[1]
+        command = [sys.executable, '-m', 'realesrgan.web', *arguments, '--port', str(self.port)]
+        self.service = self.start_program(command)
         for _ in range(600):
-            assert self._service.poll() is None, arguments
+            assert self.service.poll() is None, arguments
             with socket.socket() as client:
-                if client.connect_ex(('127.0.0.1', self._port)) == 0:
+                if client.connect_ex(('127.0.0.1', self.port)) == 0:
                     return
             time.sleep(0.05)
         pytest.fail(f'the service does not listen: {arguments}')
 
-    def _end_service(self) -> None:
-        if self._service is not None:
-            service, self._service = self._service, None
-            service.send_signal(signal.SIGINT)
-            assert service.wait(60) == 130
+    def end_service(self) -> None:
+        if self.service is not None:
+            self.service.send_signal(signal.SIGINT)
+            assert self.service.wait(60) == 130
+            self.service = None
 
 
 def check_pictures(parsed: argparse.Namespace) -> None:
@@ -215,20 +218,18 @@ def check_pictures(parsed: argparse.Namespace) -> None:
     sources = []
     for name in parsed.input:
         path = Path(name)
-        found = path.rglob('*') if path.is_dir() and parsed.recursive else path.iterdir() if path.is_dir() else (
-            [path] if path.exists() else Path().glob(name))
+        found = (path.rglob('*') if parsed.recursive else path.iterdir()) if path.is_dir() else Path().glob(name)
         sources += [file for file in found if file.is_file()]
     assert sources
     scale = parsed.outscale or 4
     for source in sources:
         extension = source.suffix if parsed.ext == 'auto' else f'.{parsed.ext}'
-        found = [path for path in Path(parsed.output).rglob('*') if path.suffix == extension
-                 and path.stem.split(f'_{parsed.suffix}')[0] == source.stem and not path.stem.endswith('_compare')]
-        assert len(found) == 1, source
-        before, after = (cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in (source, found[0]))
-        assert after.shape == (before.shape[0] * scale, before.shape[1] * scale, before.shape[2]), source
-        assert after.dtype == before.dtype
-        assert found[0].with_name(f'{found[0].stem}_compare.jpg').exists() == parsed.compare
+        [found] = [path for path in Path(parsed.output).rglob('*') if path.suffix == extension
+                   and path.stem.split(f'_{parsed.suffix}')[0] == source.stem and not path.stem.endswith('_compare')]
+        before, after = (cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in (source, found))
+        assert (after.shape, after.dtype) == (
+            (before.shape[0] * scale, before.shape[1] * scale, before.shape[2]), before.dtype), source
+        assert found.with_name(f'{found.stem}_compare.jpg').exists() == parsed.compare
     assert len(sources) + parsed.compare * len(sources) == sum(path.is_file() for path in Path('results').rglob('*'))
 
 
@@ -237,18 +238,16 @@ def check_videos(parsed: argparse.Namespace) -> None:
     if parsed.dry_run:
         assert not Path('results').exists() or list(Path('results').iterdir()) == []
         return
-    sources = [path for name in parsed.input for path in ([Path(name)] if Path(name).exists() else Path().glob(name))]
+    sources = [path for name in parsed.input for path in Path().glob(name)]
     assert sources
     for source in sources:
-        extension = 'mp4' if parsed.ext == 'auto' else parsed.ext
-        result = clips.video(f'results/{source.stem}_out.{extension}')
+        result = clips.video(f'results/{source.stem}_out.{"mp4" if parsed.ext == "auto" else parsed.ext}')
         width, height, frames = (20, 18, 3) if source.is_dir() else stand_ins.CLIP
         if parsed.start is not None:
             frames = (parsed.end - parsed.start) * 2  # of 2 frames a second
         scale = parsed.outscale or 4
         assert (result['size'], result['frames']) == ((width * scale, height * scale), frames)
-        if parsed.fps is not None:
-            assert Fraction(result['r_frame_rate']) == parsed.fps
+        assert parsed.fps is None or Fraction(result['r_frame_rate']) == parsed.fps
         assert result['codec_name'] == ('hevc' if parsed.vcodec == 'libx265' else 'h264')
     assert len(list(Path('results').iterdir())) == len(sources) * (1 + parsed.compare)
 
@@ -263,12 +262,9 @@ def check_bash(command: str, out: str) -> None:
             assert folder.name.removeprefix('results_') in out
             shutil.rmtree(folder)
         assert len(folders) == (2 if 'realesr-animevideov3' in command else 3)
-    elif 'large.png' in command:
-        assert Path('large.png').read_bytes()[:4] == b'\x89PNG'
-        assert cv2.imread('large.png').shape == (72, 80, 3)
-    elif 'large.jpg' in command:
-        assert Path('large.jpg').read_bytes()[:2] == b'\xff\xd8'
-        assert cv2.imread('large.jpg').shape == (72, 80, 3)
+    elif written := re.search(r'large\.(png|jpg)', command):
+        assert Path(written[0]).read_bytes().startswith(b'\x89PNG' if written[1] == 'png' else b'\xff\xd8')
+        assert cv2.imread(written[0]).shape == (72, 80, 3)
     elif 'profile_run.py' in command:
         assert 'inputs/astronaut.jpg: ' in out or 'film.mkv: ' in out
     elif 'web_client.sh' in command:
@@ -285,26 +281,14 @@ def check_bash(command: str, out: str) -> None:
         assert command.startswith('mkdir -p '), f'{command}: no test knows what this makes'
 
 
-@pytest.mark.parametrize('position', range(len(DOCUMENTS)), ids=lambda position: DOCUMENTS[position].name)
-def test_commands(shell, position):
-    """Those that no document before this one has."""
-    earlier = {command for document in DOCUMENTS[:position] for command in document.commands}
-    commands = [command for command in DOCUMENTS[position].commands if command not in earlier]
+@pytest.mark.parametrize('source', COMMANDS)
+def test_commands(shell, source):
+    """Those that no document or example before this one has."""
+    earlier = {command for name in list(COMMANDS)[:list(COMMANDS).index(source)] for command in COMMANDS[name]}
+    commands = [command for command in COMMANDS[source] if command not in earlier and is_run(command)]
     for command in commands:
         shell.run(command)
-    assert set(filter(is_run, commands)) == set(shell.ran)
-
-
-@pytest.mark.parametrize('path', EXAMPLES, ids=lambda path: path.name)
-def test_usage_of_examples(path, shell):
-    commands = list(list_example_commands(path))
-    assert any(path.name in command for command in commands)
-    documented = {command for document in DOCUMENTS for command in document.commands}
-    for command in filter(is_run, commands):
-        if PLACEHOLDERS.search(command):  # then a document shows how it is used
-            assert any(path.name in other and not PLACEHOLDERS.search(other) for other in documented)
-        else:
-            shell.run(command)
+    assert set(commands) == set(shell.ran)
 
 
 def test_a_folder_with_a_damaged_picture_by_several_models(shell):

@@ -72,16 +72,9 @@ class Document:
     @cached_property
     def tables(self) -> list[list[list[str]]]:
         """Tables as rows of cells, with the row of names and without that of dashes."""
-        tables: list[list[list[str]]] = []
-        lines = self.prose.split('\n')
-        for number, line in enumerate(lines):
-            if not line.startswith('|'):
-                continue
-            if number == 0 or not lines[number - 1].startswith('|'):
-                tables.append([])
-            if not re.fullmatch(r'[|\- ]+', line) or not line.count('-'):
-                tables[-1].append([cell.strip() for cell in re.split(r'(?<!\\)\|', line)[1:-1]])
-        return tables
+        tables = re.findall(r'(?:^\|.*\n)+', self.prose, re.M)
+        return [[[cell.strip() for cell in re.split(r'(?<!\\)\|', line)[1:-1]] for line in table.splitlines()
+                 if not re.fullmatch(r'[|\- ]*-[|\- ]*', line)] for table in tables]
 
     @property
     def commands(self) -> Iterator[str]:

@@ -21,31 +21,13 @@ def fill(folder: Path) -> None:
     """Put everything into an empty folder."""
     for name in ('inference_realesrgan.py', 'inference_realesrgan_video.py', 'realesrgan', 'examples'):
         (folder / name).symlink_to(PROJECT / name)
-    _save_pictures(folder)
-    _save_clips(folder)
-    _save_networks(folder)
-    _save_programs(folder / 'bin')
-
-
-def take_real_photo(folder: Path) -> None:
-    """Put the photo with a face in place of the small one, and small face networks beside it."""
-    (folder / 'inputs/astronaut.jpg').write_bytes((PROJECT / 'inputs/astronaut.jpg').read_bytes())
-    face_stand_ins.save_small_networks(folder / 'weights')
-
-
-def _save_pictures(folder: Path) -> None:
+    for name in ('inputs', 'photos/trip', 'scans', 'frames', 'weights', 'path/to'):
+        (folder / name).mkdir(parents=True)
     rng = np.random.default_rng(0)
     for name in ('inputs/astronaut.jpg', 'inputs/cat_16bit.png', 'photo.jpg', 'photos/a.jpg', 'photos/trip/b.png',
                  'scans/a.tif', 'scans/b.tif', 'transparent.png', *(f'frames/{number}.png' for number in (1, 2, 10))):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        pixels = rng.integers(0, 256, (18, 20, 4 if name == 'transparent.png' else 3))
-        if '16bit' in name:
-            cv2.imwrite(str(folder / name), (pixels * 257).astype(np.uint16))
-        else:
-            cv2.imwrite(str(folder / name), pixels.astype(np.uint8))
-
-
-def _save_clips(folder: Path) -> None:
+        pixels = rng.integers(0, 256, (18, 20, 4 if name == 'transparent.png' else 3), np.uint16)
+        cv2.imwrite(str(folder / name), pixels * 257 if '16bit' in name else pixels.astype(np.uint8))
     width, height, frames = CLIP
     film = clips.make(folder / 'film.mkv', *clips.picture(f'{width}x{height}', seconds=str(frames / 24)),
                       *clips.sound(str(frames / 24)), *clips.EXACT)
@@ -54,23 +36,21 @@ def _save_clips(folder: Path) -> None:
     for name in ('film.mp4', 'clips/1.mp4'):
         clips.make(folder / name, '-i', film, '-c', 'copy')
     clips.make(folder / 'long/film.mkv', *clips.picture(f'{width}x{height}', rate='2', seconds='94'), *clips.EXACT)
-
-
-def _save_networks(folder: Path) -> None:
     torch.manual_seed(0)
     large = {'params_ema': RRDBNet(3, 3, 4, 8, 1, 4).state_dict()}
     small = {'params': SRVGGNetCompact(3, 3, 8, 2, 4).state_dict()}
-    (folder / 'weights').mkdir()
-    (folder / 'path/to').mkdir(parents=True)
     for name in ('weights/RealESRGAN_x4plus', 'weights/RealESRGAN_x4plus_anime_6B', 'path/to/RealESRGAN_x4plus',
                  'path/to/custom_model'):
         torch.save(large, folder / f'{name}.pth')
     for name in ('realesr-general-x4v3', 'realesr-general-wdn-x4v3', 'realesr-animevideov3'):
         torch.save(small, folder / f'weights/{name}.pth')
-
-
-def _save_programs(folder: Path) -> None:
-    """Give commands that are run by bash the Python of the tests, and the command that pip installs."""
-    clips.program(folder, 'python', f'exec {sys.executable} "$@"')
+    # Commands that are run by bash get the Python of the tests, and the command that pip installs.
+    clips.program(folder / 'bin', 'python', f'exec {sys.executable} "$@"')
     program = 'import sys, inference_realesrgan as script; sys.argv[0] = \'inference_realesrgan\'; script.main()'
-    clips.program(folder, 'inference_realesrgan', f'exec {sys.executable} -c "{program}" "$@"')
+    clips.program(folder / 'bin', 'inference_realesrgan', f'exec {sys.executable} -c "{program}" "$@"')
+
+
+def take_real_photo(folder: Path) -> None:
+    """Put the photo with a face in place of the small one, and small face networks beside it."""
+    (folder / 'inputs/astronaut.jpg').write_bytes((PROJECT / 'inputs/astronaut.jpg').read_bytes())
+    face_stand_ins.save_small_networks(folder / 'weights')

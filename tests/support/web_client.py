@@ -1,6 +1,7 @@
 """A client of services under test, and pictures to send."""
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,9 @@ class Service:
     def get(self, path, **more):
         return self.client.get(f'{self.url}{path}', timeout=60, **more)
 
+    def remove(self, answer):
+        assert self.client.delete(f'{self.url}{answer.json()["url"]}').status_code == 204
+
     def wait(self, answer):
         """Wait until a job has ended; return what the service says of it."""
         assert answer.status_code == 202, answer.text
@@ -42,11 +46,16 @@ class Service:
         return sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob('*') if path.is_file())
 
 
+def wait_until(happens):
+    deadline = time.monotonic() + 60
+    while not happens():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def encode(picture, extension='.png'):
     """A picture as the bytes of a file."""
-    done, data = cv2.imencode(extension, picture)
-    assert done
-    return data.tobytes()
+    return cv2.imencode(extension, picture)[1].tobytes()
 
 
 def decode(data):

@@ -1,13 +1,12 @@
 """A service of this process on a free port, with limits of the test's own."""
 from __future__ import annotations
 
-import time
 from contextlib import ExitStack
 
 import pytest
 import requests
 
-from tests.support.web_client import Service
+from tests.support.web_client import Service, wait_until
 
 pytest.importorskip('flask')
 pytest.importorskip('waitress')
@@ -55,6 +54,4 @@ def serve(tmp_path, monkeypatch, request):
 def remove_jobs(queue):
     for job in list(queue._jobs.values()):
         queue.remove(job)
-    deadline = time.monotonic() + 60
-    while queue._jobs and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: not queue._jobs)

@@ -178,21 +178,6 @@ def test_options_reach_the_service(serve, visit):
     assert decode(service.get(url).content).shape == (80, 120, 3)
 
 
-def test_progress_and_cancelling(serve, visit):
-    service = serve()
-    page = visit(service)
-    page.get_by_role('radio', name='Photo').check(force=True)
-    choose(page, ('large.png', 'image/png', png(500, 500)))
-    job = page.get_by_role('listitem')
-    expect(job.locator('.state')).to_have_text(re.compile('working'), timeout=60_000)
-    expect(job.get_by_role('progressbar')).to_be_visible()
-    choose(page, ('next.png', 'image/png', png()))
-    expect(page.get_by_role('listitem').filter(has_text='next.png').locator('.state')).to_have_text('next in line')
-    page.get_by_role('listitem').filter(has_text='large.png').get_by_role('button', name='Cancel').click()
-    expect(page.get_by_role('listitem')).to_have_count(1)
-    expect(page.locator('.state')).to_have_text(re.compile('done in'), timeout=60_000)
-
-
 def test_what_is_refused_is_said_in_words(serve, visit):
     page = visit(serve(max_bytes=100_000, max_pixels=10_000))
     for data, message in (
@@ -207,24 +192,25 @@ def test_what_is_refused_is_said_in_words(serve, visit):
         page.get_by_role('button', name='Remove').click()
 
 
-def test_a_full_queue_is_waited_for(serve, short_waits, visit):
-    service = serve(queue=1)
-    page = visit(service)
+def test_progress_and_a_full_queue_that_is_waited_for(serve, short_waits, visit):
+    page = visit(serve(queue=1))
+
+    def find(name):
+        return page.get_by_role('listitem').filter(has_text=name)
     page.get_by_role('radio', name='Photo').check(force=True)
     choose(page, ('slow.png', 'image/png', png(400, 400)))
-    expect(page.locator('.state')).to_have_text(re.compile('working'), timeout=60_000)
+    expect(find('slow.png').locator('.state')).to_have_text(re.compile('working'), timeout=60_000)
+    expect(find('slow.png').get_by_role('progressbar')).to_be_visible()
     page.get_by_role('radio', name='Video').check(force=True)
-    choose(page, ('second.png', 'image/png', png()))
-    expect(page.get_by_role('listitem').filter(has_text='second.png').locator('.state')).to_have_text('next in line')
-    choose(page, ('third.png', 'image/png', png()))
-    third = page.get_by_role('listitem').filter(has_text='third.png').locator('.state')
-    choose(page, ('fourth.png', 'image/png', png()))
-    fourth = page.get_by_role('listitem').filter(has_text='fourth.png').locator('.state')
-    expect(third).to_have_text(re.compile(r'The service is busy; trying again in \d+ s'))
-    expect(fourth).to_have_text('waiting to be sent')  # or its whole file would be sent for another refusal
-    page.get_by_role('listitem').filter(has_text='slow.png').get_by_role('button', name='Cancel').click()
-    for state in (third, fourth):
-        expect(state).to_have_text(re.compile('done in'), timeout=60_000)
+    for name, state in (
+            ('second.png', 'next in line'), ('third.png', re.compile(r'The service is busy; trying again in \d+ s')),
+            ('fourth.png', 'waiting to be sent')):  # or its whole file would be sent for another refusal
+        choose(page, (name, 'image/png', png()))
+        expect(find(name).locator('.state')).to_have_text(state)
+    find('slow.png').get_by_role('button', name='Cancel').click()
+    expect(page.get_by_role('listitem')).to_have_count(3)
+    for name in ('third.png', 'fourth.png'):
+        expect(find(name).locator('.state')).to_have_text(re.compile('done in'), timeout=60_000)
 
 
 def test_the_token_is_asked_for_on_the_page_or_in_a_link(serve, chromium):
