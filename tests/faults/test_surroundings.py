@@ -114,15 +114,6 @@ def test_streams_that_are_full_or_closed(tmp_path):
 
 # ---- folders ----
 
-def test_links_that_lead_in_circles_end(tmp_path):
-    picture(tmp_path / 'a.png')
-    picture(tmp_path / 'sub/b.png')
-    (tmp_path / 'sub/up').symlink_to('..')
-    (tmp_path / 'self').symlink_to('self')
-    (tmp_path / 'sub/sub').symlink_to('.')
-    assert [file.path.name for file in find_pictures([str(tmp_path)], recursive=True)] == ['a.png', 'b.png']
-
-
 def test_five_thousand_files_take_no_memory_worth_speaking_of(tmp_path):
     picture(tmp_path / '0.png')
     for index in range(1, 5000):

@@ -136,15 +136,18 @@ def build_mortal_picture_worker(options, place, *, width, build):
     """Build a worker of pictures on the CPU, whose process is killed at pictures of one width."""
     from realesrgan.pictures.worker import PictureWorker
     from realesrgan.pool.pool import Place
-    worker = PictureWorker(options, Place(), build)
-    enhance = worker._enhancer.enhance
 
-    def enhance_or_die(picture, *arguments):
-        if picture.shape[1] == width:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return enhance(picture, *arguments)
-    worker._enhancer.enhance = enhance_or_die
-    return worker
+    def build_mortal(*arguments):
+        enhancer = build(*arguments)
+        enhance = enhancer.enhance
+
+        def enhance_or_die(picture, *more):
+            if picture.shape[1] == width:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return enhance(picture, *more)
+        enhancer.enhance = enhance_or_die
+        return enhancer
+    return PictureWorker(options, Place(), build_mortal)
 
 
 def build_chunk_worker(options, place, *, widths, **more):

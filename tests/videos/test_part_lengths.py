@@ -251,8 +251,9 @@ def test_a_comparison_and_samples_of_several_parts(upscale, pace, whole):
 
 @pytest.mark.parametrize(('seconds', 'expected'), [(0.1, 'of 10 s, about 0:00:05'), (3, 'of 4 s, about 0:01:00'),
                                                    (99, 'of 1 s, about 0:08:15')])
-def test_a_dry_run_says_how_long_parts_will_be(upscale, whole, seconds, expected, monkeypatch):
-    monkeypatch.setattr('realesrgan.videos.dry_run._time_frames', lambda *_: seconds)
+def test_a_dry_run_says_how_long_parts_will_be(upscale, pace, whole, seconds, expected, monkeypatch):
+    calls = pace(seconds)
+    monkeypatch.setattr('realesrgan.videos.dry_run.time', SimpleNamespace(perf_counter=lambda: seconds * len(calls)))
     text = upscale('-i', 'a.mp4', '--dry_run')
     assert f'parts    {expected} of work each\n' in text
     assert ('up to 0 MiB more for frames of unfinished parts' in text) == (seconds == 99)
