@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -104,9 +105,6 @@ def test_runs_in_two_threads_report_their_own_warnings_only():
             thread.start()
             thread.join()
             both.wait(30)
-    threads = [threading.Thread(target=run, args=(name,)) for name in seen]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(run, seen))
     assert seen == {name: [f'{name} itself', f'{name} in a thread'] for name in seen}

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import os
 import random
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -117,20 +117,10 @@ def test_threads_that_share_an_upsampler_get_the_same_results(engine, best_kerne
     noise = np.random.default_rng(0)
     batch = [noise.integers(0, 256, (size, size + 3, 3), np.uint8) for size in (5, 17, 40, 9)]
     expected = [tested.enhance(picture)[0] for picture in batch]
-    wrong = []
-
-    def work(seed):
-        order = random.Random(seed)
-        for _ in range(25):
-            index = order.randrange(len(batch))
-            if not np.array_equal(tested.enhance(batch[index])[0], expected[index]):
-                wrong.append(index)
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
+    order = random.Random(0).choices(range(len(batch)), k=100)
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda index: tested.enhance(batch[index])[0], order))
+    assert all(np.array_equal(result, expected[index]) for index, result in zip(order, results, strict=True))
 
 
 # ---- names ----

@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 
@@ -196,11 +197,8 @@ def test_two_threads_with_two_models(folder, options):
         make(folder / f'{name}.mkv', *picture(kind=kind), *sound(), *EXACT, '-c:a', 'pcm_s16le')
         upscale(name, 'alone')
         heard[name].clear()
-    threads = [threading.Thread(target=upscale, args=(name, 'out')) for name in runs]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda name: upscale(name, 'out'), runs))
     for name in runs:
         assert hashes(f'out/{name}_out.mp4') == hashes(f'alone/{name}_out.mp4')
         assert {getattr(event, 'source', f'{name}.mkv') for event in heard[name]} == {f'{name}.mkv'}
