@@ -28,10 +28,9 @@ class Format:
             format of the results is 'auto'.
         offered: Whether `--ext` offers the format; its key in the table must then be one of `extensions`.
         pillow_names: Pillow's names of the format, if Pillow may open it.
-        signature: Regular expression for the first bytes of files that belong to the format even where Pillow does not
-            know them.
-        refused: Why files of the format are not read, and what to do.
-        plugin: Module that makes Pillow read the format nevertheless, where the user has installed it.
+        signature: Regular expression for the first bytes of files, for kinds of the format that Pillow does not know.
+        refused: The reason why files of the format are not read, and a way out.
+        plugin: A module that makes Pillow read the format after all, if the user has installed it.
         reader: The decoder of its pixels. 'jpeg' is Pillow, also where the end of the file is missing; 'bmp' Pillow,
             and `old_formats` where Pillow refuses the masks; 'deep' Pillow for 8 bits and imagecodecs for any other
             depth; 'opencv' is for pixels deeper than Pillow reads them.

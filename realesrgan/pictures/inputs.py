@@ -63,7 +63,7 @@ def read_bounded(file: BinaryIO, max_pixels: int, size: int = 0) -> bytes:
     Args:
         file: The file, open for reading.
         max_pixels: How many pixels the picture may have.
-        size: What the file claims; 0 of a pipe, which is read in pieces.
+        size: The size that the file claims; 0 for a pipe, which is read in pieces.
 
     Raises:
         ImageError: it is larger than any file of so many pixels.

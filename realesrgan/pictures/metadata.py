@@ -66,10 +66,10 @@ def read_metadata(image: Image.Image, data: bytes) -> tuple[Metadata, int | None
     elif raw := _read_bytes(image, 'EXIF data', 'exif') or profiles.get('exif'):
         exif, orientation = _reset_orientation(raw.removeprefix(EXIF_PREFIX))
     xmp = _read_bytes(image, 'XMP data', 'xmp', 'XML:com.adobe.xmp') or profiles.get('xmp')
-    if xmp and orientation:  # some programs turn pictures by it where there is no EXIF
+    if xmp and orientation:  # some programs follow it where there is no EXIF
         xmp = _XMP_ORIENTATION.sub(rb'\g<1>1', xmp)
     icc = _read_bytes(image, 'colour profile', 'icc_profile') or profiles.get('icc')
-    if image.info.get('icc_profile', b'') is None:  # how Pillow says that it can't be unpacked, or lacks a part
+    if image.info.get('icc_profile', b'') is None:  # Pillow's sign that it is damaged or incomplete
         logger.warning('its colour profile is damaged and is left out')
     dpi, believable = _read_resolution(image)
     if exif and not believable:
@@ -110,7 +110,7 @@ def _read_resolution(image: Image.Image) -> tuple[tuple[float, float] | None, bo
 
 
 def _read_raw_profiles(image: Image.Image) -> dict[str, bytes]:
-    """Return what ImageMagick keeps as hexadecimal text in PNG: a line with its name, one with its size, the bytes."""
+    """Return the profiles that ImageMagick keeps in PNG as text: a line with the name, one with the size, then hex."""
     profiles: dict[str, bytes] = {}
     for keyword, text in image.info.items():
         if not isinstance(keyword, str) or not isinstance(text, str) or not keyword.startswith('Raw profile type '):
@@ -132,7 +132,7 @@ def _read_iptc(image: Image.Image) -> bytes | None:
     if isinstance(resources, dict):  # of a JPEG
         content = resources.get(_IPTC_RESOURCE)
         return content if isinstance(content, bytes) else None
-    # Many programs say that it is numbers, of which Pillow gives the first only; these are the bytes.
+    # Many programs store it as numbers, of which Pillow returns only the first; these are the raw bytes.
     tags = getattr(getattr(image, 'tag_v2', None), '_tagdata', {})
     return next(filter(None, (_find_iptc(tags.get(tag, b'')) for tag in _IPTC_TAGS)), None)
 
@@ -252,7 +252,7 @@ def _remove_announcements(xmp: bytes | None, image: Image.Image, data: bytes) ->
 
 
 def _clean_element(element: minidom.Element) -> Iterator[str]:
-    """Remove from its document what an element of XMP announces, and yield the labels."""
+    """Remove an element of XMP and its attributes where they announce something, and yield the labels."""
     for attribute in list(element.attributes.values()):
         if (label := _find_label(attribute)) is not None:
             yield label

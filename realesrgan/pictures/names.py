@@ -53,7 +53,7 @@ def choose_names(inputs: Sequence[Nameable]) -> list[str]:
     case only are in conflict, because some file systems do not tell them apart.
 
     Args:
-        inputs: What needs names. All results of a run must be named in one call.
+        inputs: All inputs of a run; naming some of them apart could give a path twice.
 
     Returns:
         The names, in the order of the inputs.
@@ -100,7 +100,7 @@ class Job:
 
     @property
     def source(self) -> Path:
-        """The path of the picture, or what it is called."""
+        """The path of the picture, or its name."""
         return self.file.path
 
     def target(self, *, alpha: bool) -> Path:
@@ -117,12 +117,12 @@ class Job:
 
 
 def name_comparison(target: Path, extension: str) -> Path:
-    """Return the path of what shows a result beside its input."""
+    """Return the path of the file that shows a result beside its input."""
     return target.with_name(f'{target.stem}_compare.{extension}')
 
 
 def require_folder_name(output: Path, extensions: Collection[str] = ()) -> None:
-    """Refuse an output folder that is called like a file, unless it is there.
+    """Refuse an output folder with the name of a file, unless it exists.
 
     Args:
         output: The folder.

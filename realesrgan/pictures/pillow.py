@@ -24,7 +24,7 @@ _opening = threading.Lock()
 
 # Pillow decodes icons while it opens them, so their size can't be checked before. It refuses twice this.
 _MOST_ICON_PIXELS = 1 << 24
-_MOST_TEXT_BYTES = 1 << 26  # of a profile or a text of a PNG; Pillow's own 1 MiB are less than some printers' profiles
+_MOST_TEXT_BYTES = 1 << 26  # of a profile or a text of a PNG; Pillow's own 1 MiB is less than some printers' profiles
 _ICON = b'\x00\x00\x01\x00'
 _HEAD_BYTES = 128
 _JPEG_END = b'\xFF\xD9'
@@ -151,7 +151,7 @@ def _convert_cmyk(image: Image.Image) -> Image.Image:
 
 
 def decode_jpeg(data: bytes, image: Image.Image) -> tuple[np.ndarray, bool]:
-    """Decode a JPEG as `decode` does, as far as the file goes; what is missing at its end is gray, with a warning.
+    """Decode a JPEG as `decode` does, as far as the file goes; the rest is gray, with a warning.
 
     Args:
         data: The file.
@@ -163,8 +163,8 @@ def decode_jpeg(data: bytes, image: Image.Image) -> tuple[np.ndarray, bool]:
     try:
         return decode(image)
     except ImageError:
-        # Behind an end marker libjpeg fills up what is missing, as viewers show it. It can't where the file breaks off
-        # in front of a scan of a progressive JPEG: then the file is shortened to the scans before.
+        # With an end marker added, libjpeg fills in the missing rows, as viewers show them. It can't if the file breaks
+        # off before a scan of a progressive JPEG: then the file is shortened to the scans before.
         for end in (len(data), max(map(data.rfind, _JPEG_SCAN_PARTS))):
             with contextlib.suppress(ImageError):
                 if (completed := open_image(io.BytesIO(data[:end] + _JPEG_END))) is not None:
@@ -204,11 +204,11 @@ def _find_jpeg2000_depth(data: bytes, size: tuple[int, int]) -> int:
     try:  # the sides of the reference grid, where the picture begins in it, its tiles, and the number of channels
         right, bottom, left, top, channels = struct.unpack_from('>4I16xH', data, start + 8)
     except struct.error:
-        return 8  # Pillow will tell
+        return 8  # Pillow reports the damage
     depths = set(data[start + 42:start + 42 + 3 * channels:3])
     if start < 0 or {depth & ~_J2K_SIGNED for depth in depths} <= {7}:
         return 8
-    if (right - left, bottom - top) != size:  # which has been judged
+    if (right - left, bottom - top) != size:  # which was checked against the limit
         raise ImageError(f'damaged: it says that it has {size[0]}x{size[1]} and {right - left}x{bottom - top} pixels')
     if len(depths) > 1 or max(depths) >= 16:
         raise ImageError('JPEG 2000 with signed values, more than 16 bits or channels of several depths can\'t be read')

@@ -19,11 +19,11 @@ _COMMENT = b'Comment\0'
 # Keywords of texts that are read as something else.
 _ABSORBED = b'XML:com.adobe.xmp\0', *(f'Raw profile type {name}\0'.encode() for name in (
     'exif', 'APP1', 'xmp', 'iptc', '8bim', 'icc', 'icm'))
-_LONGEST_SIDE = 1_000_000  # libpng reads no longer one
+_LONGEST_SIDE = 1_000_000  # the limit of libpng
 _GRAY, _RGB, _PALETTE = 0, 2, 3
 
 logger = logging.getLogger(__name__)
-logging.getLogger('imagecodecs').addHandler(logging.NullHandler())  # or what viewers pass over went to stderr
+logging.getLogger('imagecodecs').addHandler(logging.NullHandler())  # or warnings that viewers ignore would go to stderr
 
 
 def decode(data: bytes) -> np.ndarray:

@@ -135,7 +135,7 @@ def write(file: BinaryIO | Path, pixels: np.ndarray, metadata: Metadata) -> None
     Args:
         file: A path, or a file open for writing.
         pixels: HxW, HxWx3 (BGR) or HxWx4 (BGRA), uint8 or uint16.
-        metadata: What to write beside them.
+        metadata: Metadata to write with them.
     """
     if pixels.ndim == 3:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB)

@@ -51,7 +51,7 @@ def load_model(name: str = 'RealESRGAN_x4plus', model_path: str | Path | None = 
 
 
 def load_network(sources: WeightSources, *, log: bool = True) -> LoadedNetwork:
-    """Return a network with its weights from what `sources.resolve` or `prefetch` returned.
+    """Return a network with its weights, given the result of `sources.resolve` or `prefetch`.
 
     Log lines say which weights were used, and of which network if it is not our own, unless `log` is False.
 
@@ -138,7 +138,7 @@ def build_network(content: Mapping[str, Any], origin: str | Path) -> LoadedNetwo
 
     Args:
         content: As `reading.read_content` returns it, or a state dict.
-        origin: What an error names as the source.
+        origin: The source, for errors.
 
     Raises:
         WeightsError: they fit no known network.

@@ -2,7 +2,7 @@
 
 `.pth` files of the usual kind are read without PyTorch, whose import takes longer than most pictures. Such a file is
 a zip archive (since PyTorch 1.6): `NAME/data.pkl` is a pickle, in which each tensor refers to its bytes, `NAME/data/0`
-and so on. `torch.load` reads all other kinds, and says what is wrong with a bad one.
+and so on. `torch.load` reads all other kinds, and finds the fault of a bad one.
 """
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _KEYS = ('params_ema', 'params', 'state_dict')  # under which files hold a state dict
 _MOST_UNPACKED = 4  # times the size of the file
 _MOST_REPEATED = 1 << 28  # bytes of a tensor that repeats the few values of its storage, which could go on for ever
-_PARALLEL = 'module.'  # what torch.nn.DataParallel puts before the names
+_PARALLEL = 'module.'  # which torch.nn.DataParallel puts before the names
 #: PyTorch's storages and numpy's name for their content. There is no bfloat16: it is the upper half of a float32.
 _DTYPES = {'FloatStorage': '<f4', 'DoubleStorage': '<f8', 'HalfStorage': '<f2', 'BFloat16Storage': '<u2',
            'LongStorage': '<i8', 'IntStorage': '<i4', 'ShortStorage': '<i2', 'CharStorage': '<i1', 'ByteStorage': '<u1',
@@ -173,7 +173,7 @@ def read_plain_pth(path: Path) -> Mapping[Any, Any] | None:
             if f'{folder}byteorder' in archive.namelist() and archive.read(f'{folder}byteorder') != b'little':
                 return None
             content = _Unpickler(archive, folder, archive.read(pickled)).load()
-    except Exception:  # damaged files fail in any way; torch.load finds out what the matter is
+    except Exception:  # damaged files fail in any way; torch.load finds the reason
         return None
     return content if isinstance(content, Mapping) else None
 
@@ -231,7 +231,7 @@ def _view(storage: tuple[str, bytearray], offset: int, shape: tuple[int, ...],
 
 
 def _read_pth_with_torch(path: Path) -> dict[str, Any]:
-    """Read any file that PyTorch reads without running code, and say what is wrong with others."""
+    """Read any file that PyTorch reads without running code, and explain the fault of others."""
     import torch
     with path.open('rb') as file:
         try:
