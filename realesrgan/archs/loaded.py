@@ -19,31 +19,26 @@ if TYPE_CHECKING:
 
 
 class LoadedNetwork:
-    """A network with its weights. Made by `from_arrays` or `from_module`; neither imports PyTorch.
+    """A network with its weights; made of arrays, or by `from_module`. Neither imports PyTorch.
 
-    Attributes:
+    Args:
         traits: Facts about it that upscaling needs; its hyper-parameters, if its architecture is known.
+        arrays: float32, one for each of its `parameter_shapes()`; None if the module has them. They are not copied.
+        module: The module; None if it is to be built of the arrays where it is asked for.
         unknown: Why only PyTorch may run it: its architecture is not known, or its module computes more than its
             parameters say; None if any engine may.
+
+    Attributes:
+        traits, unknown: As above.
     """
 
-    def __init__(self, traits: NetworkTraits, arrays: Mapping[str, np.ndarray] | None, module: nn.Module | None,
-                 unknown: UnknownNetworkError | None = None) -> None:
+    def __init__(self, traits: NetworkTraits, arrays: Mapping[str, np.ndarray] | None,
+                 module: nn.Module | None = None, unknown: UnknownNetworkError | None = None) -> None:
         self.traits = traits
         self.unknown = unknown
         self._arrays = arrays
         self._module = module
         self._is_built = module is None  # by us, from the arrays
-
-    @classmethod
-    def from_arrays(cls, config: NetworkConfig, arrays: Mapping[str, np.ndarray]) -> Self:
-        """Return a network of a known architecture.
-
-        Args:
-            config: Its hyper-parameters.
-            arrays: float32, one for each of `config.parameter_shapes()`. They are not copied.
-        """
-        return cls(config, arrays, None)
 
     @classmethod
     def from_module(cls, module: nn.Module, scale: int | None = None) -> Self:
@@ -129,8 +124,8 @@ class LoadedNetwork:
     def copy(self) -> LoadedNetwork:
         """Return the same network, with a `module` of its own. Arrays are shared; no engine writes to them."""
         # A given module is copied even where its arrays are known, because it may be of a class of the caller's.
-        module = None if self._is_built else copy.deepcopy(self._module)
-        return LoadedNetwork(self.traits, self._arrays, module, self.unknown)
+        return LoadedNetwork(self.traits, self._arrays, None if self._is_built else copy.deepcopy(self._module),
+                             self.unknown)
 
 
 def _is_altered(module: nn.Module) -> bool:

@@ -50,7 +50,12 @@ def pick_device(device: str | torch.device | Device | None = None, gpu_id: int |
         DeviceError: there is none that the engine runs on.
     """
     if device is not None:
-        return _require_device(Device.parse(device))
+        device = Device.parse(device)
+        if device.type in (*BACKENDS, VULKAN):
+            gpus = [gpu for kind in ([VULKAN] if device.type == VULKAN else BACKENDS) for gpu in list_gpus_of(kind)]
+            if Device(device.type, device.index or 0) not in gpus:
+                raise NoSuchDeviceError(f'there is no device {device}; {_describe(gpus, {device.type})}')
+        return device
     if gpu_id is not None:
         picked = require_gpu(gpu_id, engine)
     elif gpus := list_gpus(engine):
@@ -102,23 +107,16 @@ def settle_device(network: LoadedNetwork, device: Device, engine: str = AUTO) ->
     return CPU
 
 
-def _list_kinds(engine: str) -> set[str]:
-    """Return the kinds of devices that an engine runs on; with 'auto', those of all engines."""
-    _require_name(engine)
-    return {kind for row in ENGINES if engine in (AUTO, row.name) for kind in row.devices}
-
-
-def _require_name(engine: str) -> None:
+def _find_rows(engine: str) -> list[EngineRow]:
+    """Return the row of an engine; with 'auto', all rows."""
     if engine not in list_engine_choices():
         raise ValueError(f'engine is {engine!r}; allowed are {", ".join(list_engine_choices())}')
+    return [row for row in ENGINES if engine in (AUTO, row.name)]
 
 
-def _require_device(device: Device) -> Device:
-    if device.type in (*BACKENDS, VULKAN):
-        gpus = [gpu for kind in ([VULKAN] if device.type == VULKAN else BACKENDS) for gpu in list_gpus_of(kind)]
-        if Device(device.type, device.index or 0) not in gpus:
-            raise NoSuchDeviceError(f'there is no device {device}; {_describe(gpus, {device.type})}')
-    return device
+def _list_kinds(engine: str) -> set[str]:
+    """Return the kinds of devices that an engine runs on; with 'auto', those of all engines."""
+    return {kind for row in _find_rows(engine) for kind in row.devices}
 
 
 def _describe(gpus: Sequence[Device], kinds: set[str]) -> str:
@@ -166,8 +164,7 @@ def make_engine(network: LoadedNetwork | nn.Module, device: Device | torch.devic
 
 def choose_row(network: LoadedNetwork, device: Device, *, half: bool, name: str = AUTO) -> EngineRow:
     """Return the row of the engine that `make_engine` makes; see there."""
-    _require_name(name)
-    rows = [row for row in ENGINES if name in (AUTO, row.name)]
+    rows = _find_rows(name)
     # A processor with AMX multiplies bfloat16 some six times as fast as float32, which OpenVINO makes use of. One with
     # AVX512-BF16 alone gains a factor of 1.7 to 2 from bfloat16, and 2.9 to 3.4 from Winograd's algorithm in float32
     # (benchmarks/README.md). So there, and on all other processors, the order is the table's.
@@ -220,7 +217,7 @@ def describe_devices() -> str:
 
 
 def _list_lines() -> Iterator[tuple[str, ...]]:
-    network = LoadedNetwork.from_arrays(RRDBNetConfig(), {})
+    network = LoadedNetwork(RRDBNetConfig(), {})
     taken = choose_row(network, CPU, half=True)
     first = next(iter(list_gpus()), None)
     for kind in (CPU.type, *BACKENDS, VULKAN):

@@ -205,4 +205,4 @@ def _build_fitting_network(arrays: Arrays, architectures: Sequence[type[NetworkC
         raise UnknownNetworkError(f'it does not fit {config.architecture} as its first layer has it: ' + '; '.join(
             f'{kind}: {", ".join(names[:_MOST_NAMES])}{" ..." * (len(names) > _MOST_NAMES)}'
             for kind, names in misfits.items() if names))
-    return LoadedNetwork.from_arrays(config, {name: arrays[name] for name in wanted})
+    return LoadedNetwork(config, {name: arrays[name] for name in wanted})

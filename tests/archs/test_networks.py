@@ -85,27 +85,27 @@ def test_srvgg_activations_of_minus_one_and_ten(act_type, expected):
 
 # ---- configs, and which of them a state dict belongs to ----
 
-ODD_SHAPES = [RRDBNetConfig(4, 8, 1, 4), RRDBNetConfig(2, 16, 3, 8), RRDBNetConfig(1, 8, 2, 4),
-              RRDBNetConfig(4, 3, 12, 12), SRVGGNetCompactConfig(1, 8, 1), SRVGGNetCompactConfig(2, 24, 5),
-              SRVGGNetCompactConfig(3, 12, 0), SRVGGNetCompactConfig(8, 16, 11)]
+ODD_CONFIGS = [RRDBNetConfig(4, 8, 1, 4), RRDBNetConfig(2, 16, 3, 8), RRDBNetConfig(1, 8, 2, 4),
+               RRDBNetConfig(4, 3, 12, 12), SRVGGNetCompactConfig(1, 8, 1), SRVGGNetCompactConfig(2, 24, 5),
+               SRVGGNetCompactConfig(3, 12, 0), SRVGGNetCompactConfig(8, 16, 11)]
 
 
-def state_dict_of(shape):
+def state_dict_of(config):
     """The state dict of a network without values."""
     with torch.device('meta'):
-        return shape.build().state_dict()
+        return config.build().state_dict()
 
 
-@pytest.mark.parametrize('shape', [*{spec.network for spec in MODELS.values()}, *ODD_SHAPES], ids=str)
-def test_a_config_has_the_scale_and_parameters_of_its_network_and_is_read_off_them(shape):
+@pytest.mark.parametrize('config', [*{spec.network for spec in MODELS.values()}, *ODD_CONFIGS], ids=str)
+def test_a_config_has_the_scale_and_parameters_of_its_network_and_is_read_off_them(config):
     with torch.device('meta'):
-        network, side = shape.build(), 6 * shape.multiple
-        assert network.scale == shape.scale
-        assert network(torch.zeros(1, 3, side, side)).shape == (1, 3, side * shape.scale, side * shape.scale)
+        network, side = config.build(), 6 * config.multiple
+        assert network.scale == config.scale
+        assert network(torch.zeros(1, 3, side, side)).shape == (1, 3, side * config.scale, side * config.scale)
     state_dict = network.state_dict()
-    assert list(shape.parameter_shapes().items()) == [
+    assert list(config.parameter_shapes().items()) == [
         (name, tuple(tensor.shape)) for name, tensor in state_dict.items()]
-    assert identify_network(state_dict) == identify_network(dict(sorted(state_dict.items()))) == shape
+    assert identify_network(state_dict) == identify_network(dict(sorted(state_dict.items()))) == config
     assert list(current_names(state_dict)) == list(state_dict)
 
 
@@ -118,15 +118,15 @@ def test_shapes_need_neither_torch_nor_numpy():
 
 # ---- identification ----
 
-@pytest.mark.parametrize(('file', 'shape'), [
+@pytest.mark.parametrize(('file', 'config'), [
     ('rrdb_x4.pth', RRDBNetConfig(4, 8, 1, 4)),
     ('rrdb_x2.pth', RRDBNetConfig(2, 8, 1, 4)),
     ('rrdb_x1.pth', RRDBNetConfig(1, 8, 1, 4)),
     ('srvgg_x4.pth', SRVGGNetCompactConfig(4, 8, 3)),
 ])
-def test_network_is_read_off_the_original_s_files(file, shape):
+def test_network_is_read_off_the_original_s_files(file, config):
     (state_dict,) = torch.load(GOLDEN / file, weights_only=True).values()
-    assert identify_network(state_dict) == shape
+    assert identify_network(state_dict) == config
 
 
 @pytest.mark.parametrize(('build', 'message'), [
@@ -154,7 +154,7 @@ def test_alien_state_dict_is_refused_by_its_first_names(names, found):
         identify_network({name: torch.zeros(2, 2) for name in names})
 
 
-@pytest.mark.parametrize(('shape', 'changes'), [
+@pytest.mark.parametrize(('config', 'changes'), [
     (RRDBNetConfig(4, 8, 1, 4), {'conv_last.weight': None}),
     (RRDBNetConfig(4, 8, 1, 4), {'body.0.rdb1.conv1.weight': None}),
     (RRDBNetConfig(4, 8, 1, 4), {'conv_first.weight': torch.zeros(8)}),
@@ -162,8 +162,8 @@ def test_alien_state_dict_is_refused_by_its_first_names(names, found):
     (SRVGGNetCompactConfig(2, 8, 1), {'mean': torch.zeros(1, 3, 1, 1)}),
     (SRVGGNetCompactConfig(2, 8, 1), {'body.x.weight': torch.zeros(1, 3, 1, 1)})],
     ids=['no end', 'no body', 'flat start', 'scalar end', 'more', 'no number'])
-def test_what_only_begins_like_a_network_is_refused(shape, changes):
-    state_dict = {name: tensor for name, tensor in (state_dict_of(shape) | changes).items() if tensor is not None}
+def test_what_only_begins_like_a_network_is_refused(config, changes):
+    state_dict = {name: tensor for name, tensor in (state_dict_of(config) | changes).items() if tensor is not None}
     with pytest.raises(UnknownNetworkError, match=r'is not one: .'):
         identify_network(state_dict)
 
@@ -196,9 +196,9 @@ def test_old_names_are_converted_to_the_same_network(old_name, example):
     assert len(old) == len(network.state_dict())
     converted = current_names(old)
     assert converted.keys() == network.state_dict().keys()
-    shape = identify_network(converted)
-    assert shape == RRDBNetConfig(4, 8, 2, 4)
-    loaded = shape.build()
+    config = identify_network(converted)
+    assert config == RRDBNetConfig(4, 8, 2, 4)
+    loaded = config.build()
     loaded.load_state_dict(converted, strict=True)
     picture = torch.rand(1, 3, 6, 5)
     assert torch.equal(loaded(picture), network(picture))
@@ -211,12 +211,12 @@ def test_other_names_stay_beside_old_ones():
 
 # ---- a network with its weights ----
 
-SHAPES = [RRDBNetConfig(2, 8, 1, 4), SRVGGNetCompactConfig(4, 8, 2)]
+CONFIGS = [RRDBNetConfig(2, 8, 1, 4), SRVGGNetCompactConfig(4, 8, 2)]
 
 
-def module_of(shape):
+def module_of(config):
     torch.manual_seed(0)
-    return shape.build()
+    return config.build()
 
 
 def arrays_of(module):
@@ -231,27 +231,27 @@ def assert_same(actual, expected):
 
 
 @pytest.mark.filterwarnings('error')  # of PyTorch, about arrays that can't be written to
-@pytest.mark.parametrize('shape', SHAPES)
-def test_from_arrays(shape):
-    arrays = arrays_of(module_of(shape))
+@pytest.mark.parametrize('config', CONFIGS)
+def test_from_arrays(config):
+    arrays = arrays_of(module_of(config))
     for array in arrays.values():
         array.flags.writeable = False
-    network = LoadedNetwork.from_arrays(shape, arrays)
-    assert (network.config, network.scale, network.unknown) == (shape, shape.scale, None)
+    network = LoadedNetwork(config, arrays)
+    assert (network.config, network.scale, network.unknown) == (config, config.scale, None)
     assert network.arrays is arrays
     module = network.module
     assert network.module is module
-    assert type(module) is type(shape.build())
+    assert type(module) is type(config.build())
     assert_same(arrays_of(module), arrays)
     assert not module.training
     assert [parameter for parameter in module.parameters() if parameter.requires_grad] == []
 
 
-@pytest.mark.parametrize('shape', SHAPES)
-def test_from_a_module(shape):
-    module = module_of(shape)
+@pytest.mark.parametrize('config', CONFIGS)
+def test_from_a_module(config):
+    module = module_of(config)
     network = LoadedNetwork.from_module(module)
-    assert (network.config, network.scale, network.unknown) == (shape, shape.scale, None)
+    assert (network.config, network.scale, network.unknown) == (config, config.scale, None)
     assert network.module is module
     assert_same(network.arrays, arrays_of(module))
     assert network.arrays is network.arrays
@@ -287,8 +287,8 @@ def test_a_subclass_of_a_known_architecture_is_not_taken_for_it():
 
 
 def test_a_copy_has_a_module_of_its_own():
-    arrays = arrays_of(module_of(SHAPES[1]))
-    for network in (LoadedNetwork.from_module(module_of(SHAPES[1])), LoadedNetwork.from_arrays(SHAPES[1], arrays)):
+    arrays = arrays_of(module_of(CONFIGS[1]))
+    for network in (LoadedNetwork.from_module(module_of(CONFIGS[1])), LoadedNetwork(CONFIGS[1], arrays)):
         copied, module = network.copy(), network.copy().module
         assert len({id(network.module), id(copied.module), id(module)}) == 3
         network.module.half()
@@ -299,7 +299,7 @@ def test_a_copy_has_a_module_of_its_own():
 
 
 def test_a_copy_of_a_class_of_the_callers_is_of_that_class():
-    class Mine(type(SHAPES[1].build())):
+    class Mine(type(CONFIGS[1].build())):
         pass
     module = Mine(3, 3, 8, 2, 4)
     network = LoadedNetwork.from_module(module)

@@ -107,8 +107,8 @@ def test_openvino_is_refused_where_it_can_not_run():
 @pytest.mark.parametrize('row', [row for row in ENGINES if row.needs_layers], ids=lambda row: row.name)
 def test_an_engine_is_refused_for_an_architecture_without_layers(monkeypatch, row):
     monkeypatch.setattr(choice.importlib.util, 'find_spec', lambda name: True)
-    monkeypatch.setattr(RRDBNetConfig, 'layers', lambda shape: None)
-    network = LoadedNetwork.from_arrays(RRDBNetConfig(4, 8, 1, 4), {})
+    monkeypatch.setattr(RRDBNetConfig, 'layers', lambda config: None)
+    network = LoadedNetwork(RRDBNetConfig(4, 8, 1, 4), {})
     assert str(explain_refusal(row, network, Device(row.devices[0]))) == (
         f'the engine {row.name} does not know this network: RRDBNet has no layers')
     assert make_engine(small(), CPU, half=False).name == 'torch'

@@ -33,8 +33,8 @@ LARGEST_ERROR = {False: 1e-3, True: 0.03}
 #: Rounding to 8 bits may tip over by a level.
 LARGEST_LEVELS = {False: 1, True: 8}
 
-SHAPES = [RRDBNetConfig(scale, 8, 1, 4) for scale in (4, 2, 1)] + [SRVGGNetCompactConfig(scale, 8, 2)
-                                                                   for scale in (4, 2, 1)]
+CONFIGS = [RRDBNetConfig(scale, 8, 1, 4) for scale in (4, 2, 1)] + [SRVGGNetCompactConfig(scale, 8, 2)
+                                                                    for scale in (4, 2, 1)]
 COMPACT = SRVGGNetCompactConfig(4, 8, 2)
 # The first of each type. Without a Vulkan device its cases are skipped.
 DEVICES = [CPU, *{gpu.type: gpu for gpu in reversed(list_gpus('torch'))}.values(), Device(VULKAN, 0)]
@@ -103,13 +103,13 @@ def assert_close(actual, expected, case):
 
 # ---- results ----
 
-@pytest.mark.parametrize('shape', SHAPES, ids=lambda shape: f'{shape.architecture}-x{shape.scale}')
-def test_any_size_any_dtype_at_any_time(case, shape):
-    network = random_network(shape)
+@pytest.mark.parametrize('config', CONFIGS, ids=lambda config: f'{config.architecture}-x{config.scale}')
+def test_any_size_any_dtype_at_any_time(case, config):
+    network = random_network(config)
     engine = case.make(network)
     for index, (count, height, width) in enumerate([(1, 1, 1), (1, 12, 10), (3, 1, 7), (1, 5, 1), (2, 33, 40)]):
         for dtype in (np.uint8, np.float32):
-            batch = random_batch((count, height * shape.multiple, width * shape.multiple), dtype, index)
+            batch = random_batch((count, height * config.multiple, width * config.multiple), dtype, index)
             expected = reference(network, batch)
             assert_close(engine(batch), expected, case)
     assert expected.std() > 0.03  # or there was nothing to compare

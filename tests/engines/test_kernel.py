@@ -289,17 +289,17 @@ CASES = [*self_test._CASES, (RRDBNetConfig(4, 8, 1, 4), ((2, 5, 3),)), (RRDBNetC
          (SRVGGNetCompactConfig(3, 8, 1), ((1, 5, 3),))]
 
 
-@pytest.mark.parametrize(('shape', 'batches'), CASES)
-def test_its_own_computation_is_pytorchs(shape, batches):
+@pytest.mark.parametrize(('config', 'batches'), CASES)
+def test_its_own_computation_is_pytorchs(config, batches):
     random = np.random.default_rng(1)
-    weights = self_test.make_weights(shape.layers(), random)
-    module = LoadedNetwork.from_arrays(shape, weights).module.double()
+    weights = self_test.make_weights(config.layers(), random)
+    module = LoadedNetwork(config, weights).module.double()
     for size in batches:
         for picture in random.random((*size, 3), np.float32):
             with torch.inference_mode():
                 result = module(torch.from_numpy(picture[..., ::-1].copy()).double().permute(2, 0, 1)[None])[0]
             expected = result.permute(1, 2, 0).numpy()[..., ::-1]
-            assert np.abs(self_test.compute(shape.layers(), weights, picture) - expected.clip(0, 1)).max() < 1e-12
+            assert np.abs(self_test.compute(config.layers(), weights, picture) - expected.clip(0, 1)).max() < 1e-12
             assert np.mean((expected <= 0) | (expected >= 1)) < 0.1  # clamping would hide what is wrong there
 
 

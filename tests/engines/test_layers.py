@@ -24,24 +24,24 @@ SMALL = [*(RRDBNetConfig(scale, 4, 1, 2) for scale in (4, 2, 1)), SRVGGNetCompac
          SRVGGNetCompactConfig(3, 4, 4), ForkConfig(2), ForkConfig(3)]
 
 
-def random_batch(shape, height, width, count=1):
-    size = count, height * shape.multiple, width * shape.multiple, 3
+def random_batch(config, height, width, count=1):
+    size = count, height * config.multiple, width * config.multiple, 3
     return np.random.default_rng(height).random(size, np.float32)
 
 
 @pytest.fixture(params=[2, 1, 3])
 def fork(request):
     """The network and its module, of random weights."""
-    shape = ForkConfig(request.param, 20)
+    config = ForkConfig(request.param, 20)
     torch.manual_seed(0)
-    module = shape.build().requires_grad_(False)
+    module = config.build().requires_grad_(False)
     for slopes in (module.prelu.weight, module.slopes.weight):
         slopes.uniform_(-0.5, 0.5)
     if request.param == 2:  # to the middle of the range; where the picture is added, it is there
         module.tail.weight *= 4
         module.tail.bias.fill_(0.5)
     arrays = {name: array.numpy() for name, array in module.state_dict().items()}
-    return LoadedNetwork.from_arrays(shape, arrays), module
+    return LoadedNetwork(config, arrays), module
 
 
 # ---- a new architecture ----
@@ -96,15 +96,15 @@ def test_it_is_found_by_its_weights_once_it_is_in_the_table_or_another_package(f
 
 # ---- what follows from layers ----
 
-@pytest.mark.parametrize('shape', SMALL, ids=str)
-def test_the_receptive_field_is_exact(shape):
+@pytest.mark.parametrize('config', SMALL, ids=str)
+def test_the_receptive_field_is_exact(config):
     """As gradients show it: of all pixels of the result that one block of the picture becomes."""
     torch.manual_seed(0)
-    network, field, fold = shape.build().double(), shape.layers().measure_receptive_field(), shape.multiple
-    assert (shape.receptive_field, shape.blend) == (field, 0)
+    network, field, fold = config.build().double(), config.layers().measure_receptive_field(), config.multiple
+    assert (config.receptive_field, config.blend) == (field, 0)
     middle = field + fold
     picture = torch.rand(1, 3, 2 * middle + fold, 2 * middle + fold, dtype=torch.double, requires_grad=True)
-    block = slice(middle * shape.scale, (middle + fold) * shape.scale)
+    block = slice(middle * config.scale, (middle + fold) * config.scale)
     (network(picture)[..., block, block] ** 2).sum().backward()
     touched = picture.grad.abs().sum((0, 1)).nonzero()
     assert touched.min(0).values.tolist() == [middle - field] * 2
@@ -117,14 +117,14 @@ def test_what_follows_for_the_released_networks():
     assert RRDBNetConfig().values_per_pixel == RRDBNetConfig(num_block=6).values_per_pixel == trunks
     assert RRDBNetConfig(2).values_per_pixel == (trunks - 3 + 12) / 4
     assert SRVGGNetCompactConfig(4, 64, 16).values_per_pixel == 3 + 2 * 64 + 48
-    for shape in (RRDBNetConfig(scale) for scale in (4, 2, 1)):
-        assert shape.layers().measure_receptive_field() > 340 * shape.multiple
-        assert (shape.receptive_field, shape.blend) == (48 * shape.multiple, 8 * shape.multiple)
+    for config in (RRDBNetConfig(scale) for scale in (4, 2, 1)):
+        assert config.layers().measure_receptive_field() > 340 * config.multiple
+        assert (config.receptive_field, config.blend) == (48 * config.multiple, 8 * config.multiple)
 
 
-@pytest.mark.parametrize('shape', SMALL, ids=str)
-def test_a_buffer_is_taken_again_when_nobody_reads_it_any_more(shape):
-    layers = shape.layers()
+@pytest.mark.parametrize('config', SMALL, ids=str)
+def test_a_buffer_is_taken_again_when_nobody_reads_it_any_more(config):
+    layers = config.layers()
     buffers, held = layers.assign_buffers(), {0: 0}
     for number, layer in enumerate(layers.convolutions, 1):
         for feature in (*layer.inputs, *(feature for feature, _ in layer.residuals)):
@@ -174,6 +174,6 @@ def make_too_wide(layers):
     (add_three, 'it has more than two residuals at a place, or branches of different sizes'),
     (make_too_wide, 'it is too wide')])
 def test_what_the_kernel_can_not_do_is_refused(monkeypatch, describe, reason):
-    monkeypatch.setattr(ForkConfig, 'layers', lambda shape: describe(Layers()))
-    assert str(WinogradEngine.explain_refusal(LoadedNetwork.from_arrays(ForkConfig(1), {}))) == (
+    monkeypatch.setattr(ForkConfig, 'layers', lambda config: describe(Layers()))
+    assert str(WinogradEngine.explain_refusal(LoadedNetwork(ForkConfig(1), {}))) == (
         f'the engine winograd does not run this network: {reason}')

@@ -138,19 +138,19 @@ def test_results_are_those_of_the_network_alpha_and_the_last_size():
     assert need(400, 2, 8, alpha=True) == 2 * 1600 + 25600
 
 
-@pytest.mark.parametrize(('shape', 'engine', 'half', 'measured'), [
+@pytest.mark.parametrize(('config', 'engine', 'half', 'measured'), [
     (RRDBNetConfig(), 'winograd', False, 11900), (SRVGGNetCompactConfig(), 'winograd', False, 814),
     (RRDBNetConfig(), 'openvino', True, 6600), (SRVGGNetCompactConfig(), 'openvino', True, 677),
     (RRDBNetConfig(), 'torch', False, 10600), (SRVGGNetCompactConfig(), 'torch', False, 531),
     (RRDBNetConfig(), 'vulkan', True, 13300), (SRVGGNetCompactConfig(), 'vulkan', True, 880)])
-def test_more_than_was_measured_is_needed_and_the_result_in_floating_point_comes_on_top(shape, engine, half, measured):
+def test_more_than_was_measured_is_needed_and_the_result_in_floating_point_comes_on_top(config, engine, half, measured):
     """As `benchmarks/memory.py` measured it. Torch keeps less of a network without residuals than is counted."""
-    running = memory.estimate_bytes_per_pixel(shape, engine, half=half) - 48 * 16
+    running = memory.estimate_bytes_per_pixel(config, engine, half=half) - 48 * 16
     assert 1.16 * measured < running < 1.6 * measured
     # An engine that was never measured counts as the hungriest.
-    known = [memory.estimate_bytes_per_pixel(shape, row.name, half=half) for row in ENGINES]
+    known = [memory.estimate_bytes_per_pixel(config, row.name, half=half) for row in ENGINES]
     assert min(known) > 0
-    assert memory.estimate_bytes_per_pixel(shape, 'brand new', half=half) == max(known)
+    assert memory.estimate_bytes_per_pixel(config, 'brand new', half=half) == max(known)
 
 
 def test_a_containers_limit_counts(tmp_path, monkeypatch):

@@ -44,10 +44,10 @@ def make(network):
 
 # ---- models ----
 
-@pytest.mark.parametrize('shape', [RRDBNetConfig(2, 8, 2, 4), SRVGGNetCompactConfig(3, 16, 4)])
-def test_a_model_holds_the_weights_in_the_order_of_the_state_dict(tmp_path, shape):
+@pytest.mark.parametrize('config', [RRDBNetConfig(2, 8, 2, 4), SRVGGNetCompactConfig(3, 16, 4)])
+def test_a_model_holds_the_weights_in_the_order_of_the_state_dict(tmp_path, config):
     """As the reader for ncnn's files reads them back."""
-    network = LoadedNetwork.from_module(random_network(shape))
+    network = LoadedNetwork.from_module(random_network(config))
     (tmp_path / 'x.bin').write_bytes(vulkan.build_model(network.layers(), network.arrays)[1])
     arrays = read_ncnn(tmp_path / 'x.bin', {name: array.shape for name, array in network.arrays.items()})
     for name, expected in network.arrays.items():
@@ -55,8 +55,8 @@ def test_a_model_holds_the_weights_in_the_order_of_the_state_dict(tmp_path, shap
 
 
 def test_a_model_counts_its_layers_and_blobs_and_uses_each_blob_once():
-    shape = RRDBNetConfig(4, 8, 1, 4)
-    param, _ = vulkan.build_model(shape.layers(), LoadedNetwork.from_module(shape.build()).arrays)
+    config = RRDBNetConfig(4, 8, 1, 4)
+    param, _ = vulkan.build_model(config.layers(), LoadedNetwork.from_module(config.build()).arrays)
     magic, counts, *lines = param.splitlines()
     assert magic == '7767517'
     given, taken = [], []

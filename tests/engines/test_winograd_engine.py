@@ -27,8 +27,8 @@ PROJECT = Path(__file__).parents[2]
 #: Of 0..1: a few times what was measured, 1e-6; PyTorch's own distance from float64 is as large.
 LARGEST_ERROR = 5e-6
 
-SHAPES = [*(RRDBNetConfig(scale, 16, 1, 8) for scale in (4, 2, 1)),
-          *(SRVGGNetCompactConfig(scale, 24, 2) for scale in (1, 2, 3, 4))]
+CONFIGS = [*(RRDBNetConfig(scale, 16, 1, 8) for scale in (4, 2, 1)),
+           *(SRVGGNetCompactConfig(scale, 24, 2) for scale in (1, 2, 3, 4))]
 
 
 @pytest.fixture(params=('avx512', 'avx2', 'neon'))
@@ -81,14 +81,14 @@ def upscale_by_pytorch(name, kind):
 
 # ---- results ----
 
-@pytest.mark.parametrize('shape', SHAPES, ids=lambda shape: f'{shape.architecture}-x{shape.scale}')
-def test_every_height_and_width_to_40(kernel, shape):
+@pytest.mark.parametrize('config', CONFIGS, ids=lambda config: f'{config.architecture}-x{config.scale}')
+def test_every_height_and_width_to_40(kernel, config):
     """Tiles are cut in every way, and tasks and bands too."""
-    module = random_network(shape)
+    module = random_network(config)
     engine = make(module, kernel, threads=2)
     for height in range(1, 41):
         width = height * 7 % 40 + 1
-        batch = random_batch(height * shape.multiple, width * shape.multiple, seed=height)
+        batch = random_batch(height * config.multiple, width * config.multiple, seed=height)
         expected = reference(module, batch)
         assert np.abs(engine(batch) - expected).max() <= LARGEST_ERROR, (height, width)
     assert expected.std() > 0.03  # or there was nothing to compare
@@ -162,11 +162,11 @@ def test_nothing_outside_the_planes_is_read_or_written(kernel, monkeypatch):
         engine._memory[~inside] = np.nan
     monkeypatch.setattr(winograd, '_lay_out', lay_out_apart)
     monkeypatch.setattr(WinogradEngine, '_clear_memory', clear)
-    for shape in (RRDBNetConfig(4, 16, 1, 8), RRDBNetConfig(1, 16, 1, 8), SRVGGNetCompactConfig(2, 16, 1)):
-        module = random_network(shape)
+    for config in (RRDBNetConfig(4, 16, 1, 8), RRDBNetConfig(1, 16, 1, 8), SRVGGNetCompactConfig(2, 16, 1)):
+        module = random_network(config)
         engine = make(module, kernel)
         for height, width in ((1, 1), (4, 8), (13, 7), (37, 18)):
-            batch = random_batch(height * shape.multiple, width * shape.multiple)
+            batch = random_batch(height * config.multiple, width * config.multiple)
             assert np.abs(engine(batch) - reference(module, batch)).max() <= LARGEST_ERROR
             assert np.isnan(guarded['floats'][guarded['outside']]).all()
 
@@ -215,10 +215,10 @@ from realesrgan.engines.kernel.library import find_kernel
 from realesrgan.engines.kernel.self_test import make_weights
 from realesrgan.engines.winograd import WinogradEngine
 
-shape = SRVGGNetCompactConfig(4, 64, 30)
+config = SRVGGNetCompactConfig(4, 64, 30)
 kernel = find_kernel()
-weights = make_weights(shape.layers(), np.random.default_rng(0))
-engine = WinogradEngine(LoadedNetwork.from_arrays(shape, weights), CPU, 'float32', kernel=kernel)
+weights = make_weights(config.layers(), np.random.default_rng(0))
+engine = WinogradEngine(LoadedNetwork(config, weights), CPU, 'float32', kernel=kernel)
 small = np.random.default_rng(0).random((1, 12, 12, 3), np.float32)
 before = engine(small)
 run = kernel.run

@@ -7,11 +7,11 @@ import torch
 from realesrgan.archs.rrdbnet import RRDBNetConfig
 
 
-def random_network(shape, seed=0):
+def random_network(config, seed=0):
     """A network of random weights, whose results fill the middle of the range."""
     torch.manual_seed(seed)
-    network = shape.build().requires_grad_(False)
-    if isinstance(shape, RRDBNetConfig):
+    network = config.build().requires_grad_(False)
+    if isinstance(config, RRDBNetConfig):
         network.conv_last.weight *= 10
         network.conv_last.bias.fill_(0.5)
     return network

@@ -64,21 +64,21 @@ def test_tiles_that_were_asked_for_are_cut_as_0_3_0_cuts_them(plentiful, multipl
 
 
 def test_what_fits_is_not_cut(plentiful):
-    for shape in (COMPACT, RRDBNetConfig(4, 8, 1, 4), MeasuredTraits('', 3)):
-        assert sides(TilePlanner(shape, IdleEngine(), CPU).plan(600, 400, 0)) == ({(600, 400)}, 1)
+    for config in (COMPACT, RRDBNetConfig(4, 8, 1, 4), MeasuredTraits('', 3)):
+        assert sides(TilePlanner(config, IdleEngine(), CPU).plan(600, 400, 0)) == ({(600, 400)}, 1)
 
 
-@pytest.mark.parametrize(('shape', 'smallest_window'), [
+@pytest.mark.parametrize(('config', 'smallest_window'), [
     (COMPACT, 32 + 2 * (COMPACT.num_conv + 2 + 1)), (RRDBNetConfig(4), 32 + 2 * (48 + 1)),
     (RRDBNetConfig(2), 64 + 2 * (96 + 2)), (RRDBNetConfig(1), 128 + 2 * (192 + 4))])
-def test_without_memory_tiles_are_the_smallest(plentiful, shape, smallest_window):
+def test_without_memory_tiles_are_the_smallest(plentiful, config, smallest_window):
     plentiful.free = 0
-    planned = TilePlanner(shape, IdleEngine(), CPU, multiple=shape.multiple, tile_pad=0).plan(1200, 1600, 0)
+    planned = TilePlanner(config, IdleEngine(), CPU, multiple=config.multiple, tile_pad=0).plan(1200, 1600, 0)
     windows, count = sides(planned)
     assert count > 4
     assert len(windows) == 1
     assert max(*windows.pop()) <= smallest_window
-    assert (planned.blend, planned.automatic) == (shape.blend, True)
+    assert (planned.blend, planned.automatic) == (config.blend, True)
 
 
 @pytest.mark.parametrize(('device', 'room', 'largest'), [

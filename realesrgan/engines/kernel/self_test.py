@@ -62,7 +62,7 @@ def measure_difference(kernel: Kernel) -> float:
     for config, batches in _CASES:
         random, layers = np.random.default_rng(0), config.layers()
         weights = make_weights(layers, random)
-        engine = WinogradEngine(LoadedNetwork.from_arrays(config, weights), CPU, 'float32', _THREADS, kernel=kernel)
+        engine = WinogradEngine(LoadedNetwork(config, weights), CPU, 'float32', _THREADS, kernel=kernel)
         for batch_shape in batches:
             batch = random.random((*batch_shape, 3), np.float32)
             result, expected = engine(batch), np.stack([compute(layers, weights, picture) for picture in batch])
