@@ -85,32 +85,17 @@ class VideoPlan:
             seek: Whether to begin at a key frame; else all frames before are decoded and dropped, which takes longer.
         """
         stamps, whole = self.stamps, self.decoding.kept
-        if stamps is None:
-            return replace(self.decoding, kept=_keep_by_number(whole, first, stop))
-        if self.decoding.resample:
-            kept, start = _keep_by_tick(whole, first, stop), first / self.decoding.rate
-        else:
-            kept, start = _keep_by_time(whole, first, stop, stamps), stamps.get_time(first) - stamps.get_time(0)
+        last = whole.stop if stop is None else stop
+        if stamps is None:  # they can't be relied on (AVI, MPEG-PS): frames are counted as they leave the decoder
+            return replace(self.decoding, kept=Kept(first, last))
+        if self.decoding.resample:  # a tick of the new rate is the same frame wherever decoding began
+            kept, start = Kept(first, last, 'pts'), first / self.decoding.rate
+        else:  # cut half-way between two frames, so that no rounding in ffmpeg moves a frame to the other side
+            zero = stamps.get_time(0)
+            kept = Kept(stamps.get_time_before(first) - zero if first else whole.start,
+                        whole.stop if stop is None else stamps.get_time_before(stop) - zero, 'time')
+            start = stamps.get_time(first) - zero
         return replace(self.decoding, kept=kept, seek=find_key_frame(stamps, start) if seek else None)
-
-
-# ---- the three clocks by which a chunk is cut out; `whole` is what the whole video keeps ----
-
-def _keep_by_number(whole: Kept, first: int, stop: int | None) -> Kept:
-    """Count frames as they leave the decoder, for files whose time stamps can't be relied on (AVI, MPEG-PS)."""
-    return Kept(first, whole.stop if stop is None else stop)
-
-
-def _keep_by_tick(whole: Kept, first: int, stop: int | None) -> Kept:
-    """Count ticks of the new rate, for resampled video: a tick is the same frame wherever decoding began."""
-    return Kept(first, whole.stop if stop is None else stop, 'pts')
-
-
-def _keep_by_time(whole: Kept, first: int, stop: int | None, stamps: TimeStamps) -> Kept:
-    """Cut half-way between two frames, so that no rounding in ffmpeg moves a frame to the other side."""
-    zero = stamps.get_time(0)
-    return Kept(stamps.get_time_before(first) - zero if first else whole.start,
-                whole.stop if stop is None else stamps.get_time_before(stop) - zero, 'time')
 
 
 def find_key_frame(stamps: TimeStamps, start: Fraction) -> Fraction | None:
@@ -221,28 +206,6 @@ def _count_frames(info: MediaInfo, stamps: TimeStamps | None, decoding: Decoding
     return max(round(duration * decoding.rate), 1) if duration else None
 
 
-def _select(stamps: TimeStamps, zero: Fraction, start: Fraction, end: Fraction | None) -> tuple[int, int]:
-    """Return the number of the first frame between --start and --end, and of the first one after them.
-
-    Raises:
-        VideoError: there is none.
-    """
-    first = stamps.find_first_from(start + zero)
-    last = len(stamps.pts) if end is None else stamps.find_first_from(end + zero)
-    if first >= last:
-        shown = format_clock(stamps.get_time(max(last - 1, 0)) - zero)
-        raise VideoError(f'no frame begins between --start and --end; one that is shown from {shown} on comes nearest')
-    return first, last
-
-
-def _cut_stamps(stamps: TimeStamps, first: int, last: int, end: Fraction | None) -> TimeStamps:
-    """Return the time stamps of frame `first` up to `last`, shown until `end` (seconds on the file's clock) at most."""
-    stop = stamps.pts[last] if last < len(stamps.pts) else stamps.end
-    if end is not None and stop is not None:
-        stop = min(stop, round(end / stamps.time_base))
-    return replace(stamps, pts=stamps.pts[first:last], end=stop)
-
-
 def _cut(plan: VideoPlan, options: VideoOptions) -> VideoPlan:
     """Restrict a plan to what lies between --start and --end.
 
@@ -252,13 +215,18 @@ def _cut(plan: VideoPlan, options: VideoOptions) -> VideoPlan:
     start, end = options.start or Fraction(0), options.end
     if end is not None and end <= start:
         raise VideoError(f'--end {format_clock(end)} is not after --start {format_clock(start)}')
-    stamps, zero = plan.stamps, plan.info.start
+    stamps, zero, decoding = plan.stamps, plan.info.start, plan.decoding
     if stamps is None:
         return _cut_without_stamps(plan, start, end)
-    first, last = _select(stamps, zero, start, end)
-    begin = stamps.get_time(first) - zero
-    part = _cut_stamps(stamps, first, last, None if end is None else end + zero)
-    decoding = plan.decoding
+    first = stamps.find_first_from(start + zero)
+    last = len(stamps.pts) if end is None else stamps.find_first_from(end + zero)
+    if first >= last:
+        shown = format_clock(stamps.get_time(max(last - 1, 0)) - zero)
+        raise VideoError(f'no frame begins between --start and --end; one that is shown from {shown} on comes nearest')
+    shown_until = stamps.pts[last] if last < len(stamps.pts) else stamps.end
+    if end is not None and shown_until is not None:
+        shown_until = min(shown_until, round((end + zero) / stamps.time_base))
+    part = replace(stamps, pts=stamps.pts[first:last], end=shown_until)
     if decoding.resample and options.fps is None:  # the ticks begin at another frame now
         timeline = choose_timeline(part, plan.video.real_rate, plan.video.average_rate)
         if not timeline.crowded:
@@ -267,20 +235,16 @@ def _cut(plan: VideoPlan, options: VideoOptions) -> VideoPlan:
         frames = part.count_ticks(decoding.rate, drop=options.fps is not None)
         kept = Kept(0, frames, 'pts')
     else:
-        frames, kept = _cut_by_time(stamps, first, last)
+        frames = last - first
+        kept = Kept(*(stamps.get_time_before(index) - stamps.get_time(first) if 0 < index < len(stamps.pts) else None
+                      for index in (first, last)), 'time')
+    begin = stamps.get_time(first) - zero
     cut_start = begin if options.start is not None else Fraction(0)
     plan = replace(
         plan, decoding=replace(decoding, origin=stamps.pts[first], kept=kept), total=frames, begin=begin,
         video_start=begin - cut_start, stamps=part,
         cut=Cut(cut_start, frames / decoding.rate if end is not None else None))
     return replace(plan, decoding=plan.decode_chunk(0, None))
-
-
-def _cut_by_time(stamps: TimeStamps, first: int, last: int) -> tuple[int, Kept]:
-    """Return how many frames lie between two numbers of the uncut video, and what keeps them."""
-    lower, upper = (stamps.get_time_before(index) - stamps.get_time(first) if 0 < index < len(stamps.pts) else None
-                    for index in (first, last))
-    return last - first, Kept(lower, upper, 'time')
 
 
 def _cut_without_stamps(plan: VideoPlan, start: Fraction, end: Fraction | None) -> VideoPlan:
