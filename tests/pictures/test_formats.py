@@ -110,12 +110,6 @@ def writable_ppm(monkeypatch):
     return row
 
 
-def test_without_its_row_a_format_is_no_choice(run):
-    status, _, err = run('--ext', 'ppm')
-    assert status == 2
-    assert "argument --ext: invalid choice: 'ppm' (choose from " in err
-
-
 def test_a_row_is_all_that_a_new_format_takes(run, tmp_path, writable_ppm):
     pictures = {'colour': make_noise(9, 7, 3), 'gray': make_noise(9, 7), 'alpha': make_noise(9, 7, 4),
                 'deep': make_noise(9, 7, 3, dtype=np.uint16)}
