@@ -75,13 +75,25 @@ def find_changes(frames):
 
 
 def read(path, options=None):
-    """Return the plan of a video and all frames that its decoding gives."""
+    """Return the plan of a video, all frames that its decoding gives, and the times at which they change."""
     info = probe(clips.FFMPEG, str(path))
     plan = plan_video(clips.FFMPEG, info, options or VideoOptions())
     with FrameReader(clips.FFMPEG, info, plan.decoding) as reader:
         frames = np.stack(list(reader))
     assert reader.damage is None
-    return plan, frames
+    assert len(frames) == plan.total
+    return plan, frames, [float(place / plan.decoding.rate) for place in find_changes(frames)]
+
+
+def assert_near(found, expected):
+    assert np.abs(np.subtract(found, expected)).max() <= TOLERANCE
+
+
+def assert_chunks(plan, frames, ranges):
+    """Chunks hold the frames that they hold in the whole."""
+    for first, stop in ranges:
+        with FrameReader(clips.FFMPEG, plan.info, plan.decode_chunk(first, stop)) as reader:
+            assert np.array_equal(np.stack(list(reader)), frames[first:stop])
 
 
 SLIDES = [0, 1, 3, 4, 4.5, 6]
@@ -134,57 +146,52 @@ MADE = {
 @pytest.mark.parametrize('name', MADE)
 def test_every_frame_at_its_time(tmp_path, name):
     times, end, write = MADE[name]
-    plan, frames = read(write(tmp_path / name))
+    plan, frames, shown = read(write(tmp_path / name))
     if name.endswith('.mp4'):
         end = clips.duration(tmp_path / name)
-    places = find_changes(frames)
-    if name not in ('copied.mp4', 'soft.vob', 'soft.ts'):
-        light = frames[places].mean((1, 2, 3)) * 219 / 255 + 16
-        assert np.rint((light - 20) / 8).tolist() == [number % 27 for number in range(len(times))]
-    assert len(places) == len(times)
-    errors = [abs(float(place / plan.decoding.rate) - time) for place, time in zip(places, times, strict=True)]
-    assert max(errors) <= TOLERANCE
-    assert len(frames) == plan.total
+    assert len(shown) == len(times)
+    assert_near(shown, times)
     assert end is None or abs(float(plan.total / plan.decoding.rate) - end) <= TOLERANCE
+    if name not in ('copied.mp4', 'soft.vob', 'soft.ts'):
+        light = frames[find_changes(frames)].mean((1, 2, 3)) * 219 / 255 + 16
+        assert np.rint((light - 20) / 8).tolist() == [number % 27 for number in range(len(times))]
 
 
 @pytest.mark.parametrize('name', ['slides.mkv', 'hold.ts', 'clumps.mp4', 'last.gif', 'hole.ts', 'hole_b.mpg',
                                   'jitter.mkv', 'twins.mkv'])
 def test_chunks_hold_the_same_frames(tmp_path, name):
     """Also those that begin in a long hold, or at the repeats of the last frame."""
-    plan, frames = read(MADE[name][2](tmp_path / name))
+    plan, frames, _ = read(MADE[name][2](tmp_path / name))
     ranges = cut_into_chunks(plan.total, max(plan.total // 5, 1), plan.last_start())
     assert len(ranges) > 1
-    for first, stop in ranges:
-        with FrameReader(clips.FFMPEG, plan.info, plan.decode_chunk(first, stop)) as reader:
-            assert np.array_equal(np.stack(list(reader)), frames[first:stop])
+    assert_chunks(plan, frames, ranges)
 
 
 @pytest.mark.parametrize(('name', 'times'), [('hold.mp4', HOLD), ('slides.mkv', SLIDES), ('uneven.gif', UNEVEN)])
 @pytest.mark.parametrize('rate', [Fraction(10), NTSC])
 def test_a_rate_that_is_asked_for_loses_no_frame_that_has_a_tick(tmp_path, name, times, rate):
     """Nor a last one that ends before the middle of its tick."""
-    plan, frames = read(MADE[name][2](tmp_path / name), VideoOptions(fps=rate))
-    shown = [float(place / rate) for place in find_changes(frames)]
-    assert np.abs(np.subtract(shown, times)).max() <= TOLERANCE
-    assert len(frames) == plan.total
-    last = plan.last_start()
-    with FrameReader(clips.FFMPEG, plan.info, plan.decode_chunk(last, None)) as reader:
-        assert np.array_equal(np.stack(list(reader)), frames[last:])
+    plan, frames, shown = read(MADE[name][2](tmp_path / name), VideoOptions(fps=rate))
+    assert plan.decoding.rate == rate
+    assert_near(shown, times)
+    assert_chunks(plan, frames, [(plan.last_start(), None)])
 
 
-@pytest.mark.parametrize(('start', 'end', 'begin', 'numbers', 'seconds'), [
-    (None, '4.2', 0, [0, 1, 2, 3], 4.2), ('0.5', None, 1, [1, 2, 3, 4, 5], 5.04), ('2.5', '4.5', 3, [2, 3], 1.5)])
-def test_a_part_of_slides(start, end, begin, numbers, seconds):
-    """The last frame is shown up to --end."""
+@pytest.mark.parametrize(('name', 'start', 'end', 'begin', 'times', 'seconds'), [
+    ('copied.mp4', None, '4.2', 0, [0, 1, 3, 4], 4.2), ('copied.mp4', '0.5', None, 1, [0, 2, 3, 3.5, 5], 5.04),
+    ('copied.mp4', '2.5', '4.5', 3, [0, 1], 1.5),
+    ('clumps.mp4', '3', None, 3, [0, 0.001, 0.4, 3], None),
+    ('clumps.mp4', None, '2', 0, [0, 0.001, 0.5, 0.501, 0.502], 2),
+    ('clumps.mp4', '0.4', '3.2', Fraction('0.4'), [0, 0.101, 0.102, 2.6, 2.601], 2.8)])
+def test_a_part(tmp_path, name, start, end, begin, times, seconds):
+    """The last frame is shown up to --end. Frames that must be moved apart are in step with the other tracks."""
+    path = MADE[name][2](tmp_path / name)
     options = VideoOptions(start=start and Fraction(start), end=end and Fraction(end))
-    plan, frames = read(CASES / 'slow_slides.mp4', options)
-    places = find_changes(frames)
-    times = [begin + float(place / plan.decoding.rate) for place in places]
-    assert plan.begin == begin
-    assert np.abs(np.subtract(times, [SLIDES[number] for number in numbers])).max() <= TOLERANCE
-    assert len(frames) == plan.total
-    assert abs(len(frames) / plan.decoding.rate - seconds) <= TOLERANCE
+    plan, frames, shown = read(path, options)
+    assert (plan.begin if name == 'copied.mp4' else plan.cut.start) == begin
+    assert_near(shown, times)
+    expected = clips.duration(path) - 3 if seconds is None else seconds
+    assert abs(float(len(frames) / plan.decoding.rate) - expected) <= TOLERANCE
 
 
 @pytest.mark.parametrize('rate', ['25', '24000/1001', '14.985', '1'])
@@ -193,32 +200,15 @@ def test_a_part_where_the_clock_ticks_once_a_frame(tmp_path, extension, rate):
     tick = 1 / Fraction(rate)
     path = make(tmp_path / f'a.{extension}', *clips.numbered(rate, str(float(20 * tick))),
                 *(MPEG4 if extension == 'avi' else ()))
-    plan, frames = read(path, VideoOptions(start=Fraction('7.5') * tick, end=Fraction('15.5') * tick))
+    plan, frames, _ = read(path, VideoOptions(start=Fraction('7.5') * tick, end=Fraction('15.5') * tick))
     assert plan.begin == 8 * tick
     assert np.rint((frames.mean((1, 2, 3)) * 219 / 255 - 4) / 8).tolist() == [*range(8, 16)]
-    for first, stop in ((0, 3), (3, 7), (7, None)):
-        with FrameReader(clips.FFMPEG, plan.info, plan.decode_chunk(first, stop)) as reader:
-            assert np.array_equal(np.stack(list(reader)), frames[first:stop])
+    assert_chunks(plan, frames, [(0, 3), (3, 7), (7, None)])
 
 
 def test_a_part_within_a_hold():
     with pytest.raises(VideoError, match='no frame begins between .*; one that is shown from 0:00:01.000 on comes nea'):
         read(CASES / 'slow_slides.mp4', VideoOptions(start=Fraction('1.5'), end=Fraction('2.5')))
-
-
-@pytest.mark.parametrize(('start', 'end', 'times'), [
-    ('3', None, [0, 0.001, 0.4, 3]), ('0.4', '3.2', [0, 0.101, 0.102, 2.6, 2.601]),
-    (None, '2', [0, 0.001, 0.5, 0.501, 0.502])])
-def test_a_part_of_clumps(tmp_path, start, end, times):
-    """Frames that must be moved apart are in step with the tracks, which begin at --start, and end at --end."""
-    options = VideoOptions(start=start and Fraction(start), end=end and Fraction(end))
-    plan, frames = read(MADE['clumps.mp4'][2](tmp_path / 'clumps.mp4'), options)
-    shown = [float(place / plan.decoding.rate) for place in find_changes(frames)]
-    assert np.abs(np.subtract(shown, times)).max() <= TOLERANCE
-    assert len(frames) == plan.total
-    seconds = float(end or clips.duration(tmp_path / 'clumps.mp4')) - float(start or 0)
-    assert abs(len(frames) / plan.decoding.rate - seconds) <= TOLERANCE
-    assert plan.cut.start == Fraction(start or 0)
 
 
 def test_a_recording_that_was_interrupted_for_hours_is_named(tmp_path, caplog):
@@ -228,7 +218,7 @@ def test_a_recording_that_was_interrupted_for_hours_is_named(tmp_path, caplog):
 
 
 def test_a_rate_that_nothing_confirms_is_named(tmp_path, caplog):
-    plan, frames = read(make(tmp_path / 'a.h264', *clips.numbered('30000/1001', '0.8'), *B_FRAMES))
+    plan, frames, _ = read(make(tmp_path / 'a.h264', *clips.numbered('30000/1001', '0.8'), *B_FRAMES))
     assert (plan.decoding.rate, len(frames)) == (NTSC, 24)
     assert "incomplete: 30000/1001 frames/s is what the file claims, or ffmpeg's guess" in caplog.text
 
