@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from .archs.loaded import LoadedNetwork
     from .engines.engine import Engine
-    from .faces.enhancer import FaceEnhancer
+    from .faces import FaceEnhancer
     from .upscaling.tiles import Tile
     from .upscaling.upsampler import RealESRGANer
 
@@ -53,7 +53,7 @@ def prepare_faces(options: UpsamplerOptions) -> None:
         WeightsError: weights are missing and can't be fetched.
     """
     if options.face_enhance:
-        from .faces.networks import import_face_packages, obtain_face_files
+        from .faces import import_face_packages, obtain_face_files
         import_face_packages()
         obtain_face_files(options.face_model)
 
@@ -114,7 +114,7 @@ def build_enhancer(options: UpsamplerOptions, place: Place) -> RealESRGANer | Fa
         return upsampler
     import torch
 
-    from .faces.enhancer import FaceEnhancer
+    from .faces import FaceEnhancer
     if threads is not None:
         torch.set_num_threads(threads)  # the faces run in PyTorch, whatever engine the upsampler has
     return FaceEnhancer(upsampler, options.face_model, options.face_weight, only_center_face=options.only_center_face,

@@ -29,7 +29,7 @@ OLD_PLACES = [
     'realesrgan.weights:load_state_dict realesrgan.weights.reading',
     'realesrgan.weights:prefetch realesrgan.weights.sources',
     'realesrgan.weights:fingerprint realesrgan.weights.sources',
-    'realesrgan.faces:FaceEnhancer realesrgan.faces.enhancer',
+    'realesrgan.faces:FaceEnhancer realesrgan.faces',
 ]
 # Each in a process of its own; PyTorch, which some of them take seconds to import, is there already.
 FORKS = """
@@ -58,11 +58,11 @@ def test_names_are_found_in_their_old_places():
     ('from realesrgan import __version__; print(__version__)', realesrgan.__version__),
     *((f'import {module} as package\ntry: package.nothing\nexcept AttributeError as error: print(error)',
        f"module {module!r} has no attribute 'nothing'")
-      for module in ('realesrgan', 'realesrgan.archs', 'realesrgan.weights', 'realesrgan.faces')),
+      for module in ('realesrgan', 'realesrgan.archs', 'realesrgan.weights')),
     *((f'import sys, {module}; print([name for name in ("torch", "numpy", "cv2") if name in sys.modules])', '[]')
       for module in ('realesrgan', 'realesrgan.cli', 'realesrgan.models', 'realesrgan.engines.engine',
                      'realesrgan.archs.registry', 'realesrgan.weights', 'realesrgan.weights.sources',
-                     'realesrgan.faces', 'realesrgan.errors'))])
+                     'realesrgan.errors'))])
 def test_what_a_program_that_imports_them_prints(code, printed):
     assert python('-c', code) == f'{printed}\n'
 

@@ -307,7 +307,7 @@ def send_weights(ray: Any, options: UpsamplerOptions) -> tuple[dict[str, tuple[s
     sources = prefetch(options.model_name, options.model_path, options.denoise_strength)
     files = [sources.main, sources.partner]
     if options.face_enhance:
-        from ..faces.networks import obtain_face_files
+        from ..faces import obtain_face_files
         files += obtain_face_files(options.face_model)
     prefix = find_url_prefix(options.model_path)  # without it a node knows the model by its name
     names = {file: file.name.removeprefix(prefix) for file in files if isinstance(file, Path)}

@@ -11,8 +11,7 @@ import inference_realesrgan
 import inference_realesrgan_video
 from realesrgan import RealESRGANer
 from realesrgan.archs.srvgg_arch import SRVGGNetCompact
-from realesrgan.faces import enhancer as faces
-from realesrgan.faces.networks import load_face_networks
+from realesrgan.faces import load_face_networks
 from realesrgan.models import FACE_MODELS, MODELS
 from realesrgan.options import UpsamplerOptions, drop_faces_of_anime
 from tests.support import clips, face_stand_ins
@@ -143,7 +142,8 @@ def test_a_video(run, monkeypatch, tmp_path):
     face_stand_ins.save_small_networks(tmp_path / 'weights')
     face_stand_ins.put_in_place(monkeypatch)
     built = []
-    monkeypatch.setattr(faces, 'load_face_networks', lambda *args: built.append(args) or load_face_networks(*args))
+    monkeypatch.setattr('realesrgan.faces.load_face_networks',
+                        lambda *args: built.append(args) or load_face_networks(*args))
     clips.make(tmp_path / 'face.mkv', *FACE_CLIP)
     clips.make(tmp_path / 'none.mkv', *clips.picture('96x80', rate='10', seconds='0.3'), *clips.EXACT)
     common = '-n', 'RealESRGAN_x4plus', '--model_path', 'weights/tiny.pth', *LOSSLESS

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from realesrgan.faces.networks import import_face_packages
+from realesrgan.faces import import_face_packages
 
 needs_gfpgan = pytest.mark.skipif(importlib.util.find_spec('gfpgan') is None,
                                   reason='gfpgan is not installed: basicsr does not build on Python 3.13 and newer')
@@ -62,7 +62,7 @@ def put_in_place(monkeypatch):
     import facexlib.parsing
     import gfpgan.utils
     small = types.SimpleNamespace(GFPGANv1Clean=small_gfpgan, ParseNet=small_parsenet, RetinaFace=mobile_retinaface)
-    monkeypatch.setattr('realesrgan.faces.networks.import_face_packages', lambda: small)
+    monkeypatch.setattr('realesrgan.faces.import_face_packages', lambda: small)
     monkeypatch.setattr(gfpgan.utils, 'GFPGANv1Clean', small_gfpgan)
     monkeypatch.setattr(facexlib.parsing, 'ParseNet', small_parsenet)
     monkeypatch.setattr(facexlib.detection, 'RetinaFace',

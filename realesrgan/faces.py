@@ -1,27 +1,43 @@
-"""`FaceEnhancer`: faces restored by GFPGAN, laid over what `RealESRGANer` makes of the picture.
+"""Restore faces with GFPGAN: `FaceEnhancer` lays them over what `RealESRGANer` makes of the picture.
+
+gfpgan and facexlib would download their files themselves, into the current folder or their own, and unpickle whatever
+is in them. Only their network classes are used here. The files come through `weights`: checked, and as weights only.
 
 Source: the numbers and steps are those of `FaceRestoreHelper` in facexlib 0.3.0; at 8 bits the pixels are the same too.
 """
 from __future__ import annotations
 
 import logging
+import sys
+import textwrap
+import types
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-import torch
 
-from ..engines.engine import Engine
-from ..engines.torch import is_out_of_memory
-from ..errors import NonFiniteError
-from ..upscaling.pixels import fill_hidden_colours, to_unit
-from ..upscaling.tiles import Tile
-from ..upscaling.upsampler import RealESRGANer
-from .networks import FACE_SIDE, load_face_networks, obtain_face_files
+from .engines.engine import Engine
+from .errors import DownloadError, FacePackagesError, NonFiniteError, WeightsError
+from .models import FACE_MODELS
+from .upscaling.pixels import fill_hidden_colours, to_unit
+from .upscaling.tiles import Tile
+from .upscaling.upsampler import RealESRGANer
+from .weights.reading import load_state_dict
+from .weights.sources import get_weights_folder, locate, obtain
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 logger = logging.getLogger(__name__)
 
+#: Side in pixels of the square that a face is brought to; the networks take no other.
+FACE_SIDE = 512
+_INSTALL = 'pip install setuptools cython torchvision; pip install --no-build-isolation basicsr facexlib gfpgan'
 #: The least score of the detector, and the least distance of the eyes in pixels of the input, as in gfpgan's GFPGANer.
 _MIN_SCORE = 0.97
 _MIN_EYE_DISTANCE = 5
@@ -54,11 +70,6 @@ class Face:
     box: np.ndarray
     landmarks: np.ndarray
 
-    @property
-    def size(self) -> float:
-        """The longer side of the box, in pixels."""
-        return float(max(self.box[2:] - self.box[:2]))
-
 
 class FaceEnhancer:
     """Upscales pictures and restores the faces in them. Its `enhance` is called like that of `RealESRGANer`.
@@ -72,8 +83,7 @@ class FaceEnhancer:
         min_size: Leave faces alone whose box, on its longer side, has fewer pixels of the input than this.
 
     Attributes:
-        upsampler: As above.
-        device: Where the networks run.
+        scale, device, device_type: The upsampler's; the networks run there.
         networks: GFPGAN, RetinaFace and ParseNet.
 
     Raises:
@@ -94,22 +104,14 @@ class FaceEnhancer:
         if min_size < 0:
             raise ValueError(f'min_size is {min_size}; it must be 0 or more')
         self.upsampler = upsampler
+        self.scale = upsampler.scale
         self.device = upsampler.device
+        self.device_type = upsampler.device_type
         self.networks = load_face_networks(obtain_face_files(model), self.device)
         self._weight = weight
         self._only_center_face = only_center_face
         self._min_size = min_size
         logger.info('faces: %s in float32 on %s', model, self.device)
-
-    @property
-    def device_type(self) -> str:
-        """The kind of the device: 'cpu', 'cuda' ..."""
-        return self.upsampler.device_type
-
-    @property
-    def scale(self) -> int:
-        """The scale of the upsampler's network."""
-        return self.upsampler.scale
 
     @property
     def engine(self) -> Engine:
@@ -139,6 +141,9 @@ class FaceEnhancer:
         """
         large, mode = self.upsampler.enhance(img, outscale, alpha_upsampler)
         scale = self.upsampler.scale if outscale is None else outscale
+        import torch
+
+        from .engines.torch import is_out_of_memory
         try:
             with torch.inference_mode():
                 self._restore_faces(_convert_to_bgr(img, large.dtype), large, scale)
@@ -158,7 +163,7 @@ class FaceEnhancer:
         pixels = picture.astype(np.float32) / (np.iinfo(picture.dtype).max // 255)
         rows = self.networks.detector.detect_faces(pixels, _MIN_SCORE)
         faces = [Face(row[:4], row[5:].reshape(5, 2)) for row in rows]
-        faces = [face for face in faces if face.size >= self._min_size
+        faces = [face for face in faces if max(face.box[2:] - face.box[:2]) >= self._min_size
                  and np.linalg.norm(face.landmarks[0] - face.landmarks[1]) >= _MIN_EYE_DISTANCE]
         if self._only_center_face and faces:
             centre = np.array(picture.shape[1::-1]) / 2
@@ -191,6 +196,7 @@ class FaceEnhancer:
 
     def _run(self, network: Callable[[torch.Tensor], torch.Tensor], square: np.ndarray) -> np.ndarray:
         """Run a network on 512 x 512 x 3, BGR; it gets 1 x 3 x 512 x 512, RGB in -1..1, float32."""
+        import torch
         unit = to_unit(square, square.dtype)
         batch = np.ascontiguousarray((unit[None, :, :, ::-1].transpose(0, 3, 1, 2) - 0.5) / 0.5)
         result = network(torch.from_numpy(batch).to(self.device)).cpu().numpy()
@@ -270,3 +276,101 @@ def _find_extent(back: np.ndarray, shape: tuple[int, ...]) -> tuple[slice, slice
     left, top = np.floor(corners.min(0)).astype(int) - 1
     right, bottom = np.ceil(corners.max(0)).astype(int) + 2
     return slice(max(top, 0), min(bottom, shape[0])), slice(max(left, 0), min(right, shape[1]))
+
+
+# ---- the three networks ----
+
+@dataclass(frozen=True)
+class FaceNetworks:
+    """The three networks on one device, in float32 and evaluation mode.
+
+    Attributes:
+        restorer: GFPGANv1Clean: N x 3 x 512 x 512 RGB in -1..1 to a pair whose first is the same, restored.
+        detector: facexlib's RetinaFace, with `detect_faces(picture, threshold)`.
+        parser: ParseNet: N x 3 x 512 x 512 RGB in -1..1 to a pair whose first is N x 19 x 512 x 512 class scores.
+    """
+
+    restorer: nn.Module
+    detector: Any  # an nn.Module, whose methods mypy takes for tensors
+    parser: nn.Module
+
+
+def obtain_face_files(model: str) -> list[Path]:
+    """Return the paths of a face model's weights: of the restorer, the detector and the parser.
+
+    Missing ones are downloaded into `get_weights_folder()`.
+
+    Args:
+        model: A key of `models.FACE_MODELS`.
+
+    Raises:
+        ValueError: unknown model.
+        WeightsError: some are not at hand and can't be fetched; the message names all of them.
+    """
+    if model not in FACE_MODELS:
+        raise ValueError(f'unknown face model {model!r}: choose from {", ".join(FACE_MODELS)}')
+    files = FACE_MODELS[model]
+    try:
+        return [obtain(file) for file in files]
+    except (DownloadError, OSError) as error:
+        missing = [file for file in files if not isinstance(locate(file), Path)]
+        raise WeightsError(
+            f'face enhancement needs weights that are missing: {", ".join(file.name for file in missing)}. Put them '
+            f'into {get_weights_folder()}, from {", ".join(file.url for file in missing)}; the download failed: {error}'
+        ) from error
+
+
+def load_face_networks(files: Sequence[Path], device: torch.device) -> FaceNetworks:
+    """Build the three networks and load their weights from the files that `obtain_face_files` returns.
+
+    Raises:
+        FacePackagesError: gfpgan, facexlib or a package that they need is not installed.
+        WeightsError: a file is damaged, holds code, or belongs to another network.
+    """
+    # Always float32, with or without --fp32. GFPGAN's decoder is a StyleGAN2, whose modulated convolutions overflow
+    # float16: to train it in half precision, NVIDIA clamped activations and normalised styles first (Karras et al.,
+    # 2020, StyleGAN2-ADA, appendix), which GFPGAN does not. bfloat16 keeps only 8 bits of a landmark or a colour.
+    classes = import_face_packages()
+    restorer = classes.GFPGANv1Clean(
+        out_size=FACE_SIDE, num_style_feat=512, channel_multiplier=2, decoder_load_path=None, fix_decoder=False,
+        num_mlp=8, input_is_latent=True, different_w=True, narrow=1, sft_half=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # facexlib builds its ResNet with an argument that torchvision renamed
+        detector = classes.RetinaFace(network_name='resnet50', device=device)
+    parser = classes.ParseNet(in_size=FACE_SIDE, out_size=FACE_SIDE, parsing_ch=19)
+    networks = zip((restorer, detector, parser), files, strict=True)
+    return FaceNetworks(*(_load(network, file, device) for network, file in networks))
+
+
+def _load(network: nn.Module, path: Path, device: torch.device) -> nn.Module:
+    # torch.nn.DataParallel left "module." before each name in the detector's file.
+    state_dict = {name.removeprefix('module.'): tensor for name, tensor in load_state_dict(path).items()}
+    try:
+        network.load_state_dict(state_dict, strict=True)
+    except RuntimeError as error:
+        reason = textwrap.shorten(str(error), 200, placeholder=' ...')  # torch names every parameter
+        raise WeightsError(f'{path}: does not fit {type(network).__name__}: {reason}; delete it to have it fetched '
+                           'again') from None
+    return network.requires_grad_(False).eval().to(device)
+
+def import_face_packages() -> Any:
+    """Import gfpgan and facexlib and return a namespace of their GFPGANv1Clean, RetinaFace and ParseNet.
+
+    Raises:
+        FacePackagesError: they, or packages that they need, are not installed.
+    """
+    try:
+        from facexlib.detection.retinaface import RetinaFace
+        from facexlib.parsing.parsenet import ParseNet
+        from gfpgan.archs.gfpganv1_clean_arch import GFPGANv1Clean
+    except ModuleNotFoundError as error:
+        missing, (major, minor) = error.name or str(error), sys.version_info[:2]
+        line = f'--face_enhance needs {missing}, which is not installed'
+        # https://github.com/XPixelGroup/BasicSR/issues/749
+        if (major, minor) >= (3, 13) and missing.split('.')[0] in ('basicsr', 'gfpgan', 'facexlib', 'torchvision'):
+            raise FacePackagesError(
+                f'{line}, and basicsr, which it needs, does not build on Python {major}.{minor}. Use an environment of '
+                'Python 3.11 or 3.12 (python3.12 -m venv .venv) and install the requirements there, or leave '
+                '--face_enhance out') from error
+        raise FacePackagesError(f'{line}: {_INSTALL}') from error
+    return types.SimpleNamespace(GFPGANv1Clean=GFPGANv1Clean, RetinaFace=RetinaFace, ParseNet=ParseNet)
