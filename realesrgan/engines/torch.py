@@ -61,7 +61,9 @@ class TorchEngine(Engine):
         except Exception as error:
             if is_out_of_memory(error):
                 raise MemoryError(f'{self.description}: {str(error).splitlines()[0]}') from error
-            if isinstance(error, RuntimeError) and self._device.type != 'cpu':
+            # PyTorch has no class of its own for what a GPU reports on all versions and backends.
+            if self._device.type != 'cpu' and isinstance(error, RuntimeError) and not isinstance(
+                    error, (NotImplementedError, RecursionError)):
                 raise BrokenDeviceError(f'{self.description}: {flatten_message(error)}') from error
             raise
 

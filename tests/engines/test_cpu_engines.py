@@ -16,19 +16,10 @@ from realesrgan.engines.torch import TorchEngine
 from realesrgan.errors import BrokenDeviceError
 
 
-class Function(nn.Module):
-    """A network of a function."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, x):
-        return self.function(x)
-
-
 def make_torch(function):
-    return TorchEngine(LoadedNetwork.from_module(Function(function), 1), CPU, 'float32')
+    module = nn.Identity()
+    module.forward = function
+    return TorchEngine(LoadedNetwork.from_module(module, 1), CPU, 'float32')
 
 
 @pytest.mark.parametrize(('error', 'device', 'kind'), [
@@ -37,7 +28,8 @@ def make_torch(function):
     (RuntimeError("[enforce fail at alloc_cpu.cpp:75] err == 0. DefaultCPUAllocator: can't allocate memory"), 'cpu',
      MemoryError),
     (RuntimeError('device-side assert'), 'cuda', BrokenDeviceError),
-    (RuntimeError('device-side assert'), 'cpu', RuntimeError), (KeyError('of a network'), 'cuda', KeyError)])
+    (RuntimeError('device-side assert'), 'cpu', RuntimeError), (KeyError('of a network'), 'cuda', KeyError),
+    (NotImplementedError('no such operator'), 'mps', NotImplementedError)])
 def test_errors_of_pytorch(error, device, kind):
     """After one of a GPU, that is no lack of memory, it may not compute again in this process."""
     def fail(x):

@@ -220,18 +220,16 @@ def test_auto_takes_the_best_kind_and_no_software(hardware, found, expected):
     assert bool(list_gpus()) == (expected != 'cpu')
 
 
-def test_a_gpu_that_is_taken_is_named(hardware, caplog):
-    caplog.set_level(logging.INFO)
-    hardware(vulkan=[SOFTWARE, RADEON])
-    pick_device()
-    hardware(cuda=2)
-    pick_device(gpu_id=1)
-    hardware()
-    pick_device()
+def test_a_gpu_that_is_taken_is_named_and_software_only_where_vulkan_is_asked_for(hardware, caplog):
+    with caplog.at_level(logging.INFO):
+        hardware(vulkan=[SOFTWARE, RADEON])
+        pick_device()
+        hardware(cuda=2)
+        pick_device(gpu_id=1)
+        hardware()
+        pick_device()
     assert caplog.messages == ['GPU: vulkan:1, Radeon', 'GPU: cuda:1, card 1']
-
-
-def test_a_software_device_is_taken_if_vulkan_is_asked_for_and_there_is_no_other(hardware, caplog):
+    caplog.clear()
     hardware(vulkan=[SOFTWARE, IRIS, RADEON], cuda=1)
     assert str(pick_device(engine='vulkan')) == 'vulkan:2'
     assert str(pick_device(engine='vulkan', gpu_id=1)) == 'vulkan:1'
@@ -242,14 +240,10 @@ def test_a_software_device_is_taken_if_vulkan_is_asked_for_and_there_is_no_other
     assert str(pick_device(engine='vulkan')) == 'vulkan:0'
 
 
-@pytest.mark.parametrize(('engine', 'expected'), [
-    ('torch', 'cuda:0'), ('openvino', 'cpu'), ('winograd', 'cpu'), ('vulkan', 'vulkan:0')])
-def test_an_engine_gets_a_device_that_it_runs_on(hardware, engine, expected):
-    hardware(cuda=1, vulkan=[RADEON])
-    assert str(pick_device(engine=engine)) == expected
-
-
 def test_an_engine_without_a_gpu_of_its_own_runs_on_the_cpu_or_not_at_all(hardware, monkeypatch):
+    hardware(cuda=1, vulkan=[RADEON])
+    for engine, device in (('torch', 'cuda:0'), ('openvino', 'cpu'), ('winograd', 'cpu'), ('vulkan', 'vulkan:0')):
+        assert str(pick_device(engine=engine)) == device
     hardware(vulkan=[RADEON])
     assert str(pick_device(engine='torch')) == 'cpu'
     hardware(cuda=1)

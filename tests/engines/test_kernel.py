@@ -1,10 +1,8 @@
 """The kernel: building it by real and faked compilers, finding and loading it, with faked processors, its self-test."""
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import hashlib
-import io
 import os
 import shutil
 import subprocess
@@ -45,16 +43,6 @@ def no_asked_compiler(monkeypatch):
     monkeypatch.delenv('CC', raising=False)
 
 
-@pytest.fixture(scope='module')
-def built(tmp_path_factory):
-    """A folder with the libraries for this machine, built once, and what was printed."""
-    folder = tmp_path_factory.mktemp('kernel') / 'new'
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as said:
-        patch.delenv('CC', raising=False)
-        assert build.main(['--output', str(folder)]) == 0
-    return folder, said.getvalue()
-
-
 @pytest.fixture
 def compilers(tmp_path, monkeypatch):
     """Make the named compilers the only ones: shell scripts, in a folder of their own. A body can use $OUTPUT."""
@@ -84,11 +72,12 @@ def working(said):
 
 
 @needs_compiler
-def test_every_variant_of_this_machine_is_built(built):
-    folder, said = built
+def test_every_variant_of_this_machine_is_built(tmp_path, capsys):
+    folder = tmp_path / 'new'
+    assert build.main(['--output', str(folder)]) == 0
     names = [name_library(variant.name).name for variant in build.list_machine_variants()]
     assert sorted(file.name for file in folder.iterdir()) == sorted(names)  # nothing else is left behind
-    assert said.splitlines() == [f'Built {name}' for name in names]
+    assert capsys.readouterr().out.splitlines() == [f'Built {name}' for name in names]
     for name in names:
         assert HASH.encode() in (folder / name).read_bytes()
     library = ctypes.CDLL(str(folder / names[0]))  # loading it runs none of its instructions
