@@ -113,6 +113,21 @@ def hash_file(file: Path) -> str:
         return hashlib.file_digest(opened, 'sha256').hexdigest()
 
 
+def hash_samples(path: Path, length: int) -> str:
+    """Return a hash of a file's size, and of up to `length` bytes each at its begin, in its middle and at its end.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    with path.open('rb') as file:
+        size = file.seek(0, os.SEEK_END)
+        digest = hashlib.sha256(str(size).encode())
+        for position in sorted({0, size // 2, max(size - length, 0)}):
+            file.seek(position)
+            digest.update(file.read(length))
+    return digest.hexdigest()
+
+
 def read_json(file: Path) -> dict[str, Any]:
     """Return the object in a JSON file, or an empty one if the file is missing or damaged."""
     try:

@@ -133,7 +133,8 @@ class _Pictures:
         """Open the workers of the pictures; tell too whether several share them."""
         from .worker import PictureWorker
         options = self._options
-        require_gpus(options.gpu_id, options.engine)
+        if options.cluster is None:
+            require_gpus(options.gpu_id, options.engine)
         prepare_faces(options)
         prefetch_weights(options)
         build = partial(PictureWorker, options, build=self._enhancers.build if self._enhancers else build_enhancer)

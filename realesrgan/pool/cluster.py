@@ -21,7 +21,7 @@ import platformdirs
 
 from .. import version
 from ..errors import ClusterError, flatten_message
-from ..files import hash_file, require_writable, temporary_folder, whole_file
+from ..files import hash_file, hash_samples, require_writable, temporary_folder, whole_file
 from ..log import about
 from ..options import RunOptions, UpsamplerOptions
 from ..weights.sources import FOLDER_VARIABLE, PROJECT, find_url_prefix, prefetch
@@ -70,7 +70,8 @@ def open_ray_pool(build: Build, options: RunOptions, files: Sequence[Path], outp
         connect(ray, options.cluster)
     try:
         with temporary_folder(output / 'seen') as seen:
-            folder, samples = str(Path.cwd()), {path: sample(path) for path in choose_samples(files)}
+            folder = str(Path.cwd())
+            samples = {path: hash_samples(path, _SAMPLE_BYTES) for path in choose_samples(files)}
             cluster = Cluster(ray, lambda: inspect(expected, folder, seen, samples, refuse), options.cpus_per_worker,
                               getattr(options, 'num_process_per_gpu', 1))
             if not cluster.find_places():
@@ -177,21 +178,6 @@ def choose_samples(files: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys([*list(of_folders.values())[:_MOST_FOLDERS], *spread]))
 
 
-def sample(path: Path) -> str:
-    """Return a hash of a file's size and its two ends.
-
-    Raises:
-        OSError: it can't be read.
-    """
-    with path.open('rb') as file:
-        size = file.seek(0, os.SEEK_END)
-        digest = hashlib.sha256(str(size).encode())
-        for position in (0, max(size - _SAMPLE_BYTES, 0)):
-            file.seek(position)
-            digest.update(file.read(_SAMPLE_BYTES))
-    return digest.hexdigest()
-
-
 def inspect(expected: str, folder: str, output: Path, samples: Mapping[Path, str], refuse: Refuse) -> str | None:
     """Return why the node that runs this can't take part; None if it can.
 
@@ -199,7 +185,7 @@ def inspect(expected: str, folder: str, output: Path, samples: Mapping[Path, str
         expected: The version of the project.
         folder: Which paths start from.
         output: A folder that has just been made where results go.
-        samples: The `sample` of inputs, which must be the same on the node.
+        samples: Hashes of inputs, which must be the same on the node.
         refuse: Asks for anything else.
     """
     if version.__version__ != expected:
@@ -212,7 +198,7 @@ def inspect(expected: str, folder: str, output: Path, samples: Mapping[Path, str
         return f'it does not see the output folder {output.parent.absolute()}'
     for path, expected_sample in samples.items():
         try:
-            if sample(path) != expected_sample:
+            if hash_samples(path, _SAMPLE_BYTES) != expected_sample:
                 return f'its {path} is another file'
         except OSError:
             return f'it does not see {path}'

@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from ..errors import PartsError
 from ..ffmpeg.decoder import Damage
-from ..files import TEMPORARY_PREFIX, hash_file, read_json, whole_file, write_through
+from ..files import TEMPORARY_PREFIX, hash_file, hash_samples, read_json, whole_file, write_through
 from ..options import VideoOptions, list_options
 from ..version import __version__
 
@@ -78,11 +78,8 @@ def identify_files(files: Sequence[Path]) -> dict[str, Any]:
         status = path.stat()
         size += status.st_size
         newest = max(newest, status.st_mtime)
-        digest.update(f'{path.name}\0{status.st_size}\0'.encode(errors='surrogateescape'))
-        with path.open('rb') as file:
-            for position in sorted({0, status.st_size // 2, max(status.st_size - _SAMPLE_BYTES, 0)}):
-                file.seek(position)
-                digest.update(file.read(_SAMPLE_BYTES if len(files) == 1 else _SAMPLE_BYTES // 64))
+        length = _SAMPLE_BYTES if len(files) == 1 else _SAMPLE_BYTES // 64
+        digest.update(f'{path.name}\0{hash_samples(path, length)}\0'.encode(errors='surrogateescape'))
     return {'source': files[0].name if len(files) == 1 else f'{len(files)} pictures', 'bytes': size,
             'modified': datetime.fromtimestamp(newest).isoformat(' '), 'content': digest.hexdigest()[:16]}
 

@@ -236,8 +236,9 @@ def _cut(plan: VideoPlan, options: VideoOptions) -> VideoPlan:
         kept = Kept(0, frames, 'pts')
     else:
         frames = last - first
-        kept = Kept(*(stamps.get_time_before(index) - stamps.get_time(first) if 0 < index < len(stamps.pts) else None
-                      for index in (first, last)), 'time')
+        lower, upper = (stamps.get_time_before(index) - stamps.get_time(first) if 0 < index < len(stamps.pts) else None
+                        for index in (first, last))
+        kept = Kept(lower, upper, 'time')
     begin = stamps.get_time(first) - zero
     cut_start = begin if options.start is not None else Fraction(0)
     plan = replace(

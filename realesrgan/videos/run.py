@@ -129,7 +129,8 @@ class _Videos:
         """Fetch what all videos need, once for all workers."""
         from ..weights.sources import fingerprint
         options = self._options
-        require_gpus(options.gpu_id, options.engine)
+        if options.cluster is None:
+            require_gpus(options.gpu_id, options.engine)
         prepare_faces(options)
         prefetch_weights(options)
         self._weights = fingerprint(options.model_name, options.model_path, options.denoise_strength)
