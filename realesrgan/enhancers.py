@@ -1,4 +1,4 @@
-"""Build what a worker upscales with, from its options and its place."""
+"""Build the enhancer of a worker, an upsampler with or without faces, from its options and its place."""
 from __future__ import annotations
 
 from collections import OrderedDict
@@ -89,7 +89,7 @@ def require_gpus(gpu_ids: Sequence[int], engine: str) -> None:
 
 
 def build_enhancer(options: UpsamplerOptions, place: Place) -> RealESRGANer | FaceEnhancer:
-    """Return what one worker upscales with; workers that share a place share its memory, and a CPU's threads.
+    """Return the enhancer of one worker; workers that share a place share its memory, and a CPU's threads.
 
     Raises:
         RealESRGANError: packages or weights can't be had, or the device is not there.
@@ -122,7 +122,7 @@ def build_enhancer(options: UpsamplerOptions, place: Place) -> RealESRGANer | Fa
 
 
 class EnhancerCache:
-    """Keeps what was built in a process, so that the next run of the same options need not build it again.
+    """Keeps the enhancers of a process, so that the next run of the same options need not build its own.
 
     Args:
         most: How many are kept; the one that was used least recently goes first.
@@ -133,7 +133,7 @@ class EnhancerCache:
         self._kept: OrderedDict[tuple[UpsamplerOptions, Place], Enhancer] = OrderedDict()
 
     def build(self, options: UpsamplerOptions, place: Place) -> Enhancer:
-        """Return what `build_enhancer` does, or has done."""
+        """Return a kept enhancer, or a new one of `build_enhancer`."""
         key = options.upsampler, place
         enhancer = self._kept.pop(key, None)
         while enhancer is None and len(self._kept) >= self._most:

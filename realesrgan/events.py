@@ -170,7 +170,7 @@ Event = Found | Progress | Warned | Examined | Outlined | Outcome
 
 
 class _CallerError(BaseException):
-    """Carries what `on_event` has raised past everything that takes errors for those of a picture or a task."""
+    """Carries an error of `on_event` past everything that takes errors for those of a picture or a task."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__()
@@ -197,7 +197,7 @@ class Run:
 
     @contextlib.contextmanager
     def session(self) -> Iterator[None]:
-        """Report what is logged as a warning inside the block, and raise what `on_event` raises there."""
+        """Report warnings that are logged inside the block as events, and raise the error of `on_event`."""
         if self._on_event is None:  # or warnings would count as handled, and Python no longer print them
             yield
             return
@@ -215,7 +215,7 @@ class Run:
         self._end = self._end or error or Cancelled()
 
     def check(self) -> None:
-        """Report what is waiting, and end the run if the caller wants that.
+        """Report waiting events, and end the run if the caller wants that.
 
         Raises:
             Cancelled: the caller has set `cancel`.

@@ -241,7 +241,7 @@ class UpsamplerOptions(CheckedOptions):
 
     @property
     def label(self) -> str:
-        """What the network is called: the model's name, or that of the file of `model_path`."""
+        """The network's name for people: that of the model, or of the file of `model_path`."""
         return self.model_name if self.model_path is None else Path(self.model_path).stem
 
     @property

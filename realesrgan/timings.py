@@ -1,4 +1,4 @@
-"""Measure what a result takes to make."""
+"""Measure the time and memory that a result takes."""
 from __future__ import annotations
 
 import time

@@ -195,13 +195,13 @@ def read_options(kind: type[Options], args: argparse.Namespace, **more: Any) -> 
 
 
 def read_inputs(args: argparse.Namespace) -> list[str]:
-    """Return what -i was given; `inputs` without one."""
+    """Return the inputs of -i; `inputs` without it."""
     return args.input or ['inputs']
 
 
 def open_report(args: argparse.Namespace, options: RunOptions,
                 display: Display) -> AbstractContextManager[Callable[[Event], None]]:
-    """Return what takes the events of a run: the display, or the reporter of --report, which passes them on to it."""
+    """Return the listener of a run: the display, or the reporter of --report, which passes events on to it."""
     if args.report is None:
         return nullcontext(display)
     from ..reports.reporter import Reporter

@@ -59,7 +59,7 @@ Report = Callable[[Any], None]
 Worker = Callable[[Any, Report], Any]
 #: Makes the worker of a place. Pools of processes pickle it: a class, a function or a partial of one.
 Build = Callable[[Place], Worker]
-#: Called with a task and what it reports.
+#: Called with a task and a note of it.
 OnNote = Callable[[Any, Any], None]
 IsWanted = Callable[[Any], bool]
 

@@ -88,7 +88,7 @@ class _Process(RemoteWorker):
         return f'was ended by signal {-status}' if status < 0 else f'ended with status {status}'
 
 
-# ---- the other end: what runs in a worker's process ----
+# ---- the other end, in a worker's process ----
 
 def _serve(connection: Connection, log_level: int, build: Build, place: Place) -> None:
     """Take tasks and send results until the connection, or the parent process, ends."""
@@ -120,7 +120,7 @@ def _exit_with_parent(sentinel: int) -> None:
 
 
 class TaskServer:
-    """Does tasks with one worker, and sends messages about them, what it logs included.
+    """Does tasks with one worker, and sends messages about them, its log lines included.
 
     Args:
         build: Makes the worker, for the first task.

@@ -84,7 +84,7 @@ class Actor:
 
 
 class _RayWorker(RemoteWorker):
-    """An actor, and what it is waited for: its start, or the messages of its task."""
+    """An actor, and the reference that it is waited for by: of its start, or of the messages of its task."""
 
     def __init__(self, build: Build, place: NodePlace, folder: str | None) -> None:
         super().__init__(place)

@@ -29,10 +29,10 @@ def write_comparison(chunks: Sequence[Chunk], done: Sequence[Upscaled], target: 
 
     Args:
         chunks: Those of the video, whose parts are there.
-        done: What became of each.
+        done: The result for each.
         target: The file to write, an mp4.
-        label: What the result is labelled with.
-        check: Called while ffmpeg works; what it raises ends that.
+        label: The label of the result.
+        check: Called while ffmpeg works; what it raises ends ffmpeg.
 
     Raises:
         VideoError: the input can be read once only.
@@ -55,7 +55,7 @@ def write_comparison(chunks: Sequence[Chunk], done: Sequence[Upscaled], target: 
 
 
 def _find_middle(chunks: Sequence[Chunk], done: Sequence[Upscaled]) -> tuple[Chunk, Upscaled, int, int]:
-    """Return the chunk in the middle of a video, what became of it, and which frames are shown: the first, how many."""
+    """Return the chunk in the middle of a video, its result, and which frames are shown: the first, how many."""
     left = sum(upscaled.frames for upscaled in done) // 2
     for chunk, upscaled in zip(chunks, done, strict=True):
         if left < upscaled.frames:

@@ -29,7 +29,7 @@ def estimate_result_size(encoding: Encoding, frames: int) -> int:
 
 
 def estimate_extracted_size(width: int, height: int, frames: int, *, deep: bool) -> int:
-    """Estimate what frames take as png files: half of their pixels."""
+    """Estimate the size of frames as png files: half of their pixels."""
     return width * height * 3 * (1 + deep) * frames // 2
 
 

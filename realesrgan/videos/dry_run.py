@@ -1,4 +1,4 @@
-"""Find out what a run on a video would do and need, by timing a few frames."""
+"""Outline a run on a video, with time and room on the disk, by timing a few frames."""
 from __future__ import annotations
 
 import itertools
@@ -25,11 +25,11 @@ def outline_run(source: Source, target: Path, outscale: float, places: Sequence[
     """Time a few frames and return what a run would do, a line for each point.
 
     Args:
-        source: What would be upscaled.
+        source: The source to upscale.
         target: The result.
         outscale: Final size as a multiple of the input's.
         places: Where each worker would compute.
-        enhancer: What one worker would upscale with.
+        enhancer: Upscales as one worker would.
         there: The parts of an earlier run.
     """
     # Workers that share a CPU get their share of its cores; on it `enhancer` is timed with its own share.

@@ -63,7 +63,7 @@ class VideoFrames:
 
 @dataclass(frozen=True)
 class FrameShape:
-    """What all frames have in common.
+    """The size and depth that all frames share.
 
     Attributes:
         height, width: In pixels.

@@ -1,4 +1,4 @@
-"""What the inputs of the video script are: videos, streams, folders of frames, pictures; and what to call results."""
+"""The inputs of the video script: videos, streams, folders of frames, pictures; and the names of their results."""
 from __future__ import annotations
 
 import logging
@@ -51,7 +51,7 @@ class VideoInput:
 
     @property
     def stem(self) -> str:
-        """What the result's name begins with: the input's name without its extension."""
+        """The begin of the result's name: the input's name without its extension."""
         if is_url(self.source):
             last = re.split(r'[?#]', self.source)[0].rstrip('/').rsplit('/', 1)[-1]
             return Path(re.sub(r'[^\w.-]+', '_', last)).stem or 'stream'

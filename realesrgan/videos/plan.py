@@ -1,4 +1,4 @@
-"""Decide what of a video is decoded, at which rate, and which part of its other tracks goes with it."""
+"""Decide which frames of a video are decoded, at which rate, and which part of its other tracks goes with them."""
 from __future__ import annotations
 
 import logging
@@ -263,7 +263,7 @@ def _cut_without_stamps(plan: VideoPlan, start: Fraction, end: Fraction | None) 
 
 
 def _describe(plan: VideoPlan) -> None:
-    """Log what will be read.
+    """Log how a video is read.
 
     Raises:
         MediaError: the pixels have more than 16 bits.

@@ -77,7 +77,7 @@ class FrameSource:
         self.step = math.ceil(self.encoding.rate) if options.chunk is None else 0
 
     def identify(self) -> Mapping[str, Any]:
-        """Return what tells this source from another one of the same name."""
+        """Return sizes and hashes that tell this source from another one of the same name."""
         return identify_files(self._files)
 
     def cut(self) -> Ranges:
