@@ -5,9 +5,8 @@ import functools
 import itertools
 import logging
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Self
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -46,37 +45,23 @@ _GAP = 8
 _RED = 48, 48, 230
 
 
-@dataclass(frozen=True)
-class Borders:
-    """Where tiles meet: their first rows and columns, in pixels of the input."""
-
-    rows: Sequence[int] = ()
-    columns: Sequence[int] = ()
-
-    @classmethod
-    def of_tiles(cls, tiles: Iterable[Tile]) -> Self:
-        """Return the borders between the tiles of a picture."""
-        return cls(*(sorted({span.start for span in spans} - {0}) for spans in (
-            [tile.rows for tile in tiles], [tile.columns for tile in tiles])))
-
-
-def check(before: np.ndarray, after: np.ndarray, borders: Borders | None = None) -> Quality:
+def check(before: np.ndarray, after: np.ndarray, tiles: Sequence[Tile] = ()) -> Quality:
     """Compare a result with what it was made of.
 
     Args:
         before: HxW, HxWx3 or HxWx4, BGR; uint8, uint16 of full range, or floating point from 0 to 1.
         after: Of any size.
-        borders: Where the tiles meet that it was made of.
+        tiles: Those that it was made of, at whose borders steps are looked for.
     """
-    return examine(before, after, borders)[0]
+    return examine(before, after, tiles)[0]
 
 
-def examine(before: np.ndarray, after: np.ndarray, borders: Borders | None = None) -> tuple[Quality, Preview]:
-    """Return what `check` does, and small pictures of both."""
+def examine(before: np.ndarray, after: np.ndarray, tiles: Sequence[Tile] = ()) -> tuple[Quality, Preview]:
+    """Return what `check` does, and small pictures of the result and of the place where it differs most."""
     not_finite = 1 - float(np.isfinite(after).mean()) if after.dtype.kind == 'f' else 0.0
     before, after = convert_to_bgr8(before), convert_to_bgr8(after)
     enlarged = enlarge(before, after)
-    tile_step = _measure_tile_step(enlarged, after, before.shape, borders)
+    tile_step = _measure_tile_step(enlarged, after, before.shape, tiles)
     if after.shape[0] < before.shape[0]:  # of a result that is smaller than its input the input is scaled
         before = cv2.resize(before, after.shape[1::-1], interpolation=cv2.INTER_AREA)
     shrunk = cv2.resize(after, before.shape[1::-1], interpolation=cv2.INTER_AREA)
@@ -88,7 +73,12 @@ def examine(before: np.ndarray, after: np.ndarray, borders: Borders | None = Non
         psnr=psnr, ssim=ssim, niqe_before=_measure_niqe(enlarged), niqe_after=_measure_niqe(after),
         clipped_before=_measure_clipped(before), clipped_after=_measure_clipped(after),
         colour_shift=(blue, green, red), not_finite=not_finite, constant=constant, black=black, tile_step=tile_step)
-    return replace(quality, findings=tuple(find_faults(quality))), _make_preview(enlarged, after)
+    place = find_largest_difference(enlarged, after, _PREVIEW_SIDE)
+    shrink = min(_THUMBNAIL_SIDE / max(after.shape[:2]), 1)
+    size = tuple(max(round(side * shrink), 1) for side in after.shape[1::-1])
+    preview = Preview(_encode(cv2.resize(after, size, interpolation=cv2.INTER_AREA)), _encode(enlarged[place]),
+                      _encode(after[place]))
+    return replace(quality, findings=tuple(find_faults(quality))), preview
 
 
 def find_faults(quality: Quality) -> list[str]:
@@ -124,8 +114,7 @@ def _measure_likeness(before: np.ndarray, shrunk: np.ndarray) -> tuple[float, fl
     """Return PSNR in dB and SSIM of two pictures of one size."""
     from skimage.metrics import structural_similarity
     squares, ssim, rows = 0.0, 0.0, 0
-    height = before.shape[0]
-    for start in range(0, height, _BAND):
+    for start in range(0, len(before), _BAND):
         ours, theirs = before[start:start + _BAND], shrunk[start:start + _BAND]
         squares += float(np.square(ours.astype(np.float32) - theirs).sum(dtype=np.float64))
         if min(ours.shape[:2]) >= _SSIM_WINDOW:
@@ -159,18 +148,20 @@ def _find_extremes(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _measure_tile_step(enlarged: np.ndarray, after: np.ndarray, size: Sequence[int],
-                       borders: Borders | None) -> float | None:
+                       tiles: Sequence[Tile]) -> float | None:
     """Return by how many levels pixels differ more across the worst border of tiles than beside it.
 
     A step that the input shows there too, an edge of what is depicted, does not count.
     """
     steps = []
-    for axis, starts in enumerate((borders.rows, borders.columns) if borders else ()):
+    for axis, spans in enumerate(([tile.rows for tile in tiles], [tile.columns for tile in tiles])):
         scale = after.shape[axis] / size[axis]
         ours, theirs = (np.moveaxis(picture, axis, 0) for picture in (after, enlarged))
-        steps += [_measure_step(ours, at) - max(_measure_step(theirs, at), 0)
-                  for at in (round(start * scale) for start in starts) if 4 <= at < len(ours) - 4]
-    return max(steps) if steps else None
+        for start in {span.start for span in spans} - {0}:
+            at = round(start * scale)
+            if 4 <= at < len(ours) - 4:
+                steps.append(_measure_step(ours, at) - max(_measure_step(theirs, at), 0))
+    return max(steps, default=None)
 
 
 def _measure_step(picture: np.ndarray, at: int) -> float:
@@ -243,9 +234,7 @@ def enlarge(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 def find_largest_difference(enlarged: np.ndarray, after: np.ndarray, side: int) -> tuple[slice, slice]:
     """Return rows and columns of the square where two pictures of one size differ most.
 
-    Args:
-        enlarged, after: HxWx3, uint8.
-        side: Of the square in pixels; at most that of the picture.
+    The pictures are HxWx3, uint8; the square has `side` pixels, or as many as they have.
     """
     height, width = (min(side, length) for length in after.shape[:2])
     difference = cv2.absdiff(enlarged, after).max(2)
@@ -259,8 +248,7 @@ def compare(before: np.ndarray, after: np.ndarray, name: str) -> np.ndarray:
     """Return a picture of an input and its result, labelled, and below it the place where they differ most, enlarged.
 
     Args:
-        before: The input, as `convert_to_bgr8` takes it.
-        after: The result, likewise.
+        before, after: The input and the result, as `convert_to_bgr8` takes them.
         name: What the result is labelled with, in ASCII.
 
     Returns:
@@ -269,10 +257,9 @@ def compare(before: np.ndarray, after: np.ndarray, name: str) -> np.ndarray:
     after = convert_to_bgr8(after)
     enlarged = enlarge(convert_to_bgr8(before), after)
     rows, columns = find_largest_difference(enlarged, after, max(min(_PLACE, min(after.shape[:2]) // 2), 1))
-    names = 'bicubic', name
     shrink = min(_LONGEST_PANEL / max(after.shape[:2]), 1)
     wholes, places = [], []
-    for picture, label in zip((enlarged, after), names, strict=True):
+    for picture, label in zip((enlarged, after), ('bicubic', name), strict=True):
         place = picture[rows, columns]
         whole = cv2.resize(picture, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
         corner, opposite = ((round(x * shrink), round(y * shrink)) for x, y in (
@@ -303,19 +290,6 @@ def _label(panel: np.ndarray, label: str) -> None:
     cv2.rectangle(panel, (0, 0), (width + 2 * margin, height + base + 2 * margin), (0, 0, 0), cv2.FILLED)
     cv2.putText(panel, label, (margin, height + margin), cv2.FONT_HERSHEY_SIMPLEX, size, (255, 255, 255), thickness,
                 cv2.LINE_AA)
-
-
-def _make_preview(enlarged: np.ndarray, after: np.ndarray) -> Preview:
-    """Return small pictures of a result and of the place where it differs most from its input.
-
-    Args:
-        enlarged, after: HxWx3, BGR, uint8, of one size.
-    """
-    place = find_largest_difference(enlarged, after, _PREVIEW_SIDE)
-    shrink = min(_THUMBNAIL_SIDE / max(after.shape[:2]), 1)
-    size = tuple(max(round(side * shrink), 1) for side in after.shape[1::-1])
-    return Preview(_encode(cv2.resize(after, size, interpolation=cv2.INTER_AREA)), _encode(enlarged[place]),
-                   _encode(after[place]))
 
 
 def _encode(picture: np.ndarray) -> bytes:

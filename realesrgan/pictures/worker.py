@@ -17,8 +17,9 @@ from ..log import about
 from ..options import PictureOptions
 from ..pipeline import read_ahead, write_behind
 from ..pool.pool import Place, Report
-from ..quality import Borders, compare, examine
+from ..quality import compare, examine
 from ..timings import Stopwatch
+from ..upscaling.tiles import Tile
 from .formats import require_room
 from .names import Job, Targets, name_comparison
 from .picture import Picture
@@ -66,7 +67,7 @@ class _Item:
         error: Why there is no result.
         result: The upscaled picture.
         target: The path of the result.
-        borders: Where its tiles meet.
+        tiles: Those of the result.
         outcome: Is reported when the result is written.
     """
 
@@ -76,7 +77,7 @@ class _Item:
     error: Exception | None = None
     result: Picture | None = None
     target: Path = Path()
-    borders: Borders | None = None
+    tiles: Sequence[Tile] = ()
     outcome: Outcome | None = None
 
 
@@ -152,7 +153,7 @@ class PictureWorker:
             item.error = error
             return
         item.result = Picture(pixels, picture.metadata)
-        item.borders = Borders.of_tiles(self._enhancer.tiles)
+        item.tiles = self._enhancer.tiles
         item.outcome = Outcome(
             str(job.source), None if job.to_stdout else item.target, frames=1, megapixels=height * width / 1e6,
             seconds=item.stopwatch.seconds['network'], size=(width, height), result_size=pixels.shape[1::-1],
@@ -197,7 +198,7 @@ class PictureWorker:
         outcome = replace(outcome, timings=replace(outcome.timings, seconds=dict(item.stopwatch.seconds)))
         if item.picture is not None and self._options.check:
             try:
-                quality, preview = examine(item.picture.pixels, result.pixels, item.borders)
+                quality, preview = examine(item.picture.pixels, result.pixels, item.tiles)
                 for finding in quality.findings:
                     logger.warning('%s', finding)
                 yield Examined(source, quality, preview)

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import psutil
@@ -73,8 +72,7 @@ class Reporter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 traceback: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         report = self.describe()
         if self._path.suffix.lower() == '.json':
             text = json.dumps(report, indent=1) + '\n'
@@ -86,10 +84,8 @@ class Reporter:
     def __call__(self, event: Event) -> None:
         """Take an event."""
         self._on_event(event)
-        if isinstance(event, Warned) and not event.source:
-            self._warnings.append(event.message)
-        elif isinstance(event, Warned):
-            self._files[event.source].warnings.append(event.message)
+        if isinstance(event, Warned):
+            (self._files[event.source].warnings if event.source else self._warnings).append(event.message)
         elif isinstance(event, Examined):
             file = self._files[event.source]
             most = max((len(quality.findings) for _, quality in file.samples), default=-1)

@@ -22,7 +22,7 @@ from ..log import about
 from ..options import VideoOptions
 from ..pipeline import read_ahead, write_behind
 from ..pool.pool import Place, Report
-from ..quality import Borders, examine
+from ..quality import examine
 from ..timings import Stopwatch
 from .chunks import Chunk, Upscaled
 from .disk import RESERVE_BYTES, measure_free_disk
@@ -120,7 +120,7 @@ class ChunkWorker:
     def _examine(self, chunk: Chunk, frame: Frame, result: np.ndarray, report: Report) -> None:
         """Compare a frame with its source, and warn of what looks wrong."""
         number = chunk.first + frame.number
-        quality, preview = examine(frame.pixels, result, Borders.of_tiles(self._enhancer.tiles))
+        quality, preview = examine(frame.pixels, result, self._enhancer.tiles)
         for finding in quality.findings:
             logger.warning('frame %d: %s', number + 1, finding)
         report(Examined(chunk.video, quality, preview, number))
