@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measure what a network needs to run, in bytes per pixel of input: `memory` in `realesrgan/engines/table.py`.
+"""Measure what a network needs to run, in bytes per pixel of input: `memory` in `realesrgan/engines/engine.py`.
 
 Each figure is the growth of a fresh process's peak memory between a small and a large picture; for Vulkan, that of what
 the engine's allocator gave out.
