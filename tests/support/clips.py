@@ -149,13 +149,8 @@ def belongings():
     return len(process.children(recursive=True)), process.num_fds()
 
 
-def times(path):
-    """The times of the frames of the video, in seconds and in order."""
-    return times_of(path, 'v:0')
-
-
-def times_of(path, which):
-    """The times of the packets of a stream, as `a:0`, in seconds and in order."""
+def times(path, which='v:0'):
+    """The times of the packets of a stream, by default the frames of the video, in seconds and in order."""
     output = subprocess.run([FFMPEG.ffprobe, '-v', 'error', '-select_streams', which, '-show_entries',
                              'packet=pts_time', '-of', 'csv=p=0', f'file:{path}'], check=True,
                             stdout=subprocess.PIPE, text=True, env=ENVIRONMENT).stdout

@@ -1,13 +1,14 @@
 """Every frame of every kind of video, at the right time: containers, rates, sizes, cuts, fields."""
 from __future__ import annotations
 
+import struct
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
 from tests.support import clips
-from tests.support.clips import EXACT, files, make, picture, sound, video
+from tests.support.clips import DATA, EXACT, files, make, picture, sound, video
 
 # ---- rates, shapes ----
 
@@ -110,3 +111,64 @@ def test_interlaced_video(upscale, tmp_path, how, line):
          '-q:v', '2')
     assert line in upscale('-i', 'a.mpg', '-s', '1', '--deinterlace', how)
     assert (video('results/a_out.mp4')['frames'], video('results/a_out.mp4')['rate'][0]) == (25, '25/1')
+
+
+# ---- edit lists and apertures ----
+@pytest.mark.parametrize(('extension', 'expected'), [
+    ('mp4', '853:720'), ('mov', '853:720'), ('mkv', '853:720'), ('webm', '19:16')])
+def test_odd_pixel_shapes_stay_exact(upscale, tmp_path, extension, expected):
+    """WebM holds no shape of pixels but the width that is shown, in whole pixels: 152 for 151.6 here."""
+    make(tmp_path / 'a.mp4', *picture(seconds='0.1'), '-vf', 'setsar=853/720:max=1000', *EXACT)
+    upscale('-i', 'a.mp4', '-s', '2', '--ext', extension)
+    assert video(f'results/a_out.{extension}')['sample_aspect_ratio'] == expected
+
+
+@pytest.mark.parametrize('more', [[], ['--chunk', '0.5'], ['--extract_frame_first'], ['--start', '0.2', '--end', '1']])
+def test_what_an_edit_list_hides_is_no_damage(upscale, more):
+    source = DATA / 'open_gop_cut.mp4'
+    assert 'error' not in upscale('-i', source, '-s', '1', '--crf', '0', *more)
+    shown = clips.frames(source)[slice(5, 25) if '--start' in more else slice(None)].astype(int)
+    result = clips.frames('results/open_gop_cut_out.mp4')
+    assert len(result) == len(shown) == (20 if '--start' in more else 42)
+    assert np.abs(result - shown).mean() < 2
+
+
+@pytest.mark.parametrize('packet', [718, 12107])
+def test_damage_behind_an_edit_list_is_found(fail, tmp_path, packet):
+    """Noise in a packet of frames that are shown: the first, and a key frame."""
+    data = bytearray((DATA / 'open_gop_cut.mp4').read_bytes())
+    data[packet + 5:packet + 33] = np.random.default_rng(0).bytes(28)
+    (tmp_path / 'a.mp4').write_bytes(data)
+    assert 'error: a.mp4: damaged at about 0:00:0' in fail('-i', 'a.mp4', '-s', '1')
+
+
+def add_clean_aperture(path, *numbers):
+    """Write a 'clap' box of eight numbers into the first track of an MP4 whose 'moov' comes last."""
+    data = bytearray(path.read_bytes())
+    box = struct.pack('>I4s8i', 40, b'clap', *numbers)
+    for name in (b'avc1', b'stsd', b'stbl', b'minf', b'mdia', b'trak', b'moov'):
+        start = data.rindex(name) - 4
+        size = int.from_bytes(data[start:start + 4])
+        if name == b'avc1':
+            data[start + 86:start + 86] = box  # before any that ffmpeg has written, as it does since version 7.1
+        data[start:start + 4] = (size + len(box)).to_bytes(4)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(('aperture', 'size'), [
+    (None, (192, 128)), ((48, 1, 32, 1, 0, 1, 0, 1), (192, 128)), ((45, 1, 61, 2, 1, 2, -1, 4), (180, 120))],
+    ids=['mkv', 'mp4', 'odd'])
+@pytest.mark.parametrize('turns', [0, 1])
+def test_what_the_container_says_to_crop_is_cropped(upscale, tmp_path, aperture, size, turns):
+    """A red border of 8 pixels around what is green on the left and white on the right."""
+    source = DATA / 'container_crop.mkv'
+    if aperture or turns:
+        source = clips.rotate(source, tmp_path / 'a.mp4', 270 * turns)
+        add_clean_aperture(source, *(aperture or (48, 1, 32, 1, 0, 1, 0, 1)))
+    upscale('-i', source, '-s', '4', '--pix_fmt', 'yuv444p', '--crf', '0')
+    result = next((tmp_path / 'results').iterdir())
+    frame = np.rot90(clips.frames(result)[0], turns)
+    assert (frame.shape[1::-1], video(result).get('sample_aspect_ratio')) == (size, '1:1')
+    assert np.abs(frame[:, :size[0] // 2 - 8].astype(int) - (0, 255, 0)).max() < 16
+    assert np.abs(frame[:, size[0] // 2 + 8:].astype(int) - 255).max() < 16

@@ -7,7 +7,7 @@ import pytest
 from realesrgan import RealESRGANer
 from realesrgan.ffmpeg.probe import probe, read_hdr
 from tests.support import clips
-from tests.support.clips import make, picture, video
+from tests.support.clips import DATA, make, picture, video
 
 BT709 = {'colorspace': 'bt709', 'color_primaries': 'bt709', 'color_trc': 'bt709'}
 BT601 = {'colorspace': 'smpte170m', 'color_primaries': 'smpte170m', 'color_trc': 'smpte170m'}
@@ -172,3 +172,41 @@ def test_frames_are_those_of_the_upsampler(upscale, tmp_path, networks, deep):
     result = clips.frames('results/a_out.mkv', 'bgr48le' if deep else 'bgr24')
     assert result.shape == expected.shape == (8, 96, 144, 3)
     assert np.abs(result.astype(int) - expected).max() <= 1
+
+
+def chroma_edge(path, location):
+    """Where the edge of `chroma_left.mp4` lies in Cr, in pixels of luma from the left, by the light on either side."""
+    stream = video(path)
+    width, height = stream['size']
+    data = clips.ffmpeg('-i', path, '-frames:v', '1', '-f', 'rawvideo', '-pix_fmt', 'yuv420p', '-')
+    row = np.frombuffer(data, np.uint8)[width * height * 5 // 4:].reshape(height // 2, width // 2)[height // 4]
+    samples = ((row - row[-1].astype(float)) / (float(row[0]) - row[-1])).sum()
+    return 2 * samples - (0.5 if location == 'left' else 0), stream['chroma_location']
+
+
+@pytest.mark.parametrize('location', ['left', 'center'])
+@pytest.mark.parametrize('codec', ['libx264', 'libx265'])
+def test_chroma_stays_where_it_is(upscale, location, codec):
+    source = DATA / f'chroma_{location}.mp4'
+    upscale('-i', source, '-s', '4', '--vcodec', codec, '--crf', '4')
+    before, after = chroma_edge(source, location), chroma_edge(f'results/chroma_{location}_out.mp4', location)
+    assert before[1] == after[1] == location
+    assert abs(after[0] / 4 - before[0]) < 0.05
+
+
+def test_dolby_vision_of_a_kind_that_only_its_decoders_read_is_refused(fail):
+    assert fail('-i', DATA / 'dolby_vision_profile5.mp4').splitlines()[1] == (
+        f'error: {DATA}/dolby_vision_profile5.mp4: is Dolby Vision of profile 5.0, whose colours only its own '
+        'decoders read; convert it to HDR10 or SDR first, for example with the filter libplacebo of a newer ffmpeg')
+
+
+def test_dolby_vision_over_hdr10_is_upscaled(upscale, tmp_path):
+    data = (DATA / 'dolby_vision_profile5.mp4').read_bytes()
+    start = data.index(b'dvcC') + 4
+    record = bytearray(data[start:start + 24])
+    record[2] = 8 << 1 | record[2] & 1  # the profile
+    record[4] = 1 << 4  # what its base layer is compatible with
+    (tmp_path / 'a.mp4').write_bytes(data[:start] + bytes(record) + data[start + 24:])
+    assert 'Dolby Vision of profile 8.1: its base layer is upscaled, its own metadata are left out' in upscale(
+        '-i', 'a.mp4', '-s', '1')
+    assert video('results/a_out.mp4')['pix_fmt'] == 'yuv420p10le'

@@ -75,6 +75,18 @@ def test_an_input_is_never_overwritten_and_an_old_result_is(upscale, fail, tmp_p
     assert video('results/a_out.mp4')['frames'] == 3
 
 
+@pytest.mark.parametrize('name', ['film_x4.mp4', 'film.MKV', 'film.png'])
+def test_an_output_folder_that_is_called_like_a_file_is_refused(run, upscale, tmp_path, name):
+    make(tmp_path / 'a.mp4', *picture(seconds='0.1'), *EXACT)
+    status, _, err = run('-i', 'a.mp4', '-s', '1', '-o', name)
+    assert (status, err) == (
+        2, f'error: -o names a folder, and {name} looks like a file; make that folder first if you mean it, or set the '
+        'names of results with --suffix and --ext\n')
+    assert not (tmp_path / name).exists()
+    (tmp_path / name).mkdir()
+    upscale('-i', 'a.mp4', '-s', '1', '-o', name)
+
+
 # ---- folders, pictures, extraction ----
 
 def write_frames(folder, count, *, size=(12, 16), dtype=np.uint8, first=1):

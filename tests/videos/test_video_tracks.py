@@ -1,13 +1,14 @@
 """Audio, subtitles, chapters, attachments, covers and metadata of every kind of result."""
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
 
 from realesrgan.ffmpeg import mux
 from tests.support import clips
-from tests.support.clips import EXACT, files, make, picture, sound, video
+from tests.support.clips import DATA, EXACT, files, make, picture, sound, video
 from tests.support.numbered_frames import LOSSLESS, counted, counts
 
 
@@ -136,3 +137,39 @@ def test_a_recording_whose_size_and_sound_change_half_way(upscale, tmp_path):
     assert (result['frames'], result['size']) == (550, (64, 32))
     assert counts('results/a_out.mp4') == [*range(500), *range(50)]
     assert [stream['codec_name'] for stream in clips.streams('results/a_out.mp4', 'audio')] == ['aac', 'ac3']
+
+
+@pytest.mark.parametrize('extension', ['mp4', 'mov', 'mkv'])
+def test_what_a_telephone_says_of_a_video_is_kept(upscale, extension):
+    assert 'left out' not in upscale('-i', DATA / 'phone_metadata.mov', '-s', '1', '--end', '0.2', '--ext', extension)
+    told = clips.facts(f'results/phone_metadata_out.{extension}')
+    tags = {name.lower(): value for name, value in told['format']['tags'].items()}
+    assert tags.items() >= {
+        'com.apple.quicktime.make': 'Apple', 'com.apple.quicktime.creationdate': '2020-01-02T04:04:05+0100',
+        'com.apple.quicktime.location.iso6709': '+52.5200+013.4050+034.000/', 'title': 'My clip'}.items()
+    assert tags.get('major_brand') == {'mp4': 'isom', 'mov': 'qt  ', 'mkv': None}[extension]
+    codes = [stream['tags'].get('timecode', stream['tags'].get('TIMECODE')) for stream in told['streams']
+             if stream['codec_type'] != 'audio']
+    assert codes == (['01:00:00:00'] if extension == 'mkv' else ['01:00:00:00'] * 2)
+
+
+def test_a_time_code_that_stands_in_the_container_is_kept(upscale, tmp_path):
+    make(tmp_path / 'a.mkv', *picture(seconds='0.1'), *EXACT, '-metadata', 'timecode=01:02:03:04')
+    upscale('-i', 'a.mkv', '-s', '1')
+    assert [stream['tags']['timecode'] for stream in clips.facts('results/a_out.mp4')['streams']] == ['01:02:03:04'] * 2
+
+
+def test_a_time_code_is_not_carried_to_a_part_that_begins_later(upscale):
+    assert re.search('warning: .*the time code 01:00:00:00 is left out: it is that of the uncut video\n', upscale(
+        '-i', DATA / 'phone_metadata.mov', '-s', '1', '--start', '1', '--end', '1.2'))
+    told = clips.facts('results/phone_metadata_out.mp4')
+    assert [stream['codec_type'] for stream in told['streams']] == ['video', 'audio']
+    assert 'timecode' not in told['format']['tags']
+
+
+def test_subtitles_of_a_codec_that_this_ffmpeg_does_not_know(upscale, tmp_path):
+    (tmp_path / 's.srt').write_text('1\n00:00:00,000 --> 00:00:00,100\nhello\n')
+    known = make(tmp_path / 'known.mkv', *picture(seconds='0.1'), '-i', tmp_path / 's.srt', *EXACT, '-c:s', 'srt')
+    (tmp_path / 'a.mkv').write_bytes(known.read_bytes().replace(b'S_TEXT/UTF8', b'S_TEXT/UTF9'))
+    assert 'subtitle track 1 (unknown) is left out: this ffmpeg does not know its codec; a newer one may' in upscale(
+        '-i', 'a.mkv', '-s', '1', '--ext', 'mkv')
