@@ -48,13 +48,13 @@ class Colour:
 
     def build_rgb_scale(self, pixel_format: str) -> dict[str, str | int]:
         """Return the options of the scale filter that decode a pixel format to full-range RGB."""
-        return {'in_color_matrix': self._name_scale_matrix(), 'in_range': self.range, 'out_range': 'pc',
+        return {'in_color_matrix': _SCALE_MATRICES.get(self.matrix, 'bt709'), 'in_range': self.range, 'out_range': 'pc',
                 'flags': _SCALE_FLAGS, **self._place_chroma('in', pixel_format)}
 
     def build_yuv_scale(self, pixel_format: str) -> dict[str, str | int]:
         """Return the options of the scale filter that encode full-range RGB to a pixel format."""
-        return {'in_range': 'pc', 'out_color_matrix': self._name_scale_matrix(), 'out_range': self.range,
-                'flags': _YUV_FLAGS, **self._place_chroma('out', pixel_format)}
+        return {'in_range': 'pc', 'out_range': self.range, 'flags': _YUV_FLAGS,
+                'out_color_matrix': _SCALE_MATRICES.get(self.matrix, 'bt709'), **self._place_chroma('out', pixel_format)}
 
     def _place_chroma(self, side: str, pixel_format: str) -> dict[str, int]:
         """Return the options that place chroma; the filter's defaults are right where it is not shared, or by lines."""
@@ -63,9 +63,6 @@ class Colour:
         positions = zip(('h', 'v'), _CHROMA_POSITIONS[self.chroma_location], strict=True)
         shared = {'420': 'hv', '422': 'h'}.get(parse_pixel_format(pixel_format).chroma, '')
         return {f'{side}_{axis}_chr_pos': position for axis, position in positions if axis in shared}
-
-    def _name_scale_matrix(self) -> str:
-        return _SCALE_MATRICES.get(self.matrix, 'bt709')
 
     def retag_as_rgb(self) -> Colour:
         """Return the tags of the same colours stored as RGB."""
@@ -170,9 +167,7 @@ def is_deep(name: str) -> bool:
 def choose_pixel_format(wanted: PixelFormat, supported: Sequence[str]) -> str:
     """Return the encoder's format nearest to the one wanted: the same chroma and depth, else fewer bits, else 4:2:0.
 
-    Args:
-        wanted: Format of the input.
-        supported: Formats that the encoder takes; empty if that is unknown.
+    `supported` is empty if it is not known what the encoder takes.
     """
     if not supported or wanted.name in supported:
         return wanted.name

@@ -38,8 +38,7 @@ class Kept:
     """A range of the frames that leave the decoder, or the resampling.
 
     Attributes:
-        start: The first frame kept, or None.
-        stop: The first frame after those kept, or None.
+        start, stop: The first frame kept, and the first one after those kept, or None.
         unit: That of `start` and `stop`: 'frame' (a number), 'time' (seconds) or 'pts' (ticks of the resampled rate).
             The latter two go by each frame's own time stamp, relative to `Decoding.origin`.
     """
@@ -89,12 +88,7 @@ class Decoding:
 
 @dataclass(frozen=True)
 class Damage:
-    """A place where decoding went wrong.
-
-    Attributes:
-        frame: How many frames came before it.
-        reason: ffmpeg's report.
-    """
+    """A place where decoding went wrong: how many frames came before it, and ffmpeg's report."""
 
     frame: int
     reason: str
@@ -104,17 +98,11 @@ class FrameReader(Child):
     """The frames of a video: a running ffmpeg to iterate over, which gives arrays.
 
     Each frame is HxWx3, BGR, full range: uint8, or uint16 if the video has more than 8 bits. Damage does not end the
-    iteration: whatever can be decoded comes out, and `damage` is set after the last frame.
+    iteration: whatever can be decoded comes out, and `damage` is set to the first one after the last frame.
 
     Args:
-        programs: ffmpeg and ffprobe.
-        info: The input, with a video stream.
-        decoding: Which frames.
         also: Output options and a file that the other tracks are written to in the same pass, for an input that can
             be read only once (see `build_recording_options`).
-
-    Attributes:
-        damage: The first damage, or None.
 
     Raises:
         MediaError: ffmpeg can't be started, or, while iterating, it was killed, as `kill` does; the file is not at
@@ -136,7 +124,7 @@ class FrameReader(Child):
             view, filled, size = frame.data.cast('B'), 0, frame.nbytes
             while filled < size and (count := self.output.readinto(view[filled:])):
                 filled += count
-            if self._first_error is None and self._lines:
+            if self._first_error is None and self.errors:
                 self._first_error = self._decoded
             if filled == size:
                 self._decoded += 1
@@ -164,7 +152,7 @@ def count_frames(programs: FFmpeg, info: MediaInfo, decoding: Decoding,
     with Child(command, collect=True) as child:
         status = child.wait(check)
         counts = re.findall(r'^frame=\s*(\d+)', child.collected.decode(errors='replace'), re.MULTILINE)
-        errors = child.errors or ([str(child.describe_failure())] if status else [])
+        errors = list(child.errors) or ([str(child.describe_failure())] if status else [])
         return int(counts[-1]) if counts else 0, errors
 
 
@@ -173,12 +161,7 @@ def is_of_a_cut(programs: FFmpeg, info: MediaInfo, decoding: Decoding, check: Ch
 
     After such a cut H.264 is told to forget reference pictures that were cut off. ffmpeg reports that as it would if
     they had been lost. No picture stays a reference for more than a few frames, so later reports are damage.
-
-    Args:
-        programs: ffmpeg and ffprobe.
-        info: The input, whose container hides what the cut left over.
-        decoding: All frames, from the start of the file.
-        check: See `Check`.
+    `decoding` is that of all frames, from the start of the file.
     """
     beginning = Decoding(decoding.rate, duration=_LONGEST_REFERENCE / decoding.rate)
     at_the_cut, everywhere = (count_frames(programs, info, some, check)[1] for some in (beginning, decoding))

@@ -68,9 +68,7 @@ def choose_codec(asked: str | None, container: str) -> str:
 def choose_part_container(codec: str, container: str) -> str:
     """Return the container for the parts of a video: one with exact time stamps, if it holds the encoder's streams.
 
-    Args:
-        codec: ffmpeg's name of the encoder.
-        container: Of the video that the parts will be joined to.
+    `container` is that of the video that they will be joined to.
     """
     exact = CONTAINERS[container].exact_times or not any(name in codec for name in _HELD_BY_MP4)
     return container if exact else 'mp4'
@@ -89,12 +87,9 @@ def choose_output_pixel_format(programs: FFmpeg, codec: str, asked: str | None, 
 
 
 class FrameWriter(Child):
-    """A running ffmpeg that encodes frames into a file without sound.
+    """A running ffmpeg that encodes frames into a file without sound; after an error it may be there in part.
 
-    Args:
-        programs: ffmpeg and ffprobe.
-        target: File to write; after an error it may be there in part.
-        encoding: How.
+    `finish` encodes what is still in the pipe and closes the file.
 
     Raises:
         MediaError: ffmpeg can't be started.
@@ -116,14 +111,6 @@ class FrameWriter(Child):
             raise ValueError(f'the frame is {frame.shape}, {frame.dtype}, but the video is {self._shape}, '
                              f'{self._dtype}')
         self.send(np.ascontiguousarray(frame).data.cast('B'))
-
-    def finish(self) -> None:
-        """Encode what is still in the pipe and close the file.
-
-        Raises:
-            MediaError: the encoder failed.
-        """
-        self.require_success()
 
 
 def build_encode_command(programs: FFmpeg, target: Path, encoding: Encoding) -> list[str]:

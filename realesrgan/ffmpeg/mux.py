@@ -38,12 +38,7 @@ _LEAVE_GAPS = ('-dts_delta_threshold', '1000000000')
 
 @dataclass(frozen=True)
 class Cut:
-    """The part of the source that the video shows.
-
-    Attributes:
-        start: Seconds after the start of the source.
-        duration: Seconds, or None for all the rest.
-    """
+    """The part of the source that the video shows, in seconds after its start; None for all the rest."""
 
     start: Fraction
     duration: Fraction | None
@@ -81,16 +76,12 @@ def mux(programs: FFmpeg, video: Path, source: MediaInfo, target: Path, containe
     """Write a video with the tracks, chapters and metadata of its source.
 
     Args:
-        programs: ffmpeg and ffprobe.
         video: The list of the parts of the upscaled video, which begins at 0 (see `write_list`).
         source: Where the tracks come from; its video is not taken.
-        target: File to write.
-        container: A key of `CONTAINERS`.
         video_start: When the video begins, in seconds after the start of the source or, if there is one, of `cut`.
         cut: The part of the source to take the tracks from, or None for all of it.
         tags_of: The stream that gives the video its title, language and other tags.
         leave_gaps: Whether the video holds a frame where the clock of the source leaps, so that the tracks must wait.
-        check: See `Check`.
 
     Raises:
         MediaError: ffmpeg failed.
@@ -195,10 +186,6 @@ def build_recording_options(tracks: Sequence[Track], target: Path) -> list[str]:
     """Return output options that write audio and subtitles to a Matroska file while the video is decoded.
 
     This serves inputs that can be read only once. There are no options if there is nothing to record.
-
-    Args:
-        tracks: All tracks but the video.
-        target: File to write.
     """
     for track in tracks:
         if track.kind not in ('audio', 'subtitle'):

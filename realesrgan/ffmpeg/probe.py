@@ -117,12 +117,7 @@ class MediaInfo:
 
 
 def probe(programs: FFmpeg, source: str, check: Check | None = None) -> MediaInfo:
-    """Ask ffprobe what an input is.
-
-    Args:
-        programs: ffmpeg and ffprobe.
-        source: Path or URL.
-        check: See `Check`.
+    """Ask ffprobe what an input is, a path or a URL.
 
     Raises:
         MediaError: ffmpeg can't open it.

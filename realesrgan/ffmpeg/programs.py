@@ -46,13 +46,7 @@ Check = Callable[[], None]
 
 @dataclass(frozen=True)
 class FFmpeg:
-    """A pair of programs.
-
-    Attributes:
-        ffmpeg: Path of ffmpeg.
-        ffprobe: Path of ffprobe.
-        version: Version of ffmpeg; builds from its git repository count as the newest.
-    """
+    """A pair of programs, by their paths, and the version of ffmpeg; builds from its git repository are the newest."""
 
     ffmpeg: str
     ffprobe: str
@@ -169,6 +163,7 @@ class Child:
     Attributes:
         output: Its stdout, unbuffered; not for use with `collect`.
         collected: With `collect`, its whole stdout, once `wait` has returned.
+        errors: The last lines of its stderr; complete once `wait` has returned.
 
     Raises:
         MediaError: it can't be started.
@@ -186,26 +181,26 @@ class Child:
         self.output = cast(io.RawIOBase, self._process.stdout)
         self.collected = b''
         self._name = Path(command[0]).stem
-        self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
+        self.errors: deque[str] = deque(maxlen=_KEPT_LINES)
         self._readers = [threading.Thread(target=read, name=f'{self._name} {read.__name__}', daemon=True)
                          for read in (self._listen, self._collect)[:1 + collect]]
         for reader in self._readers:
             reader.start()
-        for pipe in (self._process.stdin, self._process.stdout):
-            _widen(pipe)
+        if sys.platform == 'linux':
+            import fcntl
+            # A frame has megabytes; where a pipe holds more than 64 KiB, the processes wait less for each other.
+            for pipe in filter(None, (self._process.stdin, self._process.stdout)):
+                with contextlib.suppress(OSError):
+                    fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.kill()
-        self._process.wait()
-        for reader in self._readers:
-            reader.join()
-        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
+        with self._process:  # which closes its pipes
+            self.kill()
+            for reader in self._readers:
+                reader.join()
 
     def _listen(self) -> None:
         """Keep the lines of its stderr, of which some end with a carriage return only."""
@@ -216,15 +211,10 @@ class Child:
                 if _CHATTER.search(text):
                     continue
                 logger.debug('%s: %s', self._name, text)
-                self._lines.append(text)
+                self.errors.append(text)
 
     def _collect(self) -> None:
         self.collected = self.output.readall() or b''
-
-    @property
-    def errors(self) -> list[str]:
-        """The last lines of its stderr; complete once `wait` has returned."""
-        return list(self._lines)
 
     def send(self, data: memoryview) -> None:
         """Write all of `data` to its stdin.
@@ -260,8 +250,8 @@ class Child:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 return self._process.wait(pause)
 
-    def require_success(self, check: Check | None = None) -> None:
-        """Wait for it to end, as `wait` does.
+    def finish(self, check: Check | None = None) -> None:
+        """Close its stdin and wait for it to end, as `wait` does.
 
         Raises:
             MediaWriteError: it could not write its file, which it does not always count as a failure.
@@ -273,7 +263,7 @@ class Child:
 
     def describe_failure(self) -> MediaError:
         """Return an error that says in one line how it ended and what it reported."""
-        lines = list(dict.fromkeys(self._lines))
+        lines = list(dict.fromkeys(self.errors))
         if any('No space left on device' in line for line in lines):
             return MediaWriteError(f'the disk is full ({self._name}: No space left on device)')
         if unwritten := [line for line in lines if _WRITE_FAILURE.search(line)]:
@@ -298,11 +288,11 @@ def run(command: Sequence[str], cwd: Path | None = None, check: Check | None = N
     """Run a command to its end, in the folder `cwd`, and return its stdout and the lines of its stderr.
 
     Raises:
-        MediaError: it can't be started or fails (see `Child.require_success`).
+        MediaError: it can't be started or fails (see `Child.finish`).
     """
     with Child(command, collect=True, cwd=cwd) as child:
-        child.require_success(check)
-        return child.collected, child.errors
+        child.finish(check)
+        return child.collected, list(child.errors)
 
 
 def _choose_environment(program: str) -> dict[str, str] | None:
@@ -320,14 +310,6 @@ def _choose_environment(program: str) -> dict[str, str] | None:
         return None
     is_static = beginning.startswith(b'\x7fELF') and b'/ld-' not in beginning  # it names no dynamic loader
     return os.environ | {'GCONV_PATH': '/nonexistent'} if is_static else None
-
-
-def _widen(pipe: Any) -> None:
-    """Let a pipe hold more than 64 KiB, because a frame has megabytes: the processes then wait less for each other."""
-    if pipe is not None and sys.platform == 'linux':
-        import fcntl
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 # ---- their inputs ----

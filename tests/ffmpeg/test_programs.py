@@ -249,7 +249,7 @@ def test_a_check_that_raises_ends_the_wait_and_the_child(tmp_path, error, script
 def test_a_check_can_stop_a_child_that_is_fed(tmp_path):
     with pytest.raises(Cancelled), Child([program(tmp_path, 'x', 'cat; exec sleep 100')], feed=True) as child:
         child.send(memoryview(b'frame'))
-        child.require_success(stop_at(2, Cancelled()))
+        child.finish(stop_at(2, Cancelled()))
 
 
 def test_a_check_that_raises_at_once_stops_even_a_quick_child(tmp_path):
