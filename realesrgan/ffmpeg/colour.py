@@ -5,14 +5,12 @@ import contextlib
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Self
 
 logger = logging.getLogger(__name__)
 
-_HD_LINES = 720
-_PAL_LINES = 576
 _UNKNOWN = ('', 'unknown', 'unspecified', 'reserved', 'gbr')
 #: The scale filter's names of the matrices. One that it does not know is replaced by the same matrix both ways.
 _SCALE_MATRICES = {
@@ -53,8 +51,8 @@ class Colour:
 
     def build_yuv_scale(self, pixel_format: str) -> dict[str, str | int]:
         """Return the options of the scale filter that encode full-range RGB to a pixel format."""
-        return {'in_range': 'pc', 'out_range': self.range, 'flags': _YUV_FLAGS,
-                'out_color_matrix': _SCALE_MATRICES.get(self.matrix, 'bt709'), **self._place_chroma('out', pixel_format)}
+        return {'in_range': 'pc', 'out_color_matrix': _SCALE_MATRICES.get(self.matrix, 'bt709'),
+                'out_range': self.range, 'flags': _YUV_FLAGS, **self._place_chroma('out', pixel_format)}
 
     def _place_chroma(self, side: str, pixel_format: str) -> dict[str, int]:
         """Return the options that place chroma; the filter's defaults are right where it is not shared, or by lines."""
@@ -63,10 +61,6 @@ class Colour:
         positions = zip(('h', 'v'), _CHROMA_POSITIONS[self.chroma_location], strict=True)
         shared = {'420': 'hv', '422': 'h'}.get(parse_pixel_format(pixel_format).chroma, '')
         return {f'{side}_{axis}_chr_pos': position for axis, position in positions if axis in shared}
-
-    def retag_as_rgb(self) -> Colour:
-        """Return the tags of the same colours stored as RGB."""
-        return replace(self, range='pc', matrix='gbr')
 
     def build_setparams(self) -> dict[str, str]:
         """Return the options of the setparams filter that tag frames."""
@@ -101,7 +95,7 @@ def infer_colour(height: int, tags: dict[str, str], pixel_format: str = '') -> C
     full = tags.get('color_range') == 'pc' or 'yuvj' in pixel_format or is_rgb(pixel_format)
     known = (matrix or primaries).removesuffix('nc').removesuffix('c')
     guess = _STANDARDS.get(known) or _STANDARDS[
-        'bt709' if height >= _HD_LINES else 'bt470bg' if height == _PAL_LINES else 'smpte170m']
+        'bt709' if height >= 720 else 'bt470bg' if height == 576 else 'smpte170m']
     if matrix and matrix not in _SCALE_MATRICES:
         logger.warning('ffmpeg\'s scale filter does not know the colour matrix %s; BT.709 is used both ways', matrix)
     location = tags.get('chroma_location', '')

@@ -26,8 +26,7 @@ class Container:
         subtitle_encoder: Encoder for all other text subtitles. Subtitles that are pictures can't be converted.
         video_encoders: The only video encoders whose streams it holds; empty if it takes any.
         covers: Codecs of the cover pictures it holds.
-        covers_are_attachments: Whether a cover is an attached file; otherwise it is a video stream of one frame.
-        attachments: Whether it holds other files, such as fonts.
+        attachments: Whether it holds other files, such as fonts; a cover is one then, else a video stream of one frame.
         exact_times: Whether it stores the time stamps of any frame rate without rounding. Where it does not, parts
             that will be joined go into MP4 if that holds their codec.
         chroma: The chroma that its players expect, whatever the input has; '' for that of the input.
@@ -44,7 +43,6 @@ class Container:
     audio_layouts: tuple[str, ...] = ()
     video_encoders: tuple[str, ...] = ()
     covers: frozenset[str] = frozenset()
-    covers_are_attachments: bool = False
     attachments: bool = False
     exact_times: bool = True
     chroma: str = ''
@@ -71,7 +69,7 @@ CONTAINERS = {
                          'adpcm_ima_wav', *_MATROSKA_PCM)), audio_encoder='aac',
         subtitles=frozenset(('subrip', 'ass', 'ssa', 'webvtt', 'hdmv_pgs_subtitle', 'dvd_subtitle', 'dvb_subtitle',
                              'hdmv_text_subtitle')), subtitle_encoder='subrip',
-        covers=frozenset(('mjpeg', 'png', 'bmp', 'gif', 'webp')), covers_are_attachments=True, attachments=True,
+        covers=frozenset(('mjpeg', 'png', 'bmp', 'gif', 'webp')), attachments=True,
         exact_times=False),  # milliseconds
     'mov': Container(
         muxer='mov', default_encoder='libx264',

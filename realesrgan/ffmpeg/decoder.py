@@ -263,7 +263,7 @@ def _build_input_options(programs: FFmpeg, info: MediaInfo, decoding: Decoding) 
     video = require_video(info)
     # Where the size or the format changes half-way, the scale filter follows. Made anew for that, all filters would
     # begin to count at 0 again, and drop frames. But those by which ffmpeg itself turns a video can't follow.
-    options: dict[str, Any] = {} if video.is_turned_otherwise else {'reinit_filter': 0}
+    options: dict[str, Any] = {} if video.turns is None else {'reinit_filter': 0}
     if video.turns:
         options['noautorotate'] = None
     if programs.version >= _CROPS_SINCE and info.format_name.startswith(('mov', 'matroska')):

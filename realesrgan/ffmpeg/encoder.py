@@ -119,7 +119,7 @@ def build_encode_command(programs: FFmpeg, target: Path, encoding: Encoding) -> 
     colour = encoding.colour
     if encoding.codec not in _CHROMA_TAGGED:  # it does not write where chroma lies, so that players expect it here
         colour = replace(colour, chroma_location='center' if encoding.codec == 'mjpeg' else 'left')
-    tags = colour.retag_as_rgb() if rgb else colour
+    tags = replace(colour, range='pc', matrix='gbr') if rgb else colour
     frames = ffmpeg.input(
         'pipe:0', format='rawvideo', pixel_format='bgr48le' if encoding.dtype_is_deep else 'bgr24',
         video_size=(encoding.width, encoding.height), framerate=encoding.rate).video
@@ -127,9 +127,8 @@ def build_encode_command(programs: FFmpeg, target: Path, encoding: Encoding) -> 
     if not rgb:
         frames = frames.filter('scale', **colour.build_yuv_scale(encoding.pixel_format))
     frames = frames.filter('format', encoding.pixel_format).filter('setparams', **tags.build_setparams())
-    sample_aspect = encoding.sample_aspect
     # Without `max`, the filter rounds to the nearest fraction of numbers up to 100.
-    frames = frames.filter('setsar', f'{sample_aspect.numerator}/{sample_aspect.denominator}', max=_MOST_ASPECT)
+    frames = frames.filter('setsar', '{}/{}'.format(*encoding.sample_aspect.as_integer_ratio()), max=_MOST_ASPECT)
     output = frames.output(
         'TARGET', format=CONTAINERS[encoding.container].muxer, pix_fmt=encoding.pixel_format,
         **programs.passthrough, **tags.build_stream_tags(encoding.pixel_format), **_build_encoder_options(encoding))

@@ -92,7 +92,7 @@ def mux(programs: FFmpeg, video: Path, source: MediaInfo, target: Path, containe
     command = [*programs.base_command, '-y', *(_LEAVE_GAPS if leave_gaps else ()),
                *_build_inputs(programs, video, source, others, video_start, cut),
                '-map', '0:v:0', '-c', 'copy', *_build_track_options(others, container)]
-    if CONTAINERS[container].covers_are_attachments:
+    if CONTAINERS[container].attachments:
         attachments = sum(track.kind == 'attachment' for track in others)
         command += _attach_covers(programs, source, covers, attachments, target.parent, check)
     else:

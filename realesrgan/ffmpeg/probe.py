@@ -53,8 +53,8 @@ class VideoStream:
         duration: Seconds, or None.
         promised_frames: Number of frames that the container states, or None.
         is_interlaced: Whether it is flagged as interlaced.
-        turns: Clockwise quarter turns by which it is turned when it is shown.
-        is_turned_otherwise: Whether it is mirrored, or turned by another angle, which is left to ffmpeg.
+        turns: Clockwise quarter turns by which it is turned when it is shown; None if it is mirrored, or turned by
+            another angle, which is left to ffmpeg.
         crop: Borders of the decoded picture that the container says to cut off, after rotation.
         dolby_vision: Its Dolby Vision profile and the compatibility id of its base layer, such as '8.1', or ''.
         tags: Title, language and so on, and the time code, which may be the container's.
@@ -73,8 +73,7 @@ class VideoStream:
     duration: Fraction | None
     promised_frames: int | None
     is_interlaced: bool
-    turns: int = 0
-    is_turned_otherwise: bool = False
+    turns: int | None = 0
     crop: Crop = (0, 0, 0, 0)
     dolby_vision: str = ''
     tags: tuple[tuple[str, str], ...] = ()
@@ -143,12 +142,13 @@ def probe(programs: FFmpeg, source: str, check: Check | None = None) -> MediaInf
 
 def _crop(video: VideoStream, crop: Crop, sample_aspect: Fraction | None = None) -> VideoStream:
     """Return a video that is cropped, with other pixels where `sample_aspect`, before rotation, is given."""
-    left, top, right, bottom = crop[-video.turns:] + crop[:-video.turns]
+    turns = video.turns or 0
+    left, top, right, bottom = crop[-turns:] + crop[:-turns]
     width, height = video.width - left - right, video.height - top - bottom
-    if min(crop) < 0 or min(width, height) < 1 or video.is_turned_otherwise:
+    if min(crop) < 0 or min(width, height) < 1 or video.turns is None:
         logger.warning('the container says to crop the video by %d, %d, %d and %d pixels, which is ignored', *crop)
         return video
-    if sample_aspect is not None and video.turns in (1, 3):
+    if sample_aspect is not None and turns in (1, 3):
         sample_aspect = 1 / sample_aspect
     return replace(video, width=width, height=height, crop=(left, top, right, bottom),
                    sample_aspect=sample_aspect or video.sample_aspect)
@@ -320,8 +320,7 @@ def _parse_video(stream: dict[str, Any], container: dict[str, Any]) -> VideoStre
         duration=_parse_bounded(stream, 'duration', _SECONDS),
         promised_frames=int(frames) if frames is not None else None,
         is_interlaced=stream.get('field_order') in _INTERLACED,
-        turns=turns or 0,
-        is_turned_otherwise=turns is None,
+        turns=turns,
         dolby_vision=next((f'{data["dv_profile"]}.{data.get("dv_bl_signal_compatibility_id", 0)}'
                            for data in side_data if 'dv_profile' in data), ''),
         tags=tuple(tags.items()))

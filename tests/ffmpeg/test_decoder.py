@@ -375,7 +375,7 @@ def test_decoding_a_chunk_of_a_deep_film_in_old_ffmpeg():
 def test_filters_of_a_video_that_is_turned_are_made_anew_where_its_size_changes():
     """Those by which ffmpeg turns it can't follow."""
     assert '-reinit_filter' in command()
-    assert '-reinit_filter' not in command(is_turned_otherwise=True)
+    assert '-reinit_filter' not in command(turns=None)
 
 
 @pytest.mark.parametrize(('version', 'format_name', 'expected'), [
