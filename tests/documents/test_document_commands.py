@@ -8,11 +8,8 @@ import os
 import re
 import shlex
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import time
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -28,6 +25,7 @@ import inference_realesrgan_video
 from realesrgan.weights import __main__ as weights
 from tests.support import clips, face_stand_ins, stand_ins
 from tests.support.markdown_files import ONLY_ENGLISH, PROJECT, TRANSLATED, Document
+from tests.support.web_client import Command
 
 #: Commands that no test here runs, as patterns, and why.
 NOT_RUN = {
@@ -129,8 +127,7 @@ class Shell:
     monkeypatch: pytest.MonkeyPatch
     start_program: Callable[..., subprocess.Popen[bytes]]
     ran: list[str] = field(default_factory=list)
-    service: subprocess.Popen[bytes] | None = None
-    port: int = 0
+    service: Command | None = None
 
     def run(self, command: str) -> None:
         """Run a command of a document."""
@@ -139,7 +136,10 @@ class Shell:
         shutil.rmtree('results', ignore_errors=True)
         words = shlex.split(command)
         if command.startswith(SERVICE):
-            self._start_service(words[3:])
+            for package in ('flask', 'waitress', 'prometheus_client'):
+                pytest.importorskip(package)
+            self.end_service()
+            self.service = Command(self.start_program, *words[3:])
         elif words[0] == 'python' and words[1] in SCRIPTS and not {'<', '>'} & set(words):
             self._run_script(words[1], words[2:])
         elif words[:3] == ['python', '-m', 'realesrgan.weights']:
@@ -152,15 +152,13 @@ class Shell:
         needed = ['bash', 'curl'] if command.startswith(('curl', 'examples/web_client.sh')) else ['bash']
         if missing := [program for program in needed if shutil.which(program) is None]:
             pytest.skip(f'there is no {missing[0]}')
-        command = command.replace('127.0.0.1:5000', f'127.0.0.1:{self.port}')
-        if 'web_client.py' in command:
-            command += f' --url http://127.0.0.1:{self.port}'
+        if self.service is not None:
+            command = command.replace('http://127.0.0.1:5000', self.service.url)
+            command += f' --url {self.service.url}' if 'web_client.py' in command else ''
         environment = os.environ | ({'HOME': str(self.folder / 'home')} if '~' in command else {})
         result = subprocess.run(['bash', '-c', command], env=environment, capture_output=True, text=True, timeout=120)
         assert result.returncode == 0, f'{command}\n{result.stderr}'
         check_bash(command, result.stdout)
-
-    # ---- the scripts ----
 
     def _run_script(self, name: str, arguments: list[str]) -> None:
         if '--face_enhance' in arguments:
@@ -187,29 +185,9 @@ class Shell:
         if parsed.input == ['film.mkv']:
             shutil.copy('a.mkv', 'film.mkv')
 
-    # ---- the service ----
-
-    def _start_service(self, arguments: list[str]) -> None:
-        for package in ('flask', 'waitress', 'prometheus_client'):
-            pytest.importorskip(package)
-        self.end_service()
-        with socket.socket() as free:
-            free.bind(('127.0.0.1', 0))
-            self.port = free.getsockname()[1]
-        command = [sys.executable, '-m', 'realesrgan.web', *arguments, '--port', str(self.port)]
-        self.service = self.start_program(command)
-        for _ in range(600):
-            assert self.service.poll() is None, arguments
-            with socket.socket() as client:
-                if client.connect_ex(('127.0.0.1', self.port)) == 0:
-                    return
-            time.sleep(0.05)
-        pytest.fail(f'the service does not listen: {arguments}')
-
     def end_service(self) -> None:
         if self.service is not None:
-            self.service.send_signal(signal.SIGINT)
-            assert self.service.wait(60) == 130
+            assert self.service.end() == 130
             self.service = None
 
 

@@ -1,6 +1,10 @@
 """A client of services under test, and pictures to send."""
 from __future__ import annotations
 
+import re
+import signal
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +48,23 @@ class Service:
     @property
     def files(self):
         return sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob('*') if path.is_file())
+
+
+class Command:
+    """`python -m realesrgan.web` in a process of its own, on a free port of this machine."""
+
+    def __init__(self, start_program, *arguments, folder=None):
+        self.process = start_program([sys.executable, '-m', 'realesrgan.web', *arguments, '--port', '0'], cwd=folder,
+                                     stderr=subprocess.PIPE, text=True)
+        line = self.process.stderr.readline()
+        found = re.fullmatch(r'http://[\d.]+:(\d+)/\n', line)
+        assert found, line
+        self.url = f'http://127.0.0.1:{found[1]}'
+
+    def end(self, number=signal.SIGINT):
+        """Send a signal; return the exit status."""
+        self.process.send_signal(number)
+        return self.process.wait(60)
 
 
 def wait_until(happens):

@@ -8,8 +8,6 @@ import re
 import signal
 import socket
 import struct
-import subprocess
-import sys
 import time
 import zlib
 from pathlib import Path
@@ -21,7 +19,7 @@ import requests
 from realesrgan.errors import ImageError
 from realesrgan.pictures import pillow
 from tests.support import clips
-from tests.support.web_client import MODEL, encode, noise, wait_until
+from tests.support.web_client import MODEL, Command, encode, noise, wait_until
 
 PROJECT = Path(__file__).parents[2]
 UNKNOWN = 'this is no picture and no video that can be read'
@@ -212,28 +210,20 @@ def test_other_names_and_other_sites_are_refused_and_browsers_warned(serve):
 
 # ---- the service itself ends ----
 
-class Command:
-    """`python -m realesrgan.web` in a process of its own."""
-
-    def __init__(self, start_program, folder):
-        self.process = start_program(
-            [sys.executable, '-m', 'realesrgan.web', '--port', '0', '--folder', folder], cwd=PROJECT,
-            stderr=subprocess.PIPE, text=True)
-        line = self.process.stderr.readline()
-        assert re.fullmatch(r'http://127\.0\.0\.1:\d+/\n', line), line
-        self.url = line.strip()
+class Started(Command):
+    """A service that was started as a command, and its jobs."""
 
     def send(self, picture):
-        return requests.post(f'{self.url}jobs', files={'image': ('a.png', encode(picture))}, timeout=30)
+        return requests.post(f'{self.url}/jobs', files={'image': ('a.png', encode(picture))}, timeout=30)
 
     def wait_until_running(self, answer):
-        wait_until(lambda: requests.get(f'{self.url}{answer.json()["url"]}', timeout=30).json()['state'] != 'queued')
+        url = f'{self.url}{answer.json()["url"]}'
+        wait_until(lambda: requests.get(url, timeout=30).json()['state'] != 'queued')
 
     def end(self, number):
         """Send a signal; return the exit status, with all processes that it had started gone."""
         children = psutil.Process(self.process.pid).children(recursive=True)
-        self.process.send_signal(number)
-        status = self.process.wait(60)
+        status = super().end(number)
         assert psutil.wait_procs(children, 30)[1] == []
         return status
 
@@ -244,7 +234,7 @@ needs_signals = pytest.mark.skipif(os.name == 'nt', reason='Windows has no such 
 @needs_signals
 @pytest.mark.parametrize(('number', 'status'), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_an_end_leaves_no_file_and_no_process(tmp_path, start_program, number, status):
-    command = Command(start_program, tmp_path / 'own')
+    command = Started(start_program, '--folder', tmp_path / 'own', folder=PROJECT)
     command.wait_until_running(command.send(noise(600, 600)))
     command.send(noise(8, 8))
     assert list((tmp_path / 'own').rglob('input.png'))
@@ -254,11 +244,11 @@ def test_an_end_leaves_no_file_and_no_process(tmp_path, start_program, number, s
 
 @needs_signals
 def test_what_a_killed_service_leaves_is_removed_by_the_next(tmp_path, start_program):
-    command = Command(start_program, tmp_path / 'own')
+    command = Started(start_program, '--folder', tmp_path / 'own', folder=PROJECT)
     command.wait_until_running(command.send(noise(600, 600)))
     assert command.end(signal.SIGKILL) == -9
     assert list((tmp_path / 'own').rglob('input.png'))
-    first, second = (Command(start_program, tmp_path / 'own') for _ in range(2))
+    first, second = (Started(start_program, '--folder', tmp_path / 'own', folder=PROJECT) for _ in range(2))
     assert list((tmp_path / 'own').rglob('input.png')) == []
     assert len([path for path in (tmp_path / 'own').iterdir() if path.is_dir()]) == 2  # those that live
     for command in (first, second):

@@ -74,7 +74,7 @@ def test_a_file_is_chosen_upscaled_compared_and_downloaded(serve, visit, tmp_pat
     choose(page, ('my photo.png', 'image/png', png()))
     job = page.get_by_role('listitem').filter(has_text='my photo.png')
     expect(job.locator('.state')).to_have_text(re.compile(r'done in \d+\.\d s'), timeout=60_000)
-    expect(job.locator('.sizes')).to_have_text('60\u00d740 to 240\u00d7160')
+    expect(job.locator('.sizes')).to_have_text('60\u00d740 \u2192 240\u00d7160')
     expect(page.get_by_role('status')).to_have_text(re.compile(r'my photo\.png: done in'))
     slider, pair = job.get_by_role('slider', name='How much of my photo.png is shown as it was'), job.locator('.pair')
     expect(pair).to_be_visible()
@@ -172,7 +172,7 @@ def test_options_reach_the_service(serve, visit):
     page.locator('select[name=format]').select_option('webp')
     page.get_by_label('Restore faces').check()
     choose(page, ('a.png', 'image/png', png()))
-    expect(page.locator('.sizes')).to_have_text('60\u00d740 to 120\u00d780', timeout=60_000)
+    expect(page.locator('.sizes')).to_have_text('60\u00d740 \u2192 120\u00d780', timeout=60_000)
     expect(page.locator('.warnings')).to_contain_text(f'{MODEL} is a model for anime')
     url = page.get_by_role('link', name='Download a_out.webp').get_attribute('href')
     assert decode(service.get(url).content).shape == (80, 120, 3)
@@ -182,7 +182,7 @@ def test_what_is_refused_is_said_in_words(serve, visit):
     page = visit(serve(max_bytes=100_000, max_pixels=10_000))
     for data, message in (
             (b'hello', "This can't be used: this is no picture and no video that can be read"),
-            (bytes(200_000), 'This file has 0.2 MB; allowed are 0.1 MB.'),
+            (bytes(200_000), 'This file is 0.2 MB; the limit is 0.1 MB.'),
             (png(101, 100), 'This is too large: it has 100x101 pixels; allowed are 10000'),
             (png()[:-500], re.compile('damaged')),
             (b'', "The service can't be reached. Is it still running?")):
