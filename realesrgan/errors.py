@@ -151,7 +151,9 @@ def explain(error: Exception) -> Exception:
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ in ('builtins', __name__) else f'{kind.__module__}.{kind.__qualname__}'
     fault = 'a bug of this program'
-    if isinstance(error, RuntimeError) and not isinstance(error, (RecursionError, NotImplementedError)):
+    if isinstance(error, BrokenDeviceError):
+        fault = 'a failing device, or its driver'
+    elif isinstance(error, RuntimeError) and not isinstance(error, (RecursionError, NotImplementedError)):
         fault += ', or a failing device'  # which is all that PyTorch and OpenVINO raise then
     bug = BugError(f'{name}: {flatten_message(error)}: {fault}; please report it with the file and what -v shows')
     bug.__cause__ = error

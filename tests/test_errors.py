@@ -51,6 +51,8 @@ def test_what_nobody_foresaw_asks_for_a_report():
     assert told.__cause__ is error
     assert 'RuntimeError: CUDA error: a bug of this program, or a failing device; ' in str(
         errors.explain(RuntimeError('CUDA error')))
+    assert 'BrokenDeviceError: CUDA error: a failing device, or its driver; ' in str(
+        errors.explain(errors.BrokenDeviceError('CUDA error')))
 
 
 def test_one_line():

@@ -15,7 +15,7 @@ import pytest
 
 from realesrgan.videos.parts import Parts
 from tests.support import clips
-from tests.support.clips import files, make, picture, sound
+from tests.support.clips import EXACT, files, make, picture, sound
 from tests.support.numbered_frames import LOSSLESS, OPEN_GOPS, hashes, parts
 
 SCRIPT = Path(__file__).parents[2] / 'inference_realesrgan_video.py'
@@ -150,3 +150,24 @@ def test_frames_of_a_part_in_progress_outlive_the_end(tmp_path, command, start_p
     assert f': 96 frames ({len(numbers)} of them from an earlier run), ' in again.stdout
     assert hashes(tmp_path / 'results/a_out.mp4') == hashes(undisturbed / 'results/a_out.mp4')
     assert files(tmp_path) == ['a.mp4', 'results/a_out.mp4']
+
+
+@pytest.mark.parametrize(('number', 'status'), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_no_process_survives_a_signal(tmp_path, networks, quick_engine, start_program, number, status):
+    make(tmp_path / 'a.mp4', *picture('320x240', seconds='20'), *EXACT)
+    process = start_program(
+        [sys.executable, SCRIPT, '-i', tmp_path / 'a.mp4', '--model_path', networks['tiny'], '--engine', quick_engine,
+         '-v', '--fp32', '-o', tmp_path / 'out'], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    for line in process.stderr:
+        if 'pipe:0' in line:
+            break
+    time.sleep(0.5)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(number)
+    rest = process.stderr.read()
+    assert process.wait(60) == status
+    assert len(children) == 2
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert alive == []
+    assert 'Traceback' not in rest
+    assert number == signal.SIGKILL or files(tmp_path) == ['a.mp4']
