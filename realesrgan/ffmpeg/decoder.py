@@ -34,28 +34,6 @@ _GONE = re.compile('No such file or directory|Permission denied|Stale file handl
 
 
 @dataclass(frozen=True)
-class Kept:
-    """A range of the frames that leave the decoder, or the resampling.
-
-    Attributes:
-        start, stop: The first frame kept, and the first one after those kept, or None.
-        unit: That of `start` and `stop`: 'frame' (a number), 'time' (seconds) or 'pts' (ticks of the resampled rate).
-            The latter two go by each frame's own time stamp, relative to `Decoding.origin`.
-    """
-
-    start: int | Fraction | None
-    stop: int | Fraction | None
-    unit: str = 'frame'
-
-    def build_trim(self) -> dict[str, int | str]:
-        """Return the options of ffmpeg's trim filter; none if all frames are kept."""
-        ending = '' if self.unit == 'time' else f'_{self.unit}'
-        bounds = {'start': (self.start or None) if self.unit == 'frame' else self.start, 'end': self.stop}
-        return {f'{name}{ending}': value if isinstance(value, int) else format_seconds(value)
-                for name, value in bounds.items() if value is not None}
-
-
-@dataclass(frozen=True)
 class Decoding:
     """Which frames of a video are decoded, and how.
 
@@ -64,14 +42,18 @@ class Decoding:
         resample: Whether frames are repeated, or dropped, to reach `rate`; otherwise each comes out once.
         push: Whether each frame gets a tick of `rate` of its own, if need be the next free one, which then depends on
             where decoding began; otherwise frames that share a tick are dropped.
-        pad: Whether the last frame is repeated until `kept` stops.
+        pad: Whether the last frame is repeated until `stop`.
         from_zero: Whether resampling begins at the start of the file and repeats the first frame until its time.
         deinterlace: Whether bwdif makes one frame of two fields.
-        origin: Time stamp from which `kept` counts, in the stream's time base; None if time stamps can't be relied on.
+        origin: Time stamp from which times and ticks count, in the stream's time base; None if time stamps can't be
+            relied on.
         seek: Seconds to skip. With an origin it is a time on the file's clock, of a key frame from which everything
             kept can be decoded; otherwise it counts from the start of the file and leads to the first frame.
         duration: Seconds to decode, or None for all.
-        kept: The range of those frames that is kept.
+        start, stop: The first frame kept of those that leave the decoder, or the resampling, and the first one after
+            those kept, or None.
+        unit: That of `start` and `stop`: 'frame' (a number), 'time' (seconds) or 'pts' (ticks of the resampled rate).
+            The latter two go by each frame's own time stamp, relative to `origin`.
     """
 
     rate: Fraction
@@ -83,7 +65,9 @@ class Decoding:
     origin: int | None = None
     seek: Fraction | None = None
     duration: Fraction | None = None
-    kept: Kept = Kept(None, None)
+    start: int | Fraction | None = None
+    stop: int | Fraction | None = None
+    unit: str = 'frame'
 
 
 @dataclass(frozen=True)
@@ -235,7 +219,10 @@ def _filter_frames(programs: FFmpeg, info: MediaInfo, decoding: Decoding) -> Any
         frames = frames.filter('bwdif', mode='send_frame', parity='auto', deint='all')
     if decoding.resample:
         frames = _resample(frames, decoding)
-    if trim := decoding.kept.build_trim():
+    ending = '' if decoding.unit == 'time' else f'_{decoding.unit}'
+    trim = {f'{name}{ending}': value if isinstance(value, int) else format_seconds(value)
+            for name, value in (('start', decoding.start), ('end', decoding.stop)) if value is not None}
+    if trim:
         frames = frames.filter('trim', **trim)
     frames = frames.filter('scale', width, height, **video.colour.build_rgb_scale(video.pixel_format))
     if any(video.crop):  # of RGB, because of shared chroma only even borders can be cut off
@@ -269,8 +256,8 @@ def _build_input_options(programs: FFmpeg, info: MediaInfo, decoding: Decoding) 
     if programs.version >= _CROPS_SINCE and info.format_name.startswith(('mov', 'matroska')):
         options['apply_cropping'] = 'codec'  # the container's crop is done by a filter, as for older versions
     if decoding.origin is not None:
-        # Frames keep the time stamps that `kept` counts in. The seek may then land on any earlier key frame: frames
-        # that come too early are trimmed by their time stamps.
+        # Frames keep the time stamps that `start` and `stop` count in. The seek may then land on any earlier key frame:
+        # frames that come too early are trimmed by their time stamps.
         options |= {'copyts': None, 'noaccurate_seek': None, 'seek_timestamp': 1}
     if decoding.seek is not None:
         options['ss'] = format_seconds(decoding.seek)

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from ..errors import ImageError, MediaError, VideoError
 from ..ffmpeg.colour import is_rgb, parse_pixel_format
-from ..ffmpeg.decoder import Decoding, Kept
+from ..ffmpeg.decoder import Decoding
 from ..ffmpeg.mux import Cut
 from ..ffmpeg.probe import MediaInfo, VideoStream, read_time_stamps
 from ..ffmpeg.programs import Check, FFmpeg
@@ -84,18 +84,18 @@ class VideoPlan:
             first, stop: Numbers of frames.
             seek: Whether to begin at a key frame; else all frames before are decoded and dropped, which takes longer.
         """
-        stamps, whole = self.stamps, self.decoding.kept
-        last = whole.stop if stop is None else stop
+        stamps, decoding = self.stamps, self.decoding
+        last = decoding.stop if stop is None else stop
         if stamps is None:  # they can't be relied on (AVI, MPEG-PS): frames are counted as they leave the decoder
-            return replace(self.decoding, kept=Kept(first, last))
-        if self.decoding.resample:  # a tick of the new rate is the same frame wherever decoding began
-            kept, start = Kept(first, last, 'pts'), first / self.decoding.rate
+            return replace(decoding, start=first or None, stop=last, unit='frame')
+        if decoding.resample:  # a tick of the new rate is the same frame wherever decoding began
+            kept, time = replace(decoding, start=first, stop=last, unit='pts'), first / decoding.rate
         else:  # cut half-way between two frames, so that no rounding in ffmpeg moves a frame to the other side
             zero = stamps.get_time(0)
-            kept = Kept(stamps.get_time_before(first) - zero if first else whole.start,
-                        whole.stop if stop is None else stamps.get_time_before(stop) - zero, 'time')
-            start = stamps.get_time(first) - zero
-        return replace(self.decoding, kept=kept, seek=find_key_frame(stamps, start) if seek else None)
+            kept = replace(decoding, start=stamps.get_time_before(first) - zero if first else decoding.start,
+                           stop=decoding.stop if stop is None else stamps.get_time_before(stop) - zero, unit='time')
+            time = stamps.get_time(first) - zero
+        return replace(kept, seek=find_key_frame(stamps, time) if seek else None)
 
 
 def find_key_frame(stamps: TimeStamps, start: Fraction) -> Fraction | None:
@@ -140,7 +140,7 @@ def plan_video(ffmpeg: FFmpeg, info: MediaInfo, options: VideoOptions, check: Ch
     if reliable:
         decoding = replace(decoding, origin=reliable.pts[0])
     if decoding.resample and stamps and stamps.is_timed and not stamps.derived:
-        decoding = replace(decoding, pad=True, kept=Kept(None, total, 'pts' if reliable else 'frame'))
+        decoding = replace(decoding, pad=True, stop=total, unit='pts' if reliable else 'frame')
     plan = VideoPlan(info, decoding, total,
                      is_total_exact=bool(stamps and stamps.complete and not decoding.resample),
                      begin=video.start - info.start, cut=None, video_start=video.start - info.start, stamps=reliable)
@@ -233,16 +233,16 @@ def _cut(plan: VideoPlan, options: VideoOptions) -> VideoPlan:
             decoding = replace(decoding, rate=timeline.rate, resample=not timeline.constant, pad=not timeline.constant)
     if decoding.resample:
         frames = part.count_ticks(decoding.rate, drop=options.fps is not None)
-        kept = Kept(0, frames, 'pts')
+        decoding = replace(decoding, start=0, stop=frames, unit='pts')
     else:
         frames = last - first
         lower, upper = (stamps.get_time_before(index) - stamps.get_time(first) if 0 < index < len(stamps.pts) else None
                         for index in (first, last))
-        kept = Kept(lower, upper, 'time')
+        decoding = replace(decoding, start=lower, stop=upper, unit='time')
     begin = stamps.get_time(first) - zero
     cut_start = begin if options.start is not None else Fraction(0)
     plan = replace(
-        plan, decoding=replace(decoding, origin=stamps.pts[first], kept=kept), total=frames, begin=begin,
+        plan, decoding=replace(decoding, origin=stamps.pts[first]), total=frames, begin=begin,
         video_start=begin - cut_start, stamps=part,
         cut=Cut(cut_start, frames / decoding.rate if end is not None else None))
     return replace(plan, decoding=plan.decode_chunk(0, None))
@@ -257,7 +257,7 @@ def _cut_without_stamps(plan: VideoPlan, start: Fraction, end: Fraction | None) 
     total = max(round(shown * rate), 1) if shown is not None and shown > 0 else None
     # The tracks begin at `start` too, so the first frame must not come before its time.
     decoding = replace(plan.decoding, seek=start, duration=duration, from_zero=resample, pad=False,
-                       kept=Kept(None, total if resample and end is not None else None))
+                       start=None, stop=total if resample and end is not None else None, unit='frame')
     return replace(plan, decoding=decoding, total=total, is_total_exact=False, begin=start,
                    cut=None if plan.info.is_stream else Cut(start, duration), video_start=Fraction(0))
 

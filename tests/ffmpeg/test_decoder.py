@@ -11,7 +11,7 @@ import pytest
 
 from realesrgan.errors import Cancelled, MediaError, MediaWriteError
 from realesrgan.ffmpeg.colour import Colour
-from realesrgan.ffmpeg.decoder import Decoding, FrameReader, Kept, build_decode_command, count_frames, extract_frames
+from realesrgan.ffmpeg.decoder import Decoding, FrameReader, build_decode_command, count_frames, extract_frames
 from realesrgan.ffmpeg.probe import MediaInfo, VideoStream, probe
 from realesrgan.ffmpeg.programs import FFmpeg
 from tests.support import clips
@@ -137,12 +137,13 @@ def test_the_video_that_probe_picked_is_decoded(tmp_path, programs):
 
 # ---- which frames ----
 
-@pytest.mark.parametrize(('kept', 'expected'), [
-    (Kept(None, None), range(25)), (Kept(0, 7), range(7)), (Kept(20, None), range(20, 25)), (Kept(3, 9), range(3, 9)),
-    (Kept(Fraction(7, 50), Fraction(15, 50), 'time'), range(4, 8)), (Kept(None, Fraction(1, 50), 'time'), range(1)),
-    (Kept(Fraction(47, 50), None, 'time'), range(24, 25)), (Kept(Fraction(2), None, 'time'), [])])
-def test_frames_kept(counted, programs, kept, expected):
-    decoding = replace(ALL, origin=probe_origin(programs, counted), kept=kept)
+@pytest.mark.parametrize(('start', 'stop', 'unit', 'expected'), [
+    (None, None, 'frame', range(25)), (0, 7, 'frame', range(7)), (20, None, 'frame', range(20, 25)),
+    (3, 9, 'frame', range(3, 9)), (Fraction(7, 50), Fraction(15, 50), 'time', range(4, 8)),
+    (None, Fraction(1, 50), 'time', range(1)), (Fraction(47, 50), None, 'time', range(24, 25)),
+    (Fraction(2), None, 'time', [])])
+def test_frames_kept(counted, programs, start, stop, unit, expected):
+    decoding = replace(ALL, origin=probe_origin(programs, counted), start=start, stop=stop, unit=unit)
     assert numbers(decode(programs, counted, decoding)[0]) == list(expected)
 
 
@@ -152,12 +153,12 @@ def probe_origin(programs, path):
     return round(video.start * 12800)
 
 
-@pytest.mark.parametrize(('rate', 'kept', 'expected'), [
-    (Fraction(50), Kept(None, None), [number for number in range(25) for _ in range(2)]),
-    (Fraction(25, 2), Kept(None, None), [0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24]),
-    (Fraction(50), Kept(11, 15, 'pts'), [5, 6, 6, 7]), (Fraction(50), Kept(47, None, 'pts'), [23, 24, 24])])
-def test_other_frame_rates(counted, programs, rate, kept, expected):
-    decoding = Decoding(rate, resample=True, origin=probe_origin(programs, counted), kept=kept)
+@pytest.mark.parametrize(('rate', 'start', 'stop', 'expected'), [
+    (Fraction(50), None, None, [number for number in range(25) for _ in range(2)]),
+    (Fraction(25, 2), None, None, [0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24]),
+    (Fraction(50), 11, 15, [5, 6, 6, 7]), (Fraction(50), 47, None, [23, 24, 24])])
+def test_other_frame_rates(counted, programs, rate, start, stop, expected):
+    decoding = Decoding(rate, resample=True, origin=probe_origin(programs, counted), start=start, stop=stop, unit='pts')
     assert numbers(decode(programs, counted, decoding)[0]) == expected
 
 
@@ -165,7 +166,7 @@ def test_other_frame_rates(counted, programs, rate, kept, expected):
 def test_seeking_loses_no_frame(counted, programs, key):
     """From any earlier key frame on, what is kept is the same, whatever the seek brings along."""
     decoding = replace(ALL, origin=probe_origin(programs, counted), seek=Fraction(key, 25),
-                       kept=Kept(Fraction(23, 50), Fraction(31, 50), 'time'))
+                       start=Fraction(23, 50), stop=Fraction(31, 50), unit='time')
     assert numbers(decode(programs, counted, decoding)[0]) == [12, 13, 14, 15]
 
 
@@ -175,7 +176,7 @@ def test_seeks_go_by_the_clock_of_the_file(tmp_path, counted, programs):
     start = probe(programs, str(path)).video.start
     assert start > 5
     decoding = replace(ALL, origin=round(start * 90000), seek=start + Fraction(5, 25),
-                       kept=Kept(Fraction(23, 50), None, 'time'))
+                       start=Fraction(23, 50), unit='time')
     assert numbers(decode(programs, path, decoding)[0]) == list(range(12, 25))
 
 
@@ -295,7 +296,7 @@ def test_killing_the_reader_ends_the_iteration(tmp_path, counted):
 
 def test_examining_counts_and_hears(counted, hurt, programs):
     assert count_frames(programs, probe(programs, str(counted)), ALL) == (25, [])
-    assert count_frames(programs, probe(programs, str(counted)), replace(ALL, kept=Kept(3, 9))) == (6, [])
+    assert count_frames(programs, probe(programs, str(counted)), replace(ALL, start=3, stop=9)) == (6, [])
     count, errors = count_frames(programs, probe(programs, str(hurt)), ALL)
     assert count == len(decode(programs, hurt)[0])
     assert len(errors) > 0
@@ -307,7 +308,7 @@ def test_extracted_frames_lose_nothing(tmp_path, programs, pixel_format):
                 pixel_format)
     folder = tmp_path / 'frames of 100%d'
     folder.mkdir()
-    assert extract_frames(programs, probe(programs, str(path)), replace(ALL, kept=Kept(1, None)), folder) is None
+    assert extract_frames(programs, probe(programs, str(path)), replace(ALL, start=1), folder) is None
     assert sorted(file.name for file in folder.iterdir()) == [f'{number:08}.png' for number in range(1, 5)]
     frames = np.stack([cv2.imread(str(file), cv2.IMREAD_UNCHANGED) for file in sorted(folder.iterdir())])
     assert same(frames, decode(programs, path)[0][1:])
@@ -363,7 +364,7 @@ def command(version=(6, 0), decoding=ALL, source='/films/a%d:b,[c].mkv', format_
 
 def test_decoding_a_chunk_of_a_deep_film_in_old_ffmpeg():
     decoding = Decoding(Fraction(30000, 1001), origin=1234, seek=Fraction(1, 3),
-                        kept=Kept(Fraction(1, 2), Fraction(3, 2), 'time'))
+                        start=Fraction(1, 2), stop=Fraction(3, 2), unit='time')
     assert command((4, 4), decoding, pixel_format='yuv420p10le') == [
         '/x/ffmpeg', '-hide_banner', '-nostdin', '-nostats', '-loglevel', 'error', '-copyts', '-noaccurate_seek',
         '-reinit_filter', '0', '-seek_timestamp', '1', '-ss', '0.333333', '-i', 'file:/films/a%d:b,[c].mkv',
