@@ -259,7 +259,7 @@ def compare(before: np.ndarray, after: np.ndarray, name: str) -> np.ndarray:
     rows, columns = find_largest_difference(enlarged, after, max(min(_PLACE, min(after.shape[:2]) // 2), 1))
     shrink = min(_LONGEST_PANEL / max(after.shape[:2]), 1)
     wholes, places = [], []
-    for picture, label in zip((enlarged, after), ('bicubic', name), strict=True):
+    for picture in (enlarged, after):
         place = picture[rows, columns]
         whole = cv2.resize(picture, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
         corner, opposite = ((round(x * shrink), round(y * shrink)) for x, y in (
@@ -267,8 +267,7 @@ def compare(before: np.ndarray, after: np.ndarray, name: str) -> np.ndarray:
         wholes.append(cv2.rectangle(whole, corner, opposite, _RED, max(round(whole.shape[1] / 400), 1)))
         size = whole.shape[1], max(round(place.shape[0] * whole.shape[1] / place.shape[1]), 1)
         places.append(cv2.resize(place, size, interpolation=cv2.INTER_NEAREST))
-        _label(wholes[-1], label)
-    return _stack(_stack(*wholes, axis=1), _stack(*places, axis=1), axis=0)
+    return _stack(put_side_by_side(*wholes, name), _stack(*places, axis=1), axis=0)
 
 
 def put_side_by_side(enlarged: np.ndarray, after: np.ndarray, name: str) -> np.ndarray:
