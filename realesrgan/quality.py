@@ -267,7 +267,7 @@ def compare(before: np.ndarray, after: np.ndarray, name: str) -> np.ndarray:
         wholes.append(cv2.rectangle(whole, corner, opposite, _RED, max(round(whole.shape[1] / 400), 1)))
         size = whole.shape[1], max(round(place.shape[0] * whole.shape[1] / place.shape[1]), 1)
         places.append(cv2.resize(place, size, interpolation=cv2.INTER_NEAREST))
-    return _stack(put_side_by_side(*wholes, name), _stack(*places, axis=1), axis=0)
+    return _stack(put_side_by_side(wholes[0], wholes[1], name), _stack(*places, axis=1), axis=0)
 
 
 def put_side_by_side(enlarged: np.ndarray, after: np.ndarray, name: str) -> np.ndarray:

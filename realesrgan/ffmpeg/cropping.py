@@ -20,8 +20,8 @@ _CROPS = (0x54CC, 0x54BB, 0x54DD, 0x54AA)
 _WIDTH, _HEIGHT, _SHOWN_WIDTH, _SHOWN_HEIGHT = 0xB0, 0xBA, 0x54B0, 0x54BA
 _VISUAL_ENTRY = 78  # bytes of a sample entry in front of its boxes
 
-# Reads the name, the start of the contents and the end of the element at a position; the second limit is its parent's.
-_ReadHeader = Callable[[BinaryIO, int, int], tuple[int | bytes, int, int]]
+# Yields the name of each element between two positions, and where its contents begin and end.
+_ListElements = Callable[[BinaryIO, int, int], Iterator[tuple[int | bytes, int, int]]]
 
 
 def read_crop(path: Path, format_name: str, number: int) -> tuple[Crop, Fraction | None] | None:
@@ -48,9 +48,9 @@ def read_crop(path: Path, format_name: str, number: int) -> tuple[Crop, Fraction
 
 
 def _read_matroska(file: BinaryIO, size: int, number: int) -> tuple[Crop, Fraction | None]:
-    videos = _find(file, 0, size, _read_element, _SEGMENT, _TRACKS, _TRACK, _VIDEO)
+    videos = _find(file, 0, size, _list_ebml, _SEGMENT, _TRACKS, _TRACK, _VIDEO)
     video = {name: int.from_bytes(_read_at(file, start, stop))
-             for name, start, stop in _list(file, *next(islice(videos, number, None)), _read_element)
+             for name, start, stop in _list_ebml(file, *next(islice(videos, number, None)))
              if stop - start <= 8}
     left, top, right, bottom = (video.get(name, 0) for name in _CROPS)
     width, height = video[_WIDTH] - left - right, video[_HEIGHT] - top - bottom
@@ -59,12 +59,12 @@ def _read_matroska(file: BinaryIO, size: int, number: int) -> tuple[Crop, Fracti
 
 
 def _read_mp4(file: BinaryIO, size: int, number: int) -> tuple[Crop, None]:
-    videos = (media for media in _find(file, 0, size, _read_box, b'moov', b'trak', b'mdia')
-              if _read_at(file, *next(_find(file, *media, _read_box, b'hdlr')))[8:12] == b'vide')
-    start, stop = next(_find(file, *next(islice(videos, number, None)), _read_box, b'minf', b'stbl', b'stsd'))
-    _, entry, end = _read_box(file, start + 8, stop)
+    videos = (media for media in _find(file, 0, size, _list_boxes, b'moov', b'trak', b'mdia')
+              if _read_at(file, *next(_find(file, *media, _list_boxes, b'hdlr'), (0, 0)))[8:12] == b'vide')
+    start, stop = next(_find(file, *next(islice(videos, number, None)), _list_boxes, b'minf', b'stbl', b'stsd'))
+    _, entry, end = next(_list_boxes(file, start + 8, stop))
     width, height = struct.unpack('>24xHH', _read_at(file, entry, entry + 28))
-    clap = next(_find(file, entry + _VISUAL_ENTRY, end, _read_box, b'clap'))
+    clap = next(_find(file, entry + _VISUAL_ENTRY, end, _list_boxes, b'clap'))
     numbers = struct.unpack('>iIiIiIiI', _read_at(file, *clap))
     shown_width, shown_height, right, down = (Fraction(*numbers[index:index + 2]) for index in range(0, 8, 2))
     left, top = (math.floor(shift + (whole - shown) / 2) for shift, whole, shown in (
@@ -74,25 +74,17 @@ def _read_mp4(file: BinaryIO, size: int, number: int) -> tuple[Crop, None]:
 
 # ---- elements of EBML and boxes of MP4, which hold others ----
 
-def _find(file: BinaryIO, start: int, stop: int, read_header: _ReadHeader,
+def _find(file: BinaryIO, start: int, stop: int, list_elements: _ListElements,
           *path: int | bytes) -> Iterator[tuple[int, int]]:
     """Yield where the contents of each element begin and end that lies under a path of names."""
-    for name, first, end in _list(file, start, stop, read_header):
+    for name, first, end in list_elements(file, start, stop):
         if name == path[0] and len(path) == 1:
             yield first, end
         elif name == path[0]:
-            yield from _find(file, first, end, read_header, *path[1:])
+            yield from _find(file, first, end, list_elements, *path[1:])
 
 
-def _list(file: BinaryIO, start: int, stop: int, read_header: _ReadHeader) -> Iterator[tuple[int | bytes, int, int]]:
-    """Yield name, start and end of each element between two positions."""
-    while start < stop:
-        name, first, end = read_header(file, start, stop)
-        yield name, first, end
-        start = end
-
-
-def _read_element(file: BinaryIO, position: int, stop: int) -> tuple[int, int, int]:
+def _list_ebml(file: BinaryIO, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
     def read_integer() -> tuple[int, int]:
         """Return an integer of EBML with the bit that marks its length, and the number of bits after that."""
         first = file.read(1)[0]
@@ -101,22 +93,26 @@ def _read_element(file: BinaryIO, position: int, stop: int) -> tuple[int, int, i
             raise ValueError('no EBML')
         return int.from_bytes(bytes([first]) + file.read(length - 1)), 7 * length
 
-    file.seek(position)
-    name, _ = read_integer()
-    marked, bits = read_integer()
-    length, start = marked - (1 << bits), file.tell()
-    return name, start, stop if length == (1 << bits) - 1 else min(start + length, stop)  # all ones: it is unknown
+    while start < stop:
+        file.seek(start)
+        name, _ = read_integer()
+        marked, bits = read_integer()
+        length, first = marked - (1 << bits), file.tell()
+        start = stop if length == (1 << bits) - 1 else min(first + length, stop)  # all ones: it is unknown
+        yield name, first, start
 
 
-def _read_box(file: BinaryIO, position: int, stop: int) -> tuple[bytes, int, int]:
-    length, name = struct.unpack('>I4s', _read_at(file, position, position + 8))
-    start = position + 8
-    if length == 1:
-        length, start = struct.unpack('>Q', _read_at(file, start, start + 8))[0], start + 8
-    end = min(position + length, stop) if length else stop
-    if end < start:
-        raise ValueError('a box that ends before it begins')
-    return name, start, end
+def _list_boxes(file: BinaryIO, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
+    while start < stop:
+        length, name = struct.unpack('>I4s', _read_at(file, start, start + 8))
+        first = start + 8
+        if length == 1:
+            length, first = struct.unpack('>Q', _read_at(file, first, first + 8))[0], first + 8
+        end = min(start + length, stop) if length else stop
+        if end < first:
+            raise ValueError('a box that ends before it begins')
+        yield name, first, end
+        start = end
 
 
 def _read_at(file: BinaryIO, start: int, stop: int) -> bytes:

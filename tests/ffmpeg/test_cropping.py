@@ -45,7 +45,7 @@ def test_matroska(tmp_path, data, number, expected):
 
 @pytest.mark.parametrize('data', [
     b'', bytes(7), b'\0\0\0\4moov', b'\0\0\0\1moov' + bytes(7), b'\0\0\0\1moov' + bytes(8), b'\0\0\0\0moov',
-    b'\0\0\0\20moov\0\0\0\10trak'])
+    b'\0\0\0\20moov\0\0\0\10trak', b'\0\0\0\30moov\0\0\0\20trak\0\0\0\10mdia'])
 def test_mp4_that_makes_no_sense(tmp_path, data):
     (tmp_path / 'a.mp4').write_bytes(data)
     assert read_crop(tmp_path / 'a.mp4', 'mov,mp4,m4a,3gp,3g2,mj2', 0) is None
