@@ -33,9 +33,10 @@ class _Queue(Generic[Item]):
         is_closed: Whether no more items come.
     """
 
-    def __init__(self, length: int) -> None:
+    def __init__(self, length: int, check: Callable[[], None] = lambda: None) -> None:
         self._items: deque[Item] = deque()
         self._length = length
+        self._check = check
         self._changed = threading.Condition()
         self._unfinished = 0
         self.is_closed = False
@@ -94,10 +95,12 @@ class _Queue(Generic[Item]):
     def _wait(self, ready: Callable[[], object]) -> None:
         while not self.is_closed and not ready():
             self._changed.wait(_POLL_SECONDS)
+            self._check()
 
 
 @contextmanager
-def read_ahead(items: Iterable[Item], count: int, stop: Callable[[], None] = lambda: None) -> Iterator[_Queue[Item]]:
+def read_ahead(items: Iterable[Item], count: int, stop: Callable[[], None] = lambda: None,
+               check: Callable[[], None] = lambda: None) -> Iterator[_Queue[Item]]:
     """Take items in a thread before they are asked for; a context whose value is an iterator of them.
 
     Args:
@@ -105,8 +108,9 @@ def read_ahead(items: Iterable[Item], count: int, stop: Callable[[], None] = lam
         count: How many items may wait.
         stop: Called when the context is left before the last item: must make `items` return soon. A thread that
             waits in it nevertheless, for a file that does not come, is left behind and ends with the process.
+        check: Called several times a second while a thread waits for the other; what it raises ends the wait.
     """
-    queue: _Queue[Item] = _Queue(count)
+    queue: _Queue[Item] = _Queue(count, check)
 
     def fill() -> None:
         try:

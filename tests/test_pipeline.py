@@ -201,3 +201,17 @@ def test_log_lines_of_all_three_belong_to_the_run():
     with about('film.mp4'), report_warnings(lambda *line: heard.append(line)):
         run(source(), lambda item: warn('work'), lambda item: warn('write'))
     assert heard == [('film.mp4', 'read'), ('film.mp4', 'work'), ('film.mp4', 'write')]
+
+
+def test_a_check_ends_the_wait_for_an_item_that_does_not_come():
+    release = threading.Event()
+
+    def source():
+        yield 1
+        release.wait()
+
+    def check():
+        raise InterruptedError
+    with pytest.raises(InterruptedError), read_ahead(source(), 1, release.set, check) as items:
+        for item in items:
+            assert item == 1

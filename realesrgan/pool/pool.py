@@ -246,14 +246,20 @@ class RemotePool:
             while True:
                 self._check()
                 self._find_places()
+                # Failures first: the caller may not want other tasks any more.
+                yield from (pair for pair in finished if isinstance(pair[1], Exception))
                 self._give_up(is_wanted)
                 while source and getattr(source, 'is_ready', True) and len(self._waiting) < self._count_free():
                     try:
-                        self._waiting.append(_Order(next(source)))
+                        task = next(source)
                     except StopIteration:
                         source = None
+                    else:
+                        if is_wanted(task):  # or a worker would be ended for it at once
+                            self._waiting.append(_Order(task))
                 self._hand_out()
-                yield from finished  # which takes time, so the workers are at work again
+                # This takes time, so the workers are at work again.
+                yield from (pair for pair in finished if not isinstance(pair[1], Exception))
                 finished.clear()
                 if not source and not self._waiting and not any(worker.order for worker in self._workers):
                     return

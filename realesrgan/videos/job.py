@@ -63,6 +63,7 @@ class VideoJob:
         self._video, self._target, self._ffmpeg, self._options = video, target, ffmpeg, options
         self._weights, self._run = weights, run
         self._start = time.perf_counter()
+        self._waits_since: float | None = None  # for a worker
         self._stack = ExitStack()  # files that are removed in the end
         self._opened: OpenParts | None = None
         self._disk = DiskWatch(get_parts_folder(target))
@@ -77,7 +78,7 @@ class VideoJob:
 
     @property
     def seconds(self) -> float:
-        """Since it was made."""
+        """Since it was made, without the wait for a worker, which may be busy with another video."""
         return time.perf_counter() - self._start
 
     def open(self) -> None:
@@ -130,9 +131,13 @@ class VideoJob:
                       for chunk in self._chunks if chunk.is_done(found := self._found[chunk.index])}
         self.todo = [chunk for chunk in self._chunks if chunk.index not in self._done]
         self._emit_progress()
+        self._waits_since = time.perf_counter()
 
     def on_note(self, chunk: Chunk, note: Any) -> None:
         """Take what a worker reports of a chunk: its number of upscaled frames, or a frame that was examined."""
+        if self._waits_since is not None:
+            self._start += time.perf_counter() - self._waits_since
+            self._waits_since = None
         if isinstance(note, Examined):
             self._run.emit(note)
         else:

@@ -158,7 +158,8 @@ class _Videos:
                         behind.put(job)
                     yield from job.todo
 
-            chunks = stack.enter_context(read_ahead(plan_chunks(), 1, stop=self._run.stop))
+            chunks = stack.enter_context(read_ahead(
+                plan_chunks(), 1, stop=self._run.stop, check=self._run.check))
             for chunk, result in pool.map_unordered(chunks, self._on_note, self._is_wanted):
                 job = self._jobs[chunk.video]
                 if job.is_closed:

@@ -38,7 +38,8 @@ _WRITTEN_BEHIND = 2
 
 
 class ChunkWorker:
-    """Upscales chunks with one enhancer. It reports how many frames are done, a number, and samples (`Examined`).
+    """Upscales chunks with one enhancer. It reports how many frames are done, a number, also as it begins; and samples
+    (`Examined`).
 
     Args:
         options: How videos are upscaled.
@@ -82,6 +83,7 @@ class ChunkWorker:
         """Upscale the frames that no part holds yet; one that equals the one before is not computed again."""
         done, reused, last, last_result = sum(part.frames for part in found), 0, None, np.empty(0)
         there = [range(part.first - chunk.first, part.stop - chunk.first) for part in found]
+        report(done)
         with source.open() as reader, PartWriter(chunk, source, found, reader, stopwatch) as writer:
             frames = (frame for frame in number_frames(stopwatch.measure_each('read', reader))
                       if not any(frame.number in numbers for numbers in there))

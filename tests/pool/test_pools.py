@@ -20,6 +20,7 @@ from tests.support.pool_workers import (
     Doubler,
     Nested,
     Raiser,
+    RaisingWhereabouts,
     Whereabouts,
     build_badly,
     build_without_weights,
@@ -167,6 +168,19 @@ def test_unwanted_tasks_give_nothing_even_those_that_have_begun(make):
             [0.01, 1, 0.02, 0.03], lambda task, _: unwanted.add(task) if task == 1 else None,
             lambda task: task not in unwanted)]
     assert sorted(done) == [0.01, 0.03] + [1] * isinstance(pool, SerialPool)
+
+
+def test_no_worker_begins_an_unwanted_task_and_is_ended_for_it():
+    failed, places = [], []
+    with ProcessPool(RaisingWhereabouts, [Place()]) as pool:
+        for task, result in pool.map_unordered([0, OSError('gone'), 0.1, 0.1, 0.1, 1e-3], ignore,
+                                               lambda task: not failed or task != 0.1):
+            if isinstance(result, OSError):
+                failed.append(task)
+            elif task != 0.1:
+                places.append(result)
+    assert len(places) == 2
+    assert places[0] == places[1]  # in the same process
 
 
 @pytest.mark.parametrize('error', [MemoryError('alloc'), RuntimeError('CUDA error: out of luck')])

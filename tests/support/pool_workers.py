@@ -67,6 +67,15 @@ class Raiser:
         return task
 
 
+class RaisingWhereabouts(Whereabouts):
+    """Raises its tasks that are errors; else as `Whereabouts`."""
+
+    def __call__(self, task, report):
+        if isinstance(task, BaseException):
+            raise task
+        return super().__call__(task, report)
+
+
 class Mortal:
     """Dies, as a killed process does, as often as a file in the task's folder says; logs where it worked."""
 

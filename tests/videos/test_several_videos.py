@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +17,7 @@ from realesrgan.errors import Cancelled, WeightsError
 from realesrgan.events import Outcome, Progress, Warned
 from realesrgan.videos import VideoOptions, upscale_videos
 from realesrgan.videos.job import VideoJob
+from realesrgan.videos.worker import ChunkWorker
 from tests.support.clips import EXACT, files, make
 from tests.support.numbered_frames import LOSSLESS, counted, counts, hashes, parts
 
@@ -52,6 +54,17 @@ def test_they_share_the_workers_and_nothing_else(options, networks):
     alone = replace(options, num_process_per_gpu=1)
     upscale_videos(NAMES, 'alone', alone)
     assert all(hashes(f'out/{name}') == hashes(f'alone/{name}') for name in files('alone'))
+
+
+def test_the_seconds_of_a_video_are_without_those_of_the_one_before(options, monkeypatch):
+    compute, pause = ChunkWorker._compute, 2
+
+    def compute_slowly(worker, chunk, frame, stopwatch):
+        time.sleep(pause * (chunk.video == 'a.mp4' and chunk.first == frame.number == 0))
+        return compute(worker, chunk, frame, stopwatch)
+    monkeypatch.setattr(ChunkWorker, '_compute', compute_slowly)
+    first, second = upscale_videos(['a.mp4', 'c.mp4'], 'out', replace(options, num_process_per_gpu=1, chunk=None))
+    assert first.seconds > pause > second.seconds > 0
 
 
 def test_a_warning_names_its_video(options):
