@@ -62,11 +62,6 @@ class Colour:
         shared = {'420': 'hv', '422': 'h'}.get(parse_pixel_format(pixel_format).chroma, '')
         return {f'{side}_{axis}_chr_pos': position for axis, position in positions if axis in shared}
 
-    def build_setparams(self) -> dict[str, str]:
-        """Return the options of the setparams filter that tag frames."""
-        return {'range': self.range, 'colorspace': self.matrix, 'color_primaries': self.primaries,
-                'color_trc': self.transfer}
-
     def build_stream_tags(self, pixel_format: str) -> dict[str, str]:
         """Return the output options that tag a stream of a pixel format."""
         matrix = 'rgb' if self.matrix == 'gbr' else self.matrix  # this option's name for it

@@ -194,16 +194,7 @@ def _describe_damage(child: Child, status: int) -> str:
 
 
 def _compile(programs: FFmpeg, info: MediaInfo, decoding: Decoding, target: str, **options: Any) -> list[str]:
-    """Return the command that writes the frames, each once, to a target with some output options."""
-    # The numbers are times in ticks of `rate`. The encoder would otherwise round them to ticks of the rate that the
-    # container claims, which may be lower, and two frames would share one.
-    output = _filter_frames(programs, info, decoding).output(
-        target, **options, **programs.passthrough, enc_time_base=str(1 / decoding.rate))
-    return programs.compile(output, SOURCE=build_source_argument(info.source))
-
-
-def _filter_frames(programs: FFmpeg, info: MediaInfo, decoding: Decoding) -> Any:
-    """Return ffmpeg-python's stream of the frames that `decoding` keeps of SOURCE, full-range RGB, numbered from 0."""
+    """Return the command that writes the frames, full-range RGB, each once, to a target with some output options."""
     video = require_video(info)
     width, height = video.decoded_size
     frames = ffmpeg.input('SOURCE', **_build_input_options(programs, info, decoding))[str(video.index)]
@@ -229,7 +220,11 @@ def _filter_frames(programs: FFmpeg, info: MediaInfo, decoding: Decoding) -> Any
         frames = frames.filter('crop', video.width, video.height, *video.crop[:2])
     # Numbers replace the time stamps. Some videos repeat theirs, and ffmpeg reports every repeated one as an error
     # of the raw video muxer (https://github.com/ffvvc/FFmpeg/issues/61), which would count as damage here.
-    return frames.filter('settb', 1 / decoding.rate).filter('setpts', 'N')
+    frames = frames.filter('settb', 1 / decoding.rate).filter('setpts', 'N')
+    # The numbers are times in ticks of `rate`. The encoder would otherwise round them to ticks of the rate that the
+    # container claims, which may be lower, and two frames would share one.
+    output = frames.output(target, **options, **programs.passthrough, enc_time_base=str(1 / decoding.rate))
+    return programs.compile(output, SOURCE=build_source_argument(info.source))
 
 
 def _resample(frames: Any, decoding: Decoding) -> Any:

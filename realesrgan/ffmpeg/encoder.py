@@ -126,7 +126,8 @@ def build_encode_command(programs: FFmpeg, target: Path, encoding: Encoding) -> 
     frames = _fit_size(frames, encoding)
     if not rgb:
         frames = frames.filter('scale', **colour.build_yuv_scale(encoding.pixel_format))
-    frames = frames.filter('format', encoding.pixel_format).filter('setparams', **tags.build_setparams())
+    frames = frames.filter('format', encoding.pixel_format).filter(
+        'setparams', range=tags.range, colorspace=tags.matrix, color_primaries=tags.primaries, color_trc=tags.transfer)
     # Without `max`, the filter rounds to the nearest fraction of numbers up to 100.
     frames = frames.filter('setsar', '{}/{}'.format(*encoding.sample_aspect.as_integer_ratio()), max=_MOST_ASPECT)
     output = frames.output(
