@@ -40,8 +40,8 @@ _LEAVE_GAPS = ('-dts_delta_threshold', '1000000000')
 class Cut:
     """The part of the source that the video shows, in seconds after its start; None for all the rest."""
 
-    start: Fraction
-    duration: Fraction | None
+    start: Fraction = Fraction(0)
+    duration: Fraction | None = None
 
 
 def write_list(target: Path, parts: Sequence[tuple[Path, int]], rate: Fraction) -> None:
@@ -72,14 +72,14 @@ def join(programs: FFmpeg, video: Path, target: Path, container: str, check: Che
 
 
 def mux(programs: FFmpeg, video: Path, source: MediaInfo, target: Path, container: str, *, video_start: Fraction,
-        cut: Cut | None, tags_of: VideoStream, leave_gaps: bool = False, check: Check | None = None) -> None:
+        cut: Cut, tags_of: VideoStream, leave_gaps: bool = False, check: Check | None = None) -> None:
     """Write a video with the tracks, chapters and metadata of its source.
 
     Args:
         video: The list of the parts of the upscaled video, which begins at 0 (see `write_list`).
         source: Where the tracks come from; its video is not taken.
-        video_start: When the video begins, in seconds after the start of the source or, if there is one, of `cut`.
-        cut: The part of the source to take the tracks from, or None for all of it.
+        video_start: When the video begins, in seconds after the start of `cut`.
+        cut: The part of the source to take the tracks from.
         tags_of: The stream that gives the video its title, language and other tags.
         leave_gaps: Whether the video holds a frame where the clock of the source leaps, so that the tracks must wait.
 
@@ -104,13 +104,13 @@ def mux(programs: FFmpeg, video: Path, source: MediaInfo, target: Path, containe
     if source.has_long_keys and CONTAINERS[container].has_key_option:
         command += ['-movflags', 'use_metadata_tags']  # without it, ffmpeg writes only the keys it has short names for
     for name, value in tags_of.tags:
-        if name == 'timecode' and cut is not None and cut.start:
+        if name == 'timecode' and cut.start:
             logger.warning('the time code %s is left out: it is that of the uncut video', value)
         elif name in _VIDEO_TAGS:
             command += ['-metadata:s:v:0', f'{name}={value}']
-    if cut is not None and cut.start:
+    if cut.start:
         command += ['-copypriorss', '0']  # drops the packets before the cut, which seeking to a key frame brings along
-    if cut is not None and cut.duration is not None:
+    if cut.duration is not None:
         command += ['-t', format_seconds(video_start + cut.duration)]
     _run_beside_parts([*command, '-max_muxing_queue_size', '4096', *_build_target(target, container)], video, check)
 
@@ -130,10 +130,10 @@ def _build_target(target: Path, container: str) -> list[str]:
     return ['-strict', '-2', '-f', CONTAINERS[container].muxer, build_source_argument(str(target.absolute()))]
 
 
-def _build_inputs(programs: FFmpeg, video: Path, source: MediaInfo, tracks: Iterable[Track], video_start: Fraction,
-                  cut: Cut | None) -> list[str]:
+def _build_inputs(programs: FFmpeg, video: Path, source: MediaInfo, tracks: Iterable[Track],
+                  video_start: Fraction, cut: Cut) -> list[str]:
     """Return both inputs, the video first, shifted so that they begin together as they did in the source."""
-    zero = source.start + (cut.start if cut else 0)
+    zero = source.start + cut.start
     used = [track.start for track in tracks if track.start is not None]
     if used and source.format_name in _ZERO_IS_FIRST_USED and programs.version >= _ALWAYS_SINCE:
         video_start -= max(min(used) - zero, Fraction(0))
@@ -141,7 +141,7 @@ def _build_inputs(programs: FFmpeg, video: Path, source: MediaInfo, tracks: Iter
     command += ['-f', 'concat', '-i', video.name]
     # Without a cut there must be no -ss, not even of 0: that is a seek too, and in Matroska it leads to the first key
     # frame of the video and past audio packets that come before it.
-    if cut is not None and cut.start:
+    if cut.start:
         command += ['-ss', format_seconds(cut.start)]
     behind = max(-video_start, Fraction(0)) or -_HARDLY_ANYTHING
     look = LOOK_AT_ALL if source.has_late_tracks else ()

@@ -35,8 +35,8 @@ class VideoPlan:
         total: The number of frames that come out, as far as it is known in advance.
         is_total_exact: Whether fewer mean that something was lost.
         begin: Time of the first frame, in seconds after the start of the file.
-        cut: The part of the tracks that goes with it, or None for all.
-        video_start: When the video begins, in seconds after the start of the file or, where there is one, of `cut`.
+        cut: The part of the tracks that goes with it.
+        video_start: When the video begins, in seconds after the start of `cut`.
         stamps: The time stamps of the frames that are wanted; None where they can't be relied on.
     """
 
@@ -45,7 +45,7 @@ class VideoPlan:
     total: int | None
     is_total_exact: bool
     begin: Fraction
-    cut: Cut | None
+    cut: Cut
     video_start: Fraction
     stamps: TimeStamps | None = None
 
@@ -143,7 +143,7 @@ def plan_video(ffmpeg: FFmpeg, info: MediaInfo, options: VideoOptions, check: Ch
         decoding = replace(decoding, pad=True, stop=total, unit='pts' if reliable else 'frame')
     plan = VideoPlan(info, decoding, total,
                      is_total_exact=bool(stamps and stamps.complete and not decoding.resample),
-                     begin=video.start - info.start, cut=None, video_start=video.start - info.start, stamps=reliable)
+                     begin=video.start - info.start, cut=Cut(), video_start=video.start - info.start, stamps=reliable)
     if info.is_stream and info.duration is None:
         # A live stream starts anew each time it is opened, so only what ffmpeg sees while it decodes counts.
         plan = replace(plan, decoding=replace(decoding, resample=True, from_zero=True), video_start=Fraction(0))
@@ -259,7 +259,7 @@ def _cut_without_stamps(plan: VideoPlan, start: Fraction, end: Fraction | None) 
     decoding = replace(plan.decoding, seek=start, duration=duration, from_zero=resample, pad=False,
                        start=None, stop=total if resample and end is not None else None, unit='frame')
     return replace(plan, decoding=decoding, total=total, is_total_exact=False, begin=start,
-                   cut=None if plan.info.is_stream else Cut(start, duration), video_start=Fraction(0))
+                   cut=Cut() if plan.info.is_stream else Cut(start, duration), video_start=Fraction(0))
 
 
 def _describe(plan: VideoPlan) -> None:

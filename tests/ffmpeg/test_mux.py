@@ -8,7 +8,7 @@ import pytest
 
 from realesrgan.errors import Cancelled, MediaError
 from realesrgan.ffmpeg.containers import Track
-from realesrgan.ffmpeg.mux import build_recording_options, join, mux, write_list
+from realesrgan.ffmpeg.mux import Cut, build_recording_options, join, mux, write_list
 from realesrgan.ffmpeg.probe import probe
 from realesrgan.ffmpeg.programs import FFmpeg
 from tests.support import clips
@@ -56,7 +56,7 @@ def test_a_part_that_can_not_be_read(parts, tmp_path, programs):
 def put_together(programs, parts, source, target, **more):
     """Mux with the video where it began in the source."""
     info = probe(programs, str(source))
-    options = {'video_start': info.video.start - info.start, 'cut': None, 'tags_of': info.video} | more
+    options = {'video_start': info.video.start - info.start, 'cut': Cut(), 'tags_of': info.video} | more
     mux(programs, parts, info, target, target.suffix[1:], **options)
     return target
 
