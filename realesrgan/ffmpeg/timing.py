@@ -208,18 +208,12 @@ def choose_timeline(stamps: TimeStamps | None, real: Fraction | None, average: F
         if guesses and duration:
             first = min(guesses, key=lambda rate: abs(stamps.packets / rate - duration))
         return Timeline(first, bool(guesses))
-    rounding = 2 * min(stamps.time_base, _MAX_CLOCK_ERROR)
-    if exact := _find_constant(stamps, guesses, rounding) or _find_constant(stamps, stamps.fit_rates(), rounding):
-        return Timeline(exact, constant=True)
-    if rate := _find_constant(stamps, [*guesses, *stamps.fit_rates()]):
-        return Timeline(rate, constant=True)
+    constant = [rate for rate in dict.fromkeys([*guesses, *stamps.fit_rates()]) if stamps.is_constant(rate)]
+    if constant:
+        rounding = 2 * min(stamps.time_base, _MAX_CLOCK_ERROR)
+        exact = (rate for rate in constant if stamps.measure_spread(rate) <= rounding)
+        return Timeline(next(exact, constant[0]), constant=True)
     return _choose_ticks(stamps, first if guesses and real else None)
-
-
-def _find_constant(stamps: TimeStamps, rates: Sequence[Fraction], spread: Fraction | None = None) -> Fraction | None:
-    """Return the first of some rates that is constant, with at most that spread (seconds), or None."""
-    return next((rate for rate in rates if stamps.is_constant(rate)
-                 and (spread is None or stamps.measure_spread(rate) <= spread)), None)
 
 
 def _choose_ticks(stamps: TimeStamps, real: Fraction | None) -> Timeline:
