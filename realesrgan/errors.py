@@ -35,6 +35,10 @@ One input never ends the others: whatever goes wrong with a picture or a video i
 `RunError`. Where an input's failure is caught, `explain` makes a `BugError` of what is none of the above.
 """
 
+from __future__ import annotations
+
+import traceback
+
 
 class RealESRGANError(Exception):
     """Something the user can act on: the message says what failed, the offending value and what to do."""
@@ -163,3 +167,14 @@ def explain(error: Exception) -> Exception:
 def flatten_message(error: BaseException) -> str:
     """Return the message of an error as one line."""
     return ' '.join(str(error).split()) or type(error).__name__
+
+
+def forget_locals(error: BaseException) -> None:
+    """Let go of the memory that the functions an error has passed hold on to; its traceback stays.
+
+    None of them may be a generator that goes on.
+    """
+    passed: BaseException | None = error
+    while passed is not None:
+        traceback.clear_frames(passed.__traceback__)
+        passed = passed.__cause__ or passed.__context__

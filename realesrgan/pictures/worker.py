@@ -10,7 +10,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from ..enhancers import BuildEnhancer, build_enhancer, measure_timings
-from ..errors import DiskFullError, RealESRGANError, RunError, explain, flatten_message
+from ..errors import DiskFullError, RealESRGANError, RunError, explain, flatten_message, forget_locals
 from ..events import Examined, Outcome, Progress
 from ..files import whole_file
 from ..log import about
@@ -125,6 +125,8 @@ class PictureWorker:
                     source = str(item.job.source)
                     report_written()
                     self._upscale(item, targets)
+                    if item.picture is not None and item.error is not None:
+                        forget_locals(item.error)
                     behind.put(item)
                     if item.result is not None and item.result.pixels.nbytes > _LARGE_BYTES:
                         del item
