@@ -157,17 +157,24 @@ def write_behind(write: Callable[[Item], None], count: int,
                 queue.finish()
         except BaseException as error:
             queue.close(error, discard=True)
+        finally:
+            ended.set()
 
-    thread = create_thread(empty, 'writer')
+    def join() -> None:
+        while not ended.wait(_POLL_SECONDS):
+            pass  # until Python 3.13 a `Thread.join` that Ctrl-C interrupts takes the thread for ended
+        thread.join()
+
+    ended, thread = threading.Event(), create_thread(empty, 'writer')
     thread.start()
     try:
         yield queue
         queue.close()
-        thread.join()
+        join()
     except BaseException:
         queue.close(discard=stop is not None)
         if stop is not None:
             stop()
-        thread.join()
+        join()
         raise
     queue.flush()

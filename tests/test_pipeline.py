@@ -2,7 +2,10 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import threading
+import time
 import weakref
 
 import numpy as np
@@ -215,3 +218,22 @@ def test_a_check_ends_the_wait_for_an_item_that_does_not_come():
     with pytest.raises(InterruptedError), read_ahead(source(), 1, release.set, check) as items:
         for item in items:
             assert item == 1
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='Windows has other signals')
+def test_ctrl_c_while_the_last_item_is_written_waits_for_the_end_of_that():
+    stopped, written = threading.Event(), []
+
+    def write(item):
+        time.sleep(0.2)  # until the context waits for this
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        assert stopped.wait(30)
+        time.sleep(0.2)
+        written.append(item)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), write_behind(write, 1, stopped.set) as behind:
+            behind.put(1)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert written == [1]
