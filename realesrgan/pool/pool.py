@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 TASK_ERRORS = (RealESRGANError, OSError)
 #: How often a task is tried whose worker dies or breaks.
 MOST_ATTEMPTS = 3
+_END = object()
 _MOST_AT_A_PLACE = 2  # by chance once (out of memory beside another program, say); twice may be the GPU
 
 
@@ -246,21 +247,16 @@ class RemotePool:
             while True:
                 self._check()
                 self._find_places()
-                # Failures first: the caller may not want other tasks any more.
-                yield from (pair for pair in finished if isinstance(pair[1], Exception))
+                yield from finished  # first: after a failure the caller may not want other tasks any more
+                finished.clear()
                 self._give_up(is_wanted)
                 while source and getattr(source, 'is_ready', True) and len(self._waiting) < self._count_free():
-                    try:
-                        task = next(source)
-                    except StopIteration:
+                    task = next(source, _END)
+                    if task is _END:
                         source = None
-                    else:
-                        if is_wanted(task):  # or a worker would be ended for it at once
-                            self._waiting.append(_Order(task))
+                    elif is_wanted(task):  # else a worker would be ended for it at once
+                        self._waiting.append(_Order(task))
                 self._hand_out()
-                # This takes time, so the workers are at work again.
-                yield from (pair for pair in finished if not isinstance(pair[1], Exception))
-                finished.clear()
                 if not source and not self._waiting and not any(worker.order for worker in self._workers):
                     return
                 for worker, kind, content in self._receive():
