@@ -112,7 +112,8 @@ def connect(ray: Any, address: str) -> None:
         ClusterError: it is not there, or does not let this process in.
     """
     before = signal.getsignal(signal.SIGTERM)
-    host, _, port = (_read_own_address() if address == _AUTO else address).rpartition(':')
+    own = os.environ.get('RAY_ADDRESS') or (_CURRENT.read_text().strip() if _CURRENT.is_file() else '')
+    host, _, port = (own if address == _AUTO else address).rpartition(':')
     try:
         if host and port.isdecimal():  # ray itself would try for minutes
             _probe_head(host.strip('[]'), int(port))
@@ -133,13 +134,6 @@ def connect(ray: Any, address: str) -> None:
     finally:
         with contextlib.suppress(ValueError, TypeError):  # not in the main thread, or not Python's
             signal.signal(signal.SIGTERM, before)  # Ray has put its own there, which prints a stack
-
-
-def _read_own_address() -> str:
-    """Return where Ray will look for the cluster of this machine; '' if it has none."""
-    with contextlib.suppress(OSError):
-        return os.environ.get('RAY_ADDRESS') or _CURRENT.read_text().strip()
-    return ''
 
 
 def _probe_head(host: str, port: int) -> None:

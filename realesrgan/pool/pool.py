@@ -250,14 +250,16 @@ class RemotePool:
                 yield from finished  # first: after a failure the caller may not want other tasks any more
                 finished.clear()
                 self._give_up(is_wanted)
-                while source and getattr(source, 'is_ready', True) and len(self._waiting) < self._count_free():
+                busy = sum(worker.order is not None for worker in self._workers)
+                free = max(len(self._places), len(self._workers)) - busy
+                while source and getattr(source, 'is_ready', True) and len(self._waiting) < free:
                     task = next(source, _END)
                     if task is _END:
                         source = None
                     elif is_wanted(task):  # else a worker would be ended for it at once
                         self._waiting.append(_Order(task))
                 self._hand_out()
-                if not source and not self._waiting and not any(worker.order for worker in self._workers):
+                if not source and not any(worker.order for worker in self._workers) and not self._waiting:
                     return
                 for worker, kind, content in self._receive():
                     if worker in self._workers:  # else it was ended since
@@ -281,16 +283,10 @@ class RemotePool:
     def _on_lost(self, worker: RemoteWorker, how: str) -> None:
         """Act on the death of a worker, before its task is tried again."""
 
-    # ---- tasks ----
-
     def _give_up(self, is_wanted: IsWanted) -> None:
         """Give up the tasks that are not wanted; their workers are ended."""
         self._waiting = deque(order for order in self._waiting if is_wanted(order.task))
         self._end([worker for worker in self._workers if worker.order and not is_wanted(worker.order.task)])
-
-    def _count_free(self) -> int:
-        """Return how many more tasks could begin."""
-        return max(len(self._places), len(self._workers)) - sum(worker.order is not None for worker in self._workers)
 
     def _hand_out(self) -> None:
         """Give waiting tasks to idle workers, and start workers where there is none yet."""
@@ -318,8 +314,6 @@ class RemotePool:
 
     def _may_try(self, order: _Order, place: Place) -> bool:
         return order.places.count(place) < _MOST_AT_A_PLACE or {*self._places} <= {place}
-
-    # ---- messages ----
 
     def _take(self, worker: RemoteWorker, kind: str, content: Any, on_note: OnNote) -> list[tuple[Any, Any]]:
         """Act on a message; return the task and its result, or its error, if it is finished."""

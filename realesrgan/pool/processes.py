@@ -14,6 +14,7 @@ import os
 import pickle
 import signal
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -47,6 +48,8 @@ class ProcessPool(RemotePool):
 
     def _receive(self) -> Iterator[Message]:
         workers = {worker.connection: worker for worker in self._workers if isinstance(worker, _Process)}
+        if not workers:  # Windows would not wait for none
+            time.sleep(_SECONDS_BETWEEN_CHECKS)
         for connection in wait(workers, _SECONDS_BETWEEN_CHECKS):
             worker = workers[connection]  # type: ignore[index]  # it is one of ours
             try:

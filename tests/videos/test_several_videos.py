@@ -49,7 +49,7 @@ def test_they_share_the_workers_and_nothing_else(options, networks):
     end = {event.source: number for number, event in enumerate(events) if isinstance(event, Outcome)}
     begin = {event.source: number for number, event in reversed(list(enumerate(events)))
              if isinstance(event, Progress)}
-    assert begin['a.mp4'] < begin['b.mkv'] < end['a.mp4'] < end['b.mkv']
+    assert begin['a.mp4'] < begin['b.mkv'] < end['a.mp4']  # a worker that starts late may end after b
     assert files('out') == ['a_out.mp4', 'b_out.mp4', 'c_out.mp4']
     alone = replace(options, num_process_per_gpu=1)
     upscale_videos(NAMES, 'alone', alone)
