@@ -36,7 +36,6 @@ _SECONDS_TO_CONNECT = 10
 # How a client of HTTP/2, which gRPC is based on, begins; and what kind of frame its server begins with.
 _SETTINGS = b'\x04'
 _GREETING = b'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n' + b'\x00\x00\x00' + _SETTINGS + bytes(5)
-
 _MOST_FOLDERS, _MOST_SPREAD = 200, 20  # of which each node is asked about a file, and how many more
 _PATIENCE_SECONDS = 60  # with nodes that do not answer
 _SAMPLE_BYTES = 1 << 16
