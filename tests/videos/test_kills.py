@@ -77,7 +77,8 @@ def strike(process, name, number):
                     time.sleep(0.001)
                 if victim.status() == psutil.STATUS_STOPPED:
                     victim.send_signal(number)
-                    victim.resume()
+                    with contextlib.suppress(psutil.NoSuchProcess):  # it is gone already
+                        victim.resume()
                     return [child for found in children.values() for child in found]
         time.sleep(0.005)
     raise AssertionError(f'no {name} to strike: {process.communicate()[0]}')
