@@ -72,7 +72,7 @@ setup(
                   'realesrgan.web': ['static/*', 'templates/*']},
     py_modules=['inference_realesrgan', 'inference_realesrgan_video'],
     install_requires=requirements,
-    extras_require={'models': ['spandrel>=0.4'], 'cluster': ['ray>=2.40'],
+    extras_require={'models': ['spandrel>=0.4'], 'cluster': ['ray>=2.40', 'platformdirs>=4'],
                     'web': ['flask>=3.1', 'waitress>=3.0', 'prometheus_client>=0.20']},
     setup_requires=['ziglang>=0.14,<0.18'] if needs_ziglang else [],
     cmdclass={'build_py': BuildPyWithKernel, 'bdist_wheel': PlatformWheel},
