@@ -353,6 +353,7 @@ def _load(network: nn.Module, path: Path, device: torch.device) -> nn.Module:
                            'again') from None
     return network.requires_grad_(False).eval().to(device)
 
+
 def import_face_packages() -> Any:
     """Import gfpgan and facexlib and return a namespace of their GFPGANv1Clean, RetinaFace and ParseNet.
 

@@ -17,7 +17,7 @@ from ..errors import UsageError, WorkerError, flatten_message
 from ..events import Event, Examined, Found, Outcome, Run
 from ..files import remove_leftovers, require_writable
 from ..options import PictureOptions, drop_faces_of_anime
-from ..pool.pool import Pool, list_places, make_pool
+from ..pool.pool import MOST_ATTEMPTS, Pool, list_places, make_pool
 from .inputs import InputFile, Inputs, find_pictures, list_inputs, read_bounded
 from .names import Job, list_jobs, name_comparison, require_folder_name
 
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 #: As an input stdin, as the output folder stdout.
 STREAM = '-'
 _PICTURES_OF_A_TASK = 4  # where several workers share them
-_MOST_ATTEMPTS, _MOST_WITH_LOST_WORKERS = 2, 3
+_MOST_ATTEMPTS = 2  # of a picture, unless its worker dies
 
 
 def upscale_pictures(inputs: Inputs, output: str | os.PathLike[str], options: PictureOptions | None = None, *,
@@ -171,7 +171,7 @@ class _Pictures:
                 if error is not None and left:
                     # A worker raises at the first that is left; one that dies may have done so at any in its work.
                     is_lost = isinstance(error, WorkerError)
-                    most, suspects = (_MOST_WITH_LOST_WORKERS, MOST_IN_WORK) if is_lost else (_MOST_ATTEMPTS, 1)
+                    most, suspects = (MOST_ATTEMPTS, MOST_IN_WORK) if is_lost else (_MOST_ATTEMPTS, 1)
                     attempt = (task.attempt + 1) % most
                     if not attempt:
                         self._end(Outcome(str(left.pop(0).source), error=error))

@@ -128,11 +128,10 @@ class PictureWorker:
                     if item.picture is not None and item.error is not None:
                         forget_locals(item.error)
                     behind.put(item)
-                    if item.result is not None and item.result.pixels.nbytes > _LARGE_BYTES:
-                        del item
+                    is_large = item.result is not None and item.result.pixels.nbytes > _LARGE_BYTES
+                    del item  # or it would stay in memory with the next one
+                    if is_large:
                         behind.flush()
-                    else:
-                        del item  # or it would stay in memory with the next one
         finally:
             report_written()
 

@@ -70,6 +70,7 @@ class VideoJob:
         self._identity: Mapping[str, Any] = {}
         self._chunks: list[Chunk] = []
         self._found: dict[int, list[Part]] = {}  # by an earlier run, of each chunk
+        self._reused = 0  # frames in them
         self._frames: dict[int, int] = {}  # upscaled so far, of each chunk
         self._done: dict[int, Upscaled] = {}
         self.source: Source
@@ -104,8 +105,9 @@ class VideoJob:
         self.source = VideoSource(self._ffmpeg, self.name, info, self._options, check)
 
     def describe(self) -> dict[str, Any]:
-        """Return everything that its parts depend on."""
-        return describe_run(self._ffmpeg.version, self.source.identify(), self._weights, self._options)
+        """Return everything that its parts depend on; the input is looked at for it."""
+        self._identity = self.source.identify()
+        return describe_run(self._ffmpeg.version, self._identity, self._weights, self._options)
 
     def begin(self) -> None:
         """Cut the input into chunks, and find the parts that are there.
@@ -116,7 +118,6 @@ class VideoJob:
         """
         self.open()
         source, options = self.source, self._options
-        self._identity = source.identify()
         self._opened = OpenParts(self._target, source.encoding.container, self.describe(), restart=options.restart)
         parts = self._opened.parts
         _warn_of_little_room(source, parts.folder)
@@ -125,6 +126,7 @@ class VideoJob:
         if options.check:
             self._chunks = _choose_samples(self._chunks, source.total)
         self._frames = {index: sum(part.frames for part in there) for index, there in self._found.items()}
+        self._reused = sum(self._frames.values())
         if there := parts.describe():
             logger.info('reusing %s of an earlier run', there)
         self._done = {chunk.index: Upscaled(chunk.index, tuple(found), found[-1].damage)
@@ -207,8 +209,7 @@ class VideoJob:
             self._opened.close(keep=keep)
 
     def _emit_progress(self) -> None:
-        reused = sum(part.frames for there in self._found.values() for part in there)
-        self._run.emit(Progress(self.name, sum(self._frames.values()), self.source.total, reused))
+        self._run.emit(Progress(self.name, sum(self._frames.values()), self.source.total, self._reused))
 
     def _find_parts(self, parts: Parts) -> None:
         """Find the parts of each chunk that an earlier run has finished; damaged ones don't count."""

@@ -33,7 +33,7 @@ from ..pool.pool import list_places, make_pool
 from .chunks import Chunk
 from .inputs import VIDEO_EXTENSIONS, VideoInput, check_extension, find_videos, name_results
 from .job import VideoJob
-from .parts import get_parts_folder
+from .parts import find_reusable, get_parts_folder
 
 logger = logging.getLogger(__name__)
 
@@ -242,7 +242,6 @@ class _Videos:
     def _outline(self, waiting: Sequence[tuple[VideoInput, Path]]) -> None:
         """Find out what a run would do and need."""
         from .dry_run import outline_run
-        from .parts import find_reusable
         enhancer = build_enhancer(self._options, self._places[0])
         for video, target in waiting:
             job = VideoJob(video, target, self._ffmpeg, self._options, self._weights, self._run)
