@@ -10,11 +10,13 @@ import functools
 import sys
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 
-from ..archs.architecture import Layers
+from ..archs.architecture import Convolution, Layers
 from ..archs.loaded import LoadedNetwork
 from ..errors import EngineError, NonFiniteError, RealESRGANError
 from .cpu import count_cores, measure_l2_cache
@@ -68,8 +70,8 @@ class WinogradEngine(Engine):
         assert layers is not None  # or it would have been refused
         self._layers = layers
         self._kernel = kernel = kernel or _get_kernel()
-        self._weights = _pack_parameters(network, layers, kernel.panel)
         self._threads = threads or count_cores()
+        self._weights = _pack_parameters(network, layers, kernel.panel, self._threads)
         self._task_tiles = _choose_task_tiles(kernel)
         self._memory = allocate(0)  # of the planes of one program at a time
         self._scratch: list[np.ndarray] = []  # of each thread
@@ -363,49 +365,66 @@ def _count_groups(channels: int) -> int:
     return -(-channels // GROUP)
 
 
-def _pack_parameters(network: LoadedNetwork, layers: Layers, panel: int) -> list[tuple[np.ndarray, ...]]:
+def _pack_parameters(network: LoadedNetwork, layers: Layers, panel: int,
+                     threads: int) -> list[tuple[np.ndarray, ...]]:
     """Return the weights, biases and slopes of each convolution, for a kernel that computes `panel` channels at a time.
 
     Biases and slopes are filled up with zeros to whole panels.
     """
-    packed = []
-    for layer in layers.convolutions:
-        weights = pack_weights(network.arrays[f'{layer.name}.weight'],
-                               [layers.channels[feature] for feature in layer.inputs], panel)
-        vectors = [allocate(-(-layer.channels // panel) * panel) for _ in range(2)]
+    sizes = [_extend_channels(layer.channels, panel) * _FREQUENCIES * GROUP * sum(
+        _count_groups(layers.channels[feature]) for feature in layer.inputs) for layer in layers.convolutions]
+    # Together, because the system gives its huge pages only to large memory.
+    memory = allocate(sum(sizes))
+
+    def pack(layer: Convolution, packed: np.ndarray) -> tuple[np.ndarray, ...]:
+        pack_weights(network.arrays[f'{layer.name}.weight'], [layers.channels[feature] for feature in layer.inputs],
+                     panel, packed)
+        vectors = [allocate(_extend_channels(layer.channels, panel)) for _ in range(2)]
         slope = network.arrays[layer.slope] if isinstance(layer.slope, str) else layer.slope
         vectors[0][:layer.channels], vectors[1][:layer.channels] = network.arrays[f'{layer.name}.bias'], slope
-        packed.append((weights, *vectors))
-    return packed
+        return packed, *vectors
+
+    pieces = np.split(memory, list(accumulate(sizes))[:-1])
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(pack, layers.convolutions, pieces))
 
 
-def pack_weights(weight: np.ndarray, inputs: Sequence[int], panel: int) -> np.ndarray:
-    """Return the weights of a convolution, transformed for F(4x4,3x3), in the order in which the kernel reads them.
+def _extend_channels(channels: int, panel: int) -> int:
+    """Return a number of output channels, filled up to whole panels."""
+    return -(-channels // panel) * panel
+
+
+def pack_weights(weight: np.ndarray, inputs: Sequence[int], panel: int, packed: np.ndarray) -> None:
+    """Transform the weights of a convolution for F(4x4,3x3), in the order in which the kernel reads them.
 
     Args:
         weight: out x in x 3 x 3.
         inputs: How the input channels are divided among buffers, each of which is filled up to whole groups.
         panel: Output channels that the kernel computes at a time.
-
-    Returns:
-        float32: chunk after chunk of input channels, each panel x 36 x channel in x channel out.
+        packed: Gets them, float32: chunk after chunk of input channels, each panel x 36 x channel in x channel out.
     """
     channels_out = weight.shape[0]
-    padded = np.zeros((-(-channels_out // panel) * panel, sum(map(_count_groups, inputs)) * GROUP, 9), np.float64)
+    padded = np.zeros((_extend_channels(channels_out, panel), sum(map(_count_groups, inputs)) * GROUP, 9), np.float32)
     source = target = 0
     for channels in inputs:
         padded[:channels_out, target:target + channels] = weight[:, source:source + channels].reshape(
             channels_out, channels, 9)
         source += channels
         target += _count_groups(channels) * GROUP
-    with np.errstate(all='ignore'):  # weights that are not finite give results that are not, which is an error then
-        transformed = (padded @ _KERNEL_TO_FREQUENCIES.T).astype(np.float32)
-    by_panel = transformed.reshape(-1, panel, *transformed.shape[1:]).transpose(0, 3, 2, 1)
+    # Turned before they are transformed, when they are a quarter as many: panel x 9 x channel in x channel out.
+    by_panel = padded.reshape(-1, panel, target, 9).transpose(0, 3, 2, 1).astype(np.float64, order='C')
     chunks = -(-target // (CHUNK_GROUPS * GROUP))
     depth = -(-target // (chunks * GROUP)) * GROUP
-    packed, end = allocate(by_panel.size), 0
-    for start in range(0, target, depth):
-        chunk = by_panel[:, :, start:start + depth]
-        packed[end:end + chunk.size].reshape(chunk.shape)[...] = chunk
-        end += chunk.size
-    return packed
+    end = 0
+    with np.errstate(all='ignore'):  # weights that are not finite give results that are not, which is an error then
+        for start in range(0, target, depth):
+            chunk = by_panel[:, :, start:start + depth]
+            size = _FREQUENCIES * chunk.shape[2] * panel
+            for kernels in chunk:
+                transformed = packed[end:end + size].reshape(_FREQUENCIES, -1, panel)
+                # A group at a time: so the products in float64 stay in the cache, and numpy starts no threads for them.
+                for group in range(0, chunk.shape[2], GROUP):
+                    some = kernels[:, group:group + GROUP]
+                    transformed[:, group:group + GROUP] = (_KERNEL_TO_FREQUENCIES @ some.reshape(9, -1)).reshape(
+                        _FREQUENCIES, GROUP, panel)
+                end += size
