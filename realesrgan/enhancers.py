@@ -2,69 +2,45 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from .engines.memory import measure_peaks
-from .options import UpsamplerOptions
+from .options import RunOptions, UpsamplerOptions
 from .pool.pool import Place
 from .timings import Stopwatch, Timings
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from .archs.loaded import LoadedNetwork
-    from .engines.engine import Engine
     from .faces import FaceEnhancer
-    from .upscaling.tiles import Tile
     from .upscaling.upsampler import RealESRGANer
 
-
-class Enhancer(Protocol):
-    """Upscales pictures: a `RealESRGANer` or a `FaceEnhancer`."""
-
-    @property
-    def device_type(self) -> str: ...
-
-    @property
-    def scale(self) -> int: ...
-
-    @property
-    def engine(self) -> Engine: ...
-
-    @property
-    def tiles(self) -> Sequence[Tile]: ...
-
-    on_tile: Callable[[int, int], None] | None
-
-    def enhance(self, img: np.ndarray, outscale: float | None = None,
-                alpha_upsampler: str = 'realesrgan') -> tuple[np.ndarray, str]: ...
+    #: Upscales pictures.
+    Enhancer = RealESRGANer | FaceEnhancer
 
 
 #: Makes an enhancer: `build_enhancer`, or the method of an `EnhancerCache`.
-BuildEnhancer = Callable[[UpsamplerOptions, Place], Enhancer]
+BuildEnhancer = Callable[[UpsamplerOptions, Place], 'Enhancer']
 
 
-def prepare_faces(options: UpsamplerOptions) -> None:
-    """Check that the packages and weights that faces need, if they are restored, are there, before all else is loaded.
+def prepare(options: RunOptions) -> None:
+    """Check that what a run needs is there, before workers start, and fetch its weights once for all of them.
+
+    It also warns of options that have no effect on the weights.
 
     Raises:
-        FacePackagesError: packages are not installed.
-        WeightsError: weights are missing and can't be fetched.
+        NoSuchDeviceError: a GPU is not there; the message names those that are.
+        FacePackagesError: faces are to be restored, and the packages for it are not installed.
+        WeightsError: weights can't be had.
     """
+    from .engines.choice import require_gpu
+    from .weights.sources import prefetch
+    for gpu_id in options.gpu_id if options.cluster is None else ():
+        require_gpu(gpu_id, options.engine)
     if options.face_enhance:
         from .faces import import_face_packages, obtain_face_files
         import_face_packages()
         obtain_face_files(options.face_model)
-
-
-def prefetch_weights(options: UpsamplerOptions) -> None:
-    """Fetch an upsampler's weights once for all workers, and warn of options that have no effect on them.
-
-    Raises:
-        WeightsError: they can't be had.
-    """
-    from .weights.sources import prefetch
     prefetch(options.model_name, options.model_path, options.denoise_strength)
 
 
@@ -77,24 +53,12 @@ def find_outscale(options: UpsamplerOptions) -> float:
     return options.default_outscale or _load_network(options, log=False).scale
 
 
-def require_gpus(gpu_ids: Sequence[int], engine: str) -> None:
-    """Check, before workers start, that all GPUs that they are to use are there.
-
-    Raises:
-        NoSuchDeviceError: one is not; the message names those that are.
-    """
-    from .engines.choice import require_gpu
-    for gpu_id in gpu_ids:
-        require_gpu(gpu_id, engine)
-
-
-def build_enhancer(options: UpsamplerOptions, place: Place) -> RealESRGANer | FaceEnhancer:
+def build_enhancer(options: UpsamplerOptions, place: Place) -> Enhancer:
     """Return the enhancer of one worker; workers that share a place share its memory, and a CPU's threads.
 
     Raises:
         RealESRGANError: packages or weights can't be had, or the device is not there.
     """
-    prepare_faces(options)
     from .engines.choice import pick_device, settle_device
     picked = pick_device(gpu_id=place.gpu_id, engine=options.engine)
     network, threads = _load_network(options), None

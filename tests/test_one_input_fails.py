@@ -40,7 +40,7 @@ def run(tmp_path, monkeypatch, network, capfd):
 def pictures(tmp_path, monkeypatch):
     """The names of thirty pictures, which two processes may share."""
     broken_steps.make_pictures(tmp_path)
-    monkeypatch.setattr('realesrgan.pictures.run.require_gpus', lambda gpu_ids, engine: None)
+    monkeypatch.setattr('realesrgan.engines.choice.require_gpu', lambda gpu_id, engine: None)
     return [f'{width}.png' for width in WIDTHS]
 
 

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..enhancers import EnhancerCache, build_enhancer, prefetch_weights, prepare_faces, require_gpus
+from ..enhancers import EnhancerCache, build_enhancer, prepare
 from ..errors import UsageError, WorkerError, flatten_message
 from ..events import Event, Examined, Found, Outcome, Run
 from ..files import remove_leftovers, require_writable
@@ -133,10 +133,7 @@ class _Pictures:
         """Open the workers of the pictures; tell too whether several share them."""
         from .worker import PictureWorker
         options = self._options
-        if options.cluster is None:
-            require_gpus(options.gpu_id, options.engine)
-        prepare_faces(options)
-        prefetch_weights(options)
+        prepare(options)
         build = partial(PictureWorker, options, build=self._enhancers.build if self._enhancers else build_enhancer)
         places = list_places(options.gpu_id)
         if len(jobs) == 1 or self._enhancers is not None:

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from pathlib import Path
 
 from ..errors import DiskFullError
@@ -10,8 +9,6 @@ from ..ffmpeg.encoder import Encoding
 
 #: What is left to others; below it a run stops while everything can still be closed in order.
 RESERVE_BYTES = 64 << 20
-#: Between two looks of a `DiskWatch`.
-SECONDS_BETWEEN_LOOKS = 1.0
 # Bits for a pixel as libx264 makes of films at its default crf of 23; six steps of crf double them.
 _USUAL_BITS, _USUAL_CRF, _CRF_TO_DOUBLE = 0.1, 23, 6
 _MOST_BITS = 8.0
@@ -40,14 +37,20 @@ def measure_free_disk(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def check_room(folder: Path, needed: int, purpose: str) -> None:
+def check_room(folder: Path, needed: int = 0, purpose: str = '') -> None:
     """Check that `needed` bytes can be written and the reserve stays.
+
+    Args:
+        folder: Where they go.
+        needed: How many; of the next frames no more than the reserve holds.
+        purpose: What they are for; '' for the next frames.
 
     Raises:
         DiskFullError: they can't.
     """
     free = measure_free_disk(folder)
     if free < needed + RESERVE_BYTES:
+        purpose = purpose or f'the next frames ({format_size(RESERVE_BYTES)} stay free)'
         raise DiskFullError(f'{folder}: the disk has {format_size(free)} left, too little for {purpose}. Make room and '
                             'run the same command again: it resumes from the finished parts')
 
@@ -55,26 +58,3 @@ def check_room(folder: Path, needed: int, purpose: str) -> None:
 def format_size(count: int) -> str:
     """Write a size for people."""
     return f'{count / 2 ** 20:.0f} MiB' if count < 10 * 2 ** 30 else f'{count / 2 ** 30:.0f} GiB'
-
-
-class DiskWatch:
-    """Looks at the disk of a folder now and then.
-
-    Args:
-        folder: Where the run writes.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._next = 0.0
-
-    def look(self) -> None:
-        """Look, unless the last look was less than a second ago.
-
-        Raises:
-            DiskFullError: less than the reserve is left.
-        """
-        now = time.monotonic()
-        if now >= self._next:
-            self._next = now + SECONDS_BETWEEN_LOOKS
-            check_room(self._folder, 0, f'the next frames ({format_size(RESERVE_BYTES)} stay free)')

@@ -6,16 +6,19 @@ import time
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import psutil
 
-from ..enhancers import Enhancer
 from ..pool.pool import Place
 from .disk import estimate_result_size, format_size, measure_free_disk
 from .parts import Part, count
 from .source import CHUNK_SECONDS, Source
 from .worker import PART_SECONDS
+
+if TYPE_CHECKING:
+    from ..enhancers import Enhancer
 
 _TIMED_FRAMES = 3
 
@@ -53,28 +56,22 @@ def outline_run(source: Source, target: Path, outscale: float, places: Sequence[
     if source.total is not None:
         left = max(source.total - reused, 0)
         lines.append(f'time     about {timedelta(seconds=round(left * seconds / parallel))}')
-        lines.append(_outline_disk(source, source.total, target))
+        size = format_size(estimate_result_size(encoding, source.total))
+        extracted = f', {format_size(source.extracted_bytes)} of extracted frames' if source.extracted_bytes else ''
+        lines.append(f'disk     about {size}, twice that before the parts are removed{extracted}; '
+                     f'{format_size(measure_free_disk(target.parent))} are free')
         if source.step * seconds > PART_SECONDS:
-            size = source.step * encoding.width * encoding.height * 3 * (1 + encoding.dtype_is_deep) * len(places)
-            lines[-1] += f'; up to {format_size(size)} more for frames of unfinished parts'
+            kept = source.step * encoding.width * encoding.height * 3 * (1 + encoding.dtype_is_deep) * len(places)
+            lines[-1] += f'; up to {format_size(kept)} more for frames of unfinished parts'
     lines.append(f'memory   {format_size(psutil.Process().memory_info().rss)} per worker, not counting that of a GPU')
     return lines
-
-
-def _outline_disk(source: Source, frames: int, target: Path) -> str:
-    extracted = f', {format_size(source.extracted_bytes)} of extracted frames' if source.extracted_bytes else ''
-    size, free = estimate_result_size(source.encoding, frames), measure_free_disk(target.parent)
-    return (f'disk     about {format_size(size)}, twice that before the parts are removed{extracted}; '
-            f'{format_size(free)} are free')
 
 
 def _time_frames(source: Source, outscale: float, enhancer: Enhancer) -> float:
     """Return the seconds that a frame takes."""
     width, height = source.size
     blank = np.zeros((height, width, 3), np.uint16 if source.encoding.dtype_is_deep else np.uint8)
-    sample = source.sample()
-    frames = list(itertools.islice(sample, _TIMED_FRAMES)) if sample is not None else []
-    frames = frames or [blank] * _TIMED_FRAMES
+    frames = list(itertools.islice(source.sample(), _TIMED_FRAMES)) or [blank] * _TIMED_FRAMES
     enhancer.enhance(frames[0], outscale=outscale)  # compiles and allocates what later frames reuse
     start = time.perf_counter()
     for frame in frames:

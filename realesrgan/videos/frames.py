@@ -2,7 +2,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -12,7 +13,7 @@ import numpy as np
 from ..errors import FrameError, ImageError
 from ..ffmpeg.decoder import Damage, Decoding, FrameReader, count_frames
 from ..ffmpeg.probe import MediaInfo
-from ..ffmpeg.programs import Check, FFmpeg
+from ..ffmpeg.programs import FFmpeg
 from ..pictures.formats import MOST_PIXELS
 from ..pictures.inputs import InputFile
 from ..pictures.reading import decode
@@ -23,42 +24,30 @@ class VideoFrames:
     """Frames that are decoded from a video.
 
     Attributes:
-        ffmpeg: The programs.
         info: The video.
         decoding: Which frames.
-        unseeked: The same frames, decoded from the start of the video; None where `decoding` does that already.
-        expected: Their number by the time stamps, or None.
+        first: The first of them alone; None where `decoding` does not seek.
+        unseeked: The same frames, decoded from the start of the video; None likewise.
         also: See `FrameReader`.
     """
 
-    ffmpeg: FFmpeg
     info: MediaInfo
     decoding: Decoding
+    first: Decoding | None = None
     unseeked: Decoding | None = None
-    expected: int | None = None
     also: tuple[str, ...] = ()
 
-    def open(self) -> FrameReader:
-        """Start decoding."""
-        return FrameReader(self.ffmpeg, self.info, self.decoding, self.also)
-
-    def reread(self, count: int | None = None, check: Check | None = None) -> VideoFrames | None:
-        """Return these frames decoded from the start if a seek, which goes too far, loses some of them; else None.
-
-        Where packets hold no frame, fewer come in any case.
-
-        Args:
-            count: How many came; None to decode them for finding out.
-            check: Called several times a second meanwhile; what it raises ends ffmpeg.
-        """
-        if self.unseeked is None or self.expected is None:
-            return None
-        if count is None:
-            count, _ = count_frames(self.ffmpeg, self.info, self.decoding, check)
-        if count == self.expected:
-            return None
-        there, _ = count_frames(self.ffmpeg, self.info, self.unseeked, check)
-        return replace(self, decoding=self.unseeked, unseeked=None) if there != count else None
+    def open(self, ffmpeg: FFmpeg) -> FrameReader:
+        """Start decoding, from the start of the video if a seek, which goes too far, would lose the first frame."""
+        reader = FrameReader(ffmpeg, self.info, self.decoding, self.also)
+        if self.first is None or self.unseeked is None:
+            return reader
+        with ExitStack() as stack:
+            stack.enter_context(reader)  # it decodes what leads to the first frame while that is looked for
+            if count_frames(ffmpeg, self.info, self.first)[0]:
+                stack.pop_all()
+                return reader
+        return FrameReader(ffmpeg, self.info, self.unseeked)
 
 
 @dataclass(frozen=True)
@@ -112,7 +101,7 @@ class FrameFiles:
     shape: FrameShape
     damage: ClassVar[Damage | None] = None  # only videos have any
 
-    def open(self) -> Self:
+    def open(self, _ffmpeg: FFmpeg) -> Self:
         """Return themselves, which can be read again and again."""
         return self
 
@@ -132,9 +121,6 @@ class FrameFiles:
             if frame.shape[:2] != (self.shape.height, self.shape.width):
                 raise _misfit(file, frame.shape[1::-1], self.shape)
             yield frame
-
-    def reread(self, _count: int | None = None, _check: Check | None = None) -> None:
-        """Return None: no frame of a folder gets lost."""
 
 
 def _misfit(file: Path, size: tuple[int, ...] | None, shape: FrameShape) -> FrameError:
@@ -170,6 +156,3 @@ def _read_size(file: Path) -> tuple[int, int] | None:
     except (OSError, SyntaxError, ValueError):
         return None
     return (height, width) if sideways else (width, height)
-
-
-Frames = VideoFrames | FrameFiles

@@ -88,7 +88,10 @@ def find_videos(ffmpeg: FFmpeg, inputs: Iterable[str], on_error: Callable[[str, 
     opened = []
     for video in found.values():
         try:
-            opened.append(_open(ffmpeg, video, check))
+            if not video.frames and not is_pipe(video.source):  # or ffprobe would use it up
+                info = probe(ffmpeg, video.source, check)
+                video = replace(video, info=info, picture=is_picture(ffmpeg, info, check))
+            opened.append(video)
         except Exception as error:
             on_error(video.source, explain(error))
     return opened
@@ -97,14 +100,6 @@ def find_videos(ffmpeg: FFmpeg, inputs: Iterable[str], on_error: Callable[[str, 
 def _strip_file_scheme(name: str) -> str:
     """Return the path in a file URL, so that it counts as the file that it is."""
     return re.sub(r'^file:(//(localhost)?(?=/))?', '', name) if not os.path.exists(name) else name
-
-
-def _open(ffmpeg: FFmpeg, video: VideoInput, check: Check) -> VideoInput:
-    """Ask ffprobe about an input, unless that would use it up."""
-    if video.frames or is_pipe(video.source):
-        return video
-    info = probe(ffmpeg, video.source, check)
-    return replace(video, info=info, picture=is_picture(ffmpeg, info, check))
 
 
 def is_pipe(source: str) -> bool:

@@ -15,23 +15,27 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from ..errors import MediaError, PartsError, VideoError, flatten_message
+from ..errors import MediaError, MediaWriteError, PartsError, VideoError, flatten_message
 from ..events import Examined, Outcome, Progress, Run
+from ..ffmpeg.containers import Track
+from ..ffmpeg.mux import join, mux, write_list
 from ..ffmpeg.probe import is_picture, probe
 from ..ffmpeg.programs import FFmpeg
-from ..files import temporary_folder
+from ..files import errors_naming, temporary_folder, write_through
 from ..options import VideoOptions
 from ..pictures.names import name_comparison
-from .chunks import Chunk, Upscaled
 from .comparing import write_comparison
-from .disk import DiskWatch, estimate_result_size, format_size, measure_free_disk
+from .disk import check_room, estimate_result_size, format_size, measure_free_disk
 from .inputs import VideoInput
-from .joining import join_parts
-from .parts import OpenParts, Part, Parts, count, describe_run, get_parts_folder
-from .source import FrameSource, Source, VideoSource
+from .parts import LIST, TRACKS, OpenParts, Part, Parts, count, describe_run
+from .plan import VideoPlan
+from .source import Source
+from .worker import Chunk, Upscaled
 
 logger = logging.getLogger(__name__)
 
+#: Between two looks at the disk.
+SECONDS_BETWEEN_LOOKS = 1.0
 #: How many frames of a video are compared with their sources, and which ones where their number is unknown.
 _SAMPLES = 12
 _OF_UNKNOWN = (0, 24, 240, 2400)
@@ -66,7 +70,7 @@ class VideoJob:
         self._waits_since: float | None = None  # for a worker
         self._stack = ExitStack()  # files that are removed in the end
         self._opened: OpenParts | None = None
-        self._disk = DiskWatch(get_parts_folder(target))
+        self._next_look = 0.0  # at the disk
         self._identity: Mapping[str, Any] = {}
         self._chunks: list[Chunk] = []
         self._found: dict[int, list[Part]] = {}  # by an earlier run, of each chunk
@@ -89,11 +93,8 @@ class VideoJob:
             VideoError, MediaError, FrameError: it can't be upscaled as asked.
         """
         video, check = self._video, self._run.check
-        if video.frames:
-            self.source = FrameSource(self._ffmpeg, self.name, video.frames, self._options)
-            return
         info = video.info
-        if info is None:
+        if video.is_pipe:
             logger.info('%s: copied to a file first; the run can\'t be resumed', self.name)
             copy = self._stack.enter_context(temporary_folder(self._target)) / Path(self.name).name
             with Path(self.name).open('rb') as pipe, copy.open('wb') as file:
@@ -102,7 +103,7 @@ class VideoJob:
             if is_picture(self._ffmpeg, info, check):
                 raise VideoError(f'{self.name}: holds a single picture; inference_realesrgan.py -i - takes those')
             self._options = replace(self._options, chunk=Fraction(0), restart=True)
-        self.source = VideoSource(self._ffmpeg, self.name, info, self._options, check)
+        self.source = Source(self._ffmpeg, self.name, info or video.frames, self._options, check)
 
     def describe(self) -> dict[str, Any]:
         """Return everything that its parts depend on; the input is looked at for it."""
@@ -129,7 +130,7 @@ class VideoJob:
         self._reused = sum(self._frames.values())
         if there := parts.describe():
             logger.info('reusing %s of an earlier run', there)
-        self._done = {chunk.index: Upscaled(chunk.index, tuple(found), found[-1].damage)
+        self._done = {chunk.index: Upscaled(tuple(found), found[-1].damage)
                       for chunk in self._chunks if chunk.is_done(found := self._found[chunk.index])}
         self.todo = [chunk for chunk in self._chunks if chunk.index not in self._done]
         self._emit_progress()
@@ -145,7 +146,9 @@ class VideoJob:
         else:
             self._frames[chunk.index] = note
             self._emit_progress()
-            self._disk.look()
+            if time.monotonic() >= self._next_look:
+                self._next_look = time.monotonic() + SECONDS_BETWEEN_LOOKS
+                check_room(chunk.parts.folder)
 
     def add(self, chunk: Chunk, upscaled: Upscaled) -> bool:
         """Take the result of a chunk; tell whether all are there."""
@@ -163,7 +166,8 @@ class VideoJob:
         assert self._opened is not None, 'begin() comes first'
         source, parts, target, options = self.source, self._opened.parts, self._target, self._options
         done = [self._done[chunk.index] for chunk in self._chunks]
-        made = [part for upscaled in done for part in upscaled.parts if part not in self._found[upscaled.index]]
+        made = [part for chunk, upscaled in zip(self._chunks, done, strict=True)
+                for part in upscaled.parts if part not in self._found[chunk.index]]
         identity = source.identify()
         if any(identity.get(name) != self._identity.get(name) for name in ('source', 'bytes', 'content')):
             for part in made:  # it may show another video than the manifest names
@@ -176,7 +180,7 @@ class VideoJob:
                 raise PartsError(f'{parts.path(part.first)}: damaged since it was written, so the disk may be failing; '
                                  'the same command makes it again')
         problems = source.find_damage(self._chunks, done)
-        problems += join_parts(source, parts, done, options.container, target, self._run.check)
+        problems += self._join(parts, done)
         self.close(keep=options.keep_parts)
         total = sum(upscaled.frames for upscaled in done)
         reused = total - sum(part.frames for part in made) + sum(upscaled.reused for upscaled in done)
@@ -225,6 +229,62 @@ class VideoJob:
             else:
                 logger.warning('%s: damaged since it was written; it is made again', parts.path(part.first))
                 parts.path(part.first).unlink()
+
+    def _join(self, parts: Parts, done: Sequence[Upscaled]) -> list[str]:
+        """Write the result, whole or not at all, and return what it lacks, a line each."""
+        source, target, plan = self.source, self._target, self.source.plan
+        files = [(parts.path(part.first), part.frames) for upscaled in done for part in upscaled.parts]
+        check_room(parts.folder, sum(path.stat().st_size for path, _ in files),
+                   f'{target.name}, which the parts are joined to')
+        write_list(parts.folder / LIST, files, source.encoding.rate)
+        recorded = parts.folder / TRACKS if (parts.folder / TRACKS).exists() else None
+        with temporary_folder(parts.folder / 'whole') as folder:
+            whole, problems = folder / f'whole{target.suffix}', []
+            if plan is None or (plan.info.is_stream and recorded is None):  # there are no other tracks
+                join(self._ffmpeg, parts.folder / LIST, whole, self._options.container, self._run.check)
+            else:
+                problems = self._join_with_tracks(plan, recorded, parts.folder / LIST, whole)
+            with errors_naming(target, whole):
+                write_through(whole)  # before the parts go
+                whole.replace(target)
+        return problems
+
+    def _join_with_tracks(self, plan: VideoPlan, recorded: Path | None, video: Path, whole: Path) -> list[str]:
+        """Join the parts of a list with the tracks of the source; return a line for each that can't be carried.
+
+        The tracks of a source that can be read once only were `recorded` while it was decoded.
+        """
+        source, start, container, check = plan.info, plan.video_start, self._options.container, self._run.check
+
+        def carry(tracks: Sequence[Track]) -> MediaError | None:
+            """Join the parts with some of the tracks; return what went wrong."""
+            try:
+                mux(self._ffmpeg, video, replace(source, tracks=tuple(tracks)), whole, container, video_start=start,
+                    cut=plan.cut, tags_of=plan.video, leave_gaps=plan.stamps is not None, check=check)
+            except MediaWriteError:
+                raise
+            except MediaError as error:
+                return error
+            return None
+
+        error: MediaError | None = None
+        if recorded is not None:
+            try:
+                source = probe(self._ffmpeg, str(recorded))
+                start -= source.start  # the recording keeps the clock of the pass that made it
+            except MediaError as failure:
+                source, error = replace(source, tracks=()), failure
+        error = error or carry(source.tracks)
+        if error is None:
+            return []
+        errors = {track: carry([track]) for track in source.tracks}  # which of them is it?
+        kept = [track for track, failure in errors.items() if failure is None]
+        if kept and carry(kept) is None:
+            return [f'{plan.info.source}: {track} could not be carried and is left out: {failure}'
+                    for track, failure in errors.items() if failure is not None]
+        whole.unlink(missing_ok=True)
+        join(self._ffmpeg, video, whole, container, check)
+        return [f'{plan.info.source}: its other tracks could not be carried, the video alone is kept: {error}']
 
     def _compare(self, done: Sequence[Upscaled]) -> Path | None:
         """Write a comparison, or warn of why there is none."""

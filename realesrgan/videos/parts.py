@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 
 from ..errors import PartsError
 from ..ffmpeg.decoder import Damage
+from ..ffmpeg.encoder import Encoding
 from ..files import TEMPORARY_PREFIX, hash_file, hash_samples, read_json, whole_file, write_through
 from ..options import VideoOptions, list_options
 from ..version import __version__
@@ -129,9 +130,9 @@ class Parts:
         self.folder = folder
         self.extension = extension
 
-    def path(self, first: int) -> Path:
+    def path(self, first: int, extension: str = '') -> Path:
         """Return the path of the part that begins with a frame; it exists when the part is whole."""
-        return self.folder / f'{first:08}.{self.extension}'
+        return self.folder / f'{first:08}.{extension or self.extension}'
 
     def note(self, first: int) -> dict[str, Any] | None:
         """Return the note that `seal` wrote about a part; None if the part is not whole, or the note is not."""
@@ -177,19 +178,21 @@ class Parts:
         Raises:
             OSError: it can't be written.
         """
-        with whole_file(self._frame_path(number)) as file, file.open('wb') as opened:
+        with whole_file(self.path(number, _FRAME)) as file, file.open('wb') as opened:
             opened.write(_hash_frame(source, result))
             opened.write(np.ascontiguousarray(result).data)
 
-    def load_frame(self, number: int, source: np.ndarray, shape: tuple[int, ...],
-                   dtype: np.dtype[Any]) -> np.ndarray | None:
+    def load_frame(self, number: int, source: np.ndarray, encoding: Encoding) -> np.ndarray | None:
         """Return the result of a frame if it was kept, is intact and was made of this source; else None."""
         try:
-            data = bytearray(self._frame_path(number).read_bytes())
+            data = bytearray(self.path(number, _FRAME).read_bytes())
         except OSError:
             return None
         pixels = np.frombuffer(data, np.uint8, offset=min(len(data), _CHECKSUM_BYTES))
-        return pixels.view(dtype).reshape(shape) if _hash_frame(source, pixels) == data[:_CHECKSUM_BYTES] else None
+        if _hash_frame(source, pixels) != data[:_CHECKSUM_BYTES]:
+            return None
+        dtype = np.uint16 if encoding.dtype_is_deep else np.uint8
+        return pixels.view(dtype).reshape(encoding.height, encoding.width, 3)
 
     def list_frames(self) -> list[int]:
         """Return the numbers of the frames that are kept."""
@@ -199,10 +202,7 @@ class Parts:
         """Remove the frames from `first` up to `stop`, which a part holds by now."""
         for number in self.list_frames():
             if first <= number < stop:
-                self._frame_path(number).unlink(missing_ok=True)
-
-    def _frame_path(self, number: int) -> Path:
-        return self.folder / f'{number:08}.{_FRAME}'
+                self.path(number, _FRAME).unlink(missing_ok=True)
 
     def _list_numbers(self, extension: str) -> list[int]:
         return sorted(int(path.stem) for path in self.folder.glob(f'{"[0-9]" * 8}*.{extension}') if path.stem.isdigit())
@@ -241,7 +241,7 @@ def find_reusable(target: Path, extension: str, manifest: Mapping[str, Any]) -> 
     """Return the parts that a run would find; see `OpenParts`."""
     parts = Parts(get_parts_folder(target), extension)
     found = read_json(parts.folder / _MANIFEST)
-    return parts.find() if found and not _list_differences(found, _as_read(manifest)) else []
+    return parts.find() if found and not _list_differences(found, manifest) else []
 
 
 class OpenParts:
@@ -272,7 +272,7 @@ class OpenParts:
                              '-o') from None
         self.parts = Parts(folder, extension)
         try:
-            _prepare_folder(folder, _as_read(manifest), target, restart=restart)
+            _prepare_folder(folder, manifest, target, restart=restart)
         except BaseException:
             self._unlock()
             raise
@@ -300,7 +300,7 @@ class OpenParts:
                 folder.rmdir()
 
 
-def _prepare_folder(folder: Path, manifest: dict[str, Any], target: Path, *, restart: bool) -> None:
+def _prepare_folder(folder: Path, manifest: Mapping[str, Any], target: Path, *, restart: bool) -> None:
     """Check that the parts in the folder may be reused, or make room for new ones.
 
     Raises:
@@ -312,27 +312,15 @@ def _prepare_folder(folder: Path, manifest: dict[str, Any], target: Path, *, res
         raise PartsError(f'{folder}: can\'t be used for the parts of {target.name}: it contains other files; '
                          'move it away, or choose another --suffix or -o')
     found = read_json(file)
-    if restart or not found or _list_differences(found, manifest):
+    differences = _list_differences(found, manifest)
+    if restart or not found or differences:
         if found and not restart and any(_PART_FILE.fullmatch(path.name) and path.suffix != '.json'
                                          for path in folder.iterdir()):
-            raise PartsError(f'{folder}: {_explain(found, manifest, target)}, or start anew with --restart')
+            raise PartsError(f'{folder}: holds parts of another run: {differences}. Repeat that run to finish '
+                             f'{target.name}, or start anew with --restart')
         _empty_folder(folder)
         with whole_file(file) as temporary:
             temporary.write_text(json.dumps(manifest, indent=1))
-
-
-def _as_read(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a manifest as it comes back from its file, where tuples are lists."""
-    read: dict[str, Any] = json.loads(json.dumps(manifest))
-    return read
-
-
-def _explain(found: Mapping[str, Any], manifest: Mapping[str, Any], target: Path) -> str:
-    """Return why parts can't be reused, and what to do."""
-    if found.get('version') != manifest.get('version'):
-        return (f'holds parts that version {_shorten(found.get("version"))} has made, and this is '
-                f'{_shorten(manifest.get("version"))}. Finish {target.name} with that version')
-    return f'holds parts of another run: {_list_differences(found, manifest)}. Repeat that run to finish {target.name}'
 
 
 def _list_differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:

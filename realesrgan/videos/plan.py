@@ -1,26 +1,40 @@
-"""Decide which frames of a video are decoded, at which rate, and which part of its other tracks goes with them."""
+"""Decide how a video is read, and how the result is encoded.
+
+That is which frames are decoded, at which rate, which part of the other tracks goes with them; and codec, pixel format,
+size and colour.
+"""
 from __future__ import annotations
 
 import logging
+import math
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 
 from ..errors import ImageError, MediaError, VideoError
-from ..ffmpeg.colour import is_rgb, parse_pixel_format
+from ..ffmpeg.colour import HDR_ENCODERS, PixelFormat, infer_colour, is_deep, is_rgb, parse_pixel_format
+from ..ffmpeg.containers import CONTAINERS
 from ..ffmpeg.decoder import Decoding
+from ..ffmpeg.encoder import Encoding, choose_codec, choose_output_pixel_format, choose_part_container
 from ..ffmpeg.mux import Cut
-from ..ffmpeg.probe import MediaInfo, VideoStream, read_time_stamps
+from ..ffmpeg.probe import MediaInfo, VideoStream, read_hdr, read_time_stamps
 from ..ffmpeg.programs import Check, FFmpeg
 from ..ffmpeg.timing import Timeline, TimeStamps, choose_timeline, format_clock
 from ..options import VideoOptions
 from ..pictures.formats import require_few_pixels
+from .frames import FrameShape
 
 logger = logging.getLogger(__name__)
 
+_DEFAULT_RATE = Fraction(24)  # of a folder of frames
 _LONG_HOLD = 600  # seconds; slides are rarely shown longer
 _DOLBY_VISION_ALONE = ('5.0', '10.0', '20.0')  # without a base layer that other decoders understand
+_MOST_CHUNKS = 100_000  # eleven days in chunks of ten seconds
+_MOST_UNSEEKABLE = 20  # chunks of a video of which each is decoded from the start: ten times the work of decoding
+
+Ranges = Sequence[tuple[int, int | None]]
 
 
 @dataclass(frozen=True)
@@ -71,11 +85,14 @@ class VideoPlan:
         shown = (self.stamps.pts[-1] - self.stamps.pts[0]) * self.stamps.time_base
         return min(int(shown * self.decoding.rate), self.total - 1)
 
-    def count_expected(self, first: int, stop: int | None) -> int | None:
-        """Return how many frames the chunk from `first` up to `stop` holds, None where that is not known exactly."""
-        if stop is None:
-            return self.total - first if self.total is not None and self.is_total_exact else None
-        return stop - first
+    def list_chunks(self, length: int) -> Ranges:
+        """Return the chunks of about `length` frames (0: one chunk) as ranges, the last one open."""
+        if self.total is None or not self.is_divisible:
+            return [(0, None)]
+        if length:  # the total may be what a damaged file claims
+            most = _MOST_CHUNKS if self.stamps is not None else _MOST_UNSEEKABLE
+            length = max(length, math.ceil(self.total / most))
+        return cut_into_chunks(length, self.last_start())
 
     def decode_chunk(self, first: int, stop: int | None, *, seek: bool = True) -> Decoding:
         """Return how the frames from number `first` up to `stop`, or to the end, are decoded on their own.
@@ -108,6 +125,17 @@ def find_key_frame(stamps: TimeStamps, start: Fraction) -> Fraction | None:
     shown = bisect_right(stamps.pts, stamps.pts[0] + start / stamps.time_base) - 1
     keys_before = bisect_right(stamps.keys, stamps.pts[shown])
     return stamps.keys[keys_before - 2] * stamps.time_base if keys_before >= 3 else None
+
+
+def cut_into_chunks(length: int, last_start: int) -> Ranges:
+    """Cut frames into chunks of `length` (0: one chunk), each from a number up to another, the last to the end (None).
+
+    Args:
+        length: Of a chunk, in frames.
+        last_start: No chunk begins after it.
+    """
+    starts = list(range(0, max(last_start, 0) + 1, length)) if length else [0]
+    return list(zip(starts, [*starts[1:], None], strict=True))
 
 
 # ---- planning ----
@@ -275,3 +303,74 @@ def _describe(plan: VideoPlan) -> None:
         logger.warning('the transparency of the video is left out')
     if parse_pixel_format(video.pixel_format).bits > 16:
         raise MediaError(f'pixels of {video.pixel_format} can\'t be read exactly')
+
+
+# ---- how the result is encoded ----
+
+def encode_like_video(ffmpeg: FFmpeg, plan: VideoPlan, options: VideoOptions, check: Check | None = None) -> Encoding:
+    """Return how the parts of a video are encoded: rate, shape of pixels, colour, chroma and depth of the input.
+
+    Args:
+        ffmpeg: The programs.
+        plan: How the video is read.
+        options: The caller's.
+        check: Called several times a second while ffprobe works; what it raises ends ffprobe.
+
+    Raises:
+        MediaError: the encoder is not there, or does not go with the container or the pixel format.
+    """
+    video = plan.video
+    codec = choose_codec(options.vcodec, options.container)
+    pixel_format = _choose_pixel_format(ffmpeg, codec, video.pixel_format, options)
+    colour = video.colour
+    if is_rgb(video.pixel_format):
+        colour = replace(colour, range='tv')  # it becomes Y'CbCr, which players expect in limited range
+    hdr = read_hdr(ffmpeg, plan.info, check)
+    if hdr is not None and codec not in HDR_ENCODERS:
+        logger.warning('%s does not take HDR metadata (mastering display, light level); %s do', codec,
+                       ', '.join(HDR_ENCODERS))
+    return Encoding(
+        width=_scale_side(video.width, options.outscale), height=_scale_side(video.height, options.outscale),
+        dtype_is_deep=is_deep(video.pixel_format), rate=plan.decoding.rate, sample_aspect=video.sample_aspect,
+        colour=colour, codec=codec, pixel_format=pixel_format,
+        container=choose_part_container(codec, options.container), crf=options.crf, preset=options.preset, hdr=hdr)
+
+
+def _choose_pixel_format(ffmpeg: FFmpeg, codec: str, source: str, options: VideoOptions) -> str:
+    """Return the pixel format of the result, and log where it is not that of the source."""
+    given, chroma = parse_pixel_format(source), CONTAINERS[options.container].chroma
+    nearest = choose_output_pixel_format(ffmpeg, codec, options.pix_fmt, given)
+    if options.pix_fmt is not None:
+        return nearest
+    chosen = nearest
+    if chroma and parse_pixel_format(nearest).chroma != chroma:
+        plain = choose_output_pixel_format(ffmpeg, codec, None, replace(given, chroma=chroma))
+        chosen = plain if parse_pixel_format(plain).chroma == chroma else nearest
+    if parse_pixel_format(nearest) != given:
+        logger.warning('%s does not take the %s of the input: encoded as %s', codec, given.name, chosen)
+    elif chosen != nearest and given.chroma != 'gray':
+        logger.info('the input is %s: encoded as %s, because players expect that of %s; --pix_fmt %s keeps all of its '
+                    'chroma', 'RGB' if is_rgb(source) else ':'.join(given.chroma), chosen, options.container, nearest)
+    return chosen
+
+
+def encode_frames(ffmpeg: FFmpeg, shape: FrameShape, options: VideoOptions) -> Encoding:
+    """Return how the parts of a folder of frames are encoded.
+
+    Raises:
+        MediaError: see `encode_like_video`.
+    """
+    codec = choose_codec(options.vcodec, options.container)
+    height = _scale_side(shape.height, options.outscale)
+    wanted = PixelFormat('420', 10 if shape.deep else 8)
+    pixel_format = choose_output_pixel_format(ffmpeg, codec, options.pix_fmt, wanted)
+    return Encoding(
+        width=_scale_side(shape.width, options.outscale), height=height, dtype_is_deep=shape.deep,
+        rate=options.fps or _DEFAULT_RATE, sample_aspect=Fraction(1), colour=infer_colour(height, {}), codec=codec,
+        pixel_format=pixel_format, container=choose_part_container(codec, options.container), crf=options.crf,
+        preset=options.preset)
+
+
+def _scale_side(side: int, outscale: float | None) -> int:
+    assert outscale is not None, 'upscale_videos has put the model\'s in its place'
+    return max(int(side * outscale), 1)  # as RealESRGANer.enhance does

@@ -5,20 +5,13 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..enhancers import (
-    EnhancerCache,
-    build_enhancer,
-    find_outscale,
-    prefetch_weights,
-    prepare_faces,
-    require_gpus,
-)
+from ..enhancers import EnhancerCache, build_enhancer, find_outscale, prepare
 from ..errors import RunError, UsageError, VideoError, explain
 from ..events import Event, Examined, Found, Outcome, Outlined, Progress, Run, Warned
 from ..ffmpeg.programs import FFmpeg, find_ffmpeg
@@ -30,10 +23,11 @@ from ..pictures.names import list_jobs, name_comparison, require_folder_name
 from ..pictures.run import upscale_pictures
 from ..pipeline import read_ahead, write_behind
 from ..pool.pool import list_places, make_pool
-from .chunks import Chunk
+from ..weights.sources import fingerprint
 from .inputs import VIDEO_EXTENSIONS, VideoInput, check_extension, find_videos, name_results
 from .job import VideoJob
 from .parts import find_reusable, get_parts_folder
+from .worker import Chunk
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +103,9 @@ class _Videos:
         if pictures:
             self._upscale_pictures(pictures)
         if waiting:
-            self._prepare()
+            prepare(options)
+            self._weights = fingerprint(options.model_name, options.model_path, options.denoise_strength)
+            self._options = replace(options, outscale=options.outscale or find_outscale(options))
             if options.dry_run:
                 self._outline(waiting)
             else:
@@ -124,17 +120,6 @@ class _Videos:
             if get_parts_folder(target).exists() and not self._options.keep_parts:
                 logger.warning('%s: %s is left over from it, and may be deleted', target, get_parts_folder(target))
         return skipped
-
-    def _prepare(self) -> None:
-        """Fetch what all videos need, once for all workers."""
-        from ..weights.sources import fingerprint
-        options = self._options
-        if options.cluster is None:
-            require_gpus(options.gpu_id, options.engine)
-        prepare_faces(options)
-        prefetch_weights(options)
-        self._weights = fingerprint(options.model_name, options.model_path, options.denoise_strength)
-        self._options = replace(options, outscale=options.outscale or find_outscale(options))
 
     def _end(self, outcome: Outcome) -> None:
         self._outcomes.append(outcome)
@@ -151,16 +136,19 @@ class _Videos:
 
             def plan_chunks() -> Iterator[Chunk]:
                 for video, target in waiting:
-                    job = self._begin(video, target)
-                    if job is None:
-                        continue
-                    if not job.todo:
+                    job = self._make_job(video, target)
+                    with self._failing_alone(job):
+                        self._require_new(target)
+                        job.begin()
+                    if not job.is_closed and not job.todo:
                         behind.put(job)
                     yield from job.todo
 
             chunks = stack.enter_context(read_ahead(
                 plan_chunks(), 1, stop=self._run.stop, check=self._run.check))
-            for chunk, result in pool.map_unordered(chunks, self._on_note, self._is_wanted):
+            for chunk, result in pool.map_unordered(
+                    chunks, lambda chunk, note: self._jobs[chunk.video].on_note(chunk, note),
+                    lambda chunk: not self._jobs[chunk.video].is_closed):
                 job = self._jobs[chunk.video]
                 if job.is_closed:
                     continue
@@ -185,20 +173,21 @@ class _Videos:
                              isolate=False)
         return make_pool(partial(ChunkWorker, options), self._places, check, isolate=bool(list_gpus(options.engine)))
 
-    def _begin(self, video: VideoInput, target: Path) -> VideoJob | None:
-        """Return a video that is ready for workers; None if it has failed."""
+    def _make_job(self, video: VideoInput, target: Path) -> VideoJob:
         job = VideoJob(video, target, self._ffmpeg, self._options, self._weights, self._run)
         self._jobs[video.source] = job
-        with about(video.source):
+        return job
+
+    @contextmanager
+    def _failing_alone(self, job: VideoJob) -> Iterator[None]:
+        """Let a video fail with an error of the block, unless no other video would fare better."""
+        with about(job.name):
             try:
-                self._require_new(target)
-                job.begin()
+                yield
             except RunError:
                 raise
             except Exception as error:
                 self._fail(job, error)
-                return None
-        return job
 
     def _require_new(self, target: Path) -> None:
         """Check that the result of a video overwrites no input.
@@ -210,21 +199,13 @@ class _Videos:
             if os.path.realpath(path) in self._sources:
                 raise VideoError(f'its result would overwrite the input {path}; choose another --suffix or -o')
 
-    def _on_note(self, chunk: Chunk, note: Any) -> None:
-        self._jobs[chunk.video].on_note(chunk, note)
-
-    def _is_wanted(self, chunk: Chunk) -> bool:
-        return not self._jobs[chunk.video].is_closed
-
     def _finish(self, job: VideoJob) -> None:
         """Join a video, in the writing thread."""
-        with about(job.name):
-            try:
+        try:
+            with self._failing_alone(job):
                 self._end(job.finish())
-            except RunError as error:
-                self._run.stop(error)
-            except Exception as error:
-                self._fail(job, error)
+        except RunError as error:
+            self._run.stop(error)
 
     def _fail(self, job: VideoJob, error: Exception) -> None:
         with about(job.name):
@@ -244,19 +225,14 @@ class _Videos:
         from .dry_run import outline_run
         enhancer = build_enhancer(self._options, self._places[0])
         for video, target in waiting:
-            job = VideoJob(video, target, self._ffmpeg, self._options, self._weights, self._run)
-            with about(video.source):
-                try:
-                    self._require_new(target)
-                    job.open()
-                    there = [] if self._options.restart else find_reusable(
-                        target, job.source.encoding.container, job.describe())
-                    lines = outline_run(job.source, target, self._options.outscale or 1, self._places, enhancer, there)
-                    self._run.emit(Outlined(video.source, tuple(lines)))
-                except RunError:
-                    raise
-                except Exception as error:
-                    self._fail(job, error)
+            job = self._make_job(video, target)
+            with self._failing_alone(job):
+                self._require_new(target)
+                job.open()
+                there = [] if self._options.restart else find_reusable(
+                    target, job.source.encoding.container, job.describe())
+                lines = outline_run(job.source, target, self._options.outscale or 1, self._places, enhancer, there)
+                self._run.emit(Outlined(video.source, tuple(lines)))
 
     def _upscale_pictures(self, sources: Sequence[str]) -> None:
         """Upscale single pictures as the image script does."""

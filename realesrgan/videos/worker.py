@@ -1,4 +1,4 @@
-"""Upscale chunks of videos to parts: the work of each worker."""
+"""The chunks of a video, and the work of each worker: upscaling them to parts."""
 from __future__ import annotations
 
 import contextlib
@@ -6,7 +6,8 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -14,8 +15,8 @@ import numpy as np
 from ..enhancers import BuildEnhancer, build_enhancer, measure_timings
 from ..errors import MediaError, RealESRGANError, VideoError
 from ..events import Examined
-from ..ffmpeg.decoder import FrameReader
-from ..ffmpeg.encoder import FrameWriter
+from ..ffmpeg.decoder import Damage, FrameReader
+from ..ffmpeg.encoder import Encoding, FrameWriter
 from ..ffmpeg.programs import FFmpeg, find_ffmpeg
 from ..files import whole_file
 from ..log import about
@@ -23,11 +24,10 @@ from ..options import VideoOptions
 from ..pipeline import read_ahead, write_behind
 from ..pool.pool import Place, Report
 from ..quality import examine
-from ..timings import Stopwatch
-from .chunks import Chunk, Upscaled
+from ..timings import Stopwatch, Timings
 from .disk import RESERVE_BYTES, measure_free_disk
-from .frames import FrameFiles, Frames, VideoFrames
-from .parts import Part
+from .frames import FrameFiles, VideoFrames
+from .parts import Part, Parts
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +35,95 @@ logger = logging.getLogger(__name__)
 PART_SECONDS = 60.0
 _READ_AHEAD = 4  # frames
 _WRITTEN_BEHIND = 2
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A chunk of a video, and where its parts go.
+
+    Attributes:
+        video: The input, as it was given.
+        index: Its number.
+        first: The number of its first frame in the video.
+        stop: The number of the frame after its last; None: it goes on to the end.
+        frames: Where they come from.
+        encoding: How they are encoded.
+        ffmpeg: The programs.
+        outscale: Final size, as `Enhancer.enhance` takes it.
+        parts: The folder of parts.
+        step: Frames in a second, at multiples of which a part may end so that not too much work is in it; 0: the chunk
+            is one part.
+        samples: Which of its frames are compared with their source, counted from its own first.
+    """
+
+    video: str
+    index: int
+    first: int
+    stop: int | None
+    frames: VideoFrames | FrameFiles
+    encoding: Encoding
+    ffmpeg: FFmpeg
+    outscale: float | None
+    parts: Parts
+    step: int = 0
+    samples: frozenset[int] = frozenset()
+
+    def __str__(self) -> str:
+        return f'part {self.parts.path(self.first).name} of {self.video}'
+
+    def is_done(self, parts: Sequence[Part]) -> bool:
+        """Tell whether parts, in order, hold all of its frames."""
+        starts = [self.first, *(part.stop for part in parts)]
+        return bool(parts) and parts[-1].is_last and [part.first for part in parts] == starts[:-1]
+
+
+@dataclass(frozen=True)
+class Upscaled:
+    """The result of a worker for a chunk.
+
+    Attributes:
+        parts: Those that hold it, in order, also if an earlier run has made them; none if it has no frame.
+        damage: The first sign of damage while it was decoded, by the number in the chunk.
+        reused: How many frames of new parts an earlier run has upscaled.
+        timings: Time and memory that took; None if an earlier run has done it.
+    """
+
+    parts: tuple[Part, ...]
+    damage: Damage | None = None
+    reused: int = 0
+    timings: Timings | None = None
+
+    @property
+    def frames(self) -> int:
+        """How many there are."""
+        return sum(part.frames for part in self.parts)
+
+    @property
+    def computed(self) -> int:
+        """How many went through the network."""
+        return sum(part.computed for part in self.parts)
+
+
+@dataclass
+class Frame:
+    """A frame on its way through the network.
+
+    Attributes:
+        number: In the chunk.
+        pixels: HxWx3, BGR, uint8 or uint16.
+        is_last: Whether the chunk ends with it.
+        result: The upscaled frame.
+        is_computed: Whether it went through the network now.
+        begun, ended: When, in seconds.
+    """
+
+    number: int
+    pixels: np.ndarray
+    is_last: bool
+    result: np.ndarray = field(default_factory=lambda: np.empty(0))
+    is_computed: bool = False
+    begun: float = 0.0
+    ended: float = 0.0
 
 
 class ChunkWorker:
@@ -56,7 +145,10 @@ class ChunkWorker:
         self._clock = clock
 
     def __call__(self, chunk: Chunk, report: Report) -> Upscaled:
-        """Upscale a chunk and write its parts, each whole or not at all; those that are there already stay.
+        """Upscale the frames of a chunk that no part holds yet; one that equals the one before is not computed again.
+
+        Where a single second of the video is more than about a minute's work, each frame is kept in a file until the
+        part that holds it is whole.
 
         Raises:
             VideoError: a frame failed.
@@ -64,50 +156,41 @@ class ChunkWorker:
             MemoryError: not enough memory for a frame.
             OSError: a part can't be written.
         """
-        if self._ffmpeg is not None:
-            chunk = chunk.run_by(self._ffmpeg)
-        # Of an earlier run, or of a worker that has died.
-        found = [part for part in chunk.parts.find(chunk.first, chunk.stop) if chunk.parts.is_intact(part.first)]
-        # They were counted in frames of which none was lost.
-        source: Frames = (chunk.frames.reread() if found else None) or chunk.frames
-        stopwatch = Stopwatch()
-        with about(chunk.video):
-            while True:
-                try:
-                    return self._upscale(chunk, source, found, stopwatch, report)
-                except _FramesLostError as lost:
-                    source = lost.source
-
-    def _upscale(self, chunk: Chunk, source: Frames, found: Sequence[Part], stopwatch: Stopwatch,
-                 report: Report) -> Upscaled:
-        """Upscale the frames that no part holds yet; one that equals the one before is not computed again."""
-        done, reused, last, last_result = sum(part.frames for part in found), 0, None, np.empty(0)
+        chunk, parts, stopwatch = replace(chunk, ffmpeg=self._ffmpeg or chunk.ffmpeg), chunk.parts, Stopwatch()
+        found = parts.find(chunk.first, chunk.stop)  # of an earlier run, or of a worker that has died
         there = [range(part.first - chunk.first, part.stop - chunk.first) for part in found]
+        done, reused, last = sum(map(len, there)), 0, None
         report(done)
-        with source.open() as reader, PartWriter(chunk, source, found, reader, stopwatch) as writer:
+        with about(chunk.video), chunk.frames.open(chunk.ffmpeg) as reader, PartWriter(
+                chunk, {numbers.start for numbers in there}, reader, stopwatch) as writer:
             frames = (frame for frame in number_frames(stopwatch.measure_each('read', reader))
                       if not any(frame.number in numbers for numbers in there))
             with read_ahead(frames, _READ_AHEAD, reader.kill) as ahead, write_behind(
                     writer.write, _WRITTEN_BEHIND, writer.kill) as behind:
                 for frame in ahead:
-                    begun, is_computed = self._clock(), False
-                    if last is None or not np.array_equal(frame.pixels, last):
-                        kept = _load(chunk, frame)
-                        is_computed, last = kept is None, frame.pixels
+                    number, frame.begun = chunk.first + frame.number, self._clock()
+                    if last is not None and np.array_equal(frame.pixels, last.pixels):
+                        frame.result = last.result
+                    else:
+                        kept, last = parts.load_frame(number, frame.pixels, chunk.encoding), frame
+                        frame.is_computed = kept is None
+                        frame.result = self._compute(chunk, frame, stopwatch) if kept is None else kept
                         reused += kept is not None
-                        last_result = self._compute(chunk, frame, stopwatch) if kept is None else kept
-                    ended = self._clock()
-                    if is_computed and (ended - begun) * chunk.step > PART_SECONDS:
-                        _keep(chunk, frame, last_result)
+                    frame.ended = self._clock()
+                    if frame.is_computed and (frame.ended - frame.begun) * chunk.step > PART_SECONDS:
+                        with contextlib.suppress(OSError):  # the run goes on without
+                            if measure_free_disk(parts.folder) > frame.result.nbytes + 2 * RESERVE_BYTES:
+                                parts.keep_frame(number, frame.pixels, frame.result)
                     if frame.number in chunk.samples:
-                        self._examine(chunk, frame, last_result, report)
+                        quality, preview = examine(frame.pixels, frame.result, self._enhancer.tiles)
+                        for finding in quality.findings:
+                            logger.warning('frame %d: %s', number + 1, finding)
+                        report(Examined(chunk.video, quality, preview, number))
                     done += 1
                     report(done)
-                    behind.put(Result(frame, last_result, is_computed, begun, ended))
-            if last is None:
-                writer.require_all_frames(0)
-        parts = sorted([*found, *writer.made], key=lambda part: part.first)
-        return Upscaled(chunk.index, tuple(parts), reader.damage, reused, measure_timings(self._enhancer, stopwatch))
+                    behind.put(frame)
+        made = sorted([*found, *writer.made], key=lambda part: part.first)
+        return Upscaled(tuple(made), reader.damage, reused, measure_timings(self._enhancer, stopwatch))
 
     def _compute(self, chunk: Chunk, frame: Frame, stopwatch: Stopwatch) -> np.ndarray:
         number = chunk.first + frame.number + 1
@@ -118,47 +201,6 @@ class ChunkWorker:
             raise MemoryError(f'frame {number}: {error}') from error
         except RealESRGANError as error:
             raise VideoError(f'frame {number}: {error}') from error
-
-    def _examine(self, chunk: Chunk, frame: Frame, result: np.ndarray, report: Report) -> None:
-        """Compare a frame with its source, and warn of what looks wrong."""
-        number = chunk.first + frame.number
-        quality, preview = examine(frame.pixels, result, self._enhancer.tiles)
-        for finding in quality.findings:
-            logger.warning('frame %d: %s', number + 1, finding)
-        report(Examined(chunk.video, quality, preview, number))
-
-
-@dataclass(frozen=True)
-class Frame:
-    """A frame on its way through the network.
-
-    Attributes:
-        number: In the chunk.
-        pixels: HxWx3, BGR, uint8 or uint16.
-        is_last: Whether the chunk ends with it.
-    """
-
-    number: int
-    pixels: np.ndarray
-    is_last: bool
-
-
-@dataclass(frozen=True)
-class Result:
-    """A frame with its result.
-
-    Attributes:
-        frame: The frame.
-        pixels: The upscaled frame.
-        is_computed: Whether it went through the network now.
-        begun, ended: When, in seconds.
-    """
-
-    frame: Frame
-    pixels: np.ndarray
-    is_computed: bool
-    begun: float
-    ended: float
 
 
 def number_frames(frames: Iterable[np.ndarray]) -> Iterator[Frame]:
@@ -171,40 +213,14 @@ def number_frames(frames: Iterable[np.ndarray]) -> Iterator[Frame]:
         current = following
 
 
-# Where a single second of the video is more than about a minute's work, each frame is kept in a file until the part
-# that holds it is whole.
-
-def _load(chunk: Chunk, frame: Frame) -> np.ndarray | None:
-    """Return the result of a frame that a run which was ended early has kept."""
-    encoding = chunk.encoding
-    return chunk.parts.load_frame(chunk.first + frame.number, frame.pixels, (encoding.height, encoding.width, 3),
-                                  np.dtype(np.uint16 if encoding.dtype_is_deep else np.uint8))
-
-
-def _keep(chunk: Chunk, frame: Frame, result: np.ndarray) -> None:
-    """Keep a frame by itself if the disk has room; if not, the run goes on without."""
-    with contextlib.suppress(OSError):
-        if measure_free_disk(chunk.parts.folder) > result.nbytes + 2 * RESERVE_BYTES:
-            chunk.parts.keep_frame(chunk.first + frame.number, frame.pixels, result)
-
-
-class _FramesLostError(Exception):
-    """A seek has lost frames: the chunk is to be decoded from `source` instead."""
-
-    def __init__(self, source: VideoFrames) -> None:
-        super().__init__()
-        self.source = source
-
-
 class PartWriter:
-    """Encodes the frames of a chunk into parts, one after the other; a context manager.
+    """Encodes the frames of a chunk into parts, one after the other, each whole or not at all; a context manager.
 
     A part ends with its chunk, or at a whole second if another one would make it more than about a minute's work.
 
     Args:
         chunk: Holds the frames.
-        source: How they are decoded.
-        found: The parts of the chunk that are there already.
+        starts: Numbers, in the chunk, of the frames that begin parts which are there already.
         reader: Gives the frames.
         stopwatch: Measures the seconds of writing.
 
@@ -212,18 +228,14 @@ class PartWriter:
         made: The parts that are whole.
     """
 
-    def __init__(self, chunk: Chunk, source: Frames, found: Sequence[Part], reader: FrameReader | FrameFiles,
-                 stopwatch: Stopwatch) -> None:
+    def __init__(self, chunk: Chunk, starts: set[int], reader: FrameReader | FrameFiles, stopwatch: Stopwatch) -> None:
         self._chunk = chunk
-        self._source = source
-        self._is_complete = bool(found)  # whether it is known that no frame is lost
-        self._starts = {part.first - chunk.first for part in found}
+        self._starts = starts
         self._reader = reader
         self._stopwatch = stopwatch
-        self._killed = False
         self._encoder: FrameWriter | None = None
         self._part = ExitStack()  # open resources of the part in progress
-        self._temporary = chunk.parts.folder
+        self._temporary = Path()
         self._first = self._frames = self._computed = 0
         self._begun = 0.0
         self.made: list[Part] = []
@@ -234,72 +246,48 @@ class PartWriter:
     def __exit__(self, *exception: Any) -> None:
         self._part.__exit__(*exception)
 
-    def _check(self) -> None:
-        if self._killed:
-            raise MediaError('stopped')
-
     def kill(self) -> None:
         """Stop encoding at once. A thread that is writing a frame gets an error."""
-        self._killed = True
         if self._encoder is not None:
             self._encoder.kill()
 
-    def write(self, result: Result) -> None:
+    def write(self, frame: Frame) -> None:
         """Encode a frame, and finish the part if it ends there.
 
         Raises:
             MediaError: encoding failed.
             OSError: the part can't be written.
         """
-        chunk, number = self._chunk, result.frame.number
+        chunk, parts, following = self._chunk, self._chunk.parts, frame.number + 1
         with self._stopwatch.measure('write'):
             if self._encoder is None:
-                self._first, self._begun = chunk.first + number, result.begun
+                self._first, self._begun = chunk.first + frame.number, frame.begun
                 self._frames = self._computed = 0
-                self._temporary = self._part.enter_context(whole_file(chunk.parts.path(self._first)))
+                self._temporary = self._part.enter_context(whole_file(parts.path(self._first)))
                 self._encoder = self._part.enter_context(FrameWriter(chunk.ffmpeg, self._temporary, chunk.encoding))
-            self._encoder.write(result.pixels)
+            self._encoder.write(frame.result)
             self._frames += 1
-            self._computed += result.is_computed
-            if result.frame.is_last or number + 1 in self._starts or self._is_long_enough(result):
-                self._finish_part(self._encoder, result.frame)
+            self._computed += frame.is_computed
+            if frame.is_last or following in self._starts or self._is_long_enough(frame):
+                self._encoder.finish()
+                part = Part(self._first, self._frames, self._computed, frame.is_last,
+                            self._reader.damage if frame.is_last else None)
+                parts.seal(part, self._temporary)
+                self._encoder = None
+                self._part.close()
+                parts.drop_frames(part.first, part.stop)
+                self.made.append(part)
 
-    def _is_long_enough(self, result: Result) -> bool:
+    def _is_long_enough(self, frame: Frame) -> bool:
         """Tell whether a part may end here and another second would be too much work for it.
 
         Or too many frames in files of their own: where a second is a minute's work, no more than those of a second.
         """
-        step, number = self._chunk.step, result.frame.number
-        if not step or (number + 1) % step:
+        step = self._chunk.step
+        if not step or (frame.number + 1) % step:
             return False
-        return ((result.ended - self._begun) * (1 + step / self._frames) > PART_SECONDS
-                or any(self._first <= kept <= self._chunk.first + number for kept in self._chunk.parts.list_frames()))
-
-    def _finish_part(self, encoder: FrameWriter, frame: Frame) -> None:
-        encoder.finish()
-        self._encoder = None
-        self.require_all_frames(frame.number + 1 if frame.is_last else None)
-        part = Part(self._first, self._frames, self._computed, frame.is_last,
-                    self._reader.damage if frame.is_last else None)
-        self._chunk.parts.seal(part, self._temporary)
-        self._part.close()
-        self._chunk.parts.drop_frames(part.first, part.stop)
-        self.made.append(part)
-
-    def require_all_frames(self, count: int | None) -> None:
-        """Check that no frame of the chunk is lost, before a part of it counts as whole.
-
-        Args:
-            count: How many came, or None if they are still coming.
-
-        Raises:
-            _FramesLostError: some are.
-        """
-        if not self._is_complete:
-            source = self._source.reread(count, self._check)
-            if source is not None:
-                raise _FramesLostError(source)
-            self._is_complete = True
+        return ((frame.ended - self._begun) * (1 + step / self._frames) > PART_SECONDS or any(
+            self._first <= kept <= self._chunk.first + frame.number for kept in self._chunk.parts.list_frames()))
 
 
 def explain_other_ffmpeg(given: str, version: tuple[int, int]) -> str | None:

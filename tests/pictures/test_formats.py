@@ -4,21 +4,21 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import inference_realesrgan
-from realesrgan.archs.srvgg_arch import SRVGGNetCompact
 from realesrgan.errors import ImageError
 from realesrgan.pictures import formats
 from realesrgan.pictures.formats import FALLBACK, FORMATS, Format, require_room
 from realesrgan.pictures.inputs import find_pictures
 from realesrgan.pictures.reading import decode
+from tests.support.clips import save_network
 from tests.support.made_pictures import assert_same, make_noise, save_by_opencv
 
 PROJECT = Path(__file__).parent.parent.parent
@@ -93,12 +93,7 @@ def test_formats_and_names_import_nothing_large():
 @pytest.fixture
 def run(run_script, tmp_path):
     """Run the image script with a small network, in single precision so that runs are alike."""
-    torch.manual_seed(0)
-    torch.save({'params': SRVGGNetCompact(3, 3, 8, 2, 4).state_dict()}, tmp_path / 'tiny.pth')
-
-    def run(*arguments):
-        return run_script(inference_realesrgan, '--model_path', 'tiny.pth', '--fp32', *arguments)
-    return run
+    return partial(run_script, inference_realesrgan, '--model_path', save_network(tmp_path / 'tiny.pth'), '--fp32')
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from realesrgan.reports import reporter
 from realesrgan.reports.reporter import Reporter
 from tests.support import clips
 from tests.support.clips import files
+from tests.support.made_pictures import write_noise as write
 
 
 @pytest.fixture(scope='session')
@@ -31,13 +32,6 @@ def run(run_script, network):
     """Run a script with a small network; by default that of pictures."""
     return lambda *arguments, script=inference_realesrgan: run_script(script, '--model_path', network, '--fp32',
                                                                       *arguments)
-
-
-def write(path, *shape, seed=0):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    img = np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
-    assert cv2.imwrite(str(path), img)
-    return img
 
 
 def load(path='r.json'):
@@ -90,18 +84,13 @@ def test_the_figures_of_pictures(run, tmp_path):
     assert a['samples'][0]['psnr'] == pytest.approx(10 * np.log10(255 ** 2 / error))
 
 
-def test_what_looks_wrong_is_a_line_on_stderr_and_in_the_report(run, tmp_path, monkeypatch):
+def test_what_looks_wrong_is_a_line_on_stderr_and_in_the_report_where_one_is_asked_for(run, tmp_path, monkeypatch):
     write(tmp_path / 'a.png', 40, 40, 3)
     monkeypatch.setattr(RealESRGANer, 'enhance', lambda self, img, *more: (np.zeros((160, 160, 3), np.uint8), 'RGB'))
     status, _, err = run('-i', 'a.png', '--report', 'r.html')
     assert status == 0
     assert 'warning: a.png: 100.0% of it is black where the input is not\n' in err
     assert '100.0% of it is black where the input is not' in Page(tmp_path / 'r.html').text
-
-
-def test_without_report_nothing_is_compared(run, tmp_path, monkeypatch):
-    write(tmp_path / 'a.png', 40, 40, 3)
-    monkeypatch.setattr(RealESRGANer, 'enhance', lambda self, img, *more: (np.zeros((160, 160, 3), np.uint8), 'RGB'))
     assert 'warning' not in run('-i', 'a.png')[2]
 
 
@@ -173,7 +162,7 @@ def test_several_workers_report_as_one_does(run, tmp_path, monkeypatch):
         write(tmp_path / f'in/{index}.png', 8, 8 + index, 3)
     assert run('-i', 'in', '--report', 'one.json', '--compare')[0] == 0
     from realesrgan.pictures import run as pictures
-    monkeypatch.setattr(pictures, 'require_gpus', lambda *more: None)
+    monkeypatch.setattr('realesrgan.engines.choice.require_gpu', lambda gpu_id, engine: None)
     from realesrgan.pool.pool import Place
     monkeypatch.setattr(pictures, 'list_places', lambda *more: [Place(), Place()])
     assert run('-i', 'in', '--report', 'two.json', '--compare', '-o', 'two')[0] == 0

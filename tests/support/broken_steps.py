@@ -1,6 +1,7 @@
 """Steps of the work that fail for one input, as by a bug of ours; importable in the processes of workers."""
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import struct
@@ -95,13 +96,13 @@ def _break_planning(fail_at, replace):
         fail_at('planning', info.video.width)
         return real(ffmpeg, info, *arguments)
 
-    def join(source, *arguments, real=job.join_parts):
-        fail_at('joining', source.size[0])
-        return real(source, *arguments)
+    def mux(ffmpeg, parts, info, *arguments, real=job.mux, **more):
+        fail_at('joining', info.video.width)
+        return real(ffmpeg, parts, info, *arguments, **more)
 
     replace(inputs, 'probe', probe)
     replace(source, 'plan_video', plan)
-    replace(job, 'join_parts', join)
+    replace(job, 'mux', mux)
 
 
 def _break_chunks(fail_at, replace):
@@ -130,6 +131,12 @@ def build_picture_worker(options, place, *, widths, build):
     from realesrgan.pool.pool import Place
     break_pictures(widths)
     return PictureWorker(options, Place(), build)
+
+
+def build_worker_that_names_its_place(options, place, build):
+    """Build a worker of pictures that stands in for one on a GPU, and logs which."""
+    logging.getLogger('realesrgan').info('works for %s', place)
+    return build_picture_worker(options, place, widths={}, build=build)
 
 
 def build_mortal_picture_worker(options, place, *, width, build):

@@ -8,6 +8,7 @@ import subprocess
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 import psutil
 import pytest
@@ -20,6 +21,9 @@ FFMPEG = find_ffmpeg()
 ENVIRONMENT = os.environ | {'GCONV_PATH': '/nonexistent'}  # for static builds, see realesrgan.ffmpeg.programs
 ALL_FRAMES = [part for name, value in FFMPEG.passthrough.items() for part in (f'-{name}', value)]
 EXACT = ['-c:v', 'libx264', '-crf', '0', '-preset', 'ultrafast', '-pix_fmt', 'yuv420p']
+LOSSLESS = ['-s', '1', '--crf', '0', '--preset', 'ultrafast']
+OPEN_GOPS = ['-c:v', 'libx264', '-crf', '5', '-bf', '3', '-x264-params', 'open-gop=1:keyint=40:scenecut=0', '-pix_fmt',
+             'yuv420p']
 
 
 def picture(size='64x48', rate='24', seconds='1', kind='testsrc2'):
@@ -42,6 +46,19 @@ def numbers(path):
     found = np.rint((light - 20) / 8)
     assert np.abs(light - 20 - 8 * found).max() < 3
     return found.astype(int).tolist()
+
+
+def counted(rate='30000/1001', seconds='8', size='64x32'):
+    """Arguments of frames that hold their number, in ten fields of black or white."""
+    return ['-f', 'lavfi', '-i', f'color=gray:size={size}:rate={rate}:duration={seconds},'
+            'geq=lum=16+219*mod(floor(N/pow(2\\,floor(X/6)))\\,2):cb=128:cr=128']
+
+
+def counts(path):
+    """The numbers in the frames of such a video."""
+    light = frames(path, 'rgb24')[..., 0][:, 8:24, :60].reshape(-1, 16, 10, 6)[..., 1:5].mean((1, 3))
+    assert (np.abs(light - 127.5) > 60).all()
+    return ((light > 127.5) @ (1 << np.arange(10))).tolist()
 
 
 def sound(seconds='1', frequency=440):
@@ -121,6 +138,13 @@ def frames(path, pixel_format='bgr24', filters='null'):
     return pixels.reshape(-1, stream['height'], stream['width'], 3)
 
 
+def write_frames(folder, count, *, size=(12, 16), dtype=np.uint8, first=1):
+    """Write pictures that are called by their numbers, each lighter than the one before."""
+    folder.mkdir(exist_ok=True)
+    for number in range(first, first + count):
+        cv2.imwrite(str(folder / f'{number}.png'), np.full((*size, 3), number * np.iinfo(dtype).max // 20, dtype))
+
+
 def save_network(path, *, plain=False, scale=4):
     """Save a small network; a plain one only repeats every pixel, sixteen times at a scale of 4."""
     import torch
@@ -160,3 +184,13 @@ def times(path, which='v:0'):
 def files(folder):
     """The paths of all files below a folder, relative to it and sorted."""
     return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob('*') if path.is_file())
+
+
+def hashes(path):
+    """A hash of each decoded frame, in order, with its time."""
+    lines = ffmpeg('-i', f'file:{path}', '-map', '0:v:0', *ALL_FRAMES, '-f', 'framemd5', '-').decode()
+    return [line.split(',')[2].strip() + line.split(',')[5] for line in lines.splitlines() if line[0] != '#']
+
+
+def parts(folder='results/a_out_parts'):
+    return sorted(path.name for path in Path(folder).glob('[0-9]*.mp4'))

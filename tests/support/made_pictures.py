@@ -26,6 +26,14 @@ def make_noise(*shape, dtype=np.uint8, seed=0):
     return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max + 1, shape, dtype)
 
 
+def write_noise(path, *shape, dtype=np.uint8, seed=0):
+    """Write a picture of noise, and return its pixels."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = make_noise(*shape, dtype=dtype, seed=seed)
+    assert cv2.imwrite(str(path), pixels)
+    return pixels
+
+
 def make_blocks(height=48, width=64, channels=3):
     """Return plain squares of 16 pixels, which JPEG keeps almost exactly."""
     return np.kron(make_noise(height // 16, width // 16, channels), np.ones((16, 16, 1), np.uint8))

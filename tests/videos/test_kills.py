@@ -15,8 +15,7 @@ import pytest
 
 from realesrgan.videos.parts import Parts
 from tests.support import clips
-from tests.support.clips import EXACT, files, make, picture, sound
-from tests.support.numbered_frames import LOSSLESS, OPEN_GOPS, hashes, parts
+from tests.support.clips import EXACT, LOSSLESS, OPEN_GOPS, files, hashes, make, parts, picture, sound
 
 SCRIPT = Path(__file__).parents[2] / 'inference_realesrgan_video.py'
 

@@ -13,8 +13,7 @@ import inference_realesrgan_video
 from realesrgan import RealESRGANer
 from realesrgan.videos.parts import Parts
 from realesrgan.videos.worker import ChunkWorker
-from tests.support.clips import EXACT, files, make
-from tests.support.numbered_frames import LOSSLESS, OPEN_GOPS, counted, counts, hashes
+from tests.support.clips import EXACT, LOSSLESS, OPEN_GOPS, counted, counts, files, hashes, make
 
 PARTS = Path('results/a_out_parts')
 
@@ -193,11 +192,11 @@ def test_what_a_worker_has_finished_before_it_broke_is_not_made_again(upscale, p
 
 
 def test_frames_that_a_seek_misses(upscale, interrupted, pace, tmp_path, monkeypatch):
-    """A part is finished long before the end of its chunk shows how many frames there are."""
+    """They are missed before any is computed."""
     make(tmp_path / 'a.mkv', *counted('25', '6'), *OPEN_GOPS)
     monkeypatch.setattr('realesrgan.videos.plan.find_key_frame', lambda stamps, start: start + 1)
     monkeypatch.setattr('realesrgan.videos.source.CHUNK_SECONDS', 3)
-    pace(2, 140, interrupt_when('00000075.mp4'))  # 75 of the second chunk, after 25 of each that came too late
+    pace(2, 115, interrupt_when('00000075.mp4'))  # in the second chunk
     assert '4 parts kept' in interrupted('a.mkv', *LOSSLESS)
     calls = pace(2)
     upscale('-i', 'a.mkv', *LOSSLESS)
@@ -228,12 +227,12 @@ def test_parts_of_the_version_before_are_refused(upscale, fail, tmp_path):
     make(tmp_path / 'a.mp4', *counted('5', '1'), *EXACT)
     upscale('-i', 'a.mp4', '--keep_parts')
     manifest = json.loads((PARTS / 'manifest.json').read_text())
-    (PARTS / 'manifest.json').write_text(json.dumps(manifest | {'version': '1.0.0', 'chunk': '10'}))
+    (PARTS / 'manifest.json').write_text(json.dumps(manifest | {'version': '1.0.0'}))
     for suffix in ('.json', '.mp4'):
         (PARTS / f'00000000{suffix}').replace(PARTS / f'000000{suffix}')
     assert fail('-i', 'a.mp4').splitlines()[-1] == (
-        f'error: a.mp4: {PARTS}: holds parts that version 1.0.0 has made, and this is {manifest["version"]}. Finish '
-        'a_out.mp4 with that version, or start anew with --restart')
+        f'error: a.mp4: {PARTS}: holds parts of another run: version was 1.0.0, is {manifest["version"]}. Repeat '
+        'that run to finish a_out.mp4, or start anew with --restart')
     upscale('-i', 'a.mp4', '--restart')
     assert files('results') == ['a_out.mp4']
 

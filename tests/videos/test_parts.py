@@ -14,8 +14,20 @@ import pytest
 from realesrgan.errors import PartsError
 from realesrgan.videos.parts import OpenParts, Part, find_reusable
 from realesrgan.videos.worker import ChunkWorker
-from tests.support.clips import EXACT, files, make, picture, sound, video
-from tests.support.numbered_frames import LOSSLESS, OPEN_GOPS, counted, counts, hashes, parts
+from tests.support.clips import (
+    EXACT,
+    LOSSLESS,
+    OPEN_GOPS,
+    counted,
+    counts,
+    files,
+    hashes,
+    make,
+    parts,
+    picture,
+    sound,
+    video,
+)
 
 SCRIPT = Path(__file__).parents[2] / 'inference_realesrgan_video.py'
 CHUNKS = '-i', 'a.mp4', *LOSSLESS, '--chunk', '1'

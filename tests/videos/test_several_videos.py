@@ -18,8 +18,7 @@ from realesrgan.events import Outcome, Progress, Warned
 from realesrgan.videos import VideoOptions, upscale_videos
 from realesrgan.videos.job import VideoJob
 from realesrgan.videos.worker import ChunkWorker
-from tests.support.clips import EXACT, files, make
-from tests.support.numbered_frames import LOSSLESS, counted, counts, hashes, parts
+from tests.support.clips import EXACT, LOSSLESS, counted, counts, files, hashes, make, parts
 
 NAMES = ['a.mp4', 'b.mkv', 'c.mp4']
 SCRIPT = Path(__file__).parents[2] / 'inference_realesrgan_video.py'

@@ -12,28 +12,19 @@ from tests.support import clips
 from tests.support.clips import EXACT, files, make, sound
 
 
-def test_a_video_from_a_server(upscale, tmp_path, http_server):
-    source = make(tmp_path / 'a.mp4', *clips.numbered(), *sound(), *EXACT, '-movflags', '+faststart')
-    http_server.files['/films/my%20film.mp4'] = source.read_bytes()
-    upscale('-i', f'{http_server.url}/films/my%20film.mp4', '-s', '1', '--crf', '0')
-    [name] = files(tmp_path / 'results')
-    assert name == 'my_20film_out.mp4'
-    assert clips.numbers(f'results/{name}') == list(range(25))
-    assert clips.packets(f'results/{name}', 'a:0') == clips.packets(source, 'a:0')
-
-
-def test_of_a_stream_frames_are_not_extracted_first(upscale, tmp_path, http_server):
+def test_a_video_from_a_server_whose_frames_are_not_extracted_first(upscale, tmp_path, http_server):
     cv2.imwrite(str(tmp_path / 'cover.png'), np.zeros((8, 8, 3), np.uint8))
     source = make(tmp_path / 'a.mp4', *clips.numbered(), *sound(), '-i', 'cover.png', *EXACT, '-map', '0:v', '-map',
                   '1:a', '-map', '2:v', '-c:v:1', 'png', '-disposition:v:1', 'attached_pic', '-movflags', '+faststart')
-    http_server.files['/a.mp4'] = source.read_bytes()
-    text = upscale('-i', f'{http_server.url}/a.mp4', '-s', '1', '--crf', '0', '--extract_frame_first')
+    http_server.files['/films/my%20film.mp4'], url = source.read_bytes(), f'{http_server.url}/films/my%20film.mp4'
+    text = upscale('-i', url, '-s', '1', '--crf', '0', '--extract_frame_first')
     assert '--extract_frame_first has no effect on a stream, which can be read once only' in text
     assert 'cover' in text
     assert 'is left out: only audio and subtitles of a stream are carried' in text
-    assert clips.numbers('results/a_out.mp4') == list(range(25))
-    assert clips.packets('results/a_out.mp4', 'a:0') == clips.packets(source, 'a:0')
-    text = upscale('-i', f'{http_server.url}/a.mp4', '--extract_frame_first', '--dry_run')
+    assert files(tmp_path / 'results') == ['my_20film_out.mp4']
+    assert clips.numbers('results/my_20film_out.mp4') == list(range(25))
+    assert clips.packets('results/my_20film_out.mp4', 'a:0') == clips.packets(source, 'a:0')
+    text = upscale('-i', url, '--extract_frame_first', '--dry_run')
     assert ('frames   25, ' in text, 'extracted frames' in text) == (True, False)
 
 

@@ -12,8 +12,7 @@ import pytest
 import inference_realesrgan_video
 from realesrgan.errors import DownloadError
 from tests.support import clips
-from tests.support.clips import EXACT, files, make, picture, sound, video
-from tests.support.numbered_frames import hashes
+from tests.support.clips import EXACT, files, hashes, make, picture, sound, video, write_frames
 
 # ---- options ----
 
@@ -88,13 +87,6 @@ def test_an_output_folder_that_is_called_like_a_file_is_refused(run, upscale, tm
 
 
 # ---- folders, pictures, extraction ----
-
-def write_frames(folder, count, *, size=(12, 16), dtype=np.uint8, first=1):
-    folder.mkdir(exist_ok=True)
-    top = np.iinfo(dtype).max
-    for number in range(first, first + count):
-        cv2.imwrite(str(folder / f'{number}.png'), np.full((*size, 3), number * top // 20, dtype))
-
 
 def test_a_folder_of_frames_in_natural_order(upscale, tmp_path):
     write_frames(tmp_path / 'shots', 11)
@@ -194,6 +186,8 @@ def test_a_model_of_the_table_enlarges_four_times_whatever_its_scale(run_script,
 def test_weights_are_named_once_and_so_are_missing_ones(run, tmp_path, networks, more):
     for name in ('a.mp4', 'b.mp4'):
         make(tmp_path / name, *picture(seconds='0.1'), *EXACT)
-    assert run('-i', 'a.mp4', 'b.mp4', '-v', *more)[2].count(f'weights: {networks["plain"]}') == 1
+    err = run('-i', 'a.mp4', 'b.mp4', '-v', '-dn', '0.25', '--num_process_per_gpu', '2', '--chunk', '1', *more)[2]
+    assert err.count(f'weights: {networks["plain"]}') == 1
+    assert err.count('warning: -dn 0.25 has no effect: plain.pth has no denoise partner') == 1
     status, _, err = run('-i', 'a.mp4', 'b.mp4', '--model_path', 'missing.pth', *more)
     assert (status, err.splitlines()[-1], err.count('error: ')) == (1, 'error: missing.pth: no such weight file', 1)

@@ -8,8 +8,7 @@ import pytest
 
 from realesrgan.ffmpeg import mux
 from tests.support import clips
-from tests.support.clips import DATA, EXACT, files, make, picture, sound, video
-from tests.support.numbered_frames import LOSSLESS, counted, counts
+from tests.support.clips import DATA, EXACT, LOSSLESS, counted, counts, files, make, picture, sound, video
 
 
 @pytest.fixture
