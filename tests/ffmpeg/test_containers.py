@@ -4,7 +4,6 @@ import subprocess
 
 import pytest
 
-import inference_realesrgan_video as script
 from realesrgan.ffmpeg.containers import CONTAINERS, Track, plan_tracks
 from tests.support import clips
 
@@ -29,10 +28,6 @@ def test_ffmpeg_has_the_muxers_and_encoders(name, programs):
     assert re.search(rf'extensions?: .*\b{name}\b', ask(f'muxer={row.muxer}'))
     for encoder in (row.default_encoder, row.audio_encoder, row.subtitle_encoder):
         assert ask(f'encoder={encoder}').startswith(f'Encoder {encoder} ')
-
-
-def test_the_script_names_its_choices():
-    assert f',{",".join(CONTAINERS)}}}' in script.build_parser().format_help()
 
 
 # ---- the other tracks ----
@@ -92,6 +87,7 @@ def test_time_codes_and_chapters_are_not_said_to_be_left_out(caplog, codec):
     (Track(2, 'data', 'mebx'), 'mov', 'data track 2 (mebx) is left out: data tracks are not carried'),
     (Track(2, 'subtitle', 'eia_608'), 'mp4', 'subtitle track 2 (eia_608) is left out: closed captions are not carried'),
     (Track(2, 'video', 'gif', is_cover=True), 'mp4', 'cover track 2 (gif) is left out: mp4 does not hold it'),
+    (COVER, 'mov', 'cover track 6 (cover.jpg) is left out: mov does not hold it'),
     (COVER, 'webm', 'cover track 6 (cover.jpg) is left out: webm does not hold it')])
 def test_what_is_left_out(caplog, track, container, note):
     assert plan_tracks([track], container) == {}

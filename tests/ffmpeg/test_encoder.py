@@ -179,11 +179,6 @@ def test_pixel_formats(programs, codec, asked, wanted, expected):
     assert choose_output_pixel_format(programs, codec, asked, PixelFormat(*wanted)) == expected
 
 
-def test_a_pixel_format_that_the_encoder_does_not_take():
-    with pytest.raises(MediaError, match='^--pix_fmt rgb48le: mpeg4 takes yuv420p$'):
-        choose_output_pixel_format(clips.FFMPEG, 'mpeg4', 'rgb48le', PixelFormat('420', 8))
-
-
 # ---- commands of other versions and encoders ----
 
 def command(version=(6, 0), **changes):

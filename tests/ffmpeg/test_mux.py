@@ -6,13 +6,12 @@ import cv2
 import numpy as np
 import pytest
 
-from realesrgan.errors import Cancelled, MediaError
+from realesrgan.errors import MediaError
 from realesrgan.ffmpeg.containers import Track
 from realesrgan.ffmpeg.mux import Cut, build_recording_options, join, mux, write_list
 from realesrgan.ffmpeg.probe import probe
-from realesrgan.ffmpeg.programs import FFmpeg
 from tests.support import clips
-from tests.support.clips import EXACT, make, numbered, picture, program, sound
+from tests.support.clips import EXACT, make, numbered, picture, sound
 
 RATE = Fraction(25)
 
@@ -72,37 +71,6 @@ def test_covers_are_carried(parts, tmp_path, programs, container, kind):
     before, after = (clips.ffmpeg('-i', path, '-map', '0:v:1', '-c', 'copy', '-f', 'image2pipe', '-')
                      for path in (source, target))
     assert before == after
-
-
-def test_quicktime_takes_no_cover(parts, tmp_path, programs, caplog):
-    """ffmpeg would drop it without a word."""
-    cv2.imwrite(str(tmp_path / 'cover.png'), np.full((8, 8, 3), 77, np.uint8))
-    source = make(tmp_path / 'a.mp4', *picture(rate='25'), '-i', tmp_path / 'cover.png', '-map', '0', '-map', '1',
-                  *EXACT, '-c:v:1', 'png', '-disposition:v:1', 'attached_pic')
-    with caplog.at_level(logging.WARNING, 'realesrgan'):
-        put_together(programs, parts, source, tmp_path / 'b.mov')
-    assert caplog.messages == ['cover track 1 (png) is left out: mov does not hold it']
-    assert clips.numbers(tmp_path / 'b.mov') == list(range(25))
-
-
-# ---- failures and ends ----
-
-@pytest.mark.parametrize('name', ['join', 'mux', 'covers'])
-def test_a_check_stops_ffmpeg(parts, tmp_path, name):
-    cv2.imwrite(str(tmp_path / 'cover.png'), np.zeros((8, 8, 3), np.uint8))
-    source = make(tmp_path / 'a.mp4', *picture(rate='25'), '-i', tmp_path / 'cover.png', '-map', '0', '-map', '1',
-                  *EXACT, '-c:v:1', 'png', '-disposition:v:1', 'attached_pic')
-    slow = FFmpeg(program(tmp_path, 'ffmpeg', 'exec sleep 100'), clips.FFMPEG.ffprobe, (6, 0))
-
-    def check():
-        raise Cancelled
-    before = clips.belongings()
-    with pytest.raises(Cancelled):
-        if name == 'join':
-            join(slow, parts, tmp_path / 'b.mp4', 'mp4', check)
-        else:
-            put_together(slow, parts, source, tmp_path / ('b.mkv' if name == 'covers' else 'b.mp4'), check=check)
-    assert clips.belongings() == before
 
 
 # ---- streams ----

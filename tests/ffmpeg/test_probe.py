@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from realesrgan.errors import Cancelled, MediaError
+from realesrgan.errors import MediaError
 from realesrgan.ffmpeg.colour import Colour
 from realesrgan.ffmpeg.probe import (
     MediaInfo,
@@ -184,33 +184,11 @@ def test_pictures(tmp_path, programs, name, seconds, expected):
 
 # ---- what can't be read ----
 
-def test_what_can_not_be_opened(tmp_path, programs):
-    (tmp_path / 'a.mkv').write_bytes(b'no video at all')
-    with pytest.raises(MediaError, match=r"a\.mkv: can't be opened: ffprobe failed \(exit status 1\): "):
-        probe(programs, str(tmp_path / 'a.mkv'))
-    with pytest.raises(MediaError, match=r"^/nowhere\.mp4: can't be opened: .*No such file or directory$"):
-        probe(programs, '/nowhere.mp4')
-
-
 def test_video_that_can_not_be_decoded(tmp_path):
     answer = '{"streams": [{"index": 0, "codec_type": "video", "codec_name": "vvc"}], "format": {}}'
     ffprobe = program(tmp_path, 'ffprobe', f"echo '{answer}'")
     with pytest.raises(MediaError, match=r"^video track 0 \(vvc\) is damaged from the start, or this ffmpeg can't "):
         probe(FFmpeg('ffmpeg', ffprobe, (6, 0)), 'a.mkv')
-
-
-def test_a_check_stops_ffprobe(tmp_path):
-    slow = FFmpeg('ffmpeg', program(tmp_path, 'ffprobe', 'exec sleep 100'), (6, 0))
-    path = make(tmp_path / 'a.mp4', *picture(seconds='0.1'), *EXACT)
-    info = probe(clips.FFMPEG, str(path))
-
-    def check():
-        raise Cancelled
-    before = clips.belongings()
-    for call in (lambda: probe(slow, str(path), check), lambda: read_time_stamps(slow, info, check)):
-        with pytest.raises(Cancelled):
-            call()
-    assert clips.belongings() == before
 
 
 def test_the_package_reads_transport_streams(tmp_path):

