@@ -131,9 +131,10 @@ def test_the_example_in_the_documents(succeed, tmp_path, inputs, package, own):
     assert clips.frames(tmp_path / 'results' / 'a_out.mp4').shape == (3, 44, 68, 3)
 
 
-def test_what_the_class_says_is_not_measured(succeed, tmp_path, inputs, package, own):
+def test_the_class_may_say_how_far_it_sees_and_what_it_takes(succeed, tmp_path, inputs, package, own):
     (package / 'my_arch.py').write_text(read_example('python').replace(
-        "architecture = 'Tiny'", "architecture = 'Tiny'\n    receptive_field = 2\n    values_per_pixel = 900.5"))
+        "architecture = 'Tiny'",
+        "architecture = 'Tiny'\n    receptive_field = alignment = 2\n    values_per_pixel = 900.5"))
     for more in ([], ['--fp32']):
         succeed(inference_realesrgan, '-i', 'a.png', '--model_path', 'my.pth', *more)
 

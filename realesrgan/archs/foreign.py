@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..errors import NonFiniteError, UnknownNetworkError, flatten_message
-from .architecture import MeasuredTraits
+from .architecture import ForeignTraits
 from .loaded import LoadedNetwork
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_ALIGNMENTS = {'SCUNet': 64}  # windows of 8 pixels in what was halved three times
 _PURPOSES = {'FaceSR': 'restores faces', 'Inpainting': 'fills holes'}
 
 
@@ -71,7 +72,8 @@ def load_foreign_network(content: Mapping[str, Any], unknown: UnknownNetworkErro
                                   'those that map RGB to RGB can be used')
     # bfloat16 was measured only with this package's own networks.
     precisions = ('float32', 'float16') if descriptor.supports_half else ('float32',)
-    traits = MeasuredTraits(name, descriptor.scale, descriptor.size_requirements.multiple_of, precisions=precisions)
+    traits = ForeignTraits(name, descriptor.scale, descriptor.size_requirements.multiple_of,
+                           _ALIGNMENTS.get(name, ForeignTraits.alignment), precisions)
     module = ForeignNetwork(descriptor).requires_grad_(False).eval()
     return LoadedNetwork(traits, None, module, UnknownNetworkError(f'it is a {name} network'))
 

@@ -8,7 +8,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Self
 
 from ..errors import UnknownNetworkError
-from .architecture import Layers, MeasuredTraits, NetworkConfig, NetworkTraits, find_multiple_of_0_3_0
+from .architecture import ForeignTraits, Layers, NetworkConfig, NetworkTraits, find_multiple_of_0_3_0
 from .registry import ARCHITECTURES, identify_network
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class LoadedNetwork:
         if scale is None:
             raise ValueError(f'the scale of {name} is not known; pass it')
         # A module may count on what it got from 0.3.0.
-        return cls(MeasuredTraits(name, scale, find_multiple_of_0_3_0(scale)), None, module, unknown)
+        return cls(ForeignTraits(name, scale, find_multiple_of_0_3_0(scale)), None, module, unknown)
 
     @property
     def config(self) -> NetworkConfig | None:

@@ -68,7 +68,7 @@ def cut_axis_evenly(length: int, window: int, pad: int, multiple: int = 1) -> li
 
     Args:
         length: Length of the axis.
-        window: Largest length of a window, more than `2 * (pad + multiple)`; it is rounded down to `multiple`.
+        window: Largest length of a window, more than `2 * pad + multiple`; it is rounded down to `multiple`.
         pad: Least number of pixels seen beyond a span on each side, except at the ends of the axis.
         multiple: Windows start and end at multiples of this.
     """
@@ -76,8 +76,8 @@ def cut_axis_evenly(length: int, window: int, pad: int, multiple: int = 1) -> li
         return [Span(0, length, 0, length)]
     end, length = length, -(-length // multiple) * multiple
     window = window // multiple * multiple
-    # Two neighbouring windows share a pad each. Rounding their starts to `multiple` may take that much of either.
-    overlap = 2 * (pad + multiple)
+    # Two neighbouring windows share a pad each. Rounding their starts may bring them one `multiple` further apart.
+    overlap = 2 * pad + multiple
     # `count` windows with that overlap cover count * window - (count - 1) * overlap pixels. The fewest that reach the
     # end of the axis, then the shortest that still do.
     count = -(-(length - overlap) // (window - overlap))

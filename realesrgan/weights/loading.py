@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..archs.architecture import MeasuredTraits
+from ..archs.architecture import ForeignTraits
 from ..archs.loaded import LoadedNetwork
 from ..archs.registry import ARCHITECTURES, ENTRY_POINTS, current_names, identify_network
 from ..errors import UnknownNetworkError, WeightsError, flatten_message
@@ -79,7 +79,7 @@ def load_network(sources: WeightSources, *, log: bool = True) -> LoadedNetwork:
     network = build_network(content, sources.model_path or spec.name)
     if log:
         logger.info('weights: %s', origin)
-        if isinstance(network.traits, MeasuredTraits):
+        if isinstance(network.traits, ForeignTraits):
             logger.info('network: %s x%d, by spandrel', network.traits.architecture, network.scale)
     return network
 
