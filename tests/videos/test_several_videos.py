@@ -17,7 +17,6 @@ from realesrgan.errors import Cancelled, WeightsError
 from realesrgan.events import Outcome, Progress, Warned
 from realesrgan.videos import VideoOptions, upscale_videos
 from realesrgan.videos.job import VideoJob
-from realesrgan.videos.worker import ChunkWorker
 from tests.support.clips import EXACT, LOSSLESS, counted, counts, files, hashes, make, parts
 
 NAMES = ['a.mp4', 'b.mkv', 'c.mp4']
@@ -55,15 +54,10 @@ def test_they_share_the_workers_and_nothing_else(options, networks):
     assert all(hashes(f'out/{name}') == hashes(f'alone/{name}') for name in files('alone'))
 
 
-def test_the_seconds_of_a_video_are_without_those_of_the_one_before(options, monkeypatch):
-    compute, pause = ChunkWorker._compute, 2
-
-    def compute_slowly(worker, chunk, frame, stopwatch):
-        time.sleep(pause * (chunk.video == 'a.mp4' and chunk.first == frame.number == 0))
-        return compute(worker, chunk, frame, stopwatch)
-    monkeypatch.setattr(ChunkWorker, '_compute', compute_slowly)
+def test_the_seconds_of_a_video_are_without_those_of_the_one_before(options, at_calls):
+    at_calls([1], lambda: time.sleep(2))
     first, second = upscale_videos(['a.mp4', 'c.mp4'], 'out', replace(options, num_process_per_gpu=1, chunk=None))
-    assert first.seconds > pause > second.seconds > 0
+    assert first.seconds > 2 > second.seconds > 0
 
 
 def test_a_warning_names_its_video(options):

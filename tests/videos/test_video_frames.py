@@ -38,17 +38,6 @@ def test_a_single_frame_and_the_shape_of_its_pixels(upscale, tmp_path):
     assert (result['frames'], result['size'], result['sample_aspect_ratio']) == (1, (256, 192), '4:3')
 
 
-def test_rotation_is_applied(upscale, tmp_path):
-    flat = make(tmp_path / 'flat.mp4', *picture('64x48', seconds='0.3'), *EXACT)
-    clips.rotate(flat, tmp_path / 'a.mp4', 90)
-    upscale('-i', 'a.mp4', '-s', '1', '--crf', '0')
-    result = video('results/a_out.mp4')
-    assert (result['size'], result.get('side_data_list')) == ((48, 64), None)
-    shown = clips.ffmpeg('-i', 'a.mp4', *clips.ALL_FRAMES, '-f', 'rawvideo', '-pix_fmt', 'bgr24', '-')
-    shown = np.frombuffer(shown, np.uint8).reshape(-1, 64, 48, 3).astype(int)
-    assert np.abs(clips.frames('results/a_out.mp4') - shown).mean() < 10
-
-
 # ---- variable rate, --fps, --start and --end, fields ----
 
 @pytest.mark.parametrize('extension', ['mp4', 'mkv'])

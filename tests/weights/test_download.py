@@ -141,14 +141,6 @@ def test_a_cut_file_without_a_hash_is_never_taken_for_whole(http_server, url, ta
 
 # ---- refusals ----
 
-@pytest.mark.parametrize('status', [500, 503, 429, 408])
-def test_server_error_is_tried_again(http_server, url, target, status):
-    http_server.troubles.extend([{'status': status}] * 2)
-    fetch(url, target, SHA256)
-    assert target.read_bytes() == BODY
-    assert len(http_server.seen) == 3
-
-
 @with_and_without_a_hash
 @pytest.mark.parametrize(('status', 'reason', 'attempts'), [
     (503, 'Service Unavailable', 4), (404, 'Not Found', 1), (416, '.*', 1)])
@@ -160,14 +152,16 @@ def test_a_refusal_of_the_server_is_an_error(http_server, url, target, sha256, s
     assert names_beside(target) == []
 
 
-@pytest.mark.parametrize('trouble', [{'status': 500}, {'cut_after': 0}], ids=str)
-def test_pauses_double(http_server, url, target, monkeypatch, trouble):
+@pytest.mark.parametrize('trouble', [
+    {'status': 500}, {'status': 503}, {'status': 429}, {'status': 408}, {'cut_after': 0}], ids=str)
+def test_a_failing_server_is_tried_again_after_pauses_that_double(http_server, url, target, monkeypatch, trouble):
     pauses = []
     monkeypatch.setattr(download, 'BACKOFF_SECONDS', 1.5)
     monkeypatch.setattr(time, 'sleep', pauses.append)
     http_server.troubles.extend([trouble] * 3)
     fetch(url, target, SHA256)
     assert [pause for pause in pauses if pause] == [3, 6]
+    assert (target.read_bytes(), len(http_server.seen)) == (BODY, 4)
 
 
 def test_refused_connection_is_one_clear_line(target):

@@ -192,20 +192,15 @@ def denoise_pair(folder, name, partner_name):
 
 @pytest.mark.parametrize(('strength', 'share'), [(None, 0.5), (0.5, 0.5), (0.25, 0.25), (0, 0), (1, 1)])
 @pytest.mark.parametrize('file_name', ['realesr-general-x4v3.pth', 'renamed.pth'])
-def test_partner_beside_the_model_path_is_mixed_in(strength, share, file_name):
+def test_partner_beside_the_model_path_is_mixed_in(caplog, strength, share, file_name):
     main_dict, partner_dict = denoise_pair(Path('mine'), file_name, 'realesr-general-wdn-x4v3.pth')
-    network = load_model('realesr-general-x4v3', f'mine/{file_name}', strength)
+    with caplog.at_level(logging.INFO, logger='realesrgan'):
+        network = load_model('realesr-general-x4v3', f'mine/{file_name}', strength)
+    main, partner = Path('mine', file_name), Path('mine', 'realesr-general-wdn-x4v3.pth')
+    assert caplog.messages == [f'weights: {main}{f" x {share:g} + {partner} x {1 - share:g}" if share < 1 else ""}']
     expected = {name: share * tensor + (1 - share) * partner_dict[name] for name, tensor in main_dict.items()}
     for name, tensor in network.state_dict().items():
         torch.testing.assert_close(tensor, expected[name], rtol=0, atol=1e-7)
-
-
-def test_mixture_is_logged(caplog):
-    denoise_pair(Path('mine'), 'realesr-general-x4v3.pth', 'realesr-general-wdn-x4v3.pth')
-    path, partner = Path('mine', 'realesr-general-x4v3.pth'), Path('mine', 'realesr-general-wdn-x4v3.pth')
-    with caplog.at_level(logging.INFO, logger='realesrgan'):
-        load_model('realesr-general-x4v3', str(path), 0.75)
-    assert [record.getMessage() for record in caplog.records] == [f'weights: {path} x 0.75 + {partner} x 0.25']
 
 
 @pytest.mark.parametrize('strength', [None, 0.5, 0])
