@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from realesrgan.cli import parser
 from realesrgan.cli.display import Display
-from realesrgan.cli.run import run
+from realesrgan.cli.run import run, run_and_exit
 from realesrgan.options import VideoOptions
 
 
@@ -39,4 +39,4 @@ def upscale(args: argparse.Namespace) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run_and_exit(main)

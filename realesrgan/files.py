@@ -5,7 +5,6 @@ import contextlib
 import errno
 import functools
 import hashlib
-import json
 import logging
 import os
 import platform
@@ -130,6 +129,7 @@ def hash_samples(path: Path, length: int) -> str:
 
 def read_json(file: Path) -> dict[str, Any]:
     """Return the object in a JSON file, or an empty one if the file is missing or damaged."""
+    import json  # here, like psutil above
     try:
         found = json.loads(file.read_bytes())
     except (FileNotFoundError, ValueError, RecursionError):

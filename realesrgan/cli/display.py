@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from types import TracebackType
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from ..events import Event, Found, Outcome, Outlined, Progress
 from ..log import about, escape
-from .run import log_error
+from .run import log_error, write_line
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -97,16 +98,24 @@ class Display:
     # ---- bars ----
 
     def _open_files(self, count: int) -> None:
-        from tqdm import tqdm
         self._found = count
-        if count > 1 or self._unit == 'megapixels':
-            self._files = tqdm(total=count, unit='file', disable=True if self._quiet else None)
+        if count > 1:
+            self._show_files()
+
+    def _show_files(self) -> None:
+        """Make the bar of the files; none for a single video, whose frames are counted, nor without a terminal."""
+        if self._quiet or not sys.stderr.isatty() or (self._found == 1 and self._unit == 'frames'):
+            return
+        from tqdm import tqdm
+        bar = tqdm(total=self._found, initial=len(self._outcomes), unit='file')
+        bar.start_t -= time.perf_counter() - self._start
+        self._files = bar
 
     def _advance(self, event: Progress) -> None:
         """Show tiles only of pictures that take long, and frames always."""
-        from tqdm import tqdm
-        if self._quiet or (event.total == 1 and self._unit == 'megapixels'):
+        if self._quiet or not sys.stderr.isatty() or (event.total == 1 and self._unit == 'megapixels'):
             return
+        from tqdm import tqdm
         bar = self._steps
         if bar is not None and event.source != self._shown:
             return  # of several pictures at a time one is shown
@@ -120,8 +129,13 @@ class Display:
         bar.update(event.done - bar.n)
 
     def _keep_moving(self) -> None:
-        """Show the time that has passed also while a single picture or frame takes long."""
+        """Show the time that has passed also while a single picture or frame takes long.
+
+        The bar of a single picture is made here: tqdm takes a twentieth of the time of a small one to import.
+        """
         while not self._ended.wait(_SECONDS_BETWEEN_BEATS):
+            if self._files is None and self._found == 1:
+                self._show_files()
             for bar in (self._files, self._steps):
                 if bar is not None and not bar.disable and time.time() - bar.start_t > _SECONDS_BEFORE_TILES:
                     bar.refresh()
@@ -156,9 +170,8 @@ class Display:
 
     def _write(self, line: str) -> None:
         """Write a line above the bars. If that fails the run goes on, and ends with status 1."""
-        from tqdm import tqdm
         try:
-            tqdm.write(escape(line), file=self._to)
+            write_line(escape(line), self._to)
             self._to.flush()
         except OSError as error:
             if not self._unwritten:

@@ -10,15 +10,13 @@ import importlib.util
 import logging
 import os
 import re
-import runpy
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import flatten_message
 from .cpu import has_cpu_bfloat16
@@ -131,8 +129,9 @@ def may_have_torch_gpus() -> bool:
     found = importlib.util.find_spec('torch')
     if found is None:
         return False
+    built: dict[str, Any] = {}
     try:
-        built = runpy.run_path(str(Path(found.origin or '').with_name('version.py')))
+        exec(Path(found.origin or '').with_name('version.py').read_text(), built)  # noqa: S102  # as to import it
     except Exception:  # another layout than that of the versions known
         return True
     return bool((built.get('cuda', True) and (_find_any(_NVIDIA_FILES) or _loads_nvidia_driver()))
@@ -216,6 +215,7 @@ def _start_ncnn() -> tuple[int, str]:
 @contextmanager
 def _log_stderr() -> Iterator[None]:
     """Send to the log, as details, what a library writes to this process's stderr."""
+    import tempfile
     try:
         file = tempfile.TemporaryFile()  # noqa: SIM115
         stderr = os.dup(2)

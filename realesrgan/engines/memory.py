@@ -4,8 +4,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import psutil
-
 from ..archs.architecture import NetworkTraits
 from .devices import Device, measure_vulkan_memory
 from .engine import BACKENDS, ENGINES, VULKAN
@@ -14,6 +12,7 @@ _FLOAT_RESULT_BYTES = 48  # per pixel of output: RGB in float32, four times over
 _SHARE_OF_FREE = 0.8
 _MOST_ON_VULKAN = 3 << 30  # the largest buffer takes up to 30 % of it, and some drivers bind no more than 1 GiB
 _CGROUP = Path('/sys/fs/cgroup')
+_MEMINFO = Path('/proc/meminfo')  # of Linux
 
 
 def estimate_bytes_per_pixel(traits: NetworkTraits, engine: str, *, half: bool) -> int | None:
@@ -70,7 +69,7 @@ def require_memory(for_results: int) -> None:
     Raises:
         MemoryError: they take more than the free memory and swap space.
     """
-    free = min(psutil.virtual_memory().available + psutil.swap_memory().free, measure_container_memory())
+    free = min(sum(measure_system_memory()), measure_container_memory())
     if for_results > free:
         raise MemoryError(f'the result alone takes {for_results / 2 ** 30:.1f} GiB of memory, {free / 2 ** 30:.1f} '
                           'are free. Close other programs, use a smaller -s, or cut the picture')
@@ -86,7 +85,18 @@ def measure_free_memory(device: Device) -> int:
         return free
     if device.type == VULKAN:
         return measure_vulkan_memory(device)
-    return min(psutil.virtual_memory().available, measure_container_memory())
+    return min(measure_system_memory()[0], measure_container_memory())
+
+
+def measure_system_memory() -> tuple[int, int]:
+    """Return how many bytes of memory and of swap space are free in the system."""
+    try:
+        lines = dict(line.split(':') for line in _MEMINFO.read_text().splitlines())
+        memory, swap = (int(lines[name].removesuffix('kB')) << 10 for name in ('MemAvailable', 'SwapFree'))
+    except (OSError, ValueError, KeyError):
+        import psutil  # only here, because importing it takes a twentieth of a start
+        return psutil.virtual_memory().available, psutil.swap_memory().free
+    return memory, swap
 
 
 def measure_peaks(device_type: str) -> tuple[int, int]:
@@ -104,6 +114,7 @@ def measure_peaks(device_type: str) -> tuple[int, int]:
         measure = getattr(getattr(torch, device_type), 'max_memory_allocated', None)
         gpu = measure() if measure else 0
     if sys.platform == 'win32':
+        import psutil
         return int(psutil.Process().memory_info().peak_wset), gpu
     import resource
     unit = 1 if sys.platform == 'darwin' else 1024

@@ -7,7 +7,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 
-import imagecodecs
 import numpy as np
 
 from .picture import Chunks
@@ -111,5 +110,6 @@ def _unpack(content: bytes) -> tuple[int, ...]:
 def _build_profile(white: Sequence[float], primaries: Sequence[float],
                    linearize: Callable[[np.ndarray], np.ndarray], gray: bool) -> bytes:
     curve = np.rint(linearize(np.linspace(0, 1, _STEPS)).clip(0, 1) * 65535).astype(np.uint16)
+    import imagecodecs
     return imagecodecs.cms_profile('gray' if gray else 'rgb', whitepoint=white, transferfunction=curve,
                                    primaries=None if gray else primaries)

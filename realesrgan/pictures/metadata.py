@@ -11,12 +11,14 @@ import math
 import re
 import struct
 from collections.abc import Iterator
-from xml.dom import minidom
-from xml.parsers.expat import ExpatError
+from typing import TYPE_CHECKING
 
 from PIL import ExifTags, Image
 
 from .picture import Chunks, Metadata
+
+if TYPE_CHECKING:
+    from xml.dom import minidom
 
 logger = logging.getLogger(__name__)
 
@@ -234,6 +236,8 @@ def _remove_announcements(xmp: bytes | None, image: Image.Image, data: bytes) ->
     """Return XMP without the announcements of a gain map or other data behind the picture, which no result has."""
     announced: list[str] = []
     if xmp and any(namespace.encode() in xmp for namespace in _ANNOUNCED):
+        from xml.dom import minidom
+        from xml.parsers.expat import ExpatError
         try:
             if b'<!DOCTYPE' in xmp:  # could define entities without end
                 raise ValueError

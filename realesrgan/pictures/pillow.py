@@ -10,9 +10,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import imagecodecs
 import numpy as np
-from PIL import Image, ImageCms, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from ..errors import ImageError, flatten_message
 from . import formats
@@ -142,6 +141,7 @@ def _convert_cmyk(image: Image.Image) -> Image.Image:
     """Convert CMYK to sRGB, by the picture's own profile if it has one."""
     profile = image.info.get('icc_profile')
     if profile:
+        from PIL import ImageCms
         with contextlib.suppress(ImageCms.PyCMSError):  # a damaged profile
             converted = ImageCms.profileToProfile(
                 image, io.BytesIO(profile), ImageCms.createProfile('sRGB'), outputMode='RGB')
@@ -187,6 +187,7 @@ def decode_deep(data: bytes, image: Image.Image) -> tuple[np.ndarray, bool]:
     bits = _find_avif_depth(data) if image.format == 'AVIF' else _find_jpeg2000_depth(data, image.size)
     if bits == 8 or image.mode not in ('L', 'LA', 'RGB', 'RGBA', 'I;16'):
         return decode(image)
+    import imagecodecs
     try:
         samples = imagecodecs.avif_decode(data, 0) if image.format == 'AVIF' else imagecodecs.jpeg2k_decode(data)
         return reorder_to_bgr(scale_to_full_range(samples, 2 ** bits - 1)), False

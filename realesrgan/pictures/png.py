@@ -6,7 +6,6 @@ import struct
 import zlib
 from collections.abc import Container, Iterator
 
-import imagecodecs
 import numpy as np
 
 from ..errors import ImageError, flatten_message
@@ -54,6 +53,7 @@ def decode(data: bytes) -> np.ndarray:
     elif transparent and kind in sizes:
         logger.warning('its transparency is damaged and is left out')
     kept += [*(chunk for chunk in chunks if chunk[0] == b'IDAT'), (b'IEND', b'')]
+    import imagecodecs
     try:
         return reorder_to_bgr(imagecodecs.png_decode(_SIGNATURE + b''.join(build_chunk(*chunk) for chunk in kept)))
     except Exception as error:  # its decoder raises errors of its own kind

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import ImageError
-from . import formats, old_formats, pillow, png, tiff
+from . import formats, old_formats, pillow, png
 from .metadata import read_metadata
 from .picture import Metadata, Picture
 
@@ -44,7 +45,7 @@ def decode(data: bytes, max_pixels: int = formats.MOST_PIXELS) -> Picture:
         raise ImageError('the file is empty')
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # Pillow warns about metadata it can't parse
-        if tiff.is_camera_raw(data):
+        if _is_camera_raw(data):
             raise ImageError(formats.FORMATS['raw'].refused)
         header, texts, colours = png.read_description(data) if png.is_png(data) else (data, (), ())
         try:
@@ -69,6 +70,13 @@ def decode(data: bytes, max_pixels: int = formats.MOST_PIXELS) -> Picture:
             logger.warning('its colour profile is damaged, or for pixels of another kind, and is left out')
         metadata = replace(metadata, icc=None)
     return Picture(_turn_upright(_convert_to_integers(pixels), orientation or stated_orientation or 1), metadata)
+
+
+def _is_camera_raw(data: bytes) -> bool:
+    if not re.match(formats.FORMATS['tiff'].signature or b'', data):
+        return False
+    from . import tiff  # only here, because tifffile takes a twentieth of a start
+    return tiff.is_camera_raw(data)
 
 
 def looks_like_picture(path: Path) -> bool:
@@ -109,8 +117,10 @@ def _decode_pixels(data: bytes, image: Image.Image | None,
             image = pillow.open_image(io.BytesIO(data))
     if reader == 'png':
         return png.decode(data), None, False
-    if reader == 'tiff' and (decoded := tiff.decode(data, max_pixels)) is not None:
-        return *decoded, False
+    if reader == 'tiff':
+        from . import tiff
+        if (decoded := tiff.decode(data, max_pixels)) is not None:
+            return *decoded, False
     if image is None and reader == 'bmp' and old_formats.has_bmp_masks(data):
         return old_formats.decode(data, old_formats.decode_masked_bmp), None, False
     if image is None and reader not in ('pnm', 'sun'):  # above all not SGI, whose rows may all be the same one

@@ -17,7 +17,7 @@ import tifffile
 from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC
 
 from ..errors import ImageError, flatten_message
-from .formats import FORMATS, MOST_PIXELS, require_few_pixels
+from .formats import MOST_PIXELS, require_few_pixels
 from .metadata import list_words
 from .picture import Metadata, scale_to_full_range
 
@@ -52,9 +52,7 @@ def _collect_complaints() -> Iterator[list[str]]:
 
 
 def is_camera_raw(data: bytes) -> bool:
-    """Tell whether a file is a TIFF with a camera's raw picture behind or below a preview."""
-    if not re.match(FORMATS['tiff'].signature or b'', data):
-        return False
+    """Tell whether a TIFF has a camera's raw picture behind or below a preview."""
     try:
         with _collect_complaints(), tifffile.TiffFile(io.BytesIO(data)) as file:
             first = file.pages.first

@@ -17,7 +17,6 @@ from ..log import about
 from ..options import PictureOptions
 from ..pipeline import read_ahead, write_behind
 from ..pool.pool import Place, Report
-from ..quality import compare, examine
 from ..timings import Stopwatch
 from ..upscaling.tiles import Tile
 from .formats import require_room
@@ -199,6 +198,7 @@ class PictureWorker:
         outcome = replace(outcome, timings=replace(outcome.timings, seconds=dict(item.stopwatch.seconds)))
         if item.picture is not None and self._options.check:
             try:
+                from ..quality import examine
                 quality, preview = examine(item.picture.pixels, result.pixels, item.tiles)
                 for finding in quality.findings:
                     logger.warning('%s', finding)
@@ -209,6 +209,7 @@ class PictureWorker:
             try:
                 comparison = name_comparison(item.target, 'jpg')
                 targets.claim_comparison(item.job, comparison)
+                from ..quality import compare
                 with whole_file(comparison) as temporary:
                     write(Picture(compare(item.picture.pixels, result.pixels, self._options.label)), temporary, 'jpg')
                 outcome = replace(outcome, comparison=comparison)

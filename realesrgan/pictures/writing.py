@@ -18,7 +18,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from ..errors import ImageError
-from . import colour, formats, tiff
+from . import colour, formats
 from .formats import Format
 from .metadata import EXIF_PREFIX, XMP_PREFIX
 from .picture import Metadata, Picture
@@ -59,6 +59,7 @@ def encode(picture: Picture, extension: str, quality: int = 95) -> bytes:
     row = formats.find_writable(extension)
     picture = _fit_to_format(picture, extension, row)
     if row.writer == 'tiff':
+        from . import tiff
         file = io.BytesIO()
         tiff.write(file, picture.pixels, picture.metadata)
         return file.getvalue()
@@ -98,6 +99,7 @@ def write(picture: Picture, path: Path, extension: str, quality: int = 95) -> No
         return
     picture = _fit_to_format(picture, extension, row)
     if row.writer == 'tiff':
+        from . import tiff
         tiff.write(path, picture.pixels, picture.metadata)
         return
     body = path.with_name(f'{path.stem}-body.{extension}')

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import os
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -85,6 +84,7 @@ def test_the_name(cpuinfo, monkeypatch):
 def cores(tmp_path, monkeypatch):
     """Set the physical cores, the affinity, the container's `cpu.max` and OMP_NUM_THREADS; return what is counted."""
     monkeypatch.setattr(cpu, '_CGROUP', tmp_path)
+    monkeypatch.setattr(cpu, '_CPUS', tmp_path)
 
     def count(physical, affinity=64, quota=None, threads=None):
         monkeypatch.setattr(psutil, 'cpu_count', lambda logical: physical)
@@ -161,7 +161,7 @@ def test_a_containers_limit_counts(tmp_path, monkeypatch):
     (tmp_path / 'memory.max').write_text('max\n')
     assert memory.measure_container_memory(tmp_path) == sys.maxsize
     assert memory.measure_container_memory(tmp_path / 'nothing') == sys.maxsize
-    monkeypatch.setattr(psutil, 'virtual_memory', lambda: SimpleNamespace(available=10 ** 9))
+    monkeypatch.setattr(memory, 'measure_system_memory', lambda: (10 ** 9, 0))
     for left, free in ((1500000, 1200000), (2 * 10 ** 9, 8 * 10 ** 8)):
         monkeypatch.setattr(memory, 'measure_container_memory', lambda left=left: left)
         assert memory.measure_usable_memory(Device('cpu')) == free
@@ -177,8 +177,7 @@ def test_a_gpus_free_memory_is_what_pytorch_says_of_that_gpu(monkeypatch, name):
 
 
 def test_results_may_use_swap_space_but_no_more_than_the_container_has(monkeypatch):
-    monkeypatch.setattr(psutil, 'virtual_memory', lambda: SimpleNamespace(available=2 * 2 ** 30))
-    monkeypatch.setattr(psutil, 'swap_memory', lambda: SimpleNamespace(free=2 ** 30))
+    monkeypatch.setattr(memory, 'measure_system_memory', lambda: (2 * 2 ** 30, 2 ** 30))
     monkeypatch.setattr(memory, 'measure_container_memory', lambda: sys.maxsize)
     memory.require_memory(3 * 2 ** 30)
     with pytest.raises(MemoryError, match='the result alone takes 4.0 GiB of memory, 3.0 are free. Close other'):
