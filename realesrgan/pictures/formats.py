@@ -31,9 +31,8 @@ class Format:
         signature: Regular expression for the first bytes of files, for kinds of the format that Pillow does not know.
         refused: The reason why files of the format are not read, and a way out.
         plugin: A module that makes Pillow read the format after all, if the user has installed it.
-        reader: The decoder of its pixels. 'jpeg' is Pillow, also where the end of the file is missing; 'bmp' Pillow,
-            and `old_formats` where Pillow refuses the masks; 'deep' Pillow for 8 bits and imagecodecs for any other
-            depth; 'opencv' is for pixels deeper than Pillow reads them.
+        reader: The decoder of its pixels. 'jpeg' is Pillow, also where the end of the file is missing; 'deep' Pillow
+            for 8 bits and imagecodecs for any other depth; 'opencv' is for pixels deeper than Pillow reads them.
         writer: The encoder of its pixels; None if it can only be read.
         alpha: Whether results hold transparency.
         deep: Whether results hold 16 bits; otherwise they hold 8.
@@ -53,7 +52,7 @@ class Format:
     signature: bytes | None = None
     refused: str | None = None
     plugin: str | None = None
-    reader: Literal['pillow', 'jpeg', 'bmp', 'deep', 'opencv', 'png', 'pnm', 'sgi', 'sun', 'tiff'] = 'pillow'
+    reader: Literal['pillow', 'jpeg', 'deep', 'opencv', 'png', 'tiff'] = 'pillow'
     writer: Literal['opencv', 'tiff'] | None = None
     alpha: bool = False
     deep: bool = False
@@ -85,7 +84,7 @@ FORMATS: dict[str, Format] = {
     'gif': Format(input_extensions=('gif',), pillow_names=('GIF',)),
     'bmp': Format(
         extensions=('bmp',), input_extensions=('dib',), pillow_names=('BMP', 'DIB'), signature=b'BM',
-        reader='bmp', writer='opencv', header='bmp', holds=('dpi',)),
+        writer='opencv', header='bmp', holds=('dpi',)),
     # Most raw files are TIFFs too, whose first picture is a preview; `tiff` recognises those without a signature.
     'raw': Format(
         input_extensions=('3fr', 'arw', 'cr2', 'cr3', 'crw', 'dcr', 'dng', 'erf', 'fff', 'iiq', 'kdc', 'mef', 'mos',
@@ -109,14 +108,20 @@ FORMATS: dict[str, Format] = {
         refused='JPEG XL: "pip install pillow-jxl-plugin" lets it be read, or save it as jpg or png first'),
     'jp2': Format(input_extensions=('jp2', 'j2k', 'jpx'), pillow_names=('JPEG2000',), reader='deep'),
     'ppm': Format(
-        input_extensions=('ppm', 'pgm', 'pbm', 'pnm', 'pfm'), pillow_names=('PPM',), signature=b'PF', reader='pnm'),
+        input_extensions=('ppm', 'pgm', 'pbm', 'pnm', 'pfm'), pillow_names=('PPM',), reader='opencv'),
     'ico': Format(input_extensions=('ico',), pillow_names=('ICO',)),
     'psd': Format(input_extensions=('psd',), pillow_names=('PSD',)),
     'qoi': Format(input_extensions=('qoi',), pillow_names=('QOI',)),
     'pcx': Format(input_extensions=('pcx',), pillow_names=('PCX',)),
     'dds': Format(input_extensions=('dds',), pillow_names=('DDS',)),
-    'ras': Format(input_extensions=('ras',), pillow_names=('SUN',), signature=rb'\x59\xA6\x6A\x95', reader='sun'),
-    'sgi': Format(input_extensions=('sgi', 'rgb', 'rgba', 'bw'), pillow_names=('SGI',), reader='sgi'),
+    # Pillow reads some kinds of the next two wrong, and says nothing.
+    'other ras': Format(
+        signature=rb'\x59\xA6\x6A\x95.{8}(\0{3}\x20|.{8}\0{3}\x02)',
+        refused='SUN raster with run lengths or 32 bits a pixel: save it as png or tiff first'),
+    'ras': Format(input_extensions=('ras',), pillow_names=('SUN',)),
+    'other sgi': Format(
+        signature=rb'\x01\xDA.\x02', refused='SGI with 16 bits a channel: save it as png or tiff first'),
+    'sgi': Format(input_extensions=('sgi', 'rgb', 'rgba', 'bw'), pillow_names=('SGI',)),
     'icns': Format(pillow_names=('ICNS',)),
     'tga': Format(input_extensions=('tga',), pillow_names=('TGA',)),  # Pillow takes icons for it, too
     'hdr': Format(input_extensions=('hdr',), reader='opencv'),

@@ -58,7 +58,7 @@ def open_image(file: io.BytesIO | Path) -> Image.Image | None:
     except UnidentifiedImageError:
         return None
     except Exception as error:  # Pillow's plugins raise nearly anything when a file is damaged
-        raise ImageError(f'damaged: {error}') from None
+        raise ImageError(f'damaged, or of a kind that can\'t be read: {error}') from None
 
 
 def read_head(file: io.BytesIO | Path) -> bytes:

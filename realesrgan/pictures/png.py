@@ -4,7 +4,7 @@ from __future__ import annotations
 import logging
 import struct
 import zlib
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -18,8 +18,6 @@ _COMMENT = b'Comment\0'
 # Keywords of texts that are read as something else.
 _ABSORBED = b'XML:com.adobe.xmp\0', *(f'Raw profile type {name}\0'.encode() for name in (
     'exif', 'APP1', 'xmp', 'iptc', '8bim', 'icc', 'icm'))
-_LONGEST_SIDE = 1_000_000  # the limit of libpng
-_GRAY, _RGB, _PALETTE = 0, 2, 3
 
 logger = logging.getLogger(__name__)
 logging.getLogger('imagecodecs').addHandler(logging.NullHandler())  # or warnings that viewers ignore would go to stderr
@@ -28,36 +26,22 @@ logging.getLogger('imagecodecs').addHandler(logging.NullHandler())  # or warning
 def decode(data: bytes) -> np.ndarray:
     """Decode a PNG file, not turned upright.
 
-    The decoder gets only the chunks that make up the pixels: it refuses errors in the rest, which viewers pass over.
-
     Returns:
         HxW, HxWx3 (BGR) or HxWx4 (BGRA), uint8 or uint16, full range.
 
     Raises:
         ImageError: damaged.
     """
-    chunks = list(_iterate_chunks(data))
-    first = dict(reversed(chunks))
-    header, palette, transparent = (first.get(kind, b'') for kind in (b'IHDR', b'PLTE', b'tRNS'))
-    if len(header) != 13 or b'IDAT' not in first or (header[9] == _PALETTE and not palette):
-        raise ImageError('damaged: a PNG without header, palette or pixels')
-    width, height, depth, kind = struct.unpack('>IIBB3x', header)
-    if max(width, height) > _LONGEST_SIDE:
-        raise ImageError(f'is {width}x{height}; a PNG can be read up to {_LONGEST_SIDE} pixels a side')
-    kept = [(b'IHDR', header)]
-    if kind == _PALETTE:
-        kept.append((b'PLTE', palette))
-    sizes: dict[int, Container[int]] = {_GRAY: [2], _RGB: [6], _PALETTE: range(min(len(palette) // 3, 1 << depth) + 1)}
-    if transparent and len(transparent) in sizes.get(kind, []):
-        kept.append((b'tRNS', transparent))
-    elif transparent and kind in sizes:
-        logger.warning('its transparency is damaged and is left out')
-    kept += [*(chunk for chunk in chunks if chunk[0] == b'IDAT'), (b'IEND', b'')]
     import imagecodecs
     try:
-        return reorder_to_bgr(imagecodecs.png_decode(_SIGNATURE + b''.join(build_chunk(*chunk) for chunk in kept)))
-    except Exception as error:  # its decoder raises errors of its own kind
-        raise ImageError(f'damaged: {flatten_message(error)}') from None
+        pixels = reorder_to_bgr(imagecodecs.png_decode(data))
+    except Exception as error:  # imagecodecs raises errors of its own kind, and loses some of libpng's messages
+        is_lost = isinstance(error, UnicodeDecodeError) or not str(error)
+        reason = 'chunks are missing, or unknown' if is_lost else flatten_message(error)
+        raise ImageError(f'damaged: {reason}') from None
+    if pixels.shape[2:] != (4,) and any(kind == b'tRNS' for kind, _ in _iterate_chunks(data)):
+        logger.warning('its transparency is damaged and is left out')
+    return pixels
 
 
 def build_chunk(kind: bytes, content: bytes) -> bytes:

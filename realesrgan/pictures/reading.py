@@ -1,10 +1,11 @@
 """Read pictures: upright, in their full depth, with their metadata.
 
 Each format goes through a decoder that reads it exactly, as `formats` says: Pillow for 8 bits (it gives the same pixels
-as OpenCV, which Real-ESRGAN 0.3.0 reads with), imagecodecs for PNG and deeper pixels, tifffile for TIFF, and our own.
+as OpenCV, which Real-ESRGAN 0.3.0 reads with), imagecodecs for PNG and deeper pixels, tifffile for TIFF, and OpenCV.
 """
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import re
@@ -12,19 +13,19 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
 
 from ..errors import ImageError
-from . import formats, old_formats, pillow, png
+from . import formats, pillow, png
 from .metadata import read_metadata
-from .picture import Metadata, Picture
+from .picture import Metadata, Picture, scale_to_full_range
 
 logger = logging.getLogger(__name__)
 
-# Decoders that need nothing but the file.
-_OLD_FORMATS = {'pnm': old_formats.decode_pnm, 'sgi': old_formats.decode_sgi, 'sun': old_formats.decode_sun_raster,
-                'opencv': old_formats.decode_by_opencv}
+# The third number of a PNM. Numbers stand between white space and comments.
+_PNM_MAXIMUM = re.compile(rb'P[2356](?:(?:\s|#[^\n]*\n)+(\d+)){3}')
 
 
 def decode(data: bytes, max_pixels: int = formats.MOST_PIXELS) -> Picture:
@@ -48,12 +49,7 @@ def decode(data: bytes, max_pixels: int = formats.MOST_PIXELS) -> Picture:
         if _is_camera_raw(data):
             raise ImageError(formats.FORMATS['raw'].refused)
         header, texts, colours = png.read_description(data) if png.is_png(data) else (data, (), ())
-        try:
-            image = pillow.open_image(io.BytesIO(header))
-        except ImageError:
-            if not old_formats.has_bmp_masks(data):
-                raise
-            image = None
+        image = pillow.open_image(io.BytesIO(header))
         metadata, stated_orientation = Metadata(), None
         if image is not None:
             formats.require_few_pixels(image.height, image.width, max_pixels)
@@ -121,18 +117,26 @@ def _decode_pixels(data: bytes, image: Image.Image | None,
         from . import tiff
         if (decoded := tiff.decode(data, max_pixels)) is not None:
             return *decoded, False
-    if image is None and reader == 'bmp' and old_formats.has_bmp_masks(data):
-        return old_formats.decode(data, old_formats.decode_masked_bmp), None, False
-    if image is None and reader not in ('pnm', 'sun'):  # above all not SGI, whose rows may all be the same one
-        reader = 'opencv'
-    if reader in _OLD_FORMATS:
-        return old_formats.decode(data, _OLD_FORMATS[reader]), None, False
-    assert image is not None
+    if image is None or reader == 'opencv':
+        return _decode_by_opencv(data), None, False
     if reader == 'jpeg':
         pixels, converted = pillow.decode_jpeg(data, image)
     else:
         pixels, converted = pillow.decode_deep(data, image) if reader == 'deep' else pillow.decode(image)
     return pixels, 1 if reader == 'tiff' else None, converted
+
+
+def _decode_by_opencv(data: bytes) -> np.ndarray:
+    """Decode a file of any format that OpenCV reads, in its own depth and not turned upright.
+
+    OpenCV does not scale the values of PBM, PGM and PPM from the maximum that they state.
+    """
+    with contextlib.suppress(cv2.error):
+        pixels: np.ndarray | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        if pixels is not None:
+            maximum = _PNM_MAXIMUM.match(data)
+            return scale_to_full_range(pixels, int(maximum[1]), pixels.dtype.type) if maximum else pixels
+    raise ImageError('not a picture, or a damaged one')
 
 
 def _convert_to_integers(pixels: np.ndarray) -> np.ndarray:

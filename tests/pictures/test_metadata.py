@@ -130,7 +130,7 @@ def test_profile_and_xmp_of_a_png_may_be_larger_than_pillow_allows():
                      (b'iTXt', b'XML:com.adobe.xmp\0\1\0\0\0' + zlib.compress(xmp)))
     metadata = decode(data).metadata
     assert (metadata.icc, metadata.xmp) == (SRGB + bytes(2_000_000), xmp)
-    with pytest.raises(ImageError, match='^damaged: Decompressed data too large'):
+    with pytest.raises(ImageError, match='^damaged, or of a kind .*: Decompressed data too large'):
         decode(build_png(7, 5, 8, 2, compress_rows(make_noise(5, 7, 3)),
                          (b'iCCP', b'x\0\0' + zlib.compress(bytes(1 << 27)))))
 

@@ -2,8 +2,6 @@
 from __future__ import annotations
 
 import io
-import itertools
-import re
 import struct
 import zlib
 from pathlib import Path
@@ -99,18 +97,6 @@ def build_png(width, height, depth, colour, stream, *chunks):
     return join_chunks(body)
 
 
-def build_bmp(values, masks, header_bytes=40, top_down=False, alpha_field=False):
-    """Return a BMP of HxW values of 16 or 32 bits, in which masks of red, green, blue (and alpha) mark the channels."""
-    height, width = values.shape
-    bits, table = 8 * values.itemsize, struct.pack(f'<{len(masks)}I', *masks)
-    rows = [row.tobytes() for row in values.astype(values.dtype.newbyteorder('<'))][::1 if top_down else -1]
-    body = b''.join(row + bytes(-len(row) % 4) for row in rows)
-    header = struct.pack('<IiiHHIIiiII', header_bytes, width, -height if top_down else height, 1, bits,
-                         6 if alpha_field else 3, len(body), 0, 0, 0, 0)
-    header += table if header_bytes == 40 else table.ljust(header_bytes - 40, b'\0')
-    return b'BM' + struct.pack('<I4xI', 14 + len(header) + len(body), 14 + len(header)) + header + body
-
-
 def build_icon(pictures, stated_bits=32):
     """Return a Windows icon of HxWx4 pictures (BGRA), each as a BMP of 32 bits with an empty mask of one bit."""
     table, body = b'', b''
@@ -132,35 +118,6 @@ def build_tiff_with_preview(photometric):
         shape = (24, 32, 3) if photometric == 'linear_raw' else (24, 32)
         writer.write(make_noise(*shape, dtype=np.uint16), photometric=photometric, metadata=None)
     return file.getvalue()
-
-
-def build_sun_raster(width, height, depth, kind, rows, palette=b''):
-    """Return a SUN raster file of rows of bytes, which are made even; palettes hold all red, all green, all blue."""
-    body = b''.join(row + bytes(len(row) % 2) for row in rows)
-    if kind == 2:
-        body = b''.join(b'\x80\0' if run[0] == 0x80 and len(run) == 1 else
-                        run if len(run) == 1 else bytes((0x80, len(run) - 1, run[0]))
-                        for run in (match[0] for match in re.finditer(rb'(.)\1{0,254}', body, re.DOTALL)))
-    return struct.pack('>8I', 0x59A66A95, width, height, depth, len(body), kind, bool(palette), len(palette)) + (
-        palette + body)
-
-
-def build_sgi(samples, compressed=False, end_marks=True):
-    """Return an SGI file of HxWxC samples of 8 or 16 bits; compressed, with runs of equal values and of others."""
-    height, width, channels = samples.shape
-    rows = samples.transpose(2, 0, 1)[:, ::-1].reshape(-1, width).astype(samples.dtype.newbyteorder('>'))
-    header = struct.pack('>HBBHHHHII', 474, compressed, samples.itemsize, 2 if channels == 1 else 3, width, height,
-                         channels, 0, 255).ljust(512, b'\0')
-    if not compressed:
-        return header + rows.tobytes()
-    packed, table = b'', []
-    for row in rows.tolist():
-        runs = [list(run) for _, run in itertools.groupby(row)]
-        values = [value for run in runs for value in ((len(run), run[0]) if len(run) > 1 else (0x81, run[0]))]
-        content = np.array(values + [0] * end_marks, rows.dtype).tobytes()
-        table.append((512 + 8 * len(rows) + len(packed), len(content)))
-        packed += content
-    return header + np.array(table, '>u4').T.tobytes() + packed
 
 
 def build_palette_dds(indices, palette):
