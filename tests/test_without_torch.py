@@ -72,17 +72,15 @@ def test_help_is_quick_for_it_imports_nothing_large(python, script):
 @on_a_cpu
 def test_the_image_script(python, tmp_path, files):
     code = ('import sys, inference_realesrgan as script\n'
-            'status = script.main(sys.argv[1:])\n'
-            'print(status, "torch" in sys.modules)')
-    results = {}
-    for name, options in {'packaged': ['-n', 'realesr-animevideov3'], 'auto': ['-n', 'realesr-animevideov3'],
-                          'safetensors': ['--model_path', files['safetensors']],
-                          'pth': ['--model_path', files['pth']]}.items():
-        engine = [] if name == 'auto' else ['--engine', 'openvino']
-        output = python('-c', code, '-i', 'a.png', '-o', name, *options, *engine)
-        assert output.splitlines()[-1] == '0 False'
-        results[name] = cv2.imread(str(tmp_path / name / 'a_out.png'))
-        assert results[name].shape == (256, 256, 3)
+            'statuses = [script.main(run.split(" ")) for run in sys.argv[1:]]\n'
+            'print(statuses, "torch" in sys.modules)')
+    by_openvino, packaged = '--engine openvino', '-n realesr-animevideov3'
+    runs = {'packaged': f'{packaged} {by_openvino}', 'auto': packaged,
+            **{name: f'--model_path {path} {by_openvino}' for name, path in files.items()}}
+    output = python('-c', code, *(f'-i a.png -o {name} {options}' for name, options in runs.items()))
+    assert output.splitlines()[-1] == '[0, 0, 0, 0] False'
+    results = {name: cv2.imread(str(tmp_path / name / 'a_out.png')) for name in runs}
+    assert {result.shape for result in results.values()} == {(256, 256, 3)}
     assert np.array_equal(results['pth'], results['safetensors'])
     assert np.abs(results['pth'] - results['packaged'].astype(float)).max() <= 8  # the packaged weights are rounded
 

@@ -51,21 +51,21 @@ def make(module, kernel, **options):
 
 
 def draw(kind):
-    """An 8-bit picture of 72x80 pixels, as a batch."""
-    rows, columns = np.mgrid[:72, :80]
-    picture = np.full((72, 80, 3), {'white': 255}.get(kind, 0), np.uint8)
+    """An 8-bit picture of 48x56 pixels, as a batch."""
+    rows, columns = np.mgrid[:48, :56]
+    picture = np.full((48, 56, 3), {'white': 255}.get(kind, 0), np.uint8)
     if kind == 'photo':
-        picture = cv2.imread(str(PROJECT / 'inputs' / 'astronaut.jpg'))[30:102, 80:160]
+        picture = cv2.imread(str(PROJECT / 'inputs' / 'astronaut.jpg'))[30:78, 80:136]
     elif kind == 'noise':
         picture = np.random.default_rng(0).integers(0, 256, picture.shape, np.uint8)
     elif kind == 'gradient':
         picture[...] = np.dstack((rows * 3, columns * 3, rows + columns))
     elif kind == 'drawing':
         picture[...] = 230
-        cv2.circle(picture, (40, 36), 25, (40, 90, 240), -1)
-        cv2.circle(picture, (40, 36), 25, (0, 0, 0), 2)
+        cv2.circle(picture, (28, 24), 18, (40, 90, 240), -1)
+        cv2.circle(picture, (28, 24), 18, (0, 0, 0), 2)
     elif kind == 'text':
-        cv2.putText(picture, 'Abg 42', (2, 40), cv2.FONT_HERSHEY_SIMPLEX, 0.7, (255, 255, 255), 1)
+        cv2.putText(picture, 'Abg 42', (2, 30), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1)
     return picture[None]
 
 
@@ -209,7 +209,6 @@ import os, signal, sys, threading, time
 import numpy as np
 from realesrgan.archs.loaded import LoadedNetwork
 from realesrgan.archs.srvgg import SRVGGNetCompactConfig
-from realesrgan.engines.devices import CPU
 from realesrgan.engines.devices import CPU
 from realesrgan.engines.kernel.library import find_kernel
 from realesrgan.engines.kernel.self_test import make_weights

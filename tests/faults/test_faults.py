@@ -22,7 +22,6 @@ import inference_realesrgan_video
 from tests.support import clips
 
 PROJECT = Path(__file__).parents[2]
-NETWORK = '-n', 'realesr-animevideov3', '-s', '2'
 ALL = 'REALESRGAN_ALL_FAULTS' in os.environ
 MOST_OF_A_CLIP = 9
 SHORT = 0
@@ -46,10 +45,11 @@ def library(tmp_path_factory):
 
 # Forks a process for each line, with everything imported, which would take most of the time of a run; says its status.
 FORKS = """
-import ctypes, importlib, json, os, sys, traceback
-for name in ('cv2', 'PIL.Image', 'realesrgan.pictures.run', 'realesrgan.videos.run', 'realesrgan.engines.winograd',
-             'realesrgan.upscaling.upsampler'):
-    importlib.import_module(name)
+import contextlib, ctypes, importlib, json, os, sys, traceback
+for name in ('cv2', 'PIL.Image', 'openvino', 'realesrgan.pictures.run', 'realesrgan.videos.run',
+             'realesrgan.engines.winograd', 'realesrgan.upscaling.upsampler'):
+    with contextlib.suppress(ImportError):
+        importlib.import_module(name)
 for line in sys.stdin:
     script, arguments, environment = json.loads(line)
     child = os.fork()
@@ -74,7 +74,7 @@ class Runs:
 
     def __init__(self, folder, library, run_script, start_program, script, *arguments):
         self.folder, self.run_script, self.script = folder, run_script, script
-        self.arguments = *NETWORK, *arguments
+        self.arguments = '--model_path', clips.save_network(folder / 'net.pth'), '-s', '2', *arguments
         self.forks = start_program(
             [sys.executable, '-c', FORKS], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             env=os.environ | {'LD_PRELOAD': str(library), 'PYTHONPATH': str(PROJECT)})

@@ -50,8 +50,8 @@ def test_a_name_is_shown_so_that_no_terminal_obeys_it(run_script, tmp_path, name
     assert all(character.isprintable() for character in (out + err).replace('\n', '').replace('\r', ''))
 
 
-@pytest.mark.parametrize('name', ['a\x1b[31m.mp4', os.fsdecode(b'a\xff.mp4'), 'a\nb.mp4', "it's [a] %d.mp4"])
-def test_a_video_may_have_any_name(succeed, tmp_path, name):
+def test_a_video_may_have_any_name(succeed, tmp_path):
+    name = os.fsdecode(b"it's \x1b[31m [a] %d\n\xff.mp4")
     clips.make(tmp_path / 'a.mp4', *clips.picture('32x16', seconds='0.25'), *clips.sound('0.25'), *clips.EXACT)
     (tmp_path / 'a.mp4').rename(tmp_path / name)
     for more in ([], ['--extract_frame_first', '--suffix', 'too', '--num_process_per_gpu', '2']):
@@ -93,11 +93,10 @@ def run(tmp_path, *, environment=(), without=(), **streams):
 
 
 @pytest.mark.parametrize(('environment', 'without'), [
-    ({'LANG': 'C', 'LC_ALL': 'C'}, ()),
-    ({'LANG': 'C', 'LC_ALL': 'C', 'PYTHONUTF8': '0', 'PYTHONCOERCECLOCALE': '0'}, ()),
-    ({'PYTHONIOENCODING': 'ascii'}, ()), ({'PYTHONWARNINGS': 'error'}, ()), ({'TERM': 'dumb', 'COLUMNS': '1'}, ()),
-    ({}, ('HOME', 'LANG', 'LC_ALL', 'USER', 'TERM', 'XDG_CACHE_HOME')), ({'HOME': '/nonexistent'}, ()),
-    ({'TMPDIR': '/nonexistent'}, ())], ids=str)
+    ({'LANG': 'C', 'LC_ALL': 'C', 'TERM': 'dumb', 'COLUMNS': '1', 'HOME': '/nonexistent'}, ()),
+    ({'LANG': 'C', 'LC_ALL': 'C', 'PYTHONUTF8': '0', 'PYTHONCOERCECLOCALE': '0', 'TMPDIR': '/nonexistent'}, ()),
+    ({'PYTHONIOENCODING': 'ascii', 'PYTHONWARNINGS': 'error'}, ()),
+    ({}, ('HOME', 'LANG', 'LC_ALL', 'USER', 'TERM', 'XDG_CACHE_HOME'))], ids=['C', 'no UTF-8', 'ASCII', 'little'])
 def test_any_environment(tmp_path, environment, without):
     result = run(tmp_path, environment=environment, without=without)
     assert result.returncode == 0, result.stderr
@@ -114,16 +113,16 @@ def test_streams_that_are_full_or_closed(tmp_path):
 
 # ---- folders ----
 
-def test_five_thousand_files_take_no_memory_worth_speaking_of(tmp_path):
+def test_thousands_of_files_take_no_memory_worth_speaking_of(tmp_path):
     picture(tmp_path / '0.png')
-    for index in range(1, 5000):
+    for index in range(1, 2000):
         os.link(tmp_path / '0.png', tmp_path / f'{index}.png')
     tracemalloc.start()
     found = find_pictures([str(tmp_path)])
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert [file.path.stem for file in found] == [str(index) for index in range(5000)]
-    assert peak < 20 << 20
+    assert [file.path.stem for file in found] == [str(index) for index in range(2000)]
+    assert peak < 8 << 20
 
 
 @pytest.fixture
