@@ -1,4 +1,4 @@
-"""A cluster of three nodes on this machine."""
+"""A cluster of two nodes on this machine."""
 from __future__ import annotations
 
 import logging
@@ -9,20 +9,19 @@ import pytest
 
 PROJECT = Path(__file__).parents[2]
 os.environ['RAY_AUTH_MODE'] = 'disabled'  # whether or not this user has a token
-
+NODE = {'num_cpus': 1, 'include_log_monitor': False}  # nobody reads what that would send
 
 _clusters = []  # the one that runs
 
 
 @pytest.fixture
 def cluster():
-    """Three nodes of one core, and a connection of this process to them; all tests in a row share them."""
+    """Two nodes of one core, and a connection of this process to them; all tests in a row share them."""
     ray = pytest.importorskip('ray')
     from ray.cluster_utils import Cluster
     if not _clusters:
-        _clusters.append(Cluster(initialize_head=True, head_node_args={'num_cpus': 1, 'include_dashboard': False}))
-        for _ in range(2):
-            _clusters[0].add_node(num_cpus=1)
+        _clusters.append(Cluster(initialize_head=True, head_node_args=NODE | {'include_dashboard': False}))
+        _clusters[0].add_node(**NODE)
         ray.init(address=_clusters[0].address, log_to_driver=False, logging_level=logging.ERROR, runtime_env={
             'env_vars': {'PYTHONPATH': str(PROJECT)}})
     nodes = set(_clusters[0].worker_nodes)
