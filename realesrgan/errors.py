@@ -152,6 +152,10 @@ def explain(error: Exception) -> Exception:
     """Return an error of an input as its user is told it: one that nobody foresaw becomes a `BugError`."""
     if isinstance(error, (RealESRGANError, OSError, MemoryError)):
         return error
+    if isinstance(error, ImportError) and 'libGL' in str(error):
+        advice = ('Install it (Debian: apt-get install libgl1), or take the OpenCV that needs none: '
+                  'pip uninstall opencv-python; pip install opencv-python-headless')
+        return RealESRGANError(f"OpenCV can't be loaded: {error}. {advice}")
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ in ('builtins', __name__) else f'{kind.__module__}.{kind.__qualname__}'
     fault = 'a bug of this program'

@@ -113,7 +113,7 @@ def test_a_full_disk_under_stdout_is_named(run, pictures, monkeypatch):
 def test_a_bug_in_what_judges_a_result_keeps_it(run, pictures, monkeypatch, option, step, problem):
     def fail(*_):
         raise IndexError('x')
-    monkeypatch.setattr(f'realesrgan.pictures.worker.{step}', fail)
+    monkeypatch.setattr(f'realesrgan.quality.{step}', fail)
     status, _, errors, err = run(inference_realesrgan, '-i', '20.png', option)
     assert (status, files('results')) == (1, ['20_out.png'])
     assert errors == [f'error: 20.png: {problem}: IndexError: x: {REPORT}']

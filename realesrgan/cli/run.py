@@ -52,10 +52,6 @@ def run(work: Callable[[argparse.Namespace], int], parser: argparse.ArgumentPars
         logger.error('ended by SIGTERM')
         raise
     except Exception as error:
-        if isinstance(error, ImportError) and 'libGL' in str(error):
-            logger.error('OpenCV can\'t be loaded: %s. Install it (Debian: apt-get install libgl1), or take the OpenCV '
-                         'that needs none: pip uninstall opencv-python; pip install opencv-python-headless', error)
-            return 1
         log_error(explain(error), traceback=args.verbose)
         if isinstance(error, NoSuchDeviceError) and not args.quiet:
             from ..engines.choice import describe_devices

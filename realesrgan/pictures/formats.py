@@ -53,13 +53,13 @@ class Format:
     refused: str | None = None
     plugin: str | None = None
     reader: Literal['pillow', 'jpeg', 'deep', 'opencv', 'png', 'tiff'] = 'pillow'
-    writer: Literal['opencv', 'tiff'] | None = None
+    writer: Literal['opencv', 'png', 'tiff'] | None = None
     alpha: bool = False
     deep: bool = False
     gray: bool = True
     always_opaque: bool = False
     quality_setting: str | None = None
-    header: Literal['png', 'jpeg', 'bmp'] | None = None
+    header: Literal['jpeg', 'bmp'] | None = None
     holds: tuple[str, ...] = ()
     longest_side: int | None = None
 
@@ -74,8 +74,7 @@ FORMATS: dict[str, Format] = {
         holds=('icc', 'exif', 'xmp', 'dpi', 'iptc', 'comment'), longest_side=65500),
     'png': Format(
         extensions=('png',), input_extensions=('apng',), offered=True, pillow_names=('PNG',),
-        signature=rb'\x89PNG\r\n\x1a\n', reader='png', writer='opencv', alpha=True, deep=True,
-        header='png',
+        signature=rb'\x89PNG\r\n\x1a\n', reader='png', writer='png', alpha=True, deep=True,
         holds=('icc', 'exif', 'xmp', 'dpi', 'iptc', 'comment', 'texts', 'colour'), longest_side=1_000_000),
     'webp': Format(
         extensions=('webp',), offered=True, pillow_names=('WEBP',), writer='opencv', alpha=True, gray=False,

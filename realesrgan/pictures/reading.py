@@ -13,14 +13,13 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image
 
 from ..errors import ImageError
 from . import formats, pillow, png
 from .metadata import read_metadata
-from .picture import Metadata, Picture, scale_to_full_range
+from .picture import Metadata, Picture, import_opencv, scale_to_full_range
 
 logger = logging.getLogger(__name__)
 
@@ -131,6 +130,7 @@ def _decode_by_opencv(data: bytes) -> np.ndarray:
 
     OpenCV does not scale the values of PBM, PGM and PPM from the maximum that they state.
     """
+    cv2 = import_opencv()
     with contextlib.suppress(cv2.error):
         pixels: np.ndarray | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         if pixels is not None:

@@ -1,7 +1,7 @@
 """Write pictures, with as much of their metadata as the format holds.
 
-OpenCV encodes, as in Real-ESRGAN 0.3.0, so files hold the same bytes; tifffile encodes TIFF. To JPEG, PNG and BMP,
-metadata is added behind the header that OpenCV wrote; WebP gets it from OpenCV.
+OpenCV encodes, as in Real-ESRGAN 0.3.0, so files hold the same bytes, but for PNG (see `png.encode`) and TIFF, which
+tifffile encodes. To JPEG and BMP, metadata is added behind the header that OpenCV wrote; WebP gets it from OpenCV.
 """
 from __future__ import annotations
 
@@ -13,16 +13,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import ExifTags, Image
 
 from ..errors import ImageError
-from . import colour, formats
+from . import colour, formats, png
 from .formats import Format
 from .metadata import EXIF_PREFIX, XMP_PREFIX
-from .picture import Metadata, Picture
-from .png import build_chunk
+from .picture import Metadata, Picture, import_opencv
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +29,8 @@ STREAMED_BYTES = 1 << 30
 _PIECE_BYTES = 1 << 24
 _LABELS = {'icc': 'the colour profile', 'exif': 'EXIF', 'xmp': 'XMP', 'dpi': 'the resolution', 'iptc': 'IPTC',
            'comment': 'the comment', 'texts': 'texts'}
-# The bytes of a new file up to where metadata goes: signature and IHDR; SOI and APP0, the JFIF segment; all headers.
-_HEADER_BYTES = {'png': 33, 'jpeg': 20, 'bmp': 54, None: 0}
+# The bytes of a new file up to where metadata goes: SOI and APP0, the JFIF segment; all headers.
+_HEADER_BYTES = {'jpeg': 20, 'bmp': 54, None: 0}
 _ICC_PREFIX = b'ICC_PROFILE\0'
 _SEGMENT_BYTES = 65533  # of a JPEG segment, beside its own length
 _MOST_DPI_OF_JPEG = 65535
@@ -58,12 +56,14 @@ def encode(picture: Picture, extension: str, quality: int = 95) -> bytes:
     extension = extension.lower()
     row = formats.find_writable(extension)
     picture = _fit_to_format(picture, extension, row)
+    if row.writer == 'png':
+        return b''.join(png.encode(picture.pixels, _build_png_chunks(picture.metadata)))
     if row.writer == 'tiff':
         from . import tiff
         file = io.BytesIO()
         tiff.write(file, picture.pixels, picture.metadata)
         return file.getvalue()
-    metadata = picture.metadata
+    metadata, cv2 = picture.metadata, import_opencv()
     kinds = {
         cv2.IMAGE_METADATA_EXIF: metadata.exif or _build_exif_resolution(metadata),
         cv2.IMAGE_METADATA_ICCP: metadata.icc,
@@ -98,11 +98,15 @@ def write(picture: Picture, path: Path, extension: str, quality: int = 95) -> No
         path.write_bytes(encode(picture, extension, quality))  # OpenCV puts metadata into files in memory only
         return
     picture = _fit_to_format(picture, extension, row)
+    if row.writer == 'png':
+        with path.open('wb') as file:
+            file.writelines(png.encode(picture.pixels, _build_png_chunks(picture.metadata)))
+        return
     if row.writer == 'tiff':
         from . import tiff
         tiff.write(path, picture.pixels, picture.metadata)
         return
-    body = path.with_name(f'{path.stem}-body.{extension}')
+    body, cv2 = path.with_name(f'{path.stem}-body.{extension}'), import_opencv()
     try:
         _require_done(cv2.imwrite(str(body), picture.pixels, _list_settings(row, quality)), picture, extension)
         with body.open('rb') as source, path.open('wb') as target:
@@ -116,7 +120,7 @@ def write(picture: Picture, path: Path, extension: str, quality: int = 95) -> No
 
 
 def _list_settings(row: Format, quality: int) -> list[int]:
-    return [getattr(cv2, row.quality_setting), quality] if row.quality_setting else []
+    return [getattr(import_opencv(), row.quality_setting), quality] if row.quality_setting else []
 
 
 def _require_done(done: bool, picture: Picture, extension: str) -> None:
@@ -134,7 +138,7 @@ def _fit_to_format(picture: Picture, extension: str, row: Format) -> Picture:
     if pixels.ndim == 2 and not row.gray:
         if metadata.icc:
             logger.warning('%s has colours only: the profile for gray is left out', extension)
-        pixels, metadata = cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR), replace(metadata, icc=None)
+        pixels, metadata = np.dstack([pixels] * 3), replace(metadata, icc=None)
     left_out = [label for name, label in _LABELS.items() if getattr(metadata, name) and name not in row.holds]
     if metadata.colour and 'colour' not in row.holds:
         is_srgb, profile, clipped = colour.describe(metadata.colour, gray=pixels.ndim == 2)
@@ -157,8 +161,6 @@ def _add_to_header(header: bytes, row: Format, metadata: Metadata) -> bytes:
 
     Whatever is too long for a JPEG is left out with a warning.
     """
-    if row.header == 'png':
-        return header + b''.join(_build_png_chunks(metadata))
     if row.header == 'jpeg':
         if metadata.dpi and max(metadata.dpi) > _MOST_DPI_OF_JPEG:
             logger.warning('its resolution of %g x %g dpi is too high for jpg and is left out', *metadata.dpi)
@@ -172,23 +174,23 @@ def _add_to_header(header: bytes, row: Format, metadata: Metadata) -> bytes:
 
 def _build_png_chunks(metadata: Metadata) -> Iterator[bytes]:
     if metadata.icc:
-        yield build_chunk(b'iCCP', b'ICC profile\0\0' + zlib.compress(metadata.icc))
+        yield png.build_chunk(b'iCCP', b'ICC profile\0\0' + zlib.compress(metadata.icc))
     for kind, content in metadata.colour:
         if not (metadata.icc and kind == b'sRGB'):  # which must not stand beside a profile
-            yield build_chunk(kind, content)
+            yield png.build_chunk(kind, content)
     if metadata.dpi:
-        yield build_chunk(b'pHYs', struct.pack('>IIB', *_count_per_metre(metadata.dpi), 1))
+        yield png.build_chunk(b'pHYs', struct.pack('>IIB', *_count_per_metre(metadata.dpi), 1))
     if metadata.exif:
-        yield build_chunk(b'eXIf', metadata.exif)
+        yield png.build_chunk(b'eXIf', metadata.exif)
     if metadata.xmp:  # in iTXt, because tEXt holds Latin-1 only
-        yield build_chunk(b'iTXt', b'XML:com.adobe.xmp\0\0\0\0\0' + metadata.xmp)
+        yield png.build_chunk(b'iTXt', b'XML:com.adobe.xmp\0\0\0\0\0' + metadata.xmp)
     if metadata.iptc:  # as ImageMagick and ExifTool keep it
         digits = _build_iptc_resource(metadata.iptc).hex()
         lines = [digits[start:start + _HEX_DIGITS] for start in range(0, len(digits), _HEX_DIGITS)]
         text = '\n'.join(('', 'iptc', f'{len(digits) // 2:8}', *lines, ''))
-        yield build_chunk(b'zTXt', b'Raw profile type iptc\0\0' + zlib.compress(text.encode()))
+        yield png.build_chunk(b'zTXt', b'Raw profile type iptc\0\0' + zlib.compress(text.encode()))
     for kind, content in metadata.texts:
-        yield build_chunk(kind, content)
+        yield png.build_chunk(kind, content)
     if metadata.comment:  # behind others, as it was read
         yield _build_comment(metadata.comment)
 
@@ -197,12 +199,12 @@ def _build_comment(comment: bytes) -> bytes:
     """Return the chunk of a PNG for a comment: tEXt for ASCII, otherwise iTXt, which is UTF-8."""
     comment = comment.replace(b'\0', b'')
     if comment.isascii():
-        return build_chunk(b'tEXt', b'Comment\0' + comment)
+        return png.build_chunk(b'tEXt', b'Comment\0' + comment)
     try:
         text = comment.decode()
     except UnicodeDecodeError:
         text = comment.decode('latin-1')
-    return build_chunk(b'iTXt', b'Comment\0\0\0\0\0' + text.encode())
+    return png.build_chunk(b'iTXt', b'Comment\0\0\0\0\0' + text.encode())
 
 
 def _build_jpeg_segments(metadata: Metadata) -> Iterator[bytes]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 
 _HARDLY_VISIBLE = 16  # an alpha below a sixteenth
@@ -79,12 +78,14 @@ class Pixels:
         """Return a window as 1 x H x W x 3, BGR; uint8, or float32 in 0..1."""
         window = self.picture[rows, columns]
         if not self.channels:
+            import cv2  # only where it is needed, because it takes a tenth of a start
             return cv2.cvtColor(to_unit(window, self.dtype), cv2.COLOR_GRAY2BGR)[None]
         return (window if window.dtype == np.uint8 else to_unit(window, self.dtype))[None]
 
     def from_batch(self, upscaled: np.ndarray) -> np.ndarray:
         """Turn a network's result, 1 x sH x sW x 3 of the batch's dtype, into pixels of `dtype`."""
         if not self.channels:
+            import cv2
             return quantise(cv2.cvtColor(upscaled[0], cv2.COLOR_BGR2GRAY), self.dtype)
         return upscaled[0] if upscaled.dtype == np.uint8 else quantise(upscaled[0], self.dtype)
 
@@ -128,6 +129,7 @@ def _average_around(premultiplied: np.ndarray) -> np.ndarray:
     own = np.divide(premultiplied[..., :3], alpha, out=np.zeros_like(premultiplied[..., :3]), where=alpha > 0)
     if height == width == 1:
         return own
+    import cv2
     halved = cv2.resize(premultiplied, ((width + 1) // 2, (height + 1) // 2), interpolation=cv2.INTER_AREA)
     around = cv2.resize(_average_around(halved), (width, height), interpolation=cv2.INTER_LINEAR)
     share = np.minimum(alpha * _HARDLY_VISIBLE, 1)
@@ -136,6 +138,7 @@ def _average_around(premultiplied: np.ndarray) -> np.ndarray:
 
 def enlarge_by_cubic(alpha: np.ndarray, dtype: np.dtype, size: Sequence[int]) -> np.ndarray:
     """Enlarge HxW, in the range of `dtype`, to (width, height) by cubic interpolation; the result is of `dtype`."""
+    import cv2
     large = cv2.resize(to_unit(alpha, dtype), size, interpolation=cv2.INTER_CUBIC)
     return quantise(large.clip(0, 1), dtype)
 
@@ -147,6 +150,7 @@ def settle_alpha(upscaled: np.ndarray, alpha: np.ndarray) -> None:
         upscaled: HxW, of any size, uint8 or uint16.
         alpha: The input's alpha, in the range of `upscaled`'s dtype.
     """
+    import cv2
     top = np.iinfo(upscaled.dtype).max
     for reached, value in ((alpha >= top, top), (alpha <= 0, 0)):
         inside = cv2.erode(reached.astype(np.uint8), np.ones((3, 3), np.uint8))

@@ -4,7 +4,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
-import cv2
 import numpy as np
 
 
@@ -120,6 +119,7 @@ def pad_picture(picture: np.ndarray, pad: int, multiple: int = 1) -> np.ndarray:
     right = pad + -(width + pad) % multiple
     if not bottom and not right:
         return picture
+    import cv2  # only here, because it takes a tenth of a start
     # In two steps, as 0.3.0 does: the second reflects what the first has added.
     for rows, columns in ((pad, pad), (bottom - pad, right - pad)):
         picture = cv2.copyMakeBorder(picture, 0, rows, 0, columns, cv2.BORDER_REFLECT_101)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 
 from ..archs.architecture import find_multiple_of_0_3_0
@@ -222,6 +221,7 @@ class RealESRGANer:
             result = upscale(Pixels(picture, dtype), room)
         if outscale is not None and outscale != self.scale:
             size = [max(int(side * outscale), 1) for side in picture.shape[1::-1]]
+            import cv2  # only here, because it takes a tenth of a start
             result = cv2.resize(result, size, interpolation=cv2.INTER_LANCZOS4)
         if mode == 'RGBA':
             settle_alpha(result[..., 3], picture[..., 3])

@@ -4,11 +4,13 @@ from __future__ import annotations
 import struct
 import zlib
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from realesrgan.errors import ImageError
+from realesrgan.pictures import png
 from realesrgan.pictures.reading import decode
 from tests.support.made_pictures import (
     assert_same,
@@ -147,3 +149,17 @@ def test_a_wrong_checksum_is_an_error_that_names_its_place():
     data[45] ^= 1  # in the pixels
     with pytest.raises(ImageError, match='^damaged: wrong checksum of the chunk at byte 33$'):
         decode(bytes(data))
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
+@pytest.mark.parametrize('shape', [(1, 2), (70, 3), (61, 40, 3), (7, 90, 4)])
+def test_bands_inflate_to_the_rows_that_opencv_writes(shape, dtype, monkeypatch):
+    monkeypatch.setattr(png, '_BAND_BYTES', 500)
+    monkeypatch.setattr(png, '_MOST_BANDS', 3)
+    pixels = make_noise(*shape, dtype=dtype)
+    data = b''.join(png.encode(pixels))
+    assert np.array_equal(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED), pixels)
+    opencvs = cv2.imencode('.png', pixels)[1].tobytes()
+    ours, theirs = (zlib.decompress(b''.join(content for kind, content in png._iterate_chunks(file) if kind == b'IDAT'))
+                    for file in (data, opencvs))
+    assert ours == theirs
