@@ -5,7 +5,6 @@
     |   +-- UsageError           options that contradict each other or the input; exit status 2
     |   +-- WeightsError         weights that are missing, damaged, dangerous or of another network
     |   |   +-- DownloadError        a file could not be fetched
-    |   |   +-- NcnnFormatError      not an ncnn model of a kind that can be read
     |   |   +-- UnknownNetworkError  a state dict of no known architecture
     |   +-- DeviceError          a device that can't be used
     |   |   +-- NoSuchDeviceError    a device that is not there
@@ -58,10 +57,6 @@ class WeightsError(RunError):
 
 class DownloadError(WeightsError):
     """A file could not be fetched."""
-
-
-class NcnnFormatError(WeightsError):
-    """The pair of files is not an ncnn model of a kind that can be read."""
 
 
 class UnknownNetworkError(WeightsError):

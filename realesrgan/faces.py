@@ -343,10 +343,8 @@ def load_face_networks(files: Sequence[Path], device: torch.device) -> FaceNetwo
 
 
 def _load(network: nn.Module, path: Path, device: torch.device) -> nn.Module:
-    # torch.nn.DataParallel left "module." before each name in the detector's file.
-    state_dict = {name.removeprefix('module.'): tensor for name, tensor in load_state_dict(path).items()}
     try:
-        network.load_state_dict(state_dict, strict=True)
+        network.load_state_dict(load_state_dict(path), strict=True)
     except RuntimeError as error:
         reason = textwrap.shorten(str(error), 200, placeholder=' ...')  # torch names every parameter
         raise WeightsError(f'{path}: does not fit {type(network).__name__}: {reason}; delete it to have it fetched '

@@ -5,7 +5,6 @@ know, such as the notes of camera makers, which hold offsets into the whole.
 """
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import re
@@ -33,7 +32,7 @@ _GAIN_MAP_FORMATS = 'JPEG', 'MPO', 'HEIF', 'AVIF'
 _COMMENTED = 'JPEG', 'MPO', 'GIF', 'PNG'  # a comment in JPEG 2000 names the program that wrote it
 # How HEIF and AVIF name their colours: primaries, transfer, matrix, and the range in one bit.
 _NCLX = re.compile(rb'colrnclx\0(.)\0(.)', re.DOTALL)
-_ASCII, _SHORT, _RATIONAL = 2, 3, 5  # types of EXIF and TIFF
+_ASCII, _SHORT = 2, 3  # types of EXIF and TIFF
 _ORIENTATION = 0x0112
 _DETAILS = ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo
 # Tags of EXIF and of TIFF that hold words about the picture.
@@ -73,14 +72,11 @@ def read_metadata(image: Image.Image, data: bytes) -> tuple[Metadata, int | None
     icc = _read_bytes(image, 'colour profile', 'icc_profile') or profiles.get('icc')
     if image.info.get('icc_profile', b'') is None:  # Pillow's sign that it is damaged or incomplete
         logger.warning('its colour profile is damaged and is left out')
-    dpi, believable = _read_resolution(image)
-    if exif and not believable:
-        exif = _reset_resolution(exif)
     return Metadata(
         icc=icc,
         exif=exif,
         xmp=_remove_announcements(xmp, image, data),
-        dpi=dpi,
+        dpi=_read_resolution(image),
         iptc=_read_iptc(image) or _find_iptc(profiles.get('iptc', b'')),
         comment=_read_bytes(image, 'comment', 'Comment', 'comment') if image.format in _COMMENTED else None,
         colour=() if icc else _read_nclx(image, data)), orientation
@@ -97,18 +93,17 @@ def _read_bytes(image: Image.Image, label: str, *names: str) -> bytes | None:
     return None
 
 
-def _read_resolution(image: Image.Image) -> tuple[tuple[float, float] | None, bool]:
-    """Return the resolution in pixels per inch, and whether it may be; None where the file states none, as 0 or 1."""
+def _read_resolution(image: Image.Image) -> tuple[float, float] | None:
+    """Return the resolution in pixels per inch; None where the file states none, as 0 or 1, or an absurd one."""
     try:
         across, down = map(float, image.info.get('dpi') or (0, 0))
     except (TypeError, ValueError, ArithmeticError):
         across = down = math.nan
     if 1 < across <= _MOST_DPI and 1 < down <= _MOST_DPI:
-        return (across, down), True
-    if 0 <= across <= 1 and 0 <= down <= 1:
-        return None, True
-    logger.warning('its resolution of %g x %g dpi makes no sense and is left out', across, down)
-    return None, False
+        return across, down
+    if not (0 <= across <= 1 and 0 <= down <= 1):
+        logger.warning('its resolution of %g x %g dpi makes no sense and is ignored', across, down)
+    return None
 
 
 def _read_raw_profiles(image: Image.Image) -> dict[str, bytes]:
@@ -187,17 +182,6 @@ def _reset_orientation(exif: bytes) -> tuple[bytes | None, int | None]:
         logger.warning('its EXIF data is damaged and is left out')
         return None, None
     return exif, None
-
-
-def _reset_resolution(exif: bytes) -> bytes:
-    """Return EXIF with a resolution of 72, which by its specification stands for one that is not known."""
-    patched = bytearray(exif)
-    with contextlib.suppress(KeyError, struct.error):
-        for entry, order, tag, kind, count in _iterate_entries(exif):
-            if tag in (ExifTags.Base.XResolution, ExifTags.Base.YResolution) and (kind, count) == (_RATIONAL, 1):
-                start, = struct.unpack_from(f'{order}I', exif, entry + 8)
-                struct.pack_into(f'{order}2I', patched, start, 72, 1)
-    return bytes(patched)
 
 
 def list_words(exif: bytes) -> tuple[dict[int, bytes], bool]:

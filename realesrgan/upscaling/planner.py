@@ -61,7 +61,9 @@ class TilePlanner:
         self._alignment = math.lcm(multiple, traits.alignment)
         self._max_memory = max_memory
         self._traits = traits
-        self._smallest_tile = max(_SMALLEST_TILE, 4 * traits.blend)
+        self._field, self._blend = traits.receptive_field, traits.blend
+        self._least_pad = 0 if traits.layers() else self._field  # of tiles that are asked for
+        self._smallest_tile = max(_SMALLEST_TILE, 4 * self._blend)
         self._limit = 0  # side of the tiles, or of automatic windows, after memory ran out; 0: none
         self._fitting = (0, 0), 0  # the last picture's sides, and the side of the largest window that fits it
 
@@ -78,7 +80,7 @@ class TilePlanner:
         """
         if self.tile:
             side = min(self.tile, self._limit or self.tile)
-            pad = self._pad if self._traits.layers() is None else self.tile_pad
+            pad = max(self.tile_pad, self._least_pad)
             return TilePlan(cut_into_tiles(height, width, side, pad, self._alignment), 0, automatic=False)
         # What fitted once fits again, so a folder or a video of one size is measured, and logged, once.
         fitting = self._fitting  # another thread may set it
@@ -89,7 +91,7 @@ class TilePlanner:
             return TilePlan(cut_into_tiles(height, width, 0, 0), 0, automatic=True)
         window = max(window, self._smallest_window)  # `tile_pad` may have grown since the last picture of this size
         tiles = cut_into_even_tiles(height, width, window, self._pad, self._alignment)
-        return TilePlan(tiles, self._traits.blend, automatic=True)
+        return TilePlan(tiles, self._blend, automatic=True)
 
     def shrink(self, plan: TilePlan, error: MemoryError) -> None:
         """Make the tiles of the next plan half as large, because memory ran out with those of `plan`.
@@ -117,7 +119,7 @@ class TilePlanner:
     @property
     def _pad(self) -> int:
         """The pixels that an automatic tile sees around itself, at least."""
-        return max(self.tile_pad, self._traits.receptive_field)
+        return max(self.tile_pad, self._field)
 
     @property
     def _border(self) -> int:

@@ -23,7 +23,7 @@ import numpy as np
 
 from ..archs.architecture import NetworkConfig
 from ..archs.registry import current_names
-from ..errors import NcnnFormatError, UnknownNetworkError, WeightsError, flatten_message
+from ..errors import UnknownNetworkError, WeightsError, flatten_message
 from ..files import hash_file
 from ..models import PackagedWeights
 from . import sources
@@ -39,7 +39,6 @@ _PARALLEL = 'module.'  # which torch.nn.DataParallel puts before the names
 _DTYPES = {'FloatStorage': '<f4', 'DoubleStorage': '<f8', 'HalfStorage': '<f2', 'BFloat16Storage': '<u2',
            'LongStorage': '<i8', 'IntStorage': '<i4', 'ShortStorage': '<i2', 'CharStorage': '<i1', 'ByteStorage': '<u1',
            'BoolStorage': '?'}
-_NCNN_FP16, _NCNN_FP32 = 0x01306B47, 0
 
 
 def load_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
@@ -288,7 +287,8 @@ def read_ncnn(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np
     """Read the weights of an ncnn model: its `.bin` file, which holds them in the order of the network's layers.
 
     The format is described at https://github.com/Tencent/ncnn/wiki/param-and-model-file-structure: the weights of a
-    convolution after a word for their type, then biases, or the slopes of a PReLU, without one.
+    convolution after a word for their type, then biases, or the slopes of a PReLU, without one. All convolutions of the
+    data package are fp16, and nothing is checked here, because the file has a hash.
 
     Args:
         path: The `.bin` file.
@@ -297,32 +297,16 @@ def read_ncnn(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np
 
     Returns:
         float32 arrays by name. Weights stored as fp16 are centred (see `_centre`).
-
-    Raises:
-        NcnnFormatError: the file does not hold these tensors.
-        OSError: the file can't be read.
     """
     arrays = {}
     with path.open('rb') as file:
-        size = path.stat().st_size
-
-        def take(count: int, dtype: str) -> np.ndarray:
-            if file.tell() + count * np.dtype(dtype).itemsize > size:
-                raise NcnnFormatError(f'{path}: ends after {size} bytes, in the middle of the weights')
-            return np.fromfile(file, dtype, count)
-
         for name, shape in shapes.items():
             count = math.prod(shape)
-            kind = int(take(1, '<u4')[0]) if len(shape) == 4 else _NCNN_FP32
-            if kind not in (_NCNN_FP16, _NCNN_FP32):
-                raise NcnnFormatError(f'{path}: weights of kind 0x{kind:08X}; only fp16 and fp32 are supported')
-            if kind == _NCNN_FP16:  # padded to four bytes
-                values = _centre(take(count + count % 2, '<u2')[:count])
+            if len(shape) == 4:
+                values = _centre(np.fromfile(file, '<u2', count + 2)[2:])
             else:
-                values = take(count, '<f4').astype(np.float32)
+                values = np.fromfile(file, '<f4', count)
             arrays[name] = values.reshape(shape)
-        if file.tell() != size:
-            raise NcnnFormatError(f'{path}: {size - file.tell()} bytes are left over after the last layer')
     return arrays
 
 

@@ -18,7 +18,7 @@ from realesrgan.archs.rrdbnet import RRDBNetConfig
 from realesrgan.archs.srvgg import SRVGGNetCompactConfig
 from realesrgan.errors import RealESRGANError
 from realesrgan.weights.loading import build_network
-from realesrgan.weights.reading import read_content, read_ncnn
+from realesrgan.weights.reading import read_content
 from tests.support.mutations import mutated
 
 SHAPES = SRVGGNetCompactConfig(2, 4, 1), RRDBNetConfig(2, 4, 1, 2)
@@ -39,8 +39,6 @@ PTH = [save({'params': state_dict_of(shape)}) for shape in SHAPES] + [
     save(state_dict_of(SHAPES[0]), _use_new_zipfile_serialization=False),
     save({name: tensor.bfloat16() for name, tensor in state_dict_of(SHAPES[0]).items()})]
 SAFETENSORS = [save_safetensors(state_dict_of(shape)) for shape in SHAPES]
-BIN_SHAPES = {'c.weight': (2, 3, 3, 3), 'c.bias': (2,), 'p.weight': (2,)}
-BIN = (0x01306B47).to_bytes(4, 'little') + np.arange(54, dtype='<f2').tobytes() + np.ones(4, '<f4').tobytes()
 
 
 def check(path):
@@ -66,20 +64,6 @@ def test_a_damaged_file_is_read_or_refused(tmp_path, name, files, no_hang):
         with no_hang():
             check(tmp_path / named)
     run()
-
-
-@given(mutated([BIN]))
-def test_a_damaged_ncnn_file_is_read_or_refused(tmp_path_factory, weights):
-    path = tmp_path_factory.getbasetemp() / 'net.bin'
-    for data in (BIN, weights):
-        path.write_bytes(data)
-        try:
-            arrays = read_ncnn(path, BIN_SHAPES)
-        except RealESRGANError as error:
-            assert '\n' not in str(error)
-            assert data != BIN
-        else:
-            assert {name: array.shape for name, array in arrays.items()} == BIN_SHAPES
 
 
 # ---- pickles of somebody who means harm ----
