@@ -31,7 +31,7 @@ def same(upscale, tmp_path):
 
 def test_chunks_and_workers_do_not_change_a_frame(same, tmp_path):
     make(tmp_path / 'a.mp4', *counted(), *sound('8'), *OPEN_GOPS)
-    expected = same('a.mp4', [(1, 3), (2, 1), (3, '1.5')])
+    expected = same('a.mp4', [(1, 3), (3, '1.5')])
     assert clips.packets('whole/a_out.mp4', 'a:0') == clips.packets('a.mp4', 'a:0')
     assert counts('whole/a_out.mp4') == list(range(240))
     assert len(expected) == 240
@@ -71,8 +71,7 @@ def test_without_time_stamps_there_are_twenty_parts_at_most(same, upscale, tmp_p
 def test_a_variable_rate(same, tmp_path, name):
     make(tmp_path / name, *counted('30', '5'), *sound('5'), '-vf', "select='not(between(mod(n,40),7,19))'",
          *clips.ALL_FRAMES, *OPEN_GOPS)
-    expected = same(name, [(1, '0.7'), (2, '1.7')])
-    assert len(expected) in (150, 151)
+    assert len(same(name, [(1, '0.7')])) in (150, 151)
 
 
 @pytest.mark.parametrize('more', [['--fps', '50'], ['--fps', '11'], ['--start', '1.5', '--end', '5.1'],

@@ -111,7 +111,7 @@ def test_killed_at_any_moment(tmp_path, start, undisturbed, who, workers):
         assert 'was killed' in text
     else:
         whole = len(parts(tmp_path / 'results/a_out_parts'))
-        again = start(tmp_path, workers)
+        again = start(tmp_path, 1)
         text = again.communicate(timeout=120)[0]
         assert again.returncode == 0, text
         assert f'reusing {whole} parts of an earlier run' in text
