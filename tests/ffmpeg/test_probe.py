@@ -78,14 +78,6 @@ def test_values_that_no_video_has_are_left_out(caplog):
     assert len(caplog.records) == 5
 
 
-def test_interlaced_video(tmp_path, programs):
-    path = make(tmp_path / 'a.mkv', *picture('64x64', rate='50', seconds='0.4'), '-vf', 'interlace,setfield=tff',
-                '-c:v', 'mpeg2video', '-flags', '+ilme+ildct')
-    assert probe(programs, str(path)).video.is_interlaced
-    path = make(tmp_path / 'b.mkv', *picture('64x64', seconds='0.4'), '-c:v', 'mpeg2video')
-    assert not probe(programs, str(path)).video.is_interlaced
-
-
 def test_all_tracks_and_the_video_that_is_picked(tmp_path, programs):
     cv2.imwrite(str(tmp_path / 'cover.png'), np.zeros((8, 8, 3), np.uint8))
     (tmp_path / 'a.srt').write_text('1\n00:00:00,000 --> 00:00:01,000\nhello\n')

@@ -60,20 +60,6 @@ def test_suffix_and_extension(upscale, tmp_path):
     assert files(tmp_path / 'b') == ['a_x 1.mov', 'c/a.mkv']
 
 
-def test_an_input_is_never_overwritten_and_an_old_result_is(upscale, fail, tmp_path):
-    make(tmp_path / 'a.mp4', *picture(seconds='0.1'), *EXACT)
-    before = (tmp_path / 'a.mp4').read_bytes()
-    assert 'error: a.mp4: its result would overwrite the input a.mp4; choose another --suffix or -o' in fail(
-        '-i', 'a.mp4', '-o', '.', '--suffix', '')
-    assert (tmp_path / 'a.mp4').read_bytes() == before
-    (tmp_path / 'results').mkdir()
-    (tmp_path / 'results/a_out.mp4').write_text('old')
-    assert 'a.mp4: skipped: results/a_out.mp4 exists' in upscale('-i', 'a.mp4', '--skip_existing')
-    assert (tmp_path / 'results/a_out.mp4').read_text() == 'old'
-    upscale('-i', 'a.mp4', '-s', '1')
-    assert video('results/a_out.mp4')['frames'] == 3
-
-
 @pytest.mark.parametrize('name', ['film_x4.mp4', 'film.MKV', 'film.png'])
 def test_an_output_folder_that_is_called_like_a_file_is_refused(run, upscale, tmp_path, name):
     make(tmp_path / 'a.mp4', *picture(seconds='0.1'), *EXACT)
