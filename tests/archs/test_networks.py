@@ -1,9 +1,7 @@
-"""The networks: values of the original (tests/data/golden), configs, telling them apart, networks with weights."""
+"""The networks: shapes, configs, telling them apart, networks with weights. For their values see test_golden.py."""
 from __future__ import annotations
 
-import json
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,35 +17,6 @@ from realesrgan.archs.srvgg import SRVGGNetCompactConfig
 from realesrgan.archs.srvgg_arch import SRVGGNetCompact
 from realesrgan.errors import UnknownNetworkError
 from realesrgan.models import MODELS
-
-PROJECT = Path(__file__).parents[2]
-GOLDEN = PROJECT / 'tests' / 'data' / 'golden'
-NETWORKS = {'rrdb_x4': RRDBNetConfig(4, 8, 1, 4), 'rrdb_x2': RRDBNetConfig(2, 8, 1, 4),
-            'rrdb_x1': RRDBNetConfig(1, 8, 1, 4), 'srvgg_x4': SRVGGNetCompactConfig(4, 8, 3)}
-
-
-@pytest.mark.parametrize('name', NETWORKS)
-def test_output_equals_that_of_the_original(name):
-    cases = json.loads((GOLDEN / 'cases.json').read_text())
-    case = next(case for case in cases if case['net'] == name and case['input'] == 'rgb8_24x32'
-                and (case['tile'], case['pre_pad'], case['outscale'], case['dni']) == (0, 0, None, None))
-    bgr = np.load(GOLDEN / 'inputs.npz')['rgb8_24x32']
-    expected = np.load(GOLDEN / 'outputs.npz')[str(case['id'])]
-    (state_dict,) = torch.load(GOLDEN / f'{name}.pth', weights_only=True).values()
-    network = NETWORKS[name].build()
-    assert list(network.state_dict()) == list(state_dict)
-    assert identify_network(state_dict) == NETWORKS[name]
-    network.load_state_dict(state_dict)
-    rgb = torch.from_numpy(bgr[..., ::-1].copy()).permute(2, 0, 1)[None].float() / 255
-    with torch.inference_mode():
-        before = rgb.clone()
-        output = network(rgb)[0].flip(0).permute(1, 2, 0).clamp(0, 1).mul(255).round().numpy()
-    assert torch.equal(rgb, before)
-    assert output.shape == expected.shape
-    # Another order of additions moves a value by some 1e-4 levels, and so one in some thousands over a rounding step.
-    difference = np.abs(output - expected)
-    assert difference.max() <= 1
-    assert difference.mean() < 0.01
 
 
 @pytest.mark.parametrize(('channels', 'scale'), [(1, 4), (3, 4), (3, 2), (4, 2), (3, 1)])

@@ -50,7 +50,7 @@ def upsamplers():
        st.sampled_from([1, 2, 4, 16]))
 def test_tiles_cover_every_pixel_once_and_see_their_pad(height, width, tile, pad, multiple):
     for tiles in (cut_into_tiles(height, width, tile, pad, multiple),
-                  cut_into_even_tiles(height, width, tile + 2 * (pad + multiple) + multiple, pad, multiple)):
+                  cut_into_even_tiles(height, width, tile + 2 * pad + 2 * multiple, pad, multiple)):
         covered = np.zeros((height, width), int)
         for one in tiles:
             covered[one.rows.target(1), one.columns.target(1)] += 1

@@ -121,11 +121,6 @@ def test_a_row_is_all_that_a_new_format_takes(run, tmp_path, writable_ppm):
         assert_same(found, np.dstack([expected] * 3) if name == 'gray' else expected)
 
 
-def test_rows_with_a_quality_are_named_in_the_help(run):
-    offered = [name for name, row in FORMATS.items() if row.offered and row.quality_setting]
-    assert f'quality of {" and ".join(offered)} (' in ' '.join(run('--help')[1].split())
-
-
 def test_a_row_makes_files_of_its_extension_pictures(tmp_path, monkeypatch):
     (tmp_path / 'a.png').write_bytes(b'damaged')
     (tmp_path / 'b.new').write_bytes(b'damaged')

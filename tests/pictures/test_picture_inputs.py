@@ -58,14 +58,6 @@ def test_what_is_not_a_picture_is_skipped_with_a_warning(tmp_path, logged):
         f'{tmp_path / "sub"}: skipped, a folder (-r goes into folders)'])
 
 
-def test_recursion_keeps_the_structure(tmp_path, logged):
-    fill(tmp_path, 'a.png', 'sub/b.png', 'sub/deep/c.png', 'other/b.png')
-    found = find_pictures([str(tmp_path)], recursive=True)
-    assert sorted((file.path.relative_to(tmp_path).as_posix(), file.folder.as_posix()) for file in found) == [
-        ('a.png', '.'), ('other/b.png', 'other'), ('sub/b.png', 'sub'), ('sub/deep/c.png', 'sub/deep')]
-    assert logged.messages == []
-
-
 @pytest.mark.parametrize(('kind', 'options'), [
     ('PNG', {}), ('JPEG', {}), ('BMP', {}), ('GIF', {}), ('TIFF', {}), ('WEBP', {'lossless': True}),
     ('AVIF', {'quality': 100}), ('JPEG', {'exif': b'Exif\0\0' + bytes(9000)}), ('TIFF', {'compression': 'tiff_lzw'})])

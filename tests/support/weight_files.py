@@ -36,11 +36,6 @@ def file_of(shape, seed=0):
     return content, state_dict
 
 
-def golden_state_dict(name):
-    (state_dict,) = torch.load(GOLDEN / f'{name}.pth', weights_only=True).values()
-    return state_dict
-
-
 def assert_equal(actual, expected):
     assert list(actual) == list(expected)
     assert [name for name in expected if not torch.equal(actual[name], expected[name])] == []

@@ -113,19 +113,6 @@ def test_spans_see_their_pad_but_not_beyond_the_picture():
     assert (span.window, span.target(4), span.crop(4)) == (slice(7, 23), slice(40, 80), slice(12, 52))
 
 
-@pytest.mark.parametrize('multiple', [1, 2, 4])
-@pytest.mark.parametrize('tile', [1, 3, 7, 10, 64])
-@pytest.mark.parametrize('pad', [0, 1, 5])
-def test_spans_cover_the_axis_once_and_windows_are_aligned(multiple, tile, pad):
-    spans = cut_axis(24, tile, pad, multiple)
-    assert [p for span in spans for p in range(span.start, span.stop)] == list(range(24))
-    for span in spans:
-        assert span.padded_start % multiple == 0
-        assert span.padded_stop % multiple == 0
-        assert 0 <= span.padded_start <= max(span.start - pad, 0)
-        assert min(span.stop + pad, 24) <= span.padded_stop <= 24
-
-
 @pytest.mark.parametrize(('length', 'window', 'pad', 'multiple'), [
     (100, 40, 5, 1), (1000, 333, 32, 2), (4096, 200, 18, 4), (41, 40, 3, 1), (36, 36, 4, 4), (20, 40, 4, 4),
     *((length, 130, 12, 16) for length in range(300, 340, 3))])
