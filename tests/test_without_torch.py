@@ -1,7 +1,7 @@
 """On a CPU nothing imports PyTorch, which takes longer than many pictures; what is PyTorch's is there when asked for.
 
-Nor does anything import ncnn or spandrel. The scripts run in fresh processes, which find stand-ins for the three that
-fail. So do the workers that they start.
+Nor does anything import ncnn, spandrel or Ray. The scripts run in fresh processes, which find stand-ins for the four
+that fail. So do the workers that they start.
 """
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def python(tmp_path):
     """Run a fresh Python in a folder of its own, on a machine without a GPU whose PyTorch can't be imported."""
     folder = tmp_path / 'stand-ins'
     # ncnn is asked about a GPU that this machine may have.
-    for name in ('torch', 'spandrel', *([] if may_have_vulkan_gpus() else ['ncnn'])):
+    for name in ('torch', 'spandrel', 'ray', *([] if may_have_vulkan_gpus() else ['ncnn'])):
         (folder / name).mkdir(parents=True)
         (folder / name / '__init__.py').write_text(
             'import pathlib\npathlib.Path(__file__).with_name("imported").touch()\nraise AssertionError(__name__)\n')

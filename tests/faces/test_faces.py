@@ -298,29 +298,6 @@ def test_weights_of_another_network_are_refused_in_a_short_line(workplace, weigh
     assert len(str(caught.value)) < len(str(bad)) + 300  # of the hundreds of names only the first
 
 
-def test_all_missing_files_are_named(tmp_path, monkeypatch, weights):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr('realesrgan.weights.sources.PROJECT', tmp_path)
-    monkeypatch.setattr('realesrgan.weights.download.fetch', unreachable)
-    names = ['GFPGANv1.3.pth', 'detection_Resnet50_Final.pth', 'parsing_parsenet.pth']
-    with pytest.raises(WeightsError) as caught:
-        FaceEnhancer(upsampler())
-    urls = ', '.join(file.url for file in FACE_MODELS['GFPGANv1.3'])
-    assert str(caught.value).endswith(
-        f'missing: {", ".join(names)}. Put them into {tmp_path / "weights"}, from {urls}; '
-        f'the download failed: no network for {FACE_MODELS["GFPGANv1.3"][0].url}')
-    (tmp_path / 'weights').mkdir()
-    (tmp_path / 'weights' / names[0]).symlink_to(weights / names[0])
-    with pytest.raises(WeightsError, match=f'missing: {names[1]}, {names[2]}. '):
-        FaceEnhancer(upsampler())
-    assert [path.name for path in (tmp_path / 'weights').iterdir()] == [names[0]]
-
-
-def unreachable(url, target, sha256):
-    from realesrgan.errors import DownloadError
-    raise DownloadError(f'no network for {url}')
-
-
 # ---- imports ----
 
 @pytest.mark.parametrize('package', ['gfpgan', 'facexlib', 'torchvision'])

@@ -367,14 +367,6 @@ def test_more_cores_than_a_node_has():
     assert cluster.explain_no_room({'Resources': {'CPU': 8.0}}) is None
 
 
-def test_without_cluster_ray_is_not_imported(tmp_path):
-    cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((8, 8, 3), np.uint8))
-    program = ('import sys; sys.path.insert(0, sys.argv[1]); import inference_realesrgan as script; '
-               'status = script.main(["-n", "realesr-animevideov3", "-i", "a.png"]); '
-               'sys.exit(status or int("ray" in sys.modules))')
-    assert subprocess.run([sys.executable, '-c', program, PROJECT], cwd=tmp_path, capture_output=True).returncode == 0
-
-
 def test_no_node_at_all(make_ray_pool):
     import ray
     with make_ray_pool(Whereabouts, lambda places: []) as pool, pytest.raises(

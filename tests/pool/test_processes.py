@@ -92,13 +92,6 @@ def test_a_worker_that_breaks_while_it_is_built_is_tried_again_once(caplog):
     assert len(caplog.records) == 1
 
 
-def test_leaving_ends_workers_that_are_busy():
-    with ProcessPool(Whereabouts, [A, B]) as pool:
-        results = pool.map_unordered([0.2] * 100, ignore)
-        next(results)
-        assert len(psutil.Process().children()) >= 2
-
-
 def test_an_idle_worker_may_die():
     """Of two workers one is killed after its first task, when no task is left for it; the other goes on."""
     with ProcessPool(Whereabouts, [A, B]) as pool:

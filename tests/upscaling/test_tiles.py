@@ -107,8 +107,6 @@ def test_settled_alpha_is_exact_inside_and_untouched_at_edges():
 def test_spans_see_their_pad_but_not_beyond_the_picture():
     assert cut_axis(23, 0, 10) == [Span(0, 23, 0, 23)]
     assert cut_axis(25, 10, 3) == [Span(0, 10, 0, 13), Span(10, 20, 7, 23), Span(20, 25, 17, 25)]
-
-
     span = Span(10, 20, 7, 23)
     assert (span.window, span.target(4), span.crop(4)) == (slice(7, 23), slice(40, 80), slice(12, 52))
 
