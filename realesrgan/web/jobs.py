@@ -217,10 +217,14 @@ class JobQueue:
             if job.state != RUNNING:  # else its runner does it
                 self._forget(job)
 
+    def list_jobs(self) -> list[Job]:
+        """Return all jobs that are known."""
+        with self._changed:
+            return list(self._jobs.values())
+
     def count_states(self) -> Counter[str]:
         """Return how many jobs are in each state."""
-        with self._changed:
-            return Counter(job.state for job in self._jobs.values())
+        return Counter(job.state for job in self.list_jobs())
 
     # ---- threads ----
 
@@ -281,5 +285,6 @@ class JobQueue:
         while not self._stopping.wait(SECONDS_BETWEEN_CLEANINGS):
             oldest = time.monotonic() - self._settings.max_age
             with self._changed:
-                for job in [job for job in self._jobs.values() if job.finished is not None and job.finished < oldest]:
-                    self._forget(job)
+                for job in self.list_jobs():
+                    if job.finished is not None and job.finished < oldest:
+                        self._forget(job)

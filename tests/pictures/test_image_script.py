@@ -271,17 +271,15 @@ def test_a_run_that_ends_early_shows_what_was_done(run, tmp_path, at_calls):
     assert out.startswith(f'{len(written)} done, 0 failed, ')
 
 
-def test_a_result_too_large_for_its_format_is_told_before_the_network_runs(run, tmp_path, monkeypatch):
+def test_a_result_too_large_for_its_format_is_told_before_the_network_runs(run, tmp_path, at_calls):
     write(tmp_path / 'a.jpg', 2, 16376, 3)
     write(tmp_path / 'b.png', 3, 4, 3)
-    monkeypatch.setattr(RealESRGANer, '_run', lambda self, batch: pytest.fail('the network ran'))
+    widths = at_calls((), None)
     status, out, err = run('-i', 'a.jpg', '-s', '4')
-    assert status == 1
+    assert (status, widths) == (1, [])
     assert err.splitlines()[-1] == (
         'error: a.jpg: its result would be 65504x8, and jpg has room for 65500 pixels a side; choose --ext png or '
         'tiff, or a smaller -s')
-    monkeypatch.undo()
-    monkeypatch.chdir(tmp_path)
     status, out, err = run('-i', 'a.jpg', 'b.png', '-s', '2', '--ext', 'webp')
     assert (status, out.startswith('1 done, 1 failed')) == (1, True)
     assert 'error: a.jpg: its result would be 32752x4, and webp has room for 16383 pixels a side' in err

@@ -52,6 +52,6 @@ def serve(tmp_path, monkeypatch, request):
 
 
 def remove_jobs(queue):
-    for job in list(queue._jobs.values()):
+    for job in queue.list_jobs():
         queue.remove(job)
-    wait_until(lambda: not queue._jobs)
+    wait_until(lambda: not queue.list_jobs())
