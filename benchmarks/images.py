@@ -3,27 +3,26 @@
 
 The bare script imports what the original imports and does nothing but read, run (torch float32, NCHW) and write.
 With --other, the script of another checkout runs in turn with ours; compile its kernel first. Peak memory is that of
-the largest process. The last line says what share of a folder's time is not the network.
+the largest process. A second table says where the milliseconds of our script go.
 """
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import measure
 import numpy as np
-
-if TYPE_CHECKING:
-    from realesrgan.engines.engine import Engine
 
 BARE, OTHER, OURS = 'bare script', 'other', 'ours'
 BARE_ENGINE = 'torch, float32, NCHW'
@@ -122,48 +121,27 @@ def compared(title: str, commands: Mapping[str, Sequence[str]], runs: int) -> li
             for name, processes in ended.items()]
 
 
-class Timed:
-    """An engine that adds up its seconds; all else is the engine's own."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self.seconds = 0.0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._engine, name)
-
-    def __call__(self, batch: np.ndarray) -> np.ndarray:
-        start = time.perf_counter()
-        try:
-            return self._engine(batch)
-        finally:
-            self.seconds += time.perf_counter() - start
-
-
-def share_beside_network(model: str, folder: Path, output: Path) -> float:
-    """Return which part of a folder's wall time the network is not running, once it has run a picture of their size."""
-    from realesrgan.engines.choice import make_engine, pick_device
-    from realesrgan.events import Outcome
-    from realesrgan.options import PictureOptions
-    from realesrgan.pictures.inputs import find_pictures
-    from realesrgan.pictures.names import list_jobs
-    from realesrgan.pictures.worker import PictureTask, PictureWorker
-    from realesrgan.upscaling.upsampler import RealESRGANer
-    from realesrgan.weights import load_model
-    network = load_model(model)
-    engine = Timed(make_engine(network, pick_device(), half=True))
-    upsampler = RealESRGANer(4, None, model=network, pre_pad=0, engine=engine)
-    jobs = list_jobs(find_pictures([str(folder)]), output, 'out', 'auto')
-    upsampler.enhance(cv2.imread(str(jobs[0].source)))
-    engine.seconds = 0.0
-    start = time.perf_counter()
-    notes: list[object] = []
-    PictureWorker(upsampler, PictureOptions(outscale=4))(PictureTask(jobs, set()), notes.append)
-    seconds = time.perf_counter() - start
-    for note in notes:
-        if isinstance(note, Outcome) and note.error is not None:
-            raise note.error
-    return 1 - engine.seconds / seconds
+def list_parts(case: Case, folder: Path, output: Path, other: Path | None, runs: int) -> list[dict[str, Any]]:
+    """Return where the milliseconds of our script go, and of another checkout's, in turn: medians of each part."""
+    script = Path(__file__).with_name('parts.py')
+    commands = list_commands(case, folder, output, other, with_bare=False)
+    taken: dict[str, list[dict[str, float]]] = {name: [] for name in commands}
+    for counted in range(-1, runs):
+        for name, (python, *command) in commands.items():
+            start = time.perf_counter()
+            output_lines = subprocess.run([python, script, *command, '--engine', 'winograd'], stdout=subprocess.PIPE,
+                                          stderr=subprocess.DEVNULL, text=True, check=True).stdout.splitlines()
+            end = time.perf_counter()
+            found = json.loads(output_lines[-1])
+            parts = {'interpreter': found['began'] - start, **found['parts'], 'exit': end - found['ended']}
+            # Weights are hashed beside what is measured already.
+            rest = end - start - sum(seconds for part, seconds in parts.items() if part != 'weights hashed')
+            if counted >= 0:
+                taken[name].append({**parts, 'rest': rest, 'all': end - start})
+    names = dict.fromkeys(part for rounds in taken.values() for parts in rounds for part in parts)
+    return [{'case': str(case), 'part (ms)': part, **{
+        name: 1000 * statistics.median(parts.get(part, 0.0) for parts in rounds) for name, rounds in taken.items()}}
+        for part in names]
 
 
 def main() -> None:
@@ -194,9 +172,8 @@ def main() -> None:
             output.mkdir()
             commands = list_commands(case, folder, output, args.other, with_bare=not args.no_bare)
             table.add(compared(str(case), commands, args.runs))
-        if 'folder' in args.cases:
-            share = share_beside_network(cases['folder'].model, Path(temporary) / 'folder', Path(temporary) / 'share')
-            print(f'\nReading, writing and pixels beside the network: {share:.1%} of the folder\'s wall time')
+            if not case.each:
+                table.add(list_parts(case, folder, output, args.other, args.runs))
 
 
 if __name__ == '__main__':
