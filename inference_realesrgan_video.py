@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 from realesrgan.cli import parser
 from realesrgan.cli.display import Display
@@ -38,5 +39,8 @@ def upscale(args: argparse.Namespace) -> int:
     return display.summarise()
 
 
+#: What `pip install` makes a command of.
+command = partial(run_and_exit, main)
+
 if __name__ == '__main__':
-    run_and_exit(main)
+    command()

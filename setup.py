@@ -76,6 +76,6 @@ setup(
                     'web': ['flask>=3.1', 'waitress>=3.0', 'prometheus_client>=0.20']},
     setup_requires=['ziglang>=0.14,<0.18'] if needs_ziglang else [],
     cmdclass={'build_py': BuildPyWithKernel, 'bdist_wheel': PlatformWheel},
-    entry_points={'console_scripts': ['inference_realesrgan = inference_realesrgan:main',
-                                      'inference_realesrgan_video = inference_realesrgan_video:main']},
+    entry_points={'console_scripts': ['inference_realesrgan = inference_realesrgan:command',
+                                      'inference_realesrgan_video = inference_realesrgan_video:command']},
 )

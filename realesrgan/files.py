@@ -10,7 +10,6 @@ import os
 import platform
 import re
 import shutil
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -61,7 +60,7 @@ def _identify_machine() -> str:
 
 
 def _name_temporary(suffix: str) -> str:
-    return f'{TEMPORARY_PREFIX}{_identify_machine()}-{os.getpid()}-{uuid.uuid4().hex[:8]}{suffix}'
+    return f'{TEMPORARY_PREFIX}{_identify_machine()}-{os.getpid()}-{os.urandom(4).hex()}{suffix}'
 
 
 @contextlib.contextmanager
