@@ -5,7 +5,6 @@ A model is one row here and nothing else: names in help texts, messages and test
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from .archs.architecture import NetworkConfig
 from .archs.rrdbnet import RRDBNetConfig
@@ -53,20 +52,6 @@ class ModelSpec:
     anime: bool = False
 
 
-class FaceModelSpec(NamedTuple):
-    """A row of `FACE_MODELS`: the files of its three networks.
-
-    Attributes:
-        restorer: GFPGAN, which restores a face.
-        detector: RetinaFace, which finds the faces.
-        parser: ParseNet, which separates a face from its surroundings.
-    """
-
-    restorer: WeightFile
-    detector: WeightFile
-    parser: WeightFile
-
-
 def _release(path: str, sha256: str, repository: str = 'xinntao/Real-ESRGAN') -> WeightFile:
     return WeightFile(f'https://github.com/{repository}/releases/download/{path}', sha256)
 
@@ -111,13 +96,14 @@ _RETINAFACE = _release('v0.1.0/detection_Resnet50_Final.pth',
 _PARSENET = _release('v0.2.2/parsing_parsenet.pth',
                      '3d558d8d0e42c20224f13cf5a29c79eba2d59913419f945545d8cf7b72920de2', 'xinntao/facexlib')
 
-#: The models that `--face_model` accepts.
-FACE_MODELS: dict[str, FaceModelSpec] = {
-    'GFPGANv1.3': FaceModelSpec(
+#: The models that `--face_model` accepts: the files of GFPGAN, which restores a face, of RetinaFace, which finds the
+#: faces, and of ParseNet, which separates a face from its surroundings.
+FACE_MODELS: dict[str, tuple[WeightFile, WeightFile, WeightFile]] = {
+    'GFPGANv1.3': (
         _release('v1.3.0/GFPGANv1.3.pth', 'c953a88f2727c85c3d9ae72e2bd4846bbaf59fe6972ad94130e23e7017524a70',
                  'TencentARC/GFPGAN'),
         _RETINAFACE, _PARSENET),
-    'GFPGANv1.4': FaceModelSpec(
+    'GFPGANv1.4': (
         _release('v1.3.4/GFPGANv1.4.pth', 'e2cd4703ab14f4d01fd1383a8a8b266f9a5833dacee8e6a79d3bf21a1b6be5ad',
                  'TencentARC/GFPGAN'),
         _RETINAFACE, _PARSENET),

