@@ -44,11 +44,11 @@ class ForeignNetwork(nn.Module):
         return self._descriptor(x)
 
 
-def load_foreign_network(content: Mapping[str, Any], unknown: UnknownNetworkError) -> LoadedNetwork:
+def load_foreign_network(state_dict: Mapping[str, torch.Tensor], unknown: UnknownNetworkError) -> LoadedNetwork:
     """Return the network that weights belong to.
 
     Args:
-        content: The content of a weight file, with tensors for arrays; spandrel finds the state dict in it.
+        state_dict: The weights.
         unknown: Why it is none of this package's own architectures.
 
     Raises:
@@ -58,7 +58,7 @@ def load_foreign_network(content: Mapping[str, Any], unknown: UnknownNetworkErro
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # PyTorch's, which are not for users
-            descriptor = spandrel.ModelLoader().load_from_state_dict(dict(content))
+            descriptor = spandrel.ModelLoader().load_from_state_dict(dict(state_dict))
     except Exception as error:  # of any kind, because its loaders trust the weights
         logger.debug('spandrel: %s: %s', type(error).__name__, flatten_message(error))
         raise UnknownNetworkError(f'{unknown}; nor can spandrel {spandrel.__version__} load it') from None

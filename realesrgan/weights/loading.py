@@ -5,7 +5,7 @@ import importlib.util
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from ..archs.loaded import LoadedNetwork
 from ..archs.registry import ARCHITECTURES, ENTRY_POINTS, current_names, identify_network
 from ..errors import UnknownNetworkError, WeightsError, flatten_message
 from ..models import PackagedWeights
-from .reading import convert_to_tensors, find_state_dict, load_packaged, read_content, read_weights
+from .reading import convert_to_tensors, load_packaged, read_content, read_weights
 from .sources import DATA_PACKAGE, WeightSources, obtain, resolve
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def load_network(sources: WeightSources, *, log: bool = True) -> LoadedNetwork:
         WeightsError: they can't be loaded, or fit no known network.
     """
     spec = sources.spec
-    content: Mapping[str, Any]
+    content: Arrays
     if isinstance(sources.main, PackagedWeights):
         content, origin = load_packaged(sources.main, spec.network), f'{spec.name} of the package {DATA_PACKAGE}'
     else:
@@ -70,11 +70,7 @@ def load_network(sources: WeightSources, *, log: bool = True) -> LoadedNetwork:
         content, origin = read_content(path), sources.model_path or str(path)
     if sources.partner is not None:
         partner = obtain(sources.partner)
-        try:
-            main = current_names(find_state_dict(content))
-        except UnknownNetworkError as error:
-            raise WeightsError(f'{origin}: {error}') from None
-        content = interpolate(main, read_weights(partner), sources.shares)
+        content = interpolate(current_names(content), read_weights(partner), sources.shares)
         origin = f'{origin} x {sources.shares[0]:g} + {partner} x {sources.shares[1]:g}'
     network = build_network(content, sources.model_path or spec.name)
     if log:
@@ -131,31 +127,29 @@ def interpolate(first: Arrays, second: Arrays, shares: Sequence[float]) -> dict[
     return {name: main * array + partner * second[name] for name, array in first.items()}
 
 
-def build_network(content: Mapping[str, Any], origin: str | Path) -> LoadedNetwork:
+def build_network(arrays: Arrays, origin: str | Path) -> LoadedNetwork:
     """Return the network that weights belong to, which must fit it exactly.
 
     Built-in architectures are tried first, then those of other packages, then spandrel's, which need PyTorch.
 
     Args:
-        content: As `reading.read_content` returns it, or a state dict.
+        arrays: As `reading.read_content` returns them.
         origin: The source, for errors.
 
     Raises:
         WeightsError: they fit no known network.
     """
     try:
-        return _build_known_network(find_state_dict(content))
+        return _build_known_network(arrays)
     except UnknownNetworkError as error:
         unknown = error
     if importlib.util.find_spec('spandrel') is None:
         raise WeightsError(f'{origin}: {unknown}; for others: pip install spandrel')
     from ..archs.foreign import load_foreign_network
     try:
-        return load_foreign_network(convert_to_tensors(content), unknown)
+        return load_foreign_network(convert_to_tensors(arrays), unknown)
     except UnknownNetworkError as error:
         raise WeightsError(f'{origin}: {error}') from None
-    except RecursionError:
-        raise WeightsError(f'{origin}: {unknown}, but mappings in mappings without an end') from None
 
 
 def _build_known_network(arrays: Arrays) -> LoadedNetwork:

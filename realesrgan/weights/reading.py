@@ -23,7 +23,7 @@ import numpy as np
 
 from ..archs.architecture import NetworkConfig
 from ..archs.registry import current_names
-from ..errors import UnknownNetworkError, WeightsError, flatten_message
+from ..errors import WeightsError, flatten_message
 from ..files import hash_file
 from ..models import PackagedWeights
 from . import sources
@@ -31,7 +31,8 @@ from . import sources
 if TYPE_CHECKING:
     import torch
 
-_KEYS = ('params_ema', 'params', 'state_dict')  # under which files hold a state dict
+#: Under which files hold a state dict.
+_KEYS = ('params_ema', 'params-ema', 'params', 'state_dict', 'model_state_dict', 'model', 'net')
 _MOST_UNPACKED = 4  # times the size of the file
 _MOST_REPEATED = 1 << 28  # bytes of a tensor that repeats the few values of its storage, which could go on for ever
 _PARALLEL = 'module.'  # which torch.nn.DataParallel puts before the names
@@ -46,24 +47,18 @@ def load_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
     return convert_to_tensors(read_weights(path))
 
 
-def convert_to_tensors(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a mapping with tensors on the CPU for its arrays, in the same memory where they can be written to.
-
-    Mappings in it are converted too; all else stays.
-    """
+def convert_to_tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    """Return arrays as tensors on the CPU, in the same memory where they can be written to."""
     import torch
-
-    def convert(value: Any) -> Any:
-        return torch.from_numpy(np.require(value, requirements='W')) if isinstance(value, np.ndarray) else value
-    return _convert_values(content, convert)
+    return {name: torch.from_numpy(np.require(array, requirements='W')) for name, array in arrays.items()}
 
 
 def read_weights(path: str | Path) -> dict[str, np.ndarray]:
     """Read a state dict from a file or URL.
 
     Args:
-        path: A `.pth` that holds `params_ema`, `params`, `state_dict` or the bare state dict; a `.safetensors`; or an
-            https URL of one, which is downloaded into `sources.get_weights_folder()` first.
+        path: A `.pth` that holds a state dict under one of `_KEYS` or a bare one; a `.safetensors`; or an https URL of
+            one, which is downloaded into `sources.get_weights_folder()` first.
 
     Returns:
         float32, under today's parameter names.
@@ -72,65 +67,41 @@ def read_weights(path: str | Path) -> dict[str, np.ndarray]:
         WeightsError: no such file, damaged, or a pickle that wants to run code.
         DownloadError: the URL can't be fetched.
     """
-    try:
-        return current_names(find_state_dict(read_content(path)))
-    except UnknownNetworkError as error:
-        raise WeightsError(f'{path}: {error}') from None
+    return current_names(read_content(path))
 
 
-def read_content(path: str | Path) -> Mapping[str, Any]:
-    """Read all that a weight file holds, with float32 arrays for its tensors; see `read_weights`."""
+def read_content(path: str | Path) -> dict[str, np.ndarray]:
+    """Do what `read_weights` does, but leave the parameters the names that they have in the file."""
     path = sources.obtain(sources.locate_path(path))
     try:
         if path.suffix == '.safetensors':
-            return _read_safetensors(path)
-        _require_honest_size(path)
-        content = read_plain_pth(path)
-        return content if content is not None else _read_pth_with_torch(path)
+            content: Mapping[Any, Any] = _read_safetensors(path)
+        else:
+            _require_honest_size(path)
+            plain = read_plain_pth(path)
+            content = _read_pth_with_torch(path) if plain is None else plain
     except OSError as error:
         raise WeightsError(f'{path}: {error.strerror or error}') from None
-
-
-def find_state_dict(content: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Return the state dict in the content of a weight file: float32, under the parameter names that are there.
-
-    Args:
-        content: See `read_content`.
-
-    Raises:
-        UnknownNetworkError: there is none under one of the keys in use, or at the top level.
-    """
-    for key in _KEYS:
-        if isinstance(content.get(key), Mapping) and content[key]:
-            content = content[key]
-            break
-    if not content or not all(isinstance(value, np.ndarray) for value in content.values()):
-        raise UnknownNetworkError(f'no state dict under {", ".join(_KEYS)} or at its top level')
-    if all(str(name).startswith(_PARALLEL) for name in content):
-        content = {str(name).removeprefix(_PARALLEL): value for name, value in content.items()}
+    arrays = {name: value for name, value in _find_state_dict(content).items() if isinstance(value, np.ndarray)}
+    if not arrays:
+        raise WeightsError(f'{path}: no state dict under {", ".join(_KEYS)} or at its top level')
+    if all(str(name).startswith(_PARALLEL) for name in arrays):
+        arrays = {str(name).removeprefix(_PARALLEL): array for name, array in arrays.items()}
     with np.errstate(over='ignore'):  # of float64
-        return {name: np.asarray(array, np.float32) for name, array in content.items()}
+        return {name: np.asarray(array, np.float32) for name, array in arrays.items()}
 
 
-def _convert_values(content: Mapping[str, Any], convert: Callable[[Any], Any]) -> dict[str, Any]:
-    """Return a mapping with its values converted, also those of the mappings in it."""
-    return {name: _convert_values(value, convert) if isinstance(value, Mapping) else convert(value)
-            for name, value in content.items()}
+def _find_state_dict(content: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    """Return the mapping under one of the keys in use, else the content itself."""
+    return next((content[key] for key in _KEYS if isinstance(content.get(key), Mapping) and content[key]), content)
 
 
-def _convert_to_arrays(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a mapping with arrays instead of tensors, also in the mappings in it; all else stays."""
-    import torch
-
-    def convert(value: Any) -> Any:
-        if not isinstance(value, torch.Tensor):
-            return value
-        if value.is_complex():
-            raise TypeError('complex numbers')
-        if value.numel() * value.element_size() > max(value.untyped_storage().nbytes(), _MOST_REPEATED):
-            raise TypeError(f'{tuple(value.shape)} values that are repeats of a few')
-        return value.detach().float().numpy()
-    return _convert_values(content, convert)
+def _convert_to_array(tensor: torch.Tensor) -> np.ndarray:
+    if tensor.is_complex():
+        raise TypeError('complex numbers')
+    if tensor.numel() * tensor.element_size() > max(tensor.untyped_storage().nbytes(), _MOST_REPEATED):
+        raise TypeError(f'{tuple(tensor.shape)} values that are repeats of a few')
+    return tensor.detach().float().numpy()
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
@@ -140,7 +111,7 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     except (SafetensorError, TypeError, AttributeError):  # bfloat16 and other types that numpy lacks, or damage
         from safetensors.torch import load_file
     try:
-        return _convert_to_arrays(load_file(path))
+        return {name: _convert_to_array(tensor) for name, tensor in load_file(path).items()}
     except SafetensorError as error:
         raise WeightsError(f'{path}: not a whole .safetensors file ({error})') from None
 
@@ -247,8 +218,9 @@ def _read_pth_with_torch(path: Path) -> dict[str, Any]:
     if not isinstance(content, Mapping):
         raise WeightsError(f'{path}: holds a {type(content).__name__}, not a state dict')
     try:
-        return _convert_to_arrays(content)
-    except (TypeError, ValueError, RuntimeError) as error:  # sparse, without data, in mappings without an end ...
+        return {name: _convert_to_array(value) if isinstance(value, torch.Tensor) else value
+                for name, value in _find_state_dict(content).items()}
+    except (TypeError, ValueError, RuntimeError) as error:  # sparse, without data ...
         raise WeightsError(f'{path}: some values can\'t be read as numbers: {flatten_message(error)}') from None
 
 

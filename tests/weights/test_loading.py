@@ -120,7 +120,7 @@ def install(monkeypatch):
 
 def test_a_network_of_another_package_has_the_names_of_its_file(install, caplog):
     install(OtherConfig)
-    network = build_network({'params': OTHER}, 'net.pth')
+    network = build_network(OTHER, 'net.pth')
     assert network.config == OtherConfig()
     assert network.arrays == OTHER
     assert caplog.messages == ["the architecture missing_package:Config is left out: ModuleNotFoundError: No module "

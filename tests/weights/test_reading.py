@@ -29,10 +29,11 @@ from tests.support.weight_files import DATA, GOLDEN, TINY, assert_equal, save, s
     lambda ours, other: {'params': other, 'params_ema': ours},
     lambda ours, _: {'iteration': 400000, 'params_ema': OrderedDict(ours)},
     lambda ours, _: ours,
+    lambda ours, _: ours | {'iteration': 400000},
     lambda ours, _: {'state_dict': ours},
     lambda ours, _: {f'module.{name}': tensor for name, tensor in ours.items()},
     lambda ours, _: {'params': {f'module.{name}': tensor for name, tensor in ours.items()}},
-], ids=['params_ema', 'params', 'both', 'among others', 'bare', 'state_dict', 'parallel', 'parallel params'])
+], ids=['params_ema', 'params', 'both', 'among others', 'bare', 'number', 'state_dict', 'parallel', 'parallel params'])
 @pytest.mark.parametrize('new_format', [True, False], ids=['zip', 'legacy'])
 def test_pth_is_loaded(wrapped, new_format):
     ours, other = state_dict_of(TINY, seed=1), state_dict_of(TINY, seed=2)
@@ -147,10 +148,10 @@ def test_truncated_safetensors_is_refused():
 @pytest.mark.parametrize(('content', 'message'), [
     ([1, 2], 'holds a list, not a state dict'),
     (torch.zeros(2), 'holds a Tensor, not a state dict'),
-    ({}, 'no state dict under params_ema, params, state_dict or at its top level'),
-    ({'params': {}}, 'no state dict under params_ema, params'),
-    ({'params': {'weight': 1}}, 'no state dict under params_ema, params'),
-    ({'model': {'weight': torch.zeros(2)}}, 'no state dict under params_ema, params'),
+    ({}, 'no state dict under params_ema, params-ema, params, .*, net or at its top level'),
+    ({'params': {}}, 'no state dict under params_ema, '),
+    ({'params': {'weight': 1}}, 'no state dict under params_ema, '),
+    ({'weights': {'weight': torch.zeros(2)}}, 'no state dict under params_ema, '),
 ], ids=['list', 'tensor', 'empty', 'empty params', 'numbers', 'other key'])
 def test_file_of_something_else_is_refused(content, message):
     torch.save(content, 'net.pth')
