@@ -309,24 +309,29 @@ class RealESRGANer:
         unpadded = pixels.picture.shape[:2]
         pixels.picture = pad_picture(pixels.picture, self.pre_pad, self._multiple)
         height, width = pixels.picture.shape[:2]
-        result = np.empty((height * self.scale, width * self.scale, *pixels.channels), pixels.dtype)
         while True:
             plan = self._planner.plan(height, width, room)
             try:
-                self._upscale_tiles(pixels, plan, result)
+                result = self._upscale_tiles(pixels, plan)
                 return np.ascontiguousarray(result[:unpadded[0] * self.scale, :unpadded[1] * self.scale])
             except MemoryError as error:
                 failure = MemoryError(*error.args)  # without the frames of the other, which hold what took the memory
             self._planner.shrink(plan, failure)
 
-    def _upscale_tiles(self, pixels: Pixels, plan: TilePlan, result: np.ndarray) -> None:
+    def _upscale_tiles(self, pixels: Pixels, plan: TilePlan) -> np.ndarray:
         self.tiles = plan.tiles
+        height, width = pixels.picture.shape[:2]
+        result = np.empty((height * self.scale, width * self.scale, *pixels.channels), pixels.dtype)
         stitcher = Stitcher(result, self.scale, plan.blend)
         for done, tile in enumerate(plan.tiles, 1):
-            batch = pixels.to_batch(tile.rows.window, tile.columns.window)
-            stitcher.add(tile, pixels.from_batch(self._run(batch)))
+            upscaled = pixels.from_batch(self._run(pixels.to_batch(tile.rows.window, tile.columns.window)))
+            if len(plan.tiles) > 1:
+                stitcher.add(tile, upscaled)
+            else:
+                result = upscaled  # nobody has written to the other, which so has taken no memory
             if self.on_tile is not None:
                 self.on_tile(done, len(plan.tiles))
+        return result
 
     def _run(self, batch: np.ndarray) -> np.ndarray:
         """Run one batch; a result that is not finite is computed again in single precision."""

@@ -23,6 +23,7 @@ import numpy as np
 
 from ..archs.architecture import NetworkConfig
 from ..archs.registry import current_names
+from ..engines.cpu import count_cores
 from ..errors import WeightsError, flatten_message
 from ..files import hash_file
 from ..models import PackagedWeights
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 _KEYS = ('params_ema', 'params-ema', 'params', 'state_dict', 'model_state_dict', 'model', 'net')
 _MOST_UNPACKED = 4  # times the size of the file
 _MOST_REPEATED = 1 << 28  # bytes of a tensor that repeats the few values of its storage, which could go on for ever
+_BLOCK = 1 << 17  # values that are centred at a time, in the cache
 _PARALLEL = 'module.'  # which torch.nn.DataParallel puts before the names
 #: PyTorch's storages and numpy's name for their content. There is no bfloat16: it is the upper half of a float32.
 _DTYPES = {'FloatStorage': '<f4', 'DoubleStorage': '<f8', 'HalfStorage': '<f2', 'BFloat16Storage': '<u2',
@@ -270,32 +272,40 @@ def read_ncnn(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np
     Returns:
         float32 arrays by name. Weights stored as fp16 are centred (see `_centre`).
     """
-    arrays = {}
-    with path.open('rb') as file:
-        for name, shape in shapes.items():
-            count = math.prod(shape)
-            if len(shape) == 4:
-                values = _centre(np.fromfile(file, '<u2', count + 2)[2:])
-            else:
-                values = np.fromfile(file, '<f4', count)
-            arrays[name] = values.reshape(shape)
+    bits = np.fromfile(path, '<u2')
+    centred = np.empty(bits.size, np.float32)  # of all that is there, as if there were nothing else
+    with ThreadPoolExecutor(count_cores()) as pool:
+        list(pool.map(lambda start: _centre(bits[start:start + _BLOCK], centred[start:start + _BLOCK]),
+                      range(0, bits.size, _BLOCK)))
+    arrays, end = {}, 0
+    for name, shape in shapes.items():
+        count = math.prod(shape)
+        if len(shape) == 4:
+            arrays[name] = centred[end + 2:end + 2 + count].reshape(shape)
+            end += 2 + count
+        else:
+            arrays[name] = bits[end:end + 2 * count].view('<f4').astype(np.float32).reshape(shape)
+            end += 2 * count
     return arrays
 
 
-def _centre(bits: np.ndarray) -> np.ndarray:
+def _centre(bits: np.ndarray, values: np.ndarray) -> None:
     """Turn fp16 bit patterns that were truncated, not rounded, into the middles of the intervals they stand for.
 
     ncnn's converter truncates, so each stored value is up to one unit in the last place nearer to zero than the weight
     was. Taking the middle between it and the next fp16 value away from zero removes that bias: the output of
     animevideov3 then agrees with that of the original fp32 weights to 77 dB instead of 64.
+
+    Args:
+        bits: uint16. Infinity and NaN are taken for numbers.
+        values: float32; gets the middles.
     """
     # A middle has the bits of the stored value and one more. Shifted to where float32 has its exponent, and scaled by
     # the difference of the two, these are exact, subnormals included. numpy's own conversion takes ten times as long.
-    words = bits.view('<i2').astype(np.int32)
+    words = values.view(np.int32)
+    words[:] = bits.view('<i2')
     words <<= 13
     words &= ~0x70000000  # copies of the sign
     words |= 0x1000
-    values = words.view(np.float32)
-    values *= np.float32(2.0 ** 112)
-    values[np.abs(values) >= 2 ** 16] = np.nan  # infinity and NaN
-    return values
+    with np.errstate(all='ignore'):  # what is not fp16
+        values *= np.float32(2.0 ** 112)
