@@ -1,7 +1,6 @@
 """A network with its weights, for any engine: as arrays, and as a PyTorch module where one is asked for."""
 from __future__ import annotations
 
-import copy
 import zlib
 from collections.abc import Hashable, Mapping
 from itertools import chain
@@ -117,15 +116,9 @@ class LoadedNetwork:
         return LoadedNetwork(self.traits, None, self._module, self.unknown)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out of copies and pickles all that can be made from the rest."""
+        """Leave out of copies and pickles all that can be made from the rest; their `module` is their own."""
         left_out = {'_module': None} if self._is_built else {'_arrays': None}
         return vars(self) | left_out
-
-    def copy(self) -> LoadedNetwork:
-        """Return the same network, with a `module` of its own. Arrays are shared; no engine writes to them."""
-        # A given module is copied even where its arrays are known, because it may be of a class of the caller's.
-        return LoadedNetwork(self.traits, self._arrays, None if self._is_built else copy.deepcopy(self._module),
-                             self.unknown)
 
 
 def _is_altered(module: nn.Module) -> bool:

@@ -1,6 +1,7 @@
 """`RealESRGANer`: a picture in, a larger one out, both numpy arrays in host memory."""
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import numbers
@@ -347,7 +348,8 @@ class RealESRGANer:
             engine.release()  # or both would keep their memory
         if self._exact_engine is None:
             # A copy, because the torch engine moves a module to its precision, and the first engine may share it.
-            self._exact_engine = make_engine(network.copy(), self._settle_device(), half=False, threads=self._threads)
+            self._exact_engine = make_engine(copy.deepcopy(network), self._settle_device(), half=False,
+                                             threads=self._threads)
         return self._exact_engine(batch)
 
     # ---- by the steps of 0.3.0 ----
