@@ -23,7 +23,6 @@ import numpy as np
 
 from ..archs.architecture import NetworkConfig
 from ..archs.registry import current_names
-from ..engines.cpu import count_cores
 from ..errors import WeightsError, flatten_message
 from ..files import hash_file
 from ..models import PackagedWeights
@@ -274,7 +273,7 @@ def read_ncnn(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np
     """
     bits = np.fromfile(path, '<u2')
     centred = np.empty(bits.size, np.float32)  # of all that is there, as if there were nothing else
-    with ThreadPoolExecutor(count_cores()) as pool:
+    with ThreadPoolExecutor() as pool:
         list(pool.map(lambda start: _centre(bits[start:start + _BLOCK], centred[start:start + _BLOCK]),
                       range(0, bits.size, _BLOCK)))
     arrays, end = {}, 0
