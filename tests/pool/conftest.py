@@ -20,10 +20,11 @@ def cluster():
     ray = pytest.importorskip('ray')
     from ray.cluster_utils import Cluster
     if not _clusters:
-        _clusters.append(Cluster(initialize_head=True, head_node_args=NODE | {'include_dashboard': False}))
-        _clusters[0].add_node(**NODE)
-        ray.init(address=_clusters[0].address, log_to_driver=False, logging_level=logging.ERROR, runtime_env={
+        started = Cluster(initialize_head=True, head_node_args=NODE | {'include_dashboard': False})
+        started.add_node(**NODE)
+        ray.init(address=started.address, log_to_driver=False, logging_level=logging.ERROR, runtime_env={
             'env_vars': {'PYTHONPATH': str(PROJECT)}})
+        _clusters.append(started)
     nodes = set(_clusters[0].worker_nodes)
     yield _clusters[0]
     if _clusters[0].worker_nodes != nodes:  # a test has failed

@@ -41,7 +41,7 @@ def node(address, number, *mounts):
     process = subprocess.Popen(['unshare', '-m', 'sh', '-c', script], stdout=subprocess.DEVNULL,
                                stderr=subprocess.DEVNULL, start_new_session=True)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while count(address) < number:
             assert process.poll() is None
             assert time.monotonic() < deadline
