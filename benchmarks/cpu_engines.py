@@ -6,6 +6,7 @@ With ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 in the environment, all en
 from __future__ import annotations
 
 import argparse
+import copy
 import importlib.util
 import math
 from collections.abc import Callable, Collection, Mapping
@@ -83,7 +84,7 @@ def multiply(dtype: torch.dtype, runs: int) -> float:
 
 def original(network: LoadedNetwork, picture: np.ndarray, dtype: torch.dtype) -> Callable[[], torch.Tensor]:
     """Return the network called as the original calls it."""
-    module = network.copy().module.to(dtype)
+    module = copy.deepcopy(network).module.to(dtype)
     batch = torch.from_numpy(picture[..., ::-1].astype(np.float32) / 255).permute(2, 0, 1)[None].contiguous().to(dtype)
 
     def call() -> torch.Tensor:
@@ -98,7 +99,7 @@ def make_engines(network: LoadedNetwork, names: Collection[str], threads: int | 
     if 'winograd' in names:
         engines += [WinogradEngine(network, CPU, 'float32', threads, kernel=load_variant(variant))
                     for variant in list_variants(list_cpu_features())]
-    engines += [make_engine(network.copy(), 'cpu', half=half, name=name, threads=threads)
+    engines += [make_engine(copy.deepcopy(network), 'cpu', half=half, name=name, threads=threads)
                 for name in ('openvino', 'torch') if name in names for half in (False, True)]
     return list({engine.description: engine for engine in engines}.values())  # half may be float32
 
