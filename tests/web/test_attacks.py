@@ -72,7 +72,7 @@ def test_a_bomb_is_told_from_its_header(serve):
         413, 'it has 4000x4000 pixels; allowed are 6250000')
     icon = struct.pack('<HHH', 0, 1, 1) + struct.pack('<BBBBHHII', 64, 64, 0, 0, 1, 32, len(bomb), 22) + bomb
     assert refusal(service.send(icon, 'a.ico')) == (415, UNKNOWN)
-    with pytest.raises(ImageError, match='damaged: Image size'):  # which Pillow says before it allocates anything
+    with pytest.raises(ImageError, match='damaged, .*Image size'):  # which Pillow says before it allocates anything
         pillow.open_image(io.BytesIO(icon))
     assert service.files == []
 
