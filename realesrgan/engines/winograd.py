@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import astuple
 from itertools import accumulate
 
 import numpy as np
@@ -25,24 +25,24 @@ from .engine import Engine
 from .kernel.library import (
     CHUNK_GROUPS,
     CONVOLVE,
-    GROUP,
     LOAD,
     MOST_BLOCK,
     MOST_GROUPS,
     STORE,
     Kernel,
     Program,
+    Segment,
     Step,
+    Wait,
     find_kernel,
 )
+from .rolling import BAND, GROUP, LEAST_TILES, TILE, Plane, RollingNetwork, Schedule, ScheduledStep
 
 _FREQUENCIES = 36
 _MOST_RESIDUALS = 2  # of a step
 _SECONDS_BETWEEN_LOOKS = 0.2
 _SHARE_OF_L2 = 0.5  # the rest is for weights and for what is fetched ahead
-_TILE = 4  # outputs of one, along a side
-_BAND_TILES = 4  # rows of tiles in a band: few, so that threads seldom wait; more would read less twice
-_BAND_ROWS = _BAND_TILES * _TILE
+_TASKS_OF_A_THREAD = 2  # in a job, at least, or threads would wait for each other
 _FLOAT_BYTES = 4
 _MOST_FLOATS = sys.maxsize // _FLOAT_BYTES // 2
 
@@ -69,6 +69,7 @@ class WinogradEngine(Engine):
         layers = network.layers()
         assert layers is not None  # or it would have been refused
         self._layers = layers
+        self._rolling = RollingNetwork(layers)
         self._kernel = kernel = kernel or _get_kernel()
         self._threads = threads or count_cores()
         self._weights = _pack_parameters(network, layers, kernel.panel, self._threads)
@@ -88,12 +89,9 @@ class WinogradEngine(Engine):
                   for layer in layers.convolutions]
         if max(groups) > MOST_GROUPS or max(layers.shuffle, layers.fold) > MOST_BLOCK:
             return EngineError('the engine winograd does not run this network: it is too wide')
-        # A step takes the step before it, for whose rows it waits, to be of its input's size (see `winograd.c`).
-        sizes = [layers.enlarged[layer.inputs[0]] for layer in layers.convolutions]
-        if sizes != layers.enlarged[:-1] or any(
-                len(layer.residuals) > _MOST_RESIDUALS for layer in layers.convolutions):
+        if any(len(layer.residuals) > _MOST_RESIDUALS for layer in layers.convolutions):
             return EngineError('the engine winograd does not run this network: it has more than two residuals at a '
-                               'place, or branches of different sizes')
+                               'place')
         try:
             _get_kernel()
         except EngineError as error:
@@ -120,15 +118,22 @@ class WinogradEngine(Engine):
         """Return the program for pictures of a size."""
         if self._program is None or self._size != (height, width):
             self._program = None
-            planes, floats = _lay_out(self._layers, height // self._layers.fold, width // self._layers.fold)
-            self._clear_memory(floats)
-            self._program = SizedProgram(self._layers, self._weights, planes, self._memory, self._task_tiles)
+            schedule = self._schedule(height, width)
+            self._clear_memory(schedule.count_floats())
+            self._program = SizedProgram(self._layers, schedule, self._weights, self._memory, self._task_tiles,
+                                         turned=width > height)
             self._size = height, width
         if not self._scratch:
             most = max(map(_count_groups, self._layers.channels))
             self._scratch = [allocate(self._kernel.count_scratch_floats(self._task_tiles, most))
                              for _ in range(self._threads)]
         return self._program
+
+    def _schedule(self, height: int, width: int) -> Schedule:
+        """Return the schedule for pictures of a size, of which the longer side rolls."""
+        sides = sorted(side // self._layers.fold for side in (height, width))
+        tasks = _TASKS_OF_A_THREAD * self._threads
+        return Schedule(self._rolling, sides[1], sides[0], max(LEAST_TILES, tasks * self._task_tiles))
 
     def _clear_memory(self, count: int) -> None:
         """Make the memory hold so many floats, all of them zeros. It grows as needed, and is kept until released.
@@ -224,40 +229,15 @@ _YIELD_ADDRESS = _find_yield()
 
 # ---- programs ----
 
-@dataclass(frozen=True)
-class Planes:
-    """Where the planes of a feature lie; see `winograd.c`.
-
-    Attributes:
-        start: Number of their first float in the memory.
-        height, width: Of the picture in them.
-        groups: How many planes there are.
-    """
-
-    start: int
-    height: int
-    width: int
-    groups: int
-
-    @property
-    def row(self) -> int:
-        """Floats from one row to the next."""
-        return _extend(self.width) * GROUP
-
-    @property
-    def size(self) -> int:
-        """Floats from one plane to the next."""
-        return _extend(self.height) * self.row
-
-
 class SizedProgram:
     """A network's steps for pictures of one size.
 
     Args:
         layers: The network.
+        schedule: Its steps for that size.
+        turned: Whether the schedule's rows are the pictures' columns.
         weights: The parameters of its convolutions; see `_pack_parameters`.
-        planes: Where each feature lies in the memory; see `_lay_out`.
-        memory: Zeros. Only the program that was made last may run in them.
+        memory: `schedule.count_floats()` zeros. Only the program that was made last may run in them.
         task_tiles: Tiles that a thread works on at a time, a multiple of the kernel's.
 
     Attributes:
@@ -265,47 +245,66 @@ class SizedProgram:
         result_shape: Of the result: height, width, 3.
     """
 
-    def __init__(self, layers: Layers, weights: Sequence[Sequence[np.ndarray]], planes: Sequence[Planes],
-                 memory: np.ndarray, task_tiles: int) -> None:
-        self._owners = weights, memory  # the steps have the addresses of what these hold
-        picture, *outputs = planes
-        last, address = outputs[-1], memory.ctypes.data
+    def __init__(self, layers: Layers, schedule: Schedule, weights: Sequence[Sequence[np.ndarray]],
+                 memory: np.ndarray, task_tiles: int, *, turned: bool) -> None:
+        self._layers, self._schedule, self._turned = layers, schedule, turned
+        self._weights, self._memory, self._task_tiles = weights, memory, task_tiles
+        self._starts, end = {}, 0
+        for plane in schedule.rows:
+            self._starts[plane] = end
+            end += plane.groups * schedule.size(plane)
 
-        def locate(feature: Planes, group: int = 0) -> int:
-            """Return the address of pixel (0, 0) of a plane, inside its border of zeros."""
-            return address + _FLOAT_BYTES * (feature.start + feature.row + GROUP + feature.size * group)
-
-        steps = [Step(kind=LOAD, height=picture.height, width=picture.width, out=locate(picture), out_row=picture.row,
-                      out_plane=picture.size, block=layers.fold, **_cut(picture))]
-        for layer, (weight, bias, slope), output in zip(layers.convolutions, weights, outputs, strict=True):
-            inputs = [planes[feature] for feature in layer.inputs]
-            groups = [locate(feature, group) for feature in inputs for group in range(feature.groups)]
-            step = Step(kind=CONVOLVE, height=output.height, width=output.width, groups_in=len(groups),
-                        groups_out=output.groups, doubled=int(layer.doubles), task_tiles=task_tiles,
-                        in_row=inputs[0].row, out=locate(output), out_row=output.row, out_plane=output.size,
-                        weights=weight.ctypes.data, bias=bias.ctypes.data, slope=slope.ctypes.data,
-                        **_cut(output, task_tiles))
-            step.inputs[:len(groups)] = groups
-            for index, (feature, share) in enumerate(layer.residuals):
-                step.residual[index], step.residual_scale[index] = locate(planes[feature]), share
-            steps.append(step)
-        store = Step(kind=STORE, height=last.height, width=last.width, groups_in=last.groups, in_row=last.row,
-                     block=layers.shuffle, **_cut(last))
-        store.inputs[:last.groups] = [locate(last, group) for group in range(last.groups)]
-        if layers.adds_picture:
-            store.base, store.base_row = locate(picture), picture.row
-        steps.append(store)
-
-        self._done = np.zeros(sum(step.bands for step in steps), np.int32)
-        tickets = bands = 0
-        for step in steps:
-            step.first_ticket, step.done = tickets, self._done.ctypes.data + 4 * bands
-            tickets += step.bands * step.band_tasks
-            bands += step.bands
-        self._steps = (Step * len(steps))(*steps)
-        self._program = Program(steps=self._steps, tickets=tickets, yield_address=_YIELD_ADDRESS)
+        count = len(schedule.steps)
+        self._waits = [(Wait * len(step.waits))(*map(astuple, step.waits)) for step in schedule.steps]
+        self._steps = (Step * count)(*map(self._make_step, schedule.steps))
+        tasks = [_count_tasks(step) for step in self._steps]
+        self._done = np.zeros(sum(tasks), np.int32)
+        for step, waits, before in zip(self._steps, self._waits, accumulate(tasks, initial=0), strict=False):
+            step.waits, step.wait_count = ctypes.addressof(waits), len(waits)
+            step.done = self._done[before:].ctypes.data
+        self._segments = (Segment * len(schedule.segments))(*schedule.segments)
+        self._program = Program(steps=self._steps, segments=self._segments, segment_count=len(self._segments),
+                                yield_address=_YIELD_ADDRESS)
         self.pointer = ctypes.pointer(self._program)
-        self.result_shape = last.height * layers.shuffle, last.width * layers.shuffle, 3
+        height, width = (self._steps[count - 1].block * side for side in (
+            self._steps[count - 1].height, self._steps[count - 1].width))
+        self.result_shape = (width, height, 3) if turned else (height, width, 3)
+
+    def _locate(self, plane: Plane, group: int = 0) -> int:
+        """Return the address of pixel (0, 0) of a group, behind a row and a pixel of zeros."""
+        schedule = self._schedule
+        floats = self._starts[plane] + group * schedule.size(plane) + schedule.row(plane) + GROUP
+        return self._memory.ctypes.data + _FLOAT_BYTES * floats
+
+    def _make_step(self, scheduled: ScheduledStep) -> Step:
+        schedule, rolling = self._schedule, scheduled.step
+        groups = [(read.plane, group) for read in rolling.inputs for group in range(read.plane.groups)]
+        plane = rolling.plane or groups[0][0]
+        step = Step(height=schedule.height * plane.enlarged, width=schedule.width * plane.enlarged,
+                    turned=self._turned, advance=scheduled.advance, lag=scheduled.lag, band_rows=BAND,
+                    groups_in=len(groups))
+        if groups:
+            step.in_row = schedule.row(groups[0][0])
+            step.inputs[:len(groups)] = [self._locate(*group) for group in groups]
+            step.in_ring[:len(groups)] = [schedule.rows[group[0]] for group in groups]
+        if rolling.plane:
+            step.groups_out, step.out, step.out_ring = plane.groups, self._locate(plane), schedule.rows[plane]
+            step.out_row, step.out_plane = schedule.row(plane), schedule.size(plane)
+        if rolling.layer is None:
+            step.kind, step.block = (LOAD, self._layers.fold) if rolling.plane else (STORE, self._layers.shuffle)
+            step.line = 3 * step.block * (step.height if self._turned else step.width)
+            for base in rolling.residuals:
+                step.base, step.base_ring = self._locate(base.plane), schedule.rows[base.plane]
+                step.base_row = schedule.row(base.plane)
+            return step
+        step.kind, step.doubled, step.task_tiles = CONVOLVE, rolling.doubled, self._task_tiles
+        step.band_rows = max(BAND, self._task_tiles // -(-step.width // TILE))
+        step.weights, step.bias, step.slope = (array.ctypes.data for array in self._weights[rolling.layer])
+        shares = [share for _, share in self._layers.convolutions[rolling.layer].residuals]
+        for index, (read, share) in enumerate(zip(rolling.residuals, shares, strict=True)):
+            step.residual[index], step.residual_scale[index] = self._locate(read.plane), share
+            step.residual_ring[index], step.residual_plane[index] = schedule.rows[read.plane], schedule.size(read.plane)
+        return step
 
     def prepare(self, pixels: np.ndarray, result: np.ndarray) -> None:
         """Make the next run read `pixels` and write `result`, which the caller must keep.
@@ -314,8 +313,10 @@ class SizedProgram:
         """
         self._done.fill(0)
         self._program.next_ticket = self._program.not_finite = self._program.stop = 0
-        for step, array in ((self._steps[0], pixels), (self._steps[len(self._steps) - 1], result)):
-            step.pixels, step.is_float = array.ctypes.data, int(array.dtype == np.float32)
+        for step in self._steps:
+            if step.kind != CONVOLVE:
+                array = pixels if step.kind == LOAD else result
+                step.pixels, step.is_float = array.ctypes.data, int(array.dtype == np.float32)
 
     def stop(self) -> None:
         """Make all threads that run it return after their tasks."""
@@ -327,28 +328,11 @@ class SizedProgram:
         return not self._program.not_finite
 
 
-def _lay_out(layers: Layers, height: int, width: int) -> tuple[list[Planes], int]:
-    """Return where the planes of each feature lie, and how many floats they take together."""
-    buffers: dict[int, Planes] = {}
-    end = 0
-    numbers = layers.assign_buffers()
-    for number, channels, enlarged in zip(numbers, layers.channels, layers.enlarged, strict=True):
-        if number not in buffers:
-            buffers[number] = planes = Planes(end, height * enlarged, width * enlarged, _count_groups(channels))
-            end += planes.groups * planes.size
-    return [buffers[number] for number in numbers], end
-
-
-def _cut(planes: Planes, task_tiles: int = 0) -> dict[str, int]:
-    """Return the fields of a step that say how its rows are cut into bands, and those into tasks."""
-    rows = min(_BAND_TILES, -(-planes.height // _TILE))
-    tasks = -(-rows * -(-planes.width // _TILE) // task_tiles) if task_tiles else 1
-    return {'band_rows': _BAND_ROWS, 'bands': -(-planes.height // _BAND_ROWS), 'band_tasks': tasks}
-
-
-def _extend(side: int) -> int:
-    """Return a side with its border and extended to whole tiles."""
-    return -(-side // _TILE) * _TILE + 2
+def _count_tasks(step: Step) -> int:
+    """Return how many tasks the largest job of a step has, at most."""
+    rows = min(step.advance, -(-step.height // TILE))
+    tasks = -(-step.band_rows * -(-step.width // TILE) // step.task_tiles) if step.kind == CONVOLVE else 1
+    return -(-rows // step.band_rows) * tasks
 
 
 # ---- memory and weights, as the kernel reads them ----

@@ -69,37 +69,52 @@ def hash_source() -> str:
 
 # ---- as winograd.c has them ----
 
-#: Channels that lie together; the most input groups that are multiplied at a time, and that a step takes; and the
-#: longest side of a block of pixels.
-GROUP, CHUNK_GROUPS, MOST_GROUPS, MOST_BLOCK = 16, 4, 64, 16
+#: The most input groups that are multiplied at a time, and that a step takes, and the longest side of a block of pixels.
+CHUNK_GROUPS, MOST_GROUPS, MOST_BLOCK = 4, 64, 16
 
 LOAD, CONVOLVE, STORE = range(3)
+
+
+class Wait(ctypes.Structure):
+    """Rows of another step that a task waits for; see `winograd.c`."""
+
+    _fields_ = tuple((name, ctypes.c_int32) for name in ('step', 'behind', 'up', 'down', 'more', 'columns'))
 
 
 class Step(ctypes.Structure):
     """A step of a program; see `winograd.c`."""
 
     _fields_ = (
-        ('kind', ctypes.c_int32), ('height', ctypes.c_int32), ('width', ctypes.c_int32),
+        ('kind', ctypes.c_int32), ('height', ctypes.c_int32), ('width', ctypes.c_int32), ('turned', ctypes.c_int32),
+        ('advance', ctypes.c_int32), ('lag', ctypes.c_int32),
         ('groups_in', ctypes.c_int32), ('groups_out', ctypes.c_int32), ('doubled', ctypes.c_int32),
-        ('band_rows', ctypes.c_int32), ('task_tiles', ctypes.c_int32),
-        ('bands', ctypes.c_int32), ('band_tasks', ctypes.c_int32), ('first_ticket', ctypes.c_int64),
+        ('band_rows', ctypes.c_int32), ('task_tiles', ctypes.c_int32), ('wait_count', ctypes.c_int32), ('waits', ctypes.c_void_p),
         ('done', ctypes.c_void_p),
-        ('inputs', ctypes.c_void_p * MOST_GROUPS), ('in_row', ctypes.c_int64),
+        ('inputs', ctypes.c_void_p * MOST_GROUPS), ('in_ring', ctypes.c_int32 * MOST_GROUPS),
+        ('in_row', ctypes.c_int64),
         ('out', ctypes.c_void_p), ('out_row', ctypes.c_int64), ('out_plane', ctypes.c_int64),
+        ('out_ring', ctypes.c_int32), ('is_float', ctypes.c_int32),
         ('weights', ctypes.c_void_p), ('bias', ctypes.c_void_p), ('slope', ctypes.c_void_p),
-        ('residual', ctypes.c_void_p * 2), ('residual_scale', ctypes.c_float * 2),
-        ('pixels', ctypes.c_void_p), ('is_float', ctypes.c_int32), ('block', ctypes.c_int32),
-        ('base', ctypes.c_void_p), ('base_row', ctypes.c_int64),
+        ('residual', ctypes.c_void_p * 2), ('residual_plane', ctypes.c_int64 * 2),
+        ('residual_ring', ctypes.c_int32 * 2), ('residual_scale', ctypes.c_float * 2),
+        ('pixels', ctypes.c_void_p), ('line', ctypes.c_int64), ('block', ctypes.c_int32),
+        ('base_ring', ctypes.c_int32), ('base', ctypes.c_void_p), ('base_row', ctypes.c_int64),
     )
 
 
+class Segment(ctypes.Structure):
+    """Steps that advance together; see `winograd.c`."""
+
+    _fields_ = tuple((name, ctypes.c_int32) for name in ('first', 'end', 'waves'))
+
+
 class Program(ctypes.Structure):
-    """Steps, and the state that threads share; see `winograd.c`."""
+    """Segments, and the state that threads share; see `winograd.c`."""
 
     _fields_ = (
-        ('steps', ctypes.POINTER(Step)), ('tickets', ctypes.c_int64), ('next_ticket', ctypes.c_int64),
-        ('not_finite', ctypes.c_int32), ('stop', ctypes.c_int32), ('yield_address', ctypes.c_void_p),
+        ('steps', ctypes.POINTER(Step)), ('segments', ctypes.POINTER(Segment)), ('segment_count', ctypes.c_int32),
+        ('not_finite', ctypes.c_int32), ('next_ticket', ctypes.c_int64), ('stop', ctypes.c_int32),
+        ('yield_address', ctypes.c_void_p),
     )
 
 

@@ -10,15 +10,22 @@
  *
  * All three run on a few tiles at a time, a task, so that V and M stay in the cache of one core.
  *
- * Memory. Channels lie in groups of 16, each in a plane of its own: height x width x 16 floats, a cache line a pixel.
- * Around each plane is a border of zeros, one pixel wide at the top and on the left. On the right and at the bottom the
- * plane is extended by zeros to whole tiles and then by one pixel. Channels that a network does not have are zero.
+ * Memory. Channels lie in groups of 16, each in a plane of its own, a cache line a pixel. A plane is a ring of rows: row
+ * y takes the place of row y - ring, and where the ring holds the whole picture nothing is overwritten. Before the ring
+ * lies a row of zeros, number -1, which stands for all rows outside the picture. Each row begins with a pixel of zeros,
+ * is extended by zeros to whole tiles, and ends with one more pixel of zeros. Channels that a network does not have are
+ * zero. Rows are the picture's own or, if the picture is `turned`, its columns: the longer side rolls, so that the
+ * rings are short. Tiles are transformed as they lie in the picture, so that turning it changes no bit.
  *
- * Order. A program is a list of steps (`Step`), each cut into bands of rows, and each band into tasks. Tasks are
- * numbered in that order, and every thread takes the next number (a ticket) when it is free. A task waits only for the
- * rows of the step before that it can see, so threads need not meet between steps. It follows by induction that the
- * step before that one is done one row further, and so on; so a step may also overwrite what earlier steps have read.
- * Nobody waits forever: the lowest ticket that is not done waits for none.
+ * Order. Rows roll through the network in waves. A program is a list of segments, each a list of steps. In a wave each
+ * step of a segment computes some more rows of tiles, its job: `lag` rows behind the picture's, where those that it
+ * reads are there. A job is cut into tasks. Tasks are numbered, wave by wave and in a wave step by step, and every
+ * thread takes the next number (a ticket) when it is free. A task waits until done are
+ *     its step's job in the wave before, so that a step that has done some rows has done all above them;
+ *     the rows that it reads, in the columns that it reads;
+ *     those rows of other steps that read what it overwrites.
+ * All of them have lower tickets (`realesrgan/engines/rolling.py` sees to it). So the lowest ticket that is not done
+ * waits for none, and nobody waits forever.
  *
  * The file needs no C library, allocates nothing and starts no thread. The vector width comes from the compiler's
  * target: 16 floats with AVX-512, 8 with AVX2, else 4 (NEON).
@@ -55,39 +62,60 @@ typedef int32_t mask __attribute__((vector_size(4 * VECTOR)));
 
 enum { LOAD, CONVOLVE, STORE };  /* kinds of steps */
 
+/* Rows of tiles of another step that must be done before a task begins. With `end` the row of tiles after the task's last,
+ * they are the first ((end - behind) << up >> down) + more; none if end <= behind, all if there are not so many. */
+typedef struct {
+    int32_t step, behind, up, down, more;
+    int32_t columns;                 /* 1: only those tasks that compute the columns that this one sees */
+} Wait;
+
 typedef struct {
     int32_t kind;
-    int32_t height, width;           /* of the planes that a LOAD or CONVOLVE writes and a STORE reads */
+    int32_t height, width;           /* of what a LOAD or CONVOLVE writes and a STORE reads, in rows and columns */
+    int32_t turned;                  /* 1 if its rows are the picture's columns */
+    int32_t advance, lag;            /* rows of tiles in a wave, and by which it is behind */
     int32_t groups_in, groups_out;   /* STORE: groups_in; LOAD: groups_out */
     int32_t doubled;                 /* CONVOLVE: 1 if the input is first enlarged twice, by nearest neighbour */
-    int32_t band_rows;               /* rows of a band; CONVOLVE: a multiple of 4 */
-    int32_t task_tiles;              /* CONVOLVE: tiles of a task, a multiple of TILES */
-    int32_t bands, band_tasks;       /* how many */
-    int64_t first_ticket;
-    int32_t *done;                   /* for each band, how many of its tasks are done; 0 at first */
+    int32_t band_rows;               /* CONVOLVE: rows of tiles in a band of a job */
+    int32_t task_tiles;              /* CONVOLVE: tiles of a task in a band, a multiple of TILES */
+    int32_t wait_count;
+    const Wait *waits;
+    int32_t *done;                   /* for each task of a job, in how many waves it is done; 0 at first */
 
     const float *in[MOST_GROUPS];    /* pixel (0, 0) of each input plane */
+    int32_t in_ring[MOST_GROUPS];    /* rows of its ring */
     int64_t in_row;                  /* floats from row to row */
     float *out;                      /* pixel (0, 0) of the first output plane */
     int64_t out_row, out_plane;      /* floats from row to row, from plane to plane */
+    int32_t out_ring;                /* a multiple of 4 */
 
+    int32_t is_float;                /* of `pixels` */
     const float *weights;            /* U: chunk x panel x 36 x channels of the chunk x PANEL */
     const float *bias, *slope;       /* of each output channel; a slope of 1 is no activation */
     const float *residual[2];        /* like `out`, or null: out = r1 + s1 * (r0 + s0 * out) */
+    int64_t residual_plane[2];
+    int32_t residual_ring[2];
     float residual_scale[2];
 
-    void *pixels;                    /* LOAD, STORE: height x width pixels, BGR, uint8 or float in 0..1 */
-    int32_t is_float;
+    void *pixels;                    /* LOAD, STORE: the picture, BGR, uint8 or float in 0..1 */
+    int64_t line;                    /* values in a row of it */
     int32_t block;                   /* side of the square of pixels that is folded into the channels of one */
+    int32_t base_ring;
     const float *base;               /* STORE: RGB to add, in the first three channels of a plane, or null */
     int64_t base_row;
 } Step;
 
 typedef struct {
-    Step *steps;
-    int64_t tickets;                 /* of all steps */
-    int64_t next_ticket;             /* 0 at first */
+    int32_t first, end;              /* its steps */
+    int32_t waves;
+} Segment;
+
+typedef struct {
+    const Step *steps;
+    const Segment *segments;
+    int32_t segment_count;
     int32_t not_finite;              /* set to 1 if a value of the result is NaN or infinite before it is clamped */
+    int64_t next_ticket;             /* 0 at first */
     int32_t stop;                    /* set to 1 from outside, it makes all threads return after their tasks */
     void (*yield)(void);             /* gives the processor to another thread or process */
 } Program;
@@ -97,8 +125,8 @@ typedef struct {
 INLINE vector load(const float *p) { return *(const vector *)p; }
 INLINE void store(float *p, vector v) { *(vector *)p = v; }
 
-/* Writes a cache line past the caches: it is needed again only when most of the plane has been written, and a normal
- * store would first read what it replaces. A line must be written whole (half lines take fifteen times as long), and
+/* Writes a cache line past the caches: it is needed again only when much else has been written, and a normal store
+ * would first read what it replaces. A line must be written whole (half lines take fifteen times as long), and
  * `finish_stores` called before other threads are told. */
 INLINE void stream(float *line, const vector *values) {
     UNROLL for (int i = 0; i < GROUP / VECTOR; i++) {
@@ -178,12 +206,22 @@ INLINE void transform_input(const float *plane, const int64_t rows[6], const int
     }
 }
 
-/* Computes one group of one tile, and finishes and writes it. m: its first frequency; rows, columns: how many of the 4
- * are in the picture. */
-INLINE void transform_output(const Step *s, const float *m, int64_t stride, int group, int y0, int x0, int rows,
+/* A tile of the output: where its first group begins in memory, and those of residuals; how many of its 4 rows and
+ * columns are in the picture; and floats from one to the next. Rows and columns are those of the picture. */
+typedef struct {
+    float *out;
+    const float *residual[2];
+    int rows, columns;
+    int64_t down, right;
+} Place;
+
+/* Computes one group of one tile, and finishes and writes it. m: its first frequency. */
+INLINE void transform_output(const Step *s, const float *m, int64_t stride, int group, const Place *place, int rows,
                              int columns) {
     vector results[16][GROUP / VECTOR];
-    int64_t at = y0 * s->out_row + x0 * (int64_t)GROUP + group * s->out_plane;
+    float *out = place->out + group * s->out_plane;
+    const float *first = place->residual[0] ? place->residual[0] + group * s->residual_plane[0] : 0;
+    const float *second = place->residual[1] ? place->residual[1] + group * s->residual_plane[1] : 0;
     UNROLL for (int part = 0; part < GROUP / VECTOR; part++) {
         int c = part * VECTOR;
         vector half[4][6], bias = load(s->bias + group * GROUP + c), slope = load(s->slope + group * GROUP + c);
@@ -198,20 +236,19 @@ INLINE void transform_output(const Step *s, const float *m, int64_t stride, int 
             apply_a(half[y], turned);
             UNROLL for (int x = 0; x < 4; x++) {
                 vector value = leak(turned[x] + bias, slope);
-                if (s->residual[0] && y < rows && x < columns) {
-                    int64_t pixel = at + y * s->out_row + x * GROUP + c;
-                    value = load(s->residual[0] + pixel) + s->residual_scale[0] * value;
-                    if (s->residual[1]) value = load(s->residual[1] + pixel) + s->residual_scale[1] * value;
+                int64_t pixel = y * place->down + x * place->right;
+                if (first && y < rows && x < columns) {
+                    value = load(first + pixel + c) + s->residual_scale[0] * value;
+                    if (second) value = load(second + pixel + c) + s->residual_scale[1] * value;
                 }
                 results[4 * y + x][part] = value;
-                if (VECTOR == GROUP && y < rows && x < columns)
-                    stream(s->out + at + y * s->out_row + x * GROUP, results[4 * y + x]);
+                if (VECTOR == GROUP && y < rows && x < columns) stream(out + pixel, results[4 * y + x]);
             }
         }
     }
     if (VECTOR < GROUP)
         for (int y = 0; y < rows; y++)
-            for (int x = 0; x < columns; x++) stream(s->out + at + y * s->out_row + x * GROUP, results[4 * y + x]);
+            for (int x = 0; x < columns; x++) stream(out + y * place->down + x * place->right, results[4 * y + x]);
 }
 
 /* ---- tasks of a convolution ---- */
@@ -219,50 +256,112 @@ INLINE void transform_output(const Step *s, const float *m, int64_t stride, int 
 INLINE int least(int a, int b) { return a < b ? a : b; }
 INLINE int divide_up(int a, int b) { return (a + b - 1) / b; }
 
+/* The rows of tiles of a step that are done after a wave. */
+INLINE int find_end(const Step *s, int wave) {
+    int64_t end = (int64_t)s->advance * (wave + 1) - s->lag, all = divide_up(s->height, 4);
+    return (int)(end < 0 ? 0 : end < all ? end : all);
+}
+
+/* The tasks of a band of so many rows. */
+INLINE int count_tasks(const Step *s, int rows) {
+    return s->kind == CONVOLVE ? divide_up(rows * divide_up(s->width, 4), s->task_tiles) : rows > 0;
+}
+
+/* What a step does in a wave. */
+typedef struct {
+    const Step *step;
+    int segment, wave;
+    int top, rows;           /* in tiles */
+    int64_t tasks;
+    int64_t first_ticket;
+} Job;
+
+INLINE void begin_job(Job *job, const Step *s) {
+    job->step = s;
+    job->top = find_end(s, job->wave - 1);
+    job->rows = find_end(s, job->wave) - job->top;
+    job->tasks = job->rows / s->band_rows * (int64_t)count_tasks(s, s->band_rows)
+                 + count_tasks(s, job->rows % s->band_rows);
+}
+
+/* Goes on to the job that has a ticket. Returns 0 if there is none. */
+static int find_job(const Program *p, Job *job, int64_t ticket) {
+    while (ticket >= job->first_ticket + job->tasks) {
+        const Segment *segment = p->segments + job->segment;
+        const Step *s = job->step + 1;
+        job->first_ticket += job->tasks;
+        if (s == p->steps + segment->end) {
+            if (++job->wave == segment->waves) {
+                if (++job->segment == p->segment_count) return 0;
+                segment++, job->wave = 0;
+            }
+            s = p->steps + segment->first;
+        }
+        begin_job(job, s);
+    }
+    return 1;
+}
+
 /* The tiles of a task: `count` of them from number `first` on, which are numbered column by column in a band. */
 typedef struct {
     int top, rows;     /* of the band, in tiles */
     int first, count;
 } Tiles;
 
-INLINE Tiles find_tiles(const Step *s, int64_t number) {
-    int band = (int)(number / s->band_tasks), task = (int)(number % s->band_tasks);
-    int top = band * s->band_rows / 4, rows = least(s->band_rows / 4, divide_up(s->height, 4) - top);
-    int all = rows * divide_up(s->width, 4), first = least(task * s->task_tiles, all);
-    return (Tiles){top, rows, first, least(s->task_tiles, all - first)};
+INLINE Tiles find_tiles(const Job *job, int64_t ticket) {
+    const Step *s = job->step;
+    int task = (int)(ticket - job->first_ticket), tasks = count_tasks(s, s->band_rows);
+    int above = task / tasks * s->band_rows, rows = least(s->band_rows, job->rows - above);
+    int first = task % tasks * s->task_tiles;
+    return (Tiles){job->top + above, rows, first, least(s->task_tiles, rows * divide_up(s->width, 4) - first)};
 }
 
 /* The corner of a task's tile number t. */
 INLINE int tile_y(Tiles tiles, int t) { return 4 * (tiles.top + (tiles.first + t) % tiles.rows); }
 INLINE int tile_x(Tiles tiles, int t) { return 4 * ((tiles.first + t) / tiles.rows); }
 
-/* What will be read next: `groups` planes from `plane` on, and of each a rectangle, whose rows are walked in runs of
- * cache lines, one line a pixel. */
+/* The columns that a task reads, of its input. */
+INLINE int find_left(const Step *s, Tiles tiles) { return (tile_x(tiles, 0) - 1) >> s->doubled; }
+INLINE int find_right(const Step *s, Tiles tiles) { return (tile_x(tiles, tiles.count - 1) + 4) >> s->doubled; }
+
+/* Floats from pixel (0, 0) of an input plane to the beginning of row y. */
+INLINE int64_t find_row(const Step *s, int group, int y) {
+    return (y < 0 || y >= s->height >> s->doubled ? -1 : y % s->in_ring[group]) * s->in_row;
+}
+
+/* What will be read next: some planes, and of each a rectangle, whose rows are walked in runs of cache lines, one line a
+ * pixel. */
 typedef struct {
-    const float *const *plane;
-    int groups, rows, pixels;
-    int64_t corner, row_floats;  /* the rectangle's first pixel in a plane; floats from row to row */
+    const Step *step;
+    int group, last_group;
+    int top, rows, left, pixels;
     int row, pixel;              /* where the walk is */
+    const float *line;           /* the row's first pixel */
 } Walk;
 
+INLINE void begin_line(Walk *w) {
+    w->line = w->step->in[w->group] + find_row(w->step, w->group, w->top + w->row) + w->left * (int64_t)GROUP;
+}
+
 INLINE Walk begin_walk(const Step *s, Tiles tiles, int first_group, int groups) {
-    int y = 4 * tiles.top - 1, bottom = y + 4 * tiles.rows + 1;
-    int x = tile_x(tiles, 0) - 1, right = tile_x(tiles, tiles.count - 1) + 4;
-    y >>= s->doubled, x >>= s->doubled, bottom >>= s->doubled, right >>= s->doubled;
-    return (Walk){s->in + first_group, groups, bottom - y + 1, right - x + 1, y * s->in_row + x * (int64_t)GROUP,
-                  s->in_row, 0, 0};
+    int top = (4 * tiles.top - 1) >> s->doubled, bottom = 4 * (tiles.top + tiles.rows) >> s->doubled;
+    int left = find_left(s, tiles), right = find_right(s, tiles);
+    Walk w = {s, first_group, first_group + groups - 1, top, bottom - top + 1, left, right - left + 1, 0, 0, 0};
+    begin_line(&w);
+    return w;
 }
 
 /* Returns the next run of `lines` cache lines, which may go beyond the end of a row. It starts anew in the last plane
  * when all are done. */
 INLINE const float *walk(Walk *w, int lines) {
-    const float *run = *w->plane + w->corner + w->row * w->row_floats + w->pixel * GROUP;
+    const float *run = w->line + w->pixel * GROUP;
     if ((w->pixel += lines) >= w->pixels) {
         w->pixel = 0;
         if (++w->row == w->rows) {
             w->row = 0;
-            if (w->groups > 1) w->groups--, w->plane++;
+            if (w->group < w->last_group) w->group++;
         }
+        begin_line(w);
     }
     return run;
 }
@@ -294,34 +393,53 @@ static __attribute__((noinline)) void multiply(const float *v, const float *u, f
 
 /* Transforms some groups of a task's tiles into v. */
 INLINE void transform_inputs(const Step *s, Tiles tiles, int first_group, int groups, float *v, int64_t stride) {
-    for (int g = 0; g < groups; g++)
+    int height = s->height >> s->doubled;
+    for (int g = 0; g < groups; g++) {
+        int ring = s->in_ring[first_group + g];
         for (int t = 0; t < tiles.count; t++) {
             int64_t rows[6], columns[6];
+            int y = (tile_y(tiles, t) - 1) >> s->doubled, start = y < 0 ? y : y % ring;  /* of the tile's first row */
             for (int i = 0; i < 6; i++) {
-                rows[i] = ((tile_y(tiles, t) - 1 + i) >> s->doubled) * s->in_row;
+                int more = ((tile_y(tiles, t) - 1 + i) >> s->doubled) - y, row = start + more;
+                rows[i] = (y + more >= height ? -1 : row < ring ? row : row - ring) * s->in_row;
                 columns[i] = ((tile_x(tiles, t) - 1 + i) >> s->doubled) * GROUP;
             }
             float *to = v + t / TILES * TILES * groups * GROUP + g * TILES * GROUP + t % TILES * VECTOR;
-            transform_input(s->in[first_group + g], rows, columns, to, stride);
+            /* One call: of two copies the compiler would fuse other multiplications and additions, and round otherwise. */
+            transform_input(s->in[first_group + g], s->turned ? columns : rows, s->turned ? rows : columns, to, stride);
         }
+    }
+}
+
+INLINE Place find_place(const Step *s, int y, int x) {
+    Place place = {s->out + y % s->out_ring * s->out_row + x * (int64_t)GROUP, {0, 0}, least(4, s->height - y),
+                   least(4, s->width - x), s->out_row, GROUP};
+    for (int i = 0; i < 2 && s->residual[i]; i++)
+        place.residual[i] = s->residual[i] + y % s->residual_ring[i] * s->out_row + x * (int64_t)GROUP;
+    if (s->turned) {
+        int rows = place.rows;
+        place.rows = place.columns, place.columns = rows;
+        place.down = GROUP, place.right = s->out_row;
+    }
+    return place;
 }
 
 /* Computes and writes the results of a task's tiles for one panel of output channels, from m. */
 INLINE void transform_outputs(const Step *s, Tiles tiles, int panel, const float *m, int64_t stride) {
     int first_group = panel * PANEL / GROUP, groups = least(PANEL / GROUP, s->groups_out - first_group);
-    for (int t = 0; t < tiles.count; t++)
+    for (int t = 0; t < tiles.count; t++) {
+        Place place = find_place(s, tile_y(tiles, t), tile_x(tiles, t));
         for (int g = 0; g < groups; g++) {
             const float *from = m + t * PANEL + g * GROUP;
-            int y = tile_y(tiles, t), x = tile_x(tiles, t);
-            int rows = least(4, s->height - y), columns = least(4, s->width - x);
-            if (rows == 4 && columns == 4) transform_output(s, from, stride, first_group + g, y, x, 4, 4);
-            else transform_output(s, from, stride, first_group + g, y, x, rows, columns);
+            if (place.rows == 4 && place.columns == 4)
+                transform_output(s, from, stride, first_group + g, &place, 4, 4);
+            else transform_output(s, from, stride, first_group + g, &place, place.rows, place.columns);
         }
+    }
 }
 
 /* Works on a task. Meanwhile what the next one reads is fetched into the cache. */
-static void convolve(const Step *s, Tiles tiles, Tiles next, float *scratch) {
-    if (!tiles.count) return;
+static void convolve(const Step *s, Tiles tiles, const Step *then, Tiles next, float *scratch) {
     int blocks = divide_up(tiles.count, TILES), panels = divide_up(s->groups_out * GROUP, PANEL);
     int chunks = divide_up(s->groups_in, CHUNK_GROUPS), chunk_groups = divide_up(s->groups_in, chunks);
     int64_t m_stride = (int64_t)blocks * TILES * PANEL + PADDING;
@@ -334,7 +452,7 @@ static void convolve(const Step *s, Tiles tiles, Tiles next, float *scratch) {
         int64_t v_stride = (int64_t)blocks * TILES * depth + PADDING;
         transform_inputs(s, tiles, first_group, groups, v, v_stride);
         Walk ahead = left ? begin_walk(s, tiles, first_group + groups, least(chunk_groups, left))
-                          : begin_walk(s, next, 0, chunk_groups);
+                          : begin_walk(then, next, 0, least(CHUNK_GROUPS, then->groups_in));
         for (int panel = 0; panel < panels; panel++) {
             float *sums = m + (chunks > 1 ? panel * 36 * m_stride : 0);  /* with one chunk, all panels share them */
             for (int f = 0; f < 36; f++, u += depth * PANEL)
@@ -351,43 +469,46 @@ static void convolve(const Step *s, Tiles tiles, Tiles next, float *scratch) {
 /* Turns rows of pixels, BGR, into planes of RGB in 0..1. A block of pixels becomes the channels of one
  * (pixel-unshuffle): channel = (colour * block + row in the block) * block + column. All other channels stay zero. */
 INLINE void load_rows(const Step *s, int y, int end, int block) {
-    int64_t line = (int64_t)s->width * block * 3;  /* values in a row of pixels */
+    int64_t line = s->line, down = s->turned ? 3 * block : block * line, right = s->turned ? block * line : 3 * block;
     for (; y < end; y++)
         for (int x = 0; x < s->width; x++)
             for (int channel = 0; channel < 3 * block * block; channel++) {
                 int colour = channel / (block * block), row = channel / block % block, column = channel % block;
-                int64_t from = (y * block + row) * line + (x * block + column) * 3 + 2 - colour;
-                s->out[channel / GROUP * s->out_plane + y * s->out_row + x * GROUP + channel % GROUP] =
+                int64_t from = y * down + x * right + row * line + column * 3 + 2 - colour;
+                s->out[channel / GROUP * s->out_plane + y % s->out_ring * s->out_row + x * GROUP + channel % GROUP] =
                     s->is_float ? ((const float *)s->pixels)[from] : ((const uint8_t *)s->pixels)[from] / 255.f;
             }
 }
 
 /* The reverse, with `base` added; values are clamped, and rounded half to even. Returns whether all were finite. */
 INLINE int store_rows(const Step *s, int y, int end, int block, int is_float) {
-    int64_t line = (int64_t)s->width * block * 3;
+    int64_t line = s->line, down = s->turned ? 3 * block : block * line, right = s->turned ? block * line : 3 * block;
     int area = block * block;
     float zero[MOST_BLOCK * MOST_BLOCK];  /* stay so as long as all values are finite */
     for (int i = 0; i < area; i++) zero[i] = 0;
-    for (; y < end; y++)
+    for (; y < end; y++) {
+        int64_t in = y % s->in_ring[0] * s->in_row;
+        const float *added = s->base ? s->base + y % s->base_ring * s->base_row : 0;
         for (int x = 0; x < s->width; x++)
             for (int colour = 0; colour < 3; colour++) {
-                float base = s->base ? s->base[y * s->base_row + x * GROUP + colour] : 0;
+                float base = added ? added[x * GROUP + colour] : 0;
                 float values[MOST_BLOCK * MOST_BLOCK];
                 uint8_t bytes[MOST_BLOCK * MOST_BLOCK];
                 for (int i = 0; i < area; i++) {  /* a loop that compilers turn into vectors */
                     int channel = colour * area + i;
-                    float value = s->in[channel / GROUP][y * s->in_row + x * GROUP + channel % GROUP] + base;
+                    float value = s->in[channel / GROUP][in + x * GROUP + channel % GROUP] + base;
                     zero[i] += value - value;
                     values[i] = value > 0 ? value < 1 ? value : 1 : 0;
                     bytes[i] = (uint8_t)(int)__builtin_rintf(values[i] * 255.f);
                 }
-                int64_t to = y * block * line + x * block * 3 + 2 - colour;
+                int64_t to = y * down + x * right + 2 - colour;
                 for (int i = 0; i < area; i++) {
                     int64_t pixel = to + i / block * line + i % block * 3;
                     if (is_float) ((float *)s->pixels)[pixel] = values[i];
                     else ((uint8_t *)s->pixels)[pixel] = bytes[i];
                 }
             }
+    }
     float sum = 0;
     for (int i = 0; i < area; i++) sum += zero[i];
     return sum == 0;
@@ -407,43 +528,67 @@ static int store_band(const Step *s, int y, int end) {
 
 /* ---- threads ---- */
 
-/* Waits until the step before is done in all rows that rows first..end - 1 of this step see. Returns 0 if the run is
- * stopped meanwhile. */
-static int wait_for_rows(const Program *p, const Step *s, int first, int end) {
-    const Step *before = s - 1;
-    int low = (first - 1) >> s->doubled, high = end >> s->doubled;
-    if (low < 0) low = 0;
-    if (high > before->height - 1) high = before->height - 1;
-    for (int band = low / before->band_rows; band <= high / before->band_rows; band++)
-        for (int spins = 0; __atomic_load_n(before->done + band, __ATOMIC_ACQUIRE) < before->band_tasks; spins++) {
-            if (__atomic_load_n(&p->stop, __ATOMIC_RELAXED)) return 0;
-            if (spins < SPINS) pause_briefly();
-            else p->yield();
+/* Waits until a step has done its first `rows` rows of tiles, in the columns of tiles left..right. Returns 0 if the run
+ * is stopped meanwhile. */
+static int wait_for_rows(const Program *p, const Step *s, int rows, int left, int right) {
+    rows = least(rows, divide_up(s->height, 4));
+    if (rows <= 0) return 1;
+    int wave = divide_up(rows + s->lag, s->advance) - 1;  /* after which they are done */
+    int top = find_end(s, wave - 1), end = find_end(s, wave), wide = divide_up(s->width, 4);
+    const int32_t *done = s->done;
+    for (; top < rows; top += s->band_rows, done += count_tasks(s, s->band_rows)) {
+        int band_rows = least(s->band_rows, end - top), first = 0, last = 0;
+        if (s->kind == CONVOLVE) {
+            first = (left > 0 ? left : 0) * band_rows / s->task_tiles;
+            last = (least(right + 1, wide) * band_rows - 1) / s->task_tiles;
         }
+        for (int task = first; task <= last; task++)
+            for (int spins = 0; __atomic_load_n(done + task, __ATOMIC_ACQUIRE) <= wave; spins++) {
+                if (__atomic_load_n(&p->stop, __ATOMIC_RELAXED)) return 0;
+                if (spins < SPINS) pause_briefly();
+                else p->yield();
+            }
+    }
     return 1;
 }
 
-INLINE int64_t count_tasks(const Step *s) { return (int64_t)s->bands * s->band_tasks; }
+/* Waits for all that a task needs. */
+static int wait_for_others(const Program *p, const Job *job, Tiles tiles) {
+    const Step *s = job->step;
+    int end = tiles.top + tiles.rows, left = find_left(s, tiles) >> 2, right = find_right(s, tiles) >> 2;
+    if (!wait_for_rows(p, s, job->top, 0, s->width)) return 0;
+    for (const Wait *wait = s->waits; wait < s->waits + s->wait_count; wait++) {
+        const Step *other = p->steps + wait->step;
+        int rows = end > wait->behind ? ((end - wait->behind) << wait->up >> wait->down) + wait->more : 0;
+        if (!wait_for_rows(p, other, rows, wait->columns ? left : 0, wait->columns ? right : other->width)) return 0;
+    }
+    return 1;
+}
+
 INLINE int64_t take_ticket(Program *p) { return __atomic_fetch_add(&p->next_ticket, 1, __ATOMIC_RELAXED); }
 
 /* Works on a program until no ticket is left. Any number of threads call this at once, each with scratch memory of its
  * own: realesrgan_scratch_floats(). */
 void realesrgan_run(Program *p, float *scratch) {
-    const Step *s = p->steps;
+    Job job = {0}, then;
     int64_t ticket = take_ticket(p), next;
-    for (; ticket < p->tickets && !__atomic_load_n(&p->stop, __ATOMIC_RELAXED); ticket = next) {
-        next = take_ticket(p);
-        while (ticket >= s->first_ticket + count_tasks(s)) s++;
-        int64_t task = ticket - s->first_ticket, after = next - s->first_ticket;
-        int band = (int)(task / s->band_tasks);
-        int first = band * s->band_rows, end = least(first + s->band_rows, s->height);
-        if (s > p->steps && !wait_for_rows(p, s, first, end)) return;
+    begin_job(&job, p->steps);
+    int more = find_job(p, &job, ticket);
+    for (; more && !__atomic_load_n(&p->stop, __ATOMIC_RELAXED); job = then, ticket = next) {
+        const Step *s = job.step;
+        Tiles tiles = find_tiles(&job, ticket);
+        int first = 4 * tiles.top, end = least(first + 4 * tiles.rows, s->height);
+        next = take_ticket(p), then = job, more = find_job(p, &then, next);
+        if (!wait_for_others(p, &job, tiles)) return;
         if (s->kind == LOAD) load_band(s, first, end);
-        else if (s->kind == CONVOLVE)
-            convolve(s, find_tiles(s, task), find_tiles(s, after < count_tasks(s) ? after : task), scratch);
-        else if (!store_band(s, first, end)) __atomic_store_n(&p->not_finite, 1, __ATOMIC_RELAXED);
+        else if (s->kind == STORE) {
+            if (!store_band(s, first, end)) __atomic_store_n(&p->not_finite, 1, __ATOMIC_RELAXED);
+        } else {
+            int goes_on = more && then.step->kind == CONVOLVE;
+            convolve(s, tiles, goes_on ? then.step : s, goes_on ? find_tiles(&then, next) : tiles, scratch);
+        }
         finish_stores();
-        __atomic_fetch_add(s->done + band, 1, __ATOMIC_RELEASE);
+        __atomic_store_n(s->done + (ticket - job.first_ticket), job.wave + 1, __ATOMIC_RELEASE);
     }
 }
 
