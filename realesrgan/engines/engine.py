@@ -76,6 +76,13 @@ class Engine(ABC):
             BrokenDeviceError: the device failed, and may not compute again in this process.
         """
 
+    def count_bytes(self, height: int, width: int) -> int | None:
+        """Return the bytes that it takes for a picture of so many pixels, without the result.
+
+        None where a figure a pixel is all that is known: that of the engine's row.
+        """
+        return None
+
     @abstractmethod
     def release(self) -> None:
         """Give back the memory that is kept for the next batch; the engine can still run."""
@@ -116,7 +123,7 @@ class EngineRow:
 # 'auto' tries them in this order, but for processors with AMX (see `choice`). Memory was measured on a CPU by
 # `benchmarks/memory.py` and rounded up by a sixth. The figures of torch stand for GPUs too, where nothing was measured.
 ENGINES: tuple[EngineRow, ...] = (
-    EngineRow('winograd', 'WinogradEngine', ('cpu',), ('float32',), memory={False: (5.06, 3)}),
+    EngineRow('winograd', 'WinogradEngine', ('cpu',), ('float32',)),
     EngineRow('openvino', 'OpenVINOEngine', ('cpu',), ('float32', 'bfloat16'), 'openvino',
               memory={False: (5.22, 1), True: (2.7, 20)}),
     EngineRow('vulkan', 'VulkanEngine', (VULKAN,), ('float32', 'float16'), 'ncnn',

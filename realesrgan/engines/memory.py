@@ -8,7 +8,8 @@ from ..archs.architecture import NetworkTraits
 from .devices import Device, measure_vulkan_memory
 from .engine import BACKENDS, ENGINES, VULKAN
 
-_FLOAT_RESULT_BYTES = 48  # per pixel of output: RGB in float32, four times over
+#: What a result in floating point takes on its way to one of integers.
+FLOAT_RESULT_BYTES = 48  # per pixel of output: RGB in float32, four times over
 _SHARE_OF_FREE = 0.8
 _MOST_ON_VULKAN = 3 << 30  # the largest buffer takes up to 30 % of it, and some drivers bind no more than 1 GiB
 _CGROUP = Path('/sys/fs/cgroup')
@@ -31,7 +32,7 @@ def estimate_bytes_per_pixel(traits: NetworkTraits, engine: str, *, half: bool) 
         return None
     measured = {row.name: row.memory[half] for row in ENGINES if half in row.memory}
     figures = [measured[engine]] if engine in measured else measured.values()
-    return max(int(for_value * values + (for_pixel + _FLOAT_RESULT_BYTES) * traits.scale ** 2)
+    return max(int(for_value * values + (for_pixel + FLOAT_RESULT_BYTES) * traits.scale ** 2)
                for for_value, for_pixel in figures)
 
 

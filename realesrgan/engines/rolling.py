@@ -26,8 +26,8 @@ BAND = 4
 #: Channels that lie together.
 GROUP = 16
 
-# With fewer tiles in a job, threads wait for each other at its end; with more, rings outgrow the caches.
-LEAST_TILES = 256
+#: Tiles of a job. With fewer the weights, which each job reads anew, would cost more; more would take more memory.
+LEAST_TILES = 1024
 _ALL_ROWS = 1 << 30
 
 
@@ -153,7 +153,8 @@ class RollingNetwork:
         return not any(self._last_reader.get(other, -1) >= feature and other not in self._again
                        for other in range(1, feature))
 
-    def _make_segment(self, numbers: range, trunk: Plane | None, held: int, *, whole: bool = False) -> list[RollingStep]:
+    def _make_segment(self, numbers: range, trunk: Plane | None, held: int, *,
+                      whole: bool = False) -> list[RollingStep]:
         """Return the steps of some convolutions.
 
         Args:
@@ -210,7 +211,7 @@ def _set_lags(steps: Sequence[RollingStep]) -> None:
     for step in reversed(steps):
         latest = [(reader.lag - 1) // 2 if read.doubled else reader.lag - read.around
                   for reader in steps for read in reader.reads if makers.get(read.plane) is step and reader is not step]
-        if latest and not step.plane.whole:
+        if latest and step.plane is not None and not step.plane.whole:
             step.lag = min(latest)
 
 
@@ -265,7 +266,7 @@ class Schedule:
                          for read in step.reads]
                 if step.plane is not None:
                     waits += [Wait(earlier, more=_ALL_ROWS) for earlier in readers.get(step.plane, ())]
-                    waits += self._list_waits_for_readers(step, segment, number)
+                    waits += self._list_waits_for_readers(step, step.plane, segment, number)
                     makers[step.plane] = number[step]
                 self.steps.append(ScheduledStep(step, band * step.enlarged, lag[number[step] - first], waits))
             for plane in {step.plane for step in segment if step.plane is not None and not step.plane.whole}:
@@ -286,10 +287,6 @@ class Schedule:
         """Return the floats from one group of a plane to the next: its rows, and one of zeros before them."""
         return (self.rows[plane] + 1) * self.row(plane)
 
-    def count_floats(self) -> int:
-        """Return how many floats all planes take."""
-        return sum(plane.groups * self.size(plane) for plane in self.rows)
-
     def _choose_band(self, segment: Sequence[RollingStep], least_tiles: int) -> int:
         """Return the rows of tiles of feature 0 in a wave."""
         enlarged = max(step.enlarged for step in segment)
@@ -300,6 +297,7 @@ class Schedule:
         """Make planes long enough: for what a wave adds, and what is still read of the waves before."""
         lag = dict(zip(segment, lags, strict=True))
         makers = {step.plane: step for step in segment if step.plane is not None}
+        self.rows |= {plane: self.rows.get(plane, TILE) for plane in makers}  # one that nobody reads needs a place, too
         for reader in segment:
             for read in reader.reads:
                 plane, maker = read.plane, makers.get(read.plane)
@@ -309,10 +307,9 @@ class Schedule:
                     needed = band * plane.enlarged + behind - lag[maker]
                 self.rows[plane] = max(self.rows.get(plane, 0), TILE * min(needed, all_rows))
 
-    def _list_waits_for_readers(self, step: RollingStep, segment: Sequence[RollingStep],
+    def _list_waits_for_readers(self, step: RollingStep, plane: Plane, segment: Sequence[RollingStep],
                                 number: Mapping[RollingStep, int]) -> Iterator[Wait]:
-        """Yield what a step waits for because it overwrites rows that others of its segment read."""
-        plane = step.plane
+        """Yield what a step waits for because it overwrites rows of its plane that others of its segment read."""
         kept = 0 if plane.whole else self.rows[plane] // TILE
         if kept == self.tile_rows(plane.enlarged):
             return  # nothing is overwritten

@@ -9,7 +9,7 @@ import ctypes
 import functools
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple
 from itertools import accumulate
@@ -59,12 +59,13 @@ class WinogradEngine(Engine):
         network, device, precision: As `Engine` has them.
         threads: The number of threads that it computes with; None is one per core. They end with each picture.
         kernel: The compiled kernel; None is the best for this processor.
+        least_tiles: How many tiles a step computes in a wave, at least; None is what suits the threads and caches.
     """
 
     name = 'winograd'
 
     def __init__(self, network: LoadedNetwork, device: Device, precision: str, threads: int | None = None, *,
-                 kernel: Kernel | None = None) -> None:
+                 kernel: Kernel | None = None, least_tiles: int | None = None) -> None:
         super().__init__(network, device, precision)
         layers = network.layers()
         assert layers is not None  # or it would have been refused
@@ -74,6 +75,9 @@ class WinogradEngine(Engine):
         self._threads = threads or count_cores()
         self._weights = _pack_parameters(network, layers, kernel.panel, self._threads)
         self._task_tiles = _choose_task_tiles(kernel)
+        self._least_tiles = least_tiles or max(LEAST_TILES, _TASKS_OF_A_THREAD * self._threads * self._task_tiles)
+        most_groups = max(map(_count_groups, layers.channels))
+        self._scratch_floats = kernel.count_scratch_floats(self._task_tiles, most_groups)
         self._memory = allocate(0)  # of the planes of one program at a time
         self._scratch: list[np.ndarray] = []  # of each thread
         self._program: SizedProgram | None = None
@@ -110,6 +114,10 @@ class WinogradEngine(Engine):
                     raise NonFiniteError(f'the network gave values that are not finite ({self.description})')
         return results
 
+    def count_bytes(self, height: int, width: int) -> int:
+        floats = _lay_out(self._schedule(height, width))[1] + self._threads * self._scratch_floats
+        return floats * _FLOAT_BYTES
+
     def release(self) -> None:
         with self._lock:
             self._program, self._scratch, self._memory = None, [], allocate(0)
@@ -119,21 +127,19 @@ class WinogradEngine(Engine):
         if self._program is None or self._size != (height, width):
             self._program = None
             schedule = self._schedule(height, width)
-            self._clear_memory(schedule.count_floats())
-            self._program = SizedProgram(self._layers, schedule, self._weights, self._memory, self._task_tiles,
+            starts, floats = _lay_out(schedule)
+            self._clear_memory(floats)
+            self._program = SizedProgram(self._layers, schedule, starts, self._weights, self._memory, self._task_tiles,
                                          turned=width > height)
             self._size = height, width
         if not self._scratch:
-            most = max(map(_count_groups, self._layers.channels))
-            self._scratch = [allocate(self._kernel.count_scratch_floats(self._task_tiles, most))
-                             for _ in range(self._threads)]
+            self._scratch = [allocate(self._scratch_floats) for _ in range(self._threads)]
         return self._program
 
     def _schedule(self, height: int, width: int) -> Schedule:
         """Return the schedule for pictures of a size, of which the longer side rolls."""
-        sides = sorted(side // self._layers.fold for side in (height, width))
-        tasks = _TASKS_OF_A_THREAD * self._threads
-        return Schedule(self._rolling, sides[1], sides[0], max(LEAST_TILES, tasks * self._task_tiles))
+        shorter, longer = sorted((height // self._layers.fold, width // self._layers.fold))
+        return Schedule(self._rolling, longer, shorter, self._least_tiles)
 
     def _clear_memory(self, count: int) -> None:
         """Make the memory hold so many floats, all of them zeros. It grows as needed, and is kept until released.
@@ -235,34 +241,31 @@ class SizedProgram:
     Args:
         layers: The network.
         schedule: Its steps for that size.
-        turned: Whether the schedule's rows are the pictures' columns.
+        starts: The number of each plane's first float in the memory; see `_lay_out`.
         weights: The parameters of its convolutions; see `_pack_parameters`.
-        memory: `schedule.count_floats()` zeros. Only the program that was made last may run in them.
+        memory: Zeros. Only the program that was made last may run in them.
         task_tiles: Tiles that a thread works on at a time, a multiple of the kernel's.
+        turned: Whether the schedule's rows are the pictures' columns.
 
     Attributes:
         pointer: What the kernel runs.
         result_shape: Of the result: height, width, 3.
     """
 
-    def __init__(self, layers: Layers, schedule: Schedule, weights: Sequence[Sequence[np.ndarray]],
-                 memory: np.ndarray, task_tiles: int, *, turned: bool) -> None:
-        self._layers, self._schedule, self._turned = layers, schedule, turned
-        self._weights, self._memory, self._task_tiles = weights, memory, task_tiles
-        self._starts, end = {}, 0
-        for plane in schedule.rows:
-            self._starts[plane] = end
-            end += plane.groups * schedule.size(plane)
-
+    def __init__(self, layers: Layers, schedule: Schedule, starts: Mapping[Plane, int],
+                 weights: Sequence[Sequence[np.ndarray]], memory: np.ndarray, task_tiles: int, *, turned: bool) -> None:
+        self._layers, self._schedule, self._starts, self._turned = layers, schedule, starts, turned
+        self._weights, self._memory, self._task_tiles = weights, memory, task_tiles  # steps have addresses in them
         count = len(schedule.steps)
-        self._waits = [(Wait * len(step.waits))(*map(astuple, step.waits)) for step in schedule.steps]
+        self._waits = [(Wait * len(step.waits))(*(Wait(*astuple(wait)) for wait in step.waits))
+                       for step in schedule.steps]
         self._steps = (Step * count)(*map(self._make_step, schedule.steps))
         tasks = [_count_tasks(step) for step in self._steps]
         self._done = np.zeros(sum(tasks), np.int32)
         for step, waits, before in zip(self._steps, self._waits, accumulate(tasks, initial=0), strict=False):
             step.waits, step.wait_count = ctypes.addressof(waits), len(waits)
             step.done = self._done[before:].ctypes.data
-        self._segments = (Segment * len(schedule.segments))(*schedule.segments)
+        self._segments = (Segment * len(schedule.segments))(*(Segment(*segment) for segment in schedule.segments))
         self._program = Program(steps=self._steps, segments=self._segments, segment_count=len(self._segments),
                                 yield_address=_YIELD_ADDRESS)
         self.pointer = ctypes.pointer(self._program)
@@ -326,6 +329,12 @@ class SizedProgram:
     def is_finite(self) -> bool:
         """Whether all values of the last run's result were finite, before they were clamped."""
         return not self._program.not_finite
+
+
+def _lay_out(schedule: Schedule) -> tuple[dict[Plane, int], int]:
+    """Return the number of each plane's first float in the memory, and how many floats they take together."""
+    ends = list(accumulate((plane.groups * schedule.size(plane) for plane in schedule.rows), initial=0))
+    return dict(zip(schedule.rows, ends, strict=False)), ends[-1]
 
 
 def _count_tasks(step: Step) -> int:

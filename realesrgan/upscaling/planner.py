@@ -1,6 +1,7 @@
 """Decide how pictures are cut into tiles: as the user asks, or as the memory allows."""
 from __future__ import annotations
 
+import bisect
 import logging
 import math
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 from ..archs.architecture import NetworkTraits
 from ..engines.devices import Device
 from ..engines.engine import Engine
-from ..engines.memory import estimate_bytes_per_pixel, measure_usable_memory
+from ..engines.memory import FLOAT_RESULT_BYTES, estimate_bytes_per_pixel, measure_usable_memory
 from ..models import MODELS
 from .tiles import Tile, cut_into_even_tiles, cut_into_tiles
 
@@ -67,7 +68,7 @@ class TilePlanner:
         self._limit = 0  # side of the tiles, or of automatic windows, after memory ran out; 0: none
         self._fitting = (0, 0), 0  # the last picture's sides, and the side of the largest window that fits it
 
-    def plan(self, height: int, width: int, room: int) -> TilePlan:
+    def plan(self, height: int, width: int, room: int, *, deep: bool = True) -> TilePlan:
         """Cut a picture.
 
         Tiles that the user asked for are cut as Real-ESRGAN 0.3.0 cuts them. Those that memory asks for see all that
@@ -77,6 +78,7 @@ class TilePlanner:
             height: Of the picture, a multiple of `multiple`.
             width: Likewise.
             room: Bytes of the host's memory that its results will take.
+            deep: Whether the engine gets and returns it in floating point; else it has 8 bits.
         """
         if self.tile:
             side = min(self.tile, self._limit or self.tile)
@@ -85,7 +87,7 @@ class TilePlanner:
         # What fitted once fits again, so a folder or a video of one size is measured, and logged, once.
         fitting = self._fitting  # another thread may set it
         if fitting[0] != (height, width):
-            fitting = self._fitting = (height, width), self._find_largest_window(height, width, room)
+            fitting = self._fitting = (height, width), self._find_largest_window(height, width, room, deep=deep)
         window = min(fitting[1], self._limit or fitting[1])
         if window >= max(height, width):
             return TilePlan(cut_into_tiles(height, width, 0, 0), 0, automatic=True)
@@ -131,24 +133,34 @@ class TilePlanner:
         """The side of the smallest window of an automatic tile, which must begin and end where windows may."""
         return -(-(self._smallest_tile + self._border) // self._alignment) * self._alignment
 
-    def _find_largest_window(self, height: int, width: int, room: int) -> int:
+    def _find_largest_window(self, height: int, width: int, room: int, *, deep: bool) -> int:
         """Return the side of the largest window that memory allows; the picture's longer side if all of it fits."""
         for_pixel = estimate_bytes_per_pixel(self._traits, self._engine.name, half=self._engine.half)
         if for_pixel is None and self._device.type != 'cpu' and not self._max_memory:
             return max(height, width)  # a GPU reports that memory ran out, and `shrink` halves; a CPU ends the process
-        for_pixel = for_pixel or _UNKNOWN_BYTES
+        result_bytes = (FLOAT_RESULT_BYTES if deep else 3) * self._traits.scale ** 2
+
+        def estimate(height: int, width: int) -> int:
+            running = self._engine.count_bytes(height, width)
+            if running is None:
+                return height * width * (for_pixel or _UNKNOWN_BYTES)
+            return running + height * width * result_bytes
+
+        needed = estimate(height, width)
         allowed = self._max_memory or measure_usable_memory(self._device, room)
         if self._max_memory and self._device.type == 'cpu':
             allowed = max(allowed - room, 0)
-        if height * width * for_pixel > allowed and not self._max_memory:
+        if needed > allowed and not self._max_memory:
             # The engine keeps the memory of the last picture, which does not count as free. Ask again without it.
             self._engine.release()
             allowed = measure_usable_memory(self._device, room)
-        if height * width * for_pixel <= allowed:
+        if needed <= allowed:
             return max(height, width)
-        window = max(math.isqrt(allowed // for_pixel), self._smallest_window)
+        smallest = self._smallest_window
+        larger = range(smallest + 1, max(height, width))
+        window = smallest + bisect.bisect(larger, allowed, key=lambda side: estimate(side, side))
         logger.info('tiles of %d pixels: the whole picture would need about %.1f GiB, %.1f are %s',
-                    window - self._border, height * width * for_pixel / 2 ** 30, allowed / 2 ** 30,
+                    window - self._border, needed / 2 ** 30, allowed / 2 ** 30,
                     'allowed' if self._max_memory else 'free')
         return window
 

@@ -311,7 +311,7 @@ class RealESRGANer:
         pixels.picture = pad_picture(pixels.picture, self.pre_pad, self._multiple)
         height, width = pixels.picture.shape[:2]
         while True:
-            plan = self._planner.plan(height, width, room)
+            plan = self._planner.plan(height, width, room, deep=pixels.dtype != np.uint8)
             try:
                 result = self._upscale_tiles(pixels, plan)
                 return np.ascontiguousarray(result[:unpadded[0] * self.scale, :unpadded[1] * self.scale])

@@ -302,7 +302,7 @@ def test_it_fails_if_one_pixel_is_wrong(monkeypatch, capsys, error, status, said
         if np.isinf(error):
             raise NonFiniteError('not finite')
         return result.astype(batch.dtype)
-    monkeypatch.setattr(winograd, 'WinogradEngine', lambda network, *_, kernel: partial(compute, network))
+    monkeypatch.setattr(winograd, 'WinogradEngine', lambda network, *_, **__: partial(compute, network))
     monkeypatch.setattr(self_test, 'Kernel', FakeKernel)
     monkeypatch.setattr(self_test, 'list_cpu_features', lambda: AVX2)
     assert self_test.main('libwinograd-avx2.so') == status

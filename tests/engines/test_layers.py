@@ -154,12 +154,6 @@ def test_inputs_and_residuals_of_other_sizes_are_refused():
             layers.finish('tail', [last], adds_picture=True)
 
 
-def branch_back(layers):
-    up = layers.convolve('up', [0], 4, doubles=True)
-    layers.convolve('side', [0], 4)
-    return layers.finish('tail', [up])
-
-
 def add_three(layers):
     head = layers.convolve('head', [0], 4)
     return layers.finish('tail', [layers.convolve('body', [head], 4, residuals=[(head, 1.0)] * 3)])
@@ -170,8 +164,7 @@ def make_too_wide(layers):
 
 
 @pytest.mark.parametrize(('describe', 'reason'), [
-    (branch_back, 'it has more than two residuals at a place, or branches of different sizes'),
-    (add_three, 'it has more than two residuals at a place, or branches of different sizes'),
+    (add_three, 'it has more than two residuals at a place'),
     (make_too_wide, 'it is too wide')])
 def test_what_the_kernel_can_not_do_is_refused(monkeypatch, describe, reason):
     monkeypatch.setattr(ForkConfig, 'layers', lambda config: describe(Layers()))

@@ -139,7 +139,6 @@ def test_results_are_those_of_the_network_alpha_and_the_last_size():
 
 
 @pytest.mark.parametrize(('config', 'engine', 'half', 'measured'), [
-    (RRDBNetConfig(), 'winograd', False, 11900), (SRVGGNetCompactConfig(), 'winograd', False, 814),
     (RRDBNetConfig(), 'openvino', True, 6600), (SRVGGNetCompactConfig(), 'openvino', True, 677),
     (RRDBNetConfig(), 'torch', False, 10600), (SRVGGNetCompactConfig(), 'torch', False, 531),
     (RRDBNetConfig(), 'vulkan', True, 13300), (SRVGGNetCompactConfig(), 'vulkan', True, 880)])

@@ -30,6 +30,9 @@ class IdleEngine:
     def __init__(self):
         self.releases = 0
 
+    def count_bytes(self, height, width):
+        return None
+
     def release(self):
         self.releases += 1
 

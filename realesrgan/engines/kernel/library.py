@@ -69,7 +69,8 @@ def hash_source() -> str:
 
 # ---- as winograd.c has them ----
 
-#: The most input groups that are multiplied at a time, and that a step takes, and the longest side of a block of pixels.
+#: The most input groups that are multiplied at a time, and that a step takes; and the longest side of a block of
+#: pixels.
 CHUNK_GROUPS, MOST_GROUPS, MOST_BLOCK = 4, 64, 16
 
 LOAD, CONVOLVE, STORE = range(3)
@@ -88,8 +89,8 @@ class Step(ctypes.Structure):
         ('kind', ctypes.c_int32), ('height', ctypes.c_int32), ('width', ctypes.c_int32), ('turned', ctypes.c_int32),
         ('advance', ctypes.c_int32), ('lag', ctypes.c_int32),
         ('groups_in', ctypes.c_int32), ('groups_out', ctypes.c_int32), ('doubled', ctypes.c_int32),
-        ('band_rows', ctypes.c_int32), ('task_tiles', ctypes.c_int32), ('wait_count', ctypes.c_int32), ('waits', ctypes.c_void_p),
-        ('done', ctypes.c_void_p),
+        ('band_rows', ctypes.c_int32), ('task_tiles', ctypes.c_int32),
+        ('wait_count', ctypes.c_int32), ('waits', ctypes.c_void_p), ('done', ctypes.c_void_p),
         ('inputs', ctypes.c_void_p * MOST_GROUPS), ('in_ring', ctypes.c_int32 * MOST_GROUPS),
         ('in_row', ctypes.c_int64),
         ('out', ctypes.c_void_p), ('out_row', ctypes.c_int64), ('out_plane', ctypes.c_int64),
