@@ -30,13 +30,13 @@ class Progress:
 
     Attributes:
         source: The input.
-        done: Tiles of the current picture, or frames of the video, that are done.
+        done: Tiles of the current picture, with the share of the next that is done, or frames of the video.
         total: How many there will be, or None if that is unknown.
         reused: How many of those done are frames that an earlier run had upscaled.
     """
 
     source: str
-    done: int
+    done: float
     total: int | None
     reused: int = 0
 

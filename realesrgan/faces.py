@@ -124,12 +124,12 @@ class FaceEnhancer:
         return self.upsampler.tiles
 
     @property
-    def on_tile(self) -> Callable[[int, int], None] | None:
+    def on_tile(self) -> Callable[[float, int], None] | None:
         """Called after each tile of the upsampler."""
         return self.upsampler.on_tile
 
     @on_tile.setter
-    def on_tile(self, call: Callable[[int, int], None] | None) -> None:
+    def on_tile(self, call: Callable[[float, int], None] | None) -> None:
         self.upsampler.on_tile = call
 
     def enhance(self, img: np.ndarray, outscale: float | None = None,

@@ -112,8 +112,8 @@ class Display:
         self._files = bar
 
     def _advance(self, event: Progress) -> None:
-        """Show tiles only of pictures that take long, and frames always."""
-        if self._quiet or not sys.stderr.isatty() or (event.total == 1 and self._unit == 'megapixels'):
+        """Show how far a picture is only if it takes long, and frames always."""
+        if self._quiet or not sys.stderr.isatty() or event.done == event.total == 1:
             return
         from tqdm import tqdm
         bar = self._steps
@@ -121,11 +121,11 @@ class Display:
             return  # of several pictures at a time one is shown
         if bar is None:
             # An earlier run's frames count for nothing in the rate.
-            self._shown = event.source
+            self._shown, is_picture = event.source, self._unit == 'megapixels'
             bar = self._steps = tqdm(
-                total=event.total, initial=event.reused, leave=False, disable=None,
-                unit='tile' if self._unit == 'megapixels' else 'frame', position=int(self._files is not None),
-                delay=_SECONDS_BEFORE_TILES if self._unit == 'megapixels' else 0)
+                total=event.total, initial=event.reused, leave=False, disable=None, unit='frame',
+                bar_format='{percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]' if is_picture else None,
+                position=int(self._files is not None), delay=_SECONDS_BEFORE_TILES if is_picture else 0)
         bar.update(event.done - bar.n)
 
     def _keep_moving(self) -> None:
@@ -134,7 +134,7 @@ class Display:
         The bar of a single picture is made here: tqdm takes a twentieth of the time of a small one to import.
         """
         while not self._ended.wait(_SECONDS_BETWEEN_BEATS):
-            if self._files is None and self._found == 1:
+            if self._files is None and self._found == 1 and self._steps is None:
                 self._show_files()
             for bar in (self._files, self._steps):
                 if bar is not None and not bar.disable and time.time() - bar.start_t > _SECONDS_BEFORE_TILES:

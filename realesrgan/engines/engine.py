@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
@@ -41,9 +41,12 @@ class Engine(ABC):
         scale: Output pixels per input pixel, along a side.
         half: Whether it computes in half precision.
         description: Engine, device and precision, with commas between them, and perhaps more; for a log line.
+        on_progress: Called now and then with the share of a picture that is done, by engines that know it; None at
+            first. What it raises ends the call.
     """
 
     name: ClassVar[str]
+    on_progress: Callable[[float], None] | None = None
 
     def __init__(self, network: LoadedNetwork, device: Device, precision: str,
                  threads: int | None = None) -> None:

@@ -167,8 +167,11 @@ class WinogradEngine(Engine):
         try:
             for thread in threads:
                 thread.start()
+            tickets = self._kernel.count_tickets(program.pointer) if self.on_progress else 0
             for thread in threads:
-                thread.wait()
+                while not thread.wait(_SECONDS_BETWEEN_LOOKS):
+                    if self.on_progress:
+                        self.on_progress(min(program.pointer.contents.next_ticket / tickets, 1))
         except BaseException:
             program.stop()
             raise
@@ -198,12 +201,15 @@ class _KernelThread(threading.Thread):
         finally:
             self._ended.set()
 
-    def wait(self) -> None:
-        """Wait for its end, and raise what it raised."""
-        while not self._ended.wait(_SECONDS_BETWEEN_LOOKS):
-            pass  # Windows reports Ctrl-C only here, and so does Linux if it came just before the wait
+    def wait(self, seconds: float) -> bool:
+        """Wait for its end, at most so long, and raise what it raised; return whether it has ended.
+
+        Windows reports Ctrl-C only afterwards, and so does Linux if it came just before the wait.
+        """
+        ended = self._ended.wait(seconds)
         if self._error is not None:
             raise self._error
+        return ended
 
 
 @functools.cache

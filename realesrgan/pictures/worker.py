@@ -108,7 +108,7 @@ class PictureWorker:
             while not written.empty():
                 report(written.get())
 
-        def report_tile(done: int, total: int) -> None:
+        def report_tile(done: float, total: int) -> None:
             report_written()
             report(Progress(source, done, total))
 

@@ -69,7 +69,8 @@ class RealESRGANer:
         scale, tile_size, tile_pad, pre_pad, mod_scale, half, device, model: As in 0.3.0. They may be changed between
             pictures, and so may the weights of `model`. The last two import PyTorch where the engine has not done so.
         engine: Runs the network.
-        on_tile: Called after each tile with the number of tiles done and their total; None at first.
+        on_tile: Called with the number of tiles done and their total after each tile, and, where the engine knows it,
+            several times a second with the share of the next one added; None at first. What it raises ends the picture.
         tiles: The tiles of the last picture, in its own pixels.
 
     Raises:
@@ -91,7 +92,7 @@ class RealESRGANer:
     mod_scale: int | None = None
     mod_pad_h = mod_pad_w = 0
     half = False
-    on_tile: Callable[[int, int], None] | None = None
+    on_tile: Callable[[float, int], None] | None = None
     tiles: Sequence[Tile] = ()
     _assigned_model: Any = None  # for which no engine has been made
     _assigned_device: Any = None
@@ -325,6 +326,7 @@ class RealESRGANer:
         result = np.empty((height * self.scale, width * self.scale, *pixels.channels), pixels.dtype)
         stitcher = Stitcher(result, self.scale, plan.blend)
         for done, tile in enumerate(plan.tiles, 1):
+            self._report_within_tile(done - 1, len(plan.tiles))
             upscaled = pixels.from_batch(self._run(pixels.to_batch(tile.rows.window, tile.columns.window)))
             if len(plan.tiles) > 1:
                 stitcher.add(tile, upscaled)
@@ -333,6 +335,12 @@ class RealESRGANer:
             if self.on_tile is not None:
                 self.on_tile(done, len(plan.tiles))
         return result
+
+    def _report_within_tile(self, done: int, total: int) -> None:
+        """Make the engine call `on_tile` while it runs a tile."""
+        assert self._engine is not None
+        report = self.on_tile
+        self._engine.on_progress = None if report is None else lambda share: report(done + share, total)
 
     def _run(self, batch: np.ndarray) -> np.ndarray:
         """Run one batch; a result that is not finite is computed again in single precision."""

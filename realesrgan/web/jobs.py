@@ -98,7 +98,7 @@ class Job:
     options: PictureOptions | VideoOptions
     identity: str = field(default_factory=lambda: secrets.token_urlsafe(18))
     state: str = QUEUED
-    done: int = 0
+    done: float = 0
     total: int | None = None
     error: BaseException | None = None
     warnings: list[str] = field(default_factory=list)

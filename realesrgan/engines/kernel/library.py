@@ -131,6 +131,7 @@ class Kernel:
         block: Tiles that its matrix product computes at a time.
         panel: Output channels likewise.
         run: Works on a program until it is done, with scratch memory; the GIL is free meanwhile.
+        count_tickets: Counts the tasks of a program.
 
     Raises:
         OSError: it can't be loaded, or is of another version.
@@ -149,6 +150,9 @@ class Kernel:
         self.run: Callable[[object, int], None] = library.realesrgan_run
         library.realesrgan_run.argtypes = (ctypes.POINTER(Program), ctypes.c_void_p)
         library.realesrgan_run.restype = None
+        self.count_tickets: Callable[[object], int] = library.realesrgan_count_tickets
+        library.realesrgan_count_tickets.argtypes = (ctypes.POINTER(Program),)
+        library.realesrgan_count_tickets.restype = ctypes.c_int64
 
     def count_scratch_floats(self, task_tiles: int, groups_out: int) -> int:
         """Return how many floats of scratch memory a thread needs."""

@@ -592,6 +592,14 @@ void realesrgan_run(Program *p, float *scratch) {
     }
 }
 
+/* Returns the tickets of all segments. */
+int64_t realesrgan_count_tickets(const Program *p) {
+    Job job = {0};
+    begin_job(&job, p->steps);
+    find_job(p, &job, INT64_MAX);
+    return job.first_ticket;
+}
+
 /* What the Python side must know of the build. */
 int32_t realesrgan_step_bytes(void) { return sizeof(Step); }
 int32_t realesrgan_task_tiles(void) { return TILES; }
