@@ -34,8 +34,8 @@ SYSTEM_COMPILER = next(filter(None, map(shutil.which, ('cc', 'gcc', 'clang'))), 
 needs_compiler = pytest.mark.skipif(not SYSTEM_COMPILER or not build.list_machine_variants(),
                                     reason='there is no C compiler, or no kernel for this machine')
 HASH = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]
-EXPORTED = {f'realesrgan_{name}' for name in ('run', 'step_bytes', 'task_tiles', 'panel', 'scratch_floats',
-                                              'source_hash')}
+EXPORTED = {f'realesrgan_{name}' for name in ('run', 'count_tickets', 'step_bytes', 'task_tiles', 'panel',
+                                              'scratch_floats', 'source_hash')}
 
 
 @pytest.fixture(autouse=True)
