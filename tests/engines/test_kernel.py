@@ -35,7 +35,7 @@ needs_compiler = pytest.mark.skipif(not SYSTEM_COMPILER or not build.list_machin
                                     reason='there is no C compiler, or no kernel for this machine')
 HASH = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]
 EXPORTED = {f'realesrgan_{name}' for name in ('run', 'count_tickets', 'step_bytes', 'task_tiles', 'panel',
-                                              'scratch_floats', 'source_hash')}
+                                              'scratch_floats', 'source_hash', 'has_ints', 'round_weights')}
 
 
 @pytest.fixture(autouse=True)
@@ -188,7 +188,8 @@ def test_where_nothing_can_be_built_one_line_says_so(compilers, tmp_path, monkey
 
 
 @pytest.mark.parametrize(('machine', 'expected'), [
-    ('x86_64', ['avx512', 'avx2']), ('AMD64', ['avx512', 'avx2']), ('aarch64', ['neon']), ('arm64', ['neon']),
+    ('x86_64', ['avx512_vnni', 'avx512', 'avx_vnni', 'avx2']), ('AMD64', ['avx512_vnni', 'avx512', 'avx_vnni', 'avx2']),
+    ('aarch64', ['neon']), ('arm64', ['neon']),
     ('i686', []), ('riscv64', [])])
 def test_what_is_built_on_which_machine(monkeypatch, machine, expected):
     monkeypatch.setattr(build.platform, 'machine', lambda: machine)
@@ -214,6 +215,8 @@ ADVICE = 'run `make`, or `python -m realesrgan.engines.kernel.build`'
 class FakeKernel:
     """A kernel of a file that is no library."""
 
+    has_ints = True
+
     def __init__(self, path):
         self.path = path
 
@@ -232,6 +235,8 @@ def write_library(folder, name, source=HASH):
 
 @pytest.mark.parametrize(('features', 'expected'), [
     (AVX512, ['avx512', 'avx2']), (AVX512 | {'amx_bf16'}, ['avx512', 'avx2']), (AVX2, ['avx2']),
+    (AVX512 | {'avx512_vnni', 'avx_vnni'}, ['avx512_vnni', 'avx512', 'avx_vnni', 'avx2']),
+    (AVX2 | {'avx_vnni'}, ['avx_vnni', 'avx2']), (AVX2 | {'avx512_vnni'}, ['avx2']),
     (AVX512 - {'avx512vl'}, ['avx2']), (AVX512 - {'fma'}, []), ({'avx2'}, []), ({'asimd', 'fp'}, ['neon']), ((), [])])
 def test_what_a_processor_can_run(features, expected):
     assert list_variants(frozenset(features)) == expected
@@ -292,24 +297,27 @@ def test_its_own_computation_is_pytorchs(config, batches):
             assert np.mean((expected <= 0) | (expected >= 1)) < 0.1  # clamping would hide what is wrong there
 
 
-@pytest.mark.parametrize(('error', 'status', 'said'), [
-    (0, 0, ''), (9e-5, 0, ''), (2e-4, 3, 'a pixel is wrong by 0.0002 of 1; allowed are 0.0001\n'),
-    (np.nan, 3, 'a pixel is wrong by inf of 1; allowed are 0.0001\n'), (np.inf, 3, 'not finite\n')])
-def test_it_fails_if_one_pixel_is_wrong(monkeypatch, capsys, error, status, said):
-    def compute(network, batch):
+@pytest.mark.parametrize(('precision', 'error', 'status', 'said'), [
+    ('float32', 0, 0, ''), ('float32', 9e-5, 0, ''), ('int16', 1.4e-3, 0, ''),
+    ('float32', 2e-4, 3, 'in float32 a pixel is wrong by 0.0002 of 1; allowed are 0.0001\n'),
+    ('int16', 2e-3, 3, 'in int16 a pixel is wrong by 0.002 of 1; allowed are 0.0015\n'),
+    ('float32', np.nan, 3, 'in float32 a pixel is wrong by inf of 1; allowed are 0.0001\n'),
+    ('int16', np.inf, 3, 'not finite\n')])
+def test_it_fails_if_one_pixel_is_wrong(monkeypatch, capsys, precision, error, status, said):
+    def compute(network, its_precision, batch):
         result = np.stack([self_test.compute(network.layers(), network.arrays, picture) for picture in batch])
-        result[-1, -1, -1, 0] += error
-        if np.isinf(error):
-            raise NonFiniteError('not finite')
+        if its_precision == precision:
+            result[-1, -1, -1, 0] += error
+            if np.isinf(error):
+                raise NonFiniteError('not finite')
         return result.astype(batch.dtype)
-    monkeypatch.setattr(winograd, 'WinogradEngine', lambda network, *_, **__: partial(compute, network))
+    monkeypatch.setattr(winograd, 'WinogradEngine', lambda network, device, precision, *_, **__: partial(
+        compute, network, precision))
     monkeypatch.setattr(self_test, 'Kernel', FakeKernel)
-    monkeypatch.setattr(self_test, 'list_cpu_features', lambda: AVX2)
-    assert self_test.main('libwinograd-avx2.so') == status
+    monkeypatch.setattr(self_test, 'list_cpu_features', lambda: AVX2 | {'avx_vnni'})
+    assert self_test.main('libwinograd-avx_vnni.so') == status
     out, err = capsys.readouterr()
     assert err == said
-    assert out.startswith('largest difference: ') or np.isinf(error)
+    assert out.count('largest difference in ') == 2 - (precision == 'float32' and status == 3) - np.isinf(error)
     assert self_test.main('no/such/libwinograd-avx512.so') == 0
     assert capsys.readouterr().out == 'not tested: this processor has no avx512\n'
-
-

@@ -43,10 +43,14 @@ class Variant:
 
 _X86, _ARM = frozenset({'x86_64', 'amd64'}), frozenset({'aarch64', 'arm64'})
 
-#: Best first.
+_AVX512 = frozenset({'avx512f', 'avx512vl', 'avx512bw', 'avx512dq', 'fma'})
+_AVX512_FLAGS = ('-mavx512f', '-mavx512vl', '-mavx512bw', '-mavx512dq', '-mfma', '-mavx2', '-mprefer-vector-width=512')
+
+#: Best first. Those with VNNI have int16 steps.
 VARIANTS: tuple[Variant, ...] = (
-    Variant('avx512', _X86, frozenset({'avx512f', 'avx512vl', 'avx512bw', 'avx512dq', 'fma'}),
-            ('-mavx512f', '-mavx512vl', '-mavx512bw', '-mavx512dq', '-mfma', '-mavx2', '-mprefer-vector-width=512')),
+    Variant('avx512_vnni', _X86, _AVX512 | {'avx512_vnni'}, (*_AVX512_FLAGS, '-mavx512vnni')),
+    Variant('avx512', _X86, _AVX512, _AVX512_FLAGS),
+    Variant('avx_vnni', _X86, frozenset({'avx2', 'fma', 'avx_vnni'}), ('-mavx2', '-mfma', '-mavxvnni')),
     Variant('avx2', _X86, frozenset({'avx2', 'fma'}), ('-mavx2', '-mfma')),
     # gcc's other way to add atomically is a function of its own library, which is not linked.
     Variant('neon', _ARM, frozenset({'asimd'}), ('-mno-outline-atomics',)),
@@ -95,7 +99,8 @@ class Step(ctypes.Structure):
         ('in_row', ctypes.c_int64),
         ('out', ctypes.c_void_p), ('out_row', ctypes.c_int64), ('out_plane', ctypes.c_int64),
         ('out_ring', ctypes.c_int32), ('is_float', ctypes.c_int32),
-        ('weights', ctypes.c_void_p), ('bias', ctypes.c_void_p), ('slope', ctypes.c_void_p),
+        ('weights', ctypes.c_void_p), ('scales', ctypes.c_void_p),
+        ('bias', ctypes.c_void_p), ('slope', ctypes.c_void_p),
         ('residual', ctypes.c_void_p * 2), ('residual_plane', ctypes.c_int64 * 2),
         ('residual_ring', ctypes.c_int32 * 2), ('residual_scale', ctypes.c_float * 2),
         ('pixels', ctypes.c_void_p), ('line', ctypes.c_int64), ('block', ctypes.c_int32),
@@ -130,6 +135,8 @@ class Kernel:
         variant: The instruction set that it was built for.
         block: Tiles that its matrix product computes at a time.
         panel: Output channels likewise.
+        has_ints: Whether it has steps in int16.
+        round_weights: Transforms weights for these; see `winograd.c`.
         run: Works on a program until it is done, with scratch memory; the GIL is free meanwhile.
         count_tickets: Counts the tasks of a program.
 
@@ -145,6 +152,10 @@ class Kernel:
         self.variant = path.stem.split('-')[1]
         self.block: int = library.realesrgan_task_tiles()
         self.panel: int = library.realesrgan_panel()
+        self.has_ints = bool(library.realesrgan_has_ints())
+        self.round_weights: Callable[[int, int, int, int], None] = library.realesrgan_round_weights
+        library.realesrgan_round_weights.argtypes = (ctypes.c_void_p, ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p)
+        library.realesrgan_round_weights.restype = None
         self._count_scratch = library.realesrgan_scratch_floats
         self._count_scratch.restype = ctypes.c_int64
         self.run: Callable[[object, int], None] = library.realesrgan_run

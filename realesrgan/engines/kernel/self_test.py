@@ -22,8 +22,8 @@ from .library import Kernel, list_variants
 #: The exit status where a library computes something else, or nothing.
 FAILED = 3
 
-#: The largest difference that is allowed, of 0..1: far more than rounding gives, and less than 8-bit pictures show.
-BOUND = 1e-4
+#: The largest differences that are allowed, of 0..1: far more than rounding gives, and less than 8-bit pictures show.
+BOUNDS = {'float32': 1e-4, 'int16': 1.5e-3}
 
 # Batches (N, H, W). They cover the engine's special cases: sides below a tile of 4, sides that are no multiple of it,
 # several waves, bands and tasks, pictures that are turned, inputs of more channels than are multiplied at a time.
@@ -45,25 +45,27 @@ def main(library: str) -> int:
         return 0
     try:
         kernel = Kernel(Path(library))
-        difference = measure_difference(kernel)
+        for precision in ('float32', 'int16') if kernel.has_ints else ('float32',):
+            difference, bound = measure_difference(kernel, precision), BOUNDS[precision]
+            print(f'largest difference in {precision}: {difference:.3g}')
+            if not difference <= bound:
+                print(f'in {precision} a pixel is wrong by {difference:.3g} of 1; allowed are {bound:g}',
+                      file=sys.stderr)
+                return FAILED
     except (OSError, NonFiniteError) as error:  # it can't be loaded, or computes NaN
         print(error, file=sys.stderr)
         return FAILED
-    print(f'largest difference: {difference:.3g}')
-    if difference <= BOUND:
-        return 0
-    print(f'a pixel is wrong by {difference:.3g} of 1; allowed are {BOUND:g}', file=sys.stderr)
-    return FAILED
+    return 0
 
 
-def measure_difference(kernel: Kernel) -> float:
+def measure_difference(kernel: Kernel, precision: str) -> float:
     """Return the largest difference from `compute`, of 0..1; infinity if a result has another shape or holds NaN."""
     from ..winograd import WinogradEngine
     largest = 0.0
     for config, batches in _CASES:
         random, layers = np.random.default_rng(0), config.layers()
         weights = make_weights(layers, random)
-        engine = WinogradEngine(LoadedNetwork(config, weights), CPU, 'float32', _THREADS, kernel=kernel,
+        engine = WinogradEngine(LoadedNetwork(config, weights), CPU, precision, _THREADS, kernel=kernel,
                                 least_tiles=_LEAST_TILES)
         for batch_shape in batches:
             batch = random.random((*batch_shape, 3), np.float32)

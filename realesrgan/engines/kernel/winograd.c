@@ -1,4 +1,4 @@
-/* Whole networks of 3x3 convolutions on a CPU, by Winograd's F(4x4,3x3) in single precision.
+/* Whole networks of 3x3 convolutions on a CPU, by Winograd's F(4x4,3x3) in single precision, and in int16.
  *
  * A 3x3 convolution computes a tile of 4x4 outputs from 6x6 inputs. Winograd's algorithm turns both into 36 values, in
  * which the convolution is 36 products instead of 144 (Lavin and Gray, "Fast Algorithms for Convolutional Neural
@@ -27,6 +27,12 @@
  * All of them have lower tickets (`realesrgan/engines/rolling.py` sees to it). So the lowest ticket that is not done
  * waits for none, and nobody waits forever.
  *
+ * int16. Processors with VNNI multiply pairs of int16, and add both products to an int32, as fast as they multiply
+ * floats. A step in int16 differs in the middle only; planes and all else are floats. V is rounded to 15.5 bits, by a
+ * scale of its own for each tile and chunk of channels, which is the largest that fits; so nothing is ever cut off. U is
+ * rounded in Python, by a scale for each chunk, frequency and output channel, so small that no sum can overflow,
+ * whatever the picture. A tile's result does not depend on the tiles beside it.
+ *
  * The file needs no C library, allocates nothing and starts no thread. The vector width comes from the compiler's
  * target: 16 floats with AVX-512, 8 with AVX2, else 4 (NEON).
  */
@@ -51,7 +57,7 @@ enum {
 };
 
 typedef float vector __attribute__((vector_size(4 * VECTOR)));
-typedef int32_t mask __attribute__((vector_size(4 * VECTOR)));
+typedef int32_t ints __attribute__((vector_size(4 * VECTOR)));
 
 #define INLINE static inline __attribute__((always_inline))
 #ifdef __clang__
@@ -59,6 +65,11 @@ typedef int32_t mask __attribute__((vector_size(4 * VECTOR)));
 #else
 #define UNROLL _Pragma("GCC unroll 64")
 #endif
+
+#if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
+#define HAS_INTS
+#endif
+#define LARGEST_VALUE 23169  /* of V in int16: 2^14.5 */
 
 enum { LOAD, CONVOLVE, STORE };  /* kinds of steps */
 
@@ -90,7 +101,8 @@ typedef struct {
     int32_t out_ring;                /* a multiple of 4 */
 
     int32_t is_float;                /* of `pixels` */
-    const float *weights;            /* U: chunk x panel x 36 x channels of the chunk x PANEL */
+    const void *weights;             /* U: chunk x panel x 36 x channels of the chunk x PANEL; float or, in pairs, int16 */
+    const float *scales;             /* what an int16 of U stands for: chunk x panel x 36 x PANEL; null for floats */
     const float *bias, *slope;       /* of each output channel; a slope of 1 is no activation */
     const float *residual[2];        /* like `out`, or null: out = r1 + s1 * (r0 + s0 * out) */
     int64_t residual_plane[2];
@@ -158,51 +170,58 @@ INLINE void pause_briefly(void) {
 
 /* v where it is positive, else slope * v. NaN stays NaN. */
 INLINE vector leak(vector v, vector slope) {
-    vector positive = (vector)((mask)v & (v > (vector){}));
+    vector positive = (vector)((ints)v & (v > (vector){}));
     return positive + slope * (v - positive);
 }
 
-/* ---- Winograd's transforms, with the points 0, 1, -1, 2, -2 and infinity ---- */
+/* ---- Winograd's transforms ---- */
+
+/* The points are 0, p, -p, q, -q and infinity. */
+typedef struct {
+    float p, q;
+} Points;
+
+static const Points POINTS = {1, 2};
 
 /* out = B' in */
-INLINE void apply_b(const vector in[6], vector out[6]) {
-    vector even = in[4] - 4.f * in[2], odd = in[3] - 4.f * in[1];
-    vector even2 = in[4] - in[2], odd2 = 2.f * (in[3] - in[1]);
-    out[0] = 4.f * in[0] - 5.f * in[2] + in[4];
-    out[1] = even + odd;
-    out[2] = even - odd;
-    out[3] = even2 + odd2;
-    out[4] = even2 - odd2;
-    out[5] = 4.f * in[1] - 5.f * in[3] + in[5];
+INLINE void apply_b(const vector in[6], vector out[6], Points at) {
+    const float p2 = at.p * at.p, q2 = at.q * at.q;
+    vector even = in[4] - q2 * in[2], odd = in[3] - q2 * in[1];
+    vector even2 = in[4] - p2 * in[2], odd2 = in[3] - p2 * in[1];
+    out[0] = p2 * q2 * in[0] - (p2 + q2) * in[2] + in[4];
+    out[1] = even + at.p * odd;
+    out[2] = even - at.p * odd;
+    out[3] = even2 + at.q * odd2;
+    out[4] = even2 - at.q * odd2;
+    out[5] = p2 * q2 * in[1] - (p2 + q2) * in[3] + in[5];
 }
 
 /* out = A' in */
-INLINE void apply_a(const vector in[6], vector out[4]) {
+INLINE void apply_a(const vector in[6], vector out[4], Points at) {
+    const float p2 = at.p * at.p, q2 = at.q * at.q;
     vector sum = in[1] + in[2], difference = in[1] - in[2];
     vector sum2 = in[3] + in[4], difference2 = in[3] - in[4];
     out[0] = in[0] + sum + sum2;
-    out[1] = difference + 2.f * difference2;
-    out[2] = sum + 4.f * sum2;
-    out[3] = difference + 8.f * difference2 + in[5];
+    out[1] = at.p * difference + at.q * difference2;
+    out[2] = p2 * sum + q2 * sum2;
+    out[3] = p2 * at.p * difference + q2 * at.q * difference2 + in[5];
 }
 
-/* Transforms one tile of one group. rows and columns: offsets of its 6 rows and columns in the plane. The vectors of a
- * tile's channels lie TILES vectors apart in v, those of the 36 frequencies `stride` floats. */
+/* Transforms VECTOR channels of one tile. rows and columns: offsets of its 6 rows and columns from `plane`. The 36
+ * frequencies lie `stride` floats apart in v. */
 INLINE void transform_input(const float *plane, const int64_t rows[6], const int64_t columns[6], float *v,
-                            int64_t stride) {
-    for (int c = 0; c < GROUP; c += VECTOR, v += TILES * VECTOR) {
-        vector half[6][6];
-        UNROLL for (int x = 0; x < 6; x++) {
-            vector column[6], turned[6];
-            UNROLL for (int y = 0; y < 6; y++) column[y] = load(plane + rows[y] + columns[x] + c);
-            apply_b(column, turned);
-            UNROLL for (int y = 0; y < 6; y++) half[y][x] = turned[y];
-        }
-        UNROLL for (int y = 0; y < 6; y++) {
-            vector turned[6];
-            apply_b(half[y], turned);
-            UNROLL for (int x = 0; x < 6; x++) store(v + (6 * y + x) * stride, turned[x]);
-        }
+                            int64_t stride, Points at) {
+    vector half[6][6];
+    UNROLL for (int x = 0; x < 6; x++) {
+        vector column[6], turned[6];
+        UNROLL for (int y = 0; y < 6; y++) column[y] = load(plane + rows[y] + columns[x]);
+        apply_b(column, turned, at);
+        UNROLL for (int y = 0; y < 6; y++) half[y][x] = turned[y];
+    }
+    UNROLL for (int y = 0; y < 6; y++) {
+        vector turned[6];
+        apply_b(half[y], turned, at);
+        UNROLL for (int x = 0; x < 6; x++) store(v + (6 * y + x) * stride, turned[x]);
     }
 }
 
@@ -215,9 +234,10 @@ typedef struct {
     int64_t down, right;
 } Place;
 
-/* Computes one group of one tile, and finishes and writes it. m: its first frequency. */
+/* Computes one group of one tile, and finishes and writes it. m: its first frequency; scale: what a 1 in m stands
+ * for. */
 INLINE void transform_output(const Step *s, const float *m, int64_t stride, int group, const Place *place, int rows,
-                             int columns) {
+                             int columns, Points points, float scale) {
     vector results[16][GROUP / VECTOR];
     float *out = place->out + group * s->out_plane;
     const float *first = place->residual[0] ? place->residual[0] + group * s->residual_plane[0] : 0;
@@ -228,14 +248,14 @@ INLINE void transform_output(const Step *s, const float *m, int64_t stride, int 
         UNROLL for (int x = 0; x < 6; x++) {
             vector column[6], turned[4];
             UNROLL for (int y = 0; y < 6; y++) column[y] = load(m + (6 * y + x) * stride + c);
-            apply_a(column, turned);
+            apply_a(column, turned, points);
             UNROLL for (int y = 0; y < 4; y++) half[y][x] = turned[y];
         }
         UNROLL for (int y = 0; y < 4; y++) {
             vector turned[4];
-            apply_a(half[y], turned);
+            apply_a(half[y], turned, points);
             UNROLL for (int x = 0; x < 4; x++) {
-                vector value = leak(turned[x] + bias, slope);
+                vector value = leak(scale * turned[x] + bias, slope);
                 int64_t pixel = y * place->down + x * place->right;
                 if (first && y < rows && x < columns) {
                     value = load(first + pixel + c) + s->residual_scale[0] * value;
@@ -391,24 +411,27 @@ static __attribute__((noinline)) void multiply(const float *v, const float *u, f
         UNROLL for (int j = 0; j < PANEL_VECTORS; j++) store(m + i * PANEL + j * VECTOR, sums[i][j]);
 }
 
+/* Finds the offsets in an input plane of the 6 rows and columns, as the picture has them, of a task's tile number t. */
+INLINE void find_offsets(const Step *s, int group, Tiles tiles, int t, int64_t rows[6], int64_t columns[6]) {
+    int height = s->height >> s->doubled, ring = s->in_ring[group];
+    int y = (tile_y(tiles, t) - 1) >> s->doubled, start = y < 0 ? y : y % ring;  /* of the tile's first row */
+    for (int i = 0; i < 6; i++) {
+        int more = ((tile_y(tiles, t) - 1 + i) >> s->doubled) - y, row = start + more;
+        (s->turned ? columns : rows)[i] = (y + more >= height ? -1 : row < ring ? row : row - ring) * s->in_row;
+        (s->turned ? rows : columns)[i] = ((tile_x(tiles, t) - 1 + i) >> s->doubled) * GROUP;
+    }
+}
+
 /* Transforms some groups of a task's tiles into v. */
 INLINE void transform_inputs(const Step *s, Tiles tiles, int first_group, int groups, float *v, int64_t stride) {
-    int height = s->height >> s->doubled;
-    for (int g = 0; g < groups; g++) {
-        int ring = s->in_ring[first_group + g];
+    for (int g = 0; g < groups; g++)
         for (int t = 0; t < tiles.count; t++) {
             int64_t rows[6], columns[6];
-            int y = (tile_y(tiles, t) - 1) >> s->doubled, start = y < 0 ? y : y % ring;  /* of the tile's first row */
-            for (int i = 0; i < 6; i++) {
-                int more = ((tile_y(tiles, t) - 1 + i) >> s->doubled) - y, row = start + more;
-                rows[i] = (y + more >= height ? -1 : row < ring ? row : row - ring) * s->in_row;
-                columns[i] = ((tile_x(tiles, t) - 1 + i) >> s->doubled) * GROUP;
-            }
+            find_offsets(s, first_group + g, tiles, t, rows, columns);
             float *to = v + t / TILES * TILES * groups * GROUP + g * TILES * GROUP + t % TILES * VECTOR;
-            /* One call: of two copies the compiler would fuse other multiplications and additions, and round otherwise. */
-            transform_input(s->in[first_group + g], s->turned ? columns : rows, s->turned ? rows : columns, to, stride);
+            for (int c = 0; c < GROUP; c += VECTOR, to += TILES * VECTOR)
+                transform_input(s->in[first_group + g] + c, rows, columns, to, stride, POINTS);
         }
-    }
 }
 
 INLINE Place find_place(const Step *s, int y, int x) {
@@ -424,42 +447,173 @@ INLINE Place find_place(const Step *s, int y, int x) {
     return place;
 }
 
-/* Computes and writes the results of a task's tiles for one panel of output channels, from m. */
-INLINE void transform_outputs(const Step *s, Tiles tiles, int panel, const float *m, int64_t stride) {
+/* Computes and writes the results of a task's tiles for one panel of output channels, from m. tile_scales: what a 1 in
+ * m stands for in each tile, if not for 1. */
+INLINE void transform_outputs(const Step *s, Tiles tiles, int panel, const float *m, int64_t stride, Points points,
+                              const float *tile_scales) {
     int first_group = panel * PANEL / GROUP, groups = least(PANEL / GROUP, s->groups_out - first_group);
     for (int t = 0; t < tiles.count; t++) {
         Place place = find_place(s, tile_y(tiles, t), tile_x(tiles, t));
         for (int g = 0; g < groups; g++) {
             const float *from = m + t * PANEL + g * GROUP;
+            float scale = tile_scales ? tile_scales[t] : 1;
             if (place.rows == 4 && place.columns == 4)
-                transform_output(s, from, stride, first_group + g, &place, 4, 4);
-            else transform_output(s, from, stride, first_group + g, &place, place.rows, place.columns);
+                transform_output(s, from, stride, first_group + g, &place, 4, 4, points, scale);
+            else transform_output(s, from, stride, first_group + g, &place, place.rows, place.columns, points, scale);
         }
     }
 }
 
+#ifdef HAS_INTS
+/* ---- the same in int16 ---- */
+
+/* With these the 36 frequencies are of about the same size, as they share a scale: with 1 and 2 results are 9 to 15 dB
+ * further from those in floats. */
+static const Points POINTS_OF_INTS = {0.6f, 1.4f};
+
+INLINE ints largest_of(ints a, ints b) {
+    ints result;  /* compilers have no common name for this, nor for the instruction below */
+    __asm__("vpmaxsd %2, %1, %0" : "=v"(result) : "v"(a), "v"(b));
+    return result;
+}
+
+/* To each int32 of sum, adds both products of a pair of int16. (Compilers would also add up in another order, and run
+ * out of registers.) */
+INLINE ints add_products(ints sum, ints pairs, ints others) {
+#if defined(__AVX512VNNI__)
+    __asm__("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(pairs), "v"(others));
+#else
+    __asm__("%{vex%} vpdpwssd %2, %1, %0" : "+x"(sum) : "x"(pairs), "x"(others));
+#endif
+    return sum;
+}
+
+/* Rounds scale times two vectors, at most INT16_MAX; in each int32 lies one value of each, the low one first. */
+INLINE ints pair_up(vector low, vector high, vector scale) {
+    const float magic = 0x1.8p23f;  /* adding it leaves the rounded number in the lowest bits */
+    ints a = (ints)(low * scale + magic), b = (ints)(high * scale + magic);
+    return (a & 0xffff) | (b << 16);
+}
+
+/* Transforms some groups, an even number, of a task's tiles into v: for each frequency, two groups x tile x pair of
+ * channels, one channel of each group. */
+static __attribute__((noinline)) void transform_inputs_to_ints(const Step *s, Tiles tiles, int first_group, int groups,
+                                                               int16_t *v, int64_t stride, float *tile_scales) {
+    float exact[CHUNK_GROUPS][36][GROUP] __attribute__((aligned(64)));
+    for (int t = 0; t < tiles.count; t++) {
+        /* As integers, the absolute values of floats are in the same order, with infinity and NaN above all others. So
+         * these become the tile's scale, and its results. */
+        ints tops[6] = {};
+        for (int g = 0; g < groups; g++) {
+            int64_t rows[6], columns[6];
+            find_offsets(s, first_group + g, tiles, t, rows, columns);
+            for (int c = 0; c < GROUP; c += VECTOR) {
+                transform_input(s->in[first_group + g] + c, rows, columns, exact[g][0] + c, GROUP, POINTS_OF_INTS);
+                UNROLL for (int f = 0; f < 36; f++)
+                    tops[f % 6] = largest_of(tops[f % 6], *(ints *)(exact[g][f] + c) & 0x7fffffff);
+            }
+        }
+        for (int i = 1; i < 6; i++) tops[0] = largest_of(tops[0], tops[i]);
+        union { int32_t bits; float value; } largest = {0};
+        for (int i = 0; i < VECTOR; i++) if (tops[0][i] > largest.bits) largest.bits = tops[0][i];
+        int is_tiny = largest.value < 1e-30f;  /* or the scale might be infinite */
+        float scale = is_tiny ? 0 : LARGEST_VALUE / largest.value;
+        tile_scales[t] = largest.value / LARGEST_VALUE;
+        int16_t *to = v + t / TILES * TILES * groups * GROUP + t % TILES * 2 * GROUP;
+        for (int g = 0; g < groups; g += 2, to += TILES * 2 * GROUP)
+            for (int c = 0; c < GROUP; c += VECTOR)
+                UNROLL for (int f = 0; f < 36; f++)
+                    *(ints *)(to + f * stride + 2 * c) = pair_up(load(exact[g][f] + c), load(exact[g + 1][f] + c),
+                                                              scale - (vector){});
+    }
+}
+
+/* The matrix product: m[TILES][PANEL] = scales tile_scales v u, or += if `add`; tile_scales may be null for ones.
+ * v: depth / 32 x TILES x 32, u: depth / 2 x PANEL x 2. Meanwhile depth / 2 cache lines are fetched, beginning with
+ * `next`. */
+static __attribute__((noinline)) void multiply_ints(const int16_t *v, const int16_t *u, float *m, int depth, int add,
+                                                    const float *next, const float *scales, const float *tile_scales) {
+    ints sums[TILES][PANEL_VECTORS];
+    UNROLL for (int i = 0; i < TILES; i++)
+        UNROLL for (int j = 0; j < PANEL_VECTORS; j++) sums[i][j] = (ints){};
+    const int32_t *pairs = (const int32_t *)v;
+    const ints *row = (const ints *)u;
+    for (int k = 0; k < depth; k += 2 * GROUP, pairs += (TILES - 1) * GROUP) {
+#pragma GCC unroll 1
+        for (int step = 0; step < GROUP; step += 4, pairs += 4, row += 4 * PANEL_VECTORS, next += 4 * GROUP) {
+            UNROLL for (int l = 0; l < 4; l++) {
+                __builtin_prefetch(next + l * GROUP, 0, 2);
+                ints others[PANEL_VECTORS];
+                UNROLL for (int j = 0; j < PANEL_VECTORS; j++) others[j] = row[l * PANEL_VECTORS + j];
+                UNROLL for (int i = 0; i < TILES; i++) {
+                    ints pair = pairs[i * GROUP + l] - (ints){};
+                    UNROLL for (int j = 0; j < PANEL_VECTORS; j++) sums[i][j] = add_products(sums[i][j], pair, others[j]);
+                }
+            }
+        }
+    }
+    /* Loops of their own: in one with conditions the compiler would not fuse all multiplications and additions, and
+     * round some tiles otherwise. */
+    vector values[TILES][PANEL_VECTORS];
+    UNROLL for (int i = 0; i < TILES; i++)
+        UNROLL for (int j = 0; j < PANEL_VECTORS; j++)
+            values[i][j] = __builtin_convertvector(sums[i][j], vector) * load(scales + j * VECTOR);
+    if (add) {
+        UNROLL for (int i = 0; i < TILES; i++)
+            UNROLL for (int j = 0; j < PANEL_VECTORS; j++)
+                store(m + i * PANEL + j * VECTOR, load(m + i * PANEL + j * VECTOR) + values[i][j] * tile_scales[i]);
+    } else {
+        UNROLL for (int i = 0; i < TILES; i++)
+            UNROLL for (int j = 0; j < PANEL_VECTORS; j++)
+                store(m + i * PANEL + j * VECTOR, tile_scales ? values[i][j] * tile_scales[i] : values[i][j]);
+    }
+}
+#endif
+
 /* Works on a task. Meanwhile what the next one reads is fetched into the cache. */
 static void convolve(const Step *s, Tiles tiles, const Step *then, Tiles next, float *scratch) {
     int blocks = divide_up(tiles.count, TILES), panels = divide_up(s->groups_out * GROUP, PANEL);
-    int chunks = divide_up(s->groups_in, CHUNK_GROUPS), chunk_groups = divide_up(s->groups_in, chunks);
+    int chunks = divide_up(s->groups_in, CHUNK_GROUPS);
+    int chunk_groups = s->scales ? CHUNK_GROUPS : divide_up(s->groups_in, chunks);
     int64_t m_stride = (int64_t)blocks * TILES * PANEL + PADDING;
     float *v = scratch, *m = scratch + 36 * ((int64_t)s->task_tiles * CHUNK_GROUPS * GROUP + PADDING);
-    const float *u = s->weights;
+    const char *u = s->weights;
+#ifdef HAS_INTS
+    float *tile_scales = m + 36 * panels * m_stride;
+    const float *scales = s->scales;
+#endif
 
     for (int chunk = 0; chunk < chunks; chunk++) {
         int first_group = chunk * chunk_groups, groups = least(chunk_groups, s->groups_in - first_group);
         int depth = groups * GROUP, left = s->groups_in - first_group - groups;
         int64_t v_stride = (int64_t)blocks * TILES * depth + PADDING;
+#ifdef HAS_INTS
+        if (s->scales)
+            transform_inputs_to_ints(s, tiles, first_group, groups, (int16_t *)v, v_stride + PADDING, tile_scales);
+        else
+#endif
         transform_inputs(s, tiles, first_group, groups, v, v_stride);
         Walk ahead = left ? begin_walk(s, tiles, first_group + groups, least(chunk_groups, left))
                           : begin_walk(then, next, 0, least(CHUNK_GROUPS, then->groups_in));
         for (int panel = 0; panel < panels; panel++) {
             float *sums = m + (chunks > 1 ? panel * 36 * m_stride : 0);  /* with one chunk, all panels share them */
-            for (int f = 0; f < 36; f++, u += depth * PANEL)
+#ifdef HAS_INTS
+            if (s->scales) {
+                for (int f = 0; f < 36; f++, u += depth * PANEL * sizeof(int16_t), scales += PANEL)
+                    for (int block = 0; block < blocks; block++)
+                        multiply_ints((int16_t *)v + f * (v_stride + PADDING) + block * TILES * depth, (const int16_t *)u,
+                                      sums + f * m_stride + block * TILES * PANEL, depth, chunk > 0,
+                                      walk(&ahead, depth / 2), scales, chunks > 1 ? tile_scales + block * TILES : 0);
+                if (!left)
+                    transform_outputs(s, tiles, panel, sums, m_stride, POINTS_OF_INTS, chunks > 1 ? 0 : tile_scales);
+                continue;
+            }
+#endif
+            for (int f = 0; f < 36; f++, u += depth * PANEL * sizeof(float))
                 for (int block = 0; block < blocks; block++)
-                    multiply(v + f * v_stride + block * TILES * depth, u, sums + f * m_stride + block * TILES * PANEL,
-                             depth, chunk > 0, walk(&ahead, depth / 2));
-            if (!left) transform_outputs(s, tiles, panel, sums, m_stride);
+                    multiply(v + f * v_stride + block * TILES * depth, (const float *)u,
+                             sums + f * m_stride + block * TILES * PANEL, depth, chunk > 0, walk(&ahead, depth / 2));
+            if (!left) transform_outputs(s, tiles, panel, sums, m_stride, POINTS, 0);
         }
     }
 }
@@ -606,7 +760,83 @@ int32_t realesrgan_task_tiles(void) { return TILES; }
 int32_t realesrgan_panel(void) { return PANEL; }
 int64_t realesrgan_scratch_floats(int32_t task_tiles, int32_t groups_out) {
     int64_t v = (int64_t)task_tiles * CHUNK_GROUPS * GROUP + PADDING, m = (int64_t)task_tiles * PANEL + PADDING;
-    return 36 * (v + m * divide_up(groups_out * GROUP, PANEL));
+    return 36 * (v + m * divide_up(groups_out * GROUP, PANEL)) + task_tiles;  /* the last: scales of tiles */
+}
+
+/* ---- weights of int16 ---- */
+
+#ifdef HAS_INTS
+/* out = G in */
+INLINE void apply_g(const vector in[3], vector out[6], Points at) {
+    const float p2 = at.p * at.p, q2 = at.q * at.q;
+    vector even = (in[0] + p2 * in[2]) / (2 * p2 * (p2 - q2)), odd = in[1] / (2 * at.p * (p2 - q2));
+    vector even2 = (in[0] + q2 * in[2]) / (2 * q2 * (q2 - p2)), odd2 = in[1] / (2 * at.q * (q2 - p2));
+    out[0] = in[0] / (p2 * q2);
+    out[1] = even + odd;
+    out[2] = even - odd;
+    out[3] = even2 + odd2;
+    out[4] = even2 - odd2;
+    out[5] = in[2];
+}
+
+/* Transforms VECTOR kernels, whose 9 values lie `stride` floats apart. */
+static void transform_kernel(const float *kernel, int64_t stride, vector out[36]) {
+    vector half[6][3];
+    for (int x = 0; x < 3; x++) {
+        vector column[3], turned[6];
+        for (int y = 0; y < 3; y++) column[y] = load(kernel + (3 * y + x) * stride);
+        apply_g(column, turned, POINTS_OF_INTS);
+        for (int y = 0; y < 6; y++) half[y][x] = turned[y];
+    }
+    for (int y = 0; y < 6; y++) apply_g(half[y], out + 6 * y, POINTS_OF_INTS);
+}
+
+/* a where the mask is set, else b. */
+INLINE vector select(ints mask, vector a, vector b) { return (vector)((mask & (ints)a) | (~mask & (ints)b)); }
+#endif
+
+/* Transforms and rounds the weights of one chunk and panel. kernels: 9 x depth x PANEL; depth: channels, a multiple of
+ * 32. u, scales: as `Step` has them. Every scale is the least with which values fit, and no sum overflows even if all of
+ * V is as large as it can be. */
+void realesrgan_round_weights(const float *kernels, int32_t depth, int16_t *u, float *scales) {
+#ifdef HAS_INTS
+    /* Rounding adds at most a half to each of `depth` values, and summing them in floats less. */
+    const float most = INT16_MAX, most_together = INT32_MAX / LARGEST_VALUE - depth;
+    for (int c = 0; c < PANEL; c += VECTOR) {
+        vector low[36], high[36], largest[36] = {}, sums[36] = {}, finest[36];
+        for (int k = 0; k < depth; k++) {
+            transform_kernel(kernels + k * PANEL + c, depth * PANEL, low);
+            for (int f = 0; f < 36; f++) {
+                vector size = (vector)((ints)low[f] & INT32_MAX);
+                largest[f] = select(size > largest[f], size, largest[f]);
+                sums[f] += size;
+            }
+        }
+        for (int f = 0; f < 36; f++) {  /* NaN, which is in the sum, becomes the scale and so the result */
+            vector scale = sums[f] / most_together;
+            scale = select(largest[f] / most > scale, largest[f] / most, scale);
+            store(scales + f * PANEL + c, scale);
+            finest[f] = 1 / select(scale > 0, scale, 1 - (vector){});
+        }
+        for (int k = 0; k < depth; k += k % GROUP == GROUP - 1 ? GROUP + 1 : 1) {
+            transform_kernel(kernels + k * PANEL + c, depth * PANEL, low);
+            transform_kernel(kernels + (k + GROUP) * PANEL + c, depth * PANEL, high);
+            int pair = k / (2 * GROUP) * GROUP + k % GROUP;
+            for (int f = 0; f < 36; f++)
+                *(ints *)(u + ((f * depth / 2 + pair) * PANEL + c) * 2) = pair_up(low[f], high[f], finest[f]);
+        }
+    }
+#else
+    (void)kernels, (void)depth, (void)u, (void)scales;
+#endif
+}
+
+int32_t realesrgan_has_ints(void) {
+#ifdef HAS_INTS
+    return 1;
+#else
+    return 0;
+#endif
 }
 
 /* Of this file, so that a library of another version is recognised. */
