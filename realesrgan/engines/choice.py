@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..archs.loaded import LoadedNetwork
 from ..archs.rrdbnet import RRDBNetConfig
 from ..errors import DeviceError, EngineError, KernelError, NoSuchDeviceError, RealESRGANError, flatten_message
-from .cpu import count_cores, has_amx, processor_name
+from .cpu import count_cores, processor_name
 from .devices import (
     CPU,
     Device,
@@ -155,24 +155,15 @@ def make_engine(network: LoadedNetwork | nn.Module, device: Device | torch.devic
     if not isinstance(network, LoadedNetwork):
         network = LoadedNetwork.from_module(network)
     device = Device.parse(device)
-    row = choose_row(network, device, half=half, name=name)
-    precision = pick_precision(device, half)
-    if precision not in row.precisions:
-        precision = row.precisions[0]
-    return row.load()(network, device, precision, threads)
+    row = choose_row(network, device, name)
+    return row.load()(network, device, pick_precision(device, half, row.precisions), threads)
 
 
-def choose_row(network: LoadedNetwork, device: Device, *, half: bool, name: str = AUTO) -> EngineRow:
+def choose_row(network: LoadedNetwork, device: Device, name: str = AUTO) -> EngineRow:
     """Return the row of the engine that `make_engine` makes; see there."""
-    rows = _find_rows(name)
-    # A processor with AMX multiplies bfloat16 some six times as fast as float32, which OpenVINO makes use of. One with
-    # AVX512-BF16 alone gains a factor of 1.7 to 2 from bfloat16, and 2.9 to 3.4 from Winograd's algorithm in float32
-    # (benchmarks/README.md). So there, and on all other processors, the order is the table's.
-    if half and device.type == 'cpu' and has_amx():
-        rows.sort(key=lambda row: 'bfloat16' not in row.precisions)
     refusal: RealESRGANError | None = None
     broken: KernelError | None = None
-    for row in rows:
+    for row in _find_rows(name):
         reason = explain_refusal(row, network, device)
         if reason is None:
             if broken is not None:
@@ -218,7 +209,7 @@ def describe_devices() -> str:
 
 def _list_lines() -> Iterator[tuple[str, ...]]:
     network = LoadedNetwork(RRDBNetConfig(), {})
-    taken = choose_row(network, CPU, half=True)
+    taken = choose_row(network, CPU)
     first = next(iter(list_gpus()), None)
     for kind in (CPU.type, *BACKENDS, VULKAN):
         for row in (row for row in ENGINES if kind in row.devices):
@@ -236,8 +227,7 @@ def _list_lines() -> Iterator[tuple[str, ...]]:
                         remark = f'slower than {taken.name}'
                     else:
                         remark = 'auto takes a GPU first' if first else 'auto takes this'
-                precisions = [precision for precision in row.precisions
-                              if precision in ('float32', pick_precision(device, half=True))]
+                precisions = dict.fromkeys(pick_precision(device, half, row.precisions) for half in (False, True))
                 yield (row.name, number, f'{device}: {name}', f'{measure_free_memory(device) / 2 ** 30:.1f} GiB',
                        ', '.join(precisions), remark)
 

@@ -17,16 +17,17 @@ _USUAL_L2 = 1 << 20
 _NAMES_OF_NUMPY = {
     'AVX2': ('avx2',), 'FMA3': ('fma',), 'AVX512F': ('avx512f',), 'AVX512VL': ('avx512vl',), 'AVX512BW': ('avx512bw',),
     'AVX512DQ': ('avx512dq',), 'AVX512BF16': ('avx512_bf16',),
-    'AVX512_SKX': ('avx512f', 'avx512vl', 'avx512bw', 'avx512dq'), 'AVX512_SPR': ('avx512_bf16',),
-    'ASIMD': ('asimd',)}
+    'AVX512_SKX': ('avx512f', 'avx512vl', 'avx512bw', 'avx512dq'), 'AVX512VNNI': ('avx512_vnni',),
+    'AVX512_SPR': ('avx512_bf16',), 'ASIMD': ('asimd',)}
 
 # The values of ONEDNN_MAX_CPU_ISA, and the beginnings of the features that each excludes:
 # https://uxlfoundation.github.io/oneDNN/dev_guide_cpu_dispatcher_control.html. OpenVINO's bfloat16 crashes without
 # them.
 _BFLOAT16 = ('avx512_bf16', 'amx', 'bf16')
-_EXCLUDED = (dict.fromkeys(('SSE41', 'AVX'), ('avx2', 'fma', 'avx512', 'amx', 'bf16'))
-             | dict.fromkeys(('AVX2', 'AVX2_VNNI', 'AVX2_VNNI_2'), ('avx512', 'amx', 'bf16'))
-             | dict.fromkeys(('AVX512_CORE', 'AVX512_CORE_VNNI'), _BFLOAT16))
+_EXCLUDED = (dict.fromkeys(('SSE41', 'AVX'), ('avx2', 'fma', 'avx_vnni', 'avx512', 'amx', 'bf16'))
+             | dict.fromkeys(('AVX2_VNNI', 'AVX2_VNNI_2'), ('avx512', 'amx', 'bf16'))
+             | {'AVX2': ('avx_vnni', 'avx512', 'amx', 'bf16'), 'AVX512_CORE': ('avx_vnni', 'avx512_vnni', *_BFLOAT16),
+                'AVX512_CORE_VNNI': _BFLOAT16})
 
 
 def list_cpu_features() -> frozenset[str]:
@@ -45,9 +46,9 @@ def has_cpu_bfloat16() -> bool:
     return not list_cpu_features().isdisjoint(('amx_bf16', 'avx512_bf16', 'bf16'))
 
 
-def has_amx() -> bool:
-    """Return whether this CPU multiplies matrices of bfloat16 natively (AMX), and may do so."""
-    return 'amx_bf16' in list_cpu_features()
+def has_vnni() -> bool:
+    """Return whether this CPU multiplies pairs of int16 natively (VNNI), and may do so."""
+    return not list_cpu_features().isdisjoint(('avx512_vnni', 'avx_vnni'))
 
 
 def processor_name() -> str:

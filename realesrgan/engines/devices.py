@@ -12,14 +12,14 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import flatten_message
-from .cpu import has_cpu_bfloat16
+from .cpu import has_cpu_bfloat16, has_vnni
 from .engine import VULKAN
 
 if TYPE_CHECKING:
@@ -69,17 +69,19 @@ class Device:
 CPU = Device('cpu')
 
 
-def pick_precision(device: Device, half: bool) -> str:
-    """Return the precision to compute in: 'float32', or with `half` whatever the device computes faster.
+def pick_precision(device: Device, half: bool, precisions: Sequence[str]) -> str:
+    """Return the precision to compute in.
 
-    With `half` that is 'float16' on a GPU, 'bfloat16' on a CPU with native instructions for it, and 'float32' on any
-    other CPU, where half precision is slower than single.
+    Args:
+        device: Where it is computed.
+        half: Take what the device computes faster: 'float16' on a GPU; on a CPU 'int16' or 'bfloat16', each only where
+            there are native instructions for it.
+        precisions: Those of an engine. The first is taken without `half`, and where no other is faster.
     """
-    if not half:
-        return 'float32'
-    if device.type == 'cpu':
-        return 'bfloat16' if has_cpu_bfloat16() else 'float32'
-    return 'float16'
+    on_cpu = {'int16': has_vnni(), 'bfloat16': has_cpu_bfloat16()}
+    native = on_cpu if device.type == 'cpu' else {'float16': True}
+    return next((precision for precision in native if half and native[precision] and precision in precisions),
+                precisions[0])
 
 
 # ---- GPUs of either kind ----

@@ -52,13 +52,18 @@ def run_python(code, **environment):
     return result.stdout, result.stderr
 
 
-@pytest.mark.parametrize(('device', 'native', 'precision'), [
-    ('cuda', True, 'float16'), ('mps', False, 'float16'), ('xpu', False, 'float16'), ('vulkan', False, 'float16'),
-    ('cpu', True, 'bfloat16'), ('cpu', False, 'float32')])
-def test_half_precision_is_what_the_device_is_fast_with(monkeypatch, device, native, precision):
-    monkeypatch.setattr(devices, 'has_cpu_bfloat16', lambda: native)
-    assert pick_precision(Device(device), half=True) == precision
-    assert pick_precision(Device(device), half=False) == 'float32'
+@pytest.mark.parametrize(('device', 'bfloat16', 'int16', 'precision'), [
+    ('cuda', True, True, 'float16'), ('mps', False, False, 'float16'), ('xpu', False, False, 'float16'),
+    ('vulkan', False, False, 'float16'), ('cpu', True, True, 'int16'), ('cpu', False, True, 'int16'),
+    ('cpu', True, False, 'bfloat16'), ('cpu', False, False, 'float32')])
+def test_half_precision_is_what_the_device_is_fast_with(monkeypatch, device, bfloat16, int16, precision):
+    monkeypatch.setattr(devices, 'has_cpu_bfloat16', lambda: bfloat16)
+    monkeypatch.setattr(devices, 'has_vnni', lambda: int16)
+    known = 'float32', 'bfloat16', 'float16', 'int16'
+    assert pick_precision(Device(device), half=True, precisions=known) == precision
+    assert pick_precision(Device(device), half=False, precisions=known) == 'float32'
+    for precisions in (('float32',), ('float32', 'float64')):
+        assert pick_precision(Device(device), half=True, precisions=precisions) == 'float32'
 
 
 @pytest.mark.parametrize('name', ['cpu', 'cpu:0', 'cuda', 'cuda:1', 'xpu:0', 'mps'])
@@ -311,9 +316,9 @@ def test_a_device_that_only_a_plugin_of_pytorch_knows_is_pytorch_s():
     network = LoadedNetwork.from_module(RRDBNetConfig(4, 8, 1, 4).build())
     for kind in ('npu', 'hpu', 'privateuseone'):
         assert pick_device(Device(kind)) == Device(kind)
-        assert choose_row(network, Device(kind), half=True).name == 'torch'
+        assert choose_row(network, Device(kind)).name == 'torch'
     with pytest.raises(DeviceError, match='the engine torch runs on the CPU or cuda or xpu or mps, not on vulkan'):
-        choose_row(network, Device('vulkan'), half=True, name='torch')
+        choose_row(network, Device('vulkan'), 'torch')
 
 
 # ---- the table ----
@@ -328,7 +333,8 @@ def list_cells(hardware, monkeypatch):
         monkeypatch.setattr(choice, 'processor_name', lambda: 'Ryzen')
         monkeypatch.setattr(choice, 'count_cores', lambda: 8)
         monkeypatch.setattr(choice, 'explain_refusal', lambda row, network, device: dict(refusals).get(row.name))
-        monkeypatch.setattr(choice, 'has_amx', lambda: False)
+        monkeypatch.setattr(devices, 'has_cpu_bfloat16', lambda: True)
+        monkeypatch.setattr(devices, 'has_vnni', lambda: True)
         heading, *lines = describe_devices().splitlines()
         starts = [heading.index(word) for word in ('ENGINE', '-g', 'DEVICE', 'FREE', 'PRECISIONS')]
         remarks = heading.index('PRECISIONS') + len('float32, bfloat16  ')
@@ -341,17 +347,17 @@ def remarks_of(rows):
     return {(engine, number or device.split(':')[0]): remark for engine, number, device, _, _, remark in rows}
 
 
-def test_a_machine_without_a_gpu(list_cells, monkeypatch):
-    monkeypatch.setattr(choice, 'pick_precision', lambda device, half: 'bfloat16')
+def test_a_machine_without_a_gpu(list_cells):
     rows = list_cells(vulkan=['llvmpipe'])
     assert rows == [
-        ['winograd', '', 'cpu: Ryzen, 8 cores', '1.5 GiB', 'float32', 'auto takes this'],
+        ['winograd', '', 'cpu: Ryzen, 8 cores', '1.5 GiB', 'float32, int16', 'auto takes this'],
         ['openvino', '', 'cpu: Ryzen, 8 cores', '1.5 GiB', 'float32, bfloat16', 'slower than winograd'],
         ['torch', '', 'cpu: Ryzen, 8 cores', '1.5 GiB', 'float32, bfloat16', 'slower than winograd'],
         ['torch', '', 'no cuda', '', '', 'why no cuda'],
         ['torch', '', 'no xpu', '', '', 'why no xpu'],
         ['torch', '', 'no mps', '', '', 'why no mps'],
-        ['vulkan', '0', 'vulkan:0: llvmpipe', '1.5 GiB', 'float32', 'software: only with --engine vulkan']]
+        ['vulkan', '0', 'vulkan:0: llvmpipe', '1.5 GiB', 'float32, float16',
+         'software: only with --engine vulkan']]
 
 
 def test_an_engine_that_can_not_run_says_why(list_cells):

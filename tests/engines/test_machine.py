@@ -37,12 +37,12 @@ def test_features_are_those_of_the_first_processor(cpuinfo, key, flags):
     assert cpu.list_cpu_features() == set(flags.split())
 
 
-@pytest.mark.parametrize(('flags', 'bfloat16', 'amx'), [
-    ('avx2 amx_tile amx_bf16', True, True), ('avx2 avx512_bf16', True, False), ('asimd bf16', True, False),
-    ('avx512f avx512_vnni amx_tile', False, False), ('avx2', False, False)])
-def test_which_processors_have_bfloat16(cpuinfo, flags, bfloat16, amx):
+@pytest.mark.parametrize(('flags', 'bfloat16', 'vnni'), [
+    ('avx2 amx_tile amx_bf16', True, False), ('avx2 avx512_bf16', True, False), ('asimd bf16', True, False),
+    ('avx512f avx512_vnni amx_tile', False, True), ('avx2 avx_vnni', False, True), ('avx2', False, False)])
+def test_which_processors_have_bfloat16_and_int16(cpuinfo, flags, bfloat16, vnni):
     cpuinfo(flags)
-    assert (cpu.has_cpu_bfloat16(), cpu.has_amx()) == (bfloat16, amx)
+    assert (cpu.has_cpu_bfloat16(), cpu.has_vnni()) == (bfloat16, vnni)
 
 
 @pytest.mark.parametrize(('limit', 'expected'), [
@@ -53,7 +53,8 @@ def test_a_processor_may_be_held_to_fewer_instructions_than_it_has(cpuinfo, monk
     cpuinfo(XEON)
     monkeypatch.setenv('ONEDNN_MAX_CPU_ISA', limit)
     assert cpu.list_cpu_features() == set(expected.split())
-    assert cpu.has_cpu_bfloat16() == cpu.has_amx() == (expected == XEON)
+    assert cpu.has_cpu_bfloat16() == (expected == XEON)
+    assert cpu.has_vnni() == ('vnni' in expected)
 
 
 def test_without_the_file_numpy_says_what_it_found(monkeypatch, tmp_path):
@@ -63,8 +64,9 @@ def test_without_the_file_numpy_says_what_it_found(monkeypatch, tmp_path):
     monkeypatch.delenv('ONEDNN_MAX_CPU_ISA', raising=False)
     monkeypatch.setattr(umath, '__cpu_features__', {
         'SSE': True, 'AVX2': True, 'FMA3': True, 'AVX512F': True, 'AVX512_SKX': True, 'AVX512BF16': False,
-        'ASIMD': False})
-    assert cpu.list_cpu_features() == {'avx2', 'fma', 'avx512f', 'avx512vl', 'avx512bw', 'avx512dq'}
+        'AVX512VNNI': True, 'ASIMD': False})
+    assert cpu.list_cpu_features() == {
+        'avx2', 'fma', 'avx512f', 'avx512vl', 'avx512bw', 'avx512dq', 'avx512_vnni'}
     monkeypatch.setattr(umath, '__cpu_features__', {'ASIMD': True, 'AVX2': False})
     assert cpu.list_cpu_features() == {'asimd'}
 
