@@ -224,7 +224,7 @@ def _list_lines() -> Iterator[tuple[str, ...]]:
                     if refusal := explain_refusal(row, network, CPU):
                         remark = str(refusal)
                     elif row is not taken:
-                        remark = f'slower than {taken.name}'
+                        remark = f'auto takes {taken.name} first'
                     else:
                         remark = 'auto takes a GPU first' if first else 'auto takes this'
                 precisions = dict.fromkeys(pick_precision(device, half, row.precisions) for half in (False, True))

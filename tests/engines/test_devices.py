@@ -351,8 +351,8 @@ def test_a_machine_without_a_gpu(list_cells):
     rows = list_cells(vulkan=['llvmpipe'])
     assert rows == [
         ['winograd', '', 'cpu: Ryzen, 8 cores', '1.5 GiB', 'float32, int16', 'auto takes this'],
-        ['openvino', '', 'cpu: Ryzen, 8 cores', '1.5 GiB', 'float32, bfloat16', 'slower than winograd'],
-        ['torch', '', 'cpu: Ryzen, 8 cores', '1.5 GiB', 'float32, bfloat16', 'slower than winograd'],
+        ['openvino', '', 'cpu: Ryzen, 8 cores', '1.5 GiB', 'float32, bfloat16', 'auto takes winograd first'],
+        ['torch', '', 'cpu: Ryzen, 8 cores', '1.5 GiB', 'float32, bfloat16', 'auto takes winograd first'],
         ['torch', '', 'no cuda', '', '', 'why no cuda'],
         ['torch', '', 'no xpu', '', '', 'why no xpu'],
         ['torch', '', 'no mps', '', '', 'why no mps'],
