@@ -252,7 +252,8 @@ from realesrgan.engines.winograd import WinogradEngine
 config = RRDBNetConfig(4, 16, 1, 8)
 network = LoadedNetwork(config, make_weights(config.layers(), np.random.default_rng(0)))
 engine = WinogradEngine(network, CPU, 'float32', 3, kernel=Kernel(Path(sys.argv[1])), least_tiles=1)
-engine(np.zeros((1, 40, 20, 3), np.float32))
+for _ in range(4):
+    engine(np.zeros((1, 100, 30, 3), np.float32))
 """
 
 
@@ -268,7 +269,7 @@ def test_threads_do_not_race(tmp_path, broken):
     runtime = subprocess.check_output(['gcc', '-print-file-name=libtsan.so'], text=True).strip()
     if built.returncode or not runtime.startswith('/'):
         pytest.skip('this gcc has no ThreadSanitizer')
-    environment = os.environ | {'LD_PRELOAD': runtime, 'TSAN_OPTIONS': 'exitcode=66'}
+    environment = os.environ | {'LD_PRELOAD': runtime, 'TSAN_OPTIONS': 'halt_on_error=1'}
     result = subprocess.run([sys.executable, '-c', RACE, library], env=environment, capture_output=True, text=True)
     if 'FATAL: ThreadSanitizer' in result.stderr:
         pytest.skip('the ThreadSanitizer does not run here')
