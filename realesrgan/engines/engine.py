@@ -124,7 +124,7 @@ class EngineRow:
 
 
 # 'auto' tries them in this order. On processors with AMX too: there OpenVINO's bfloat16 runs RealESRGAN_x4plus 1.4
-# times as fast as int16, and realesr-animevideov3 no faster, but at 52 and 62 dB instead of 76 and 82. Memory was
+# times as fast as int16, and realesr-animevideov3 1.1 times, but at 52 and 62 dB instead of 76 and 82. Memory was
 # measured on a CPU by `benchmarks/memory.py` and rounded up by a sixth. The figures of torch stand for GPUs too, where
 # nothing was measured.
 ENGINES: tuple[EngineRow, ...] = (
