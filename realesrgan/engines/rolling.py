@@ -256,8 +256,8 @@ class Schedule:
                 for segment, band in zip(network.segments, bands, strict=True)]
         for segment, band, lag in zip(network.segments, bands, lags, strict=True):
             self._measure_rings(segment, band, lag)
-        makers: dict[Plane, int] = {}  # of what lies in each plane, and the steps of earlier segments that read it
-        readers: dict[Plane, list[int]] = {}
+        makers: dict[Plane, int] = {}  # of what lies in each plane, and the steps of earlier segments that used it
+        users: dict[Plane, list[int]] = {}
         for segment, band, lag in zip(network.segments, bands, lags, strict=True):
             first, number = len(self.steps), {step: len(self.steps) + index for index, step in enumerate(segment)}
             for step in segment:
@@ -265,12 +265,13 @@ class Schedule:
                               columns=int(read.around or not (step.layer is None or step.doubled)))
                          for read in step.reads]
                 if step.plane is not None:
-                    waits += [Wait(earlier, more=_ALL_ROWS) for earlier in readers.get(step.plane, ())]
+                    waits += [Wait(earlier, more=_ALL_ROWS) for earlier in users.get(step.plane, ())]
                     waits += self._list_waits_for_readers(step, step.plane, segment, number)
                     makers[step.plane] = number[step]
                 self.steps.append(ScheduledStep(step, band * step.enlarged, lag[number[step] - first], waits))
             for plane in {step.plane for step in segment if step.plane is not None and not step.plane.whole}:
-                readers[plane] = [number[step] for step in segment if any(read.plane is plane for read in step.reads)]
+                users[plane] = [number[step] for step in segment
+                                if step.plane is plane or any(read.plane is plane for read in step.reads)]
             waves = max(-(-(self.tile_rows(planned.step.enlarged) + planned.lag) // planned.advance)
                         for planned in self.steps[first:])
             self.segments.append((first, len(self.steps), waves))

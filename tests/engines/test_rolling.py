@@ -209,7 +209,18 @@ def skip_far(layers):
     return layers.finish('tail', [now, head], shuffle=2)
 
 
-@pytest.mark.parametrize('describe', [branch_back, skip_far])
+def forget_one(layers):
+    """Two segments, the first with a result that nobody reads, whose ring the second takes."""
+    trunk = layers.convolve('head', [0], 8)
+    for number in range(2):
+        first = layers.convolve(f'first{number}', [trunk], 8, 0.1)
+        second = layers.convolve(f'second{number}', [trunk, first], 8, 0.1)
+        layers.convolve(f'dead{number}', [second], 8)
+        trunk = layers.convolve(f'last{number}', [first, second], 8, residuals=[(trunk, 0.5)])
+    return layers.finish('tail', [trunk], shuffle=2)
+
+
+@pytest.mark.parametrize('describe', [branch_back, skip_far, forget_one])
 def test_networks_of_any_form(best_kernel, monkeypatch, describe):
     config = SRVGGNetCompactConfig(2, 8, 1)
     layers = describe(Layers())
