@@ -162,7 +162,7 @@ class WinogradEngine(Engine):
         program.prepare(pixels, result)
         # A pool of threads that wait for the next picture would save a tenth of a millisecond. But its threads would be
         # missing after a fork, and end before Python does.
-        memory, scratch = self._memory, self._scratch
+        memory, scratch, size = self._memory, self._scratch, self._size
         threads = [_KernelThread(self._kernel, program, floats, pixels, result) for floats in scratch]
         # Until all threads have ended, this is theirs alone, whatever interrupts us, and however often.
         self._program, self._memory, self._scratch = None, allocate(0), []
@@ -177,7 +177,8 @@ class WinogradEngine(Engine):
         except BaseException:
             program.stop()
             raise
-        self._program, self._memory, self._scratch = program, memory, scratch
+        # Another picture may have been upscaled meanwhile, by `on_progress`.
+        self._program, self._memory, self._scratch, self._size = program, memory, scratch, size
 
 
 class _KernelThread(threading.Thread):

@@ -358,6 +358,7 @@ class RealESRGANer:
             # A copy, because the torch engine moves a module to its precision, and the first engine may share it.
             self._exact_engine = make_engine(copy.deepcopy(network), self._settle_device(), half=False,
                                              threads=self._threads)
+        self._exact_engine.on_progress = engine.on_progress
         return self._exact_engine(batch)
 
     # ---- by the steps of 0.3.0 ----

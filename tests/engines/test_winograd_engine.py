@@ -340,6 +340,24 @@ def test_an_error_in_a_thread_is_raised_and_the_next_picture_is_right(best_kerne
     assert np.abs(engine(batch) - reference(module, batch)).max() <= LARGEST_ERROR
 
 
+def test_a_picture_may_be_upscaled_while_another_reports_its_progress(best_kernel, monkeypatch):
+    monkeypatch.setattr(winograd, '_SECONDS_BETWEEN_LOOKS', 0)
+    module, large, small = random_network(SRVGGNetCompactConfig(4, 16, 4)), random_batch(200, 180), random_batch(16, 24)
+    engine = make(module, best_kernel)
+    expected, results, shares = engine(large), [], []
+
+    def report(share):
+        engine.on_progress = None
+        shares.append(share)
+        results.append(engine(small))
+    engine.on_progress = report
+    results += [engine(large), engine(small)]
+    assert 0 <= shares[0] <= 1
+    assert np.array_equal(results[1], expected)
+    assert np.array_equal(results[0], results[2])
+    assert np.abs(results[2] - reference(module, small)).max() <= LARGEST_ERROR
+
+
 PRELUDE = """
 import os, signal, sys, threading, time
 import numpy as np
