@@ -103,7 +103,8 @@ class EngineRow:
         package: The Python package that it needs; '' for none.
         needs_layers: Whether it builds networks from their layers, and runs no others.
         memory: Bytes that it takes for each value that a network keeps (`NetworkTraits.values_per_pixel`), and for each
-            pixel of the result, by whether it computes in half precision. What is not said counts as the hungriest.
+            pixel of the result, by whether it computes in half precision. What is not said counts as the hungriest,
+            unless the engine counts it (`Engine.count_bytes`).
     """
 
     name: str

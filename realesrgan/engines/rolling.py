@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..archs.architecture import Layers
+from .kernel.library import Wait
 
 #: Outputs of a tile, along a side.
 TILE = 4
@@ -95,18 +96,6 @@ class RollingStep:
     def reads(self) -> Iterable[Read]:
         """All planes that it reads, each once."""
         return {read.plane: read for read in (*self.residuals, *self.inputs)}.values()
-
-
-@dataclass(frozen=True)
-class Wait:
-    """Rows of another step that must be done before a task begins; see `winograd.c`."""
-
-    step: int
-    behind: int = 0
-    up: int = 0
-    down: int = 0
-    more: int = 0
-    columns: int = 0
 
 
 class RollingNetwork:

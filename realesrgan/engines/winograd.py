@@ -11,7 +11,6 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple
 from itertools import accumulate, pairwise
 
 import numpy as np
@@ -83,7 +82,6 @@ class WinogradEngine(Engine):
         self._memory = allocate(0)  # of the planes of one program at a time
         self._scratch: list[np.ndarray] = []  # of each thread
         self._program: SizedProgram | None = None
-        self._size = (0, 0)  # of the pictures that it is for
         self._lock = threading.RLock()
         self.description += f', {kernel.variant}'
 
@@ -126,14 +124,13 @@ class WinogradEngine(Engine):
 
     def _prepare(self, height: int, width: int) -> SizedProgram:
         """Return the program for pictures of a size."""
-        if self._program is None or self._size != (height, width):
+        if self._program is None or self._program.result_shape != (height * self.scale, width * self.scale, 3):
             self._program = None
             schedule = self._schedule(height, width)
             starts, floats = _lay_out(schedule)
             self._clear_memory(floats)
             self._program = SizedProgram(self._layers, schedule, starts, self._weights, self._memory, self._task_tiles,
                                          turned=width > height)
-            self._size = height, width
         if not self._scratch:
             self._scratch = [allocate(self._scratch_floats) for _ in range(self._threads)]
         return self._program
@@ -162,7 +159,7 @@ class WinogradEngine(Engine):
         program.prepare(pixels, result)
         # A pool of threads that wait for the next picture would save a tenth of a millisecond. But its threads would be
         # missing after a fork, and end before Python does.
-        memory, scratch, size = self._memory, self._scratch, self._size
+        memory, scratch = self._memory, self._scratch
         threads = [_KernelThread(self._kernel, program, floats, pixels, result) for floats in scratch]
         # Until all threads have ended, this is theirs alone, whatever interrupts us, and however often.
         self._program, self._memory, self._scratch = None, allocate(0), []
@@ -177,8 +174,7 @@ class WinogradEngine(Engine):
         except BaseException:
             program.stop()
             raise
-        # Another picture may have been upscaled meanwhile, by `on_progress`.
-        self._program, self._memory, self._scratch, self._size = program, memory, scratch, size
+        self._program, self._memory, self._scratch = program, memory, scratch
 
 
 class _KernelThread(threading.Thread):
@@ -266,8 +262,7 @@ class SizedProgram:
         self._layers, self._schedule, self._starts, self._turned = layers, schedule, starts, turned
         self._weights, self._memory, self._task_tiles = weights, memory, task_tiles  # steps have addresses in them
         count = len(schedule.steps)
-        self._waits = [(Wait * len(step.waits))(*(Wait(*astuple(wait)) for wait in step.waits))
-                       for step in schedule.steps]
+        self._waits = [(Wait * len(step.waits))(*step.waits) for step in schedule.steps]
         self._steps = (Step * count)(*map(self._make_step, schedule.steps))
         tasks = [_count_tasks(step) for step in self._steps]
         self._done = np.zeros(sum(tasks), np.int32)
