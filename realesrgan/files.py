@@ -35,6 +35,18 @@ def require_writable(folder: Path) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
 
+def measure_free_disk(folder: Path) -> int:
+    """Return the free room on the disk of a folder, or of its nearest parent that exists."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def format_size(count: int) -> str:
+    """Write a size for people."""
+    return f'{count / 2 ** 20:.0f} MiB' if count < 10 * 2 ** 30 else f'{count / 2 ** 30:.0f} GiB'
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove the unfinished files of runs on this machine that were killed. Those of runs that live stay."""
     with contextlib.suppress(OSError):

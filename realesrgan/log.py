@@ -1,9 +1,11 @@
-"""Attach log lines to the file they are about, and to the run that logged them."""
+"""Attach log lines to the file they are about, and to the run that logged them; append them to a file."""
 from __future__ import annotations
 
 import contextlib
 import contextvars
 import logging
+import os
+import sys
 import threading
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -75,6 +77,56 @@ def report_warnings(on_warning: Callable[[str, str], None]) -> Iterator[None]:
     finally:
         logger.removeHandler(reporter)
         _reporter.reset(token)
+
+
+class _LogFile(logging.FileHandler):
+    """Appends lines to a file. Where that fails the run goes on, and stderr says so once."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, encoding='utf-8', errors='backslashreplace')
+        self.setFormatter(_LogFileFormatter('%(asctime)s %(process)d %(levelname)s %(message)s'))
+        self._has_failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        if not self._has_failed and sys.stderr is not None:
+            self._has_failed = True
+            with contextlib.suppress(OSError):
+                sys.stderr.write(f"warning: the log {self.baseFilename} can't be written: {sys.exc_info()[1]}\n")
+
+
+class _LogFileFormatter(logging.Formatter):
+    """Writes a record with its time, the number of the process that logged it, and the file that it is about."""
+
+    default_msec_format = '%s.%03d'
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        record.message = escape(prefix_subject(record, record.message))
+        return super().formatMessage(record)
+
+
+@contextlib.contextmanager
+def append_log(path: str | None) -> Iterator[None]:
+    """Append to a file what the package logs inside the block, details and tracebacks too; to None, nothing.
+
+    Where the file is open for an outer block already, that one writes the lines.
+
+    Raises:
+        OSError: it can't be opened.
+    """
+    logger = logging.getLogger('realesrgan')
+    if path is None or os.path.abspath(path) in [getattr(handler, 'baseFilename', '') for handler in logger.handlers]:
+        yield
+        return
+    file, level = _LogFile(path), logger.level
+    logger.addHandler(file)
+    logger.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(file)
+        with contextlib.suppress(OSError):  # the disk is full, which has been said
+            file.close()
 
 
 def create_thread(task: Callable[[], None], name: str) -> threading.Thread:

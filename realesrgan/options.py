@@ -291,6 +291,9 @@ class RunOptions(UpsamplerOptions):
     compare: bool = option(
         False, '--compare', group='judging',
         help='show input and result side by side, in a picture or a short clip beside each result')
+    log: str | None = option(
+        None, '--log', group='messages', check=check_path, metavar='FILE',
+        help='append all that -v shows to FILE, with times')
     check: bool = False
 
     def __post_init__(self) -> None:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from ..events import Event, Found, Outcome, Outlined, Progress
 from ..log import about, escape
-from .run import log_error, write_line
+from .run import PRINTED, log_error, write_line
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
 logger = logging.getLogger(__name__)
+_printed = logging.getLogger(PRINTED)
 
 _SECONDS_BEFORE_TILES = 3  # how long a picture must take for its tiles to be shown
 _SECONDS_BETWEEN_BEATS = 1.0
@@ -170,6 +171,7 @@ class Display:
 
     def _write(self, line: str) -> None:
         """Write a line above the bars. If that fails the run goes on, and ends with status 1."""
+        _printed.info('%s', line)
         try:
             write_line(escape(line), self._to)
             self._to.flush()

@@ -78,11 +78,11 @@ def build_parser(kind: type[RunOptions], description: str, *, inputs: str, outpu
                                  help=f'{inputs} (default: inputs)')
     groups['files'].add_argument('-o', '--output', type=path, default='results', metavar='FOLDER',
                                  help=f'{output} (default: %(default)s)')
+    add_verbosity_options(groups['messages'])
     add_options(parser, kind, groups)
     groups['judging'].add_argument(
         '--report', type=make_type(_check_report_path), metavar='FILE',
         help='write figures, checks of the results and what looks wrong to FILE.json or FILE.html')
-    add_verbosity_options(groups['messages'])
     return parser
 
 

@@ -14,12 +14,16 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn, TextIO
 
 from ..errors import NoSuchDeviceError, UsageError, explain, flatten_message
-from ..log import escape, prefix_subject
+from ..log import append_log, escape, prefix_subject
 
 logger = logging.getLogger(__name__)
 
 # Python's own 700 would make the collections a twentieth of a start, in which nearly all that is made stays.
 _OBJECTS_BETWEEN_COLLECTIONS = 50_000
+
+#: The logger of lines that are printed anyway, for `--log`.
+PRINTED = f'{__name__}.printed'
+_SHOWS_TRACEBACK = 'shows_traceback'  # an attribute of records
 
 
 class _Terminated(SystemExit):
@@ -43,23 +47,25 @@ def run(work: Callable[[argparse.Namespace], int], parser: argparse.ArgumentPars
     before = None
     with contextlib.suppress(ValueError):  # not in the main thread, as under a web server, which handles signals itself
         before = signal.signal(signal.SIGTERM, _terminate)
-    try:
-        return work(args)
-    except KeyboardInterrupt:
-        logger.error('interrupted')
-        return 130
-    except _Terminated:
-        logger.error('ended by SIGTERM')
-        raise
-    except Exception as error:
-        log_error(explain(error), traceback=args.verbose)
-        if isinstance(error, NoSuchDeviceError) and not args.quiet:
-            from ..engines.choice import describe_devices
-            print(describe_devices(), file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
-    finally:
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(append_log(getattr(args, 'log', None)))
+            return work(args)
+        except KeyboardInterrupt:
+            logger.error('interrupted')
+            return 130
+        except _Terminated:
+            logger.error('ended by SIGTERM')
+            raise
+        except Exception as error:
+            log_error(explain(error), traceback=args.verbose)
+            if isinstance(error, NoSuchDeviceError) and not args.quiet:
+                from ..engines.choice import describe_devices
+                print(describe_devices(), file=sys.stderr)
+            return 2 if isinstance(error, UsageError) else 1
+        finally:
+            if before is not None:
+                signal.signal(signal.SIGTERM, before)
 
 
 def run_and_exit(main: Callable[[], int]) -> NoReturn:
@@ -81,25 +87,28 @@ def run_and_exit(main: Callable[[], int]) -> NoReturn:
 
 
 def log_error(error: BaseException, *, traceback: bool) -> None:
-    """Log an error in one line, and its traceback if asked to."""
-    logger.error('%s', _describe(error), exc_info=error if traceback else None)
+    """Log an error in one line, with its traceback, which stderr shows if asked to."""
+    logger.error('%s', _describe(error), exc_info=error, extra={_SHOWS_TRACEBACK: traceback})
 
 
 def configure_logging(*, verbose: bool, quiet: bool) -> None:
     """Send the package's log to stderr: warnings and news, with `verbose` details too, with `quiet` only errors."""
     root = logging.getLogger('realesrgan')
-    root.handlers = [_StderrHandler()]
+    level = logging.DEBUG if verbose else logging.ERROR if quiet else logging.INFO
+    root.handlers = [_StderrHandler(level)]  # which shows no more where --log asks for all
     root.propagate = False
-    root.setLevel(logging.DEBUG if verbose else logging.ERROR if quiet else logging.INFO)
+    root.setLevel(level)
 
 
 class _StderrHandler(logging.Handler):
     """Writes log lines to stderr, above a progress bar if there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.name == PRINTED:
+            return
         level = f'{record.levelname.lower()}: ' if record.levelno >= logging.WARNING else ''
         message = record.getMessage()
-        traceback = self.format(record).removeprefix(message)
+        traceback = self.format(record).removeprefix(message) if getattr(record, _SHOWS_TRACEBACK, True) else ''
         with contextlib.suppress(OSError):  # a full disk, or a reader that has gone, must not end the run
             write_line(level + escape(prefix_subject(record, message)) + traceback, sys.stderr)
 

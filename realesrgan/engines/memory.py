@@ -1,12 +1,18 @@
 """The memory that a picture needs on its way through a network, and the memory that there is."""
 from __future__ import annotations
 
+import logging
 import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..archs.architecture import NetworkTraits
 from .devices import Device, measure_vulkan_memory
 from .engine import BACKENDS, ENGINES, VULKAN
+
+logger = logging.getLogger(__name__)
 
 #: What a result in floating point takes on its way to one of integers.
 FLOAT_RESULT_BYTES = 48  # per pixel of output: RGB in float32, four times over
@@ -14,6 +20,7 @@ _SHARE_OF_FREE = 0.8
 _MOST_ON_VULKAN = 3 << 30  # the largest buffer takes up to 30 % of it, and some drivers bind no more than 1 GiB
 _CGROUP = Path('/sys/fs/cgroup')
 _MEMINFO = Path('/proc/meminfo')  # of Linux
+_SECONDS_BETWEEN_LOGS = 5.0
 
 
 def estimate_bytes_per_pixel(traits: NetworkTraits, engine: str, *, half: bool) -> int | None:
@@ -120,6 +127,69 @@ def measure_peaks(device_type: str) -> tuple[int, int]:
     import resource
     unit = 1 if sys.platform == 'darwin' else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, gpu
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """Memory in use at a moment, in bytes.
+
+    Attributes:
+        host: That of this process.
+        allocated, reserved: What PyTorch and the Vulkan engine of this process use on GPUs, and what they hold.
+        system: How much of the system's memory all programs use, 0..1.
+    """
+
+    host: int
+    allocated: int
+    reserved: int
+    system: float
+
+    def __str__(self) -> str:
+        text = f'memory: {_write_gib(self.host)} in this process, {self.system:.0%} of the system\'s in use'
+        return text + (f'; of GPUs {_write_gib(self.allocated)} allocated, {_write_gib(self.reserved)} reserved'
+                       if self.reserved else '')
+
+
+def _write_gib(count: int) -> str:
+    return f'{count / 2 ** 30:.2f} GiB'
+
+
+def measure_memory_use() -> MemoryUse:
+    """Return the memory in use now; packages that are not imported are not asked."""
+    import psutil
+    allocated = reserved = 0
+    torch, vulkan = sys.modules.get('torch'), sys.modules.get(f'{__package__}.vulkan')
+    for kind in BACKENDS if torch is not None else ():
+        module = getattr(torch, kind, None)
+        if kind == 'mps' and torch.backends.mps.is_available():
+            allocated += torch.mps.current_allocated_memory()
+            reserved += torch.mps.driver_allocated_memory()
+        elif kind != 'mps' and module is not None and module.is_initialized():
+            for number in range(module.device_count()):
+                allocated += module.memory_allocated(number)
+                reserved += module.memory_reserved(number)
+    if vulkan is not None:
+        used, held = vulkan.measure_held_memory()
+        allocated, reserved = allocated + used, reserved + held
+    return MemoryUse(psutil.Process().memory_info().rss, allocated, reserved, psutil.virtual_memory().percent / 100)
+
+
+class MemoryLog:
+    """Logs, as a detail, the memory in use every few seconds.
+
+    Args:
+        clock: Returns seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._next = clock() + _SECONDS_BETWEEN_LOGS
+
+    def update(self, *, at_once: bool = False) -> None:
+        """Log it if it is time for that, or `at_once`."""
+        if logger.isEnabledFor(logging.DEBUG) and (at_once or self._clock() >= self._next):
+            self._next = self._clock() + _SECONDS_BETWEEN_LOGS
+            logger.debug('%s', measure_memory_use())
 
 
 def measure_container_memory(cgroup: Path = _CGROUP) -> int:

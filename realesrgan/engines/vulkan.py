@@ -132,6 +132,12 @@ class VulkanEngine(Engine):
             raise NonFiniteError(f'the network gave values that are not finite ({self.description})')
 
 
+def measure_held_memory() -> tuple[int, int]:
+    """Return how many bytes the engines of this process use on GPUs, and how many they hold."""
+    allocators = [engine._allocator for engine in list(_living)]
+    return sum(allocator.used for allocator in allocators), sum(allocator.peak for allocator in allocators)
+
+
 class Allocator(ncnn.VkBlobAllocator):  # type: ignore[misc]
     """Hands out a GPU's memory up to a limit.
 

@@ -43,6 +43,7 @@ class Format:
             puts it in together with the pixels.
         holds: The fields of `picture.Metadata` that results hold.
         longest_side: Pixels that a side of results may have; None for any number.
+        result_bits: About how many bits a pixel of an upscaled photo takes, in 8 bits and colours.
     """
 
     extensions: tuple[str, ...] = ()
@@ -62,6 +63,7 @@ class Format:
     header: Literal['jpeg', 'bmp'] | None = None
     holds: tuple[str, ...] = ()
     longest_side: int | None = None
+    result_bits: float = 12
 
 
 #: The formats by name. Pillow tries them in this order, so the format without a clear signature (tga) comes last.
@@ -71,7 +73,7 @@ FORMATS: dict[str, Format] = {
         extensions=('jpg', 'jpeg', 'jpe'), input_extensions=('jfif',), offered=True, pillow_names=('JPEG',),
         signature=rb'\xFF\xD8\xFF', reader='jpeg', writer='opencv', always_opaque=True,
         quality_setting='IMWRITE_JPEG_QUALITY', header='jpeg',
-        holds=('icc', 'exif', 'xmp', 'dpi', 'iptc', 'comment'), longest_side=65500),
+        holds=('icc', 'exif', 'xmp', 'dpi', 'iptc', 'comment'), longest_side=65500, result_bits=1.7),
     'png': Format(
         extensions=('png',), input_extensions=('apng',), offered=True, pillow_names=('PNG',),
         signature=rb'\x89PNG\r\n\x1a\n', reader='png', writer='png', alpha=True, deep=True,
@@ -79,11 +81,11 @@ FORMATS: dict[str, Format] = {
     'webp': Format(
         extensions=('webp',), offered=True, pillow_names=('WEBP',), writer='opencv', alpha=True, gray=False,
         quality_setting='IMWRITE_WEBP_QUALITY',
-        holds=('icc', 'exif', 'xmp', 'dpi'), longest_side=16383),
+        holds=('icc', 'exif', 'xmp', 'dpi'), longest_side=16383, result_bits=1.1),
     'gif': Format(input_extensions=('gif',), pillow_names=('GIF',)),
     'bmp': Format(
         extensions=('bmp',), input_extensions=('dib',), pillow_names=('BMP', 'DIB'), signature=b'BM',
-        writer='opencv', header='bmp', holds=('dpi',)),
+        writer='opencv', header='bmp', holds=('dpi',), result_bits=24),
     # Most raw files are TIFFs too, whose first picture is a preview; `tiff` recognises those without a signature.
     'raw': Format(
         input_extensions=('3fr', 'arw', 'cr2', 'cr3', 'crw', 'dcr', 'dng', 'erf', 'fff', 'iiq', 'kdc', 'mef', 'mos',

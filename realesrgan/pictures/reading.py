@@ -12,6 +12,7 @@ import re
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -21,7 +22,12 @@ from . import formats, pillow, png
 from .metadata import read_metadata
 from .picture import Metadata, Picture, import_opencv, scale_to_full_range
 
+if TYPE_CHECKING:
+    from .names import Job
+
 logger = logging.getLogger(__name__)
+
+_DEEP = 3  # times as many bytes take results of 16 bits, whose lower ones are noise to a compressor
 
 # The third number of a PNM. Numbers stand between white space and comments.
 _PNM_MAXIMUM = re.compile(rb'P[2356](?:(?:\s|#[^\n]*\n)+(\d+)){3}')
@@ -88,6 +94,28 @@ def looks_like_picture(path: Path) -> bool:
     if image is not None:
         image.close()
     return image is not None
+
+
+def estimate_result_size(job: Job, outscale: float) -> int | None:
+    """Estimate the bytes of a picture's result by the picture's header; None if it can't be read.
+
+    Args:
+        job: Says where the picture is, and the format of its result.
+        outscale: Final size as a multiple of the picture's.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            image = pillow.open_image(job.source if job.file.data is None else io.BytesIO(job.file.data))
+    except (ImageError, OSError):
+        return None
+    if image is None:
+        return None
+    with image:
+        row = formats.find_writable(job.extension)
+        deep = row.deep and ';16' in f'{image.mode} {image.tile}'  # the latter names the layout in the file
+        channels = len(image.getbands()) / 3 if row.gray else 1
+        return int(image.width * image.height * outscale ** 2 * row.result_bits * channels / 8 * (_DEEP if deep else 1))
 
 
 def _decode_pixels(data: bytes, image: Image.Image | None,

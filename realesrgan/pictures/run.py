@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 from ..enhancers import EnhancerCache, build_enhancer, prepare
 from ..errors import UsageError, WorkerError, flatten_message
 from ..events import Event, Examined, Found, Outcome, Run
-from ..files import remove_leftovers, require_writable
+from ..files import format_size, measure_free_disk, remove_leftovers, require_writable
+from ..log import append_log
 from ..options import PictureOptions, drop_faces_of_anime
 from ..pool.pool import MOST_ATTEMPTS, Pool, list_places, make_pool
+from ..version import __version__
 from .inputs import InputFile, Inputs, find_pictures, list_inputs, read_bounded
 from .names import Job, list_jobs, name_comparison, require_folder_name
 
@@ -30,6 +32,8 @@ logger = logging.getLogger(__name__)
 STREAM = '-'
 _PICTURES_OF_A_TASK = 4  # where several workers share them
 _MOST_ATTEMPTS = 2  # of a picture, unless its worker dies
+_SAMPLES = 50  # by which the room for results is estimated
+_LIKELY_SCALE = 4  # of a network of which it is not known yet
 
 
 def upscale_pictures(inputs: Inputs, output: str | os.PathLike[str], options: PictureOptions | None = None, *,
@@ -57,9 +61,10 @@ def upscale_pictures(inputs: Inputs, output: str | os.PathLike[str], options: Pi
         OSError: the output folder can't be written.
         Cancelled: `cancel` was set.
     """
-    run = Run(on_event, cancel)
-    with run.session():
-        return _Pictures(run, os.fspath(output), options or PictureOptions(), enhancers).upscale(list_inputs(inputs))
+    run, options = Run(on_event, cancel), options or PictureOptions()
+    with append_log(options.log), run.session():
+        logger.debug('Real-ESRGAN %s, %s', __version__, options)
+        return _Pictures(run, os.fspath(output), options, enhancers).upscale(list_inputs(inputs))
 
 
 class _Pictures:
@@ -83,6 +88,8 @@ class _Pictures:
             require_writable(Path(self._output))
             for folder in {job.target_stem.parent for job in waiting}:
                 remove_leftovers(folder)
+            if len(waiting) > 1:
+                self._warn_of_little_room(waiting)
         if waiting:
             with self._open_pool(waiting) as (pool, is_shared):
                 self._upscale_all(waiting, sources, pool, is_shared=is_shared)
@@ -123,6 +130,19 @@ class _Pictures:
         if existing:
             self._end(Outcome(str(job.source), existing[0], skipped=True))
         return bool(existing)
+
+    def _warn_of_little_room(self, waiting: Sequence[Job]) -> None:
+        """Warn if the disk seems too small for the results. Some inputs, spread evenly, stand for all."""
+        from .reading import estimate_result_size
+        samples = waiting[::-(-len(waiting) // _SAMPLES)]
+        sizes = [estimate_result_size(job, self._options.outscale or self._options.default_outscale or _LIKELY_SCALE)
+                 for job in samples]
+        known = [size for size in sizes if size is not None]
+        needed = sum(known) * len(waiting) // max(len(known), 1)
+        free = measure_free_disk(Path(self._output))
+        if needed > free:
+            logger.warning('about %s of disk will be needed for %d results, %s are free', format_size(needed),
+                           len(waiting), format_size(free))
 
     def _end(self, outcome: Outcome) -> None:
         self._outcomes.append(outcome)

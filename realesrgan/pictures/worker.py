@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import SimpleQueue
 
+from ..engines.memory import MemoryLog
 from ..enhancers import BuildEnhancer, build_enhancer, measure_timings
 from ..errors import DiskFullError, RealESRGANError, RunError, explain, flatten_message, forget_locals
 from ..events import Examined, Outcome, Progress
@@ -92,6 +93,7 @@ class PictureWorker:
     def __init__(self, options: PictureOptions, place: Place, build: BuildEnhancer = build_enhancer) -> None:
         self._options = options
         self._enhancer = build(options, place)
+        self._memory = MemoryLog()
 
     def __call__(self, task: PictureTask, report: Report) -> None:
         """Upscale the pictures of a task, in order. One that fails does not hold up the others.
@@ -111,6 +113,7 @@ class PictureWorker:
         def report_tile(done: float, total: int) -> None:
             report_written()
             report(Progress(source, done, total))
+            self._memory.update()
 
         def write_item(item: _Item) -> None:
             for note in self._write(item, targets):
@@ -131,6 +134,7 @@ class PictureWorker:
                     del item  # or it would stay in memory with the next one
                     if is_large:
                         behind.flush()
+                self._memory.update(at_once=True)
         finally:
             report_written()
 

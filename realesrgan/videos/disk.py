@@ -1,11 +1,11 @@
 """How much room on the disk a video needs, and whether it is there."""
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from ..errors import DiskFullError
 from ..ffmpeg.encoder import Encoding
+from ..files import format_size, measure_free_disk
 
 #: What is left to others; below it a run stops while everything can still be closed in order.
 RESERVE_BYTES = 64 << 20
@@ -30,13 +30,6 @@ def estimate_extracted_size(width: int, height: int, frames: int, *, deep: bool)
     return width * height * 3 * (1 + deep) * frames // 2
 
 
-def measure_free_disk(folder: Path) -> int:
-    """Return the free room on the disk of a folder, or of its nearest parent that exists."""
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
-
-
 def check_room(folder: Path, needed: int = 0, purpose: str = '') -> None:
     """Check that `needed` bytes can be written and the reserve stays.
 
@@ -53,8 +46,3 @@ def check_room(folder: Path, needed: int = 0, purpose: str = '') -> None:
         purpose = purpose or f'the next frames ({format_size(RESERVE_BYTES)} stay free)'
         raise DiskFullError(f'{folder}: the disk has {format_size(free)} left, too little for {purpose}. Make room and '
                             'run the same command again: it resumes from the finished parts')
-
-
-def format_size(count: int) -> str:
-    """Write a size for people."""
-    return f'{count / 2 ** 20:.0f} MiB' if count < 10 * 2 ** 30 else f'{count / 2 ** 30:.0f} GiB'

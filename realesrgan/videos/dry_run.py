@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import psutil
 
+from ..files import format_size, measure_free_disk
 from ..pool.pool import Place
-from .disk import estimate_result_size, format_size, measure_free_disk
+from .disk import estimate_result_size
 from .parts import Part, count
 from .source import CHUNK_SECONDS, Source
 from .worker import PART_SECONDS

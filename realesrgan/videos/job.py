@@ -21,11 +21,11 @@ from ..ffmpeg.containers import Track
 from ..ffmpeg.mux import join, mux, write_list
 from ..ffmpeg.probe import is_picture, probe
 from ..ffmpeg.programs import FFmpeg
-from ..files import errors_naming, temporary_folder, write_through
+from ..files import errors_naming, format_size, measure_free_disk, temporary_folder, write_through
 from ..options import VideoOptions
 from ..pictures.names import name_comparison
 from .comparing import write_comparison
-from .disk import check_room, estimate_result_size, format_size, measure_free_disk
+from .disk import check_room, estimate_result_size
 from .inputs import VideoInput
 from .parts import LIST, TRACKS, OpenParts, Part, Parts, count, describe_run
 from .plan import VideoPlan

@@ -16,13 +16,14 @@ from ..errors import RunError, UsageError, VideoError, explain
 from ..events import Event, Examined, Found, Outcome, Outlined, Progress, Run, Warned
 from ..ffmpeg.programs import FFmpeg, find_ffmpeg
 from ..files import remove_leftovers, require_writable
-from ..log import about
+from ..log import about, append_log
 from ..options import PictureOptions, VideoOptions, convert_options, drop_faces_of_anime
 from ..pictures.inputs import InputFile, Inputs, list_inputs
 from ..pictures.names import list_jobs, name_comparison, require_folder_name
 from ..pictures.run import upscale_pictures
 from ..pipeline import read_ahead, write_behind
 from ..pool.pool import list_places, make_pool
+from ..version import __version__
 from ..weights.sources import fingerprint
 from .inputs import VIDEO_EXTENSIONS, VideoInput, check_extension, find_videos, name_results
 from .job import VideoJob
@@ -62,9 +63,10 @@ def upscale_videos(inputs: Inputs, output: str | os.PathLike[str], options: Vide
         OSError: the output folder can't be written.
         Cancelled: `cancel` was set.
     """
-    run = Run(on_event, cancel)
-    with run.session():
-        return _Videos(run, Path(output), options or VideoOptions(), enhancers).upscale(list_inputs(inputs))
+    run, options = Run(on_event, cancel), options or VideoOptions()
+    with append_log(options.log), run.session():
+        logger.debug('Real-ESRGAN %s, %s', __version__, options)
+        return _Videos(run, Path(output), options, enhancers).upscale(list_inputs(inputs))
 
 
 class _Videos:

@@ -12,20 +12,21 @@ from typing import Any, Self
 
 import numpy as np
 
+from ..engines.memory import MemoryLog
 from ..enhancers import BuildEnhancer, build_enhancer, measure_timings
 from ..errors import MediaError, RealESRGANError, VideoError
 from ..events import Examined
 from ..ffmpeg.decoder import Damage, FrameReader
 from ..ffmpeg.encoder import Encoding, FrameWriter
 from ..ffmpeg.programs import FFmpeg, find_ffmpeg
-from ..files import whole_file
+from ..files import measure_free_disk, whole_file
 from ..log import about
 from ..options import VideoOptions
 from ..pipeline import read_ahead, write_behind
 from ..pool.pool import Place, Report
 from ..quality import examine
 from ..timings import Stopwatch, Timings
-from .disk import RESERVE_BYTES, measure_free_disk
+from .disk import RESERVE_BYTES
 from .frames import FrameFiles, VideoFrames
 from .parts import Part, Parts
 
@@ -143,6 +144,7 @@ class ChunkWorker:
         self._enhancer = build(options, place)
         self._ffmpeg: FFmpeg | None = find_ffmpeg(options.ffmpeg_bin) if finds_ffmpeg else None
         self._clock = clock
+        self._memory = MemoryLog()
 
     def __call__(self, chunk: Chunk, report: Report) -> Upscaled:
         """Upscale the frames of a chunk that no part holds yet; one that equals the one before is not computed again.
@@ -188,7 +190,9 @@ class ChunkWorker:
                         report(Examined(chunk.video, quality, preview, number))
                     done += 1
                     report(done)
+                    self._memory.update()
                     behind.put(frame)
+            self._memory.update(at_once=True)
         made = sorted([*found, *writer.made], key=lambda part: part.first)
         return Upscaled(tuple(made), reader.damage, reused, measure_timings(self._enhancer, stopwatch))
 

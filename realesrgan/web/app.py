@@ -11,11 +11,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, abort, jsonify, make_response, redirect, render_template, request, send_file, url_for
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import generate_latest
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as AnyResponse
 
+from ..engines.memory import measure_memory_use
 from ..errors import ImageError, MediaError, RealESRGANError, RunError, UsageError, VideoError
 from ..ffmpeg.containers import CONTAINERS
 from ..models import MODELS
@@ -52,6 +53,12 @@ class Metrics:
         self._megapixels = Counter('realesrgan_megapixels', 'Pixels of upscaled pictures and frames, in millions.',
                                    registry=self._registry)
         self._jobs = Gauge('realesrgan_jobs', 'Jobs that are known, by state.', ['state'], registry=self._registry)
+        self._memory = Gauge(
+            'realesrgan_memory_bytes', 'Memory of each worker\'s process: the host\'s, and what is allocated and '
+            'reserved on GPUs.', ['worker', 'kind'], registry=self._registry)
+        self._system = Gauge('realesrgan_system_memory_used_ratio', 'Share of the system\'s memory that all programs '
+                             'use.', registry=self._registry)
+        ProcessCollector(registry=self._registry)  # of the service itself
 
     def count_job(self, job: Job) -> None:
         """Count a job that has ended."""
@@ -66,6 +73,11 @@ class Metrics:
         counts = queue.count_states()
         for state in STATES:
             self._jobs.labels(state).set(counts[state])
+        self._memory.clear()
+        for worker, use in list(queue.memory.items()):
+            for kind, count in (('host', use.host), ('gpu_allocated', use.allocated), ('gpu_reserved', use.reserved)):
+                self._memory.labels(worker, kind).set(count)
+        self._system.set(measure_memory_use().system)
         return generate_latest(self._registry)
 
 

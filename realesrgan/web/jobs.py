@@ -14,9 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
+from ..engines.memory import MemoryUse, measure_memory_use
 from ..enhancers import EnhancerCache
 from ..errors import BugError, Cancelled, RealESRGANError, explain
-from ..events import Outcome, Progress, Warned
+from ..events import Event, Outcome, Progress, Warned
 from ..options import PictureOptions, VideoOptions
 from ..pictures.run import upscale_pictures
 from ..pool.pool import Place, Report
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 #: The states of a job, in order; the last three are ends.
 STATES = QUEUED, RUNNING, DONE, FAILED, CANCELLED = 'queued', 'running', 'done', 'failed', 'cancelled'
 SECONDS_BETWEEN_CLEANINGS = 2.0
+SECONDS_BETWEEN_MEASURES = 1.0  # of a worker's memory
 FIRST_GUESS = 5.0  # seconds of a job, before any has ended
 
 
@@ -69,7 +71,16 @@ class JobWorker:
     def __call__(self, task: JobTask, report: Report) -> None:
         """Upscale a file; its outcome is among what is reported."""
         upscale: Callable[..., object] = upscale_videos if isinstance(task.options, VideoOptions) else upscale_pictures
-        upscale(str(task.source), task.output, task.options, on_event=report, enhancers=self._enhancers)
+        due = time.monotonic() + SECONDS_BETWEEN_MEASURES
+
+        def report_with_memory(event: Event) -> None:
+            nonlocal due
+            report(event)
+            if time.monotonic() >= due:
+                report(measure_memory_use())
+                due = time.monotonic() + SECONDS_BETWEEN_MEASURES
+        upscale(str(task.source), task.output, task.options, on_event=report_with_memory, enhancers=self._enhancers)
+        report(measure_memory_use())
 
 
 @dataclass
@@ -146,6 +157,9 @@ class JobQueue:
     Args:
         settings: How many run and wait, and how long.
         on_end: Called with each job that has ended, in a thread of the queue.
+
+    Attributes:
+        memory: What the process of each worker used when that was last measured, by the worker's number.
     """
 
     def __init__(self, settings: Settings, on_end: Callable[[Job], None]) -> None:
@@ -156,8 +170,9 @@ class JobQueue:
         self._changed = threading.Condition()
         self._stopping = threading.Event()
         self._recent: deque[float] = deque(maxlen=10)  # seconds of the last jobs
+        self.memory: dict[int, MemoryUse] = {}
         gpus = settings.gpu_id or (None,)
-        self._threads = [threading.Thread(target=self._run_jobs, args=(Place(gpus[number % len(gpus)]),),
+        self._threads = [threading.Thread(target=self._run_jobs, args=(number, Place(gpus[number % len(gpus)])),
                                           name=f'runner {number}') for number in range(settings.workers)]
         self._threads.append(threading.Thread(target=self._clean, name='cleaner'))
 
@@ -228,7 +243,7 @@ class JobQueue:
 
     # ---- threads ----
 
-    def _run_jobs(self, place: Place) -> None:
+    def _run_jobs(self, number: int, place: Place) -> None:
         """Run one job after the other in a worker process until the service ends."""
         job: Job | None = None
 
@@ -245,26 +260,33 @@ class JobQueue:
                         return
                     job = self._waiting.popleft()
                     job.state, job.started = RUNNING, time.monotonic()
-                state = self._run(job, pool, place)
+                state = self._run(job, pool, number, place)
                 with self._changed:
                     self._end(job, state)
                     self._recent.append(job.seconds)
                     if job.cancel.is_set():
                         self._forget(job)
 
-    def _run(self, job: Job, pool: ProcessPool, place: Place) -> str:
+    def _run(self, job: Job, pool: ProcessPool, number: int, place: Place) -> str:
         """Run a job; return how it ended."""
+        def on_note(_task: JobTask, note: Event | MemoryUse) -> None:
+            if isinstance(note, MemoryUse):
+                self.memory[number] = note
+            else:
+                job.on_event(note)
         options = job.options if place.gpu_id is None else replace(job.options, gpu_id=(place.gpu_id,))
         try:
             task = JobTask(job.source, job.folder, options)
-            for _, error in pool.map_unordered([task], lambda _, event: job.on_event(event)):
+            for _, error in pool.map_unordered([task], on_note):
                 job.error = error
             if job.outcome is not None:
                 job.error = job.outcome.error
         except Cancelled:
+            self.memory.pop(number, None)  # the process is gone
             return CANCELLED
         except Exception as error:  # a bug must not end the thread, and with it the service
             job.error = explain(error)
+            self.memory.pop(number, None)
         if isinstance(job.error, BugError):
             logger.error('%s', job.error, exc_info=job.error)
         return DONE if job.error is None and job.outcome is not None and job.outcome.target is not None else FAILED

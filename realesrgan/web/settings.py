@@ -46,6 +46,7 @@ class Settings(CheckedOptions):
     fp32: bool = same_option(RunOptions, 'fp32')
     engine: str = same_option(RunOptions, 'engine')
     gpu_id: tuple[int, ...] = same_option(RunOptions, 'gpu_id')
+    log: str | None = same_option(RunOptions, 'log')
 
     def __post_init__(self) -> None:
         super().__post_init__()

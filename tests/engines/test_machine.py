@@ -1,8 +1,11 @@
 """The processor and the memory, with faked ones, and the memory that networks and results take."""
 from __future__ import annotations
 
+import dataclasses
+import logging
 import os
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -191,3 +194,32 @@ def test_results_may_use_swap_space_but_no_more_than_the_container_has(monkeypat
     for picture, outscale, needed in ((huge, None, '49152.0'), (np.zeros((16, 16, 3), np.uint8), 8192, '48.0')):
         with pytest.raises(MemoryError, match=f'the result alone takes {needed} GiB.*a smaller -s'):
             upsampler.enhance(picture, outscale)
+
+
+def test_memory_in_use_counts_all_gpus_of_the_process(monkeypatch):
+    monkeypatch.setattr(torch, 'cuda', SimpleNamespace(
+        is_initialized=lambda: True, device_count=lambda: 2, memory_allocated=[3 << 30, 3 << 29].__getitem__,
+        memory_reserved=[4 << 30, 4 << 30].__getitem__))
+    monkeypatch.setitem(sys.modules, 'realesrgan.engines.vulkan', SimpleNamespace(
+        measure_held_memory=lambda: (1 << 29, 1 << 30)))
+    use = memory.measure_memory_use()
+    assert (use.allocated, use.reserved) == (5 << 30, 9 << 30)
+    assert use.host > 1 << 20
+    assert 0 < use.system <= 1
+    assert str(dataclasses.replace(use, host=1 << 30, system=0.314)) == (
+        'memory: 1.00 GiB in this process, 31% of the system\'s in use; of GPUs 5.00 GiB allocated, 9.00 GiB reserved')
+    assert str(memory.MemoryUse(1 << 28, 0, 0, 0.5)) == 'memory: 0.25 GiB in this process, 50% of the system\'s in use'
+
+
+def test_memory_is_logged_every_few_seconds_and_only_as_a_detail(caplog):
+    seconds = iter([0, 1, 5, 5, 6, 10, 10])
+    log = memory.MemoryLog(lambda: next(seconds))
+    for _ in range(3):
+        log.update()  # nobody wants details, so nobody looks at the clock
+    caplog.set_level(logging.DEBUG, 'realesrgan')
+    counts = []
+    for _ in range(4):
+        log.update()
+        counts.append(len(caplog.records))
+    assert counts == [0, 1, 1, 2]
+    assert all(record.getMessage().startswith('memory: ') for record in caplog.records)

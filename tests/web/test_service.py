@@ -306,7 +306,12 @@ def test_health_models_and_metrics(serve):
     assert {'realesrgan_jobs_ended_total{state="done"} 1.0', 'realesrgan_jobs{state="done"} 1.0',
             'realesrgan_megapixels_total 0.005', 'realesrgan_job_seconds_count 1.0',
             'realesrgan_requests_total{method="POST",route="submit",status="202"} 1.0',
-            'realesrgan_requests_total{method="GET",route="none",status="404"} 1.0'} <= set(figures)
+            'realesrgan_requests_total{method="GET",route="none",status="404"} 1.0',
+            'realesrgan_memory_bytes{kind="gpu_allocated",worker="0"} 0.0',
+            'realesrgan_memory_bytes{kind="gpu_reserved",worker="0"} 0.0'} <= set(figures)
+    values = dict(line.rsplit(maxsplit=1) for line in figures)
+    assert float(values['realesrgan_memory_bytes{kind="host",worker="0"}']) > 1 << 20
+    assert 0 < float(values['realesrgan_system_memory_used_ratio']) <= 1
 
 
 @pytest.mark.parametrize(('name', 'cleaned'), [
