@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..archs.architecture import NetworkTraits
 from .devices import Device, measure_vulkan_memory
@@ -158,7 +159,8 @@ def measure_memory_use() -> MemoryUse:
     """Return the memory in use now; packages that are not imported are not asked."""
     import psutil
     allocated = reserved = 0
-    torch, vulkan = sys.modules.get('torch'), sys.modules.get(f'{__package__}.vulkan')
+    torch: Any = sys.modules.get('torch')
+    vulkan = sys.modules.get(f'{__package__}.vulkan')
     for kind in BACKENDS if torch is not None else ():
         module = getattr(torch, kind, None)
         if kind == 'mps' and torch.backends.mps.is_available():

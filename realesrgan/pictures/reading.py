@@ -113,7 +113,7 @@ def estimate_result_size(job: Job, outscale: float) -> int | None:
         return None
     with image:
         row = formats.find_writable(job.extension)
-        deep = row.deep and ';16' in f'{image.mode} {image.tile}'  # the latter names the layout in the file
+        deep = row.deep and ';16' in f'{image.mode} {getattr(image, "tile", "")}'  # the latter names the layout in the file
         channels = len(image.getbands()) / 3 if row.gray else 1
         return int(image.width * image.height * outscale ** 2 * row.result_bits * channels / 8 * (_DEEP if deep else 1))
 
