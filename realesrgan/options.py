@@ -333,6 +333,8 @@ class VideoOptions(RunOptions):
         None, '--start', group='video', check=_check_time, metavar='TIME', help='begin here: 90, 1:30 or 0:01:30.5')
     end: Fraction | None = option(
         None, '--end', group='video', check=_check_time, metavar='TIME', help='end here')
+    steady: bool = option(
+        False, '--steady', group='video', help='average results along the motion, against flicker')
     deinterlace: str = option(
         'auto', '--deinterlace', group='video', choices=lambda: ('auto', 'on', 'off'),
         help='turn fields into frames; auto: where the video is flagged so')

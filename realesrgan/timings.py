@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Self, TypeVar
 
-#: The steps of a picture or a video, in order.
-STAGES = ('read', 'network', 'write')
+#: The steps of a picture or a video, in order; only videos that are steadied have that one.
+STAGES = ('read', 'network', 'steady', 'write')
 
 Item = TypeVar('Item')
 

@@ -128,7 +128,8 @@ def _describe_file(file: FileReport) -> dict[str, Any]:
         'frames': outcome.frames, 'reused': outcome.reused, 'seconds': round(outcome.seconds, 3),
         'rate': round(amount / outcome.seconds, 4) if outcome.seconds and amount else None, 'unit': unit,
         **{name: timings.get(name) for name in ('engine', 'device', 'precision', 'tiles', 'host_bytes', 'gpu_bytes')},
-        'stages': {name: round(timings['seconds'].get(name, 0), 3) for name in STAGES} if timings else None,
+        'stages': {name: round(timings['seconds'].get(name, 0), 3) for name in STAGES
+                   if name != 'steady' or name in timings['seconds']} if timings else None,
         'samples': [{'frame': frame, **asdict(quality)} for frame, quality in file.samples]}
 
 
@@ -154,7 +155,8 @@ def _render_page(report: dict[str, Any], previews: Sequence[Preview | None]) -> 
                           for sample in file['samples'] for finding in sample['findings']]}
             for file, preview in zip(report['files'], previews, strict=True)]
     longest = max((sum(row['stages'].values()) for row in rows if row['stages']), default=0)
-    return environment.get_template('page.html.jinja').render(report=report, rows=rows, stages=STAGES,
+    stages = [stage for stage in STAGES if any(stage in (row['stages'] or ()) for row in rows)]
+    return environment.get_template('page.html.jinja').render(report=report, rows=rows, stages=stages,
                                                               longest=longest or 1)
 
 

@@ -18,6 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
+import cv2
 import numpy as np
 from filelock import FileLock, Timeout
 
@@ -63,7 +64,7 @@ def describe_run(ffmpeg_version: Sequence[int], source: Mapping[str, Any], weigh
     given = {name: getattr(options, name) for name, option in list_options(VideoOptions).items()
              if name not in _NO_MATTER and (option.group != 'faces' or options.face_enhance)}
     return {'version': __version__, 'ffmpeg': '.'.join(map(str, ffmpeg_version)), **source, 'weights': weights,
-            'container': options.container,
+            'container': options.container, **({'opencv': cv2.__version__} if options.steady else {}),
             **{name: value if value is None or isinstance(value, (bool, int, str)) else
                f'{value:g}' if isinstance(value, float) else str(value) for name, value in given.items()}}
 

@@ -1,9 +1,10 @@
 """What is upscaled to a video: a file or stream, or a folder of frames."""
 from __future__ import annotations
 
+import functools
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from .disk import check_room, estimate_extracted_size
 from .frames import FrameFiles, FrameShape, VideoFrames, measure_frames
 from .parts import TRACKS, Parts, identify_files
 from .plan import Ranges, VideoPlan, cut_into_chunks, encode_frames, encode_like_video, plan_video
+from .steady import RADIUS
 from .worker import Chunk, Upscaled
 
 logger = logging.getLogger(__name__)
@@ -115,21 +117,30 @@ class Source:
     def make_chunks(self, parts: Parts, stack: ExitStack) -> list[Chunk]:
         """Return the chunks; the files that they need stay until the stack ends."""
         ranges: Ranges
-        frames: Sequence[VideoFrames | FrameFiles]
+        take: Callable[[int, int | None], VideoFrames | FrameFiles]
         files, plan = self._extract(parts, stack) if self._extracts else self._files, self.plan
         if plan is None or self._extracts:
-            shape = self._shape or measure_frames(files[:1], self._options.max_pixels)
-            ranges = cut_into_chunks(self._measure_chunk(), len(files) - 1)
-            frames = [FrameFiles(files[first:stop], shape) for first, stop in ranges]
+            shape, total = self._shape or measure_frames(files[:1], self._options.max_pixels), len(files)
+            ranges = cut_into_chunks(self._measure_chunk(), total - 1)
+            take = lambda first, stop: FrameFiles(files[first:stop], shape)  # noqa: E731
         elif plan.is_divisible:
-            ranges = self.cut()
-            frames = [self._seek(plan, first, stop) for first, stop in ranges]
+            ranges, total, take = self.cut(), plan.total or 0, functools.partial(self._seek, plan)
         else:
             logger.info('the length is unknown: one part, which can\'t be resumed')
             recording = build_recording_options(plan.info.tracks, parts.folder / TRACKS) if plan.info.is_stream else []
-            ranges, frames = [(0, None)], [VideoFrames(plan.info, plan.decoding, also=tuple(recording))]
-        return [Chunk(self.name, index, first, stop, each, self.encoding, self.ffmpeg, self._options.outscale, parts,
-                      self.step) for index, ((first, stop), each) in enumerate(zip(ranges, frames, strict=True))]
+            ranges, total, whole = [(0, None)], 0, VideoFrames(plan.info, plan.decoding, also=tuple(recording))
+            take = lambda _first, _stop: whole  # noqa: E731
+
+        def take_few(first: int, stop: int) -> VideoFrames | FrameFiles:
+            return take(max(first, 0), stop if stop < total else None)
+
+        chunks = [Chunk(self.name, index, first, stop, take(first, stop), self.encoding, self.ffmpeg,
+                        self._options.outscale, parts, self.step) for index, (first, stop) in enumerate(ranges)]
+        if not self._options.steady:
+            return chunks
+        return [replace(chunk, before=take_few(chunk.first - RADIUS, chunk.first) if chunk.first else None,
+                        after=None if chunk.stop is None else take_few(chunk.stop, chunk.stop + RADIUS))
+                for chunk in chunks]
 
     def _seek(self, plan: VideoPlan, first: int, stop: int | None) -> VideoFrames:
         decoding = plan.decode_chunk(first, stop)

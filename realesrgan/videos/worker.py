@@ -3,10 +3,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,13 +32,14 @@ from ..timings import Stopwatch, Timings
 from .disk import RESERVE_BYTES
 from .frames import FrameFiles, VideoFrames
 from .parts import Part, Parts
+from .steady import RADIUS, Steadier
 
 logger = logging.getLogger(__name__)
 
 #: How much work a part holds, and so how much a killed run loses, at most: about a minute.
 PART_SECONDS = 60.0
 _READ_AHEAD = 4  # frames
-_WRITTEN_BEHIND = 2
+_STEADIED_BEHIND = _WRITTEN_BEHIND = 2
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class Chunk:
         step: Frames in a second, at multiples of which a part may end so that not too much work is in it; 0: the chunk
             is one part.
         samples: Which of its frames are compared with their source, counted from its own first.
+        before, after: The frames that lie before and after it, of which some steady its own; None if there are none.
     """
 
     video: str
@@ -68,6 +73,8 @@ class Chunk:
     parts: Parts
     step: int = 0
     samples: frozenset[int] = frozenset()
+    before: VideoFrames | FrameFiles | None = None
+    after: VideoFrames | FrameFiles | None = None
 
     def __str__(self) -> str:
         return f'part {self.parts.path(self.first).name} of {self.video}'
@@ -110,9 +117,10 @@ class Frame:
     """A frame on its way through the network.
 
     Attributes:
-        number: In the chunk.
+        number: In the chunk; those before it have numbers below 0.
         pixels: HxWx3, BGR, uint8 or uint16.
         is_last: Whether the chunk ends with it.
+        is_wanted: Whether a new part is to hold it; others only steady those.
         result: The upscaled frame.
         is_computed: Whether it went through the network now.
         begun, ended: When, in seconds.
@@ -120,7 +128,8 @@ class Frame:
 
     number: int
     pixels: np.ndarray
-    is_last: bool
+    is_last: bool = False
+    is_wanted: bool = True
     result: np.ndarray = field(default_factory=lambda: np.empty(0))
     is_computed: bool = False
     begun: float = 0.0
@@ -142,6 +151,7 @@ class ChunkWorker:
     def __init__(self, options: VideoOptions, place: Place, build: BuildEnhancer = build_enhancer, *,
                  finds_ffmpeg: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
         self._enhancer = build(options, place)
+        self._steady = options.steady
         self._ffmpeg: FFmpeg | None = find_ffmpeg(options.ffmpeg_bin) if finds_ffmpeg else None
         self._clock = clock
         self._memory = MemoryLog()
@@ -160,15 +170,20 @@ class ChunkWorker:
         """
         chunk, parts, stopwatch = replace(chunk, ffmpeg=self._ffmpeg or chunk.ffmpeg), chunk.parts, Stopwatch()
         found = parts.find(chunk.first, chunk.stop)  # of an earlier run, or of a worker that has died
-        there = [range(part.first - chunk.first, part.stop - chunk.first) for part in found]
-        done, reused, last = sum(map(len, there)), 0, None
+        done, reused, last = sum(part.frames for part in found), 0, None
+        examined = deque[Examined]()  # by the thread that writes
         report(done)
         with about(chunk.video), chunk.frames.open(chunk.ffmpeg) as reader, PartWriter(
-                chunk, {numbers.start for numbers in there}, reader, stopwatch) as writer:
-            frames = (frame for frame in number_frames(stopwatch.measure_each('read', reader))
-                      if not any(frame.number in numbers for numbers in there))
+                chunk, {part.first - chunk.first for part in found}, reader, stopwatch) as writer:
+            def write(frame: Frame) -> None:
+                if frame.number in chunk.samples:
+                    examined.append(self._examine(chunk, frame))
+                writer.write(frame)
+
+            frames = stopwatch.measure_each('read', read_frames(chunk, reader, found, RADIUS if self._steady else 0))
             with read_ahead(frames, _READ_AHEAD, reader.kill) as ahead, write_behind(
-                    writer.write, _WRITTEN_BEHIND, writer.kill) as behind:
+                    write, _WRITTEN_BEHIND, writer.kill) as behind, steady_behind(
+                    behind.put, stopwatch, writer.kill) if self._steady else nullcontext(behind.put) as put:
                 for frame in ahead:
                     number, frame.begun = chunk.first + frame.number, self._clock()
                     if last is not None and np.array_equal(frame.pixels, last.pixels):
@@ -177,24 +192,27 @@ class ChunkWorker:
                         kept, last = parts.load_frame(number, frame.pixels, chunk.encoding), frame
                         frame.is_computed = kept is None
                         frame.result = self._compute(chunk, frame, stopwatch) if kept is None else kept
-                        reused += kept is not None
+                        reused += kept is not None and frame.is_wanted
                     frame.ended = self._clock()
                     if frame.is_computed and (frame.ended - frame.begun) * chunk.step > PART_SECONDS:
-                        with contextlib.suppress(OSError):  # the run goes on without
-                            if measure_free_disk(parts.folder) > frame.result.nbytes + 2 * RESERVE_BYTES:
-                                parts.keep_frame(number, frame.pixels, frame.result)
-                    if frame.number in chunk.samples:
-                        quality, preview = examine(frame.pixels, frame.result, self._enhancer.tiles)
-                        for finding in quality.findings:
-                            logger.warning('frame %d: %s', number + 1, finding)
-                        report(Examined(chunk.video, quality, preview, number))
-                    done += 1
+                        _keep(chunk, frame)
+                    done += frame.is_wanted
                     report(done)
                     self._memory.update()
-                    behind.put(frame)
+                    put(frame)
+                    while examined:
+                        report(examined.popleft())
             self._memory.update(at_once=True)
+        for each in examined:
+            report(each)
         made = sorted([*found, *writer.made], key=lambda part: part.first)
         return Upscaled(tuple(made), reader.damage, reused, measure_timings(self._enhancer, stopwatch))
+
+    def _examine(self, chunk: Chunk, frame: Frame) -> Examined:
+        quality, preview = examine(frame.pixels, frame.result, self._enhancer.tiles)
+        for finding in quality.findings:
+            logger.warning('frame %d: %s', chunk.first + frame.number + 1, finding)
+        return Examined(chunk.video, quality, preview, chunk.first + frame.number)
 
     def _compute(self, chunk: Chunk, frame: Frame, stopwatch: Stopwatch) -> np.ndarray:
         number = chunk.first + frame.number + 1
@@ -207,6 +225,45 @@ class ChunkWorker:
             raise VideoError(f'frame {number}: {error}') from error
 
 
+def read_frames(chunk: Chunk, reader: FrameReader | FrameFiles, found: Sequence[Part], radius: int) -> Iterator[Frame]:
+    """Yield the frames of a chunk that no part holds yet, and those on either side that steady them.
+
+    Args:
+        chunk: The chunk.
+        reader: Gives its frames.
+        found: The parts of it that are there.
+        radius: How many frames on either side are needed.
+    """
+    there = [range(part.first - chunk.first, part.stop - chunk.first) for part in found]
+    end = there[-1].stop if found and found[-1].is_last else sys.maxsize
+
+    def is_wanted(number: int) -> bool:
+        return 0 <= number < end and not any(number in numbers for numbers in there)
+
+    def read_around() -> Iterator[Frame]:
+        nonlocal end
+        before = _read_few(chunk, chunk.before, radius) if any(map(is_wanted, range(radius))) else []
+        yield from (Frame(number, pixels) for number, pixels in enumerate(before, -len(before)))
+        count = 0
+        for frame in number_frames(reader):
+            count = frame.number + 1
+            yield frame
+        end = count
+        after = _read_few(chunk, chunk.after, radius) if any(map(is_wanted, range(count - radius, count))) else []
+        yield from (Frame(number, pixels) for number, pixels in enumerate(after, count))
+
+    for frame in read_around():
+        if any(map(is_wanted, range(frame.number - radius, frame.number + radius + 1))):
+            yield replace(frame, is_wanted=is_wanted(frame.number))
+
+
+def _read_few(chunk: Chunk, frames: VideoFrames | FrameFiles | None, count: int) -> list[np.ndarray]:
+    if frames is None:
+        return []
+    with frames.open(chunk.ffmpeg) as reader:
+        return list(islice(reader, count))
+
+
 def number_frames(frames: Iterable[np.ndarray]) -> Iterator[Frame]:
     """Yield frames with their numbers, each when the next has come, so that the last one is known as such."""
     iterator = enumerate(frames)
@@ -215,6 +272,42 @@ def number_frames(frames: Iterable[np.ndarray]) -> Iterator[Frame]:
         following = next(iterator, None)
         yield Frame(*current, is_last=following is None)
         current = following
+
+
+def _keep(chunk: Chunk, frame: Frame) -> None:
+    """Keep a frame's result in a file if the disk has room; else the run goes on without."""
+    with contextlib.suppress(OSError):
+        if frame.is_wanted and measure_free_disk(chunk.parts.folder) > frame.result.nbytes + 2 * RESERVE_BYTES:
+            chunk.parts.keep_frame(chunk.first + frame.number, frame.pixels, frame.result)
+
+
+@contextmanager
+def steady_behind(put: Callable[[Frame], None], stopwatch: Stopwatch,
+                  stop: Callable[[], None]) -> Iterator[Callable[[Frame], None]]:
+    """Steady frames in a thread; a context whose value takes one, in order.
+
+    Args:
+        put: Called with each that is steadied and wanted.
+        stopwatch: Measures the seconds of it.
+        stop: See `write_behind`.
+    """
+    steadier, waiting = Steadier(), dict[int, Frame]()
+
+    def steady(frame: Frame | None) -> None:
+        with stopwatch.measure('steady'):
+            if frame is None:  # that was the last
+                ready = list(steadier.finish())
+            else:
+                waiting[frame.number] = frame
+                ready = list(steadier.add(frame.number, frame.pixels, frame.result))
+        for number, result in ready:
+            steadied = replace(waiting.pop(number), result=result)
+            if steadied.is_wanted:
+                put(steadied)
+
+    with write_behind(steady, _STEADIED_BEHIND, stop) as behind:
+        yield behind.put
+        behind.put(None)
 
 
 class PartWriter:

@@ -1,0 +1,258 @@
+"""Steady a film that was upscaled frame by frame: average results along the motion of the input.
+
+A network decides anew in every frame what detail looks like, so detail flickers although the input hardly changes. Each
+result is averaged with those of two frames before and two after it, as far as the input shows the same in them. It
+depends on these five frames alone, and so is the same however the film is cut.
+"""
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
+
+import cv2
+import numpy as np
+
+#: How many frames on either side a result is averaged with.
+RADIUS = 2
+
+# Levels are those of 8 bits.
+_LEAST_NOISE, _MOST_NOISE = 3.0, 12.0  # by which equal things may differ: coding alone makes 3, a grainy film 12
+_SOFTNESS = 3.0  # of the limit to what counts as equal, in units of the noise's power
+_UNMOVED = 3.0  # what differs by less counts as unmoved, also if it fits better when moved
+_DRIFT = 16.0  # by which results, shrunk to the input, may differ; ghosts that the input does not show differ by more
+_TEAR = 0.7  # pixels by which the motion of neighbours may differ
+_ASTRAY = 0.5, 0.05  # by how many pixels, and what share of the motion, there and back may miss
+_FOUND = 0.3  # the weight from which a pixel counts as found in another frame
+_LEAST_FOUND = 0.5  # the share of a frame that is found, unless a cut lies between
+_LEAST_SIDE = 16  # of a frame in which OpenCV finds motion
+_TILE = 256  # side of the areas that are averaged at once; what that takes fits into the cache
+_WHOLE = 255  # what all weights of a pixel add up to
+
+
+@dataclass
+class Frame:
+    """A frame of a film, and its result.
+
+    Attributes:
+        number: In the film.
+        source: hxwx3, BGR, uint8.
+        result: HxWx3, BGR, uint8 or uint16.
+        gray: The luma of the source.
+        shrunk: The result at the size of the source, uint8.
+    """
+
+    number: int
+    source: np.ndarray
+    result: np.ndarray
+    gray: np.ndarray = field(init=False)
+    shrunk: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.source = convert_to_8_bits(self.source)
+        self.gray = cv2.cvtColor(self.source, cv2.COLOR_BGR2GRAY)
+        size = self.source.shape[1::-1]
+        self.shrunk = convert_to_8_bits(cv2.resize(self.result, size, interpolation=cv2.INTER_AREA))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far two pictures differ around each pixel, hxw, float32, in squared levels.
+
+    Attributes:
+        power: The mean square of all that differs.
+        noise: The same without what is one level for the whole surroundings, as light is.
+    """
+
+    power: np.ndarray
+    noise: np.ndarray
+
+
+@dataclass(frozen=True)
+class Match:
+    """Where the pixels of one frame are in another.
+
+    Attributes:
+        flow: hxwx2, float32: how far right and down each is; None: nothing has moved.
+        weight: hxw, float32, 0..1: how far each can be relied on.
+    """
+
+    flow: np.ndarray | None
+    weight: np.ndarray
+
+
+def convert_to_8_bits(picture: np.ndarray) -> np.ndarray:
+    """Return a picture, uint8 or uint16 of full range, as uint8."""
+    return picture if picture.dtype == np.uint8 else cv2.convertScaleAbs(picture, alpha=1 / 257)
+
+
+def measure_difference(a: np.ndarray, b: np.ndarray) -> Difference:
+    """Compare two pictures, hxwx3, uint8."""
+    difference = cv2.subtract(a, b, dtype=cv2.CV_16S)
+    power = cv2.GaussianBlur(_mean_square(difference), (5, 5), 0)
+    return Difference(power, power - _mean_square(cv2.GaussianBlur(difference, (5, 5), 0)))
+
+
+def find_motion(a: Frame, b: Frame) -> np.ndarray:
+    """Return how far each pixel of a frame moves until another one, hxwx2, float32.
+
+    Source: Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016, as OpenCV has it.
+    """
+    if min(a.gray.shape) < _LEAST_SIDE:
+        return np.zeros((*a.gray.shape, 2), np.float32)
+    return _load_dis().calc(a.gray, b.gray, None)  # type: ignore[call-overload]  # OpenCV says that None is allowed
+
+
+def match(a: Frame, b: Frame, flow: np.ndarray, back: np.ndarray, unmoved: Difference) -> Match | None:
+    """Find the pixels of one frame in another.
+
+    Args:
+        a, b: Both frames.
+        flow, back: The motion from `a` to `b`, and from `b` to `a`.
+        unmoved: The difference of both if nothing moves.
+
+    Returns:
+        None if a cut lies between them.
+    """
+    h, w = a.gray.shape
+    there = _make_grid(h, w) + flow
+    missed = cv2.magnitude(*cv2.split(flow + _fetch(back, there, cv2.INTER_LINEAR)))
+    known = (missed < _ASTRAY[0] + _ASTRAY[1] * cv2.magnitude(*cv2.split(flow))) & (
+        cv2.inRange(there, (0, 0), (w - 1, h - 1)) > 0)
+    moved = measure_difference(a.source, _fetch(b.source, there, cv2.INTER_CUBIC))
+    # Motion that is found is never exactly 0. Where standing still explains the input too, nothing is interpolated.
+    stays = unmoved.power <= np.maximum(1.2 * moved.power + 0.5, 2 * _UNMOVED ** 2)
+    stays = cv2.medianBlur(stays.astype(np.uint8), 5) > 0
+    flow = np.where(stays[..., np.newaxis], np.float32(0), flow)
+    noise = float(np.median(np.where(stays, unmoved.noise, moved.noise)[::2, ::2]))
+    noise = min(max(noise, 2 * _LEAST_NOISE ** 2), 2 * _MOST_NOISE ** 2)
+    excess = np.maximum(np.where(stays, unmoved.power, moved.power) / noise - 1, 0)
+    weight = np.exp(-excess / _SOFTNESS) * (known | stays)
+    if (weight > _FOUND).mean() < _LEAST_FOUND:
+        return None
+    drift = cv2.absdiff(a.shrunk, _fetch(b.shrunk, _make_grid(h, w) + flow, cv2.INTER_LINEAR))
+    weight *= np.exp(-np.square(_find_largest(drift) / np.float32(_DRIFT)))
+    # Between two motions a pixel would be fetched from neither.
+    weight *= _find_largest(cv2.morphologyEx(flow, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))) < _TEAR
+    weight = cv2.GaussianBlur(cv2.erode(weight, np.ones((3, 3), np.uint8)), (3, 3), 0)
+    return Match(flow if flow.any() else None, weight)
+
+
+def average(frame: Frame, others: Sequence[tuple[Frame, Match]]) -> np.ndarray:
+    """Return the result of a frame averaged with those of others, which its pixels were found in.
+
+    Whole pixels of results are fetched, which keeps them sharp. Tiles that stand still are not fetched, and those
+    without weight not looked at.
+    """
+    height, width = frame.result.shape[:2]
+    h, w = frame.gray.shape
+    total = 1 + sum(found.weight for _, found in others)
+    layers = []
+    for other, found in others:
+        weight = np.rint(found.weight * (_WHOLE / total)).astype(frame.result.dtype)
+        flow = None if found.flow is None else cv2.resize(
+            found.flow * np.array([width / w, height / h], np.float32), (width, height))
+        layers.append((other.result, flow, cv2.resize(weight, (width, height))))
+    averaged = frame.result.copy()
+    for top in range(0, height, _TILE):
+        for left in range(0, width, _TILE):
+            tile = slice(top, top + _TILE), slice(left, left + _TILE)
+            own = np.full(averaged[tile].shape[:2], _WHOLE, frame.result.dtype)
+            pixels = np.zeros(averaged[tile].shape, np.float32)
+            for result, flow, weights in layers:
+                weight = weights[tile]
+                if weight.any():
+                    piece = result[tile]
+                    if flow is not None and flow[tile].any():
+                        piece = _fetch(result, _make_grid(*weight.shape, top, left) + flow[tile], cv2.INTER_NEAREST)
+                    cv2.accumulateProduct(piece, cv2.merge([weight] * 3), pixels)
+                    own = cv2.subtract(own, weight)
+            if (own < _WHOLE).any():
+                cv2.accumulateProduct(frame.result[tile], cv2.merge([own] * 3), pixels)
+                averaged[tile] = np.rint(pixels * np.float32(1 / _WHOLE))
+    return averaged
+
+
+class Steadier:
+    """Steadies results as they come.
+
+    Frames may come with gaps, as where an earlier run has upscaled some: a gap ends a film, and another one begins.
+    """
+
+    def __init__(self) -> None:
+        self._frames: list[Frame] = []
+        self._next = 0  # the number of the frame to steady next
+        self._motions: dict[tuple[int, int], np.ndarray] = {}
+        self._unmoved: dict[tuple[int, int], Difference] = {}
+
+    def add(self, number: int, source: np.ndarray, result: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        """Take a frame, and yield the numbers of those that are steadied by it with their results.
+
+        Args:
+            number: Of the frame in the film.
+            source: hxwx3, BGR, uint8 or uint16.
+            result: HxWx3, likewise.
+        """
+        if not self._frames or number != self._frames[-1].number + 1:
+            yield from self.finish()
+            self._next = number
+        self._frames.append(Frame(number, source, result))
+        if number - self._next == RADIUS:
+            yield from self._steady_next()
+
+    def finish(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield the frames that have waited for others."""
+        while self._frames and self._next <= self._frames[-1].number:
+            yield from self._steady_next()
+        self._frames.clear()
+        self._motions.clear()
+        self._unmoved.clear()
+
+    def _steady_next(self) -> Iterator[tuple[int, np.ndarray]]:
+        index = self._next - self._frames[0].number
+        frame = self._frames[index]
+        before, after = self._frames[:index][::-1][:RADIUS], self._frames[index + 1:index + 1 + RADIUS]
+        others = [(other, found) for side in (before, after)
+                  for other, found in takewhile(lambda pair: pair[1], ((other, self._match(frame, other))
+                                                                       for other in side))]
+        self._next += 1
+        yield frame.number, average(frame, others) if others else frame.result  # type: ignore[arg-type]
+        if index == RADIUS:
+            gone = self._frames.pop(0).number
+            for kept in (self._motions, self._unmoved):
+                for pair in [pair for pair in kept if gone in pair]:
+                    del kept[pair]
+
+    def _match(self, a: Frame, b: Frame) -> Match | None:
+        pair = min(a.number, b.number), max(a.number, b.number)
+        if pair not in self._unmoved:
+            self._unmoved[pair] = measure_difference(a.source, b.source)
+            self._motions[a.number, b.number] = find_motion(a, b)
+            self._motions[b.number, a.number] = find_motion(b, a)
+        return match(a, b, self._motions[a.number, b.number], self._motions[b.number, a.number], self._unmoved[pair])
+
+
+def _mean_square(colours: np.ndarray) -> np.ndarray:
+    return cv2.transform(cv2.multiply(colours, colours, dtype=cv2.CV_32F), np.full((1, 3), 1 / 3, np.float32))
+
+
+def _find_largest(channels: np.ndarray) -> np.ndarray:
+    return functools.reduce(cv2.max, cv2.split(channels))  # far faster than numpy's max along the last axis
+
+
+def _fetch(picture: np.ndarray, there: np.ndarray, interpolation: int) -> np.ndarray:
+    return cv2.remap(  # type: ignore[call-overload]  # likewise
+        picture, there, None, interpolation, borderMode=cv2.BORDER_REPLICATE)
+
+
+@functools.lru_cache(64)
+def _make_grid(height: int, width: int, top: int = 0, left: int = 0) -> np.ndarray:
+    """Return the coordinates of each pixel, to the right and down, height x width x 2, float32."""
+    columns, rows = np.arange(left, left + width, dtype=np.float32), np.arange(top, top + height, dtype=np.float32)
+    return np.dstack(np.meshgrid(columns, rows))
+
+
+@functools.cache
+def _load_dis() -> cv2.DISOpticalFlow:
+    return cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
