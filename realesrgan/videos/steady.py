@@ -10,6 +10,7 @@ import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
+from typing import Any
 
 import cv2
 import numpy as np
@@ -27,8 +28,12 @@ _ASTRAY = 0.5, 0.05  # by how many pixels, and what share of the motion, there a
 _FOUND = 0.3  # the weight from which a pixel counts as found in another frame
 _LEAST_FOUND = 0.5  # the share of a frame that is found, unless a cut lies between
 _LEAST_SIDE = 16  # of a frame in which OpenCV finds motion
+_LARGE_SIDE = 360  # of frames that are looked at in half their size, which is finer than needed
 _TILE = 256  # side of the areas that are averaged at once; what that takes fits into the cache
 _WHOLE = 255  # what all weights of a pixel add up to
+_MOST_GAIN = 1.5  # of contrast
+_LEAST_GAIN = 1.03  # that shows
+_UNIT = 128  # of gains as integers
 
 
 @dataclass
@@ -51,6 +56,8 @@ class Frame:
 
     def __post_init__(self) -> None:
         self.source = convert_to_8_bits(self.source)
+        if min(self.source.shape[:2]) >= _LARGE_SIDE:
+            self.source = cv2.resize(self.source, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
         self.gray = cv2.cvtColor(self.source, cv2.COLOR_BGR2GRAY)
         size = self.source.shape[1::-1]
         self.shrunk = convert_to_8_bits(cv2.resize(self.result, size, interpolation=cv2.INTER_AREA))
@@ -153,25 +160,58 @@ def average(frame: Frame, others: Sequence[tuple[Frame, Match]]) -> np.ndarray:
         weight = np.rint(found.weight * (_WHOLE / total)).astype(frame.result.dtype)
         flow = None if found.flow is None else cv2.resize(
             found.flow * np.array([width / w, height / h], np.float32), (width, height))
-        layers.append((other.result, flow, cv2.resize(weight, (width, height))))
+        layers.append((other.result, flow, cv2.resize(weight, (width, height)), found.flow, weight))
     averaged = frame.result.copy()
-    for top in range(0, height, _TILE):
-        for left in range(0, width, _TILE):
-            tile = slice(top, top + _TILE), slice(left, left + _TILE)
-            own = np.full(averaged[tile].shape[:2], _WHOLE, frame.result.dtype)
-            pixels = np.zeros(averaged[tile].shape, np.float32)
-            for result, flow, weights in layers:
-                weight = weights[tile]
-                if weight.any():
-                    piece = result[tile]
-                    if flow is not None and flow[tile].any():
-                        piece = _fetch(result, _make_grid(*weight.shape, top, left) + flow[tile], cv2.INTER_NEAREST)
-                    cv2.accumulateProduct(piece, cv2.merge([weight] * 3), pixels)
-                    own = cv2.subtract(own, weight)
-            if (own < _WHOLE).any():
-                cv2.accumulateProduct(frame.result[tile], cv2.merge([own] * 3), pixels)
-                averaged[tile] = np.rint(pixels * np.float32(1 / _WHOLE))
+    for tile, part in _list_tiles(height, width, h, w):
+        own = np.full(averaged[tile].shape[:2], _WHOLE, averaged.dtype)
+        pixels = np.zeros(averaged[tile].shape, np.float32)
+        is_alone = True
+        for result, flow, weight, small_flow, small_weight in layers:
+            if not small_weight[part].any():
+                continue
+            piece, is_alone = result[tile], False
+            if flow is not None and small_flow is not None and small_flow[part].any():
+                corner = np.array((tile[1].start, tile[0].start, 0.0, 0.0))  # OpenCV adds numbers faster than numpy
+                there = cv2.add(cv2.add(_make_grid(*own.shape), flow[tile]), corner)
+                piece = _fetch(result, there, cv2.INTER_NEAREST)
+            cv2.accumulateProduct(piece, cv2.merge([weight[tile]] * 3), pixels)
+            own = cv2.subtract(own, weight[tile])
+        if not is_alone:
+            cv2.accumulateProduct(averaged[tile], cv2.merge([own] * 3), pixels)
+            averaged[tile] = _round(pixels, _WHOLE, averaged.dtype)
     return averaged
+
+
+def regain_contrast(averaged: np.ndarray, frame: Frame) -> np.ndarray:
+    """Return an averaged result in which fine detail has as much contrast as in that of the frame alone.
+
+    Detail that a network made of noise differs from frame to frame, so averages lose much of it, and look smeared. What
+    is left of it is steady, and is raised here; what was there in all frames has kept its contrast and stays.
+    """
+    shrunk = cv2.resize(averaged, frame.source.shape[1::-1], interpolation=cv2.INTER_AREA)
+    own, left = (cv2.GaussianBlur(_measure_detail(result, small), (9, 9), 0) for result, small in (
+        (frame.result, frame.shrunk), (averaged, shrunk)))
+    gain = np.clip((own + 1) / (left + 1), 1, _MOST_GAIN)
+    if gain.max() < _LEAST_GAIN:
+        return averaged
+    size = averaged.shape[1::-1]
+    gains = cv2.resize(np.rint((gain - 1) * _UNIT).astype(averaged.dtype), size)
+    coarse = cv2.resize(shrunk, size)
+    for tile, part in _list_tiles(*averaged.shape[:2], *gain.shape):
+        if gain[part].max() >= _LEAST_GAIN:
+            more = cv2.merge([gains[tile]] * 3)
+            raised, lowered = np.zeros(more.shape, np.float32), np.zeros(more.shape, np.float32)
+            cv2.accumulateProduct(averaged[tile], cv2.add(more, np.array([_UNIT, _UNIT, _UNIT, 0.0])), raised)
+            cv2.accumulateProduct(coarse[tile], more, lowered)
+            averaged[tile] = _round(np.maximum(cv2.subtract(raised, lowered), 0), _UNIT, averaged.dtype)
+    return averaged
+
+
+def _measure_detail(result: np.ndarray, shrunk: np.ndarray) -> np.ndarray:
+    """Return the mean contrast, hxw, float32, in levels, of the green of a result in each pixel of the input."""
+    green, coarse = (convert_to_8_bits(cv2.extractChannel(picture, 1)) for picture in (result, shrunk))
+    detail = cv2.absdiff(green, cv2.resize(coarse, green.shape[::-1]))
+    return cv2.resize(detail, coarse.shape[::-1], interpolation=cv2.INTER_AREA).astype(np.float32)
 
 
 class Steadier:
@@ -217,7 +257,7 @@ class Steadier:
                   for other, found in takewhile(lambda pair: pair[1], ((other, self._match(frame, other))
                                                                        for other in side))]
         self._next += 1
-        yield frame.number, average(frame, others) if others else frame.result  # type: ignore[arg-type]
+        yield frame.number, regain_contrast(average(frame, others), frame) if others else frame.result  # type: ignore[arg-type]
         if index == RADIUS:
             gone = self._frames.pop(0).number
             for kept in (self._motions, self._unmoved):
@@ -233,6 +273,22 @@ class Steadier:
         return match(a, b, self._motions[a.number, b.number], self._motions[b.number, a.number], self._unmoved[pair])
 
 
+def _round(pixels: np.ndarray, unit: int, dtype: np.dtype[Any]) -> np.ndarray:
+    if dtype == np.uint8:
+        return cv2.convertScaleAbs(pixels, alpha=1 / unit)
+    return np.rint(pixels / unit).clip(0, np.iinfo(dtype).max).astype(dtype)
+
+
+@functools.lru_cache(4)
+def _list_tiles(height: int, width: int, h: int, w: int) -> Sequence[tuple[tuple[slice, slice], tuple[slice, slice]]]:
+    """Return the tiles of a picture, each with the place in a smaller one from which it is enlarged."""
+    def cut(length: int, small: int) -> list[tuple[slice, slice]]:
+        ends = [(start, min(start + _TILE, length)) for start in range(0, length, _TILE)]
+        return [(slice(start, end), slice(max(start * small // length - 1, 0), -(-end * small // length) + 1))
+                for start, end in ends]
+    return [((rows, columns), (r, c)) for rows, r in cut(height, h) for columns, c in cut(width, w)]
+
+
 def _mean_square(colours: np.ndarray) -> np.ndarray:
     return cv2.transform(cv2.multiply(colours, colours, dtype=cv2.CV_32F), np.full((1, 3), 1 / 3, np.float32))
 
@@ -246,11 +302,10 @@ def _fetch(picture: np.ndarray, there: np.ndarray, interpolation: int) -> np.nda
         picture, there, None, interpolation, borderMode=cv2.BORDER_REPLICATE)
 
 
-@functools.lru_cache(64)
-def _make_grid(height: int, width: int, top: int = 0, left: int = 0) -> np.ndarray:
+@functools.lru_cache(8)
+def _make_grid(height: int, width: int) -> np.ndarray:
     """Return the coordinates of each pixel, to the right and down, height x width x 2, float32."""
-    columns, rows = np.arange(left, left + width, dtype=np.float32), np.arange(top, top + height, dtype=np.float32)
-    return np.dstack(np.meshgrid(columns, rows))
+    return np.dstack(np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)))
 
 
 @functools.cache

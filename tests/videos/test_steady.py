@@ -51,6 +51,13 @@ def still():
     return [(frame, enlarge(frame, noise=8)) for frame in frames]
 
 
+@pytest.fixture
+def averaged_only(monkeypatch):
+    """Leave the contrast of averages as it is."""
+    monkeypatch.setattr('realesrgan.videos.steady._MOST_GAIN', 1.0)
+
+
+@pytest.mark.usefixtures('averaged_only')
 def test_what_stands_still_is_averaged_over_five_frames(still):
     steadied = steady(still)
     means = [np.mean([result for _, result in still[max(number - RADIUS, 0):number + RADIUS + 1]], 0)
@@ -59,6 +66,21 @@ def test_what_stands_still_is_averaged_over_five_frames(still):
     assert flicker(steadied) < 0.35 * flicker([result for _, result in still])
 
 
+def test_texture_keeps_its_contrast():
+    """Detail that every frame draws anew, as networks do of noise, is averaged, but does not fade."""
+    def measure_edges(results):
+        return np.mean([np.abs(cv2.Laplacian(result, cv2.CV_32F)).mean() for result in results])
+
+    def draw_detail():
+        return cv2.GaussianBlur(NOISE.normal(0, 20, (256, 320, 3)), (0, 0), 1)
+    same = enlarge(blotches()) + draw_detail()
+    film = [(blotches(), np.clip(same + draw_detail(), 0, 255).astype(np.uint8)) for _ in range(7)]
+    results, steadied = [result for _, result in film], steady(film)[2:5]
+    assert 0.95 < measure_edges(steadied) / measure_edges(results) < 1.05  # 0.8 of a mean
+    assert flicker(steadied) < 0.5 * flicker(results)
+
+
+@pytest.mark.usefixtures('averaged_only')
 def test_motion_is_followed():
     frames = roll(blotches(64, 96), 7, 2)
     pairs = [(frame, enlarge(frame, noise=8)) for frame in frames]
@@ -126,6 +148,7 @@ def test_sizes(height, width, scale):
                for result, (_, own) in zip(steady(pairs), pairs, strict=True))
 
 
+@pytest.mark.usefixtures('averaged_only')
 def test_16_bits(still):
     deep = [(source.astype(np.uint16) * 257, result.astype(np.uint16) * 257) for source, result in still]
     ours = steady(deep)
