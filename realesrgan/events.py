@@ -5,6 +5,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -128,6 +129,28 @@ class Outlined:
 
 
 @dataclass(frozen=True)
+class FilmFlicker:
+    """How much luma changes from frame to frame where the input stands still, on an average, in levels of 255.
+
+    Attributes:
+        source: Of the input.
+        result: Of the frames as the network made them.
+        steadied: Of the result, if it was steadied; else None.
+        worst: The seconds of the result in which it flickers most, at most three, the worst first.
+    """
+
+    source: float
+    result: float
+    steadied: float | None
+    worst: tuple[int, ...]
+
+    def __str__(self) -> str:
+        steadied = '' if self.steadied is None else f', {self.steadied:.2f} steadied'
+        places = ', '.join(str(timedelta(seconds=second)) for second in self.worst)
+        return f'flicker {self.result:.2f} levels{steadied}, the input {self.source:.2f}; most at {places}'
+
+
+@dataclass(frozen=True)
 class Outcome:
     """How one input ended.
 
@@ -145,6 +168,7 @@ class Outcome:
         size, result_size: Width and height of the input and of the result.
         timings: Time and memory that the result took, without the frames of an earlier run; None if there is no result.
         comparison: Path of the picture or clip that shows both, if one was asked for.
+        flicker: Of a video; None if nothing in it stands still.
     """
 
     source: str
@@ -160,6 +184,7 @@ class Outcome:
     result_size: tuple[int, int] = (0, 0)
     timings: Timings | None = None
     comparison: Path | None = None
+    flicker: FilmFlicker | None = None
 
     @property
     def failed(self) -> bool:

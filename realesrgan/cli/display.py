@@ -157,6 +157,8 @@ class Display:
                 logger.info('skipped: %s exists', outcome.target)
             elif outcome.megapixels:  # a picture
                 logger.info('%s -> %s', outcome.source, outcome.target or 'stdout')
+            if outcome.flicker is not None:
+                logger.info('%s', outcome.flicker)
             for problem in outcome.problems:
                 logger.error('%s', problem)
         if outcome.frames and not outcome.megapixels and not self._quiet:

@@ -130,6 +130,7 @@ def _describe_file(file: FileReport) -> dict[str, Any]:
         **{name: timings.get(name) for name in ('engine', 'device', 'precision', 'tiles', 'host_bytes', 'gpu_bytes')},
         'stages': {name: round(timings['seconds'].get(name, 0), 3) for name in STAGES
                    if name != 'steady' or name in timings['seconds']} if timings else None,
+        'flicker': None if outcome.flicker is None else asdict(outcome.flicker),
         'samples': [{'frame': frame, **asdict(quality)} for frame, quality in file.samples]}
 
 

@@ -8,6 +8,7 @@ import shutil
 import sys
 import time
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import MediaError, MediaWriteError, PartsError, VideoError, flatten_message
-from ..events import Examined, Outcome, Progress, Run
+from ..events import Examined, FilmFlicker, Outcome, Progress, Run
 from ..ffmpeg.containers import Track
 from ..ffmpeg.mux import join, mux, write_list
 from ..ffmpeg.probe import is_picture, probe
@@ -30,6 +31,7 @@ from .inputs import VideoInput
 from .parts import LIST, TRACKS, OpenParts, Part, Parts, count, describe_run
 from .plan import VideoPlan
 from .source import Source
+from .steady import Flicker
 from .worker import Chunk, Upscaled
 
 logger = logging.getLogger(__name__)
@@ -39,6 +41,8 @@ SECONDS_BETWEEN_LOOKS = 1.0
 #: How many frames of a video are compared with their sources, and which ones where their number is unknown.
 _SAMPLES = 12
 _OF_UNKNOWN = (0, 24, 240, 2400)
+#: How many of the seconds that flicker most are named.
+_WORST_SECONDS = 3
 
 
 class VideoJob:
@@ -186,9 +190,11 @@ class VideoJob:
         reused = total - sum(part.frames for part in made) + sum(upscaled.reused for upscaled in done)
         logger.debug('%d frames computed', sum(upscaled.computed for upscaled in done))
         timings = [upscaled.timings for upscaled in done if upscaled.timings]
+        flicker = _sum_up_flicker([part for upscaled in done for part in upscaled.parts], steadied=options.steady)
         return Outcome(self.name, target, problems=tuple(problems), frames=total, reused=reused, seconds=self.seconds,
                        size=source.size, result_size=(source.encoding.width, source.encoding.height),
-                       timings=functools.reduce(operator.add, timings) if timings else None, comparison=comparison)
+                       timings=functools.reduce(operator.add, timings) if timings else None, comparison=comparison,
+                       flicker=flicker)
 
     def fail(self) -> None:
         """Warn of how many frames are lost and what is kept, and close."""
@@ -295,6 +301,20 @@ class VideoJob:
             logger.warning('%s', flatten_message(error))
             return None
         return comparison
+
+
+def _sum_up_flicker(parts: Sequence[Part], *, steadied: bool) -> FilmFlicker | None:
+    """Return the flicker of a film; None if nothing in it stands still."""
+    seconds = defaultdict[int, Flicker](Flicker)
+    for part in parts:
+        for second, values in part.flicker:
+            seconds[second] += Flicker(*values)
+    levels = sum(seconds.values(), Flicker()).levels
+    if levels is None:
+        return None
+    written = {second: measured.levels[2] for second, measured in seconds.items() if measured.levels}
+    worst = sorted(written, key=written.__getitem__, reverse=True)[:_WORST_SECONDS]
+    return FilmFlicker(levels[0], levels[1], levels[2] if steadied else None, tuple(worst))
 
 
 def _choose_samples(chunks: Sequence[Chunk], total: int | None) -> list[Chunk]:

@@ -99,6 +99,7 @@ class Part:
         computed: How many of them went through the network.
         is_last: Whether its chunk ends with it.
         damage: The first sign of damage in its chunk, by the number in the chunk; only of the last part.
+        flicker: The second, and the values of a `Flicker` of it, where any was measured.
     """
 
     first: int
@@ -106,6 +107,7 @@ class Part:
     computed: int
     is_last: bool
     damage: Damage | None = None
+    flicker: tuple[tuple[int, tuple[float, ...]], ...] = ()
 
     @property
     def stop(self) -> int:
@@ -117,7 +119,8 @@ class Part:
         """Read a part back from the note that `Parts.seal` wrote."""
         damage = note['damage']
         return cls(note['first'], note['frames'], note['computed'], note['is_last'],
-                   Damage(**damage) if damage else None)
+                   Damage(**damage) if damage else None,
+                   tuple((second, tuple(values)) for second, values in note['flicker']))
 
 
 class Parts:

@@ -136,10 +136,9 @@ class Source:
 
         chunks = [Chunk(self.name, index, first, stop, take(first, stop), self.encoding, self.ffmpeg,
                         self._options.outscale, parts, self.step) for index, (first, stop) in enumerate(ranges)]
-        if not self._options.steady:
-            return chunks
-        return [replace(chunk, before=take_few(chunk.first - RADIUS, chunk.first) if chunk.first else None,
-                        after=None if chunk.stop is None else take_few(chunk.stop, chunk.stop + RADIUS))
+        radius = RADIUS if self._options.steady else 0
+        return [replace(chunk, before=take_few(chunk.first - radius - 1, chunk.first) if chunk.first else None,
+                        after=take_few(chunk.stop, chunk.stop + radius) if chunk.stop and radius else None)
                 for chunk in chunks]
 
     def _seek(self, plan: VideoPlan, first: int, stop: int | None) -> VideoFrames:

@@ -1,4 +1,4 @@
-"""Steady a film that was upscaled frame by frame: average results along the motion of the input.
+"""Steady a film that was upscaled frame by frame: average results along the motion of the input. Measure its flicker.
 
 A network decides anew in every frame what detail looks like, so detail flickers although the input hardly changes. Each
 result is averaged with those of two frames before and two after it, as far as the input shows the same in them. It
@@ -7,8 +7,10 @@ depends on these five frames alone, and so is the same however the film is cut.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
+from fractions import Fraction
 from itertools import takewhile
 from typing import Any
 
@@ -17,6 +19,7 @@ import numpy as np
 
 #: How many frames on either side a result is averaged with.
 RADIUS = 2
+_MEASURED = 3  # frames of each second whose flicker is measured
 
 # Levels are those of 8 bits.
 _LEAST_NOISE, _MOST_NOISE = 3.0, 12.0  # by which equal things may differ: coding alone makes 3, a grainy film 12
@@ -34,6 +37,9 @@ _WHOLE = 255  # what all weights of a pixel add up to
 _MOST_GAIN = 1.5  # of contrast
 _LEAST_GAIN = 1.03  # that shows
 _UNIT = 128  # of gains as integers
+_MOST_CHANGE = 1.5  # power of what stands still, in units of the noise's
+_MOST_LIGHT = 0.25, 4.0  # power of light on what stands still, in those units, and in squared levels
+_LEAST_STILL = 0.01  # the share of frames that must stand still, or their flicker tells nothing
 
 
 @dataclass
@@ -212,6 +218,73 @@ def _measure_detail(result: np.ndarray, shrunk: np.ndarray) -> np.ndarray:
     green, coarse = (convert_to_8_bits(cv2.extractChannel(picture, 1)) for picture in (result, shrunk))
     detail = cv2.absdiff(green, cv2.resize(coarse, green.shape[::-1]))
     return cv2.resize(detail, coarse.shape[::-1], interpolation=cv2.INTER_AREA).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Flicker:
+    """How much luma changes from frame to frame where the input stands still, in levels of 255, as sums.
+
+    Attributes:
+        share: The sum of the shares of frames that stand still; the others are weighted by them.
+        source: Of the input.
+        result: Of what the network made of it.
+        steadied: Of what is written.
+    """
+
+    share: float = 0.0
+    source: float = 0.0
+    result: float = 0.0
+    steadied: float = 0.0
+
+    def __add__(self, other: Flicker) -> Flicker:
+        return Flicker(*(ours + theirs for ours, theirs in zip(astuple(self), astuple(other), strict=True)))
+
+    @property
+    def levels(self) -> tuple[float, float, float] | None:
+        """Of the input, the result and what is written; None if too little stands still."""
+        return None if self.share < _LEAST_STILL else (
+            self.source / self.share, self.result / self.share, self.steadied / self.share)
+
+
+def is_measured(number: int, rate: Fraction) -> bool:
+    """Tell whether the flicker between a frame and the one before it is measured: of a few in each second.
+
+    Args:
+        number: Of the frame in the film.
+        rate: Frames in a second.
+    """
+    return number > 0 and (number - 1) % math.ceil(rate) < _MEASURED
+
+
+def measure_flicker(sources: tuple[np.ndarray, np.ndarray], results: tuple[np.ndarray, np.ndarray],
+                    steadied: tuple[np.ndarray, np.ndarray]) -> Flicker:
+    """Measure how much two frames, their results and what is written of them differ where the input stands still.
+
+    What stands still differs by noise alone. That is the smaller of two guesses: how much most of both frames differ,
+    which motion adds to, and how much each pixel differs from its neighbours, which detail adds to.
+
+    Args:
+        sources: Both frames of the input, hxwx3, BGR, uint8 or uint16.
+        results, steadied: HxWx3, likewise.
+    """
+    before, after = map(convert_to_8_bits, sources)
+    difference = measure_difference(before, after)
+    kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)  # Immerkaer, "Fast Noise Variance Estimation"
+    noise = float(np.median(np.abs(cv2.filter2D(cv2.cvtColor(after, cv2.COLOR_BGR2GRAY), cv2.CV_32F, kernel)))) / 4.05
+    power = 2 * max(_LEAST_NOISE ** 2, min(2 * noise ** 2, float(np.median(difference.noise)) / 2))
+    light = difference.power - difference.noise
+    still = (difference.power <= _MOST_CHANGE * power) & (light <= max(_MOST_LIGHT[0] * power, _MOST_LIGHT[1]))
+    still = cv2.erode(still.astype(np.uint8), np.ones((3, 3), np.uint8))
+    share = float(still.mean())
+    large = cv2.resize(still, results[0].shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    levels = (_measure_change(*sources, still), _measure_change(*results, large), _measure_change(*steadied, large))
+    return Flicker(share, *(share * each for each in levels))
+
+
+def _measure_change(before: np.ndarray, after: np.ndarray, mask: np.ndarray) -> float:
+    """Return the mean change of luma, in levels of 255, where a mask is not 0."""
+    difference = cv2.absdiff(cv2.cvtColor(before, cv2.COLOR_BGR2GRAY), cv2.cvtColor(after, cv2.COLOR_BGR2GRAY))
+    return float(cv2.mean(difference, mask)[0]) * 255 / np.iinfo(before.dtype).max
 
 
 class Steadier:

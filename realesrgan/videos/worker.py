@@ -5,10 +5,10 @@ import contextlib
 import logging
 import sys
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
@@ -32,7 +32,7 @@ from ..timings import Stopwatch, Timings
 from .disk import RESERVE_BYTES
 from .frames import FrameFiles, VideoFrames
 from .parts import Part, Parts
-from .steady import RADIUS, Steadier
+from .steady import RADIUS, Flicker, Steadier, is_measured, measure_flicker
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class Chunk:
         step: Frames in a second, at multiples of which a part may end so that not too much work is in it; 0: the chunk
             is one part.
         samples: Which of its frames are compared with their source, counted from its own first.
-        before, after: The frames that lie before and after it, of which some steady its own; None if there are none.
+        before, after: The few frames before and after it, which steady its own and are measured with them, or None.
     """
 
     video: str
@@ -122,6 +122,7 @@ class Frame:
         is_last: Whether the chunk ends with it.
         is_wanted: Whether a new part is to hold it; others only steady those.
         result: The upscaled frame.
+        steadied: The same as it is written.
         is_computed: Whether it went through the network now.
         begun, ended: When, in seconds.
     """
@@ -131,6 +132,7 @@ class Frame:
     is_last: bool = False
     is_wanted: bool = True
     result: np.ndarray = field(default_factory=lambda: np.empty(0))
+    steadied: np.ndarray = field(default_factory=lambda: np.empty(0))
     is_computed: bool = False
     begun: float = 0.0
     ended: float = 0.0
@@ -176,7 +178,7 @@ class ChunkWorker:
         with about(chunk.video), chunk.frames.open(chunk.ffmpeg) as reader, PartWriter(
                 chunk, {part.first - chunk.first for part in found}, reader, stopwatch) as writer:
             def write(frame: Frame) -> None:
-                if frame.number in chunk.samples:
+                if frame.is_wanted and frame.number in chunk.samples:
                     examined.append(self._examine(chunk, frame))
                 writer.write(frame)
 
@@ -193,14 +195,13 @@ class ChunkWorker:
                         frame.is_computed = kept is None
                         frame.result = self._compute(chunk, frame, stopwatch) if kept is None else kept
                         reused += kept is not None and frame.is_wanted
-                    frame.ended = self._clock()
-                    if frame.is_computed and (frame.ended - frame.begun) * chunk.step > PART_SECONDS:
-                        _keep(chunk, frame)
+                    frame.steadied, frame.ended = frame.result, self._clock()
+                    _keep(chunk, frame)
                     done += frame.is_wanted
                     report(done)
                     self._memory.update()
                     put(frame)
-                    while examined:
+                    for _ in range(len(examined)):
                         report(examined.popleft())
             self._memory.update(at_once=True)
         for each in examined:
@@ -209,7 +210,7 @@ class ChunkWorker:
         return Upscaled(tuple(made), reader.damage, reused, measure_timings(self._enhancer, stopwatch))
 
     def _examine(self, chunk: Chunk, frame: Frame) -> Examined:
-        quality, preview = examine(frame.pixels, frame.result, self._enhancer.tiles)
+        quality, preview = examine(frame.pixels, frame.steadied, self._enhancer.tiles)
         for finding in quality.findings:
             logger.warning('frame %d: %s', chunk.first + frame.number + 1, finding)
         return Examined(chunk.video, quality, preview, chunk.first + frame.number)
@@ -226,13 +227,13 @@ class ChunkWorker:
 
 
 def read_frames(chunk: Chunk, reader: FrameReader | FrameFiles, found: Sequence[Part], radius: int) -> Iterator[Frame]:
-    """Yield the frames of a chunk that no part holds yet, and those on either side that steady them.
+    """Yield the frames of a chunk that no part holds yet, and those that steady them or that they are measured against.
 
     Args:
         chunk: The chunk.
         reader: Gives its frames.
         found: The parts of it that are there.
-        radius: How many frames on either side are needed.
+        radius: How many frames on either side steady one.
     """
     there = [range(part.first - chunk.first, part.stop - chunk.first) for part in found]
     end = there[-1].stop if found and found[-1].is_last else sys.maxsize
@@ -240,28 +241,34 @@ def read_frames(chunk: Chunk, reader: FrameReader | FrameFiles, found: Sequence[
     def is_wanted(number: int) -> bool:
         return 0 <= number < end and not any(number in numbers for numbers in there)
 
+    def is_needed(number: int) -> bool:
+        following = number + radius + 1  # if measured, it needs the one before it steadied
+        return any(map(is_wanted, range(number - radius, following))) or (
+            is_wanted(following) and is_measured(chunk.first + following, chunk.encoding.rate))
+
     def read_around() -> Iterator[Frame]:
         nonlocal end
-        before = _read_few(chunk, chunk.before, radius) if any(map(is_wanted, range(radius))) else []
+        before = _read_all(chunk, chunk.before) if is_needed(-1) else []
         yield from (Frame(number, pixels) for number, pixels in enumerate(before, -len(before)))
         count = 0
         for frame in number_frames(reader):
             count = frame.number + 1
             yield frame
         end = count
-        after = _read_few(chunk, chunk.after, radius) if any(map(is_wanted, range(count - radius, count))) else []
+        after = _read_all(chunk, chunk.after) if is_needed(count) else []
         yield from (Frame(number, pixels) for number, pixels in enumerate(after, count))
 
     for frame in read_around():
-        if any(map(is_wanted, range(frame.number - radius, frame.number + radius + 1))):
+        if is_needed(frame.number):
             yield replace(frame, is_wanted=is_wanted(frame.number))
 
 
-def _read_few(chunk: Chunk, frames: VideoFrames | FrameFiles | None, count: int) -> list[np.ndarray]:
+def _read_all(chunk: Chunk, frames: VideoFrames | FrameFiles | None) -> list[np.ndarray]:
+    """Return the frames before or after a chunk, at most `RADIUS` + 1."""
     if frames is None:
         return []
     with frames.open(chunk.ffmpeg) as reader:
-        return list(islice(reader, count))
+        return list(islice(reader, RADIUS + 1))
 
 
 def number_frames(frames: Iterable[np.ndarray]) -> Iterator[Frame]:
@@ -275,9 +282,11 @@ def number_frames(frames: Iterable[np.ndarray]) -> Iterator[Frame]:
 
 
 def _keep(chunk: Chunk, frame: Frame) -> None:
-    """Keep a frame's result in a file if the disk has room; else the run goes on without."""
+    """Keep a new result in a file if it took long, and the disk has room; else the run goes on without."""
+    if not (frame.is_computed and frame.is_wanted and (frame.ended - frame.begun) * chunk.step > PART_SECONDS):
+        return
     with contextlib.suppress(OSError):
-        if frame.is_wanted and measure_free_disk(chunk.parts.folder) > frame.result.nbytes + 2 * RESERVE_BYTES:
+        if measure_free_disk(chunk.parts.folder) > frame.result.nbytes + 2 * RESERVE_BYTES:
             chunk.parts.keep_frame(chunk.first + frame.number, frame.pixels, frame.result)
 
 
@@ -287,7 +296,7 @@ def steady_behind(put: Callable[[Frame], None], stopwatch: Stopwatch,
     """Steady frames in a thread; a context whose value takes one, in order.
 
     Args:
-        put: Called with each that is steadied and wanted.
+        put: Called with each that is steadied.
         stopwatch: Measures the seconds of it.
         stop: See `write_behind`.
     """
@@ -301,9 +310,9 @@ def steady_behind(put: Callable[[Frame], None], stopwatch: Stopwatch,
                 waiting[frame.number] = frame
                 ready = list(steadier.add(frame.number, frame.pixels, frame.result))
         for number, result in ready:
-            steadied = replace(waiting.pop(number), result=result)
-            if steadied.is_wanted:
-                put(steadied)
+            steadied = waiting.pop(number)
+            steadied.steadied = result
+            put(steadied)
 
     with write_behind(steady, _STEADIED_BEHIND, stop) as behind:
         yield behind.put
@@ -335,6 +344,8 @@ class PartWriter:
         self._temporary = Path()
         self._first = self._frames = self._computed = 0
         self._begun = 0.0
+        self._last: Frame | None = None
+        self._flicker = defaultdict[int, Flicker](Flicker)  # by the second
         self.made: list[Part] = []
 
     def __enter__(self) -> Self:
@@ -349,31 +360,44 @@ class PartWriter:
             self._encoder.kill()
 
     def write(self, frame: Frame) -> None:
-        """Encode a frame, and finish the part if it ends there.
+        """Encode a frame, and finish the part if it ends there. Others that are not wanted are only measured against.
 
         Raises:
             MediaError: encoding failed.
             OSError: the part can't be written.
         """
         chunk, parts, following = self._chunk, self._chunk.parts, frame.number + 1
+        before, self._last = self._last, frame
+        if not frame.is_wanted:
+            return
         with self._stopwatch.measure('write'):
             if self._encoder is None:
                 self._first, self._begun = chunk.first + frame.number, frame.begun
                 self._frames = self._computed = 0
+                self._flicker.clear()
                 self._temporary = self._part.enter_context(whole_file(parts.path(self._first)))
                 self._encoder = self._part.enter_context(FrameWriter(chunk.ffmpeg, self._temporary, chunk.encoding))
-            self._encoder.write(frame.result)
+            self._encoder.write(frame.steadied)
             self._frames += 1
             self._computed += frame.is_computed
+            if before is not None:
+                self._measure(before, frame)
             if frame.is_last or following in self._starts or self._is_long_enough(frame):
                 self._encoder.finish()
                 part = Part(self._first, self._frames, self._computed, frame.is_last,
-                            self._reader.damage if frame.is_last else None)
+                            self._reader.damage if frame.is_last else None,
+                            tuple((second, astuple(flicker)) for second, flicker in self._flicker.items()))
                 parts.seal(part, self._temporary)
                 self._encoder = None
                 self._part.close()
                 parts.drop_frames(part.first, part.stop)
                 self.made.append(part)
+
+    def _measure(self, before: Frame, frame: Frame) -> None:
+        number, rate = self._chunk.first + frame.number, self._chunk.encoding.rate
+        if before.number + 1 == frame.number and is_measured(number, rate):
+            self._flicker[int(number / rate)] += measure_flicker(
+                (before.pixels, frame.pixels), (before.result, frame.result), (before.steadied, frame.steadied))
 
     def _is_long_enough(self, frame: Frame) -> bool:
         """Tell whether a part may end here and another second would be too much work for it.

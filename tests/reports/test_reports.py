@@ -70,7 +70,7 @@ def test_the_figures_of_pictures(run, tmp_path):
         'problems': [], 'warnings': a['samples'][0]['findings'], 'size': [30, 40], 'result_size': [120, 160],
         'frames': 1, 'reused': 0, 'seconds': a['stages']['network'], 'rate': a['rate'], 'unit': 'megapixels/s',
         'engine': 'torch', 'device': 'cpu', 'precision': 'float32', 'tiles': 4, 'stages': a['stages'],
-        'host_bytes': a['host_bytes'], 'gpu_bytes': 0, 'samples': None}
+        'host_bytes': a['host_bytes'], 'gpu_bytes': 0, 'flicker': None, 'samples': None}
     slowest, fastest = (40 * 30 / 1e6 / (a['seconds'] + rounding) for rounding in (0.0006, -0.0006))
     assert slowest <= a['rate'] <= fastest
     assert list(a['stages']) == ['read', 'network', 'write']

@@ -1,6 +1,8 @@
 """Steadied results: what may be averaged and what not, and that they are the same however a film is cut."""
 from __future__ import annotations
 
+import json
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from realesrgan.videos.steady import RADIUS, Steadier
+from realesrgan.videos.steady import RADIUS, Flicker, Steadier, is_measured, measure_flicker
 from tests.support import clips
 from tests.support.clips import EXACT, LOSSLESS, OPEN_GOPS, hashes, make, numbered, picture, write_frames
 
@@ -157,6 +159,42 @@ def test_16_bits(still):
     assert any((result % 257).any() for result in ours)  # finer than 8 bits
 
 
+# ---- flicker as a figure ----
+
+def measure(frames, results):
+    pairs = [((before, after), (large, larger)) for (before, large), (after, larger) in pairwise(
+        zip(frames, results, strict=True))]
+    return sum((measure_flicker(sources, both, both) for sources, both in pairs), Flicker())
+
+
+def test_flicker_is_the_change_where_the_input_stands_still(still):
+    results = [result for _, result in still]
+    measured = measure([frame for frame, _ in still], results)
+    luma = [cv2.cvtColor(result, cv2.COLOR_BGR2GRAY) for result in results]
+    assert measured.share / 6 > 0.95  # all but the border
+    source, result, steadied = measured.levels
+    assert (source, result) == (0, steadied)
+    assert result == pytest.approx(flicker(luma), abs=0.1)
+    deep = measure_flicker(*(tuple(each.astype(np.uint16) * 257 for each in pair) for pair in zip(
+        still[0], still[1], strict=True)), tuple(results[:2]))
+    assert deep.levels[1] == pytest.approx(measure([frame for frame, _ in still[:2]], results[:2]).levels[1], abs=0.05)
+
+
+def test_noise_stands_still_and_motion_and_light_do_not():
+    grainy = [np.clip(blotches(96, 128) + NOISE.normal(0, 6, (96, 128, 3)), 0, 255).astype(np.uint8) for _ in range(3)]
+    assert measure(grainy, grainy).share / 2 > 0.4
+    moving = roll(blotches(96, 128), 3, 4)
+    assert measure(moving, moving).share / 2 < 0.1
+    lighter = [np.clip(blotches().astype(int) + 5 * number, 0, 255).astype(np.uint8) for number in range(3)]
+    assert measure(lighter, lighter).levels is None
+
+
+def test_which_frames_are_measured():
+    assert [number for number in range(60) if is_measured(number, Fraction(24000, 1001))] == [
+        1, 2, 3, 25, 26, 27, 49, 50, 51]
+    assert [number for number in range(5) if is_measured(number, Fraction(1))] == [1, 2, 3, 4]
+
+
 # ---- the script ----
 
 @pytest.fixture
@@ -181,6 +219,22 @@ def test_parts_workers_and_a_resumed_run_give_the_same_frames(upscale, film):
             Path('results/a_out_parts', lost).unlink()
         assert 'from an earlier run' in upscale(*arguments, network='tiny')
         assert hashes('results/a_out.mp4') == expected
+
+
+@pytest.mark.parametrize('steadied', [[], ['--steady']])
+def test_flicker_is_the_same_however_a_film_is_cut(upscale, film, steadied):
+    arguments = '-i', 'a.mp4', *LOSSLESS, *steadied, '--keep_parts', '--report', 'report.json', '-v', '--chunk'
+    expected = None
+    for more in (['0'], ['0.7', '--restart'], ['0.7']):
+        text = upscale(*arguments, *more, network='tiny')
+        found = json.loads(Path('report.json').read_text())['files'][0]['flicker']
+        levels, worst = {name: found[name] for name in ('source', 'result', 'steadied')}, found['worst']
+        expected = expected or (levels, worst)
+        assert (levels, worst) == (pytest.approx(expected[0]), expected[1])
+        Path('results/a_out_parts', clips.parts()[-1]).unlink()
+    assert (found['steadied'] is None) == (not steadied)
+    assert len(found['worst']) == 3
+    assert f'flicker {found["result"]:.2f} levels' in text
 
 
 def test_a_chunk_that_an_earlier_run_has_begun(upscale, film, monkeypatch):
