@@ -56,36 +56,92 @@ class Warned:
 
 
 @dataclass(frozen=True)
+class Finding:
+    """Something that looks wrong about a result.
+
+    Attributes:
+        kind: A word or two: 'not finite', 'constant', 'black', 'clipped', 'colour', 'unlike', 'unnatural' or 'tiles'.
+        message: One line.
+        is_bad: Whether the result is certainly spoilt; else a person should look at it.
+    """
+
+    kind: str
+    message: str
+    is_bad: bool = False
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The verdict on a result in a word: 'good', 'look', or 'bad'.
+
+    Attributes:
+        word: 'good' where nothing was found, 'bad' where the result is certainly spoilt.
+        reasons: Kinds of findings (`Finding.kind`), the worst first.
+    """
+
+    word: str
+    reasons: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f'{self.word} ({", ".join(self.reasons)})' if self.reasons else self.word
+
+
+@dataclass(frozen=True)
+class Cell:
+    """An area of a result that looks wrong.
+
+    Attributes:
+        x, y, width, height: As shares of the result's width and height.
+        weight: How wrong it looks; 1 is the bound.
+        kind: What about it: 'black', 'constant', 'colour', 'unlike' or 'tiles'.
+    """
+
+    x: float
+    y: float
+    width: float
+    height: float
+    weight: float
+    kind: str
+
+
+@dataclass(frozen=True)
 class Quality:
     """How a result compares with its input. Levels are those of 8 bits, shares are of 1.
 
+    The first ones are measured of every result, at points spread over it; the rest with `--report`, of all pixels.
+
     Attributes:
-        psnr: Of the result, scaled back to the input's size, against the input, in dB.
-        ssim: Structural similarity of the same, up to 1; None of pictures below 7 pixels.
-        niqe_before, niqe_after: Naturalness (NIQE) of the input enlarged by bicubic, and of the result; lower is
-            better. None where it can't be had: of small or even pictures, or without basicsr.
-        clipped_before, clipped_after: Share of values that are at the lower or upper end of their range.
+        likeness: PSNR of a small copy of the result against one of the input, in dB.
         colour_shift: By how many levels the mean of blue, green and red has moved.
         not_finite: Share of values that are not finite.
         constant: Share of the area that is constant although the input's is not.
         black: Share of the area that is black although the input's is not.
+        clipped: Share of values that are at the end of their range although the input's are not near it.
         tile_step: By how many levels neighbouring pixels differ more at borders of tiles than beside them; None
             without tiles.
-        findings: A line for each thing that looks wrong.
+        findings: Each thing that looks wrong.
+        psnr: Of the result, scaled back to the input's size, against the input, in dB.
+        ssim: Structural similarity of the same, up to 1; None of pictures below 7 pixels.
+        niqe_before, niqe_after: Naturalness (NIQE) of the input enlarged by bicubic, and of the result; lower is
+            better. None where it can't be had: of small or even pictures, or without basicsr.
+        gained: How many times as sharp as the input enlarged by bicubic the result's edges are; None without edges.
+        cells: Areas that look wrong, the worst first.
     """
 
-    psnr: float
-    ssim: float | None
-    niqe_before: float | None
-    niqe_after: float | None
-    clipped_before: float
-    clipped_after: float
+    likeness: float
     colour_shift: tuple[float, float, float]
     not_finite: float
     constant: float
     black: float
+    clipped: float
     tile_step: float | None
-    findings: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    psnr: float | None = None
+    ssim: float | None = None
+    niqe_before: float | None = None
+    niqe_after: float | None = None
+    gained: float | None = None
+    cells: tuple[Cell, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -105,7 +161,7 @@ class Preview:
 
 @dataclass(frozen=True)
 class Examined:
-    """A result, or a frame of one, has been compared with its input, where that was asked for.
+    """A result, or a frame of one, has been compared with its input for a report.
 
     Attributes:
         source: The input.
@@ -116,7 +172,7 @@ class Examined:
 
     source: str
     quality: Quality
-    preview: Preview
+    preview: Preview | None = None
     frame: int | None = None
 
 
@@ -169,6 +225,7 @@ class Outcome:
         timings: Time and memory that the result took, without the frames of an earlier run; None if there is no result.
         comparison: Path of the picture or clip that shows both, if one was asked for.
         flicker: Of a video; None if nothing in it stands still.
+        verdict: Whether the result looks right; None where nothing of it was looked at.
     """
 
     source: str
@@ -185,6 +242,7 @@ class Outcome:
     timings: Timings | None = None
     comparison: Path | None = None
     flicker: FilmFlicker | None = None
+    verdict: Verdict | None = None
 
     @property
     def failed(self) -> bool:

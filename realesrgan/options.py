@@ -260,8 +260,8 @@ class RunOptions(UpsamplerOptions):
     """Everything that both scripts let the user choose. Wrong values raise `UsageError`.
 
     Attributes:
-        check: Whether results, or some frames of them, are compared with their inputs, which `Examined` reports;
-            `--report` does so.
+        check: Whether results, or some frames of them, are compared with their inputs pixel by pixel, which `Examined`
+            reports; `--report` does so. Without it they are at some thousand points, unless `no_check`.
     """
 
     gpu_id: tuple[int, ...] = option(
@@ -291,6 +291,8 @@ class RunOptions(UpsamplerOptions):
     compare: bool = option(
         False, '--compare', group='judging',
         help='show input and result side by side, in a picture or a short clip beside each result')
+    no_check: bool = option(
+        False, '--no_check', group='judging', help='don\'t look at the results for what is wrong with them')
     log: str | None = option(
         None, '--log', group='messages', check=check_path, metavar='FILE',
         help='append all that -v shows to FILE, with times')
@@ -300,6 +302,8 @@ class RunOptions(UpsamplerOptions):
         super().__post_init__()
         if self.cpus_per_worker is not None and self.cluster is None:
             raise UsageError('--cpus_per_worker needs --cluster')
+        if self.no_check:
+            object.__setattr__(self, 'check', False)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)

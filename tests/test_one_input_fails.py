@@ -108,15 +108,25 @@ def test_a_full_disk_under_stdout_is_named(run, pictures, monkeypatch):
             1, ['error: stdout: No space left on device'])
 
 
-@pytest.mark.parametrize(('option', 'step', 'problem'), [
-    ('--compare', 'compare', 'no comparison'), ('--report=r.json', 'examine', 'no check')])
-def test_a_bug_in_what_judges_a_result_keeps_it(run, pictures, monkeypatch, option, step, problem):
+def test_a_bug_in_what_compares_a_result_keeps_it(run, pictures, monkeypatch):
+    def fail(*_):
+        raise IndexError('x')
+    monkeypatch.setattr('realesrgan.quality.comparisons.compare', fail)
+    status, _, errors, err = run(inference_realesrgan, '-i', '20.png', '--compare')
+    assert (status, files('results')) == (1, ['20_out.png'])
+    assert errors == [f'error: 20.png: no comparison: IndexError: x: {REPORT}']
+    assert 'in fail' in err
+
+
+@pytest.mark.parametrize(('option', 'step'), [
+    ('', 'checks.check'), ('--report=r.json', 'measures.examine')])
+def test_a_bug_in_what_checks_a_result_is_no_fault_of_it(run, pictures, monkeypatch, option, step):
     def fail(*_):
         raise IndexError('x')
     monkeypatch.setattr(f'realesrgan.quality.{step}', fail)
-    status, _, errors, err = run(inference_realesrgan, '-i', '20.png', option)
-    assert (status, files('results')) == (1, ['20_out.png'])
-    assert errors == [f'error: 20.png: {problem}: IndexError: x: {REPORT}']
+    status, _, errors, err = run(inference_realesrgan, '-i', '20.png', *option.split())
+    assert (status, errors, files('results')) == (0, [], ['20_out.png'])
+    assert f'warning: 20.png: no check: IndexError: x: {REPORT}' in err
     assert 'in fail' in err
 
 

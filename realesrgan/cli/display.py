@@ -5,6 +5,7 @@ import logging
 import sys
 import threading
 import time
+from collections import Counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
@@ -89,6 +90,8 @@ class Display:
         parts = [f'{len(self._outcomes) - failed - skipped} done', f'{failed} failed']
         if skipped:
             parts.append(f'{skipped} skipped')
+        words = Counter(outcome.verdict.word for outcome in self._outcomes if outcome.verdict is not None)
+        parts += [f'{words[word]} {word}' for word in ('look', 'bad') if words[word]]
         seconds = time.perf_counter() - self._start
         amount = sum(outcome.megapixels if self._unit == 'megapixels' else outcome.frames - outcome.reused
                      for outcome in self._outcomes)
@@ -156,7 +159,8 @@ class Display:
             elif outcome.skipped:
                 logger.info('skipped: %s exists', outcome.target)
             elif outcome.megapixels:  # a picture
-                logger.info('%s -> %s', outcome.source, outcome.target or 'stdout')
+                verdict = '' if outcome.verdict is None else f': {outcome.verdict}'
+                logger.info('%s -> %s%s', outcome.source, outcome.target or 'stdout', verdict)
             if outcome.flicker is not None:
                 logger.info('%s', outcome.flicker)
             for problem in outcome.problems:
@@ -169,7 +173,9 @@ class Display:
     def _print_video(self, outcome: Outcome) -> None:
         reused = f' ({outcome.reused} of them from an earlier run)' if outcome.reused else ''
         rate = (outcome.frames - outcome.reused) / max(outcome.seconds, 1e-9)
-        self._write(f'{outcome.target}: {outcome.frames} frames{reused}, {rate:.3g} frames/s, {outcome.seconds:.1f} s')
+        verdict = '' if outcome.verdict is None else f', {outcome.verdict}'
+        self._write(f'{outcome.target}: {outcome.frames} frames{reused}, {rate:.3g} frames/s, {outcome.seconds:.1f} s'
+                    f'{verdict}')
 
     def _write(self, line: str) -> None:
         """Write a line above the bars. If that fails the run goes on, and ends with status 1."""

@@ -18,6 +18,7 @@ from ..log import about
 from ..options import PictureOptions
 from ..pipeline import read_ahead, write_behind
 from ..pool.pool import Place, Report
+from ..quality.checks import judge, sum_up
 from ..timings import Stopwatch
 from ..upscaling.tiles import Tile
 from .formats import require_room
@@ -162,6 +163,11 @@ class PictureWorker:
             str(job.source), None if job.to_stdout else item.target, frames=1, megapixels=height * width / 1e6,
             seconds=item.stopwatch.seconds['network'], size=(width, height), result_size=pixels.shape[1::-1],
             timings=measure_timings(self._enhancer, item.stopwatch))
+        if not (options.check or options.no_check):
+            with about(job.source):
+                judged = judge(picture.pixels, pixels, item.tiles, all_pixels=False)
+            if judged is not None:
+                item.outcome = replace(item.outcome, verdict=sum_up(judged[0].findings))
         if not (options.check or options.compare):
             item.picture = None  # it need not wait in memory
 
@@ -201,19 +207,15 @@ class PictureWorker:
         assert outcome.timings is not None
         outcome = replace(outcome, timings=replace(outcome.timings, seconds=dict(item.stopwatch.seconds)))
         if item.picture is not None and self._options.check:
-            try:
-                from ..quality import examine
-                quality, preview = examine(item.picture.pixels, result.pixels, item.tiles)
-                for finding in quality.findings:
-                    logger.warning('%s', finding)
-                yield Examined(source, quality, preview)
-            except Exception as error:
-                outcome = _add_problem(outcome, 'no check', error)
+            judged = judge(item.picture.pixels, result.pixels, item.tiles, all_pixels=True)
+            if judged is not None:
+                yield Examined(source, *judged)
+                outcome = replace(outcome, verdict=sum_up(judged[0].findings))
         if item.picture is not None and self._options.compare:
             try:
                 comparison = name_comparison(item.target, 'jpg')
                 targets.claim_comparison(item.job, comparison)
-                from ..quality import compare
+                from ..quality.comparisons import compare
                 with whole_file(comparison) as temporary:
                     write(Picture(compare(item.picture.pixels, result.pixels, self._options.label)), temporary, 'jpg')
                 outcome = replace(outcome, comparison=comparison)

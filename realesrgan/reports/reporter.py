@@ -17,7 +17,7 @@ import psutil
 
 from ..engines.cpu import count_cores
 from ..errors import flatten_message
-from ..events import Event, Examined, Outcome, Preview, Quality, Warned
+from ..events import Cell, Event, Examined, Outcome, Preview, Quality, Warned
 from ..files import require_writable, whole_file
 from ..log import escape
 from ..timings import STAGES
@@ -36,12 +36,14 @@ class FileReport:
         warnings: Lines about it.
         samples: Each comparison with the input: the number of the frame, or None for a picture, and the quality.
         preview: Small pictures of the sample with the most findings, the first of equals.
+        cells: Where that sample looks wrong.
     """
 
     outcome: Outcome | None = None
     warnings: list[str] = field(default_factory=list)
     samples: list[tuple[int | None, Quality]] = field(default_factory=list)
     preview: Preview | None = None
+    cells: Sequence[Cell] = ()
 
 
 class Reporter:
@@ -77,7 +79,7 @@ class Reporter:
         if self._path.suffix.lower() == '.json':
             text = json.dumps(report, indent=1) + '\n'
         else:
-            text = _render_page(report, [file.preview for file in self._list_ended()])
+            text = _render_page(report, self._list_ended())
         with whole_file(self._path) as temporary:
             temporary.write_text(text, encoding='utf-8')
 
@@ -90,9 +92,9 @@ class Reporter:
             file = self._files[event.source]
             most = max((len(quality.findings) for _, quality in file.samples), default=-1)
             keep = file.preview is not None or self._previews < MOST_PREVIEWS
-            if keep and len(event.quality.findings) > most:
+            if event.preview is not None and keep and len(event.quality.findings) > most:
                 self._previews += file.preview is None
-                file.preview = event.preview
+                file.preview, file.cells = event.preview, event.quality.cells
             file.samples.append((event.frame, event.quality))
         elif isinstance(event, Outcome):
             self._files[event.source].outcome = event
@@ -131,7 +133,9 @@ def _describe_file(file: FileReport) -> dict[str, Any]:
         'stages': {name: round(timings['seconds'].get(name, 0), 3) for name in STAGES
                    if name != 'steady' or name in timings['seconds']} if timings else None,
         'flicker': None if outcome.flicker is None else asdict(outcome.flicker),
-        'samples': [{'frame': frame, **asdict(quality)} for frame, quality in file.samples]}
+        'verdict': None if outcome.verdict is None else str(outcome.verdict),
+        'samples': [{'frame': frame, **asdict(quality),
+                     'findings': [finding.message for finding in quality.findings]} for frame, quality in file.samples]}
 
 
 def _show(path: Path | None) -> str | None:
@@ -140,10 +144,10 @@ def _show(path: Path | None) -> str | None:
 
 # ---- the page ----
 
-def _render_page(report: dict[str, Any], previews: Sequence[Preview | None]) -> str:
+def _render_page(report: dict[str, Any], files: Sequence[FileReport]) -> str:
     """Return a report, as `Reporter.describe` returns it, as one page that needs nothing beside it.
 
-    `previews` are the pictures of each of its files.
+    `files` are those that it describes, whose pictures it shows.
     """
     from jinja2 import Environment, PackageLoader, select_autoescape
     environment = Environment(loader=PackageLoader('realesrgan.reports', '.'), autoescape=select_autoescape(
@@ -151,10 +155,10 @@ def _render_page(report: dict[str, Any], previews: Sequence[Preview | None]) -> 
     environment.filters['data_url'] = lambda jpeg: 'data:image/jpeg;base64,' + base64.b64encode(jpeg).decode()
     environment.filters['bytes'] = lambda count: (
         f'{count / 2 ** 30:.1f} GiB' if count >= 2 ** 30 else f'{count / 2 ** 20:.0f} MiB')
-    rows = [{**file, 'preview': preview, 'worst': _find_worst(file['samples']),
+    rows = [{**file, 'preview': own.preview, 'cells': own.cells, 'worst': _find_worst(file['samples']),
              'findings': [finding if sample['frame'] is None else f'frame {sample["frame"] + 1}: {finding}'
                           for sample in file['samples'] for finding in sample['findings']]}
-            for file, preview in zip(report['files'], previews, strict=True)]
+            for file, own in zip(report['files'], files, strict=True)]
     longest = max((sum(row['stages'].values()) for row in rows if row['stages']), default=0)
     stages = [stage for stage in STAGES if any(stage in (row['stages'] or ()) for row in rows)]
     return environment.get_template('page.html.jinja').render(report=report, rows=rows, stages=stages,
@@ -163,6 +167,6 @@ def _render_page(report: dict[str, Any], previews: Sequence[Preview | None]) -> 
 
 def _find_worst(samples: Sequence[dict[str, Any]]) -> dict[str, float | None]:
     """Return the worst of each measure that the table shows."""
-    measures = {'psnr': min, 'ssim': min, 'niqe_before': max, 'niqe_after': max}
+    measures = {'psnr': min, 'ssim': min, 'niqe_before': max, 'niqe_after': max, 'gained': min}
     return {name: worst((sample[name] for sample in samples if sample[name] is not None), default=None)
             for name, worst in measures.items()}

@@ -15,7 +15,7 @@ from ..ffmpeg.encoder import FrameWriter
 from ..ffmpeg.probe import probe
 from ..ffmpeg.programs import Check
 from ..files import whole_file
-from ..quality import convert_to_bgr8, enlarge, put_side_by_side
+from ..quality.comparisons import convert_to_bgr8, enlarge, put_side_by_side
 from .frames import VideoFrames
 from .worker import Chunk, Upscaled
 

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import sys
 import time
 from collections import defaultdict, deque
@@ -27,14 +26,12 @@ from ..log import about
 from ..options import VideoOptions
 from ..pipeline import read_ahead, write_behind
 from ..pool.pool import Place, Report
-from ..quality import examine
+from ..quality.checks import judge
 from ..timings import Stopwatch, Timings
 from .disk import RESERVE_BYTES
 from .frames import FrameFiles, VideoFrames
 from .parts import Part, Parts
 from .steady import RADIUS, Flicker, Steadier, is_measured, measure_flicker
-
-logger = logging.getLogger(__name__)
 
 #: How much work a part holds, and so how much a killed run loses, at most: about a minute.
 PART_SECONDS = 60.0
@@ -152,6 +149,7 @@ class ChunkWorker:
 
     def __init__(self, options: VideoOptions, place: Place, build: BuildEnhancer = build_enhancer, *,
                  finds_ffmpeg: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
+        self._all_pixels = options.check
         self._enhancer = build(options, place)
         self._steady = options.steady
         self._ffmpeg: FFmpeg | None = find_ffmpeg(options.ffmpeg_bin) if finds_ffmpeg else None
@@ -179,7 +177,7 @@ class ChunkWorker:
                 chunk, {part.first - chunk.first for part in found}, reader, stopwatch) as writer:
             def write(frame: Frame) -> None:
                 if frame.is_wanted and frame.number in chunk.samples:
-                    examined.append(self._examine(chunk, frame))
+                    examined.extend(self._judge(chunk, frame))
                 writer.write(frame)
 
             frames = stopwatch.measure_each('read', read_frames(chunk, reader, found, RADIUS if self._steady else 0))
@@ -209,11 +207,11 @@ class ChunkWorker:
         made = sorted([*found, *writer.made], key=lambda part: part.first)
         return Upscaled(tuple(made), reader.damage, reused, measure_timings(self._enhancer, stopwatch))
 
-    def _examine(self, chunk: Chunk, frame: Frame) -> Examined:
-        quality, preview = examine(frame.pixels, frame.steadied, self._enhancer.tiles)
-        for finding in quality.findings:
-            logger.warning('frame %d: %s', chunk.first + frame.number + 1, finding)
-        return Examined(chunk.video, quality, preview, chunk.first + frame.number)
+    def _judge(self, chunk: Chunk, frame: Frame) -> Iterator[Examined]:
+        number = chunk.first + frame.number
+        judged = judge(frame.pixels, frame.steadied, self._enhancer.tiles, all_pixels=self._all_pixels, frame=number)
+        if judged is not None:
+            yield Examined(chunk.video, *judged, number)
 
     def _compute(self, chunk: Chunk, frame: Frame, stopwatch: Stopwatch) -> np.ndarray:
         number = chunk.first + frame.number + 1

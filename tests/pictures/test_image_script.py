@@ -306,7 +306,7 @@ def test_lines_of_a_run(run, tmp_path):
     weights, engine, done = err.splitlines()[:3]
     assert weights.startswith('weights: ')
     assert engine.startswith('engine: ')
-    assert done == f'a.png -> {Path("results/a_out.png")}'
+    assert done == f'a.png -> {Path("results/a_out.png")}: good'
     assert len(out.splitlines()) == 1
 
 

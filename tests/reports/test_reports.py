@@ -14,7 +14,7 @@ import inference_realesrgan
 import inference_realesrgan_video
 from realesrgan import RealESRGANer
 from realesrgan.events import Examined, Found, Outcome, Preview, Quality
-from realesrgan.quality import convert_to_bgr8, enlarge
+from realesrgan.quality.comparisons import convert_to_bgr8, enlarge
 from realesrgan.reports import reporter
 from realesrgan.reports.reporter import Reporter
 from tests.support import clips
@@ -70,7 +70,12 @@ def test_the_figures_of_pictures(run, tmp_path):
         'problems': [], 'warnings': a['samples'][0]['findings'], 'size': [30, 40], 'result_size': [120, 160],
         'frames': 1, 'reused': 0, 'seconds': a['stages']['network'], 'rate': a['rate'], 'unit': 'megapixels/s',
         'engine': 'torch', 'device': 'cpu', 'precision': 'float32', 'tiles': 4, 'stages': a['stages'],
-        'host_bytes': a['host_bytes'], 'gpu_bytes': 0, 'flicker': None, 'samples': None}
+        'host_bytes': a['host_bytes'], 'gpu_bytes': 0, 'flicker': None, 'verdict': a['verdict'],
+        'samples': None}
+    assert re.fullmatch(r'good|(look|bad) \(.+\)', a['verdict'])
+    assert [bool(file['samples'][0]['findings']) for file in (a, b)] == [
+        file['verdict'] != 'good' for file in (a, b)]
+    assert broken['verdict'] is None
     slowest, fastest = (40 * 30 / 1e6 / (a['seconds'] + rounding) for rounding in (0.0006, -0.0006))
     assert slowest <= a['rate'] <= fastest
     assert list(a['stages']) == ['read', 'network', 'write']
@@ -84,14 +89,33 @@ def test_the_figures_of_pictures(run, tmp_path):
     assert a['samples'][0]['psnr'] == pytest.approx(10 * np.log10(255 ** 2 / error))
 
 
-def test_what_looks_wrong_is_a_line_on_stderr_and_in_the_report_where_one_is_asked_for(run, tmp_path, monkeypatch):
+def test_what_looks_wrong_is_a_line_on_stderr_and_in_the_report(run, tmp_path, monkeypatch):
     write(tmp_path / 'a.png', 40, 40, 3)
     monkeypatch.setattr(RealESRGANer, 'enhance', lambda self, img, *more: (np.zeros((160, 160, 3), np.uint8), 'RGB'))
     status, _, err = run('-i', 'a.png', '--report', 'r.html')
     assert status == 0
     assert 'warning: a.png: 100.0% of it is black where the input is not\n' in err
-    assert '100.0% of it is black where the input is not' in Page(tmp_path / 'r.html').text
-    assert 'warning' not in run('-i', 'a.png')[2]
+    page = Page(tmp_path / 'r.html')
+    assert '100.0% of it is black where the input is not' in page.text
+    assert any(line.startswith('bad (black') for line in page.text)
+    assert page.tags.count('rect') > 9  # the map
+
+
+def test_every_result_is_checked_unless_that_is_turned_off(run, tmp_path, monkeypatch):
+    write(tmp_path / 'a.png', 40, 40, 3)
+    write(tmp_path / 'b.png', 41, 41, 3)
+    black = np.zeros((160, 160, 3), np.uint8)
+    monkeypatch.setattr(RealESRGANer, 'enhance', lambda self, img, *more: (
+        black if len(img) == 40 else np.repeat(np.repeat(img, 4, 0), 4, 1), 'RGB'))
+    status, out, err = run('-i', 'a.png', 'b.png')
+    assert status == 0  # only a person can tell
+    assert re.search(r'warning: a\.png: \d+\.\d% of it is black where the input is not\n', err)
+    assert 'a.png -> results/a_out.png: bad (black' in err
+    assert 'b.png -> results/b_out.png: good\n' in err
+    assert out.startswith('2 done, 0 failed, 1 bad, ')
+    status, out, err = run('-i', 'a.png', '--no_check', '--report', 'r.json')
+    assert (status, 'warning' in err, err.endswith('a.png -> results/a_out.png\n')) == (0, False, True)
+    assert (load()['files'][0]['samples'], load()['files'][0]['verdict']) == ([], None)
 
 
 def test_the_page_needs_nothing_beside_it(run, tmp_path):
@@ -145,8 +169,8 @@ def test_skipped_files_are_in_the_report(run, tmp_path):
 def test_pictures_are_kept_of_some_files_only(monkeypatch, tmp_path):
     monkeypatch.setattr(reporter, 'MOST_PREVIEWS', 2)
     heard = []
-    quality = dict.fromkeys(('psnr', 'clipped_before', 'clipped_after', 'not_finite', 'constant', 'black'), 1.0) | {
-        'ssim': None, 'niqe_before': None, 'niqe_after': None, 'tile_step': None, 'colour_shift': (0, 0, 0)}
+    quality = dict.fromkeys(('psnr', 'likeness', 'clipped', 'not_finite', 'constant', 'black'), 1.0) | {
+        'tile_step': None, 'colour_shift': (0, 0, 0)}
     with Reporter(tmp_path / 'r.html', 'a model', heard.append) as report:
         report(Found(4))
         for name in 'abcd':
@@ -233,6 +257,23 @@ def test_the_figures_and_the_clip_of_a_video(run, tmp_path, workers):
             distances = [np.abs(half.astype(int) - frame[40:]).mean() for frame in frames]
             assert np.argmin(distances) == number
     assert files(tmp_path / 'results') == ['a_out.mp4', 'a_out_compare.mp4']
+
+
+def test_some_frames_of_every_video_are_checked(run, tmp_path, monkeypatch):
+    clips.make(tmp_path / 'a.mp4', *clips.numbered('30'), *clips.EXACT)
+    enlarge_frame, calls = RealESRGANer.enhance, []
+
+    def blacken(self, img, *more, **options):
+        result, mode = enlarge_frame(self, img, *more, **options)
+        calls.append(None)
+        return (result * (len(calls) != 15), mode)
+    monkeypatch.setattr(RealESRGANer, 'enhance', blacken)
+    status, out, err = run('-i', 'a.mp4', '-s', '1', script=inference_realesrgan_video)
+    assert status == 0
+    assert re.findall(r'warning: a\.mp4: frame (\d+): .* is black', err) == ['15']
+    assert re.search(r'results/a_out\.mp4: 30 frames, .* s, bad \(black', out)
+    calls.clear()
+    assert 'black' not in ''.join(run('-i', 'a.mp4', '-s', '1', '--no_check', script=inference_realesrgan_video)[1:])
 
 
 def test_a_resumed_video_reports_what_this_run_did(run, tmp_path, at_calls):
