@@ -20,6 +20,7 @@ import numpy as np
 #: How many frames on either side a result is averaged with.
 RADIUS = 2
 _MEASURED = 3  # frames of each second whose flicker is measured
+_ROWS = 3  # one of which is measured
 
 # Levels are those of 8 bits.
 _LEAST_NOISE, _MOST_NOISE = 3.0, 12.0  # by which equal things may differ: coding alone makes 3, a grainy film 12
@@ -48,7 +49,7 @@ class Frame:
 
     Attributes:
         number: In the film.
-        source: hxwx3, BGR, uint8.
+        source: hxwx3, BGR, uint8; half the size of large frames.
         result: HxWx3, BGR, uint8 or uint16.
         gray: The luma of the source.
         shrunk: The result at the size of the source, uint8.
@@ -61,9 +62,7 @@ class Frame:
     shrunk: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
-        self.source = convert_to_8_bits(self.source)
-        if min(self.source.shape[:2]) >= _LARGE_SIDE:
-            self.source = cv2.resize(self.source, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        self.source = _halve_large(convert_to_8_bits(self.source))
         self.gray = cv2.cvtColor(self.source, cv2.COLOR_BGR2GRAY)
         size = self.source.shape[1::-1]
         self.shrunk = convert_to_8_bits(cv2.resize(self.result, size, interpolation=cv2.INTER_AREA))
@@ -98,6 +97,11 @@ class Match:
 def convert_to_8_bits(picture: np.ndarray) -> np.ndarray:
     """Return a picture, uint8 or uint16 of full range, as uint8."""
     return picture if picture.dtype == np.uint8 else cv2.convertScaleAbs(picture, alpha=1 / 257)
+
+
+def _halve_large(picture: np.ndarray) -> np.ndarray:
+    is_large = min(picture.shape[:2]) >= _LARGE_SIDE
+    return cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) if is_large else picture
 
 
 def measure_difference(a: np.ndarray, b: np.ndarray) -> Difference:
@@ -267,18 +271,22 @@ def measure_flicker(sources: tuple[np.ndarray, np.ndarray], results: tuple[np.nd
         sources: Both frames of the input, hxwx3, BGR, uint8 or uint16.
         results, steadied: HxWx3, likewise.
     """
-    before, after = map(convert_to_8_bits, sources)
+    before, after = (_halve_large(convert_to_8_bits(source)) for source in sources)
     difference = measure_difference(before, after)
     kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)  # Immerkaer, "Fast Noise Variance Estimation"
-    noise = float(np.median(np.abs(cv2.filter2D(cv2.cvtColor(after, cv2.COLOR_BGR2GRAY), cv2.CV_32F, kernel)))) / 4.05
-    power = 2 * max(_LEAST_NOISE ** 2, min(2 * noise ** 2, float(np.median(difference.noise)) / 2))
+    roughness = cv2.filter2D(cv2.cvtColor(after, cv2.COLOR_BGR2GRAY), cv2.CV_32F, kernel)[::2, ::2]
+    noise = float(np.median(np.abs(roughness))) / (6 * 0.6745)  # the norm of the kernel, and the median of a normal
+    power = 2 * max(_LEAST_NOISE ** 2, min(2 * noise ** 2, float(np.median(difference.noise[::2, ::2])) / 2))
     light = difference.power - difference.noise
     still = (difference.power <= _MOST_CHANGE * power) & (light <= max(_MOST_LIGHT[0] * power, _MOST_LIGHT[1]))
     still = cv2.erode(still.astype(np.uint8), np.ones((3, 3), np.uint8))
     share = float(still.mean())
-    large = cv2.resize(still, results[0].shape[1::-1], interpolation=cv2.INTER_NEAREST)
-    levels = (_measure_change(*sources, still), _measure_change(*results, large), _measure_change(*steadied, large))
-    return Flicker(share, *(share * each for each in levels))
+    small, large = (cv2.resize(still, pictures[0].shape[1::-1], interpolation=cv2.INTER_NEAREST)[::_ROWS]
+                    for pictures in (sources, results))
+    source = _measure_change(sources[0][::_ROWS], sources[1][::_ROWS], small)
+    result = _measure_change(results[0][::_ROWS], results[1][::_ROWS], large)
+    written = result if steadied[1] is results[1] else _measure_change(steadied[0][::_ROWS], steadied[1][::_ROWS], large)
+    return Flicker(share, share * source, share * result, share * written)
 
 
 def _measure_change(before: np.ndarray, after: np.ndarray, mask: np.ndarray) -> float:
