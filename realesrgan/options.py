@@ -98,7 +98,7 @@ def _check_rate(value: Any) -> Fraction:
 
 def _list_choices_of_videos() -> tuple[str, ...]:
     from .ffmpeg.containers import CONTAINERS
-    return *list_choices(), *CONTAINERS
+    return tuple(dict.fromkeys((*list_choices(), *CONTAINERS)))
 
 
 # ---- fields ----
@@ -328,10 +328,11 @@ class VideoOptions(RunOptions):
     ext: str = option(
         'auto', '--ext', group='result', choices=_list_choices_of_videos,
         more_choices=list_writable_extensions, form='format',
-        help='container of the results, auto is mp4; picture formats are for single pictures')
+        help='format of the results; auto is that of an animated picture, and mp4 of other videos; jpg, png and tiff '
+             'are for single pictures')
     fps: Fraction | None = option(
         None, '--fps', group='video', check=_check_rate, metavar='RATE',
-        default_text='that of the input; 24 for a folder of frames',
+        default_text='that of the input, and the times of an animated picture; 24 for a folder of frames',
         help='frames a second of the result, as 25, 29.97 or 30000/1001; the duration stays')
     start: Fraction | None = option(
         None, '--start', group='video', check=_check_time, metavar='TIME', help='begin here: 90, 1:30 or 0:01:30.5')
@@ -343,7 +344,8 @@ class VideoOptions(RunOptions):
         'auto', '--deinterlace', group='video', choices=lambda: ('auto', 'on', 'off'),
         help='turn fields into frames; auto: where the video is flagged so')
     vcodec: str | None = option(
-        None, '--vcodec', group='video', metavar='ENCODER', default_text='libx264; libvpx-vp9 for webm',
+        None, '--vcodec', group='video', metavar='ENCODER',
+        default_text='libx264; libvpx-vp9 for webm; prores_ks for transparency in mov',
         help='ffmpeg\'s name of the video encoder')
     crf: float | None = option(
         None, '--crf', group='video', check=check_number(float, 0, 63), metavar='N',

@@ -153,6 +153,26 @@ def is_deep(name: str) -> bool:
     return parse_pixel_format(name).bits > 8
 
 
+def has_alpha(name: str, codec: str = '') -> bool:
+    """Return whether a pixel format holds transparency; the palettes of ffmpeg's pal8 do so in PNG only."""
+    return re.match('yuva|gbrap|rgba|bgra|argb|abgr', name) is not None or (
+        name == 'pal8' and codec in ('png', 'apng'))
+
+
+def choose_alpha_format(source: str, supported: Sequence[str]) -> str | None:
+    """Return the encoder's format with transparency nearest to the source's; None if it has none.
+
+    Chroma counts first, then that no bits are lost or wasted, then whether it is RGB.
+    """
+    wanted = parse_pixel_format(source)
+
+    def measure_distance(name: str) -> tuple[bool, bool, int, bool]:
+        given = parse_pixel_format(name)
+        return (given.chroma != wanted.chroma, given.bits < wanted.bits, abs(given.bits - wanted.bits),
+                is_rgb(name) != is_rgb(source))
+    return min(filter(has_alpha, supported), key=measure_distance, default=None)
+
+
 def choose_pixel_format(wanted: PixelFormat, supported: Sequence[str]) -> str:
     """Return the encoder's format nearest to the one wanted: the same chroma and depth, else fewer bits, else 4:2:0.
 
@@ -167,6 +187,12 @@ def choose_pixel_format(wanted: PixelFormat, supported: Sequence[str]) -> str:
         if fitting:
             return PixelFormat(chroma, max(fitting)).name
     return 'yuv420p' if 'yuv420p' in supported else supported[0]
+
+
+def name_raw_format(*, deep: bool, alpha: bool) -> str:
+    """Return ffmpeg's name of the format of frames in memory: BGR or BGRA of 8 or 16 bits."""
+    return {(False, False): 'bgr24', (False, True): 'bgra', (True, False): 'bgr48le', (True, True): 'bgra64le'}[
+        deep, alpha]
 
 
 def find_size_multiples(pixel_format: str) -> tuple[int, int]:

@@ -20,10 +20,10 @@ class Container:
         muxer: Name of ffmpeg's muxer.
         default_encoder: Video encoder used unless the user asks for another.
         audio: Audio codecs it holds; they are copied.
-        audio_encoder: Encoder for all other audio.
+        audio_encoder: Encoder for all other audio; '' if it holds none.
         audio_layouts: The only channel layouts that this encoder takes; empty if it takes any.
         subtitles: Subtitle codecs it holds; they are copied.
-        subtitle_encoder: Encoder for all other text subtitles. Subtitles that are pictures can't be converted.
+        subtitle_encoder: Encoder for all other text subtitles, or ''. Subtitles that are pictures can't be converted.
         video_encoders: The only video encoders whose streams it holds; empty if it takes any.
         covers: Codecs of the cover pictures it holds.
         attachments: Whether it holds other files, such as fonts; a cover is one then, else a video stream of one frame.
@@ -32,14 +32,19 @@ class Container:
         chroma: The chroma that its players expect, whatever the input has; '' for that of the input.
         has_key_option: Whether metadata of any key need an option of the muxer.
         hevc_tag: Codec tag for HEVC, or '' for the muxer's own choice.
+        holds_alpha: Whether it holds transparency, if the encoder does.
+        alpha_encoder: Video encoder used for transparency unless the user asks for another; '' for `default_encoder`.
+        is_animation: Whether it is an animated picture, whose frames have durations of their own. Its parts are encoded
+            by `default_encoder` without loss, in Matroska, and `videos.animations` writes the whole.
+        longest_side: Pixels that a side may have; None for any number.
     """
 
     muxer: str
     default_encoder: str
-    audio: frozenset[str]
-    audio_encoder: str
-    subtitles: frozenset[str]
-    subtitle_encoder: str
+    audio: frozenset[str] = frozenset()
+    audio_encoder: str = ''
+    subtitles: frozenset[str] = frozenset()
+    subtitle_encoder: str = ''
     audio_layouts: tuple[str, ...] = ()
     video_encoders: tuple[str, ...] = ()
     covers: frozenset[str] = frozenset()
@@ -48,6 +53,10 @@ class Container:
     chroma: str = ''
     has_key_option: bool = False
     hevc_tag: str = ''
+    holds_alpha: bool = False
+    alpha_encoder: str = ''
+    is_animation: bool = False
+    longest_side: int | None = None
 
 
 _MP4_AUDIO = ('aac', 'mp3', 'mp2', 'ac3', 'eac3', 'alac', 'opus', 'flac', 'dts', 'truehd')
@@ -70,12 +79,13 @@ CONTAINERS = {
         subtitles=frozenset(('subrip', 'ass', 'ssa', 'webvtt', 'hdmv_pgs_subtitle', 'dvd_subtitle', 'dvb_subtitle',
                              'hdmv_text_subtitle')), subtitle_encoder='subrip',
         covers=frozenset(('mjpeg', 'png', 'bmp', 'gif', 'webp')), attachments=True,
-        exact_times=False),  # milliseconds
+        exact_times=False,  # milliseconds
+        holds_alpha=True),
     'mov': Container(
         muxer='mov', default_encoder='libx264',
         audio=frozenset(('aac', 'mp3', 'mp2', 'ac3', 'eac3', 'alac', *_QUICKTIME_PCM)), audio_encoder='aac',
         subtitles=frozenset(('mov_text',)), subtitle_encoder='mov_text', chroma='420', has_key_option=True,
-        hevc_tag='hvc1'),  # no covers: the muxer drops them without a word
+        hevc_tag='hvc1', holds_alpha=True, alpha_encoder='prores_ks'),  # no covers: the muxer drops them in silence
     'webm': Container(
         muxer='webm', default_encoder='libvpx-vp9',
         audio=frozenset(('opus', 'vorbis')), audio_encoder='libopus',
@@ -83,7 +93,17 @@ CONTAINERS = {
         subtitles=frozenset(('webvtt',)), subtitle_encoder='webvtt',
         video_encoders=('libvpx', 'libvpx-vp9', 'libaom-av1', 'libsvtav1', 'librav1e', 'av1_nvenc', 'av1_qsv',
                         'vp9_qsv', 'vp8_vaapi', 'vp9_vaapi', 'av1_vaapi', 'av1_amf'),
-        exact_times=False),  # milliseconds
+        exact_times=False,  # milliseconds
+        holds_alpha=True),
+    'gif': Container(
+        muxer='gif', default_encoder='ffv1', video_encoders=('ffv1',), holds_alpha=True, is_animation=True,
+        longest_side=65535),
+    'apng': Container(
+        muxer='apng', default_encoder='ffv1', video_encoders=('ffv1',), holds_alpha=True, is_animation=True,
+        longest_side=1_000_000),
+    'webp': Container(
+        muxer='webp', default_encoder='ffv1', video_encoders=('ffv1',), holds_alpha=True, is_animation=True,
+        longest_side=16383),
 }
 
 
@@ -153,11 +173,11 @@ def _choose_encoder(track: Track, container: Container) -> str | None:
     if track.is_cover:
         return 'copy' if track.codec in container.covers else None
     if track.kind == 'audio' and track.codec != 'unknown':
-        return 'copy' if track.codec in container.audio else container.audio_encoder
+        return 'copy' if track.codec in container.audio else container.audio_encoder or None
     if track.kind == 'subtitle':
         if track.codec in container.subtitles:
             return 'copy'
-        return container.subtitle_encoder if track.codec in _TEXT_SUBTITLES else None
+        return container.subtitle_encoder or None if track.codec in _TEXT_SUBTITLES else None
     return 'copy' if track.kind == 'attachment' and container.attachments else None
 
 

@@ -13,7 +13,7 @@ import ffmpeg
 import numpy as np
 
 from ..errors import MediaError, MediaWriteError
-from .colour import is_deep
+from .colour import is_deep, name_raw_format, parse_pixel_format
 from .probe import MediaInfo, VideoStream
 from .programs import Check, Child, FFmpeg, build_source_argument
 from .timing import format_seconds
@@ -22,6 +22,7 @@ _CROPS_SINCE = (7, 1)
 # By quarter turns. ffmpeg itself takes the same filters, but begins them anew where frames change their size half-way.
 _TURN_FILTERS: dict[int, list[tuple[str, ...]]] = {
     1: [('transpose', 'clock')], 2: [('hflip',), ('vflip',)], 3: [('transpose', 'cclock')]}
+_ALPHA_DECODERS = {'vp8': 'libvpx', 'vp9': 'libvpx-vp9'}
 _KILLED = (-signal.SIGTERM, -9)
 #: ffmpeg's report of a reference picture that is to be forgotten and is not there.
 FORGETS = 'mmco: unref short failure'
@@ -45,6 +46,7 @@ class Decoding:
         pad: Whether the last frame is repeated until `stop`.
         from_zero: Whether resampling begins at the start of the file and repeats the first frame until its time.
         deinterlace: Whether bwdif makes one frame of two fields.
+        alpha: Whether the frames come out with their transparency.
         origin: Time stamp from which times and ticks count, in the stream's time base; None if time stamps can't be
             relied on.
         seek: Seconds to skip. With an origin it is a time on the file's clock, of a key frame from which everything
@@ -62,6 +64,7 @@ class Decoding:
     pad: bool = False
     from_zero: bool = False
     deinterlace: bool = False
+    alpha: bool = False
     origin: int | None = None
     seek: Fraction | None = None
     duration: Fraction | None = None
@@ -81,8 +84,9 @@ class Damage:
 class FrameReader(Child):
     """The frames of a video: a running ffmpeg to iterate over, which gives arrays.
 
-    Each frame is HxWx3, BGR, full range: uint8, or uint16 if the video has more than 8 bits. Damage does not end the
-    iteration: whatever can be decoded comes out, and `damage` is set to the first one after the last frame.
+    Each frame is HxWx3, BGR, or with alpha HxWx4, BGRA; full range: uint8, or uint16 if the video has more than 8 bits.
+    Damage does not end the iteration: whatever can be decoded comes out, and `damage` is set to the first one after the
+    last frame.
 
     Args:
         also: Output options and a file that the other tracks are written to in the same pass, for an input that can
@@ -96,6 +100,8 @@ class FrameReader(Child):
     def __init__(self, programs: FFmpeg, info: MediaInfo, decoding: Decoding, also: Sequence[str] = ()) -> None:
         self._video = require_video(info)
         self._dtype = np.dtype(np.uint16 if is_deep(self._video.pixel_format) else np.uint8)
+        self._channels = 3 + decoding.alpha
+        self._alpha_scale = _find_alpha_scale(self._video, decoding)
         self.damage: Damage | None = None
         self._decoded = 0
         self._first_error: int | None = None  # frames decoded before it
@@ -104,7 +110,7 @@ class FrameReader(Child):
     def __iter__(self) -> Iterator[np.ndarray]:
         filled = size = 0
         while filled == size:
-            frame = np.empty((self._video.height, self._video.width, 3), self._dtype)
+            frame = np.empty((self._video.height, self._video.width, self._channels), self._dtype)
             view, filled, size = frame.data.cast('B'), 0, frame.nbytes
             while filled < size and (count := self.output.readinto(view[filled:])):
                 filled += count
@@ -112,6 +118,8 @@ class FrameReader(Child):
                 self._first_error = self._decoded
             if filled == size:
                 self._decoded += 1
+                if self._alpha_scale != 1:
+                    frame[..., 3] = np.rint(frame[..., 3] * float(self._alpha_scale))
                 yield frame
         status = self.wait()
         is_gone = status != 0 and not self._decoded and any(_GONE.search(line) for line in self.errors)
@@ -122,10 +130,16 @@ class FrameReader(Child):
             self.damage = Damage(first, _describe_damage(self, status) or 'the last frame is incomplete')
 
 
+def _find_alpha_scale(video: VideoStream, decoding: Decoding) -> Fraction:
+    """Return what alpha is multiplied by: ffmpeg's scale filter shifts that of 10 bits, and makes 65472 of 1023."""
+    bits = parse_pixel_format(video.pixel_format).bits
+    return Fraction(65535, (1 << 16) - (1 << 16 - bits)) if decoding.alpha and 8 < bits < 16 else Fraction(1)
+
+
 def build_decode_command(programs: FFmpeg, info: MediaInfo, decoding: Decoding,
                          also: Sequence[str] = ()) -> list[str]:
     """Return the command that writes raw frames to stdout, and the other tracks as `also` says."""
-    pixel_format = 'bgr48le' if is_deep(require_video(info).pixel_format) else 'bgr24'
+    pixel_format = name_raw_format(deep=is_deep(require_video(info).pixel_format), alpha=decoding.alpha)
     return [*_compile(programs, info, decoding, 'pipe:1', format='rawvideo', pix_fmt=pixel_format), *also]
 
 
@@ -163,7 +177,8 @@ def extract_frames(programs: FFmpeg, info: MediaInfo, decoding: Decoding, folder
         MediaWriteError: the disk is full, or fails.
         MediaError: no frame could be decoded.
     """
-    pixel_format = 'rgb48be' if is_deep(require_video(info).pixel_format) else 'rgb24'
+    pixel_format = {(False, False): 'rgb24', (False, True): 'rgba', (True, False): 'rgb48be', (True, True): 'rgba64be'}[
+        is_deep(require_video(info).pixel_format), decoding.alpha]
     command = _compile(programs, info, decoding, '%08d.png', format='image2', compression_level=1, pix_fmt=pixel_format)
     # ffmpeg runs in the folder because a % in the folder's own name would count as part of the pattern.
     with Child(command, cwd=folder) as child:
@@ -218,6 +233,8 @@ def _compile(programs: FFmpeg, info: MediaInfo, decoding: Decoding, target: str,
     frames = frames.filter('scale', width, height, **video.colour.build_rgb_scale(video.pixel_format))
     if any(video.crop):  # of RGB, because of shared chroma only even borders can be cut off
         frames = frames.filter('crop', video.width, video.height, *video.crop[:2])
+    if options.get('pix_fmt') == 'rgba64be' and (scale := _find_alpha_scale(video, decoding)) != 1:
+        frames = frames.filter('format', 'rgba64le').filter('lutrgb', a=f'val*{scale}')
     # Numbers replace the time stamps. Some videos repeat theirs, and ffmpeg reports every repeated one as an error
     # of the raw video muxer (https://github.com/ffvvc/FFmpeg/issues/61), which would count as damage here.
     frames = frames.filter('settb', 1 / decoding.rate).filter('setpts', 'N')
@@ -248,6 +265,8 @@ def _build_input_options(programs: FFmpeg, info: MediaInfo, decoding: Decoding) 
     options: dict[str, Any] = {} if video.turns is None else {'reinit_filter': 0}
     if video.turns:
         options['noautorotate'] = None
+    if decoding.alpha and video.codec in _ALPHA_DECODERS:  # ffmpeg's own decoders leave out the transparency
+        options['c:v'] = _ALPHA_DECODERS[video.codec]
     if programs.version >= _CROPS_SINCE and info.format_name.startswith(('mov', 'matroska')):
         options['apply_cropping'] = 'codec'  # the container's crop is done by a filter, as for older versions
     if decoding.origin is not None:

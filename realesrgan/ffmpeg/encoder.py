@@ -10,7 +10,15 @@ import ffmpeg
 import numpy as np
 
 from ..errors import MediaError
-from .colour import Colour, HdrMetadata, PixelFormat, choose_pixel_format, find_size_multiples, is_rgb
+from .colour import (
+    Colour,
+    HdrMetadata,
+    PixelFormat,
+    choose_pixel_format,
+    find_size_multiples,
+    is_rgb,
+    name_raw_format,
+)
 from .containers import CONTAINERS
 from .programs import Child, FFmpeg
 
@@ -33,6 +41,7 @@ class Encoding:
         codec: ffmpeg's name of the encoder.
         pixel_format: ffmpeg's name.
         container: A key of `CONTAINERS`.
+        alpha: Whether frames come in with transparency, and keep it.
         crf: Constant rate factor, or None for the encoder's default.
         preset: The encoder's own name of a preset, or None for its default.
         hdr: HDR metadata, which is carried if the encoder takes it.
@@ -47,13 +56,24 @@ class Encoding:
     codec: str
     pixel_format: str
     container: str
+    alpha: bool = False
     crf: float | None = None
     preset: str | None = None
     hdr: HdrMetadata | None = None
 
+    @property
+    def channels(self) -> int:
+        """The values of a pixel of the frames: BGR or BGRA."""
+        return 3 + self.alpha
 
-def choose_codec(asked: str | None, container: str) -> str:
-    """Return the encoder: the one asked for, else the container's default.
+    @property
+    def clears_hidden(self) -> bool:
+        """Whether fully transparent pixels become black, which makes lossless RGB, as of APNG, far smaller."""
+        return self.alpha and self.codec == 'ffv1' and is_rgb(self.pixel_format)
+
+
+def choose_codec(asked: str | None, container: str, *, alpha: bool = False) -> str:
+    """Return the encoder: the one asked for, else the container's default, which may be another for transparency.
 
     Raises:
         MediaError: the container can't hold what was asked for.
@@ -62,15 +82,17 @@ def choose_codec(asked: str | None, container: str) -> str:
     if asked and row.video_encoders and asked not in row.video_encoders:
         raise MediaError(f'--vcodec {asked}: {container} takes only {", ".join(row.video_encoders)}; leave --vcodec '
                          'out, or choose --ext mkv')
-    return asked or row.default_encoder
+    return asked or (alpha and row.alpha_encoder) or row.default_encoder
 
 
-def choose_part_container(codec: str, container: str) -> str:
+def choose_part_container(codec: str, container: str, *, alpha: bool = False) -> str:
     """Return the container for the parts of a video: one with exact time stamps, if it holds the encoder's streams.
 
-    `container` is that of the video that they will be joined to.
+    `container` is that of the video that they will be joined to. MP4 does not hold transparency.
     """
-    exact = CONTAINERS[container].exact_times or not any(name in codec for name in _HELD_BY_MP4)
+    if CONTAINERS[container].is_animation:
+        return 'mkv'
+    exact = alpha or CONTAINERS[container].exact_times or not any(name in codec for name in _HELD_BY_MP4)
     return container if exact else 'mp4'
 
 
@@ -97,11 +119,11 @@ class FrameWriter(Child):
 
     def __init__(self, programs: FFmpeg, target: Path, encoding: Encoding) -> None:
         self._dtype = np.dtype(np.uint16 if encoding.dtype_is_deep else np.uint8)
-        self._shape = (encoding.height, encoding.width, 3)
+        self._shape = (encoding.height, encoding.width, encoding.channels)
         super().__init__(build_encode_command(programs, target, encoding), feed=True)
 
     def write(self, frame: np.ndarray) -> None:
-        """Encode one frame: HxWx3, BGR, full range.
+        """Encode one frame: HxWx3, BGR, or with alpha HxWx4, BGRA; full range.
 
         Raises:
             ValueError: it does not have the shape and dtype of `encoding`.
@@ -121,7 +143,7 @@ def build_encode_command(programs: FFmpeg, target: Path, encoding: Encoding) -> 
         colour = replace(colour, chroma_location='center' if encoding.codec == 'mjpeg' else 'left')
     tags = replace(colour, range='pc', matrix='gbr') if rgb else colour
     frames = ffmpeg.input(
-        'pipe:0', format='rawvideo', pixel_format='bgr48le' if encoding.dtype_is_deep else 'bgr24',
+        'pipe:0', format='rawvideo', pixel_format=name_raw_format(deep=encoding.dtype_is_deep, alpha=encoding.alpha),
         video_size=(encoding.width, encoding.height), framerate=encoding.rate).video
     frames = _fit_size(frames, encoding)
     if not rgb:
@@ -150,6 +172,8 @@ def _fit_size(frames: Any, encoding: Encoding) -> Any:
 
 def _build_encoder_options(encoding: Encoding) -> dict[str, str]:
     options = {'c:v': encoding.codec}
+    if encoding.alpha and encoding.codec.startswith('libvpx'):
+        options['auto-alt-ref'] = '0'  # with it, libvpx encodes no transparency
     if encoding.hdr is not None:
         options |= encoding.hdr.build_options(encoding.codec)
     if encoding.crf is not None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import MediaError, flatten_message
 from ..log import about
-from .colour import Colour, HdrMetadata, infer_colour
+from .colour import Colour, HdrMetadata, has_alpha, infer_colour
 from .containers import Track
 from .cropping import Crop, read_crop
 from .programs import Check, FFmpeg, build_source_argument, is_url, run
@@ -56,6 +56,7 @@ class VideoStream:
         turns: Clockwise quarter turns by which it is turned when it is shown; None if it is mirrored, or turned by
             another angle, which is left to ffmpeg.
         crop: Borders of the decoded picture that the container says to cut off, after rotation.
+        alpha: Whether it has transparency, as far as the file says.
         dolby_vision: Its Dolby Vision profile and the compatibility id of its base layer, such as '8.1', or ''.
         tags: Title, language and so on, and the time code, which may be the container's.
     """
@@ -75,6 +76,7 @@ class VideoStream:
     is_interlaced: bool
     turns: int | None = 0
     crop: Crop = (0, 0, 0, 0)
+    alpha: bool = False
     dolby_vision: str = ''
     tags: tuple[tuple[str, str], ...] = ()
 
@@ -321,6 +323,7 @@ def _parse_video(stream: dict[str, Any], container: dict[str, Any]) -> VideoStre
         promised_frames=int(frames) if frames is not None else None,
         is_interlaced=stream.get('field_order') in _INTERLACED,
         turns=turns,
+        alpha=has_alpha(pixel_format, str(stream.get('codec_name', ''))) or tags.get('alpha_mode') == '1',
         dolby_vision=next((f'{data["dv_profile"]}.{data.get("dv_bl_signal_compatibility_id", 0)}'
                            for data in side_data if 'dv_profile' in data), ''),
         tags=tuple(tags.items()))

@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 _DEEP = 3  # times as many bytes take results of 16 bits, whose lower ones are noise to a compressor
 
+_ANIMATED, _VIDEO_SCRIPT = ('GIF', 'PNG', 'WEBP', 'AVIF'), 'inference_realesrgan_video.py'
 # The third number of a PNM. Numbers stand between white space and comments.
 _PNM_MAXIMUM = re.compile(rb'P[2356](?:(?:\s|#[^\n]*\n)+(\d+)){3}')
 
@@ -135,7 +136,8 @@ def _decode_pixels(data: bytes, image: Image.Image | None,
     reader = row.reader
     # The further frames of MPO, Pillow's name for a JPEG with several pictures, are previews by a camera.
     if image is not None and name != 'MPO' and (frames := pillow.count_frames(image)) != 1:
-        logger.warning('only the first of %s frames or pages is used', frames or 'several, damaged')
+        hint = f'; {_VIDEO_SCRIPT} upscales all of an animation' if name in _ANIMATED else ''
+        logger.warning('only the first of %s frames or pages is used%s', frames or 'several, damaged', hint)
         if frames is None:
             image = pillow.open_image(io.BytesIO(data))
     if reader == 'png':

@@ -44,7 +44,7 @@ def write_comparison(chunks: Sequence[Chunk], done: Sequence[Upscaled], target: 
         raise VideoError('no comparison: the input can be read once only')
     writer = None
     with (ExitStack() as stack, whole_file(target) as temporary, chunk.frames.open(chunk.ffmpeg) as source,
-          closing(_read_parts(chunk, upscaled, check)) as results):
+          closing(read_parts(chunk, upscaled, check)) as results):
         for before, after in islice(zip(source, results, strict=False), first, first + count):
             check()
             after = convert_to_bgr8(after)
@@ -53,8 +53,8 @@ def write_comparison(chunks: Sequence[Chunk], done: Sequence[Upscaled], target: 
             shown = put_side_by_side(enlarge(convert_to_bgr8(before), after)[window], after[window], label)
             if writer is None:  # with the colours of the result, and as widely playable as can be
                 writer = stack.enter_context(FrameWriter(chunk.ffmpeg, temporary, replace(
-                    chunk.encoding, width=shown.shape[1], height=shown.shape[0], dtype_is_deep=False, codec='libx264',
-                    pixel_format='yuv420p', container='mp4', crf=18, preset=None, hdr=None)))
+                    chunk.encoding, width=shown.shape[1], height=shown.shape[0], dtype_is_deep=False, alpha=False,
+                    codec='libx264', pixel_format='yuv420p', container='mp4', crf=18, preset=None, hdr=None)))
             writer.write(shown)
         if writer is None:
             raise VideoError('no comparison: the input gave no frame')
@@ -72,8 +72,9 @@ def _find_middle(chunks: Sequence[Chunk], done: Sequence[Upscaled]) -> tuple[Chu
     raise VideoError('no comparison: there are no frames')
 
 
-def _read_parts(chunk: Chunk, upscaled: Upscaled, check: Check) -> Generator[np.ndarray]:
+def read_parts(chunk: Chunk, upscaled: Upscaled, check: Check) -> Generator[np.ndarray]:
+    """Yield the frames in the parts of a chunk."""
     for part in upscaled.parts:
         info = probe(chunk.ffmpeg, str(chunk.parts.path(part.first)), check)
-        with FrameReader(chunk.ffmpeg, info, Decoding(chunk.encoding.rate)) as reader:
+        with FrameReader(chunk.ffmpeg, info, Decoding(chunk.encoding.rate, alpha=chunk.encoding.alpha)) as reader:
             yield from reader

@@ -43,7 +43,8 @@ def outline_run(source: Source, target: Path, outscale: float, places: Sequence[
     frames = 'unknown number' if source.total is None else f'{source.total}'
     lines = [f'result   {target}',
              f'frames   {frames}, {width}x{height} to {encoding.width}x{encoding.height}, '
-             f'{encoding.rate} frames/s, {encoding.codec} {encoding.pixel_format}']
+             f'{encoding.rate} frames/s, ' + (target.suffix[1:] if source.makes_animation else
+                                            f'{encoding.codec} {encoding.pixel_format}')]
     reused = sum(part.frames for part in there)
     lines.append(f'chunks   {len(source.cut())}' + (
         f'; {count(len(there), "part")} with {count(reused, "frame")} there from an earlier run' if there else ''))

@@ -57,6 +57,7 @@ class FrameShape:
     Attributes:
         height, width: In pixels.
         deep: Whether they have 16 bits.
+        alpha: Whether they have transparency.
         name: The file that this was read off.
     """
 
@@ -64,6 +65,7 @@ class FrameShape:
     width: int
     deep: bool
     name: str
+    alpha: bool = False
 
 
 def measure_frames(files: Sequence[Path], max_pixels: int) -> FrameShape:
@@ -76,8 +78,9 @@ def measure_frames(files: Sequence[Path], max_pixels: int) -> FrameShape:
     Raises:
         FrameError: one is of another size, or the first can't be read.
     """
-    first = _read_frame(files[0], deep=None, max_pixels=max_pixels)
-    shape = FrameShape(first.shape[0], first.shape[1], first.dtype == np.uint16, files[0].name)
+    first = _read_frame(files[0], deep=None, alpha=None, max_pixels=max_pixels)
+    shape = FrameShape(first.shape[0], first.shape[1], first.dtype == np.uint16, files[0].name,
+                       alpha=first.shape[2] == 4)
     for file in files[1:]:
         size = _read_size(file)
         if size not in (None, (shape.width, shape.height)):
@@ -87,7 +90,8 @@ def measure_frames(files: Sequence[Path], max_pixels: int) -> FrameShape:
 
 @dataclass(frozen=True)
 class FrameFiles:
-    """Frames in picture files: a context manager and an iterator of HxWx3, BGR, uint8 or, if deep, uint16.
+    """Frames in picture files: a context manager and an iterator of HxWx3, BGR, or with alpha HxWx4,
+    BGRA; uint8 or, if deep, uint16.
 
     Attributes:
         files: Pictures.
@@ -117,7 +121,7 @@ class FrameFiles:
     def __iter__(self) -> Iterator[np.ndarray]:
         most = max(self.shape.height * self.shape.width, MOST_PIXELS)
         for file in self.files:
-            frame = _read_frame(file, deep=self.shape.deep, max_pixels=most)
+            frame = _read_frame(file, deep=self.shape.deep, alpha=self.shape.alpha, max_pixels=most)
             if frame.shape[:2] != (self.shape.height, self.shape.width):
                 raise _misfit(file, frame.shape[1::-1], self.shape)
             yield frame
@@ -129,16 +133,18 @@ def _misfit(file: Path, size: tuple[int, ...] | None, shape: FrameShape) -> Fram
                       'video must be of one size')
 
 
-def _read_frame(file: Path, *, deep: bool | None, max_pixels: int) -> np.ndarray:
-    """Read a picture as BGR without alpha, converted to a depth; None keeps its own."""
+def _read_frame(file: Path, *, deep: bool | None, alpha: bool | None, max_pixels: int) -> np.ndarray:
+    """Read a picture as BGR, or with `alpha` as BGRA, converted to a depth; None keeps what it has."""
     try:
         picture = decode(InputFile(file).read(max_pixels), max_pixels).pixels
     except ImageError as error:
         raise FrameError(f'{file}: {error}') from None
     if picture.ndim == 2:
         picture = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
-    elif picture.shape[2] == 4:
+    elif picture.shape[2] == 4 and alpha is False:
         picture = picture[..., :3]
+    if picture.shape[2] == 3 and alpha:
+        picture = cv2.cvtColor(picture, cv2.COLOR_BGR2BGRA)
     if deep is False and picture.dtype == np.uint16:
         picture = np.rint(picture / 257).astype(np.uint8)
     elif deep is True and picture.dtype == np.uint8:

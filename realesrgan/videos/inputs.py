@@ -7,6 +7,7 @@ import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from ..errors import InputError, UsageError, explain
@@ -14,9 +15,11 @@ from ..ffmpeg.containers import CONTAINERS
 from ..ffmpeg.probe import MediaInfo, is_picture, probe
 from ..ffmpeg.programs import Check, FFmpeg, is_url
 from ..files import TEMPORARY_PREFIX
-from ..pictures.formats import FORMATS
+from ..pictures.formats import list_writable_extensions
 from ..pictures.inputs import list_folder, make_natural_key, match_files
 from ..pictures.names import Nameable, choose_names
+from .animations import KINDS, find_kind
+from .parts import get_parts_folder
 
 logger = logging.getLogger(__name__)
 
@@ -37,17 +40,19 @@ class VideoInput:
         info: What ffprobe says about it; None for a pipe, which can be read once only, and for frames.
         frames: The pictures of a folder of frames, in order.
         picture: Whether it is a single picture.
+        animation: Pillow's name of its format if it is an animated picture, or ''.
     """
 
     source: str
     info: MediaInfo | None = None
     frames: Sequence[Path] = ()
     picture: bool = False
+    animation: str = ''
 
     @property
     def is_pipe(self) -> bool:
         """Whether it is to be copied to a file before anything else."""
-        return self.info is None and not self.frames
+        return self.info is None and not self.frames and not self.animation
 
     @property
     def stem(self) -> str:
@@ -68,8 +73,8 @@ def find_videos(ffmpeg: FFmpeg, inputs: Iterable[str], on_error: Callable[[str, 
                 check: Check) -> list[VideoInput]:
     """Return what input arguments mean: files, URLs, pipes, folders and glob patterns, each file once.
 
-    A folder stands for the videos in it. If there are none, it is one video itself, with its pictures as frames. Other
-    entries are left out with a warning.
+    A folder stands for the videos in it, or the animated pictures. If there are none, it is one video itself, with its
+    pictures as frames. Other entries are left out with a warning.
 
     Args:
         ffmpeg: The programs.
@@ -89,12 +94,25 @@ def find_videos(ffmpeg: FFmpeg, inputs: Iterable[str], on_error: Callable[[str, 
     for video in found.values():
         try:
             if not video.frames and not is_pipe(video.source):  # or ffprobe would use it up
-                info = probe(ffmpeg, video.source, check)
-                video = replace(video, info=info, picture=is_picture(ffmpeg, info, check))
+                info, kind = probe_animation(ffmpeg, video.source, check)
+                video = replace(video, info=info, animation=kind, picture=bool(
+                    info and not kind and is_picture(ffmpeg, info, check)))
             opened.append(video)
         except Exception as error:
             on_error(video.source, explain(error))
     return opened
+
+
+def probe_animation(ffmpeg: FFmpeg, source: str | Path, check: Check) -> tuple[MediaInfo | None, str]:
+    """Return what ffprobe says about an input, None if it is an animation that ffmpeg can't decode; and its kind.
+
+    The latter is Pillow's name of the format of an animated picture, or ''.
+
+    Raises:
+        MediaError: ffmpeg can't open it.
+    """
+    kind = '' if is_url(str(source)) else find_kind(Path(source))
+    return (probe(ffmpeg, str(source), check) if kind in ('', 'GIF', 'PNG') else None), kind
 
 
 def _strip_file_scheme(name: str) -> str:
@@ -119,10 +137,12 @@ def _expand(name: str) -> Iterator[tuple[str, Sequence[Path]]]:
 
 
 def _expand_folder(folder: Path, name: str) -> Iterator[tuple[str, Sequence[Path]]]:
-    """Yield the videos of a folder or, if there is none, the folder with its pictures as frames."""
+    """Yield the videos of a folder, else its animated pictures, else the folder with its pictures as frames."""
     entries = sorted((entry for entry in folder.iterdir() if not entry.name.startswith(TEMPORARY_PREFIX)),
                      key=make_natural_key)
-    videos = [entry for entry in entries if entry.is_file() and entry.suffix[1:].lower() in VIDEO_EXTENSIONS]
+    files = [entry for entry in entries if entry.is_file()]
+    videos = ([entry for entry in files if entry.suffix[1:].lower() in VIDEO_EXTENSIONS]
+              or [entry for entry in files if find_kind(entry)])
     if videos:
         others = [entry.name for entry in entries if entry not in videos]
         if others:
@@ -136,14 +156,35 @@ def _expand_folder(folder: Path, name: str) -> Iterator[tuple[str, Sequence[Path
     yield name, frames
 
 
-def name_results(videos: Sequence[VideoInput], output: Path, suffix: str, container: str) -> list[Path]:
-    """Return the path of each video's result, `NAME_SUFFIX.CONTAINER` in the output folder, no two alike."""
+def choose_container(video: VideoInput, extension: str) -> str:
+    """Return the container of a result, a key of `CONTAINERS`: 'auto' is that of an animated picture, or mp4."""
+    if extension in CONTAINERS:
+        return extension
+    return KINDS[video.animation] if video.animation else 'mp4'
+
+
+def name_results(videos: Sequence[VideoInput], output: Path, suffix: str, extension: str) -> list[Path]:
+    """Return the path of each video's result, `NAME_SUFFIX.EXTENSION` in the output folder, no two alike.
+
+    With 'auto', an animated PNG keeps its own extension.
+    """
     ending = f'_{suffix}' if suffix else ''
 
-    def targets(name: str) -> list[Path]:
-        return [output / f'{name}{ending}.{container}']
-    names = choose_names([Nameable(video.stem, video.extension, targets) for video in videos])
-    return [targets(name)[0] for name in names]
+    def list_targets(video: VideoInput, name: str) -> list[Path]:
+        keeps = extension == 'auto' and video.animation == 'PNG' and video.extension.lower() == 'png'
+        target = output / f'{name}{ending}.{"png" if keeps else choose_container(video, extension)}'
+        return [target, get_parts_folder(target)]
+    names = choose_names([Nameable(video.stem, video.extension, partial(list_targets, video)) for video in videos])
+    return [list_targets(video, name)[0] for video, name in zip(videos, names, strict=True)]
+
+
+def as_animation(video: VideoInput, extension: str) -> VideoInput:
+    """Return a picture as an animation of one frame if it is to become one, as by --ext gif; else the same input."""
+    if not video.picture or extension not in CONTAINERS or extension in list_writable_extensions() or not (
+            CONTAINERS[extension].is_animation):
+        return video
+    kind = find_kind(Path(video.source), still=True)
+    return replace(video, picture=False, animation=kind) if kind else video
 
 
 def check_extension(extension: str, video: VideoInput) -> None:
@@ -152,8 +193,9 @@ def check_extension(extension: str, video: VideoInput) -> None:
     Raises:
         UsageError: that was asked for.
     """
-    if video.picture and extension in CONTAINERS:
+    if video.picture and extension in CONTAINERS and extension not in list_writable_extensions():
         raise UsageError(f'{video.source}: is a picture, which --ext {extension} can\'t hold; leave --ext out')
-    if not video.picture and extension in FORMATS:
-        raise UsageError(f'{video.source}: is a video, which --ext {extension} can\'t hold; choose one of '
+    if not video.picture and extension in list_writable_extensions() and extension not in CONTAINERS:
+        kind = 'an animation' if video.animation else 'a video'
+        raise UsageError(f'{video.source}: is {kind}, which --ext {extension} can\'t hold; choose one of '
                          f'{", ".join(CONTAINERS)}')

@@ -10,26 +10,30 @@ import sys
 import time
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..errors import MediaError, MediaWriteError, PartsError, VideoError, flatten_message
 from ..events import Examined, FilmFlicker, Finding, Outcome, Progress, Run
-from ..ffmpeg.containers import Track
+from ..ffmpeg.containers import CONTAINERS, Track, plan_tracks
 from ..ffmpeg.mux import join, mux, write_list
-from ..ffmpeg.probe import is_picture, probe
+from ..ffmpeg.probe import MediaInfo, is_picture, probe
 from ..ffmpeg.programs import FFmpeg
 from ..files import errors_naming, format_size, measure_free_disk, temporary_folder, write_through
 from ..options import VideoOptions
 from ..pictures.names import name_comparison
 from ..quality.checks import sum_up
-from .comparing import write_comparison
+from .animations import Animation, read_animation, write_animation
+from .comparing import read_parts, write_comparison
 from .disk import check_room, estimate_result_size
-from .inputs import VideoInput
+from .inputs import VideoInput, probe_animation
 from .parts import LIST, TRACKS, OpenParts, Part, Parts, count, describe_run
 from .plan import VideoPlan
 from .source import Source
@@ -46,6 +50,7 @@ _FRAMES_OF_A_SAMPLE = 12  # at least, unless a report is asked for: so few cost 
 _OF_UNKNOWN = (0, 24, 240, 2400)
 #: How many of the seconds that flicker most are named.
 _WORST_SECONDS = 3
+_LEAST_GIF_DELAY = Fraction(1, 50)  # seconds; viewers show shorter ones for a tenth
 
 
 class VideoJob:
@@ -101,17 +106,24 @@ class VideoJob:
             VideoError, MediaError, FrameError: it can't be upscaled as asked.
         """
         video, check = self._video, self._run.check
-        info = video.info
+        info, path, kind = video.info, Path(self.name), video.animation
         if video.is_pipe:
             logger.info('%s: copied to a file first; the run can\'t be resumed', self.name)
-            copy = self._stack.enter_context(temporary_folder(self._target)) / Path(self.name).name
-            with Path(self.name).open('rb') as pipe, copy.open('wb') as file:
+            path = self._stack.enter_context(temporary_folder(self._target)) / path.name
+            with Path(self.name).open('rb') as pipe, path.open('wb') as file:
                 shutil.copyfileobj(pipe, file)
-            info = probe(self._ffmpeg, str(copy), check)
-            if is_picture(self._ffmpeg, info, check):
+            info, kind = probe_animation(self._ffmpeg, path, check)
+            if info is not None and not kind and is_picture(self._ffmpeg, info, check):
                 raise VideoError(f'{self.name}: holds a single picture; inference_realesrgan.py -i - takes those')
             self._options = replace(self._options, chunk=Fraction(0), restart=True)
-        self.source = Source(self._ffmpeg, self.name, info or video.frames, self._options, check)
+        given: MediaInfo | Animation | Sequence[Path] = info or video.frames
+        if kind:  # to films, GIF and PNG go by ffmpeg, which can't say whether they have transparency
+            animation = read_animation(self._ffmpeg, path, info, self._options.max_pixels, check)
+            if info is None or info.video is None or CONTAINERS[self._options.container].is_animation:
+                given = animation
+            else:
+                given = replace(info, video=replace(info.video, alpha=animation.alpha))
+        self.source = Source(self._ffmpeg, self.name, given, self._options, check)
 
     def describe(self) -> dict[str, Any]:
         """Return everything that its parts depend on; the input is looked at for it."""
@@ -254,7 +266,9 @@ class VideoJob:
         recorded = parts.folder / TRACKS if (parts.folder / TRACKS).exists() else None
         with temporary_folder(parts.folder / 'whole') as folder:
             whole, problems = folder / f'whole{target.suffix}', []
-            if plan is None or (plan.info.is_stream and recorded is None):  # there are no other tracks
+            if CONTAINERS[self._options.container].is_animation:
+                self._write_animation(done, whole)
+            elif plan is None or (plan.info.is_stream and recorded is None):  # there are no other tracks
                 join(self._ffmpeg, parts.folder / LIST, whole, self._options.container, self._run.check)
             else:
                 problems = self._join_with_tracks(plan, recorded, parts.folder / LIST, whole)
@@ -262,6 +276,27 @@ class VideoJob:
                 write_through(whole)  # before the parts go
                 whole.replace(target)
         return problems
+
+    def _write_animation(self, done: Sequence[Upscaled], whole: Path) -> None:
+        """Write the frames of the parts as an animated picture."""
+        assert self._opened is not None, 'begin() comes first'
+        source, container, check = self.source, self._options.container, self._run.check
+        total, animation = sum(upscaled.frames for upscaled in done), source.animation
+        if source.plan is not None:
+            plan_tracks(source.plan.info.tracks, container)  # which warns of each that is left out
+        times = animation.times if animation else [number / source.encoding.rate for number in range(total + 1)]
+        if container == 'gif' and any(after - before < _LEAST_GIF_DELAY for before, after in pairwise(times)) and (
+                animation is None or animation.container != 'gif'):
+            logger.warning('has frames of less than 0.02 s, which most viewers show for 0.1 s if they are in a gif; '
+                           '--fps 50 avoids that, or --ext webp')
+
+        def read() -> Iterator[np.ndarray]:
+            for chunk, upscaled in zip(self._chunks, done, strict=True):
+                yield from read_parts(chunk, upscaled, check)
+        write_animation(self._ffmpeg, self._opened.parts.folder / LIST, read, whole, container, times[:total + 1],
+                        alpha=source.encoding.alpha, plays=animation.plays if animation else 0,
+                        profile=animation.profile if animation else None,
+                        lossless=animation is not None and animation.lossless, check=check)
 
     def _join_with_tracks(self, plan: VideoPlan, recorded: Path | None, video: Path, whole: Path) -> list[str]:
         """Join the parts of a list with the tracks of the source; return a line for each that can't be carried.

@@ -197,7 +197,7 @@ class Parts:
         if _hash_frame(source, pixels) != data[:_CHECKSUM_BYTES]:
             return None
         dtype = np.uint16 if encoding.dtype_is_deep else np.uint8
-        return pixels.view(dtype).reshape(encoding.height, encoding.width, 3)
+        return pixels.view(dtype).reshape(encoding.height, encoding.width, encoding.channels)
 
     def list_frames(self) -> list[int]:
         """Return the numbers of the frames that are kept."""

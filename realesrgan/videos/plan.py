@@ -14,7 +14,16 @@ from fractions import Fraction
 from itertools import pairwise
 
 from ..errors import ImageError, MediaError, VideoError
-from ..ffmpeg.colour import HDR_ENCODERS, PixelFormat, infer_colour, is_deep, is_rgb, parse_pixel_format
+from ..ffmpeg.colour import (
+    HDR_ENCODERS,
+    PixelFormat,
+    choose_alpha_format,
+    has_alpha,
+    infer_colour,
+    is_deep,
+    is_rgb,
+    parse_pixel_format,
+)
 from ..ffmpeg.containers import CONTAINERS
 from ..ffmpeg.decoder import Decoding
 from ..ffmpeg.encoder import Encoding, choose_codec, choose_output_pixel_format, choose_part_container
@@ -299,8 +308,6 @@ def _describe(plan: VideoPlan) -> None:
     video = plan.video
     logger.info('%s %s, %dx%d, %s frames/s, %s', video.codec, video.pixel_format, video.width, video.height,
                 plan.decoding.rate, 'length unknown' if plan.total is None else f'{plan.total} frames')
-    if 'yuva' in video.pixel_format or (is_rgb(video.pixel_format) and 'a' in video.pixel_format):
-        logger.warning('the transparency of the video is left out')
     if parse_pixel_format(video.pixel_format).bits > 16:
         raise MediaError(f'pixels of {video.pixel_format} can\'t be read exactly')
 
@@ -320,8 +327,7 @@ def encode_like_video(ffmpeg: FFmpeg, plan: VideoPlan, options: VideoOptions, ch
         MediaError: the encoder is not there, or does not go with the container or the pixel format.
     """
     video = plan.video
-    codec = choose_codec(options.vcodec, options.container)
-    pixel_format = _choose_pixel_format(ffmpeg, codec, video.pixel_format, options)
+    codec, pixel_format, alpha = _choose_encoder(ffmpeg, options, video.pixel_format, alpha=video.alpha)
     colour = video.colour
     if is_rgb(video.pixel_format):
         colour = replace(colour, range='tv')  # it becomes Y'CbCr, which players expect in limited range
@@ -330,10 +336,45 @@ def encode_like_video(ffmpeg: FFmpeg, plan: VideoPlan, options: VideoOptions, ch
         logger.warning('%s does not take HDR metadata (mastering display, light level); %s do', codec,
                        ', '.join(HDR_ENCODERS))
     return Encoding(
-        width=_scale_side(video.width, options.outscale), height=_scale_side(video.height, options.outscale),
-        dtype_is_deep=is_deep(video.pixel_format), rate=plan.decoding.rate, sample_aspect=video.sample_aspect,
-        colour=colour, codec=codec, pixel_format=pixel_format,
-        container=choose_part_container(codec, options.container), crf=options.crf, preset=options.preset, hdr=hdr)
+        *_scale_size(video.width, video.height, options), dtype_is_deep=is_deep(video.pixel_format),
+        rate=plan.decoding.rate, sample_aspect=video.sample_aspect, colour=colour, codec=codec,
+        pixel_format=pixel_format, container=choose_part_container(codec, options.container, alpha=alpha), alpha=alpha,
+        crf=options.crf, preset=options.preset, hdr=hdr)
+
+
+def _choose_encoder(ffmpeg: FFmpeg, options: VideoOptions, source: str | PixelFormat, *,
+                    alpha: bool) -> tuple[str, str, bool]:
+    """Return the encoder, its pixel format, and whether that holds the transparency of the input, if it has some.
+
+    Args:
+        ffmpeg: The programs.
+        options: The caller's.
+        source: ffmpeg's name of the input's pixel format, or what pictures are encoded as.
+        alpha: Whether the input has transparency.
+    """
+    row = CONTAINERS[options.container]
+    if row.is_animation:
+        codec = choose_codec(options.vcodec, options.container)
+        for option in ('pix_fmt', 'crf', 'preset'):
+            if getattr(options, option) is not None:
+                logger.warning('--%s has no effect on %s', option, options.container)
+        return codec, 'bgra' if alpha else 'bgr0', alpha
+    if alpha and row.holds_alpha:
+        codec = choose_codec(options.vcodec, options.container, alpha=True)
+        asked, name = options.pix_fmt, source.name if isinstance(source, PixelFormat) else source
+        held = choose_alpha_format(name, ffmpeg.list_pixel_formats(codec)) if asked is None else (
+            asked if has_alpha(asked) else None)
+        if held is not None:
+            return codec, choose_output_pixel_format(ffmpeg, codec, held, parse_pixel_format(name)), True
+    codec = choose_codec(options.vcodec, options.container)
+    if alpha:
+        reason = f'{codec} does not encode it' if row.holds_alpha else f'{options.container} does not hold it'
+        ways = [key for key, other in CONTAINERS.items()
+                if other.holds_alpha and (other.alpha_encoder or other.is_animation or key == 'webm')]
+        logger.warning('the transparency is left out: %s; --ext %s keep it', reason, ', '.join(ways))
+    if isinstance(source, PixelFormat):
+        return codec, choose_output_pixel_format(ffmpeg, codec, options.pix_fmt, source), False
+    return codec, _choose_pixel_format(ffmpeg, codec, source, options), False
 
 
 def _choose_pixel_format(ffmpeg: FFmpeg, codec: str, source: str, options: VideoOptions) -> str:
@@ -354,23 +395,32 @@ def _choose_pixel_format(ffmpeg: FFmpeg, codec: str, source: str, options: Video
     return chosen
 
 
-def encode_frames(ffmpeg: FFmpeg, shape: FrameShape, options: VideoOptions) -> Encoding:
-    """Return how the parts of a folder of frames are encoded.
+def encode_frames(ffmpeg: FFmpeg, shape: FrameShape, options: VideoOptions, rate: Fraction | None = None) -> Encoding:
+    """Return how the parts of a folder of frames are encoded, or those of an animated picture, at its rate.
 
     Raises:
         MediaError: see `encode_like_video`.
     """
-    codec = choose_codec(options.vcodec, options.container)
-    height = _scale_side(shape.height, options.outscale)
-    wanted = PixelFormat('420', 10 if shape.deep else 8)
-    pixel_format = choose_output_pixel_format(ffmpeg, codec, options.pix_fmt, wanted)
+    codec, pixel_format, alpha = _choose_encoder(ffmpeg, options, PixelFormat('420', 10 if shape.deep else 8),
+                                                 alpha=shape.alpha)
+    width, height = _scale_size(shape.width, shape.height, options)
     return Encoding(
-        width=_scale_side(shape.width, options.outscale), height=height, dtype_is_deep=shape.deep,
-        rate=options.fps or _DEFAULT_RATE, sample_aspect=Fraction(1), colour=infer_colour(height, {}), codec=codec,
-        pixel_format=pixel_format, container=choose_part_container(codec, options.container), crf=options.crf,
+        width, height, dtype_is_deep=shape.deep, rate=rate or options.fps or _DEFAULT_RATE, sample_aspect=Fraction(1),
+        colour=infer_colour(height, {}), codec=codec, pixel_format=pixel_format,
+        container=choose_part_container(codec, options.container, alpha=alpha), alpha=alpha, crf=options.crf,
         preset=options.preset)
 
 
-def _scale_side(side: int, outscale: float | None) -> int:
-    assert outscale is not None, 'upscale_videos has put the model\'s in its place'
-    return max(int(side * outscale), 1)  # as RealESRGANer.enhance does
+def _scale_size(width: int, height: int, options: VideoOptions) -> tuple[int, int]:
+    """Return the width and height of the result.
+
+    Raises:
+        MediaError: the container has no room for it.
+    """
+    assert options.outscale is not None, 'upscale_videos has put the model\'s in its place'
+    sides = [max(int(side * options.outscale), 1) for side in (width, height)]  # as RealESRGANer.enhance does
+    longest = CONTAINERS[options.container].longest_side
+    if longest is not None and max(sides) > longest:
+        raise MediaError(f'its result would be {sides[0]}x{sides[1]}, and {options.container} has room for {longest} '
+                         'pixels a side; choose another --ext, or a smaller -s')
+    return sides[0], sides[1]

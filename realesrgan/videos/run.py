@@ -25,7 +25,15 @@ from ..pipeline import read_ahead, write_behind
 from ..pool.pool import list_places, make_pool
 from ..version import __version__
 from ..weights.sources import fingerprint
-from .inputs import VIDEO_EXTENSIONS, VideoInput, check_extension, find_videos, name_results
+from .inputs import (
+    VIDEO_EXTENSIONS,
+    VideoInput,
+    as_animation,
+    check_extension,
+    choose_container,
+    find_videos,
+    name_results,
+)
 from .job import VideoJob
 from .parts import find_reusable, get_parts_folder
 from .worker import Chunk
@@ -91,6 +99,7 @@ class _Videos:
         remove_leftovers(self._output)
         found = find_videos(self._ffmpeg, inputs, lambda name, error: self._end(Outcome(name, error=error)),
                             self._run.check)
+        found = [as_animation(video, options.ext) for video in found]
         for video in found:
             check_extension(options.ext, video)
             if options.dry_run and video.is_pipe:
@@ -98,7 +107,7 @@ class _Videos:
         self._sources = {os.path.realpath(video.source) for video in found}
         pictures = [video.source for video in found if video.picture]
         videos = [video for video in found if not video.picture]
-        targets = name_results(videos, self._output, options.suffix, options.container)
+        targets = name_results(videos, self._output, options.suffix, options.ext)
         waiting = [(video, target) for video, target in zip(videos, targets, strict=True)
                    if not self._skip(video, target)]
         self._run.emit(Found(len(pictures) + len(waiting)))
@@ -176,7 +185,8 @@ class _Videos:
         return make_pool(partial(ChunkWorker, options), self._places, check, isolate=bool(list_gpus(options.engine)))
 
     def _make_job(self, video: VideoInput, target: Path) -> VideoJob:
-        job = VideoJob(video, target, self._ffmpeg, self._options, self._weights, self._run)
+        options = replace(self._options, ext=choose_container(video, self._options.ext))
+        job = VideoJob(video, target, self._ffmpeg, options, self._weights, self._run)
         self._jobs[video.source] = job
         return job
 

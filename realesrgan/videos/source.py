@@ -1,4 +1,4 @@
-"""What is upscaled to a video: a file or stream, or a folder of frames."""
+"""What is upscaled to a video: a file or stream, an animated picture, or a folder of frames."""
 from __future__ import annotations
 
 import functools
@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import MediaError
 from ..ffmpeg.colour import is_deep
+from ..ffmpeg.containers import CONTAINERS
 from ..ffmpeg.decoder import FORGETS, Damage, FrameReader, count_frames, extract_frames, is_of_a_cut
 from ..ffmpeg.encoder import Encoding
 from ..ffmpeg.mux import build_recording_options
@@ -22,6 +23,7 @@ from ..ffmpeg.programs import Check, FFmpeg
 from ..ffmpeg.timing import format_clock
 from ..files import temporary_folder
 from ..options import VideoOptions
+from .animations import Animation, AnimationFrames, select
 from .disk import check_room, estimate_extracted_size
 from .frames import FrameFiles, FrameShape, VideoFrames, measure_frames
 from .parts import TRACKS, Parts, identify_files
@@ -36,18 +38,21 @@ CHUNK_SECONDS = 10
 
 
 class Source:
-    """A video file or stream, or picture files of one size.
+    """A video file or stream, an animated picture, or picture files of one size.
 
     Args:
         ffmpeg: The programs.
         name: The input as it was given.
-        given: The result of ffprobe for it, or for a copy of it; or the pictures of a folder, in order.
+        given: The result of ffprobe for it, or for a copy of it; an animated picture; or the pictures of a folder, in
+            order.
         options: The caller's.
         check: Called several times a second while ffmpeg works; what it raises ends ffmpeg.
 
     Attributes:
         encoding: How its parts are encoded.
-        plan: How a video is read; None of a folder.
+        plan: How a video is read; None of an animated picture and of a folder.
+        makes_animation: Whether the result is an animated picture.
+        animation: Which frames of an animated picture come out, and when; else None.
         total: Its number of frames, or None if that is unknown.
         size: Width and height of its frames.
         step: Frames in a second if chunks may be cut further into parts, else 0.
@@ -59,8 +64,8 @@ class Source:
         MediaError: ffprobe failed, or the encoder is not there or does not go with the container or the pixel format.
     """
 
-    def __init__(self, ffmpeg: FFmpeg, name: str, given: MediaInfo | Sequence[Path], options: VideoOptions,
-                 check: Check) -> None:
+    def __init__(self, ffmpeg: FFmpeg, name: str, given: MediaInfo | Animation | Sequence[Path],
+                 options: VideoOptions, check: Check) -> None:
         self.ffmpeg, self.name = ffmpeg, name
         self._options, self._check = options, check
         self._files: Sequence[Path] = ()
@@ -68,6 +73,8 @@ class Source:
         self._extracts = False
         self._extraction_damage: Damage | None = None
         self.plan: VideoPlan | None = None
+        self.animation: Animation | None = None
+        self.makes_animation = CONTAINERS[options.container].is_animation
         self.encoding: Encoding
         self.total: int | None
         self.extracted_bytes = 0
@@ -77,29 +84,44 @@ class Source:
                 logger.warning('--extract_frame_first has no effect on a stream, which can be read once only')
             self.plan = plan_video(ffmpeg, given, options, check)
             self.encoding = encode_like_video(ffmpeg, self.plan, options, check)
+            if self.encoding.alpha:
+                self.plan = replace(self.plan, decoding=replace(self.plan.decoding, alpha=True))
             self.total, video = self.plan.total, self.plan.video
             self.size = video.width, video.height
             if self._extracts:
                 self.extracted_bytes = estimate_extracted_size(
                     *self.size, self.total or 0, deep=is_deep(video.pixel_format))
+        elif isinstance(given, Animation):
+            self.animation = animation = select(given, options)
+            shape = FrameShape(given.height, given.width, deep=False, name=given.path.name, alpha=given.alpha)
+            self.encoding = encode_frames(ffmpeg, shape, options, animation.rate)
+            self.total, self.size = len(animation.numbers), (given.width, given.height)
+            if options.container == 'gif' and given.soft:
+                logger.warning('its soft transparency becomes hard, as gif holds no other; --ext apng or webp keeps it')
         else:
             for option in ('start', 'end'):
                 if getattr(options, option) is not None:
                     logger.warning('--%s has no effect on a folder of frames', option)
             self._files, self._shape = given, measure_frames(given, options.max_pixels)
             self.encoding = encode_frames(ffmpeg, self._shape, options)
+            self._shape = replace(self._shape, alpha=self.encoding.alpha)
             self.total, self.size = len(given), (self._shape.width, self._shape.height)
         is_divisible = self.plan is None or self.plan.is_divisible
         self.step = math.ceil(self.encoding.rate) if options.chunk is None and is_divisible else 0
 
     def identify(self) -> dict[str, Any]:
         """Return sizes and hashes that tell this source from another one of the same name."""
+        identity: dict[str, Any] = {}
+        if self.encoding.alpha:
+            identity['alpha_upsampler'] = self._options.alpha_upsampler
+        if self.animation is not None:
+            return identify_files([self.animation.path]) | identity
         if self.plan is None:
-            return identify_files(self._files)
+            return identify_files(self._files) | identity
         info, decoding = self.plan.info, self.plan.decoding
         if info.is_stream:
-            return {'source': info.source}
-        identity = identify_files([Path(info.source)])
+            return {'source': info.source} | identity
+        identity |= identify_files([Path(info.source)])
         if decoding.resample and self._options.fps is None:  # the rate is a choice then, which a version may change
             identity['frame_rate'] = str(decoding.rate)
         return identity
@@ -107,7 +129,7 @@ class Source:
     def cut(self) -> Ranges:
         """Return the chunks as ranges of frames, the last one open."""
         plan, length = self.plan, self._measure_chunk()
-        return plan.list_chunks(length) if plan else cut_into_chunks(length, len(self._files) - 1)
+        return plan.list_chunks(length) if plan else cut_into_chunks(length, (self.total or 1) - 1)
 
     def _measure_chunk(self) -> int:
         """Return the number of frames in a chunk; 0 for one chunk."""
@@ -117,9 +139,12 @@ class Source:
     def make_chunks(self, parts: Parts, stack: ExitStack) -> list[Chunk]:
         """Return the chunks; the files that they need stay until the stack ends."""
         ranges: Ranges
-        take: Callable[[int, int | None], VideoFrames | FrameFiles]
+        take: Callable[[int, int | None], VideoFrames | FrameFiles | AnimationFrames]
         files, plan = self._extract(parts, stack) if self._extracts else self._files, self.plan
-        if plan is None or self._extracts:
+        if self.animation is not None:
+            ranges, total = self.cut(), len(self.animation.numbers)
+            take = functools.partial(self.animation.take, alpha=self.encoding.alpha)
+        elif plan is None or self._extracts:
             shape, total = self._shape or measure_frames(files[:1], self._options.max_pixels), len(files)
             ranges = cut_into_chunks(self._measure_chunk(), total - 1)
             take = lambda first, stop: FrameFiles(files[first:stop], shape)  # noqa: E731
@@ -131,7 +156,7 @@ class Source:
             ranges, total, whole = [(0, None)], 0, VideoFrames(plan.info, plan.decoding, also=tuple(recording))
             take = lambda _first, _stop: whole  # noqa: E731
 
-        def take_few(first: int, stop: int) -> VideoFrames | FrameFiles:
+        def take_few(first: int, stop: int) -> VideoFrames | FrameFiles | AnimationFrames:
             return take(max(first, 0), stop if stop < total else None)
 
         chunks = [Chunk(self.name, index, first, stop, take(first, stop), self.encoding, self.ffmpeg,
@@ -167,6 +192,8 @@ class Source:
             MediaError: no frame could be decoded.
         """
         plan, frames = self.plan, sum(upscaled.frames for upscaled in done)
+        if self.animation is not None and (broken_off := self.animation.damage) is not None:
+            return [f'{self.name}: damaged; {frames} frames could be decoded: {broken_off.reason}']
         if plan is None:
             return []
         damage = self._extraction_damage if self._extracts else self._find_first_damage(plan, chunks, done)
@@ -211,7 +238,9 @@ class Source:
     def sample(self) -> Iterator[np.ndarray]:
         """Yield frames, for a dry run; none of a stream, which could not be read again."""
         plan = self.plan
-        if self._shape is not None:
+        if self.animation is not None:
+            yield from self.animation.take(0, None, alpha=self.encoding.alpha).open(self.ffmpeg)
+        elif self._shape is not None:
             yield from FrameFiles(self._files, self._shape)
         elif plan is not None and not plan.info.is_stream:
             with FrameReader(self.ffmpeg, plan.info, plan.decoding) as reader:

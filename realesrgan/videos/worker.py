@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
+import cv2
 import numpy as np
 
 from ..engines.memory import MemoryLog
@@ -27,7 +28,9 @@ from ..options import VideoOptions
 from ..pipeline import read_ahead, write_behind
 from ..pool.pool import Place, Report
 from ..quality.checks import judge
+from ..quality.comparisons import convert_to_bgr8
 from ..timings import Stopwatch, Timings
+from .animations import AnimationFrames
 from .disk import RESERVE_BYTES
 from .frames import FrameFiles, VideoFrames
 from .parts import Part, Parts
@@ -63,15 +66,15 @@ class Chunk:
     index: int
     first: int
     stop: int | None
-    frames: VideoFrames | FrameFiles
+    frames: VideoFrames | FrameFiles | AnimationFrames
     encoding: Encoding
     ffmpeg: FFmpeg
     outscale: float | None
     parts: Parts
     step: int = 0
     samples: frozenset[int] = frozenset()
-    before: VideoFrames | FrameFiles | None = None
-    after: VideoFrames | FrameFiles | None = None
+    before: VideoFrames | FrameFiles | AnimationFrames | None = None
+    after: VideoFrames | FrameFiles | AnimationFrames | None = None
 
     def __str__(self) -> str:
         return f'part {self.parts.path(self.first).name} of {self.video}'
@@ -115,7 +118,7 @@ class Frame:
 
     Attributes:
         number: In the chunk; those before it have numbers below 0.
-        pixels: HxWx3, BGR, uint8 or uint16.
+        pixels: HxWx3, BGR, or HxWx4, BGRA; uint8 or uint16.
         is_last: Whether the chunk ends with it.
         is_wanted: Whether a new part is to hold it; others only steady those.
         result: The upscaled frame.
@@ -152,6 +155,7 @@ class ChunkWorker:
         self._all_pixels = options.check
         self._enhancer = build(options, place)
         self._steady = options.steady
+        self._alpha_upsampler = options.alpha_upsampler
         self._ffmpeg: FFmpeg | None = find_ffmpeg(options.ffmpeg_bin) if finds_ffmpeg else None
         self._clock = clock
         self._memory = MemoryLog()
@@ -217,14 +221,18 @@ class ChunkWorker:
         number = chunk.first + frame.number + 1
         try:
             with stopwatch.measure('network'):
-                return self._enhancer.enhance(frame.pixels, outscale=chunk.outscale)[0]
+                if chunk.encoding.alpha and frame.pixels[..., 3].min() < np.iinfo(frame.pixels.dtype).max:
+                    return self._enhancer.enhance(frame.pixels, chunk.outscale, self._alpha_upsampler)[0]
+                result = self._enhancer.enhance(np.ascontiguousarray(frame.pixels[..., :3]), outscale=chunk.outscale)[0]
+                return cv2.cvtColor(result, cv2.COLOR_BGR2BGRA) if chunk.encoding.alpha else result
         except MemoryError as error:
             raise MemoryError(f'frame {number}: {error}') from error
         except RealESRGANError as error:
             raise VideoError(f'frame {number}: {error}') from error
 
 
-def read_frames(chunk: Chunk, reader: FrameReader | FrameFiles, found: Sequence[Part], radius: int) -> Iterator[Frame]:
+def read_frames(chunk: Chunk, reader: FrameReader | FrameFiles | AnimationFrames, found: Sequence[Part],
+                radius: int) -> Iterator[Frame]:
     """Yield the frames of a chunk that no part holds yet, and those that steady them or that they are measured against.
 
     Args:
@@ -261,7 +269,7 @@ def read_frames(chunk: Chunk, reader: FrameReader | FrameFiles, found: Sequence[
             yield replace(frame, is_wanted=is_wanted(frame.number))
 
 
-def _read_all(chunk: Chunk, frames: VideoFrames | FrameFiles | None) -> list[np.ndarray]:
+def _read_all(chunk: Chunk, frames: VideoFrames | FrameFiles | AnimationFrames | None) -> list[np.ndarray]:
     """Return the frames before or after a chunk, at most `RADIUS` + 1."""
     if frames is None:
         return []
@@ -291,7 +299,7 @@ def _keep(chunk: Chunk, frame: Frame) -> None:
 @contextmanager
 def steady_behind(put: Callable[[Frame], None], stopwatch: Stopwatch,
                   stop: Callable[[], None]) -> Iterator[Callable[[Frame], None]]:
-    """Steady frames in a thread; a context whose value takes one, in order.
+    """Steady frames in a thread; a context whose value takes one, in order. Their transparency stays as it is.
 
     Args:
         put: Called with each that is steadied.
@@ -306,9 +314,12 @@ def steady_behind(put: Callable[[Frame], None], stopwatch: Stopwatch,
                 ready = list(steadier.finish())
             else:
                 waiting[frame.number] = frame
-                ready = list(steadier.add(frame.number, frame.pixels, frame.result))
+                colours = (np.ascontiguousarray(pixels[..., :3]) for pixels in (frame.pixels, frame.result))
+                ready = list(steadier.add(frame.number, *colours))
         for number, result in ready:
             steadied = waiting.pop(number)
+            if steadied.result.shape[2] == 4:
+                result = np.dstack((result, steadied.result[..., 3]))
             steadied.steadied = result
             put(steadied)
 
@@ -332,7 +343,8 @@ class PartWriter:
         made: The parts that are whole.
     """
 
-    def __init__(self, chunk: Chunk, starts: set[int], reader: FrameReader | FrameFiles, stopwatch: Stopwatch) -> None:
+    def __init__(self, chunk: Chunk, starts: set[int], reader: FrameReader | FrameFiles | AnimationFrames,
+                 stopwatch: Stopwatch) -> None:
         self._chunk = chunk
         self._starts = starts
         self._reader = reader
@@ -375,7 +387,10 @@ class PartWriter:
                 self._flicker.clear()
                 self._temporary = self._part.enter_context(whole_file(parts.path(self._first)))
                 self._encoder = self._part.enter_context(FrameWriter(chunk.ffmpeg, self._temporary, chunk.encoding))
-            self._encoder.write(frame.steadied)
+            result = frame.steadied
+            if chunk.encoding.clears_hidden:
+                result = result * (result[..., 3:] > 0)
+            self._encoder.write(result)
             self._frames += 1
             self._computed += frame.is_computed
             if before is not None:
@@ -394,8 +409,10 @@ class PartWriter:
     def _measure(self, before: Frame, frame: Frame) -> None:
         number, rate = self._chunk.first + frame.number, self._chunk.encoding.rate
         if before.number + 1 == frame.number and is_measured(number, rate):
-            self._flicker[int(number / rate)] += measure_flicker(
-                (before.pixels, frame.pixels), (before.result, frame.result), (before.steadied, frame.steadied))
+            pairs = [(before.pixels, frame.pixels), (before.result, frame.result), (before.steadied, frame.steadied)]
+            if self._chunk.encoding.alpha:  # what is hidden does not flicker
+                pairs = [(convert_to_bgr8(one), convert_to_bgr8(other)) for one, other in pairs]
+            self._flicker[int(number / rate)] += measure_flicker(*pairs)
 
     def _is_long_enough(self, frame: Frame) -> bool:
         """Tell whether a part may end here and another second would be too much work for it.

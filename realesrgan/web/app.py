@@ -33,7 +33,8 @@ _SECONDS_BETWEEN_LOOKS = 0.25  # at whether a client still waits
 _BUCKETS = 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000  # seconds
 _POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src 'self'; " \
           "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-_TYPES = {'.webp': 'image/webp', '.mkv': 'video/matroska'}  # which Python knows only where the system does
+# Those that Python knows only where the system does.
+_TYPES = {'.webp': 'image/webp', '.apng': 'image/apng', '.mkv': 'video/matroska'}
 # The status that an error of the library gives; the first that fits.
 _STATUSES: dict[type[BaseException], int] = {
     uploads.TooLargeError: 413, uploads.UnknownFileError: 415, QueueFullError: 429, UsageError: 422, ImageError: 422,

@@ -23,7 +23,7 @@ import pytest
 import inference_realesrgan
 import inference_realesrgan_video
 from realesrgan.weights import __main__ as weights
-from tests.support import clips, face_stand_ins, stand_ins
+from tests.support import clips, face_stand_ins, moving_pictures, stand_ins
 from tests.support.markdown_files import ONLY_ENGLISH, PROJECT, TRANSLATED, Document
 from tests.support.web_client import Command
 
@@ -215,6 +215,15 @@ def check_videos(parsed: argparse.Namespace) -> None:
     """Assert that each input has a result of the right size with all its frames."""
     if parsed.dry_run:
         assert not Path('results').exists() or list(Path('results').iterdir()) == []
+        return
+    if parsed.input[0] in ('sticker.webp', 'stickers', 'loop.gif', 'logo.mov'):
+        stem, own = ('a', 'gif') if parsed.input == ['stickers'] else parsed.input[0].split('.')
+        [path] = Path('results').iterdir()
+        assert path.name == f'{stem}_out.{own if parsed.ext == "auto" else parsed.ext}'
+        if parsed.ext == 'webm':
+            assert ('alpha_mode', '1') in [(key.lower(), value) for key, value in clips.video(path)['tags'].items()]
+        else:
+            assert moving_pictures.read(path).frames.shape == (6, 96, 128, 4)
         return
     sources = [path for name in parsed.input for path in Path().glob(name)]
     assert sources

@@ -12,8 +12,8 @@ from tests.support import clips
 def test_what_a_row_converts_to_it_also_holds(name):
     row = CONTAINERS[name]
     codec = {'libopus': 'opus'}.get(row.audio_encoder, row.audio_encoder)
-    assert codec in row.audio
-    assert row.subtitle_encoder in row.subtitles
+    assert codec in (row.audio or [''])
+    assert row.subtitle_encoder in (row.subtitles or [''])
     assert row.default_encoder in (row.video_encoders or [row.default_encoder])
 
 
@@ -26,7 +26,7 @@ def test_ffmpeg_has_the_muxers_and_encoders(name, programs):
                               env=clips.ENVIRONMENT).stdout
     assert ask(f'muxer={row.muxer}').startswith(f'Muxer {row.muxer} ')
     assert re.search(rf'extensions?: .*\b{name}\b', ask(f'muxer={row.muxer}'))
-    for encoder in (row.default_encoder, row.audio_encoder, row.subtitle_encoder):
+    for encoder in filter(None, (row.default_encoder, row.alpha_encoder, row.audio_encoder, row.subtitle_encoder)):
         assert ask(f'encoder={encoder}').startswith(f'Encoder {encoder} ')
 
 

@@ -10,7 +10,7 @@ import torch
 
 from realesrgan.archs.rrdbnet_arch import RRDBNet
 from realesrgan.archs.srvgg_arch import SRVGGNetCompact
-from tests.support import clips, face_stand_ins
+from tests.support import clips, face_stand_ins, moving_pictures
 from tests.support.markdown_files import PROJECT
 
 #: Width, height and frames of each clip.
@@ -36,6 +36,12 @@ def fill(folder: Path) -> None:
     for name in ('film.mp4', 'clips/1.mp4'):
         clips.make(folder / name, '-i', film, '-c', 'copy')
     clips.make(folder / 'long/film.mkv', *clips.picture(f'{width}x{height}', rate='2', seconds='94'), *clips.EXACT)
+    discs = [moving_pictures.disc(number, soft=False) for number in range(CLIP[2])]
+    (folder / 'stickers').mkdir()
+    for name in ('sticker.webp', 'loop.gif', 'stickers/a.gif', 'logo.png'):
+        moving_pictures.write_by_pillow(folder / name, discs, [80] * len(discs))
+    clips.make(folder / 'logo.mov', '-i', folder / 'logo.png', '-c:v', 'prores_ks', '-pix_fmt', 'yuva444p10le')
+    (folder / 'logo.png').unlink()
     torch.manual_seed(0)
     large = {'params_ema': RRDBNet(3, 3, 4, 8, 1, 4).state_dict()}
     small = {'params': SRVGGNetCompact(3, 3, 8, 2, 4).state_dict()}

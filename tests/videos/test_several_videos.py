@@ -66,7 +66,7 @@ def test_a_warning_names_its_video(options):
     heard = []
     upscale_videos([*NAMES, 'd.mkv'], 'out', options, on_event=heard.append)
     assert [event for event in heard if isinstance(event, Warned)] == [
-        Warned('d.mkv', 'the transparency of the video is left out')]
+        Warned('d.mkv', 'the transparency is left out: mp4 does not hold it; --ext mov, webm, gif, apng, webp keep it')]
 
 
 def test_what_no_video_would_survive_ends_all(options, monkeypatch):
