@@ -162,7 +162,7 @@ class Display:
                 verdict = '' if outcome.verdict is None else f': {outcome.verdict}'
                 logger.info('%s -> %s%s', outcome.source, outcome.target or 'stdout', verdict)
             if outcome.flicker is not None:
-                logger.info('%s', outcome.flicker)
+                logger.log(logging.DEBUG if outcome.flicker.steadied is None else logging.INFO, '%s', outcome.flicker)
             for problem in outcome.problems:
                 logger.error('%s', problem)
         if outcome.frames and not outcome.megapixels and not self._quiet:

@@ -250,6 +250,31 @@ def test_a_chunk_that_an_earlier_run_has_begun(upscale, film, monkeypatch):
     assert hashes('results/a_out.mp4') == expected
 
 
+def test_an_interrupted_part_goes_on_from_frames_that_are_not_steadied_yet(run, upscale, film, monkeypatch):
+    from realesrgan import RealESRGANer
+    from realesrgan.videos import worker
+    arguments = '-i', 'a.mp4', *LOSSLESS, '--steady'
+    upscale(*arguments, '-o', 'whole', network='tiny')
+    monkeypatch.setattr(worker, 'PART_SECONDS', 0.0)  # so that each frame is kept
+    enhance, calls = RealESRGANer.enhance, []
+
+    def interrupt(upsampler, picture, **options):
+        calls.append(picture)
+        if len(calls) == 18:
+            raise KeyboardInterrupt
+        return enhance(upsampler, picture, **options)
+    monkeypatch.setattr(RealESRGANer, 'enhance', interrupt)
+    assert run(*arguments, network='tiny')[0] == 130
+    kept = len(list(Path('results/a_out_parts').glob('*.raw')))
+    assert kept > 0
+    calls.clear()
+    monkeypatch.setattr(RealESRGANer, 'enhance', lambda upsampler, *given, **more: calls.append(1) or enhance(
+        upsampler, *given, **more))
+    upscale(*arguments, network='tiny')
+    assert len(calls) <= 30 - kept
+    assert hashes('results/a_out.mp4') == hashes('whole/a_out.mp4')
+
+
 def test_options_of_another_run_are_refused(upscale, fail, film):
     upscale('-i', 'a.mp4', '-s', '1', '--keep_parts')
     text = fail('-i', 'a.mp4', '-s', '1', '--steady')
