@@ -178,10 +178,17 @@ class Examined:
 
 @dataclass(frozen=True)
 class Outlined:
-    """A dry run has found out about an input; a line for each point."""
+    """A dry run, or a preview, has found out about an input.
+
+    Attributes:
+        source: The input.
+        lines: A line for each point.
+        sheet: Path of the picture that a preview has made.
+    """
 
     source: str
     lines: tuple[str, ...]
+    sheet: Path | None = None
 
 
 @dataclass(frozen=True)

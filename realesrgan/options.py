@@ -117,6 +117,7 @@ class Option:
         more_choices: Returns words that programs may also give it.
         metavar: What `--help` calls its value.
         default_text: What `--help` calls its default where that is not its value.
+        several: The field that takes all values, where more than one may be given; '' where that is not so.
         form: What a form of the web service calls it; '' where clients can't set it.
     """
 
@@ -129,6 +130,7 @@ class Option:
     more_choices: Callable[[], Iterable[str]] = tuple
     metavar: str | None = None
     default_text: str = ''
+    several: str = ''
     form: str = ''
 
     @property
@@ -197,7 +199,7 @@ class UpsamplerOptions(CheckedOptions):
 
     model_name: str = option(
         'RealESRGAN_x4plus', '-n', '--model_name', group='model', check=_check_model_name, metavar='NAME',
-        form='model', help=f'one of {", ".join(MODELS)}')
+        several='models', form='model', help=f'one of {", ".join(MODELS)}')
     denoise_strength: float | None = option(
         None, '-dn', '--denoise_strength', group='model', check=check_number(float, 0, 1), metavar='0..1',
         form='denoise', default_text='0.5',
@@ -262,6 +264,7 @@ class RunOptions(UpsamplerOptions):
     Attributes:
         check: Whether results, or some frames of them, are compared with their inputs pixel by pixel, which `Examined`
             reports; `--report` does so. Without it they are at some thousand points, unless `no_check`.
+        models: The models that a preview compares; none for `model_name` alone.
     """
 
     gpu_id: tuple[int, ...] = option(
@@ -296,12 +299,27 @@ class RunOptions(UpsamplerOptions):
     log: str | None = option(
         None, '--log', group='messages', check=check_path, metavar='FILE',
         help='append all that -v shows to FILE, with times')
+    preview: bool = option(
+        False, '--preview', group='judging',
+        help='upscale a small part only and show it on a sheet beside each of the models of -n, with the time and the '
+             'room that the whole would take')
     check: bool = False
+    models: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.cpus_per_worker is not None and self.cluster is None:
             raise UsageError('--cpus_per_worker needs --cluster')
+        try:
+            object.__setattr__(self, 'models', tuple(dict.fromkeys(map(_check_model_name, self.models))))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise UsageError(f'models: {error}') from None
+        if len(self.models) > 1 and not self.preview:
+            raise UsageError('-n takes several models only with --preview, which compares them')
+        if len(self.models) > 1 and self.model_path is not None:
+            raise UsageError('--model_path gives the weights of one model; name one with -n, or none')
+        if self.preview and (self.compare or self.check or self.cluster is not None):
+            raise UsageError('--preview makes no results that --compare, --report or --cluster could go with')
         if self.no_check:
             object.__setattr__(self, 'check', False)
 
@@ -378,6 +396,8 @@ class VideoOptions(RunOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.dry_run and self.preview:
+            raise UsageError('--dry_run and --preview both stand for the run; give one of them')
         if self.dry_run and (self.compare or self.check):
             raise UsageError('--dry_run makes no results that --compare or --report could show')
 

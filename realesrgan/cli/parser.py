@@ -117,6 +117,8 @@ def _add_option(group: argparse._ActionsContainer, name: str, option: Option) ->
         more['choices'] = tuple(option.choices())
     if option.check is not None:
         more['type'] = make_type(option.check)
+    if option.several:
+        more |= {'nargs': '+', 'action': _FirstOfSeveral, 'several': option.several}
     if isinstance(option.default, tuple):
         more |= {'nargs': '+', 'action': _Joined}
     group.add_argument(*option.flags, **more)
@@ -144,6 +146,19 @@ class _Joined(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any,
                  option_string: str | None = None) -> None:
         setattr(namespace, self.dest, tuple(dict.fromkeys(item for value in values for item in value)))
+
+
+class _FirstOfSeveral(argparse.Action):
+    """Stores the first of several values, and all of them under another name."""
+
+    def __init__(self, *args: Any, several: str, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._several = several
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any,
+                 option_string: str | None = None) -> None:
+        setattr(namespace, self.dest, values[0])
+        setattr(namespace, self._several, tuple(values))
 
 
 class _ListDevices(argparse.Action):
@@ -191,7 +206,10 @@ def read_options(kind: type[Options], args: argparse.Namespace, **more: Any) -> 
     Raises:
         UsageError: some of them contradict each other.
     """
-    return kind(**{name: getattr(args, name) for name in list_options(kind)}, **more)
+    options = list_options(kind)
+    more |= {option.several: getattr(args, option.several) for option in options.values()
+             if option.several and hasattr(args, option.several)}
+    return kind(**{name: getattr(args, name) for name in options}, **more)
 
 
 def read_inputs(args: argparse.Namespace) -> list[str]:

@@ -121,6 +121,11 @@ def name_comparison(target: Path, extension: str) -> Path:
     return target.with_name(f'{target.stem}_compare.{extension}')
 
 
+def name_preview(target: Path, extension: str) -> Path:
+    """Return the path of the sheet that shows a part of a result, by several models, beside its input."""
+    return target.with_name(f'{target.stem}_preview.{extension}')
+
+
 def require_folder_name(output: Path, extensions: Collection[str] = ()) -> None:
     """Refuse an output folder with the name of a file, unless it exists.
 

@@ -97,8 +97,8 @@ def looks_like_picture(path: Path) -> bool:
     return image is not None
 
 
-def estimate_result_size(job: Job, outscale: float) -> int | None:
-    """Estimate the bytes of a picture's result by the picture's header; None if it can't be read.
+def estimate_result_size(job: Job, outscale: float) -> tuple[int, int] | None:
+    """Return the bytes of a picture's result, estimated, and its own pixels, by its header; None if it can't be read.
 
     Args:
         job: Says where the picture is, and the format of its result.
@@ -114,9 +114,11 @@ def estimate_result_size(job: Job, outscale: float) -> int | None:
         return None
     with image:
         row = formats.find_writable(job.extension)
-        deep = row.deep and ';16' in f'{image.mode} {getattr(image, "tile", "")}'  # the latter names the layout in the file
+        layout = f'{image.mode} {getattr(image, "tile", "")}'  # the latter names the layout in the file
+        deep = row.deep and ';16' in layout
         channels = len(image.getbands()) / 3 if row.gray else 1
-        return int(image.width * image.height * outscale ** 2 * row.result_bits * channels / 8 * (_DEEP if deep else 1))
+        pixels = image.width * image.height
+        return int(pixels * outscale ** 2 * row.result_bits * channels / 8 * (_DEEP if deep else 1)), pixels
 
 
 def _decode_pixels(data: bytes, image: Image.Image | None,

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..enhancers import EnhancerCache, build_enhancer, prepare
-from ..errors import UsageError, WorkerError, flatten_message
-from ..events import Event, Examined, Found, Outcome, Run
-from ..files import format_size, measure_free_disk, remove_leftovers, require_writable
-from ..log import append_log
+from ..errors import InputError, RunError, UsageError, WorkerError, explain, flatten_message
+from ..events import Event, Examined, Found, Outcome, Outlined, Run
+from ..files import format_size, measure_free_disk, remove_leftovers, require_writable, whole_file
+from ..log import about, append_log
 from ..options import PictureOptions, drop_faces_of_anime
 from ..pool.pool import MOST_ATTEMPTS, Pool, list_places, make_pool
 from ..version import __version__
 from .inputs import InputFile, Inputs, find_pictures, list_inputs, read_bounded
-from .names import Job, list_jobs, name_comparison, require_folder_name
+from .names import Job, list_jobs, name_comparison, name_preview, require_folder_name
 
 if TYPE_CHECKING:
     from .worker import PictureTask
@@ -90,7 +90,9 @@ class _Pictures:
                 remove_leftovers(folder)
             if len(waiting) > 1:
                 self._warn_of_little_room(waiting)
-        if waiting:
+        if waiting and self._options.preview:
+            self._preview(waiting)
+        elif waiting:
             with self._open_pool(waiting) as (pool, is_shared):
                 self._upscale_all(waiting, sources, pool, is_shared=is_shared)
         return self._outcomes
@@ -99,6 +101,8 @@ class _Pictures:
         options, to_stdout = self._options, self._output == STREAM
         if options.cluster is not None and (to_stdout or list(inputs) == [STREAM]):
             raise UsageError('--cluster needs files that all its nodes see, not - for stdin or stdout')
+        if to_stdout and options.preview:
+            raise UsageError('--preview writes a sheet, which -o - does not put into a folder')
         if to_stdout and options.compare:
             raise UsageError('--compare writes pictures beside the results, which -o - does not put into a folder')
         if to_stdout and sys.__stdout__ is None:
@@ -133,16 +137,47 @@ class _Pictures:
 
     def _warn_of_little_room(self, waiting: Sequence[Job]) -> None:
         """Warn if the disk seems too small for the results. Some inputs, spread evenly, stand for all."""
-        from .reading import estimate_result_size
-        samples = waiting[::-(-len(waiting) // _SAMPLES)]
-        sizes = [estimate_result_size(job, self._options.outscale or self._options.default_outscale or _LIKELY_SCALE)
-                 for job in samples]
-        known = [size for size in sizes if size is not None]
-        needed = sum(known) * len(waiting) // max(len(known), 1)
+        needed, _ = self._estimate(waiting)
         free = measure_free_disk(Path(self._output))
         if needed > free:
             logger.warning('about %s of disk will be needed for %d results, %s are free', format_size(needed),
                            len(waiting), format_size(free))
+
+    def _estimate(self, waiting: Sequence[Job]) -> tuple[int, float]:
+        """Return the bytes of the results and the megapixels of the pictures, by some that stand for all."""
+        from .reading import estimate_result_size
+        samples = waiting[::-(-len(waiting) // _SAMPLES)]
+        outscale = self._options.outscale or self._options.default_outscale or _LIKELY_SCALE
+        known = [size for job in samples if (size := estimate_result_size(job, outscale)) is not None]
+        share = len(waiting) / max(len(known), 1)
+        return int(sum(size for size, _ in known) * share), sum(pixels for _, pixels in known) * share / 1e6
+
+    def _preview(self, waiting: Sequence[Job]) -> None:
+        """Show a part of the first picture, by each model, and what all pictures would take."""
+        from ..quality.comparisons import encode_sheet
+        from ..quality.previews import Amount, compare_models
+        from .reading import decode
+        job, options = waiting[0], self._options
+        sheet = name_preview(job.target(alpha=False), 'png' if options.ext == 'png' else 'jpg')
+        try:
+            with about(job.source):
+                if os.path.realpath(sheet) in {os.path.realpath(other.source) for other in waiting}:
+                    raise InputError(f'its preview would overwrite the input {sheet}; choose another --suffix or -o')
+                picture = decode(job.file.read(options.max_pixels), options.max_pixels)
+                size, megapixels = self._estimate(waiting)
+                amount = Amount(megapixels, None, size, min(len(list_places(options.gpu_id)), len(waiting)))
+                found = compare_models(picture.pixels, options, amount, check=self._run.check,
+                                       build=self._enhancers.build if self._enhancers else build_enhancer)
+                with whole_file(sheet) as temporary:
+                    temporary.write_bytes(encode_sheet(found.pixels, sheet.suffix))
+        except RunError:
+            raise
+        except Exception as error:
+            self._end(Outcome(str(job.source), error=explain(error)))
+            return
+        count = '' if len(waiting) == 1 else f'; the whole job is {len(waiting)} pictures'
+        self._run.emit(Outlined(str(job.source), (f'preview  {sheet}, the busiest part of {job.source}{count}',
+                                                  *found.lines), sheet))
 
     def _end(self, outcome: Outcome) -> None:
         self._outcomes.append(outcome)

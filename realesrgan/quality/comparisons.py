@@ -94,6 +94,11 @@ def label(panel: np.ndarray, text: str) -> None:
                 cv2.LINE_AA)
 
 
+def encode_sheet(picture: np.ndarray, extension: str) -> bytes:
+    """Return a picture, HxWx3, BGR, uint8, as a file, of '.png' or '.jpg'."""
+    return cv2.imencode(extension, picture, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+
+
 def stack(first: np.ndarray, second: np.ndarray, *, axis: int) -> np.ndarray:
     shape = list(first.shape)
     shape[axis] = _GAP

@@ -15,16 +15,17 @@ from ..enhancers import EnhancerCache, build_enhancer, find_outscale, prepare
 from ..errors import RunError, UsageError, VideoError, explain
 from ..events import Event, Examined, Found, Outcome, Outlined, Progress, Run, Warned
 from ..ffmpeg.programs import FFmpeg, find_ffmpeg
-from ..files import remove_leftovers, require_writable
+from ..files import remove_leftovers, require_writable, whole_file
 from ..log import about, append_log
 from ..options import PictureOptions, VideoOptions, convert_options, drop_faces_of_anime
 from ..pictures.inputs import InputFile, Inputs, list_inputs
-from ..pictures.names import list_jobs, name_comparison, require_folder_name
+from ..pictures.names import list_jobs, name_comparison, name_preview, require_folder_name
 from ..pictures.run import upscale_pictures
 from ..pipeline import read_ahead, write_behind
 from ..pool.pool import list_places, make_pool
 from ..version import __version__
 from ..weights.sources import fingerprint
+from .disk import estimate_result_size
 from .inputs import (
     VIDEO_EXTENSIONS,
     VideoInput,
@@ -102,8 +103,9 @@ class _Videos:
         found = [as_animation(video, options.ext) for video in found]
         for video in found:
             check_extension(options.ext, video)
-            if options.dry_run and video.is_pipe:
-                raise UsageError(f'{video.source}: --dry_run would use up what can be read once only; give a file')
+            if (options.dry_run or options.preview) and video.is_pipe:
+                name = '--dry_run' if options.dry_run else '--preview'
+                raise UsageError(f'{video.source}: {name} would use up what can be read once only; give a file')
         self._sources = {os.path.realpath(video.source) for video in found}
         pictures = [video.source for video in found if video.picture]
         videos = [video for video in found if not video.picture]
@@ -113,7 +115,10 @@ class _Videos:
         self._run.emit(Found(len(pictures) + len(waiting)))
         if pictures:
             self._upscale_pictures(pictures)
-        if waiting:
+        if waiting and options.preview:
+            self._options = replace(options, outscale=options.outscale or find_outscale(options))
+            self._preview(waiting)
+        elif waiting:
             prepare(options)
             self._weights = fingerprint(options.model_name, options.model_path, options.denoise_strength)
             self._options = replace(options, outscale=options.outscale or find_outscale(options))
@@ -246,6 +251,32 @@ class _Videos:
                 lines = outline_run(job.source, target, self._options.outscale or 1, self._places, enhancer, there)
                 self._run.emit(Outlined(video.source, tuple(lines)))
 
+    def _preview(self, waiting: Sequence[tuple[VideoInput, Path]]) -> None:
+        """Show a part of a frame of each video, by each model, and what the whole would take."""
+        from ..quality.comparisons import encode_sheet
+        from ..quality.previews import Amount, compare_models
+        options, enhancers = self._options, self._enhancers or EnhancerCache(max(len(self._options.models), 1))
+        for video, target in waiting:
+            job, sheet = self._make_job(video, target), name_preview(target, 'jpg')
+            with self._failing_alone(job):
+                if os.path.realpath(sheet) in self._sources:
+                    raise VideoError(f'its preview would overwrite the input {sheet}; choose another --suffix or -o')
+                job.open()
+                source, encoding = job.source, job.source.encoding
+                first = 0 if options.start is not None or source.total is None else source.total // 2
+                frame = next(source.sample(first), None)
+                if frame is None:
+                    raise VideoError('no preview: it can be read once only, or has no frame')
+                counts = source.total or 0
+                amount = Amount(frame.shape[0] * frame.shape[1] / 1e6, counts, estimate_result_size(encoding, counts),
+                                len(set(self._places)))
+                found = compare_models(frame, options, amount, build=enhancers.build, check=self._run.check)
+                with whole_file(sheet) as temporary:
+                    temporary.write_bytes(encode_sheet(found.pixels, sheet.suffix))
+                lines = f'preview  {sheet}, frame {first + 1} of {source.total or "an unknown number"}', *found.lines
+                self._run.emit(Outlined(video.source, lines, sheet))
+                job.close(keep=True)
+
     def _upscale_pictures(self, sources: Sequence[str]) -> None:
         """Upscale single pictures as the image script does."""
         options = self._options
@@ -256,7 +287,7 @@ class _Videos:
             return
 
         def on_event(event: Event) -> None:
-            if isinstance(event, (Examined, Progress, Warned)):
+            if isinstance(event, (Examined, Outlined, Progress, Warned)):
                 self._run.emit(event)
             elif isinstance(event, Outcome):
                 self._end(event)

@@ -235,13 +235,16 @@ class Source:
         logger.info('looking for damage')
         return is_of_a_cut(self.ffmpeg, plan.info, plan.decode_chunk(0, None, seek=False), self._check)
 
-    def sample(self) -> Iterator[np.ndarray]:
-        """Yield frames, for a dry run; none of a stream, which could not be read again."""
+    def sample(self, first: int = 0) -> Iterator[np.ndarray]:
+        """Yield frames from a number on, for a dry run or preview; none of a stream, which could not be read again."""
         plan = self.plan
         if self.animation is not None:
-            yield from self.animation.take(0, None, alpha=self.encoding.alpha).open(self.ffmpeg)
+            yield from self.animation.take(first, None, alpha=self.encoding.alpha).open(self.ffmpeg)
         elif self._shape is not None:
-            yield from FrameFiles(self._files, self._shape)
+            yield from FrameFiles(self._files[first:], self._shape)
+        elif first and plan is not None and plan.is_divisible:
+            with self._seek(plan, first, None).open(self.ffmpeg) as frames:
+                yield from frames
         elif plan is not None and not plan.info.is_stream:
             with FrameReader(self.ffmpeg, plan.info, plan.decoding) as reader:
                 yield from reader

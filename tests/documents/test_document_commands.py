@@ -177,6 +177,10 @@ class Shell:
             return
         parsed = SCRIPTS[name].build_parser().parse_args(arguments)
         assert SCRIPTS[name].main(arguments) == 0, arguments
+        if parsed.preview:
+            [sheet] = Path(parsed.output).iterdir()
+            assert cv2.imread(str(sheet)).shape[1] > (1 + len(parsed.models)) * 640
+            return
         check = check_pictures if name == 'inference_realesrgan.py' else check_videos
         check(parsed)
         if parsed.report:

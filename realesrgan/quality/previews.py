@@ -1,0 +1,181 @@
+"""Compare models before a run: upscale a small part of a picture by each, and show the results on one sheet."""
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+import cv2
+import numpy as np
+
+from ..engines.choice import pick_device
+from ..enhancers import BuildEnhancer, build_enhancer, prepare
+from ..errors import EngineError, RunError, WeightsError, explain, flatten_message
+from ..files import format_size
+from ..options import RunOptions, drop_faces_of_anime
+from ..pool.pool import Place
+from .comparisons import convert_to_bgr8, enlarge
+
+_SIDE, _SIDE_ON_GPU = 160, 512  # of the part, in pixels of the input: a second or two of the slowest model
+_QUICK_SECONDS = 3.0  # results that come sooner are made twice, because the first one takes longer
+_MOST_SEARCHED = 1024  # pixels along the longer side of the copy in which the busiest part is looked for
+_LEAST_PANEL = 640  # pixels; small results are shown enlarged
+_CAPTION, _GAP = 58, 8  # pixels
+_COLUMNS = {1: 1, 2: 2, 3: 3, 4: 2}  # by the number of panels; 3 for more
+
+
+@dataclass(frozen=True)
+class Amount:
+    """The work of a whole run.
+
+    Attributes:
+        megapixels: Of all pictures, or of a frame.
+        frames: How many there are of a video; None for pictures.
+        size: Estimated bytes of the results.
+        workers: How many results are made at a time.
+    """
+
+    megapixels: float
+    frames: int | None = None
+    size: int = 0
+    workers: int = 1
+
+    def describe(self, seconds: float) -> tuple[str, str]:
+        """Return the speed, and what the run takes and weighs, of a model that takes `seconds` for a megapixel."""
+        whole = seconds * self.megapixels * (1 if self.frames is None else self.frames) / self.workers
+        speed = f'{seconds:.3g} s/megapixel' if self.frames is None else f'{seconds * self.megapixels:.3g} s/frame'
+        return speed, f'about {timedelta(seconds=round(whole))}, {format_size(self.size)}'
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a model makes of the part.
+
+    Attributes:
+        label: The model.
+        pixels: The result, HxWx3, BGR, uint8; None if it failed.
+        seconds: For each megapixel of the input.
+        error: Why it failed, a line; else ''.
+    """
+
+    label: str
+    pixels: np.ndarray | None
+    seconds: float = 0.0
+    error: str = ''
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """What `compare_models` found.
+
+    Attributes:
+        pixels: The sheet, HxWx3, BGR, uint8.
+        lines: A line for each model: its speed, what the whole run takes and weighs, or why it failed.
+        trials: The results.
+    """
+
+    pixels: np.ndarray
+    lines: tuple[str, ...]
+    trials: tuple[Trial, ...]
+
+
+def compare_models(picture: np.ndarray, options: RunOptions, amount: Amount, *,
+                   build: BuildEnhancer = build_enhancer, check: Callable[[], None] = lambda: None) -> Sheet:
+    """Upscale the busiest part of a picture by each model of `options.models` and show the results beside bicubic.
+
+    A model that fails, for want of weights perhaps, does not hold up the others.
+
+    Args:
+        picture: HxW, HxWx3 or HxWx4, BGR; uint8 or uint16.
+        options: How; `models`, or else `model_name`, says by which models.
+        amount: The work of the run that the preview is for.
+        build: Makes enhancers.
+        check: Called before each model; what it raises ends the comparison.
+
+    Raises:
+        RunError: no model could be tried, such as without the GPU that was asked for.
+        Exception: all of them failed; the first one's error.
+    """
+    place = Place(options.gpu_id[0] if options.gpu_id else None)
+    side = _SIDE if pick_device(gpu_id=place.gpu_id, engine=options.engine).type == 'cpu' else _SIDE_ON_GPU
+    part = np.ascontiguousarray(picture[find_busiest(picture, side)])
+    trials, errors = [], []
+    for model in options.models or (options.model_name,):
+        check()
+        try:
+            trials.append(_try(part, drop_faces_of_anime(replace(options, model_name=model, models=())), place, build))
+        except Exception as error:
+            if isinstance(error, RunError) and not isinstance(error, (WeightsError, EngineError)):
+                raise  # no other model would fare better
+            errors.append(error)
+            trials.append(Trial(model, None, error=flatten_message(explain(error))))
+    if len(errors) == len(trials):
+        raise errors[0]
+    lines = tuple(f'{trial.label}: {trial.error or ", ".join(amount.describe(trial.seconds))}' for trial in trials)
+    return Sheet(_draw(part, trials, amount), lines, tuple(trials))
+
+
+def find_busiest(picture: np.ndarray, side: int) -> tuple[slice, slice]:
+    """Return rows and columns of the square of a picture that has most detail; `side` pixels, or as many as it has."""
+    shrink = min(_MOST_SEARCHED / max(picture.shape[:2]), 1)
+    small = convert_to_bgr8(picture)
+    if shrink < 1:
+        small = cv2.resize(small, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+    gray = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)
+    detail = np.minimum(np.abs(cv2.Laplacian(gray, cv2.CV_32F)), 64)  # or a single hard edge would win
+    height, width = (min(max(round(side * shrink), 1), length) for length in gray.shape)
+    mean = cv2.boxFilter(detail, cv2.CV_32F, (width, height), anchor=(0, 0), borderType=cv2.BORDER_CONSTANT)
+    inside = mean[:gray.shape[0] - height + 1, :gray.shape[1] - width + 1]
+    found = np.unravel_index(int(inside.argmax()), inside.shape)
+    starts = [min(round(int(at) / shrink), max(length - side, 0))
+              for at, length in zip(found, picture.shape[:2], strict=True)]
+    return slice(starts[0], starts[0] + side), slice(starts[1], starts[1] + side)
+
+
+def _try(part: np.ndarray, options: RunOptions, place: Place, build: BuildEnhancer) -> Trial:
+    prepare(options)
+    enhancer = build(options, place)
+    best = float('inf')
+    for _ in range(2):
+        start = time.perf_counter()
+        pixels, _mode = enhancer.enhance(part, options.outscale or options.default_outscale, options.alpha_upsampler)
+        best = min(best, time.perf_counter() - start)
+        if best > _QUICK_SECONDS:
+            break
+    return Trial(options.label, convert_to_bgr8(pixels), best / (part.shape[0] * part.shape[1] / 1e6))
+
+
+def _draw(part: np.ndarray, trials: Sequence[Trial], amount: Amount) -> np.ndarray:
+    """Return the input enlarged by bicubic and the results, each over its caption, in rows of panels of one size."""
+    first = next(trial.pixels for trial in trials if trial.pixels is not None)
+    height, width = first.shape[:2]
+    factor = max(-(-_LEAST_PANEL // width), 1)
+    panels = [_caption(enlarge(convert_to_bgr8(part), first), factor, 'bicubic', 'the input, enlarged')]
+    for trial in trials:
+        shown = trial.pixels if trial.pixels is not None else np.full((height, width, 3), 235, np.uint8)
+        if shown.shape != first.shape:  # a network of another scale, without -s
+            shown = cv2.resize(shown, (width, height), interpolation=cv2.INTER_AREA)
+        speed, whole = ('failed', trial.error) if trial.error else amount.describe(trial.seconds)
+        whole = whole if trial.error else f'whole job: {whole}'
+        panels.append(_caption(shown, factor, f'{trial.label}: {speed}', whole))
+    columns = _COLUMNS.get(len(panels), 3)
+    rows, (panel_height, panel_width) = -(-len(panels) // columns), panels[0].shape[:2]
+    sheet = np.full((rows * (panel_height + _GAP) - _GAP, columns * (panel_width + _GAP) - _GAP, 3), 255, np.uint8)
+    for index, panel in enumerate(panels):
+        top, left = index // columns * (panel_height + _GAP), index % columns * (panel_width + _GAP)
+        sheet[top:top + panel_height, left:left + panel_width] = panel
+    return sheet
+
+
+def _caption(panel: np.ndarray, factor: int, *lines: str) -> np.ndarray:
+    """Return a panel enlarged by a whole factor, over two lines of text that are cut where they don't fit."""
+    panel = np.repeat(np.repeat(panel, factor, 0), factor, 1)
+    caption = np.full((_CAPTION, panel.shape[1], 3), 255, np.uint8)
+    for index, line in enumerate(lines):
+        text = line.encode('ascii', 'replace').decode()
+        for size in (0.6, 0.5, 0.42):
+            if cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, 1)[0][0] < caption.shape[1] - 8:
+                break
+        cv2.putText(caption, text, (4, 22 + 26 * index), cv2.FONT_HERSHEY_SIMPLEX, size, (0, 0, 0), 1, cv2.LINE_AA)
+    return np.concatenate((panel, caption))
