@@ -12,6 +12,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import accumulate, count, pairwise
@@ -198,6 +199,8 @@ def read_animation(ffmpeg: FFmpeg, path: Path, info: MediaInfo | None, max_pixel
         if not durations:
             raise MediaError(f'{path}: no frame could be decoded: {error}') from None
         damage = Damage(len(durations), str(error))
+    if damage is None and kind in ('GIF', 'PNG') and not _is_whole(path.read_bytes(), kind, len(durations)):
+        damage = Damage(len(durations), 'the file ends before its last frame')
     times = tuple(accumulate(durations, initial=Fraction(0)))
     return Animation(path, info if kind == 'PNG' else None, KINDS[kind], width, height, least < 255,
                      not alphas <= {0, 255}, plays, tuple(range(len(durations))), times, profile,
@@ -254,6 +257,37 @@ def _open(path: Path) -> Image.Image:
             raise _DamageError(flatten_message(error)) from None
         finally:
             Image.MAX_IMAGE_PIXELS = limit
+
+
+def _is_whole(data: bytes, kind: str, frames: int) -> bool:
+    """Tell whether a GIF or PNG has its end mark, and an APNG as many frames as it promises."""
+    if kind == 'GIF':
+        return any(block == 0x3B for block, _ in _list_blocks(data))
+    chunks = {name: at for name, at, _ in _list_chunks(data)}
+    promised = struct.unpack_from('>I', data, chunks[b'acTL'])[0] if b'acTL' in chunks else 1
+    return b'IEND' in chunks and frames >= promised
+
+
+def _list_blocks(data: bytes | bytearray) -> Iterator[tuple[int, int]]:
+    """Yield the type of each block of a GIF (image, extension or end mark), and where it begins.
+
+    See https://www.w3.org/Graphics/GIF/spec-gif89a.txt.
+    """
+    def count_colours(flags: int) -> int:
+        return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+    with suppress(IndexError):  # it is cut off
+        at = 13 + count_colours(data[10])
+        while data[at] != 0x3B:
+            if data[at] not in (0x21, 0x2C):  # stray bytes, which viewers skip
+                at += 1
+                continue
+            yield data[at], at
+            at += 2 if data[at] == 0x21 else 11 + count_colours(data[at + 9])
+            while data[at]:  # the length of a piece
+                at += 1 + data[at]
+            at += 1
+        yield data[at], at
 
 
 def _read_apng_times(data: bytes) -> tuple[int, list[Fraction]]:
@@ -436,27 +470,15 @@ def _write_webp(frames: Iterable[np.ndarray], target: Path, milliseconds: list[i
 def _set_gif_delays(path: Path, delays: Sequence[int]) -> None:
     """Put the duration of each frame, in hundredths of a second, into the extension before it.
 
-    See https://www.w3.org/Graphics/GIF/spec-gif89a.txt.
-
     Raises:
         MediaError: it has another number of frames.
     """
-    def count_colours(flags: int) -> int:
-        return 3 << (flags & 7) + 1 if flags & 0x80 else 0
-
-    data = bytearray(path.read_bytes())
-    at, number = 13 + count_colours(data[10]), 0
-    while data[at] != 0x3B:
-        if data[at] == 0x2C:  # an image
-            at += 11 + count_colours(data[at + 9])
+    data, number = bytearray(path.read_bytes()), 0
+    for block, at in _list_blocks(data):
+        if block == 0x2C:  # an image
             number += 1
-        else:  # an extension
-            if data[at + 1] == 0xF9 and number < len(delays):
-                struct.pack_into('<H', data, at + 4, delays[number])
-            at += 2
-        while data[at]:
-            at += 1 + data[at]
-        at += 1
+        elif block == 0x21 and data[at + 1] == 0xF9 and number < len(delays):
+            struct.pack_into('<H', data, at + 4, delays[number])
     _require_frames(number, len(delays))
     path.write_bytes(data)
 

@@ -141,6 +141,13 @@ def test_a_damaged_animation_gives_what_could_be_decoded(fail, folder, tmp_path,
     assert len(found.frames) in range(1, 5)
 
 
+@pytest.mark.parametrize(('name', 'mark'), [('uneven.gif', b'\x21\xF9'), ('soft.png', b'fcTL')])
+def test_an_animation_that_ends_between_two_frames_is_damaged(fail, folder, tmp_path, name, mark):
+    data = (folder[0] / name).read_bytes()
+    (tmp_path / name).write_bytes(data[:data.rindex(mark) - (4 if mark == b'fcTL' else 0)])
+    assert f'{name}: damaged; 4 frames could be decoded: ' in fail('-i', name)
+
+
 def test_options_that_animations_do_not_take(upscale, run, fail, folder):
     source = folder[0] / 'still.apng'
     assert '--crf has no effect on gif' in upscale('-i', source, '--ext', 'gif', '--crf', '3')
