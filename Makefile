@@ -56,7 +56,7 @@ $(VENV)/ready: requirements.txt constraints.txt
 ifeq ($(wildcard $(KERNEL)/libwinograd-*),)
 .PHONY: $(VENV)/kernel
 endif
-$(VENV)/kernel: $(VENV)/ready $(KERNEL)/winograd.c $(KERNEL)/build.py $(KERNEL)/library.py
+$(VENV)/kernel: $(VENV)/ready $(KERNEL)/winograd.c $(KERNEL)/lanczos.c $(KERNEL)/build.py $(KERNEL)/library.py
 	@$(BUILD_KERNEL) --find-compiler || $(PIP) install -q -c constraints.txt ziglang 2>/dev/null || true
 	@if $(BUILD_KERNEL); then touch $@; fi
 

@@ -68,7 +68,7 @@ setup(
     license='BSD-3-Clause',
     python_requires='>=3.11',
     packages=find_packages(include=['realesrgan', 'realesrgan.*']),
-    package_data={'realesrgan.engines.kernel': ['winograd.c'], 'realesrgan.reports': ['page.html.jinja'],
+    package_data={'realesrgan.engines.kernel': ['*.c'], 'realesrgan.reports': ['page.html.jinja'],
                   'realesrgan.web': ['static/*', 'templates/*']},
     py_modules=['inference_realesrgan', 'inference_realesrgan_video'],
     install_requires=requirements,

@@ -6,7 +6,6 @@ cores.
 from __future__ import annotations
 
 import ctypes
-import functools
 import sys
 import threading
 from collections.abc import Mapping, Sequence
@@ -33,7 +32,7 @@ from .kernel.library import (
     Segment,
     Step,
     Wait,
-    find_kernel,
+    get_kernel,
 )
 from .rolling import BAND, GROUP, LEAST_TILES, TILE, Plane, RollingNetwork, Schedule, ScheduledStep
 
@@ -65,7 +64,7 @@ class WinogradEngine(Engine):
 
     def __init__(self, network: LoadedNetwork, device: Device, precision: str, threads: int | None = None, *,
                  kernel: Kernel | None = None, least_tiles: int | None = None) -> None:
-        kernel = kernel or _get_kernel()
+        kernel = kernel or get_kernel()
         super().__init__(network, device, precision if kernel.has_ints else 'float32')
         layers = network.layers()
         assert layers is not None  # or it would have been refused
@@ -97,7 +96,7 @@ class WinogradEngine(Engine):
             return EngineError('the engine winograd does not run this network: it has more than two residuals at a '
                                'place')
         try:
-            _get_kernel()
+            get_kernel()
         except EngineError as error:
             return error
         return None
@@ -209,12 +208,6 @@ class _KernelThread(threading.Thread):
         if self._error is not None:
             raise self._error
         return ended
-
-
-@functools.cache
-def _get_kernel() -> Kernel:
-    """Return the kernel of this process, which is loaded once."""
-    return find_kernel()
 
 
 def _choose_task_tiles(kernel: Kernel) -> int:

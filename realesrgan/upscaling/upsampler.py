@@ -15,8 +15,10 @@ from ..archs.architecture import find_multiple_of_0_3_0
 from ..archs.loaded import LoadedNetwork
 from ..archs.registry import ARCHITECTURES
 from ..engines.choice import make_engine, pick_device, settle_device
+from ..engines.cpu import count_cores
 from ..engines.devices import Device
 from ..engines.engine import AUTO, VULKAN, Engine
+from ..engines.lanczos import resize
 from ..engines.memory import estimate_result_memory, require_memory
 from ..errors import NonFiniteError
 from ..weights.loading import interpolate, load_for_upsampler
@@ -222,9 +224,8 @@ class RealESRGANer:
         else:
             result = upscale(Pixels(picture, dtype), room)
         if outscale is not None and outscale != self.scale:
-            size = [max(int(side * outscale), 1) for side in picture.shape[1::-1]]
-            import cv2  # only here, because it takes a tenth of a start
-            result = cv2.resize(result, size, interpolation=cv2.INTER_LANCZOS4)
+            height, width = (max(int(side * outscale), 1) for side in picture.shape[:2])
+            result = resize(result, (width, height), self._threads or count_cores())
         if mode == 'RGBA':
             settle_alpha(result[..., 3], picture[..., 3])
         return result, mode

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import os
 import shutil
 import subprocess
@@ -20,10 +19,11 @@ from realesrgan.archs.srvgg import SRVGGNetCompactConfig
 from realesrgan.engines import winograd
 from realesrgan.engines.kernel import build, library, self_test
 from realesrgan.engines.kernel.library import (
-    SOURCE,
+    SOURCES,
     VARIANTS,
     Variant,
     find_kernel,
+    hash_source,
     list_variants,
     load_variant,
     name_library,
@@ -33,9 +33,9 @@ from realesrgan.errors import EngineError, KernelError, NonFiniteError
 SYSTEM_COMPILER = next(filter(None, map(shutil.which, ('cc', 'gcc', 'clang'))), None)
 needs_compiler = pytest.mark.skipif(not SYSTEM_COMPILER or not build.list_machine_variants(),
                                     reason='there is no C compiler, or no kernel for this machine')
-HASH = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]
+HASH = hash_source()
 EXPORTED = {f'realesrgan_{name}' for name in ('run', 'count_tickets', 'step_bytes', 'task_tiles', 'panel',
-                                              'scratch_floats', 'source_hash', 'has_ints', 'round_weights')}
+                                              'scratch_floats', 'source_hash', 'has_ints', 'round_weights', 'resize')}
 
 
 @pytest.fixture(autouse=True)
@@ -99,7 +99,7 @@ def test_the_first_compiler_that_works_is_taken_and_the_user_s_before_all(compil
     assert problem == ''
     words = library.read_text().split()
     assert words[0] == 'gcc'
-    assert {'-mfast', '-O3', '-shared', '-ffreestanding', str(SOURCE)} <= set(words)
+    assert {'-mfast', '-O3', '-shared', '-ffreestanding', *map(str, SOURCES)} <= set(words)
     assert f'-DSOURCE_HASH="{HASH}"' in words
     compilers(mine=working('mine'))
     monkeypatch.setenv('CC', 'mine -v')
@@ -264,7 +264,7 @@ def test_a_library_of_another_version_is_never_run_nor_one_that_can_not_be_loade
     write_library(machine, 'avx512', '0123456789abcdef')
     with pytest.raises(KernelError) as error:
         find_kernel(machine)
-    expected = f'{LIBRARIES["avx512"]} was built from another version of winograd.c: {ADVICE}'
+    expected = f'{LIBRARIES["avx512"]} was built from another version: {ADVICE}'
     assert str(error.value) == expected
     write_library(machine, 'avx2')
     assert find_kernel(machine).path.name == LIBRARIES['avx2']
@@ -314,6 +314,7 @@ def test_it_fails_if_one_pixel_is_wrong(monkeypatch, capsys, precision, error, s
     monkeypatch.setattr(winograd, 'WinogradEngine', lambda network, device, precision, *_, **__: partial(
         compute, network, precision))
     monkeypatch.setattr(self_test, 'Kernel', FakeKernel)
+    monkeypatch.setattr(self_test, 'resizes_exactly', lambda kernel: True)
     monkeypatch.setattr(self_test, 'list_cpu_features', lambda: AVX2 | {'avx_vnni'})
     assert self_test.main('libwinograd-avx_vnni.so') == status
     out, err = capsys.readouterr()

@@ -18,7 +18,7 @@ from realesrgan.archs.rrdbnet import RRDBNetConfig
 from realesrgan.archs.srvgg import SRVGGNetCompactConfig
 from realesrgan.engines.devices import CPU
 from realesrgan.engines.kernel import self_test
-from realesrgan.engines.kernel.library import SOURCE
+from realesrgan.engines.kernel.library import SOURCES
 from realesrgan.engines.rolling import TILE, RollingNetwork, Schedule
 from realesrgan.engines.winograd import WinogradEngine
 
@@ -273,10 +273,11 @@ for _ in range(4):
 def test_threads_do_not_race(tmp_path, broken):
     """Without vectors, because the sanitizer does not see streaming stores; it notices it if nobody waits."""
     source, library = tmp_path / 'winograd.c', tmp_path / 'libwinograd-sanitized.so'
-    code, waiting = SOURCE.read_text(), '    if (rows <= 0) return 1;\n'
+    code, waiting = SOURCES[0].read_text(), '    if (rows <= 0) return 1;\n'
     assert waiting in code
     source.write_text(code.replace(waiting, '    return 1;\n') if broken else code)
-    built = subprocess.run(['gcc', '-std=gnu11', '-shared', '-fPIC', '-O1', '-fsanitize=thread', source, '-o', library])
+    built = subprocess.run(['gcc', '-std=gnu11', '-shared', '-fPIC', '-O1', '-fsanitize=thread', source, *SOURCES[1:],
+                            '-o', library])
     runtime = subprocess.check_output(['gcc', '-print-file-name=libtsan.so'], text=True).strip()
     if built.returncode or not runtime.startswith('/'):
         pytest.skip('this gcc has no ThreadSanitizer')

@@ -1,7 +1,7 @@
 """Compile the kernel and test it: `python -m realesrgan.engines.kernel.build`.
 
-Compiling needs only the standard library. Every library holds the hash of the source, so that one that was built from
-another version is recognised.
+Compiling needs only the standard library. Every library holds the hash of the sources, so that one that was built
+from another version is recognised.
 """
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...files import temporary_folder
-from .library import FOLDER, SOURCE, VARIANTS, Variant, hash_source, name_library
+from .library import FOLDER, SOURCES, VARIANTS, Variant, hash_source, name_library
 
 # No C library is linked. -ffreestanding, and for gcc the flag below, keep compilers from turning loops into calls of
 # memset and memcpy. Large initialisers may still become such calls, which then go to the C library of Python itself.
@@ -61,7 +61,7 @@ def build_kernel(folder: Path = FOLDER) -> tuple[list[Path], str]:
         The libraries that were built, and one line on what could not be built; '' if everything was.
 
     Raises:
-        OSError: the folder can't be written, or the source can't be read.
+        OSError: the folder can't be written, or a source can't be read.
     """
     variants, compilers = list_machine_variants(), list_compilers()
     if not variants:
@@ -92,7 +92,7 @@ def _compile(compiler: Sequence[str], variant: Variant, output: Path) -> str:
         command += ['-arch', platform.machine()]  # Python's own, which under Rosetta is not the processor's
     if sys.platform not in ('darwin', 'win32'):
         command.append('-nostdlib')  # the other two systems link nothing without theirs
-    command += [f'-DSOURCE_HASH="{hash_source()}"', str(SOURCE), '-o', str(output)]
+    command += [f'-DSOURCE_HASH="{hash_source()}"', *map(str, SOURCES), '-o', str(output)]
     # zig would leave what it compiles of its own libraries in the user's cache.
     cache = str(output.parent / 'zig')
     environment = os.environ | {'ZIG_GLOBAL_CACHE_DIR': cache, 'ZIG_LOCAL_CACHE_DIR': cache}

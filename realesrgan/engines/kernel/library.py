@@ -1,10 +1,11 @@
-"""The kernel's libraries: one for each instruction set, built from one source; finding and loading the best of them.
+"""The kernel's libraries: one for each instruction set, built from the same sources; finding and loading the best.
 
 This needs only the standard library, because the build imports it.
 """
 from __future__ import annotations
 
 import ctypes
+import functools
 import hashlib
 import logging
 import sys
@@ -18,7 +19,7 @@ from ..cpu import list_cpu_features
 logger = logging.getLogger(__name__)
 
 FOLDER = Path(__file__).resolve().parent
-SOURCE = FOLDER / 'winograd.c'
+SOURCES = FOLDER / 'winograd.c', FOLDER / 'lanczos.c'
 
 _ADVICE = 'run `make`, or `python -m realesrgan.engines.kernel.build`'
 _SUFFIX = {'win32': '.dll', 'darwin': '.dylib'}.get(sys.platform, '.so')
@@ -63,12 +64,12 @@ def name_library(variant: str, folder: Path = FOLDER) -> Path:
 
 
 def hash_source() -> str:
-    """Return the hash of the source; a library's `realesrgan_source_hash()` is that of the source it was built from.
+    """Return the hash of the sources; a library's `realesrgan_source_hash()` is that of the sources it was built from.
 
     Raises:
-        OSError: the source can't be read.
+        OSError: a source can't be read.
     """
-    return hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]
+    return hashlib.sha256(b''.join(source.read_bytes() for source in SOURCES)).hexdigest()[:16]
 
 
 # ---- as winograd.c has them ----
@@ -78,6 +79,9 @@ def hash_source() -> str:
 CHUNK_GROUPS, MOST_GROUPS, MOST_BLOCK = 4, 64, 16
 
 LOAD, CONVOLVE, STORE = range(3)
+
+#: As lanczos.c has them: pixels, along an axis, that make up one of the result.
+TAPS = 8
 
 
 class Wait(ctypes.Structure):
@@ -139,6 +143,7 @@ class Kernel:
         round_weights: Transforms weights for these; see `winograd.c`.
         run: Works on a program until it is done, with scratch memory; the GIL is free meanwhile.
         count_tickets: Counts the tasks of a program.
+        resize: Resizes rows of a picture; see `lanczos.c`.
 
     Raises:
         OSError: it can't be loaded, or is of another version.
@@ -164,10 +169,21 @@ class Kernel:
         self.count_tickets: Callable[[object], int] = library.realesrgan_count_tickets
         library.realesrgan_count_tickets.argtypes = (ctypes.POINTER(Program),)
         library.realesrgan_count_tickets.restype = ctypes.c_int64
+        self.resize: Callable[..., None] = library.realesrgan_resize
+        library.realesrgan_resize.argtypes = (
+            ctypes.c_void_p, *[ctypes.c_int32] * 3, ctypes.c_void_p, ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p,
+            ctypes.c_int32, ctypes.c_int32, ctypes.c_void_p)
+        library.realesrgan_resize.restype = None
 
     def count_scratch_floats(self, task_tiles: int, groups_out: int) -> int:
         """Return how many floats of scratch memory a thread needs."""
         return self._count_scratch(task_tiles, groups_out)
+
+
+@functools.cache
+def get_kernel() -> Kernel:
+    """Return the kernel of this process, which is loaded once; see `find_kernel`."""
+    return find_kernel()
 
 
 def list_variants(features: frozenset[str]) -> list[str]:
@@ -225,7 +241,7 @@ def load_variant(name: str, folder: Path = FOLDER) -> Kernel:
     library = name_library(name, folder)
     try:
         if hash_source().encode() not in library.read_bytes():  # looked up in the file, before anything in it can run
-            raise KernelError(f'{library.name} was built from another version of winograd.c: {_ADVICE}')
+            raise KernelError(f'{library.name} was built from another version: {_ADVICE}')
         return Kernel(library)
     except FileNotFoundError as error:
         raise KernelError(f'{library.name} was not built: {_ADVICE}') from error

@@ -17,7 +17,7 @@ from ...archs.srvgg import SRVGGNetCompactConfig
 from ...errors import NonFiniteError
 from ..cpu import list_cpu_features
 from ..devices import CPU
-from .library import Kernel, list_variants
+from .library import TAPS, Kernel, list_variants
 
 #: The exit status where a library computes something else, or nothing.
 FAILED = 3
@@ -32,6 +32,7 @@ _CASES: tuple[tuple[RRDBNetConfig | SRVGGNetCompactConfig, tuple[tuple[int, int,
     (RRDBNetConfig(2, 16, 1, 8), ((1, 2, 2), (2, 10, 14), (1, 38, 22))),
 )
 _THREADS = 2
+_RESIZED = 31, 18  # height and width
 _LEAST_TILES = 1  # so that rows roll in pictures as small as these
 
 Weights = Mapping[str, np.ndarray]
@@ -52,6 +53,9 @@ def main(library: str) -> int:
                 print(f'in {precision} a pixel is wrong by {difference:.3g} of 1; allowed are {bound:g}',
                       file=sys.stderr)
                 return FAILED
+        if not resizes_exactly(kernel):
+            print('it resizes a picture to something else', file=sys.stderr)
+            return FAILED
     except (OSError, NonFiniteError) as error:  # it can't be loaded, or computes NaN
         print(error, file=sys.stderr)
         return FAILED
@@ -74,6 +78,20 @@ def measure_difference(kernel: Kernel, precision: str) -> float:
                 return float('inf')
             largest = max(largest, float(np.abs(result - expected).max()))
     return largest
+
+
+def resizes_exactly(kernel: Kernel) -> bool:
+    """Return whether a picture is resized to what sums of integers give."""
+    from ..lanczos import ONE, find_taps, resize_by_kernel
+    picture = np.random.default_rng(0).integers(0, 256, (23, 37, 3), np.uint8)
+    result = picture.astype(np.int64)
+    for axis, size in enumerate(_RESIZED):
+        taps = find_taps(picture.shape[axis], size)
+        pixels = (taps['first'][:, None] + np.arange(TAPS)).clip(0, picture.shape[axis] - 1)
+        result = np.stack([np.tensordot(weights, result.take(some, axis), (0, axis))
+                           for some, weights in zip(pixels, taps['weights'], strict=True)], axis)
+    expected = ((result + ONE ** 2 // 2) // ONE ** 2).clip(0, 255)
+    return np.array_equal(resize_by_kernel(kernel, picture, _RESIZED[::-1], _THREADS), expected)
 
 
 def make_weights(layers: Layers, random: np.random.Generator) -> dict[str, np.ndarray]:
