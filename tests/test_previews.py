@@ -74,6 +74,8 @@ def test_a_model_that_fails_does_not_hold_up_the_others(stand_ins):
 def test_what_a_whole_run_takes():
     assert Amount(12, None, 34 << 20).describe(1.5) == ('1.5 s/megapixel', 'about 0:00:18, 34 MiB')
     assert Amount(0.5, 3000, 12 << 30, workers=2).describe(1.5) == ('0.75 s/frame', 'about 0:18:45, 12 GiB')
+    assert Amount(0.5, 0).describe(2) == ('1 s/frame', 'of unknown length')
+    assert Amount(0.1).describe(1)[1] == 'about 0:00:01, less than 1 MiB'
 
 
 def test_the_preview_of_pictures(run_script, stand_ins, tmp_path):

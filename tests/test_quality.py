@@ -23,7 +23,10 @@ PICTURES = 'astronaut.jpg', 'camera_gray.png', 'cat_16bit.png', 'globe_alpha.png
 
 def read(name, side=96):
     """The middle of a picture of inputs/."""
-    img = cv2.imread(str(INPUTS / name), cv2.IMREAD_UNCHANGED)
+    return read_middle(cv2.imread(str(INPUTS / name), cv2.IMREAD_UNCHANGED), side)
+
+
+def read_middle(img, side):
     top, left = ((length - side) // 2 for length in img.shape[:2])
     return np.ascontiguousarray(img[top:top + side, left:left + side])
 
@@ -158,6 +161,37 @@ def test_good_results_are_not_found_fault_with(model, names):
         assert quality.tile_step is None
         assert cv2.imdecode(np.frombuffer(preview.after, np.uint8), -1).shape == (384, 384, 3)
         assert cv2.imdecode(np.frombuffer(preview.thumbnail, np.uint8), -1).shape == (160, 160, 3)
+
+
+def make_good_pictures():
+    """30 pictures: crops of photos, scans and drawings of scikit-image, and text, night, fog and gradients."""
+    folder = Path(pytest.importorskip('skimage').__file__).parent / 'data'
+    names = ('astronaut.png', 'chelsea.png', 'coffee.png', 'camera.png', 'rocket.jpg', 'motorcycle_left.png', 'ihc.png',
+             'retina.jpg', 'brick.png', 'moon.png', 'hubble_deep_field.jpg', 'coins.png', 'page.png', 'text.png',
+             'logo.png', 'horse.png', 'grass.png', 'gravel.png', 'color.png')
+    found = {name: cv2.imread(str(folder / name)) for name in names if (folder / name).exists()}
+    pictures = {name: read_middle(img, 96) for name, img in found.items()}
+    text = np.full((96, 96, 3), 255, np.uint8)
+    for line in range(6):
+        cv2.putText(text, f'Line {line}', (2, 14 + 15 * line), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1)
+    rng, photo = np.random.default_rng(0), read('astronaut.jpg').astype(float)
+    across, down = np.meshgrid(np.linspace(0, 255, 96), np.linspace(0, 255, 96))
+    made = {'text': text, 'white text': 255 - text, 'night': photo * 0.08,
+            'noisy night': photo * 0.12 + rng.normal(0, 9, photo.shape), 'fog': photo * 0.12 + 200,
+            'noisy fog': photo * 0.1 + 205 + rng.normal(0, 3, photo.shape),
+            'gradient': np.dstack([across, down, 255 - across]), 'dark gradient': np.dstack([across / 16] * 3),
+            'one colour': np.full((96, 96, 3), (30, 120, 200)), 'black': text * 0, 'white': text * 0 + 255}
+    return pictures | {name: np.rint(img).clip(0, 255).astype(np.uint8) for name, img in made.items()}
+
+
+def test_thirty_good_results_are_not_found_fault_with():
+    upsampler = RealESRGANer(4, None, model=load_model('realesr-animevideov3'), pre_pad=0, tile=48)
+    pictures = make_good_pictures()
+    assert len(pictures) >= 20
+    for name, img in pictures.items():
+        result, _ = upsampler.enhance(img)
+        quality, _ = examine(img, result, upsampler.tiles)
+        assert (name, check(img, result, upsampler.tiles).findings, quality.findings) == (name, (), ())
 
 
 def test_the_figures_of_a_known_pair(before):

@@ -23,8 +23,9 @@ _LINE_POINTS = 512  # of a border of tiles, at most
 _BORDERS = 8  # of tiles along each axis, at most
 _BACKGROUND = 128  # behind transparent pixels
 
-# Good results of 43 photos, drawings, film frames, texts and gradients by three networks: a likeness of at least 28 dB,
-# colours moved by at most 8.8 levels, 3 % clipped, and with a tile_pad of 10 steps of at most 1.6 levels.
+# Results of 43 photos, drawings, film frames, texts and gradients by three networks have a likeness of at least 25 dB,
+# colours moved by at most 8.8 levels, but for one with heavy grain, 8 % clipped, and with a tile_pad of 10 steps of at
+# most 1.6 levels.
 _LEAST_LIKENESS = 20.0
 _LIKENESS_OF_NO_USE = 12.0
 _CONSTANT_OF_NO_USE = 0.05

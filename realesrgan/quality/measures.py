@@ -36,7 +36,7 @@ _NIQE_BLOCK = 96
 _LEAST_NIQE_SIDE = 288  # three of NIQE's blocks; fewer say little
 _MOST_NIQE_SIDE = 768  # of the square in the middle that is measured
 
-# Good results of 43 photos, drawings, film frames, texts and gradients by three networks reach at least 25 dB, and lose
+# Results of 43 photos, drawings, film frames, texts and gradients by three networks reach at least 25 dB, and lose
 # at most 14 of NIQE, which says little about even pictures; noise costs hundreds. Bounds of likeness are lower because
 # removing grain costs some.
 _LEAST_PSNR = 18.0

@@ -31,7 +31,7 @@ class Amount:
 
     Attributes:
         megapixels: Of all pictures, or of a frame.
-        frames: How many there are of a video; None for pictures.
+        frames: How many there are of a video, 0 if that is unknown; None for pictures.
         size: Estimated bytes of the results.
         workers: How many results are made at a time.
     """
@@ -45,7 +45,10 @@ class Amount:
         """Return the speed, and what the run takes and weighs, of a model that takes `seconds` for a megapixel."""
         whole = seconds * self.megapixels * (1 if self.frames is None else self.frames) / self.workers
         speed = f'{seconds:.3g} s/megapixel' if self.frames is None else f'{seconds * self.megapixels:.3g} s/frame'
-        return speed, f'about {timedelta(seconds=round(whole))}, {format_size(self.size)}'
+        if self.frames == 0:
+            return speed, 'of unknown length'
+        size = format_size(self.size) if self.size >> 20 else 'less than 1 MiB'
+        return speed, f'about {timedelta(seconds=max(round(whole), 1))}, {size}'
 
 
 @dataclass(frozen=True)
