@@ -132,21 +132,22 @@ class FaceEnhancer:
     def on_tile(self, call: Callable[[float, int], None] | None) -> None:
         self.upsampler.on_tile = call
 
-    def enhance(self, img: np.ndarray, outscale: float | None = None,
-                alpha_upsampler: str = 'realesrgan') -> tuple[np.ndarray, str]:
+    def enhance(self, img: np.ndarray, outscale: float | None = None, alpha_upsampler: str = 'realesrgan', *,
+                size: tuple[int, int] | None = None) -> tuple[np.ndarray, str]:
         """Upscale one picture and restore its faces; arguments, result and errors are those of `RealESRGANer.enhance`.
 
         Without a face, the result is that of `RealESRGANer.enhance`. Faces have the depth of the picture, and are gray
         in a gray one, also in a gray one with alpha that comes as BGRA. Alpha is not changed.
         """
-        large, mode = self.upsampler.enhance(img, outscale, alpha_upsampler)
+        large, mode = self.upsampler.enhance(img, outscale, alpha_upsampler, size=size)
         scale = self.upsampler.scale if outscale is None else outscale
+        scales = (scale, scale) if size is None else (size[0] / img.shape[1], size[1] / img.shape[0])
         import torch
 
         from .engines.torch import is_out_of_memory
         try:
             with torch.inference_mode():
-                self._restore_faces(_convert_to_bgr(img, large.dtype), large, scale)
+                self._restore_faces(_convert_to_bgr(img, large.dtype), large, scales)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -170,7 +171,7 @@ class FaceEnhancer:
             return [min(faces, key=lambda face: float(np.linalg.norm((face.box[:2] + face.box[2:]) / 2 - centre)))]
         return faces
 
-    def _restore_faces(self, picture: np.ndarray, large: np.ndarray, scale: float) -> None:
+    def _restore_faces(self, picture: np.ndarray, large: np.ndarray, scales: tuple[float, float]) -> None:
         """Restore the faces of an HxWx3 BGR picture in its enlargement, in place."""
         faces = self.find_faces(picture)
         gray = large.ndim == 2 or (large.shape[2] == 4 and (picture == picture[..., :1]).all())
@@ -192,7 +193,7 @@ class FaceEnhancer:
             if gray:
                 restored = cv2.cvtColor(cv2.cvtColor(restored, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
             scores = self._run(lambda batch: self.networks.parser(batch)[0], restored)
-            paste_face(large, restored, _draw_mask(scores[0].argmax(0)) * self._weight, matrix, scale)
+            paste_face(large, restored, _draw_mask(scores[0].argmax(0)) * self._weight, matrix, scales)
 
     def _run(self, network: Callable[[torch.Tensor], torch.Tensor], square: np.ndarray) -> np.ndarray:
         """Run a network on 512 x 512 x 3, BGR; it gets 1 x 3 x 512 x 512, RGB in -1..1, float32."""
@@ -232,7 +233,8 @@ def _draw_mask(classes: np.ndarray) -> np.ndarray:
     return inside / 255
 
 
-def paste_face(large: np.ndarray, square: np.ndarray, mask: np.ndarray, matrix: np.ndarray, scale: float) -> None:
+def paste_face(large: np.ndarray, square: np.ndarray, mask: np.ndarray, matrix: np.ndarray,
+               scales: tuple[float, float]) -> None:
     """Lay a restored face over the enlarged picture, in place; no pixel changes where the mask is 0.
 
     Args:
@@ -240,11 +242,13 @@ def paste_face(large: np.ndarray, square: np.ndarray, mask: np.ndarray, matrix: 
         square: 512 x 512 x 3, BGR, of the dtype of `large`; with three equal channels if `large` is gray.
         mask: 512 x 512, float64 in 0..1.
         matrix: 2 x 3, from the picture to the square.
-        scale: Size of `large` as a multiple of the picture's.
+        scales: Width and height of `large` as multiples of the picture's.
     """
-    back = cv2.invertAffineTransform(matrix) * scale
-    if scale > 1:
-        back[:, 2] += 0.5 * scale
+    back = cv2.invertAffineTransform(matrix)
+    for axis, scale in zip(back, scales, strict=True):
+        axis *= scale
+        if scale > 1:
+            axis[2] += 0.5 * scale
     rows, columns = _find_extent(back, large.shape)
     if rows.start >= rows.stop or columns.start >= columns.stop:
         return

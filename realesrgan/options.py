@@ -20,6 +20,7 @@ from .engines.engine import list_engine_choices
 from .errors import UsageError
 from .models import FACE_MODELS, MODELS
 from .pictures.formats import MOST_PIXELS, list_choices, list_choices_with_quality, list_writable_extensions
+from .upscaling.size import Size, fit_size
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -79,6 +80,14 @@ def _check_gpu_ids(value: Any) -> tuple[int, ...]:
     """Check numbers of GPUs: a text with commas between them, a number, or several."""
     numbers = value.split(',') if isinstance(value, str) else value if isinstance(value, Sequence) else (value,)
     return tuple(dict.fromkeys(map(check_number(int, 0), numbers)))
+
+
+def _check_size(value: Any) -> Size:
+    """Check a size: a text as 3840x2160, or width and height."""
+    sides = value.lower().split('x') if isinstance(value, str) else value
+    if not isinstance(sides, Sequence) or len(sides) != 2:
+        raise ValueError(f'{value!r} is not a size; write it as 3840x2160')
+    return Size(*map(check_number(int, 1), sides))
 
 
 def _check_time(value: Any) -> Fraction:
@@ -281,6 +290,15 @@ class RunOptions(UpsamplerOptions):
         None, '-s', '--outscale', group='result', check=check_number(float, 0, above=True), metavar='FACTOR',
         form='scale', default_text='4; with weights of others, the scale of their network',
         help='final size as a multiple of the input size')
+    width: int | None = option(
+        None, '--width', group='result', check=check_number(int, 1), metavar='PIXELS', form='width',
+        help='final width instead of -s; the height follows')
+    height: int | None = option(
+        None, '--height', group='result', check=check_number(int, 1), metavar='PIXELS', form='height',
+        help='final height instead of -s; the width follows')
+    fit: Size | None = option(
+        None, '--fit', group='result', check=_check_size, metavar='WxH', form='fit',
+        help='largest final size that fits into this one, as 3840x2160, instead of -s; nothing is cropped')
     alpha_upsampler: str = option(
         'realesrgan', '--alpha_upsampler', group='result', choices=lambda: ('realesrgan', 'bicubic'),
         help='how transparency is enlarged')
@@ -322,6 +340,20 @@ class RunOptions(UpsamplerOptions):
             raise UsageError('--preview makes no results that --compare, --report or --cluster could go with')
         if self.no_check:
             object.__setattr__(self, 'check', False)
+        sizes = [f'--{name}' for name in ('outscale', 'width', 'height', 'fit') if getattr(self, name) is not None]
+        if len(sizes) > 1:
+            raise UsageError(f'{" and ".join(sizes)} contradict each other: give one of them; --fit WxH takes both '
+                             'sides')
+
+    def find_size(self, width: int, height: int, multiples: tuple[int, int] = (1, 1)) -> Size | None:
+        """Return the final size of a picture or a frame that --width, --height or --fit asks for; None without them.
+
+        Args:
+            width, height: Those of the picture.
+            multiples: See `fit_size`.
+        """
+        box = self.fit or (self.width, self.height)
+        return None if box == (None, None) else fit_size(width, height, *box, multiples)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)

@@ -34,9 +34,9 @@ _GROUPS = {
 
 #: What 0.3.0 knew, in either script; but for --model_path, so that --model is --model_name as in its video script.
 _OPTIONS_OF_0_3_0 = frozenset((
-    '--input', '--model_name', '--output', '--denoise_strength', '--outscale', '--suffix', '--tile', '--tile_pad',
-    '--pre_pad', '--face_enhance', '--fp32', '--alpha_upsampler', '--ext', '--gpu-id', '--fps', '--ffmpeg_bin',
-    '--extract_frame_first', '--num_process_per_gpu'))
+    '--help', '--input', '--model_name', '--output', '--denoise_strength', '--outscale', '--suffix', '--tile',
+    '--tile_pad', '--pre_pad', '--face_enhance', '--fp32', '--alpha_upsampler', '--ext', '--gpu-id', '--fps',
+    '--ffmpeg_bin', '--extract_frame_first', '--num_process_per_gpu'))
 
 Options = TypeVar('Options', bound=CheckedOptions)
 

@@ -44,16 +44,15 @@ def estimate_bytes_per_pixel(traits: NetworkTraits, engine: str, *, half: bool) 
                for for_value, for_pixel in figures)
 
 
-def estimate_result_memory(values: int, scale: int, outscale: float | None, *, alpha: bool) -> int:
+def estimate_result_memory(values: int, scale: int, resized: float, *, alpha: bool) -> int:
     """Return the bytes of the host's memory that the results of a picture take: the network's own, and the resized one.
 
     Args:
         values: Size of the picture in bytes, in the result's dtype.
         scale: The network's.
-        outscale: Final size as a multiple of the picture's; None is the network's scale.
+        resized: Pixels of the resized one as a multiple of the picture's; 0 if there is none.
         alpha: Whether it has alpha, which is upscaled into an array of its own.
     """
-    resized = 0 if outscale in (None, scale) else outscale ** 2
     return int(values * (scale ** 2 * (1 + alpha) + resized))
 
 
@@ -81,7 +80,8 @@ def require_memory(for_results: int) -> None:
     free = min(sum(measure_system_memory()), measure_container_memory())
     if for_results > free:
         raise MemoryError(f'the result alone takes {for_results / 2 ** 30:.1f} GiB of memory, {free / 2 ** 30:.1f} '
-                          'are free. Close other programs, use a smaller -s, or cut the picture')
+                          'are free. Close other programs, choose a smaller size (-s, --width, --height, --fit), or '
+                          'cut the picture')
 
 
 def measure_free_memory(device: Device) -> int:

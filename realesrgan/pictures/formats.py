@@ -208,4 +208,4 @@ def require_room(extension: str, height: int, width: int) -> None:
         larger = [name for name, row in FORMATS.items() if row.offered and max(height, width) <= (
             row.longest_side or max(height, width))]
         raise ImageError(f'its result would be {width}x{height}, and {extension} has room for {longest} pixels a side; '
-                         f'choose --ext {" or ".join(larger)}, or a smaller -s')
+                         f'choose --ext {" or ".join(larger)}, or a smaller size')

@@ -82,6 +82,16 @@ def read_metadata(image: Image.Image, data: bytes) -> tuple[Metadata, int | None
         colour=() if icc else _read_nclx(image, data)), orientation
 
 
+def measure_upright(image: Image.Image) -> tuple[int, int]:
+    """Return width and height as they will be once the orientation in EXIF is applied, without decoding the picture."""
+    raw = image.info.get('exif')
+    if image.format == 'TIFF' or not isinstance(raw, bytes):  # Pillow has applied that of a TIFF
+        return image.size
+    _, orientation = _reset_orientation(raw.removeprefix(EXIF_PREFIX))
+    width, height = image.size
+    return (height, width) if orientation in (5, 6, 7, 8) else (width, height)
+
+
 def _read_bytes(image: Image.Image, label: str, *names: str) -> bytes | None:
     """Return the first of these entries that Pillow found; anything but bytes or text is damaged."""
     found = next(filter(None, map(image.info.get, names)), None)

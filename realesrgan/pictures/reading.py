@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import math
 import re
 import warnings
 from dataclasses import replace
@@ -19,10 +20,13 @@ from PIL import Image
 
 from ..errors import ImageError
 from . import formats, pillow, png
-from .metadata import read_metadata
+from .metadata import measure_upright, read_metadata
 from .picture import Metadata, Picture, import_opencv, scale_to_full_range
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..upscaling.size import Size
     from .names import Job
 
 logger = logging.getLogger(__name__)
@@ -97,12 +101,12 @@ def looks_like_picture(path: Path) -> bool:
     return image is not None
 
 
-def estimate_result_size(job: Job, outscale: float) -> tuple[int, int] | None:
+def estimate_result_size(job: Job, find_size: Callable[[int, int], Size]) -> tuple[int, int] | None:
     """Return the bytes of a picture's result, estimated, and its own pixels, by its header; None if it can't be read.
 
     Args:
         job: Says where the picture is, and the format of its result.
-        outscale: Final size as a multiple of the picture's.
+        find_size: Returns the final size for the width and height of the picture.
     """
     try:
         with warnings.catch_warnings():
@@ -117,8 +121,8 @@ def estimate_result_size(job: Job, outscale: float) -> tuple[int, int] | None:
         layout = f'{image.mode} {getattr(image, "tile", "")}'  # the latter names the layout in the file
         deep = row.deep and ';16' in layout
         channels = len(image.getbands()) / 3 if row.gray else 1
-        pixels = image.width * image.height
-        return int(pixels * outscale ** 2 * row.result_bits * channels / 8 * (_DEEP if deep else 1)), pixels
+        pixels, final = image.width * image.height, math.prod(find_size(*measure_upright(image)))
+        return int(final * row.result_bits * channels / 8 * (_DEEP if deep else 1)), pixels
 
 
 def _decode_pixels(data: bytes, image: Image.Image | None,

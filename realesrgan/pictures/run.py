@@ -19,6 +19,7 @@ from ..files import format_size, measure_free_disk, remove_leftovers, require_wr
 from ..log import about, append_log
 from ..options import PictureOptions, drop_faces_of_anime
 from ..pool.pool import MOST_ATTEMPTS, Pool, list_places, make_pool
+from ..upscaling.size import Size, scale_size
 from ..version import __version__
 from .inputs import InputFile, Inputs, find_pictures, list_inputs, read_bounded
 from .names import Job, list_jobs, name_comparison, name_preview, require_folder_name
@@ -147,8 +148,12 @@ class _Pictures:
         """Return the bytes of the results and the megapixels of the pictures, by some that stand for all."""
         from .reading import estimate_result_size
         samples = waiting[::-(-len(waiting) // _SAMPLES)]
-        outscale = self._options.outscale or self._options.default_outscale or _LIKELY_SCALE
-        known = [size for job in samples if (size := estimate_result_size(job, outscale)) is not None]
+        options = self._options
+        scale = options.outscale or options.default_outscale or _LIKELY_SCALE
+
+        def find_size(width: int, height: int) -> Size:
+            return options.find_size(width, height) or scale_size(width, height, scale)
+        known = [size for job in samples if (size := estimate_result_size(job, find_size)) is not None]
         share = len(waiting) / max(len(known), 1)
         return int(sum(size for size, _ in known) * share), sum(pixels for _, pixels in known) * share / 1e6
 

@@ -20,6 +20,7 @@ from ..pipeline import read_ahead, write_behind
 from ..pool.pool import Place, Report
 from ..quality.checks import judge, sum_up
 from ..timings import Stopwatch
+from ..upscaling.size import scale_size
 from ..upscaling.tiles import Tile
 from .formats import require_room
 from .names import Job, Targets, name_comparison
@@ -148,10 +149,11 @@ class PictureWorker:
             with about(job.source), item.stopwatch.measure('network'):
                 item.target = targets.choose(job, picture)
                 height, width = picture.pixels.shape[:2]
-                outscale = options.outscale or options.default_outscale
-                require_room(item.target.suffix[1:], *(int(side * (outscale or self._enhancer.scale))
-                                                       for side in (height, width)))
-                pixels, _ = self._enhancer.enhance(picture.pixels, outscale, options.alpha_upsampler)
+                size = options.find_size(width, height)
+                outscale = None if size else options.outscale or options.default_outscale
+                final = size or scale_size(width, height, outscale or self._enhancer.scale)
+                require_room(item.target.suffix[1:], final.height, final.width)
+                pixels, _ = self._enhancer.enhance(picture.pixels, outscale, options.alpha_upsampler, size=size)
         except RunError:
             raise
         except (RealESRGANError, OSError, MemoryError) as error:

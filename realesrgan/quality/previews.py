@@ -103,6 +103,9 @@ def compare_models(picture: np.ndarray, options: RunOptions, amount: Amount, *,
     place = Place(options.gpu_id[0] if options.gpu_id else None)
     side = _SIDE if pick_device(gpu_id=place.gpu_id, engine=options.engine).type == 'cpu' else _SIDE_ON_GPU
     part = np.ascontiguousarray(picture[find_busiest(picture, side)])
+    final = options.find_size(picture.shape[1], picture.shape[0])
+    if final is not None:
+        options = replace(options, width=None, height=None, fit=None, outscale=final.width / picture.shape[1])
     trials, errors = [], []
     for model in options.models or (options.model_name,):
         check()

@@ -34,6 +34,7 @@ from .pixels import (
     to_unit,
 )
 from .planner import TilePlan, TilePlanner
+from .size import scale_size
 from .tiles import Stitcher, Tile, cut_into_tiles, pad_picture
 
 if TYPE_CHECKING:
@@ -182,8 +183,8 @@ class RealESRGANer:
         made = ('_engine', '_exact_engine', '_planner', '_made_for', '_module_state')
         return {name: value for name, value in vars(self).items() if name not in made}
 
-    def enhance(self, img: np.ndarray, outscale: float | None = None,
-                alpha_upsampler: str = 'realesrgan') -> tuple[np.ndarray, str]:
+    def enhance(self, img: np.ndarray, outscale: float | None = None, alpha_upsampler: str = 'realesrgan', *,
+                size: tuple[int, int] | None = None) -> tuple[np.ndarray, str]:
         """Upscale one picture.
 
         Args:
@@ -192,10 +193,11 @@ class RealESRGANer:
             outscale: Final size as a multiple of the input's, by LANCZOS4 from the network's result; None is the
                 network's scale.
             alpha_upsampler: 'realesrgan' takes alpha through the network, 'bicubic' and all else interpolate it.
+            size: Final width and height, likewise, in place of `outscale`.
 
         Returns:
-            The picture, floor(outscale*H) x floor(outscale*W) with the input's channels (gray as HxW), uint8, or
-            uint16 for 16-bit input; and its kind: 'L', 'RGB' or 'RGBA'.
+            The picture, of `size` or floor(outscale*H) x floor(outscale*W), with the input's channels (gray as HxW),
+            uint8, or uint16 for 16-bit input; and its kind: 'L', 'RGB' or 'RGBA'.
 
         Raises:
             TypeError: another dtype, or no array at all.
@@ -205,10 +207,17 @@ class RealESRGANer:
         """
         if outscale is not None and not (isinstance(outscale, numbers.Real) and 0 < outscale < float('inf')):
             raise ValueError(f'outscale is {outscale!r}; it must be a number above 0')
+        if size is not None and (outscale is not None or len(size) != 2 or min(size) < 1):
+            raise ValueError(f'size is {size!r}, and outscale {outscale!r}; one of them must be None, and the sides of '
+                             'size 1 or more')
         check_picture(img)
         upscale = self._choose_way()
         dtype = choose_depth(img)
-        room = estimate_result_memory(img.size * dtype.itemsize, self.scale, outscale,
+        height, width = img.shape[:2]
+        if outscale is not None and outscale != self.scale:
+            size = scale_size(width, height, outscale)
+        room = estimate_result_memory(img.size * dtype.itemsize, self.scale,
+                                      0 if size is None else math.prod(size) / (width * height),
                                       alpha=img.ndim == 3 and img.shape[2] == 4)
         require_memory(room)
         picture = normalise_layout(img)
@@ -223,9 +232,8 @@ class RealESRGANer:
             result = np.dstack((colours, large))
         else:
             result = upscale(Pixels(picture, dtype), room)
-        if outscale is not None and outscale != self.scale:
-            height, width = (max(int(side * outscale), 1) for side in picture.shape[:2])
-            result = resize(result, (width, height), self._threads or count_cores())
+        if size is not None and tuple(size) != result.shape[1::-1]:
+            result = resize(result, size, self._threads or count_cores())
         if mode == 'RGBA':
             settle_alpha(result[..., 3], picture[..., 3])
         return result, mode

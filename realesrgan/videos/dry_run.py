@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 _TIMED_FRAMES = 3
 
 
-def outline_run(source: Source, target: Path, outscale: float, places: Sequence[Place], enhancer: Enhancer,
+def outline_run(source: Source, target: Path, outscale: float | None, places: Sequence[Place], enhancer: Enhancer,
                 there: Sequence[Part]) -> list[str]:
     """Time a few frames and return what a run would do, a line for each point.
 
     Args:
         source: The source to upscale.
         target: The result.
-        outscale: Final size as a multiple of the input's.
+        outscale: Final size as a multiple of the input's; None is that of the source's encoding.
         places: Where each worker would compute.
         enhancer: Upscales as one worker would.
         there: The parts of an earlier run.
@@ -69,13 +69,14 @@ def outline_run(source: Source, target: Path, outscale: float, places: Sequence[
     return lines
 
 
-def _time_frames(source: Source, outscale: float, enhancer: Enhancer) -> float:
+def _time_frames(source: Source, outscale: float | None, enhancer: Enhancer) -> float:
     """Return the seconds that a frame takes."""
     width, height = source.size
     blank = np.zeros((height, width, 3), np.uint16 if source.encoding.dtype_is_deep else np.uint8)
     frames = list(itertools.islice(source.sample(), _TIMED_FRAMES)) or [blank] * _TIMED_FRAMES
-    enhancer.enhance(frames[0], outscale=outscale)  # compiles and allocates what later frames reuse
+    size = (source.encoding.width, source.encoding.height) if outscale is None else None
+    enhancer.enhance(frames[0], outscale=outscale, size=size)  # compiles and allocates what later frames reuse
     start = time.perf_counter()
     for frame in frames:
-        enhancer.enhance(frame, outscale=outscale)
+        enhancer.enhance(frame, outscale=outscale, size=size)
     return (time.perf_counter() - start) / len(frames)

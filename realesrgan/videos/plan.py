@@ -18,6 +18,7 @@ from ..ffmpeg.colour import (
     HDR_ENCODERS,
     PixelFormat,
     choose_alpha_format,
+    find_size_multiples,
     has_alpha,
     infer_colour,
     is_deep,
@@ -33,6 +34,7 @@ from ..ffmpeg.programs import Check, FFmpeg
 from ..ffmpeg.timing import Timeline, TimeStamps, choose_timeline, format_clock
 from ..options import VideoOptions
 from ..pictures.formats import require_few_pixels
+from ..upscaling.size import Size, scale_size
 from .frames import FrameShape
 
 logger = logging.getLogger(__name__)
@@ -335,8 +337,9 @@ def encode_like_video(ffmpeg: FFmpeg, plan: VideoPlan, options: VideoOptions, ch
     if hdr is not None and codec not in HDR_ENCODERS:
         logger.warning('%s does not take HDR metadata (mastering display, light level); %s do', codec,
                        ', '.join(HDR_ENCODERS))
+    size = _find_size(video.width, video.height, pixel_format, options)
     return Encoding(
-        *_scale_size(video.width, video.height, options), dtype_is_deep=is_deep(video.pixel_format),
+        *size, dtype_is_deep=is_deep(video.pixel_format),
         rate=plan.decoding.rate, sample_aspect=video.sample_aspect, colour=colour, codec=codec,
         pixel_format=pixel_format, container=choose_part_container(codec, options.container, alpha=alpha), alpha=alpha,
         crf=options.crf, preset=options.preset, hdr=hdr)
@@ -403,24 +406,30 @@ def encode_frames(ffmpeg: FFmpeg, shape: FrameShape, options: VideoOptions, rate
     """
     codec, pixel_format, alpha = _choose_encoder(ffmpeg, options, PixelFormat('420', 10 if shape.deep else 8),
                                                  alpha=shape.alpha)
-    width, height = _scale_size(shape.width, shape.height, options)
+    size = _find_size(shape.width, shape.height, pixel_format, options)
     return Encoding(
-        width, height, dtype_is_deep=shape.deep, rate=rate or options.fps or _DEFAULT_RATE, sample_aspect=Fraction(1),
-        colour=infer_colour(height, {}), codec=codec, pixel_format=pixel_format,
+        *size, dtype_is_deep=shape.deep, rate=rate or options.fps or _DEFAULT_RATE, sample_aspect=Fraction(1),
+        colour=infer_colour(size.height, {}), codec=codec, pixel_format=pixel_format,
         container=choose_part_container(codec, options.container, alpha=alpha), alpha=alpha, crf=options.crf,
         preset=options.preset)
 
 
-def _scale_size(width: int, height: int, options: VideoOptions) -> tuple[int, int]:
-    """Return the width and height of the result.
+def _find_size(width: int, height: int, pixel_format: str, options: VideoOptions) -> Size:
+    """Return the size of upscaled frames; one that --width, --height or --fit asks for is one that the format holds.
 
     Raises:
         MediaError: the container has no room for it.
     """
-    assert options.outscale is not None, 'upscale_videos has put the model\'s in its place'
-    sides = [max(int(side * options.outscale), 1) for side in (width, height)]  # as RealESRGANer.enhance does
+    size = options.find_size(width, height, find_size_multiples(pixel_format))
+    for name, side in size._asdict().items() if size else ():
+        if getattr(options, name) not in (None, side):
+            logger.warning('--%s %d: %s holds even sides only, so it becomes %d', name, getattr(options, name),
+                           pixel_format, side)
+    if size is None:
+        assert options.outscale is not None, 'upscale_videos has put the model\'s in its place'
+        size = scale_size(width, height, options.outscale)
     longest = CONTAINERS[options.container].longest_side
-    if longest is not None and max(sides) > longest:
-        raise MediaError(f'its result would be {sides[0]}x{sides[1]}, and {options.container} has room for {longest} '
-                         'pixels a side; choose another --ext, or a smaller -s')
-    return sides[0], sides[1]
+    if longest is not None and max(size) > longest:
+        raise MediaError(f'its result would be {size}, and {options.container} has room for {longest} pixels a side; '
+                         'choose another --ext, or a smaller size')
+    return size

@@ -116,12 +116,14 @@ class _Videos:
         if pictures:
             self._upscale_pictures(pictures)
         if waiting and options.preview:
-            self._options = replace(options, outscale=options.outscale or find_outscale(options))
+            if options.find_size(1, 1) is None:
+                self._options = replace(options, outscale=options.outscale or find_outscale(options))
             self._preview(waiting)
         elif waiting:
             prepare(options)
             self._weights = fingerprint(options.model_name, options.model_path, options.denoise_strength)
-            self._options = replace(options, outscale=options.outscale or find_outscale(options))
+            if options.find_size(1, 1) is None:
+                self._options = replace(options, outscale=options.outscale or find_outscale(options))
             if options.dry_run:
                 self._outline(waiting)
             else:
@@ -248,7 +250,7 @@ class _Videos:
                 job.open()
                 there = [] if self._options.restart else find_reusable(
                     target, job.source.encoding.container, job.describe())
-                lines = outline_run(job.source, target, self._options.outscale or 1, self._places, enhancer, there)
+                lines = outline_run(job.source, target, self._options.outscale, self._places, enhancer, there)
                 self._run.emit(Outlined(video.source, tuple(lines)))
 
     def _preview(self, waiting: Sequence[tuple[VideoInput, Path]]) -> None:

@@ -54,7 +54,7 @@ class Chunk:
         frames: Where they come from.
         encoding: How they are encoded.
         ffmpeg: The programs.
-        outscale: Final size, as `Enhancer.enhance` takes it.
+        outscale: Final size as a multiple of the input's; None is that of `encoding`.
         parts: The folder of parts.
         step: Frames in a second, at multiples of which a part may end so that not too much work is in it; 0: the chunk
             is one part.
@@ -221,9 +221,11 @@ class ChunkWorker:
         number = chunk.first + frame.number + 1
         try:
             with stopwatch.measure('network'):
+                size = (chunk.encoding.width, chunk.encoding.height) if chunk.outscale is None else None
                 if chunk.encoding.alpha and frame.pixels[..., 3].min() < np.iinfo(frame.pixels.dtype).max:
-                    return self._enhancer.enhance(frame.pixels, chunk.outscale, self._alpha_upsampler)[0]
-                result = self._enhancer.enhance(np.ascontiguousarray(frame.pixels[..., :3]), outscale=chunk.outscale)[0]
+                    return self._enhancer.enhance(frame.pixels, chunk.outscale, self._alpha_upsampler, size=size)[0]
+                result = self._enhancer.enhance(np.ascontiguousarray(frame.pixels[..., :3]), chunk.outscale,
+                                                size=size)[0]
                 return cv2.cvtColor(result, cv2.COLOR_BGR2BGRA) if chunk.encoding.alpha else result
         except MemoryError as error:
             raise MemoryError(f'frame {number}: {error}') from error

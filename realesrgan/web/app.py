@@ -245,10 +245,11 @@ class _Service:
             source = folder / 'input'
             upload.save(source)
             given = uploads.read_form(request.form)
-            video = uploads.is_video(source, self._settings, given.get('outscale'))
+            video, size = uploads.measure(source, self._settings, given.get('outscale'))
             if video and 'video' not in fields:
                 raise uploads.UnknownFileError('this is a video; POST /jobs takes those')
             options = uploads.make_options(given, self._settings, video=video)
+            uploads.require_few_pixels(size, options, self._settings)
             extension = (upload.filename or '').rpartition('.')[2].lower()
             if extension in CONTAINERS or find_by_extension(extension) is not None:  # the result may get it
                 source = source.rename(source.with_suffix(f'.{extension}'))

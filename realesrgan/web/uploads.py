@@ -1,6 +1,7 @@
 """What a client sends: the fields of its form, which are options of the library, and a file that is looked at first."""
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from fractions import Fraction
@@ -11,8 +12,10 @@ from ..errors import ImageError, MediaError, RealESRGANError, UsageError
 from ..ffmpeg.containers import CONTAINERS
 from ..ffmpeg.probe import probe
 from ..ffmpeg.programs import find_ffmpeg
-from ..options import PictureOptions, VideoOptions, check_number, list_options
+from ..options import PictureOptions, RunOptions, VideoOptions, check_number, list_options
 from ..pictures import formats, pillow
+from ..pictures.metadata import measure_upright
+from ..upscaling.size import Size
 from .settings import Settings
 
 #: What `format` takes.
@@ -102,8 +105,8 @@ def clean_name(name: str | None) -> str:
 
 # ---- the file ----
 
-def is_video(upload: Path, settings: Settings, scale: float | None = None) -> bool:
-    """Return whether an upload is a video; else it is a picture.
+def measure(upload: Path, settings: Settings, scale: float | None = None) -> tuple[bool, Size]:
+    """Return whether an upload is a video, or else a picture; and its size.
 
     Args:
         upload: The file.
@@ -116,11 +119,22 @@ def is_video(upload: Path, settings: Settings, scale: float | None = None) -> bo
         TooLargeError: it is larger or longer than the settings allow.
     """
     video = _is_container(upload)
-    width, height = _measure_video(upload, settings) if video else _measure_picture(upload)
+    size = Size(*(_measure_video(upload, settings) if video else _measure_picture(upload)))
     most = int(settings.max_pixels * min((_NETWORK_SCALE / (scale or 1)) ** 2, 1))
-    if width * height > most:
-        raise TooLargeError(f'it has {width}x{height} pixels; allowed are {most}')
-    return video
+    if math.prod(size) > most:
+        raise TooLargeError(f'it has {size} pixels; allowed are {most}')
+    return video, size
+
+
+def require_few_pixels(size: Size, options: RunOptions, settings: Settings) -> None:
+    """Check the final size that `options` ask for, of an upload of a size.
+
+    Raises:
+        TooLargeError: it has more pixels than a result of the networks' may have.
+    """
+    final, most = options.find_size(*size), settings.max_pixels * _NETWORK_SCALE ** 2
+    if final is not None and math.prod(final) > most:
+        raise TooLargeError(f'its result would have {final} pixels; allowed are {most}')
 
 
 def _is_container(upload: Path) -> bool:
@@ -160,4 +174,4 @@ def _measure_picture(upload: Path) -> tuple[int, int]:
     if image is None:
         raise UnknownFileError
     with image:
-        return image.size
+        return measure_upright(image)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,6 +23,8 @@ import pytest
 
 import inference_realesrgan
 import inference_realesrgan_video
+from realesrgan.options import RunOptions
+from realesrgan.upscaling.size import Size, scale_size
 from realesrgan.weights import __main__ as weights
 from tests.support import clips, face_stand_ins, moving_pictures, stand_ins
 from tests.support.markdown_files import ONLY_ENGLISH, PROJECT, TRANSLATED, Document
@@ -195,6 +198,12 @@ class Shell:
             self.service = None
 
 
+def find_size(parsed: argparse.Namespace, *size: Any) -> Size:
+    """Return the final size that a command asks for."""
+    options = RunOptions(width=parsed.width, height=parsed.height, fit=parsed.fit)
+    return options.find_size(*size) or scale_size(*size[:2], parsed.outscale or 4)
+
+
 def check_pictures(parsed: argparse.Namespace) -> None:
     """Assert that each input has a result of the right size and format."""
     sources = []
@@ -203,14 +212,13 @@ def check_pictures(parsed: argparse.Namespace) -> None:
         found = (path.rglob('*') if parsed.recursive else path.iterdir()) if path.is_dir() else Path().glob(name)
         sources += [file for file in found if file.is_file()]
     assert sources
-    scale = parsed.outscale or 4
     for source in sources:
         extension = source.suffix if parsed.ext == 'auto' else f'.{parsed.ext}'
         [found] = [path for path in Path(parsed.output).rglob('*') if path.suffix == extension
                    and path.stem.split(f'_{parsed.suffix}')[0] == source.stem and not path.stem.endswith('_compare')]
         before, after = (cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in (source, found))
-        assert (after.shape, after.dtype) == (
-            (before.shape[0] * scale, before.shape[1] * scale, before.shape[2]), before.dtype), source
+        width, height = find_size(parsed, *before.shape[1::-1])
+        assert (after.shape, after.dtype) == ((height, width, before.shape[2]), before.dtype), source
         assert found.with_name(f'{found.stem}_compare.jpg').exists() == parsed.compare
     assert len(sources) + parsed.compare * len(sources) == sum(path.is_file() for path in Path('results').rglob('*'))
 
@@ -236,8 +244,7 @@ def check_videos(parsed: argparse.Namespace) -> None:
         width, height, frames = (20, 18, 3) if source.is_dir() else stand_ins.CLIP
         if parsed.start is not None:
             frames = (parsed.end - parsed.start) * 2  # of 2 frames a second
-        scale = parsed.outscale or 4
-        assert (result['size'], result['frames']) == ((width * scale, height * scale), frames)
+        assert (result['size'], result['frames']) == (find_size(parsed, width, height, (2, 2)), frames)
         assert parsed.fps is None or Fraction(result['r_frame_rate']) == parsed.fps
         assert result['codec_name'] == ('hevc' if parsed.vcodec == 'libx265' else 'h264')
     assert len(list(Path('results').iterdir())) == len(sources) * (1 + parsed.compare)

@@ -138,9 +138,9 @@ def test_the_result_takes_its_part_of_what_is_free(monkeypatch):
 
 def test_results_are_those_of_the_network_alpha_and_the_last_size():
     need = memory.estimate_result_memory
-    assert need(300, 4, None, alpha=False) == need(300, 4, 4, alpha=False) == 4800
-    assert need(300, 4, 2, alpha=False) == 4800 + 1200
-    assert need(400, 2, 8, alpha=True) == 2 * 1600 + 25600
+    assert need(300, 4, 0, alpha=False) == 4800
+    assert need(300, 4, 4, alpha=False) == 4800 + 1200
+    assert need(400, 2, 64, alpha=True) == 2 * 1600 + 25600
 
 
 @pytest.mark.parametrize(('config', 'engine', 'half', 'measured'), [
@@ -192,7 +192,7 @@ def test_results_may_use_swap_space_but_no_more_than_the_container_has(monkeypat
     huge = np.broadcast_to(np.uint8(0), (2 ** 20, 2 ** 20, 3))
     upsampler = RealESRGANer(4, None, model=SRVGGNetCompactConfig(4, 8, 1).build(), device='cpu')
     for picture, outscale, needed in ((huge, None, '49152.0'), (np.zeros((16, 16, 3), np.uint8), 8192, '48.0')):
-        with pytest.raises(MemoryError, match=f'the result alone takes {needed} GiB.*a smaller -s'):
+        with pytest.raises(MemoryError, match=f'the result alone takes {needed} GiB.*a smaller size'):
             upsampler.enhance(picture, outscale)
 
 

@@ -119,6 +119,20 @@ def test_only_the_face_changes(workplace, found, channels, dtype, outscale):
     assert 200 < found.seen[-1].max() <= 255
 
 
+def test_a_face_follows_each_side_of_a_final_size(workplace, found):
+    img = picture(3)
+    enhancer = quick()
+    assert np.array_equal(enhancer.enhance(img, size=(160, 192))[0], enhancer.enhance(img, 2)[0])
+    left, top, right, bottom = SQUARE
+    for size in (200, 192), (120, 250):
+        plain, result = upsampler().enhance(img, size=size)[0], enhancer.enhance(img, size=size)[0]
+        rows, columns, _ = np.nonzero(result != plain)
+        assert result.shape == (size[1], size[0], 3)
+        x, y = size[0] / 80, size[1] / 96
+        assert abs(columns.min() - left * x) < 0.2 * (right - left) * x > abs(columns.max() - right * x)
+        assert abs(rows.min() - top * y) < 0.2 * (bottom - top) * y > abs(rows.max() - bottom * y)
+
+
 @pytest.mark.parametrize('outscale', [2, 1, 0.5])
 def test_tiles_and_small_scales(workplace, found, outscale):
     img = picture(3)
@@ -159,7 +173,7 @@ def test_gray_with_alpha_stays_gray(workplace, found):
     enhancer = quick()
     enhancer.networks.restorer.forward = lambda batch, **options: (torch.stack([batch[:, 0], -batch[:, 1],
                                                                                  batch[:, 2]], 1), None)
-    enhancer.upsampler.enhance = lambda img, *arguments: (cv2.resize(img, None, fx=4, fy=4), 'RGBA')
+    enhancer.upsampler.enhance = lambda img, *arguments, **more: (cv2.resize(img, None, fx=4, fy=4), 'RGBA')
     result = enhancer.enhance(img)[0]
     assert (result != cv2.resize(img, None, fx=4, fy=4)).any()
     assert (result[..., 0] == result[..., 1]).all() and (result[..., 1] == result[..., 2]).all()
@@ -331,7 +345,7 @@ def test_a_real_face_goes_out_and_comes_back_to_its_place(workplace, monkeypatch
     size = max(face.box[2:] - face.box[:2])
     assert 40 < size < 80
     plain = cv2.resize(photo, None, fx=4, fy=4, interpolation=cv2.INTER_LINEAR)
-    monkeypatch.setattr(enhancer.upsampler, 'enhance', lambda img, outscale, alpha_upsampler: (plain.copy(), 'RGB'))
+    monkeypatch.setattr(enhancer.upsampler, 'enhance', lambda *_, **__: (plain.copy(), 'RGB'))
     monkeypatch.setattr(enhancer.networks.restorer, 'forward', lambda batch, **options: (batch, None))
     monkeypatch.setattr(enhancer.networks.parser, 'forward', lambda batch: (SKIN, None))
     pasted = enhancer.enhance(photo)[0]
@@ -349,7 +363,7 @@ def test_paste_far_from_the_corner_of_a_huge_picture():
     mask = np.ones((512, 512))
     small, huge = np.zeros((600, 300), np.uint8), np.zeros((600, 40000), np.uint8)
     for large, shift in ((small, 0), (huge, 39000)):
-        paste_face(large, square, mask, np.array([[1.0, 0.1, 5 - shift / 2], [-0.1, 1, 7 + shift / 20]]), 2)
+        paste_face(large, square, mask, np.array([[1.0, 0.1, 5 - shift / 2], [-0.1, 1, 7 + shift / 20]]), (2, 2))
     assert small.any()
     difference = np.abs(huge[:, 39000:39300].astype(int) - small)
     assert (difference > 8).mean() < 0.001  # pixels that warpAffine takes from a place 1/32 of a pixel aside
@@ -360,7 +374,7 @@ def test_a_large_face_takes_little_more_memory_than_its_pixels():
     square = np.full((512, 512, 3), 101, np.uint8)
     large = np.full((1500, 1500, 3), 7, np.uint8)
     tracemalloc.start()
-    paste_face(large, square, np.full((512, 512), 0.5), np.array([[0.5, 0, 20], [0, 0.5, 20]]), 2)
+    paste_face(large, square, np.full((512, 512), 0.5), np.array([[0.5, 0, 20], [0, 0.5, 20]]), (2, 2))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert np.unique(large).tolist() == [54]
@@ -370,5 +384,5 @@ def test_a_large_face_takes_little_more_memory_than_its_pixels():
 def test_paste_outside_of_the_picture_changes_nothing():
     large = np.full((40, 40), 7, np.uint16)
     matrix = np.array([[10.0, 0, 5000], [0, 10, 0]])
-    paste_face(large, np.zeros((512, 512, 3), np.uint16), np.ones((512, 512)), matrix, 2)
+    paste_face(large, np.zeros((512, 512, 3), np.uint16), np.ones((512, 512)), matrix, (2, 2))
     assert (large == 7).all()

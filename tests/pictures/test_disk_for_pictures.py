@@ -12,6 +12,7 @@ import inference_realesrgan
 from realesrgan.pictures.inputs import InputFile
 from realesrgan.pictures.names import list_jobs
 from realesrgan.pictures.reading import estimate_result_size
+from realesrgan.upscaling.size import Size, scale_size
 from tests.support.clips import save_network
 
 
@@ -31,13 +32,13 @@ def write(path, shape, dtype=np.uint8):
     ('a.bmp', (100, 200, 3), np.uint8, 'auto', 20_000 * 4 * 24 / 8)])
 def test_the_size_of_a_result_is_estimated_by_the_header(tmp_path, name, shape, dtype, ext, expected):
     job, = list_jobs([InputFile(write(tmp_path / name, shape, dtype))], tmp_path, 'out', ext)
-    assert estimate_result_size(job, 2) == int(expected)
+    assert estimate_result_size(job, lambda width, height: scale_size(width, height, 2)) == int(expected)
 
 
 def test_no_picture_has_no_estimate(tmp_path):
     (tmp_path / 'a.png').write_bytes(b'no picture')
     jobs = list_jobs([InputFile(tmp_path / 'a.png'), InputFile(tmp_path / 'gone.png')], tmp_path, 'out', 'auto')
-    assert [estimate_result_size(job, 2) for job in jobs] == [None, None]
+    assert [estimate_result_size(job, Size) for job in jobs] == [None, None]
 
 
 def test_too_little_room_for_a_folder_is_said_before_the_first_picture(run_script, tmp_path, monkeypatch):

@@ -279,7 +279,7 @@ def test_a_result_too_large_for_its_format_is_told_before_the_network_runs(run, 
     assert (status, widths) == (1, [])
     assert err.splitlines()[-1] == (
         'error: a.jpg: its result would be 65504x8, and jpg has room for 65500 pixels a side; choose --ext png or '
-        'tiff, or a smaller -s')
+        'tiff, or a smaller size')
     status, out, err = run('-i', 'a.jpg', 'b.png', '-s', '2', '--ext', 'webp')
     assert (status, out.startswith('1 done, 1 failed')) == (1, True)
     assert 'error: a.jpg: its result would be 32752x4, and webp has room for 16383 pixels a side' in err

@@ -148,10 +148,10 @@ def build_mortal_picture_worker(options, place, *, width, build):
         enhancer = build(*arguments)
         enhance = enhancer.enhance
 
-        def enhance_or_die(picture, *more):
+        def enhance_or_die(picture, *more, **named):
             if picture.shape[1] == width:
                 os.kill(os.getpid(), signal.SIGKILL)
-            return enhance(picture, *more)
+            return enhance(picture, *more, **named)
         enhancer.enhance = enhance_or_die
         return enhancer
     return PictureWorker(options, Place(), build_mortal)

@@ -1,6 +1,7 @@
 // The page of the service. Each chosen file becomes a job: it is sent, waited for, shown and downloaded.
 
 const MODELS = {photo: 'RealESRGAN_x4plus', drawing: 'RealESRGAN_x4plus_anime_6B', video: 'realesr-animevideov3'};
+const SIZES = ['width', 'height', 'fit'];  // in place of the scale
 const DENOISABLE = 'realesr-general-x4v3';
 const MILLISECONDS_BETWEEN_LOOKS = 700;
 const SHOWN = /^image\/(png|jpeg|webp|gif|bmp|avif)$/, PLAYED = /\.(mp4|mov|webm)$/;  // what browsers show
@@ -73,6 +74,7 @@ class Job {
       const given = control.type === 'checkbox' ? control.checked : control.value && !control.closest('[hidden]');
       if (given) this.fields.set(control.name, control.value);
     }
+    if (SIZES.some(name => this.fields.has(name))) this.fields.delete('scale');
     if (this.fields.has('video') && form.model.value === MODELS[form.kind.value]) {
       this.fields.set('model', MODELS.video);
     }
