@@ -133,13 +133,14 @@ class FaceEnhancer:
         self.upsampler.on_tile = call
 
     def enhance(self, img: np.ndarray, outscale: float | None = None, alpha_upsampler: str = 'realesrgan', *,
-                size: tuple[int, int] | None = None) -> tuple[np.ndarray, str]:
+                size: tuple[int, int] | None = None, strength: float = 1.0) -> tuple[np.ndarray, str]:
         """Upscale one picture and restore its faces; arguments, result and errors are those of `RealESRGANer.enhance`.
 
         Without a face, the result is that of `RealESRGANer.enhance`. Faces have the depth of the picture, and are gray
-        in a gray one, also in a gray one with alpha that comes as BGRA. Alpha is not changed.
+        in a gray one, also in a gray one with alpha that comes as BGRA. Alpha is not changed. `strength` concerns what
+        lies around and under the faces; how much of them is seen is up to `weight`.
         """
-        large, mode = self.upsampler.enhance(img, outscale, alpha_upsampler, size=size)
+        large, mode = self.upsampler.enhance(img, outscale, alpha_upsampler, size=size, strength=strength)
         scale = self.upsampler.scale if outscale is None else outscale
         scales = (scale, scale) if size is None else (size[0] / img.shape[1], size[1] / img.shape[0])
         import torch

@@ -299,6 +299,9 @@ class RunOptions(UpsamplerOptions):
     fit: Size | None = option(
         None, '--fit', group='result', check=_check_size, metavar='WxH', form='fit',
         help='largest final size that fits into this one, as 3840x2160, instead of -s; nothing is cropped')
+    strength: float = option(
+        1.0, '--strength', group='result', check=check_number(float, 0, 1), metavar='0..1', form='strength',
+        help='share of the network in the result, beside the input enlarged by bicubic')
     alpha_upsampler: str = option(
         'realesrgan', '--alpha_upsampler', group='result', choices=lambda: ('realesrgan', 'bicubic'),
         help='how transparency is enlarged')

@@ -243,3 +243,36 @@ def test_an_upload_is_measured_upright(tmp_path):
         Image.new('RGB', (40, 20)).save(data, 'PNG', exif=exif)
         (tmp_path / 'input').write_bytes(data.getvalue())
         assert uploads.measure(tmp_path / 'input', Settings()) == (False, expected)
+
+
+# ---- strength ----
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
+def test_strength_of_pictures(succeed, tiny, tmp_path, dtype):
+    path = write(tmp_path / 'a.png', 12, 10, dtype=dtype)
+    expected = RealESRGANer(4, tiny, pre_pad=0, device='cpu').enhance(
+        cv2.imread(str(path), cv2.IMREAD_UNCHANGED), size=(33, 40), strength=0.25)[0]
+    succeed(inference_realesrgan, '-i', 'a.png', '--model_path', tiny, '--fp32', '--height', '40', '--strength', '0.25')
+    assert np.array_equal(cv2.imread('results/a_out.png', cv2.IMREAD_UNCHANGED), expected)
+
+
+def test_strength_of_videos_and_its_parts(run_script, tiny, tmp_path):
+    folder = tmp_path / 'in'
+    folder.mkdir()
+    img = cv2.imread(str(write(folder / '1.png', 18, 14)))
+
+    def run(*arguments):
+        return run_script(inference_realesrgan_video, '-i', 'in', '--model_path', tiny, '--vcodec', 'ffv1', '--ext',
+                          'mkv', '--pix_fmt', 'bgr0', '--keep_parts', *arguments)
+    assert run('--strength', '0')[0] == 0
+    assert np.array_equal(clips.frames(Path('results/in_out.mkv'))[0],
+                          cv2.resize(img, (56, 72), interpolation=cv2.INTER_CUBIC))
+    status, _, err = run('--strength', '0.5')
+    assert (status, 'strength was 0, is 0.5' in err) == (1, True)
+
+
+def test_the_service_takes_a_strength():
+    uploads = pytest.importorskip('realesrgan.web.uploads')
+    assert uploads.read_form({'strength': '0.5'}) == {'strength': 0.5}
+    with pytest.raises(UsageError, match='strength: 2 is out of range: allowed is 0 to 1'):
+        uploads.read_form({'strength': '2'})

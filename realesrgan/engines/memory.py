@@ -44,16 +44,18 @@ def estimate_bytes_per_pixel(traits: NetworkTraits, engine: str, *, half: bool) 
                for for_value, for_pixel in figures)
 
 
-def estimate_result_memory(values: int, scale: int, resized: float, *, alpha: bool) -> int:
-    """Return the bytes of the host's memory that the results of a picture take: the network's own, and the resized one.
+def estimate_result_memory(values: int, scale: int, more: float, *, alpha: bool) -> int:
+    """Return the bytes of the host's memory that the results of a picture take.
+
+    These are the network's own, the one of the final size, and the input of that size, which may be mixed with it.
 
     Args:
         values: Size of the picture in bytes, in the result's dtype.
         scale: The network's.
-        resized: Pixels of the resized one as a multiple of the picture's; 0 if there is none.
+        more: Pixels of those that are not the network's own, as a multiple of the picture's.
         alpha: Whether it has alpha, which is upscaled into an array of its own.
     """
-    return int(values * (scale ** 2 * (1 + alpha) + resized))
+    return int(values * (scale ** 2 * (1 + alpha) + more))
 
 
 def measure_usable_memory(device: Device, for_results: int = 0) -> int:

@@ -153,7 +153,8 @@ class PictureWorker:
                 outscale = None if size else options.outscale or options.default_outscale
                 final = size or scale_size(width, height, outscale or self._enhancer.scale)
                 require_room(item.target.suffix[1:], final.height, final.width)
-                pixels, _ = self._enhancer.enhance(picture.pixels, outscale, options.alpha_upsampler, size=size)
+                pixels, _ = self._enhancer.enhance(picture.pixels, outscale, options.alpha_upsampler, size=size,
+                                                    strength=options.strength)
         except RunError:
             raise
         except (RealESRGANError, OSError, MemoryError) as error:

@@ -145,7 +145,8 @@ def _try(part: np.ndarray, options: RunOptions, place: Place, build: BuildEnhanc
     best = float('inf')
     for _ in range(2):
         start = time.perf_counter()
-        pixels, _mode = enhancer.enhance(part, options.outscale or options.default_outscale, options.alpha_upsampler)
+        pixels, _mode = enhancer.enhance(part, options.outscale or options.default_outscale, options.alpha_upsampler,
+                                         strength=options.strength)
         best = min(best, time.perf_counter() - start)
         if best > _QUICK_SECONDS:
             break

@@ -143,6 +143,25 @@ def enlarge_by_cubic(alpha: np.ndarray, dtype: np.dtype, size: Sequence[int]) ->
     return quantise(large.clip(0, 1), dtype)
 
 
+def mix_with_input(result: np.ndarray, picture: np.ndarray, strength: float) -> None:
+    """Mix a result with its input, resized to it by bicubic or, where both sides become smaller, by area; in place.
+
+    Args:
+        result: HxW, HxWx3 (BGR) or HxWx4 (BGRA, whose alpha stays); uint8 or uint16.
+        picture: The input, hxw or hxwx3; of the result's dtype or float32 in its range.
+        strength: The share of the result, 0..1.
+    """
+    import cv2
+    top = np.iinfo(result.dtype).max
+    if picture.dtype != result.dtype:
+        picture = np.rint(picture.clip(0, top)).astype(result.dtype)
+    shrinks = all(after < before for after, before in zip(result.shape[:2], picture.shape[:2], strict=True))
+    resized = cv2.resize(picture, result.shape[1::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    colours = result if result.ndim == 2 else result[..., :3]
+    cv2.addWeighted(np.ascontiguousarray(colours), strength, resized, 1 - strength, 0, dst=resized)
+    colours[...] = resized
+
+
 def settle_alpha(upscaled: np.ndarray, alpha: np.ndarray) -> None:
     """Make `upscaled` exactly opaque, or transparent, wherever `alpha` is so with its eight neighbours; in place.
 

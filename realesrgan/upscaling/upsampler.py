@@ -29,6 +29,7 @@ from .pixels import (
     choose_depth,
     enlarge_by_cubic,
     fill_hidden_colours,
+    mix_with_input,
     normalise_layout,
     settle_alpha,
     to_unit,
@@ -184,7 +185,7 @@ class RealESRGANer:
         return {name: value for name, value in vars(self).items() if name not in made}
 
     def enhance(self, img: np.ndarray, outscale: float | None = None, alpha_upsampler: str = 'realesrgan', *,
-                size: tuple[int, int] | None = None) -> tuple[np.ndarray, str]:
+                size: tuple[int, int] | None = None, strength: float = 1.0) -> tuple[np.ndarray, str]:
         """Upscale one picture.
 
         Args:
@@ -194,6 +195,8 @@ class RealESRGANer:
                 network's scale.
             alpha_upsampler: 'realesrgan' takes alpha through the network, 'bicubic' and all else interpolate it.
             size: Final width and height, likewise, in place of `outscale`.
+            strength: The share of the network's result in that of this method, 0..1. The rest is the picture resized
+                to the same size, by bicubic or, where it becomes smaller, by area; of alpha there is none.
 
         Returns:
             The picture, of `size` or floor(outscale*H) x floor(outscale*W), with the input's channels (gray as HxW),
@@ -210,20 +213,24 @@ class RealESRGANer:
         if size is not None and (outscale is not None or len(size) != 2 or min(size) < 1):
             raise ValueError(f'size is {size!r}, and outscale {outscale!r}; one of them must be None, and the sides of '
                              'size 1 or more')
+        if not (isinstance(strength, numbers.Real) and 0 <= strength <= 1):
+            raise ValueError(f'strength is {strength!r}; allowed is 0 to 1')
         check_picture(img)
         upscale = self._choose_way()
         dtype = choose_depth(img)
         height, width = img.shape[:2]
         if outscale is not None and outscale != self.scale:
             size = scale_size(width, height, outscale)
-        room = estimate_result_memory(img.size * dtype.itemsize, self.scale,
-                                      0 if size is None else math.prod(size) / (width * height),
+        final = size or scale_size(width, height, self.scale)
+        more = (size is not None) + (strength < 1)  # pictures of the final size
+        room = estimate_result_memory(img.size * dtype.itemsize, self.scale, more * math.prod(final) / (width * height),
                                       alpha=img.ndim == 3 and img.shape[2] == 4)
         require_memory(room)
         picture = normalise_layout(img)
         mode = 'L' if picture.ndim == 2 else {3: 'RGB', 4: 'RGBA'}[picture.shape[2]]
+        visible = fill_hidden_colours(picture, dtype) if mode == 'RGBA' else picture
         if mode == 'RGBA':
-            colours = upscale(Pixels(fill_hidden_colours(picture, dtype), dtype), room)
+            colours = upscale(Pixels(visible, dtype), room)
             alpha = np.ascontiguousarray(picture[..., 3])
             if alpha_upsampler == 'realesrgan':
                 large = upscale(Pixels(alpha, dtype), room)
@@ -231,9 +238,11 @@ class RealESRGANer:
                 large = enlarge_by_cubic(alpha, dtype, colours.shape[1::-1])
             result = np.dstack((colours, large))
         else:
-            result = upscale(Pixels(picture, dtype), room)
+            result = upscale(Pixels(visible, dtype), room)
         if size is not None and tuple(size) != result.shape[1::-1]:
             result = resize(result, size, self._threads or count_cores())
+        if strength < 1:
+            mix_with_input(result, visible, float(strength))
         if mode == 'RGBA':
             settle_alpha(result[..., 3], picture[..., 3])
         return result, mode

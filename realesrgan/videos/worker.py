@@ -154,6 +154,7 @@ class ChunkWorker:
                  finds_ffmpeg: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
         self._all_pixels = options.check
         self._enhancer = build(options, place)
+        self._strength = options.strength
         self._steady = options.steady
         self._alpha_upsampler = options.alpha_upsampler
         self._ffmpeg: FFmpeg | None = find_ffmpeg(options.ffmpeg_bin) if finds_ffmpeg else None
@@ -222,10 +223,10 @@ class ChunkWorker:
         try:
             with stopwatch.measure('network'):
                 size = (chunk.encoding.width, chunk.encoding.height) if chunk.outscale is None else None
+                more: dict[str, Any] = {'size': size, 'strength': self._strength}
                 if chunk.encoding.alpha and frame.pixels[..., 3].min() < np.iinfo(frame.pixels.dtype).max:
-                    return self._enhancer.enhance(frame.pixels, chunk.outscale, self._alpha_upsampler, size=size)[0]
-                result = self._enhancer.enhance(np.ascontiguousarray(frame.pixels[..., :3]), chunk.outscale,
-                                                size=size)[0]
+                    return self._enhancer.enhance(frame.pixels, chunk.outscale, self._alpha_upsampler, **more)[0]
+                result = self._enhancer.enhance(np.ascontiguousarray(frame.pixels[..., :3]), chunk.outscale, **more)[0]
                 return cv2.cvtColor(result, cv2.COLOR_BGR2BGRA) if chunk.encoding.alpha else result
         except MemoryError as error:
             raise MemoryError(f'frame {number}: {error}') from error

@@ -119,6 +119,15 @@ def test_only_the_face_changes(workplace, found, channels, dtype, outscale):
     assert 200 < found.seen[-1].max() <= 255
 
 
+def test_a_face_is_laid_over_the_mixture(workplace, found):
+    img = picture(3)
+    plain, result = (one.enhance(img, strength=0)[0] for one in (upsampler(), quick()))
+    square = inside(plain.shape, 4)
+    assert np.array_equal(plain, cv2.resize(img, (320, 384), interpolation=cv2.INTER_CUBIC))
+    assert np.array_equal(result[~square], plain[~square])
+    assert (result[square] != plain[square]).mean() > 0.5
+
+
 def test_a_face_follows_each_side_of_a_final_size(workplace, found):
     img = picture(3)
     enhancer = quick()

@@ -3,6 +3,7 @@ import logging
 import re
 import weakref
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -13,6 +14,7 @@ from realesrgan.archs.rrdbnet_arch import RRDBNet
 from realesrgan.archs.srvgg_arch import SRVGGNetCompact
 from realesrgan.engines.choice import make_engine
 from realesrgan.errors import NonFiniteError
+from realesrgan.upscaling.pixels import fill_hidden_colours
 
 
 def network(scale=4):
@@ -196,3 +198,37 @@ def test_an_engine_can_be_put_in(caplog):
     assert tested.engine is engine
     assert [record.message for record in caplog.records] == [f'engine: {engine.description}']
     assert np.array_equal(tested.enhance(img)[0], engine(img[None])[0])
+
+
+# ---- strength ----
+
+@pytest.mark.parametrize('shape', [(9, 7), (9, 7, 3), (9, 7, 4)])
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize('final', [{}, {'outscale': 2.5}, {'size': (61, 50)}, {'size': (5, 4)}])
+def test_strength_mixes_the_result_with_the_resized_input(shape, dtype, final):
+    img = picture(*shape, dtype=np.uint8 if dtype == np.float32 else dtype).astype(dtype)
+    tested = upsampler(network())
+    whole = tested.enhance(img, **final)[0]
+    visible = fill_hidden_colours(img, whole.dtype) if len(shape) == 3 and shape[2] == 4 else img
+    size = whole.shape[1::-1]
+    kernel = cv2.INTER_AREA if size < (7, 9) else cv2.INTER_CUBIC
+    resized = cv2.resize(np.rint(visible).astype(whole.dtype), size, interpolation=kernel).astype(float)
+    assert np.array_equal(tested.enhance(img, **final, strength=1)[0], whole)
+    for strength in 0, 0.3, 0.5, 0.99:
+        mixed = tested.enhance(img, **final, strength=strength)[0]
+        assert (mixed.dtype, mixed.shape) == (whole.dtype, whole.shape)
+        colours, before = (array[..., :3] if len(shape) == 3 else array for array in (mixed, whole))
+        assert np.abs(colours - (strength * before + (1 - strength) * resized)).max() <= 0.51
+        assert shape[2:] != (4,) or np.array_equal(mixed[..., 3], whole[..., 3])
+
+
+def test_strength_takes_memory_for_the_resized_input(monkeypatch):
+    needed = []
+    monkeypatch.setattr('realesrgan.upscaling.upsampler.require_memory', needed.append)
+    for more in ({}, {'strength': 0.5}, {'outscale': 2}, {'outscale': 2, 'strength': 0},
+                 {'size': (10, 20), 'strength': 0}):
+        upsampler(network()).enhance(picture(10, 5, 3), **more)
+    assert needed == [150 * times for times in (16, 32, 20, 24, 24)]
+    for strength in -0.1, 1.1, '1', float('nan'):
+        with pytest.raises(ValueError, match=f'strength is {strength!r}; allowed is 0 to 1'):
+            upsampler(network()).enhance(picture(4, 4, 3), strength=strength)
