@@ -17,7 +17,8 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of this script's options."""
     return parser.build_parser(
         VideoOptions, __doc__,
-        inputs='videos, URLs, pipes such as /dev/stdin, folders of frames or of videos, pictures or glob patterns',
+        inputs='videos, URLs, pipes such as /dev/stdin, folders of frames or of videos, pictures, glob patterns or '
+               'frame%%08d.png',
         output='folder for the results', sample='film.mkv', examples={
             '': '-n realesr-animevideov3 -i film.mkv -o results -s 2',
             'files': '-i a.mkv b.mkv \'clips/*.mp4\' -o results',

@@ -10,7 +10,7 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,19 @@ def errors_naming(target: Path, temporary: Path) -> Iterator[None]:
         if error.filename in (None, str(temporary)):
             error.filename, error.filename2 = str(target), None
         raise
+
+
+def keep_dates(sources: Iterable[Path], target: Path) -> None:
+    """Give a file the times of the newest of its sources; a warning says why it can't have them."""
+    try:
+        statuses = [path.stat() for path in sources if path.is_file()]
+        if not statuses:
+            logger.warning('the input is no file, so the result has the date of today')
+            return
+        newest = max(statuses, key=lambda status: status.st_mtime_ns)
+        os.utime(target, ns=(newest.st_atime_ns, newest.st_mtime_ns))
+    except OSError as error:
+        logger.warning('the date of the input can\'t be kept: %s', error.strerror)
 
 
 def write_through(file: Path) -> None:

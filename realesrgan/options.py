@@ -283,6 +283,8 @@ class RunOptions(UpsamplerOptions):
         'out', '--suffix', group='files', check=_check_file_name_part, metavar='TEXT',
         help='results are called NAME_SUFFIX; empty for NAME alone')
     skip_existing: bool = option(False, '--skip_existing', group='files', help='skip inputs whose result exists')
+    keep_dates: bool = option(
+        False, '--keep_dates', group='files', help='give results the modification time of their inputs')
     max_pixels: int = option(
         MOST_PIXELS, '--max_pixels', group='files', check=check_number(int, 1), metavar='COUNT',
         help='refuse pictures and frames of more pixels')

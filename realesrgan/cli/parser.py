@@ -5,8 +5,11 @@ Nothing here imports PyTorch, numpy or OpenCV, so that `--help` answers at once.
 from __future__ import annotations
 
 import argparse
+import codecs
+import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..models import MODELS
@@ -50,6 +53,28 @@ class _Parser(argparse.ArgumentParser):
         old = [option for option in found if option[1] in _OPTIONS_OF_0_3_0]
         return old if len(old) == 1 else found
 
+    def _read_args_from_files(self, arg_strings: list[str]) -> list[str]:
+        """Replace @FILE by the lines of that file; what is called so itself, or means no file, is left as it is.
+
+        Paths are bytes that need not be text, in lines that only a line feed ends. Windows adds marks of its own.
+        """
+        arguments = []
+        for argument in arg_strings:
+            if not argument.startswith('@') or os.path.lexists(argument) or not os.path.isfile(argument[1:]):
+                arguments.append(argument)
+                continue
+            try:
+                data = Path(argument[1:]).read_bytes()
+            except OSError as error:
+                self.error(f'{argument}: {error.strerror}')
+            if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                data = data.decode('utf-16', 'replace').encode()
+            if b'\0' in data:
+                self.error(f'{argument}: {argument[1:]} is no list of inputs, but a binary file')
+            lines = map(os.fsdecode, data.removeprefix(codecs.BOM_UTF8).splitlines())
+            arguments += [line for line in lines if line.strip()]
+        return arguments
+
 
 def build_parser(kind: type[RunOptions], description: str, *, inputs: str, output: str, sample: str,
                  examples: Mapping[str, str]) -> argparse.ArgumentParser:
@@ -63,7 +88,7 @@ def build_parser(kind: type[RunOptions], description: str, *, inputs: str, outpu
         examples: Arguments of commands, by the group that they belong to; '' for the first.
     """
     parser = _Parser(usage='%(prog)s [-i PATH ...] [-o FOLDER] [-n MODEL] [-s FACTOR] [option ...]',
-                     formatter_class=argparse.RawDescriptionHelpFormatter)
+                     formatter_class=argparse.RawDescriptionHelpFormatter, fromfile_prefix_chars='@')
     command = f'python {parser.prog}' if parser.prog.endswith('.py') else parser.prog
     parser.description = f'{description}\n\n  {command} {examples[""]}'
     parser.add_argument('--version', action='version', version=f'Real-ESRGAN {__version__}')
@@ -75,7 +100,8 @@ def build_parser(kind: type[RunOptions], description: str, *, inputs: str, outpu
         for title, arguments in _GROUPS.items() if title in titles}
     path = make_type(check_path)
     groups['files'].add_argument('-i', '--input', type=path, nargs='+', action='extend', metavar='PATH',
-                                 help=f'{inputs} (default: inputs)')
+                                 help=f'{inputs}; @FILE stands for the lines of a file, one path each, and ./@NAME for '
+                                      'an input whose name begins so (default: inputs)')
     groups['files'].add_argument('-o', '--output', type=path, default='results', metavar='FOLDER',
                                  help=f'{output} (default: %(default)s)')
     add_verbosity_options(groups['messages'])

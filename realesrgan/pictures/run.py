@@ -106,6 +106,8 @@ class _Pictures:
             raise UsageError('--preview writes a sheet, which -o - does not put into a folder')
         if to_stdout and options.compare:
             raise UsageError('--compare writes pictures beside the results, which -o - does not put into a folder')
+        if to_stdout and options.keep_dates:
+            raise UsageError('--keep_dates dates files, and -o - writes none')
         if to_stdout and sys.__stdout__ is None:
             raise UsageError('-o - writes to stdout, which is closed')
         require_folder_name(Path(self._output))

@@ -13,7 +13,7 @@ from ..engines.memory import MemoryLog
 from ..enhancers import BuildEnhancer, build_enhancer, measure_timings
 from ..errors import DiskFullError, RealESRGANError, RunError, explain, flatten_message, forget_locals
 from ..events import Examined, Outcome, Progress
-from ..files import whole_file
+from ..files import keep_dates, whole_file
 from ..log import about
 from ..options import PictureOptions
 from ..pipeline import read_ahead, write_behind
@@ -194,6 +194,8 @@ class PictureWorker:
                     else:
                         with whole_file(target) as temporary:
                             write(result, temporary, target.suffix[1:], quality)
+                            if self._options.keep_dates:
+                                keep_dates([job.source] if job.file.data is None else [], temporary)
             except RunError:
                 raise
             except Exception as error:

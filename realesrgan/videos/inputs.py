@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 from ..errors import InputError, UsageError, explain
@@ -24,6 +25,7 @@ from .parts import get_parts_folder
 logger = logging.getLogger(__name__)
 
 _SHOWN_CHARACTERS = 200  # of the names of files that are left out
+_NUMBER = re.compile(r'%([0-9]*)d')  # as ffmpeg and printf have it
 _OWN_PIPES = ('/dev/stdin', '/dev/fd/')
 #: Extensions by which files are taken for videos without a look into them.
 VIDEO_EXTENSIONS = frozenset((
@@ -61,6 +63,8 @@ class VideoInput:
             last = re.split(r'[?#]', self.source)[0].rstrip('/').rsplit('/', 1)[-1]
             return Path(re.sub(r'[^\w.-]+', '_', last)).stem or 'stream'
         path = Path(self.source).resolve() if self.source in ('.', '..') else Path(self.source)
+        if self.frames and not path.is_dir():  # frame%08d.png
+            return _NUMBER.sub('', path.stem).strip(' _-.') or path.absolute().parent.name or 'frames'
         return (path.name if self.frames else path.stem) or 'stream'
 
     @property
@@ -132,8 +136,28 @@ def _expand(name: str) -> Iterator[tuple[str, Sequence[Path]]]:
         yield name, ()
     elif path.is_dir():
         yield from _expand_folder(path, name)
+    elif numbered := _list_numbered(path):
+        is_video = path.suffix[1:].lower() in VIDEO_EXTENSIONS
+        yield from ((str(file), ()) for file in numbered) if is_video else [(name, numbered)]
     else:
         yield from ((str(match), ()) for match in match_files(name))
+
+
+def _list_numbered(pattern: Path) -> list[Path]:
+    """Return the files that a pattern such as frame%08d.png means, by their numbers; none if it is no such pattern."""
+    parts = _NUMBER.split(pattern.name)
+    if len(parts) != 3 or not pattern.parent.is_dir():
+        return []
+    wanted, least = re.compile(f'{re.escape(parts[0])}([0-9]+){re.escape(parts[2])}'), int(parts[1] or 1)
+    found = {int(match[1]): entry for entry in pattern.parent.iterdir() if (match := wanted.fullmatch(entry.name))
+             and len(match[1]) == max(len(str(int(match[1]))), least) and entry.is_file()}
+    numbers = sorted(found)
+    gaps = [(before, after) for before, after in pairwise(numbers) if after > before + 1]
+    if gaps:
+        logger.warning('%s: %d of the numbers from %d to %d are missing, first %d; the frames around a gap follow each '
+                       'other', pattern, numbers[-1] - numbers[0] + 1 - len(numbers), numbers[0], numbers[-1],
+                       gaps[0][0] + 1)
+    return [found[number] for number in numbers]
 
 
 def _expand_folder(folder: Path, name: str) -> Iterator[tuple[str, Sequence[Path]]]:

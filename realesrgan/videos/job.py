@@ -26,7 +26,7 @@ from ..ffmpeg.containers import CONTAINERS, Track, plan_tracks
 from ..ffmpeg.mux import join, mux, write_list
 from ..ffmpeg.probe import MediaInfo, is_picture, probe
 from ..ffmpeg.programs import FFmpeg
-from ..files import errors_naming, format_size, measure_free_disk, temporary_folder, write_through
+from ..files import errors_naming, format_size, keep_dates, measure_free_disk, temporary_folder, write_through
 from ..options import VideoOptions
 from ..pictures.names import name_comparison
 from ..quality.checks import sum_up
@@ -274,6 +274,8 @@ class VideoJob:
                 problems = self._join_with_tracks(plan, recorded, parts.folder / LIST, whole)
             with errors_naming(target, whole):
                 write_through(whole)  # before the parts go
+                if self._options.keep_dates:
+                    keep_dates(self._video.frames or [Path(self.name)], whole)
                 whole.replace(target)
         return problems
 

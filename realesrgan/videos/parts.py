@@ -46,8 +46,8 @@ _OURS = re.compile(rf'{_PART_FILE.pattern}|{_MANIFEST}|{TRACKS}|{LIST}')
 # Options that parts don't depend on: the tiles of max_memory hardly show, of the weights the content counts, not the
 # path, and of ext the container.
 _NO_MATTER = frozenset((
-    'model_path', 'max_memory', 'gpu_id', 'suffix', 'skip_existing', 'max_pixels', 'alpha_upsampler', 'cluster',
-    'cpus_per_worker', 'compare', 'log', 'ext', 'ffmpeg_bin', 'num_process_per_gpu', 'restart', 'keep_parts',
+    'model_path', 'max_memory', 'gpu_id', 'suffix', 'skip_existing', 'keep_dates', 'max_pixels', 'alpha_upsampler',
+    'cluster', 'cpus_per_worker', 'compare', 'log', 'ext', 'ffmpeg_bin', 'num_process_per_gpu', 'restart', 'keep_parts',
     'dry_run'))
 
 
