@@ -98,7 +98,7 @@ def test_frames_by_their_numbers(run_script, tiny, tmp_path, pattern, expected, 
         write(tmp_path / 'in' / file)
     printed = upscale_frames(run_script, tiny, '-i', pattern)
     assert clips.video(tmp_path / f'results/{name}_out.mp4')['frames'] == expected
-    assert ('warning: in/frame%03d.png: 996 of the numbers from 1 to 1000 are missing, first 4; the frames around a '
+    assert ('warning: in/frame%03d.png: missing between 1 and 1000: 996 frames, the first is 4; the frames around a '
             'gap follow each other' in printed) == (expected == 4)
 
 

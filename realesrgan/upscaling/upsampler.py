@@ -191,12 +191,10 @@ class RealESRGANer:
         Args:
             img: HxW or HxWx1 (gray), HxWx3 (BGR) or HxWx4 (BGRA). uint8 and uint16 use their full range. Floating
                 point is taken as 0..65535 if any value is above 256, else as 0..255.
-            outscale: Final size as a multiple of the input's, by LANCZOS4 from the network's result; None is the
-                network's scale.
+            outscale: Final size as a multiple of the input's, by LANCZOS4; None is the network's scale.
             alpha_upsampler: 'realesrgan' takes alpha through the network, 'bicubic' and all else interpolate it.
             size: Final width and height, likewise, in place of `outscale`.
-            strength: The share of the network's result in that of this method, 0..1. The rest is the picture resized
-                to the same size, by bicubic or, where it becomes smaller, by area; of alpha there is none.
+            strength: The network's share of the colours, 0..1; the rest is the input's, see `mix_with_input`.
 
         Returns:
             The picture, of `size` or floor(outscale*H) x floor(outscale*W), with the input's channels (gray as HxW),
@@ -208,37 +206,26 @@ class RealESRGANer:
             NonFiniteError: the network's result is not finite, in single precision either.
             MemoryError: not enough memory even for the smallest tiles, of 32 pixels (64 and 128 for x2 and x1).
         """
-        if outscale is not None and not (isinstance(outscale, numbers.Real) and 0 < outscale < float('inf')):
-            raise ValueError(f'outscale is {outscale!r}; it must be a number above 0')
-        if size is not None and (outscale is not None or len(size) != 2 or min(size) < 1):
-            raise ValueError(f'size is {size!r}, and outscale {outscale!r}; one of them must be None, and the sides of '
-                             'size 1 or more')
-        if not (isinstance(strength, numbers.Real) and 0 <= strength <= 1):
-            raise ValueError(f'strength is {strength!r}; allowed is 0 to 1')
+        _check_options(outscale, size, strength)
         check_picture(img)
         upscale = self._choose_way()
         dtype = choose_depth(img)
         height, width = img.shape[:2]
         if outscale is not None and outscale != self.scale:
             size = scale_size(width, height, outscale)
-        final = size or scale_size(width, height, self.scale)
-        more = (size is not None) + (strength < 1)  # pictures of the final size
-        room = estimate_result_memory(img.size * dtype.itemsize, self.scale, more * math.prod(final) / (width * height),
-                                      alpha=img.ndim == 3 and img.shape[2] == 4)
+        final = math.prod(size or scale_size(width, height, self.scale)) / (height * width)
+        copies = (size is not None) + (strength < 1)  # of the final size
+        room = estimate_result_memory(img.size * dtype.itemsize, self.scale, copies * final,
+                                      alpha=img.shape[2:] == (4,))
         require_memory(room)
         picture = normalise_layout(img)
         mode = 'L' if picture.ndim == 2 else {3: 'RGB', 4: 'RGBA'}[picture.shape[2]]
         visible = fill_hidden_colours(picture, dtype) if mode == 'RGBA' else picture
+        result = upscale(Pixels(visible, dtype), room)
         if mode == 'RGBA':
-            colours = upscale(Pixels(visible, dtype), room)
             alpha = np.ascontiguousarray(picture[..., 3])
-            if alpha_upsampler == 'realesrgan':
-                large = upscale(Pixels(alpha, dtype), room)
-            else:
-                large = enlarge_by_cubic(alpha, dtype, colours.shape[1::-1])
-            result = np.dstack((colours, large))
-        else:
-            result = upscale(Pixels(visible, dtype), room)
+            result = np.dstack((result, upscale(Pixels(alpha, dtype), room) if alpha_upsampler == 'realesrgan' else
+                                enlarge_by_cubic(alpha, dtype, result.shape[1::-1])))
         if size is not None and tuple(size) != result.shape[1::-1]:
             result = resize(result, size, self._threads or count_cores())
         if strength < 1:
@@ -455,6 +442,17 @@ class RealESRGANer:
         """Return the weights of two files mixed by two shares, as a state dict on the device `loc` under `key`."""
         mixed = convert_to_tensors(interpolate(read_weights(net_a), read_weights(net_b), dni_weight))
         return {key: {name: tensor.to(loc) for name, tensor in mixed.items()}}
+
+
+def _check_options(outscale: float | None, size: tuple[int, int] | None, strength: float) -> None:
+    """Check what `RealESRGANer.enhance` takes beside the picture."""
+    if outscale is not None and not (isinstance(outscale, numbers.Real) and 0 < outscale < float('inf')):
+        raise ValueError(f'outscale is {outscale!r}; it must be a number above 0')
+    if size is not None and (outscale is not None or len(size) != 2 or min(size) < 1):
+        raise ValueError(f'size is {size!r}, and outscale {outscale!r}; one of them must be None, and the sides of '
+                         'size 1 or more')
+    if not (isinstance(strength, numbers.Real) and 0 <= strength <= 1):
+        raise ValueError(f'strength is {strength!r}; allowed is 0 to 1')
 
 
 _STEPS = {step.__name__: step for step in (

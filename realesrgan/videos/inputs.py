@@ -20,7 +20,7 @@ from ..pictures.formats import list_writable_extensions
 from ..pictures.inputs import list_folder, make_natural_key, match_files
 from ..pictures.names import Nameable, choose_names
 from .animations import KINDS, find_kind
-from .parts import get_parts_folder
+from .parts import count, get_parts_folder
 
 logger = logging.getLogger(__name__)
 
@@ -137,7 +137,7 @@ def _expand(name: str) -> Iterator[tuple[str, Sequence[Path]]]:
     elif path.is_dir():
         yield from _expand_folder(path, name)
     elif numbered := _list_numbered(path):
-        is_video = path.suffix[1:].lower() in VIDEO_EXTENSIONS
+        is_video = path.suffix[1:].lower() in VIDEO_EXTENSIONS or find_kind(numbered[0])
         yield from ((str(file), ()) for file in numbered) if is_video else [(name, numbered)]
     else:
         yield from ((str(match), ()) for match in match_files(name))
@@ -154,8 +154,8 @@ def _list_numbered(pattern: Path) -> list[Path]:
     numbers = sorted(found)
     gaps = [(before, after) for before, after in pairwise(numbers) if after > before + 1]
     if gaps:
-        logger.warning('%s: %d of the numbers from %d to %d are missing, first %d; the frames around a gap follow each '
-                       'other', pattern, numbers[-1] - numbers[0] + 1 - len(numbers), numbers[0], numbers[-1],
+        logger.warning('%s: missing between %d and %d: %s, the first is %d; the frames around a gap follow each other',
+                       pattern, numbers[0], numbers[-1], count(numbers[-1] - numbers[0] + 1 - len(numbers), 'frame'),
                        gaps[0][0] + 1)
     return [found[number] for number in numbers]
 
