@@ -138,7 +138,7 @@ def test_results_keep_the_date_of_their_input(run_script, tiny, tmp_path, dated)
 def test_dates_that_can_not_be_kept(run_script, tiny, tmp_path, monkeypatch, capfd):
     write(tmp_path / 'a.png')
     status, _, err = run_script(inference_realesrgan, '-i', 'a.png', '-o', '-', '--keep_dates')
-    assert (status, '--keep_dates dates files, and -o - writes none' in err) == (2, True)
+    assert (status, '--keep_dates dates the files of results, which -o - does not put into' in err) == (2, True)
 
     def fail(*_, **__):
         raise PermissionError(1, 'Operation not permitted')

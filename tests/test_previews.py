@@ -30,7 +30,7 @@ def stand_ins(monkeypatch):
         level = 50 * (1 + MODELS.index(options.model_name))
         if level == 150:
             raise WeightsError('no weights')
-        return types.SimpleNamespace(scale=4, on_tile=None, enhance=lambda img, outscale, *more: (
+        return types.SimpleNamespace(scale=4, on_tile=None, enhance=lambda img, outscale, *_, **__: (
             np.full((int(img.shape[0] * outscale), int(img.shape[1] * outscale), 3), level, np.uint8), 'RGB'))
     monkeypatch.setattr(previews, 'prepare', lambda options: None)
     monkeypatch.setattr('realesrgan.pictures.run.build_enhancer', build)

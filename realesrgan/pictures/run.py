@@ -102,12 +102,10 @@ class _Pictures:
         options, to_stdout = self._options, self._output == STREAM
         if options.cluster is not None and (to_stdout or list(inputs) == [STREAM]):
             raise UsageError('--cluster needs files that all its nodes see, not - for stdin or stdout')
-        if to_stdout and options.preview:
-            raise UsageError('--preview writes a sheet, which -o - does not put into a folder')
-        if to_stdout and options.compare:
-            raise UsageError('--compare writes pictures beside the results, which -o - does not put into a folder')
-        if to_stdout and options.keep_dates:
-            raise UsageError('--keep_dates dates files, and -o - writes none')
+        for option, does in (('preview', 'writes a sheet'), ('compare', 'writes pictures beside the results'),
+                             ('keep_dates', 'dates the files of results')):
+            if to_stdout and getattr(options, option):
+                raise UsageError(f'--{option} {does}, which -o - does not put into a folder')
         if to_stdout and sys.__stdout__ is None:
             raise UsageError('-o - writes to stdout, which is closed')
         require_folder_name(Path(self._output))

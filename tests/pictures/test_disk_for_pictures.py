@@ -32,7 +32,8 @@ def write(path, shape, dtype=np.uint8):
     ('a.bmp', (100, 200, 3), np.uint8, 'auto', 20_000 * 4 * 24 / 8)])
 def test_the_size_of_a_result_is_estimated_by_the_header(tmp_path, name, shape, dtype, ext, expected):
     job, = list_jobs([InputFile(write(tmp_path / name, shape, dtype))], tmp_path, 'out', ext)
-    assert estimate_result_size(job, lambda width, height: scale_size(width, height, 2)) == int(expected)
+    assert estimate_result_size(job, lambda width, height: scale_size(width, height, 2)) == (
+        int(expected), 20_000)
 
 
 def test_no_picture_has_no_estimate(tmp_path):

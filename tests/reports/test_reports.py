@@ -91,7 +91,7 @@ def test_the_figures_of_pictures(run, tmp_path):
 
 def test_what_looks_wrong_is_a_line_on_stderr_and_in_the_report(run, tmp_path, monkeypatch):
     write(tmp_path / 'a.png', 40, 40, 3)
-    monkeypatch.setattr(RealESRGANer, 'enhance', lambda self, img, *more: (np.zeros((160, 160, 3), np.uint8), 'RGB'))
+    monkeypatch.setattr(RealESRGANer, 'enhance', lambda self, img, *_, **__: (np.zeros((160, 160, 3), np.uint8), 'RGB'))
     status, _, err = run('-i', 'a.png', '--report', 'r.html')
     assert status == 0
     assert 'warning: a.png: 100.0% of it is black where the input is not\n' in err
@@ -105,7 +105,7 @@ def test_every_result_is_checked_unless_that_is_turned_off(run, tmp_path, monkey
     write(tmp_path / 'a.png', 40, 40, 3)
     write(tmp_path / 'b.png', 41, 41, 3)
     black = np.zeros((160, 160, 3), np.uint8)
-    monkeypatch.setattr(RealESRGANer, 'enhance', lambda self, img, *more: (
+    monkeypatch.setattr(RealESRGANer, 'enhance', lambda self, img, *_, **__: (
         black if len(img) == 40 else np.repeat(np.repeat(img, 4, 0), 4, 1), 'RGB'))
     status, out, err = run('-i', 'a.png', 'b.png')
     assert status == 0  # only a person can tell
