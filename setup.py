@@ -72,10 +72,11 @@ setup(
                   'realesrgan.web': ['static/*', 'templates/*']},
     py_modules=['inference_realesrgan', 'inference_realesrgan_video'],
     install_requires=requirements,
-    extras_require={'models': ['spandrel>=0.4'], 'cluster': ['ray>=2.40', 'platformdirs>=4'],
+    extras_require={'models': ['spandrel>=0.4'], 'cluster': ['ray>=2.40'],
                     'web': ['flask>=3.1', 'waitress>=3.0', 'prometheus_client>=0.20']},
     setup_requires=['ziglang>=0.14,<0.18'] if needs_ziglang else [],
     cmdclass={'build_py': BuildPyWithKernel, 'bdist_wheel': PlatformWheel},
     entry_points={'console_scripts': ['inference_realesrgan = inference_realesrgan:command',
-                                      'inference_realesrgan_video = inference_realesrgan_video:command']},
+                                      'inference_realesrgan_video = inference_realesrgan_video:command',
+                                      'realesrgan_tuning = realesrgan.tuning:main']},
 )

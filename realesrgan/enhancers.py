@@ -1,10 +1,13 @@
 """Build the enhancer of a worker, an upsampler with or without faces, from its options and its place."""
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from . import tuning
+from .engines.engine import AUTO, ENGINES
 from .engines.memory import measure_peaks
 from .options import RunOptions, UpsamplerOptions
 from .pool.pool import Place
@@ -12,12 +15,15 @@ from .timings import Stopwatch, Timings
 
 if TYPE_CHECKING:
     from .archs.loaded import LoadedNetwork
+    from .engines.devices import Device
     from .faces import FaceEnhancer
     from .upscaling.upsampler import RealESRGANer
 
     #: Upscales pictures.
     Enhancer = RealESRGANer | FaceEnhancer
 
+
+logger = logging.getLogger(__name__)
 
 #: Makes an enhancer: `build_enhancer`, or the method of an `EnhancerCache`.
 BuildEnhancer = Callable[[UpsamplerOptions, Place], 'Enhancer']
@@ -63,6 +69,13 @@ def build_enhancer(options: UpsamplerOptions, place: Place) -> Enhancer:
     picked = pick_device(gpu_id=place.gpu_id, engine=options.engine)
     network, threads = _load_network(options), None
     device = settle_device(network, picked, options.engine)
+    if options.engine == AUTO and place.gpu_id is None:
+        device = tuning.settle_device(network.traits, device, fp32=options.fp32)
+    engine, half, window = options.engine, not options.fp32, 0
+    choice = tuning.find_choice(network.traits, device, fp32=options.fp32)
+    if choice is not None and engine in (AUTO, choice.engine) and _can_run(choice.engine, network, device):
+        engine, half, window = choice.engine, choice.half, choice.window
+        logger.debug('profile: %s', choice)
     max_memory = None if options.max_memory is None else int(options.max_memory * 2 ** 30)
     if place.workers > 1:
         from .engines.cpu import count_cores
@@ -72,8 +85,8 @@ def build_enhancer(options: UpsamplerOptions, place: Place) -> Enhancer:
             threads = max(count_cores() // place.workers, 1)
     from .upscaling.upsampler import RealESRGANer
     upsampler = RealESRGANer(network.scale, None, model=network, tile=options.tile, tile_pad=options.tile_pad,
-                             pre_pad=options.pre_pad, half=not options.fp32, device=device, engine=options.engine,
-                             max_memory=max_memory, threads=threads)
+                             pre_pad=options.pre_pad, half=half, device=device, engine=engine, max_memory=max_memory,
+                             threads=threads, largest_window=window)
     if not options.face_enhance:
         return upsampler
     import torch
@@ -83,6 +96,28 @@ def build_enhancer(options: UpsamplerOptions, place: Place) -> Enhancer:
         torch.set_num_threads(threads)  # the faces run in PyTorch, whatever engine the upsampler has
     return FaceEnhancer(upsampler, options.face_model, options.face_weight, only_center_face=options.only_center_face,
                         min_size=options.face_min_size)
+
+
+def count_workers(options: RunOptions) -> int:
+    """Return how many workers share each device: as the options say, with 'auto' by the profile or the free memory.
+
+    Call it after `prepare`: it may read weights.
+    """
+    if isinstance(options.num_process_per_gpu, int):
+        return options.num_process_per_gpu
+    from .engines.choice import pick_device
+    network = _load_network(options, log=False)
+    device = pick_device(gpu_id=options.gpu_id[0] if options.gpu_id else None, engine=options.engine)
+    if options.engine == AUTO and not options.gpu_id:
+        device = tuning.settle_device(network.traits, device, fp32=options.fp32)
+    count = tuning.count_workers(network.traits, device, fp32=options.fp32)
+    logger.info('workers: %d on %s', count, device)
+    return count
+
+
+def _can_run(engine: str, network: LoadedNetwork, device: Device) -> bool:
+    from .engines.choice import explain_refusal
+    return any(row.name == engine and explain_refusal(row, network, device) is None for row in ENGINES)
 
 
 class EnhancerCache:

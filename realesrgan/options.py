@@ -90,6 +90,11 @@ def _check_size(value: Any) -> Size:
     return Size(*map(check_number(int, 1), sides))
 
 
+def _check_workers(value: Any) -> int | str:
+    """Check a number of workers, or 'auto'."""
+    return value if value == 'auto' else check_number(int, 1)(value)
+
+
 def _check_time(value: Any) -> Fraction:
     """Check a time: a text as `parse_time` takes it, or seconds."""
     from fractions import Fraction
@@ -279,6 +284,9 @@ class RunOptions(UpsamplerOptions):
     gpu_id: tuple[int, ...] = option(
         (), '-g', '--gpu-id', group='device', check=_check_gpu_ids, metavar='N',
         default_text='the first, or the CPU where there is none', help='GPUs to use, as 0 1 or 0,1')
+    num_process_per_gpu: int | str = option(
+        1, '--num_process_per_gpu', group='device', check=_check_workers, metavar='N',
+        help='processes on each GPU, or on the CPU, which they share; auto for as many as are fastest')
     suffix: str = option(
         'out', '--suffix', group='files', check=_check_file_name_part, metavar='TEXT',
         help='results are called NAME_SUFFIX; empty for NAME alone')
@@ -343,6 +351,8 @@ class RunOptions(UpsamplerOptions):
             raise UsageError('--model_path gives the weights of one model; name one with -n, or none')
         if self.preview and (self.compare or self.check or self.cluster is not None):
             raise UsageError('--preview makes no results that --compare, --report or --cluster could go with')
+        if self.num_process_per_gpu == 'auto' and self.cluster is not None:
+            raise UsageError('--num_process_per_gpu auto is for this machine; with --cluster give a number')
         if self.no_check:
             object.__setattr__(self, 'check', False)
         sizes = [f'--{name}' for name in ('outscale', 'width', 'height', 'fit') if getattr(self, name) is not None]
@@ -416,9 +426,6 @@ class VideoOptions(RunOptions):
         default_text='those in PATH, else pip\'s', help='ffmpeg, or the folder of ffmpeg and ffprobe')
     extract_frame_first: bool = option(
         False, '--extract_frame_first', group='video', help='decode the whole video to files before upscaling it')
-    num_process_per_gpu: int = option(
-        1, '--num_process_per_gpu', group='long videos', check=check_number(int, 1), metavar='N',
-        help='processes on each GPU, or on the CPU, which they share')
     chunk: Fraction | None = option(
         None, '--chunk', group='long videos', check=_check_time, metavar='TIME',
         default_text='about a minute of work, from 1 to 10 s',

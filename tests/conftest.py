@@ -7,10 +7,14 @@ import os
 import shutil
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from tests.support.http_server import serve
+
+# No test reads the profile of whoever runs the tests.
+os.environ['REALESRGAN_CONFIG'] = str(Path(__file__).with_name('no configuration'))
 
 # Test processes that run beside each other get one thread each. With more, PyTorch's threads wait for each other by
 # spinning, and small convolutions take a hundred times as long.

@@ -196,7 +196,8 @@ class _ListDevices(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any,
                  option_string: str | None = None) -> None:
         from ..engines.choice import describe_devices
-        print(describe_devices())
+        from ..tuning import describe_profile
+        print(describe_devices(), describe_profile(), sep='\n')
         parser.exit()
 
 

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..enhancers import EnhancerCache, build_enhancer, prepare
+from ..enhancers import EnhancerCache, build_enhancer, count_workers, prepare
 from ..errors import InputError, RunError, UsageError, WorkerError, explain, flatten_message
 from ..events import Event, Examined, Found, Outcome, Outlined, Run
 from ..files import format_size, measure_free_disk, remove_leftovers, require_writable, whole_file
@@ -195,8 +195,9 @@ class _Pictures:
         options = self._options
         prepare(options)
         build = partial(PictureWorker, options, build=self._enhancers.build if self._enhancers else build_enhancer)
-        places = list_places(options.gpu_id)
-        if len(jobs) == 1 or self._enhancers is not None:
+        alone = len(jobs) == 1 or self._enhancers is not None  # with a whole device
+        places = list_places(options.gpu_id, 1 if alone or options.cluster is not None else count_workers(options))
+        if alone:
             places = places[:1]
         # What networks of other packages print must not get into a picture on stdout.
         silence = contextlib.redirect_stdout(sys.stderr) if self._output == STREAM else contextlib.nullcontext()

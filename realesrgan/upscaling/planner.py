@@ -48,19 +48,21 @@ class TilePlanner:
         tile_pad: Input pixels that a tile sees around itself. With `tile` 0, or of a network without layers, it sees
             at least what the network needs.
         max_memory: Bytes that the network may take, on a CPU with its results; None is most of what is free.
+        largest_window: Side of the largest window of an automatic tile; 0 for what memory allows.
 
     Attributes:
         tile, tile_pad: As above; they may be changed between pictures.
     """
 
     def __init__(self, traits: NetworkTraits, engine: Engine, device: Device, *, multiple: int = 1,
-                 tile: int = 0, tile_pad: int = 10, max_memory: int | None = None) -> None:
+                 tile: int = 0, tile_pad: int = 10, max_memory: int | None = None, largest_window: int = 0) -> None:
         self.tile = tile
         self.tile_pad = tile_pad
         self._engine = engine
         self._device = device
         self._alignment = math.lcm(multiple, traits.alignment)
         self._max_memory = max_memory
+        self._largest_window = largest_window
         self._traits = traits
         self._field, self._blend = traits.receptive_field, traits.blend
         self._least_pad = 0 if traits.layers() else self._field  # of tiles that are asked for
@@ -88,7 +90,7 @@ class TilePlanner:
         fitting = self._fitting  # another thread may set it
         if fitting[0] != (height, width):
             fitting = self._fitting = (height, width), self._find_largest_window(height, width, room, deep=deep)
-        window = min(fitting[1], self._limit or fitting[1])
+        window = min(fitting[1], self._limit or fitting[1], self._largest_window or fitting[1])
         if window >= max(height, width):
             return TilePlan(cut_into_tiles(height, width, 0, 0), 0, automatic=True)
         window = max(window, self._smallest_window)  # `tile_pad` may have grown since the last picture of this size

@@ -68,6 +68,7 @@ class RealESRGANer:
             None is most of what is free. With `tile` 0 a picture that would need more is cut into tiles that need less.
         threads: The number of threads that a CPU computes with, None for the engine's own choice. That of the torch
             engine holds for PyTorch in the whole process.
+        largest_window: Side of the largest window of the network's input with `tile` 0; 0 for what memory allows.
 
     Attributes:
         scale, tile_size, tile_pad, pre_pad, mod_scale, half, device, model: As in 0.3.0. They may be changed between
@@ -110,12 +111,14 @@ class RealESRGANer:
     _engine_name = AUTO
     _max_memory: int | None = None
     _threads: int | None = None
+    _largest_window = 0
 
     def __init__(self, scale: int, model_path: str | Path | Sequence[str | Path] | None,
                  dni_weight: Sequence[float] | None = None, model: nn.Module | LoadedNetwork | None = None,
                  tile: int = 0, tile_pad: int = 10, pre_pad: int = 10, half: bool = False,
                  device: str | torch.device | Device | None = None, gpu_id: int | None = None, *,
-                 engine: str | Engine = 'auto', max_memory: int | None = None, threads: int | None = None) -> None:
+                 engine: str | Engine = 'auto', max_memory: int | None = None, threads: int | None = None,
+                 largest_window: int = 0) -> None:
         for name, value in (('tile', tile), ('tile_pad', tile_pad), ('pre_pad', pre_pad)):
             if value < 0:
                 raise ValueError(f'{name} is {value}; it must be 0 or more')
@@ -129,6 +132,7 @@ class RealESRGANer:
         self._picked = self._device if device is None else None
         self._max_memory = max_memory
         self._threads = threads
+        self._largest_window = largest_window
         self._network = load_for_upsampler(scale, model_path, dni_weight, model)
         if self._network.scale != scale:
             raise ValueError(f'scale is {scale}, but the network upscales by {self._network.scale}')
@@ -284,7 +288,7 @@ class RealESRGANer:
         usual = self.mod_scale == find_multiple_of_0_3_0(self.scale)
         self._multiple = math.lcm(1 if is_foreign and usual else self.mod_scale or 1, network.traits.multiple)
         self._planner = TilePlanner(network.traits, self._engine, device, multiple=self._multiple,
-                                    max_memory=self._max_memory)
+                                    max_memory=self._max_memory, largest_window=self._largest_window)
         self._module_state = network.read_module_state()
         self._made_for = device, self.half, self.mod_scale
         logger.info('engine: %s', self._engine.description)

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..enhancers import EnhancerCache, build_enhancer, find_outscale, prepare
+from ..enhancers import EnhancerCache, build_enhancer, count_workers, find_outscale, prepare
 from ..errors import RunError, UsageError, VideoError, explain
 from ..events import Event, Examined, Found, Outcome, Outlined, Progress, Run, Warned
 from ..ffmpeg.programs import FFmpeg, find_ffmpeg
@@ -22,7 +22,7 @@ from ..pictures.inputs import InputFile, Inputs, list_inputs
 from ..pictures.names import list_jobs, name_comparison, name_preview, require_folder_name
 from ..pictures.run import upscale_pictures
 from ..pipeline import read_ahead, write_behind
-from ..pool.pool import list_places, make_pool
+from ..pool.pool import Place, list_places, make_pool
 from ..version import __version__
 from ..weights.sources import fingerprint
 from .disk import estimate_result_size
@@ -87,7 +87,7 @@ class _Videos:
         self._options = drop_faces_of_anime(options)
         self._enhancers = enhancers
         self._ffmpeg: FFmpeg = find_ffmpeg(options.ffmpeg_bin)
-        self._places = list_places(options.gpu_id, options.num_process_per_gpu)
+        self._places: list[Place] = []  # of the workers on this machine
         self._sources: set[str] = set()  # real paths of all inputs, which are never written to
         self._weights = ''  # their fingerprint
         self._jobs: dict[str, VideoJob] = {}  # by the input
@@ -121,6 +121,8 @@ class _Videos:
             self._preview(waiting)
         elif waiting:
             prepare(options)
+            if options.cluster is None:
+                self._places = list_places(options.gpu_id, count_workers(options))
             self._weights = fingerprint(options.model_name, options.model_path, options.denoise_strength)
             if options.find_size(1, 1) is None:
                 self._options = replace(options, outscale=options.outscale or find_outscale(options))
