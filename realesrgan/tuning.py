@@ -49,7 +49,7 @@ _ROUNDS = 20
 _HOPELESS, _HOPELESS_AT_FIRST = 2.0, 8.0  # times as slow as the fastest: not timed again
 _MARGIN_AT_FIRST_SIDE = 1.5  # where there was no time to compare more than small pictures
 _SECONDS_OF_WORKERS = 1.0
-_MOST_WORKERS = 8
+_MOST_WORKERS, _LEAST_CORES = 8, 4  # cores of each worker on a CPU
 _SIZES = {'photo': (3000, 4000), '720p': (720, 1280), '1080p': (1080, 1920)}
 _FRAMES = 60 * 24  # of a minute of film
 _FREE_BYTES_OF_WORKER = 2 << 30  # where nothing is measured: a frame of 1080p, PyTorch and its kernels
@@ -485,7 +485,11 @@ def measure_workers(model: str, device: Device, choice: Choice, *, most: int = _
     from .pool.processes import ProcessPool
     cores, found = count_cores(), dict[int, float]()
     side = min(max(2 ** round(math.log2(choice.speed * 0.2) / 2), 64), 512)
-    counts = [count for count in (1, 2, 4, 8) if count <= min(most, cores)]
+    # On a few cores one worker keeps all of them busy, and what others seem to gain is other programs' time.
+    most = min(most, cores // _LEAST_CORES if device.type == 'cpu' else cores)
+    counts = [count for count in (1, 2, 4, 8) if count <= most]
+    if len(counts) < 2:
+        return found
     for count in counts:
         shares = max(cores // count, 1) if device.type in ('cpu', 'vulkan') and count > 1 else None
         load = _Load(model, str(device), choice.engine, choice.half, shares, side)

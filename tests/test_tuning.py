@@ -343,3 +343,8 @@ def test_list_devices_shows_it(write, run_script):
     write()
     _, out, _ = run_script(inference_realesrgan, '--list_devices')
     assert out.splitlines()[-1].endswith(f': {MODEL}: torch, float32, whole pictures, 2 workers, 1 megapixels/s')
+
+
+def test_on_a_few_cores_no_second_worker_is_tried(monkeypatch):
+    monkeypatch.setattr('realesrgan.engines.cpu.count_cores', lambda: 7)
+    assert tuning.measure_workers(MODEL, CPU, CHOICE) == {}

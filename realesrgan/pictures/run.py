@@ -196,7 +196,7 @@ class _Pictures:
         prepare(options)
         build = partial(PictureWorker, options, build=self._enhancers.build if self._enhancers else build_enhancer)
         alone = len(jobs) == 1 or self._enhancers is not None  # with a whole device
-        places = list_places(options.gpu_id, 1 if alone or options.cluster is not None else count_workers(options))
+        places = list_places(options.gpu_id, 1 if alone else count_workers(options))
         if alone:
             places = places[:1]
         # What networks of other packages print must not get into a picture on stdout.

@@ -22,7 +22,7 @@ from ..pictures.inputs import InputFile, Inputs, list_inputs
 from ..pictures.names import list_jobs, name_comparison, name_preview, require_folder_name
 from ..pictures.run import upscale_pictures
 from ..pipeline import read_ahead, write_behind
-from ..pool.pool import Place, list_places, make_pool
+from ..pool.pool import list_places, make_pool
 from ..version import __version__
 from ..weights.sources import fingerprint
 from .disk import estimate_result_size
@@ -87,7 +87,7 @@ class _Videos:
         self._options = drop_faces_of_anime(options)
         self._enhancers = enhancers
         self._ffmpeg: FFmpeg = find_ffmpeg(options.ffmpeg_bin)
-        self._places: list[Place] = []  # of the workers on this machine
+        self._places = list_places(options.gpu_id)  # of the workers, but on a cluster; several may share each
         self._sources: set[str] = set()  # real paths of all inputs, which are never written to
         self._weights = ''  # their fingerprint
         self._jobs: dict[str, VideoJob] = {}  # by the input
@@ -121,8 +121,7 @@ class _Videos:
             self._preview(waiting)
         elif waiting:
             prepare(options)
-            if options.cluster is None:
-                self._places = list_places(options.gpu_id, count_workers(options))
+            self._places = list_places(options.gpu_id, count_workers(options))
             self._weights = fingerprint(options.model_name, options.model_path, options.denoise_strength)
             if options.find_size(1, 1) is None:
                 self._options = replace(options, outscale=options.outscale or find_outscale(options))
