@@ -198,11 +198,13 @@ def describe_profile() -> str:
     if not path.exists():
         return f'no profile of this machine: {_COMMAND} measures what is fastest'
     profile = _read_profile(path, path.stat().st_mtime_ns)
-    rows = [(f'profile of {profile["measured"]}: {path}',)]
+    if not profile['measured']:
+        return f'no profile: {path} is damaged'
+    rows = [f'profile of {profile["measured"]}: {path}']
     for name, device in profile['devices'].items():
         for network in device['networks'].values():
-            rows += [(f'  {name}: {model}: {_describe(network["half"])}',) for model in network['models']]
-    return '\n'.join(row[0] for row in rows)
+            rows += [f'  {name}: {model}: {_describe(network["half"])}' for model in network['models']]
+    return '\n'.join(rows)
 
 
 def _describe(choice: Choice) -> str:

@@ -231,6 +231,7 @@ def test_a_broken_profile_is_told_in_one_line_and_ignored(folder, content, caplo
     assert (record.levelno, '\n' in record.getMessage()) == (logging.WARNING, False)
     assert record.getMessage().startswith(f'{folder / "profile.json"}: ignored, damaged (')
     assert tuning._read_json(folder / 'profile.json') == {}
+    assert tuning.describe_profile() == f'no profile: {folder / "profile.json"} is damaged'
 
 
 @pytest.mark.parametrize('changes', [
