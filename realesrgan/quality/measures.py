@@ -49,7 +49,7 @@ _MAP = 16
 _MOST_LOCAL_SHIFT = 24.0
 _LOST_WEIGHT = 10.0  # of black and constant areas, which come first
 _BORDER_WIDTH = 0.02
-_MOST_CELLS = 32
+_MOST_CELLS = 128
 
 _MOST_GAIN_SIDE = 1024  # of the square in the middle that is measured
 _MOST_EDGE_REACH = 8  # pixels to either side of an edge; those of an input's pixel
