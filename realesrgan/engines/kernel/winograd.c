@@ -344,30 +344,34 @@ INLINE int tile_x(Tiles tiles, int t) { return 4 * ((tiles.first + t) / tiles.ro
 INLINE int find_left(const Step *s, Tiles tiles) { return (tile_x(tiles, 0) - 1) >> s->doubled; }
 INLINE int find_right(const Step *s, Tiles tiles) { return (tile_x(tiles, tiles.count - 1) + 4) >> s->doubled; }
 
-/* Floats from pixel (0, 0) of an input plane to the beginning of row y. */
-INLINE int64_t find_row(const Step *s, int group, int y) {
-    return (y < 0 || y >= s->height >> s->doubled ? -1 : y % s->in_ring[group]) * s->in_row;
-}
-
 /* What will be read next: some planes, and of each a rectangle, whose rows are walked in runs of cache lines, one line a
  * pixel. */
 typedef struct {
     const Step *step;
     int group, last_group;
-    int top, rows, left, pixels;
-    int row, pixel;              /* where the walk is */
+    int top, bottom, left, pixels;
+    int y, place, pixel;         /* where the walk is: the row, and its number in the ring */
     const float *line;           /* the row's first pixel */
 } Walk;
 
 INLINE void begin_line(Walk *w) {
-    w->line = w->step->in[w->group] + find_row(w->step, w->group, w->top + w->row) + w->left * (int64_t)GROUP;
+    const Step *s = w->step;
+    int64_t row = w->y < 0 || w->y >= s->height >> s->doubled ? -1 : w->place;
+    w->line = s->in[w->group] + row * s->in_row + w->left * (int64_t)GROUP;
+}
+
+INLINE void begin_plane(Walk *w) {
+    w->y = w->top;
+    w->place = w->y < 0 ? w->y : w->y % w->step->in_ring[w->group];
+    begin_line(w);
 }
 
 INLINE Walk begin_walk(const Step *s, Tiles tiles, int first_group, int groups) {
-    int top = (4 * tiles.top - 1) >> s->doubled, bottom = 4 * (tiles.top + tiles.rows) >> s->doubled;
     int left = find_left(s, tiles), right = find_right(s, tiles);
-    Walk w = {s, first_group, first_group + groups - 1, top, bottom - top + 1, left, right - left + 1, 0, 0, 0};
-    begin_line(&w);
+    Walk w = {.step = s, .group = first_group, .last_group = first_group + groups - 1,
+              .top = (4 * tiles.top - 1) >> s->doubled, .bottom = 4 * (tiles.top + tiles.rows) >> s->doubled,
+              .left = left, .pixels = right - left + 1};
+    begin_plane(&w);
     return w;
 }
 
@@ -377,11 +381,13 @@ INLINE const float *walk(Walk *w, int lines) {
     const float *run = w->line + w->pixel * GROUP;
     if ((w->pixel += lines) >= w->pixels) {
         w->pixel = 0;
-        if (++w->row == w->rows) {
-            w->row = 0;
+        if (w->y++ == w->bottom) {
             if (w->group < w->last_group) w->group++;
+            begin_plane(w);
+        } else {
+            if (++w->place == w->step->in_ring[w->group]) w->place = 0;
+            begin_line(w);
         }
-        begin_line(w);
     }
     return run;
 }
@@ -411,27 +417,51 @@ static __attribute__((noinline)) void multiply(const float *v, const float *u, f
         UNROLL for (int j = 0; j < PANEL_VECTORS; j++) store(m + i * PANEL + j * VECTOR, sums[i][j]);
 }
 
-/* Finds the offsets in an input plane of the 6 rows and columns, as the picture has them, of a task's tile number t. */
-INLINE void find_offsets(const Step *s, int group, Tiles tiles, int t, int64_t rows[6], int64_t columns[6]) {
+/* A tile's corner. */
+typedef struct {
+    int y, x;
+} Corner;
+
+INLINE Corner find_corner(Tiles tiles) { return (Corner){tile_y(tiles, 0), tile_x(tiles, 0)}; }
+
+/* The corner of the tile after the one at `at`; without a division, of which there would be a dozen a tile. */
+INLINE Corner next_corner(Tiles tiles, Corner at) {
+    int y = at.y + 4;
+    return y < 4 * (tiles.top + tiles.rows) ? (Corner){y, at.x} : (Corner){4 * tiles.top, at.x + 4};
+}
+
+/* The offsets in an input plane of the 6 rows and columns, as the picture has them, of a tile. */
+typedef struct {
+    int ring;  /* of the plane; 0 if they are not known yet */
+    int64_t rows[6], columns[6];
+} Offsets;
+
+/* Finds the offsets of the tile at a corner in a group's plane, if they are not those of the group before. */
+INLINE void find_offsets(const Step *s, int group, Corner at, Offsets *offsets) {
     int height = s->height >> s->doubled, ring = s->in_ring[group];
-    int y = (tile_y(tiles, t) - 1) >> s->doubled, start = y < 0 ? y : y % ring;  /* of the tile's first row */
+    if (ring == offsets->ring) return;
+    int y = (at.y - 1) >> s->doubled, start = y < 0 ? y : y % ring;  /* of the tile's first row */
+    offsets->ring = ring;
     for (int i = 0; i < 6; i++) {
-        int more = ((tile_y(tiles, t) - 1 + i) >> s->doubled) - y, row = start + more;
-        (s->turned ? columns : rows)[i] = (y + more >= height ? -1 : row < ring ? row : row - ring) * s->in_row;
-        (s->turned ? rows : columns)[i] = ((tile_x(tiles, t) - 1 + i) >> s->doubled) * GROUP;
+        int more = ((at.y - 1 + i) >> s->doubled) - y, row = start + more;
+        (s->turned ? offsets->columns : offsets->rows)[i] =
+            (y + more >= height ? -1 : row < ring ? row : row - ring) * s->in_row;
+        (s->turned ? offsets->rows : offsets->columns)[i] = ((at.x - 1 + i) >> s->doubled) * GROUP;
     }
 }
 
 /* Transforms some groups of a task's tiles into v. */
 INLINE void transform_inputs(const Step *s, Tiles tiles, int first_group, int groups, float *v, int64_t stride) {
-    for (int g = 0; g < groups; g++)
-        for (int t = 0; t < tiles.count; t++) {
-            int64_t rows[6], columns[6];
-            find_offsets(s, first_group + g, tiles, t, rows, columns);
-            float *to = v + t / TILES * TILES * groups * GROUP + g * TILES * GROUP + t % TILES * VECTOR;
+    Corner at = find_corner(tiles);
+    for (int t = 0; t < tiles.count; t++, at = next_corner(tiles, at)) {
+        Offsets offsets = {0};
+        float *to = v + t / TILES * TILES * groups * GROUP + t % TILES * VECTOR;
+        for (int g = 0; g < groups; g++) {
+            find_offsets(s, first_group + g, at, &offsets);
             for (int c = 0; c < GROUP; c += VECTOR, to += TILES * VECTOR)
-                transform_input(s->in[first_group + g] + c, rows, columns, to, stride, POINTS);
+                transform_input(s->in[first_group + g] + c, offsets.rows, offsets.columns, to, stride, POINTS);
         }
+    }
 }
 
 INLINE Place find_place(const Step *s, int y, int x) {
@@ -452,12 +482,14 @@ INLINE Place find_place(const Step *s, int y, int x) {
 INLINE void transform_outputs(const Step *s, Tiles tiles, int panel, const float *m, int64_t stride, Points points,
                               const float *tile_scales) {
     int first_group = panel * PANEL / GROUP, groups = least(PANEL / GROUP, s->groups_out - first_group);
-    for (int t = 0; t < tiles.count; t++) {
-        Place place = find_place(s, tile_y(tiles, t), tile_x(tiles, t));
+    Corner at = find_corner(tiles);
+    for (int t = 0; t < tiles.count; t++, at = next_corner(tiles, at)) {
+        Place place = find_place(s, at.y, at.x);
+        int is_whole = at.y + 4 <= s->height && at.x + 4 <= s->width;
         for (int g = 0; g < groups; g++) {
             const float *from = m + t * PANEL + g * GROUP;
             float scale = tile_scales ? tile_scales[t] : 1;
-            if (place.rows == 4 && place.columns == 4)
+            if (is_whole)
                 transform_output(s, from, stride, first_group + g, &place, 4, 4, points, scale);
             else transform_output(s, from, stride, first_group + g, &place, place.rows, place.columns, points, scale);
         }
@@ -500,15 +532,17 @@ INLINE ints pair_up(vector low, vector high, vector scale) {
 static __attribute__((noinline)) void transform_inputs_to_ints(const Step *s, Tiles tiles, int first_group, int groups,
                                                                int16_t *v, int64_t stride, float *tile_scales) {
     float exact[CHUNK_GROUPS][36][GROUP] __attribute__((aligned(64)));
-    for (int t = 0; t < tiles.count; t++) {
+    Corner at = find_corner(tiles);
+    for (int t = 0; t < tiles.count; t++, at = next_corner(tiles, at)) {
         /* As integers, the absolute values of floats are in the same order, with infinity and NaN above all others. So
          * these become the tile's scale, and its results. */
         ints tops[6] = {};
+        Offsets offsets = {0};
         for (int g = 0; g < groups; g++) {
-            int64_t rows[6], columns[6];
-            find_offsets(s, first_group + g, tiles, t, rows, columns);
+            find_offsets(s, first_group + g, at, &offsets);
             for (int c = 0; c < GROUP; c += VECTOR) {
-                transform_input(s->in[first_group + g] + c, rows, columns, exact[g][0] + c, GROUP, POINTS_OF_INTS);
+                transform_input(s->in[first_group + g] + c, offsets.rows, offsets.columns, exact[g][0] + c, GROUP,
+                                POINTS_OF_INTS);
                 UNROLL for (int f = 0; f < 36; f++)
                     tops[f % 6] = largest_of(tops[f % 6], *(ints *)(exact[g][f] + c) & 0x7fffffff);
             }
