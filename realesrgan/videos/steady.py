@@ -285,7 +285,9 @@ def measure_flicker(sources: tuple[np.ndarray, np.ndarray], results: tuple[np.nd
                     for pictures in (sources, results))
     source = _measure_change(sources[0][::_ROWS], sources[1][::_ROWS], small)
     result = _measure_change(results[0][::_ROWS], results[1][::_ROWS], large)
-    written = result if steadied[1] is results[1] else _measure_change(steadied[0][::_ROWS], steadied[1][::_ROWS], large)
+    written = result
+    if steadied[1] is not results[1]:
+        written = _measure_change(steadied[0][::_ROWS], steadied[1][::_ROWS], large)
     return Flicker(share, share * source, share * result, share * written)
 
 
