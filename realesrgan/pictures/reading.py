@@ -9,6 +9,7 @@ import contextlib
 import io
 import logging
 import math
+import os
 import re
 import warnings
 from dataclasses import replace
@@ -104,10 +105,14 @@ def looks_like_picture(path: Path) -> bool:
 def estimate_result_size(job: Job, find_size: Callable[[int, int], Size]) -> tuple[int, int] | None:
     """Return the bytes of a picture's result, estimated, and its own pixels, by its header; None if it can't be read.
 
+    Also None for a pipe, which can be read only once.
+
     Args:
         job: Says where the picture is, and the format of its result.
         find_size: Returns the final size for the width and height of the picture.
     """
+    if job.file.data is None and not os.path.isfile(job.source):
+        return None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
