@@ -22,7 +22,7 @@ from .library import FOLDER, SOURCES, VARIANTS, Variant, hash_source, name_libra
 
 # No C library is linked. -ffreestanding, and for gcc the flag below, keep compilers from turning loops into calls of
 # memset and memcpy. Large initialisers may still become such calls, which then go to the C library of Python itself.
-_FLAGS = ('-std=gnu11', '-shared', '-fPIC', '-O3', '-ffreestanding', '-ffp-contract=fast', '-fno-trapping-math',
+FLAGS = ('-std=gnu11', '-shared', '-fPIC', '-O3', '-ffreestanding', '-ffp-contract=fast', '-fno-trapping-math',
           '-fno-math-errno', '-fno-signed-zeros')
 _GCC_FLAGS = ('-fno-tree-loop-distribute-patterns',)  # clang ignores it, zig does not know it
 _ZIG_FLAGS = ('-mcpu=baseline',)  # the flags of the variant are added to this processor, and not to the one at hand
@@ -87,7 +87,7 @@ def build_kernel(folder: Path = FOLDER) -> tuple[list[Path], str]:
 def _compile(compiler: Sequence[str], variant: Variant, output: Path) -> str:
     """Compile and test one library; return '', or the first error."""
     is_zig = any(Path(word).stem in ('zig', 'ziglang') for word in compiler)
-    command = [*compiler, *_FLAGS, *(_ZIG_FLAGS if is_zig else _GCC_FLAGS), *variant.flags]
+    command = [*compiler, *FLAGS, *(_ZIG_FLAGS if is_zig else _GCC_FLAGS), *variant.flags]
     if sys.platform == 'darwin' and not is_zig:
         command += ['-arch', platform.machine()]  # Python's own, which under Rosetta is not the processor's
     if sys.platform not in ('darwin', 'win32'):
