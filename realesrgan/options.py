@@ -110,6 +110,11 @@ def _check_rate(value: Any) -> Fraction:
     return parse_rate(str(value))
 
 
+def _list_hwaccels() -> tuple[str, ...]:
+    from .ffmpeg.families import list_hwaccel_choices
+    return list_hwaccel_choices()
+
+
 def _list_choices_of_videos() -> tuple[str, ...]:
     from .ffmpeg.containers import CONTAINERS
     return tuple(dict.fromkeys((*list_choices(), *CONTAINERS)))
@@ -405,6 +410,9 @@ class VideoOptions(RunOptions):
         None, '--end', group='video', check=_check_time, metavar='TIME', help='end here')
     steady: bool = option(
         False, '--steady', group='video', help='average results along the motion, against flicker')
+    hwaccel: str = option(
+        'none', '--hwaccel', group='video', choices=_list_hwaccels,
+        help='let the card decode the video if it gives the same frames; auto takes the first decoder that does')
     deinterlace: str = option(
         'auto', '--deinterlace', group='video', choices=lambda: ('auto', 'on', 'off'),
         help='turn fields into frames; auto: where the video is flagged so')

@@ -120,7 +120,8 @@ def add_options(parser: argparse.ArgumentParser, kind: type[CheckedOptions],
             groups[option.group] = parser.add_argument_group(option.group)
         _add_option(groups[option.group], name, option)
     groups['device'].add_argument('--list_devices', action=_ListDevices,
-                                  help='print the devices and engines of this machine, and which auto takes')
+                                  help='print the devices, engines and video codecs of this machine, and which auto '
+                                       'takes')
 
 
 def add_verbosity_options(parser: argparse._ActionsContainer) -> None:
@@ -196,8 +197,15 @@ class _ListDevices(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any,
                  option_string: str | None = None) -> None:
         from ..engines.choice import describe_devices
+        from ..errors import MediaError
+        from ..ffmpeg.hardware import describe_codecs
+        from ..ffmpeg.programs import find_ffmpeg
         from ..tuning import describe_profile
-        print(describe_devices(), describe_profile(), sep='\n')
+        try:
+            codecs_of_cards = describe_codecs(find_ffmpeg(getattr(namespace, 'ffmpeg_bin', 'ffmpeg')))
+        except MediaError as error:
+            codecs_of_cards = str(error)
+        print(describe_devices(), codecs_of_cards, describe_profile(), sep='\n')
         parser.exit()
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import MediaError, MediaWriteError
 from .colour import is_deep, name_raw_format, parse_pixel_format
+from .families import FAMILIES
 from .probe import MediaInfo, VideoStream
 from .programs import Check, Child, FFmpeg, build_source_argument
 from .timing import format_seconds
@@ -47,6 +48,7 @@ class Decoding:
         from_zero: Whether resampling begins at the start of the file and repeats the first frame until its time.
         deinterlace: Whether bwdif makes one frame of two fields.
         alpha: Whether the frames come out with their transparency.
+        hwaccel: Name of what decodes instead of the CPU, or 'none' (see `hardware.choose_hwaccel`).
         origin: Time stamp from which times and ticks count, in the stream's time base; None if time stamps can't be
             relied on.
         seek: Seconds to skip. With an origin it is a time on the file's clock, of a key frame from which everything
@@ -71,6 +73,7 @@ class Decoding:
     start: int | Fraction | None = None
     stop: int | Fraction | None = None
     unit: str = 'frame'
+    hwaccel: str = 'none'
 
 
 @dataclass(frozen=True)
@@ -213,6 +216,8 @@ def _compile(programs: FFmpeg, info: MediaInfo, decoding: Decoding, target: str,
     video = require_video(info)
     width, height = video.decoded_size
     frames = ffmpeg.input('SOURCE', **_build_input_options(programs, info, decoding))[str(video.index)]
+    if decoding.hwaccel != 'none':  # cards give nv12 and p010; all that follows is the same as for the CPU's frames
+        frames = frames.filter('format', video.pixel_format)
     if decoding.origin is not None:
         frames = frames.filter('setpts', f'PTS-({decoding.origin})')
     if video.turns:  # frames of other sizes can't be turned by the same filter
@@ -265,6 +270,11 @@ def _build_input_options(programs: FFmpeg, info: MediaInfo, decoding: Decoding) 
     options: dict[str, Any] = {} if video.turns is None else {'reinit_filter': 0}
     if video.turns:
         options['noautorotate'] = None
+    if decoding.hwaccel != 'none':
+        options['hwaccel'] = decoding.hwaccel
+        decoders = next(family.decoders for family in FAMILIES if family.hwaccel == decoding.hwaccel)
+        if decoders:
+            options['c:v'] = video.codec + decoders
     if decoding.alpha and video.codec in _ALPHA_DECODERS:  # ffmpeg's own decoders leave out the transparency
         options['c:v'] = _ALPHA_DECODERS[video.codec]
     if programs.version >= _CROPS_SINCE and info.format_name.startswith(('mov', 'matroska')):

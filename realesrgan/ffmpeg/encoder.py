@@ -18,8 +18,10 @@ from .colour import (
     find_size_multiples,
     is_rgb,
     name_raw_format,
+    parse_pixel_format,
 )
 from .containers import CONTAINERS
+from .families import find_family
 from .programs import Child, FFmpeg
 
 _HELD_BY_MP4 = ('264', '265', 'hevc', 'av1', 'vp9')  # parts of the names of encoders
@@ -42,8 +44,8 @@ class Encoding:
         pixel_format: ffmpeg's name.
         container: A key of `CONTAINERS`.
         alpha: Whether frames come in with transparency, and keep it.
-        crf: Constant rate factor, or None for the encoder's default.
-        preset: The encoder's own name of a preset, or None for its default.
+        crf: Constant rate factor, or None for the encoder's default. Encoders of cards get what comes nearest.
+        preset: The encoder's own name of a preset, or None for its default. Those of cards take libx264's names too.
         hdr: HDR metadata, which is carried if the encoder takes it.
     """
 
@@ -102,22 +104,39 @@ def choose_output_pixel_format(programs: FFmpeg, codec: str, asked: str | None, 
     Raises:
         MediaError: there is no such encoder, or it does not take the format asked for.
     """
-    supported = programs.list_pixel_formats(codec)
+    family = find_family(codec)
+    supported = list_formats(programs, codec) if family and family.uploads else programs.list_pixel_formats(codec)
     if asked and supported and asked not in supported:
         raise MediaError(f'--pix_fmt {asked}: {codec} takes {", ".join(supported)}')
-    return asked or choose_pixel_format(wanted, supported)
+    formats = list_formats(programs, codec)
+    if asked or family is None:
+        return asked or choose_pixel_format(wanted, formats)
+    planar = {parse_pixel_format(name).name: name for name in formats}  # cards list nv12 for yuv420p
+    planar |= {name: name for name in formats if name in planar}
+    chosen = choose_pixel_format(wanted, list(planar))
+    return planar.get(chosen, chosen)
+
+
+def list_formats(programs: FFmpeg, codec: str) -> tuple[str, ...]:
+    """Return the pixel formats that an encoder may be given without being told to; none if it does not list them.
+
+    Raises:
+        MediaError: there is no such encoder.
+    """
+    listed, family = programs.list_pixel_formats(codec), find_family(codec)
+    return family.select_formats(codec, listed) if family else listed
 
 
 class FrameWriter(Child):
     """A running ffmpeg that encodes frames into a file without sound; after an error it may be there in part.
 
-    `finish` encodes what is still in the pipe and closes the file.
+    `finish` encodes what is still in the pipe and closes the file. Without a target nothing is kept.
 
     Raises:
         MediaError: ffmpeg can't be started.
     """
 
-    def __init__(self, programs: FFmpeg, target: Path, encoding: Encoding) -> None:
+    def __init__(self, programs: FFmpeg, target: Path | None, encoding: Encoding) -> None:
         self._dtype = np.dtype(np.uint16 if encoding.dtype_is_deep else np.uint8)
         self._shape = (encoding.height, encoding.width, encoding.channels)
         super().__init__(build_encode_command(programs, target, encoding), feed=True)
@@ -135,8 +154,9 @@ class FrameWriter(Child):
         self.send(np.ascontiguousarray(frame).data.cast('B'))
 
 
-def build_encode_command(programs: FFmpeg, target: Path, encoding: Encoding) -> list[str]:
-    """Return the command that encodes raw frames from stdin."""
+def build_encode_command(programs: FFmpeg, target: Path | None, encoding: Encoding) -> list[str]:
+    """Return the command that encodes raw frames from stdin, without a target only to try it."""
+    family = find_family(encoding.codec)
     rgb = is_rgb(encoding.pixel_format)
     colour = encoding.colour
     if encoding.codec not in _CHROMA_TAGGED:  # it does not write where chroma lies, so that players expect it here
@@ -152,10 +172,19 @@ def build_encode_command(programs: FFmpeg, target: Path, encoding: Encoding) -> 
         'setparams', range=tags.range, colorspace=tags.matrix, color_primaries=tags.primaries, color_trc=tags.transfer)
     # Without `max`, the filter rounds to the nearest fraction of numbers up to 100.
     frames = frames.filter('setsar', '{}/{}'.format(*encoding.sample_aspect.as_integer_ratio()), max=_MOST_ASPECT)
+    options = _build_encoder_options(encoding)
+    if family and family.uploads:
+        frames = frames.filter('hwupload')
+    else:
+        options['pix_fmt'] = encoding.pixel_format
     output = frames.output(
-        'TARGET', format=CONTAINERS[encoding.container].muxer, pix_fmt=encoding.pixel_format,
-        **programs.passthrough, **tags.build_stream_tags(encoding.pixel_format), **_build_encoder_options(encoding))
-    return programs.compile(output.overwrite_output(), TARGET=f'file:{target}')
+        'TARGET', format=CONTAINERS[encoding.container].muxer if target else 'null', **programs.passthrough,
+        **tags.build_stream_tags(encoding.pixel_format), **options)
+    command = programs.compile(output.overwrite_output(), TARGET=f'file:{target}' if target else '-')
+    if family and family.uploads:  # in this order: ffmpeg looks for the device as it reads the second option
+        start = len(programs.base_command)
+        command[start:start] = ['-init_hw_device', f'{family.hwaccel}=card', '-filter_hw_device', 'card']
+    return command
 
 
 def _fit_size(frames: Any, encoding: Encoding) -> Any:
@@ -176,13 +205,16 @@ def _build_encoder_options(encoding: Encoding) -> dict[str, str]:
         options['auto-alt-ref'] = '0'  # with it, libvpx encodes no transparency
     if encoding.hdr is not None:
         options |= encoding.hdr.build_options(encoding.codec)
-    if encoding.crf is not None:
-        options['crf'] = f'{encoding.crf:g}'
-        if encoding.codec in _CRF_IS_A_BOUND:
-            options['b:v'] = '0'  # otherwise the bit rate is 200 kbit/s, and crf only bounds it
-    if encoding.preset is not None:
-        options['preset'] = encoding.preset
+    if family := find_family(encoding.codec):
+        options |= family.build_options(encoding.codec, encoding.crf, encoding.preset)
+    else:
+        if encoding.crf is not None:
+            options['crf'] = f'{encoding.crf:g}'
+            if encoding.codec in _CRF_IS_A_BOUND:
+                options['b:v'] = '0'  # otherwise the bit rate is 200 kbit/s, and crf only bounds it
+        if encoding.preset is not None:
+            options['preset'] = encoding.preset
     hevc_tag = CONTAINERS[encoding.container].hevc_tag
-    if encoding.codec in ('libx265', 'hevc_nvenc') and hevc_tag:
+    if encoding.codec.startswith(('libx265', 'hevc_')) and hevc_tag:
         options['tag:v'] = hevc_tag
     return options

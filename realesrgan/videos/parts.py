@@ -48,7 +48,7 @@ _OURS = re.compile(rf'{_PART_FILE.pattern}|{_MANIFEST}|{TRACKS}|{LIST}')
 _NO_MATTER = frozenset((
     'model_path', 'max_memory', 'gpu_id', 'suffix', 'skip_existing', 'keep_dates', 'max_pixels', 'alpha_upsampler',
     'cluster', 'cpus_per_worker', 'compare', 'log', 'ext', 'ffmpeg_bin', 'num_process_per_gpu', 'restart', 'keep_parts',
-    'dry_run'))
+    'dry_run', 'hwaccel'))
 
 
 def describe_run(ffmpeg_version: Sequence[int], source: Mapping[str, Any], weights: str,

@@ -27,7 +27,8 @@ from ..ffmpeg.colour import (
 )
 from ..ffmpeg.containers import CONTAINERS
 from ..ffmpeg.decoder import Decoding
-from ..ffmpeg.encoder import Encoding, choose_codec, choose_output_pixel_format, choose_part_container
+from ..ffmpeg.encoder import Encoding, choose_codec, choose_output_pixel_format, choose_part_container, list_formats
+from ..ffmpeg.families import find_family
 from ..ffmpeg.mux import Cut
 from ..ffmpeg.probe import MediaInfo, VideoStream, read_hdr, read_time_stamps
 from ..ffmpeg.programs import Check, FFmpeg
@@ -365,8 +366,8 @@ def _choose_encoder(ffmpeg: FFmpeg, options: VideoOptions, source: str | PixelFo
     if alpha and row.holds_alpha:
         codec = choose_codec(options.vcodec, options.container, alpha=True)
         asked, name = options.pix_fmt, source.name if isinstance(source, PixelFormat) else source
-        held = choose_alpha_format(name, ffmpeg.list_pixel_formats(codec)) if asked is None else (
-            asked if has_alpha(asked) else None)
+        held = choose_alpha_format(name, list_formats(ffmpeg, codec)) if asked is None else (
+            asked if has_alpha(asked) and find_family(codec) is None else None)
         if held is not None:
             return codec, choose_output_pixel_format(ffmpeg, codec, held, parse_pixel_format(name)), True
     codec = choose_codec(options.vcodec, options.container)

@@ -17,6 +17,7 @@ from ..ffmpeg.colour import is_deep
 from ..ffmpeg.containers import CONTAINERS
 from ..ffmpeg.decoder import FORGETS, Damage, FrameReader, count_frames, extract_frames, is_of_a_cut
 from ..ffmpeg.encoder import Encoding
+from ..ffmpeg.hardware import choose_hwaccel, require_encoder
 from ..ffmpeg.mux import build_recording_options
 from ..ffmpeg.probe import MediaInfo
 from ..ffmpeg.programs import Check, FFmpeg
@@ -106,8 +107,20 @@ class Source:
             self.encoding = encode_frames(ffmpeg, self._shape, options)
             self._shape = replace(self._shape, alpha=self.encoding.alpha)
             self.total, self.size = len(given), (self._shape.width, self._shape.height)
+        self._use_cards()
         is_divisible = self.plan is None or self.plan.is_divisible
         self.step = math.ceil(self.encoding.rate) if options.chunk is None and is_divisible else 0
+
+    def _use_cards(self) -> None:
+        """Choose what decodes, and check that the encoder starts; not for a cluster, whose nodes have other cards."""
+        options, plan = self._options, self.plan
+        if options.cluster is None:
+            require_encoder(self.ffmpeg, self.encoding)
+            if plan is not None:
+                hwaccel = choose_hwaccel(self.ffmpeg, plan.info, plan.decoding, options.hwaccel)
+                self.plan = replace(plan, decoding=replace(plan.decoding, hwaccel=hwaccel))
+        if options.hwaccel != 'none' and (options.cluster is not None or plan is None):
+            logger.warning('--hwaccel has no effect on %s', 'pictures' if plan is None else 'a cluster')
 
     def identify(self) -> dict[str, Any]:
         """Return sizes and hashes that tell this source from another one of the same name."""
@@ -203,8 +216,9 @@ class Source:
             raise MediaError(f'no frame could be decoded: {damage.reason if damage else "no reason given"}')
         if damage is not None:
             broken, end = (format_clock(plan.begin + count / plan.decoding.rate) for count in (damage.frame, frames))
+            by_card = f'; --hwaccel none may do better than {plan.decoding.hwaccel}'
             return [f'{self.name}: damaged at about {broken}; {frames} frames could be decoded, up to {end}: '
-                    f'{damage.reason}']
+                    f'{damage.reason}' + by_card * (plan.decoding.hwaccel != 'none')]
         if plan.is_total_exact and plan.total is not None and frames < plan.total:
             logger.warning('%d frames, fewer than the %d packets of the input; ffmpeg reports no damage', frames,
                            plan.total)
@@ -221,7 +235,7 @@ class Source:
             return None
         if all(isinstance(chunk.frames, VideoFrames) and chunk.frames.unseeked for chunk, _ in found):
             logger.info('looking for damage')
-            whole = plan.decode_chunk(0, None, seek=False)
+            whole = replace(plan.decode_chunk(0, None, seek=False), hwaccel='none')
             if not count_frames(self.ffmpeg, plan.info, whole, self._check)[1]:
                 return None
         chunk, damage = found[0]
@@ -233,7 +247,8 @@ class Source:
         if stamps is None or not stamps.hides_packets or FORGETS not in damage.reason:
             return False
         logger.info('looking for damage')
-        return is_of_a_cut(self.ffmpeg, plan.info, plan.decode_chunk(0, None, seek=False), self._check)
+        whole = replace(plan.decode_chunk(0, None, seek=False), hwaccel='none')
+        return is_of_a_cut(self.ffmpeg, plan.info, whole, self._check)
 
     def sample(self, first: int = 0) -> Iterator[np.ndarray]:
         """Yield frames from a number on, for a dry run or preview; none of a stream, which could not be read again."""

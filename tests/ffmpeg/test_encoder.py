@@ -212,8 +212,58 @@ def test_chroma_lies_where_the_result_says(codec, location, expected):
 @pytest.mark.parametrize(('codec', 'container', 'crf', 'expected'), [
     ('libx265', 'mp4', None, '-tag:v hvc1'), ('libx265', 'mkv', None, ''), ('hevc_nvenc', 'mov', None, '-tag:v hvc1'),
     ('libx264', 'mp4', 20, '-crf 20'), ('libvpx-vp9', 'webm', 31, '-b:v 0 -crf 31'), ('libvpx', 'webm', None, ''),
-    ('libaom-av1', 'mkv', 30.5, '-b:v 0 -crf 30.5'), ('libsvtav1', 'mp4', 30, '-crf 30')])
+    ('libaom-av1', 'mkv', 30.5, '-b:v 0 -crf 30.5'), ('libsvtav1', 'mp4', 30, '-crf 30'),
+    ('hevc_videotoolbox', 'mp4', None, '-tag:v hvc1')])
 def test_options_of_encoders(codec, container, crf, expected):
     arguments = command(codec=codec, container=container, crf=crf)
     assert ' '.join(f'{name} {arguments[arguments.index(name) + 1]}' for name in ('-b:v', '-crf', '-preset', '-tag:v')
                     if name in arguments) == expected
+
+
+# ---- encoders of cards ----
+
+@pytest.mark.parametrize(('codec', 'crf', 'preset', 'expected'), [
+    ('h264_nvenc', 18, None, {'-rc': 'vbr', '-cq': '18', '-b:v': '0'}),
+    ('av1_nvenc', 18.5, 'slow', {'-rc': 'vbr', '-cq': '18.5', '-b:v': '0', '-preset': 'p5'}),
+    ('hevc_nvenc', None, 'p7', {'-preset': 'p7'}),
+    ('h264_qsv', 18, 'ultrafast', {'-global_quality': '18', '-preset': 'veryfast'}),
+    ('hevc_vaapi', 18, 'medium', {'-global_quality': '18', '-compression_level': '4'}),
+    ('av1_vaapi', 30, None, {'-global_quality': '121'}),  # of 255, as 30 of 63
+    ('hevc_videotoolbox', 18, None, {'-q:v': '65'}),
+    ('h264_videotoolbox', 51, 'slow', {'-q:v': '1'}),
+    ('h264_amf', 18, 'fast', {'-rc': 'cqp', '-qp_i': '18', '-qp_p': '18', '-qp_b': '18', '-quality': 'speed'}),
+    ('hevc_amf', 18, 'slower', {'-rc': 'cqp', '-qp_i': '18', '-qp_p': '18', '-quality': 'quality'}),
+    ('av1_amf', 63, None, {'-rc': 'cqp', '-qp_i': '255', '-qp_p': '255'}),
+    ('hevc_mf', 0, None, {'-rate_control': 'quality', '-quality': '100'}),
+    ('h264_v4l2m2m', 18, 'slow', {}),
+    ('libx264', 18, 'slow', {'-crf': '18', '-preset': 'slow'})])
+def test_quality_and_presets_of_each_family(codec, crf, preset, expected):
+    names = ('-crf', '-rc', '-cq', '-b:v', '-global_quality', '-q:v', '-qp_i', '-qp_p', '-qp_b', '-rate_control',
+             '-quality', '-preset', '-compression_level')
+    arguments = command(codec=codec, crf=crf, preset=preset)
+    assert {name: arguments[arguments.index(name) + 1] for name in names if name in arguments} == expected
+
+
+def test_frames_for_vaapi_are_uploaded():
+    arguments = command(codec='h264_vaapi', pixel_format='nv12', crf=18)
+    assert arguments[6:10] == ['-init_hw_device', 'vaapi=card', '-filter_hw_device', 'card']
+    assert 'format=nv12[' in arguments[arguments.index('-filter_complex') + 1]
+    assert arguments[arguments.index('-filter_complex') + 1].endswith(']hwupload[s4]')
+    assert '-pix_fmt' not in arguments
+    assert 'hwupload' not in ' '.join(command(codec='h264_nvenc'))
+
+
+NVENC = 'yuv420p nv12 p010le yuv444p p016le yuv444p16le bgr0 bgra rgb0 rgba gbrp cuda'
+QSV = 'nv12 p010le yuyv422 y210le qsv bgra x2rgb10le'
+
+
+@pytest.mark.parametrize(('codec', 'listed', 'wanted', 'expected'), [
+    ('hevc_nvenc', NVENC, ('420', 8), 'yuv420p'), ('hevc_nvenc', NVENC, ('420', 10), 'p010le'),
+    ('hevc_nvenc', NVENC, ('444', 8), 'yuv444p'), ('h264_nvenc', NVENC, ('420', 10), 'yuv420p'),
+    ('hevc_qsv', QSV, ('420', 10), 'p010le'), ('hevc_qsv', QSV, ('444', 8), 'nv12'),
+    ('hevc_vaapi', 'vaapi', ('422', 12), 'p010le'), ('h264_vaapi', 'vaapi', ('420', 10), 'nv12'),
+    ('hevc_videotoolbox', 'videotoolbox_vld nv12 yuv420p bgra p010le', ('420', 10), 'p010le')])
+def test_pixel_formats_of_cards(tmp_path, codec, listed, wanted, expected):
+    script = f"echo 'Encoder {codec} [x]:'; echo '    Supported pixel formats: {listed}'"
+    programs = FFmpeg(program(tmp_path, 'ffmpeg', script), 'ffprobe', (6, 0))
+    assert choose_output_pixel_format(programs, codec, None, PixelFormat(*wanted)) == expected

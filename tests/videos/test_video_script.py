@@ -177,3 +177,21 @@ def test_weights_are_named_once_and_so_are_missing_ones(run, tmp_path, networks,
     assert err.count('warning: -dn 0.25 has no effect: plain.pth has no denoise partner') == 1
     status, _, err = run('-i', 'a.mp4', 'b.mp4', '--model_path', 'missing.pth', *more)
     assert (status, err.splitlines()[-1], err.count('error: ')) == (1, 'error: missing.pth: no such weight file', 1)
+
+
+# ---- cards ----
+
+def test_a_decoder_that_is_not_there_changes_nothing(upscale, tmp_path):
+    make(tmp_path / 'a.mp4', *picture(seconds='0.3'), '-c:v', 'libx264', '-pix_fmt', 'yuv420p')
+    upscale('-i', 'a.mp4', '--suffix', 'cpu', '-s', '2')
+    text = upscale('-i', 'a.mp4', '--suffix', 'card', '-s', '2', '--hwaccel', 'cuda')
+    assert text.count('--hwaccel cuda') == 1
+    assert hashes('results/a_cpu.mp4') == hashes('results/a_card.mp4')
+
+
+def test_an_encoder_that_can_not_start_ends_only_its_video(fail, tmp_path):
+    make(tmp_path / 'a.mp4', *picture(seconds='0.1'), *EXACT)
+    text = fail('-i', 'a.mp4', '--vcodec', 'h264_v4l2m2m')
+    [line] = [line for line in text.splitlines() if line.startswith('error: ')]
+    assert line.startswith('error: a.mp4: --vcodec h264_v4l2m2m: ')
+    assert files('results') == []
