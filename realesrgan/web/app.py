@@ -6,6 +6,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -285,6 +286,7 @@ class _Service:
             'warnings': [*job.warnings, *(job.describe(line) for line in (outcome.problems if outcome else ()))],
             'size': outcome.size if outcome and done else None,
             'result_size': outcome.result_size if outcome and done else None,
+            'verdict': asdict(outcome.verdict) if outcome and outcome.verdict and done else None,
             'name': f'{job.name}_out{job.result.suffix}' if job.result else None,
             'url': url_for('job', identity=job.identity),
             'result': url_for('result', identity=job.identity) if done else None}

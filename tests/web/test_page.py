@@ -9,13 +9,20 @@ from pathlib import Path
 import cv2
 import pytest
 
+import realesrgan.quality
 import realesrgan.web
 from tests.support import clips
 from tests.support.web_client import MODEL, decode, encode, noise
 
+pytest.importorskip('flask')
+pytest.importorskip('prometheus_client')
+
+from realesrgan.web import app, uploads
+
 expect = pytest.importorskip('playwright.sync_api').expect
 
 FOLDER = Path(realesrgan.web.__file__).parent
+QUALITY = Path(realesrgan.quality.__file__).parent
 DEVICES = {'desktop': ((1280, 900), 'light'), 'phone': ((390, 800), 'dark')}
 
 # Drops files as a hand does: playwright can't move them from outside into the page.
@@ -178,6 +185,25 @@ def test_options_reach_the_service(serve, visit):
     assert decode(service.get(url).content).shape == (80, 120, 3)
 
 
+@pytest.mark.parametrize(('locale', 'words', 'verdict'), [
+    ('en-US', ('Or width (pixels)', 'Strength (0 to 1)'),
+     'Take a look (changed colours, edges of tiles)'),
+    ('ko-KR', ('또는 너비(픽셀)', '강도(0~1)'), '확인 필요 (색 변화, 타일 경계)')])
+def test_size_strength_and_verdict_are_in_both_languages(serve, visit, monkeypatch, locale, words, verdict):
+    monkeypatch.setattr('realesrgan.web.app.asdict', lambda _: {'word': 'look', 'reasons': ['colour', 'tiles']})
+    page = visit(serve(), locale=locale)
+    page.locator('summary').click()
+    for label, value in zip(words, ('100', '0'), strict=True):
+        page.get_by_label(label).fill(value)
+    choose(page, ('a.png', 'image/png', png()))
+    expect(page.locator('.sizes')).to_have_text('60\u00d740 \u2192 100\u00d767', timeout=60_000)
+    expect(page.locator('.verdict')).to_have_text(verdict)
+    url = page.locator('.download').get_attribute('href')
+    result = decode(page.context.request.get(page.url.rstrip('/') + url).body()).astype(int)
+    plain = cv2.resize(noise(40, 60), (100, 67), interpolation=cv2.INTER_CUBIC).astype(int)
+    assert abs(result - plain).mean() < 1  # the network's is 40 and more from it
+
+
 def test_what_is_refused_is_said_in_words(serve, visit):
     page = visit(serve(max_bytes=100_000, max_pixels=10_000))
     for data, message in (
@@ -273,7 +299,10 @@ def test_both_languages_have_the_same_words():
     page = (FOLDER / 'templates/page.html').read_text()
     script = (FOLDER / 'static/page.js').read_text()
     used = set(re.findall(r'data-text="(\w+)"', page)) | set(re.findall(r"text\('(\w+)'", script)) | {
-        'cancelled', 'failed'}
+        'cancelled', 'failed', *set(uploads.FIELDS) - set(app._SHOWN)}
+    findings = ''.join(path.read_text() for path in QUALITY.glob('*.py'))
+    used |= {f'why_{kind.replace(" ", "_")}' for kind in re.findall(r"Finding\(\s*'([\w ]+)'", findings)}
+    used |= {f'verdict_{word}' for word in ('good', 'look', 'bad')}
     assert used | {name for name in strings['en'] if name.startswith('status_')} == set(strings['en'])
     for name, words in re.findall(r'data-text="(\w+)">([^<]+)<', page):
         assert words == strings['en'][name]

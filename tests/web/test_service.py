@@ -12,6 +12,7 @@ import threading
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import requests
@@ -84,6 +85,14 @@ def test_what_did_not_go_as_asked_is_a_warning(serve, expected):
                                  'has transparency, which jpg does not hold; written as input_out.png']
     assert state['name'] == 'icon_out.png'
     assert service.get(state['result']).content == expected(data)
+
+
+def test_a_result_has_a_verdict(serve):
+    service = serve()
+    ramp = np.repeat(np.linspace(40, 200, 64, dtype=np.uint8)[None, :, None], 64, 0).repeat(3, 2)
+    state = service.wait(service.send(encode(ramp)))
+    assert state['verdict'] == {'word': 'good', 'reasons': []}
+    assert service.wait(service.send(encode(ramp)[:-60]))['verdict'] is None
 
 
 def test_a_model_is_loaded_once(serve, caplog):

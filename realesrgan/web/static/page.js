@@ -11,7 +11,7 @@ const language = navigator.languages.map(tag => tag.slice(0, 2)).find(tag => tag
 const strings = (await (await fetch(document.body.dataset.strings)).json())[language];
 const text = (name, values = {}) => strings[name].replace(/{(\w+)}/g, (_, key) => values[key]);
 const translate = root => root.querySelectorAll('[data-text]').forEach(element => {
-  element.textContent = strings[element.dataset.text];
+  element.textContent = strings[element.dataset.text] ?? element.textContent;  // of an option without words here
 });
 document.documentElement.lang = language;
 translate(document);
@@ -167,6 +167,7 @@ class Job {
     this.show(text('done', {seconds: state.seconds.toFixed(1)}), true);
     this.find('sizes').textContent = text('sizes', {
       before: state.size.join('×'), after: state.result_size.join('×')});
+    if (state.verdict) this.judge(state.verdict);
     this.result = {url: state.result, name: state.name};
     const link = this.find('download');
     Object.assign(link, {href: state.result, download: state.name, hidden: false});
@@ -174,6 +175,14 @@ class Job {
     document.querySelector('#all').hidden = jobs.filter(job => job.result).length < 2;
     if (SHOWN.test(this.file.type) && /\.(png|jpe?g|webp)$/.test(state.name)) this.compare().catch(() => {});
     else if (PLAYED.test(state.name)) this.play();
+  }
+
+  /** Show the verdict on the result: good, look (why) or bad (why). */
+  judge({word, reasons}) {
+    const line = this.find('verdict'), why = reasons.map(kind => strings[`why_${kind.replace(' ', '_')}`] ?? kind);
+    line.dataset.word = word;
+    line.textContent = strings[`verdict_${word}`] + (why.length ? ` (${why.join(', ')})` : '');
+    line.hidden = false;
   }
 
   /** Show the picture as it was over the result, up to the slider. */
