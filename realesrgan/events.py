@@ -199,18 +199,23 @@ class FilmFlicker:
         source: Of the input.
         result: Of the frames as the network made them.
         steadied: Of the result, if it was steadied; else None.
-        worst: The seconds of the result in which it flickers most, at most three, the worst first.
+        worst: The seconds of the result in which it flickers most, at most three, the worst first; none of a preview.
     """
 
     source: float
     result: float
     steadied: float | None
-    worst: tuple[int, ...]
+    worst: tuple[int, ...] = ()
 
     def __str__(self) -> str:
-        steadied = '' if self.steadied is None else f', {self.steadied:.2f} steadied'
         places = ', '.join(str(timedelta(seconds=second)) for second in self.worst)
-        return f'flicker {self.result:.2f} levels{steadied}, the input {self.source:.2f}; most at {places}'
+        return f'{self.summary}, the input {self.source:.2f}' + (places and f'; most at {places}')
+
+    @property
+    def summary(self) -> str:
+        """The same without the input and the places."""
+        steadied = '' if self.steadied is None else f', {self.steadied:.2f} steadied'
+        return f'flicker {self.result:.2f} levels{steadied}'
 
 
 @dataclass(frozen=True)

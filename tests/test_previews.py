@@ -6,6 +6,7 @@ import types
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 
 import inference_realesrgan
@@ -116,6 +117,39 @@ def test_the_preview_of_a_video_is_at_its_start_or_else_its_middle(run_script, t
     assert files(tmp_path / 'results') == ['a_out_preview.jpg']
     distances = [np.abs(frame.astype(int) - seen[0]).mean() for frame in clips.frames('a.mp4')]
     assert np.argmin(distances) + 1 == number
+
+
+@pytest.mark.parametrize('alpha', [False, True])
+@pytest.mark.parametrize('steady', [False, True])
+def test_the_preview_of_a_video_measures_its_flicker(run_script, tmp_path, stand_ins, monkeypatch, steady, alpha):
+    """Of a film that stands still, whose results change by 6 levels from frame to frame, hidden by alpha or not."""
+    path = tmp_path / ('a.webp' if alpha else 'a.mkv')
+    still = np.full((40, 60, 4), 100, np.uint8)
+    still[:20, :, 3] = 255 - 255 * alpha
+    if alpha:
+        frames = [PIL.Image.fromarray(still) for _ in range(12)]
+        for number, frame in enumerate(frames):  # or Pillow joins frames that are equal
+            frame.putpixel((0, 39), (number, 0, 0, 255))
+        frames[0].save(path, save_all=True, append_images=frames[1:], duration=100, lossless=True)
+    else:
+        clips.make(path, '-f', 'lavfi', '-i', 'color=gray:size=60x40:rate=10:duration=1.2', '-c:v', 'ffv1')
+    calls = []
+
+    def enhance(img, outscale, *_, **__):
+        calls.append(img)
+        result = np.full((160, 240, img.shape[2]), 90 + 6 * (len(calls) % 2), np.uint8)
+        result[..., 3:] = 255 - 255 * alpha
+        return result, 'RGB'
+    monkeypatch.setattr('realesrgan.enhancers.EnhancerCache.build', lambda *_: types.SimpleNamespace(
+        scale=4, on_tile=None, enhance=enhance))
+    status, out, err = run_script(inference_realesrgan_video, '-i', path.name, '-n', MODELS[0], '--preview',
+                                  *['--steady'] * steady)
+    assert status == 0, err
+    result, steadied = ('0.00', '0.00') if alpha else ('6.00', '2.00')  # the means of 5 frames are 93.6 and 92.4
+    assert out.endswith(f'; flicker {result} levels{f", {steadied} steadied" if steady else ""}, the input 0.00\n')
+    assert len(calls) == (7 if steady else 3)  # two pairs are measured, and two frames steady on either side
+    shown = cv2.imread('results/a_out_preview.jpg')[100, -100]
+    assert np.abs(shown.astype(int) - (128 if alpha else (94 if steady else 96))).max() <= 1
 
 
 @pytest.mark.parametrize(('options', 'message'), [

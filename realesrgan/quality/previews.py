@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -12,6 +12,7 @@ import numpy as np
 from ..engines.choice import pick_device
 from ..enhancers import BuildEnhancer, build_enhancer, prepare
 from ..errors import EngineError, RunError, WeightsError, explain, flatten_message
+from ..events import FilmFlicker
 from ..files import format_size
 from ..options import RunOptions, drop_faces_of_anime
 from ..pool.pool import Place
@@ -23,6 +24,9 @@ _MOST_SEARCHED = 1024  # pixels along the longer side of the copy in which the b
 _LEAST_PANEL = 640  # pixels; small results are shown enlarged
 _CAPTION, _GAP = 58, 8  # pixels
 _COLUMNS = {1: 1, 2: 2, 3: 3, 4: 2}  # by the number of panels; 3 for more
+
+#: Takes parts of frames and their results, and returns the result that is shown, and how much they flicker.
+JudgeFrames = Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], tuple[np.ndarray, FilmFlicker | None]]
 
 
 @dataclass(frozen=True)
@@ -60,12 +64,14 @@ class Trial:
         pixels: The result, HxWx3, BGR, uint8; None if it failed.
         seconds: For each megapixel of the input.
         error: Why it failed, a line; else ''.
+        flicker: Of the part of a video; None if nothing in it stands still.
     """
 
     label: str
     pixels: np.ndarray | None
     seconds: float = 0.0
     error: str = ''
+    flicker: FilmFlicker | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,8 @@ class Sheet:
     trials: tuple[Trial, ...]
 
 
-def compare_models(picture: np.ndarray, options: RunOptions, amount: Amount, *,
+def compare_models(picture: np.ndarray, options: RunOptions, amount: Amount, *, before: Iterable[np.ndarray] = (),
+                   after: Iterable[np.ndarray] = (), judge: JudgeFrames | None = None,
                    build: BuildEnhancer = build_enhancer, check: Callable[[], None] = lambda: None) -> Sheet:
     """Upscale the busiest part of a picture by each model of `options.models` and show the results beside bicubic.
 
@@ -93,8 +100,10 @@ def compare_models(picture: np.ndarray, options: RunOptions, amount: Amount, *,
         picture: HxW, HxWx3 or HxWx4, BGR; uint8 or uint16.
         options: How; `models`, or else `model_name`, says by which models.
         amount: The work of the run that the preview is for.
+        before, after: The frames of a video before and after it, of the same kind.
+        judge: Called with the same part of all of them, and what a model makes of it; None: the result is shown as is.
         build: Makes enhancers.
-        check: Called before each model; what it raises ends the comparison.
+        check: Called before each result; what it raises ends the comparison.
 
     Raises:
         RunError: no model could be tried, such as without the GPU that was asked for.
@@ -102,7 +111,9 @@ def compare_models(picture: np.ndarray, options: RunOptions, amount: Amount, *,
     """
     place = Place(options.gpu_id[0] if options.gpu_id else None)
     side = _SIDE if pick_device(gpu_id=place.gpu_id, engine=options.engine).type == 'cpu' else _SIDE_ON_GPU
-    part = np.ascontiguousarray(picture[find_busiest(picture, side)])
+    area = find_busiest(picture, side)
+    part = picture[area].copy()  # and no more of any frame is kept
+    parts = [*(frame[area].copy() for frame in before), part, *(frame[area].copy() for frame in after)]
     final = options.find_size(picture.shape[1], picture.shape[0])
     if final is not None:
         options = replace(options, width=None, height=None, fit=None, outscale=final.width / picture.shape[1])
@@ -110,7 +121,8 @@ def compare_models(picture: np.ndarray, options: RunOptions, amount: Amount, *,
     for model in options.models or (options.model_name,):
         check()
         try:
-            trials.append(_try(part, drop_faces_of_anime(replace(options, model_name=model, models=())), place, build))
+            trials.append(_try(parts, drop_faces_of_anime(replace(options, model_name=model, models=())), place, build,
+                               judge, check))
         except Exception as error:
             if isinstance(error, RunError) and not isinstance(error, (WeightsError, EngineError)):
                 raise  # no other model would fare better
@@ -118,7 +130,8 @@ def compare_models(picture: np.ndarray, options: RunOptions, amount: Amount, *,
             trials.append(Trial(model, None, error=flatten_message(explain(error))))
     if len(errors) == len(trials):
         raise errors[0]
-    lines = tuple(f'{trial.label}: {trial.error or ", ".join(amount.describe(trial.seconds))}' for trial in trials)
+    lines = tuple(f'{trial.label}: {trial.error or ", ".join(amount.describe(trial.seconds))}'
+                  + (f'; {trial.flicker}' if trial.flicker else '') for trial in trials)
     return Sheet(_draw(part, trials, amount), lines, tuple(trials))
 
 
@@ -139,18 +152,23 @@ def find_busiest(picture: np.ndarray, side: int) -> tuple[slice, slice]:
     return slice(starts[0], starts[0] + side), slice(starts[1], starts[1] + side)
 
 
-def _try(part: np.ndarray, options: RunOptions, place: Place, build: BuildEnhancer) -> Trial:
+def _try(parts: Sequence[np.ndarray], options: RunOptions, place: Place, build: BuildEnhancer,
+         judge: JudgeFrames | None, check: Callable[[], None]) -> Trial:
     prepare(options)
     enhancer = build(options, place)
-    best = float('inf')
-    for _ in range(2):
+    results, best = list[np.ndarray](), float('inf')
+    for part in parts if len(parts) > 1 else [*parts, *parts]:
+        if results:
+            check()
+            if len(parts) == 1 and best > _QUICK_SECONDS:
+                break
         start = time.perf_counter()
-        pixels, _mode = enhancer.enhance(part, options.outscale or options.default_outscale, options.alpha_upsampler,
-                                         strength=options.strength)
+        results.append(enhancer.enhance(part, options.outscale or options.default_outscale, options.alpha_upsampler,
+                                        strength=options.strength)[0])
         best = min(best, time.perf_counter() - start)
-        if best > _QUICK_SECONDS:
-            break
-    return Trial(options.label, convert_to_bgr8(pixels), best / (part.shape[0] * part.shape[1] / 1e6))
+    pixels, flicker = judge(parts, results[:len(parts)]) if judge else (results[0], None)
+    height, width = parts[0].shape[:2]
+    return Trial(options.label, convert_to_bgr8(pixels), best / (height * width / 1e6), flicker=flicker)
 
 
 def _draw(part: np.ndarray, trials: Sequence[Trial], amount: Amount) -> np.ndarray:
@@ -158,13 +176,15 @@ def _draw(part: np.ndarray, trials: Sequence[Trial], amount: Amount) -> np.ndarr
     first = next(trial.pixels for trial in trials if trial.pixels is not None)
     height, width = first.shape[:2]
     factor = max(-(-_LEAST_PANEL // width), 1)
-    panels = [_caption(enlarge(convert_to_bgr8(part), first), factor, 'bicubic', 'the input, enlarged')]
+    flicker = next((f'; flicker {trial.flicker.source:.2f} levels' for trial in trials if trial.flicker), '')
+    panels = [_caption(enlarge(convert_to_bgr8(part), first), factor, 'bicubic', f'the input, enlarged{flicker}')]
     for trial in trials:
         shown = trial.pixels if trial.pixels is not None else np.full((height, width, 3), 235, np.uint8)
         if shown.shape != first.shape:  # a network of another scale, without -s
             shown = cv2.resize(shown, (width, height), interpolation=cv2.INTER_AREA)
         speed, whole = ('failed', trial.error) if trial.error else amount.describe(trial.seconds)
-        whole = whole if trial.error else f'whole job: {whole}'
+        flicker = f'; {trial.flicker.summary}' if trial.flicker else ''
+        whole = whole if trial.error else f'whole job: {whole}{flicker}'
         panels.append(_caption(shown, factor, f'{trial.label}: {speed}', whole))
     columns = _COLUMNS.get(len(panels), 3)
     rows, (panel_height, panel_width) = -(-len(panels) // columns), panels[0].shape[:2]

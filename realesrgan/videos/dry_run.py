@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import psutil
 
+from ..engines.cpu import count_cores
 from ..files import format_size, measure_free_disk
 from ..pool.pool import Place
 from .disk import estimate_result_size
 from .parts import Part, count
 from .source import CHUNK_SECONDS, Source
+from .steady import time_steadying
 from .worker import PART_SECONDS
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ _TIMED_FRAMES = 3
 
 
 def outline_run(source: Source, target: Path, outscale: float | None, places: Sequence[Place], enhancer: Enhancer,
-                there: Sequence[Part]) -> list[str]:
+                there: Sequence[Part], *, steady: bool = False) -> list[str]:
     """Time a few frames and return what a run would do, a line for each point.
 
     Args:
@@ -35,10 +37,14 @@ def outline_run(source: Source, target: Path, outscale: float | None, places: Se
         places: Where each worker would compute.
         enhancer: Upscales as one worker would.
         there: The parts of an earlier run.
+        steady: Whether results are steadied.
     """
     # Workers that share a CPU get their share of its cores; on it `enhancer` is timed with its own share.
     parallel = len(places) if enhancer.device_type == 'cpu' else len(set(places))
-    seconds = _time_frames(source, outscale, enhancer)
+    seconds, steadying = _time_frames(source, outscale, enhancer, steady=steady)
+    if enhancer.device_type == 'cpu':  # it goes on beside the network, and takes one of its cores
+        seconds += steadying / max(count_cores() // places[0].workers, 1)
+    seconds = max(seconds, steadying)
     encoding, (width, height) = source.encoding, source.size
     frames = 'unknown number' if source.total is None else f'{source.total}'
     lines = [f'result   {target}',
@@ -69,14 +75,14 @@ def outline_run(source: Source, target: Path, outscale: float | None, places: Se
     return lines
 
 
-def _time_frames(source: Source, outscale: float | None, enhancer: Enhancer) -> float:
-    """Return the seconds that a frame takes."""
+def _time_frames(source: Source, outscale: float | None, enhancer: Enhancer, *, steady: bool) -> tuple[float, float]:
+    """Return the seconds that the network takes for a frame, and steadying on one core."""
     width, height = source.size
     blank = np.zeros((height, width, 3), np.uint16 if source.encoding.dtype_is_deep else np.uint8)
     frames = list(itertools.islice(source.sample(), _TIMED_FRAMES)) or [blank] * _TIMED_FRAMES
     size = (source.encoding.width, source.encoding.height) if outscale is None else None
     enhancer.enhance(frames[0], outscale=outscale, size=size)  # compiles and allocates what later frames reuse
     start = time.perf_counter()
-    for frame in frames:
-        enhancer.enhance(frame, outscale=outscale, size=size)
-    return (time.perf_counter() - start) / len(frames)
+    results = [enhancer.enhance(frame, outscale=outscale, size=size)[0] for frame in frames]
+    seconds = (time.perf_counter() - start) / len(frames)
+    return seconds, time_steadying([*zip(frames, results, strict=True)]) if steady else 0.0

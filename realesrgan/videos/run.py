@@ -5,9 +5,10 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,12 @@ from .inputs import (
 )
 from .job import VideoJob
 from .parts import find_reusable, get_parts_folder
-from .worker import Chunk
+from .steady import RADIUS
+from .worker import Chunk, judge_frames
 
 logger = logging.getLogger(__name__)
+
+_MEASURED = 2  # frames of a preview whose flicker is measured, each against the one before it
 
 
 def upscale_videos(inputs: Inputs, output: str | os.PathLike[str], options: VideoOptions | None = None, *,
@@ -251,7 +255,8 @@ class _Videos:
                 job.open()
                 there = [] if self._options.restart else find_reusable(
                     target, job.source.encoding.container, job.describe())
-                lines = outline_run(job.source, target, self._options.outscale, self._places, enhancer, there)
+                lines = outline_run(job.source, target, self._options.outscale, self._places, enhancer, there,
+                                    steady=self._options.steady)
                 self._run.emit(Outlined(video.source, tuple(lines)))
 
     def _preview(self, waiting: Sequence[tuple[VideoInput, Path]]) -> None:
@@ -267,13 +272,19 @@ class _Videos:
                 job.open()
                 source, encoding = job.source, job.source.encoding
                 first = 0 if options.start is not None or source.total is None else source.total // 2
-                frame = next(source.sample(first), None)
-                if frame is None:
-                    raise VideoError('no preview: it can be read once only, or has no frame')
-                counts = source.total or 0
-                amount = Amount(frame.shape[0] * frame.shape[1] / 1e6, counts, estimate_result_size(encoding, counts),
-                                len(set(self._places)))
-                found = compare_models(frame, options, amount, build=enhancers.build, check=self._run.check)
+                radius = RADIUS if options.steady else 0
+                with closing(source.sample(max(first - radius, 0))) as frames:
+                    before = list(islice(frames, min(first, radius)))
+                    frame = next(frames, None)
+                    if frame is None:
+                        raise VideoError('no preview: it can be read once only, or has no frame')
+                    counts = source.total or 0
+                    amount = Amount(frame.shape[0] * frame.shape[1] / 1e6, counts,
+                                    estimate_result_size(encoding, counts), len(set(self._places)))
+                    found = compare_models(
+                        frame, options, amount, before=before, after=islice(frames, _MEASURED + radius),
+                        judge=partial(judge_frames, shown=len(before), stop=len(before) + _MEASURED + 1,
+                                      steady=options.steady), build=enhancers.build, check=self._run.check)
                 with whole_file(sheet) as temporary:
                     temporary.write_bytes(encode_sheet(found.pixels, sheet.suffix))
                 lines = f'preview  {sheet}, frame {first + 1} of {source.total or "an unknown number"}', *found.lines

@@ -4,7 +4,7 @@ from __future__ import annotations
 import functools
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -97,8 +97,6 @@ class Source:
             shape = FrameShape(given.height, given.width, deep=False, name=given.path.name, alpha=given.alpha)
             self.encoding = encode_frames(ffmpeg, shape, options, animation.rate)
             self.total, self.size = len(animation.numbers), (given.width, given.height)
-            if options.container == 'gif' and given.soft:
-                logger.warning('its soft transparency becomes hard, as gif holds no other; --ext apng or webp keeps it')
         else:
             for option in ('start', 'end'):
                 if getattr(options, option) is not None:
@@ -108,6 +106,9 @@ class Source:
             self._shape = replace(self._shape, alpha=self.encoding.alpha)
             self.total, self.size = len(given), (self._shape.width, self._shape.height)
         self._use_cards()
+        if options.container == 'gif' and self.encoding.alpha and (self.animation is None or self.animation.soft):
+            logger.warning('%s transparency becomes hard, as gif holds no other; --ext apng or webp keeps it',
+                           'its soft' if self.animation else 'any soft')
         is_divisible = self.plan is None or self.plan.is_divisible
         self.step = math.ceil(self.encoding.rate) if options.chunk is None and is_divisible else 0
 
@@ -250,7 +251,7 @@ class Source:
         whole = replace(plan.decode_chunk(0, None, seek=False), hwaccel='none')
         return is_of_a_cut(self.ffmpeg, plan.info, whole, self._check)
 
-    def sample(self, first: int = 0) -> Iterator[np.ndarray]:
+    def sample(self, first: int = 0) -> Generator[np.ndarray, None, None]:
         """Yield frames from a number on, for a dry run or preview; none of a stream, which could not be read again."""
         plan = self.plan
         if self.animation is not None:

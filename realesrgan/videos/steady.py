@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import functools
 import math
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, field
 from fractions import Fraction
-from itertools import takewhile
+from itertools import cycle, takewhile
 from typing import Any
 
 import cv2
@@ -21,6 +22,7 @@ import numpy as np
 RADIUS = 2
 _MEASURED = 3  # frames of each second whose flicker is measured
 _ROWS = 3  # one of which is measured
+_TIMED = 3  # frames
 
 # Levels are those of 8 bits.
 _LEAST_NOISE, _MOST_NOISE = 3.0, 12.0  # by which equal things may differ: coding alone makes 3, a grainy film 12
@@ -354,6 +356,25 @@ class Steadier:
             self._motions[a.number, b.number] = find_motion(a, b)
             self._motions[b.number, a.number] = find_motion(b, a)
         return match(a, b, self._motions[a.number, b.number], self._motions[b.number, a.number], self._unmoved[pair])
+
+
+def time_steadying(frames: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:
+    """Return the seconds that steadying a frame takes on one core, timed on a few that are shown to and fro.
+
+    Args:
+        frames: Each with its result; colours alone are looked at.
+    """
+    steadier, threads = Steadier(), cv2.getNumThreads()
+    to_and_fro = cycle([*frames, *frames[-2:0:-1]])
+    cv2.setNumThreads(1)
+    try:
+        for number, pair in zip(range(2 * RADIUS + 1 + _TIMED), to_and_fro, strict=False):
+            if number == 2 * RADIUS + 1:  # from here on each is steadied by four others
+                start = time.perf_counter()
+            list(steadier.add(number, *(np.ascontiguousarray(pixels[..., :3]) for pixels in pair)))
+        return (time.perf_counter() - start) / _TIMED
+    finally:
+        cv2.setNumThreads(threads)
 
 
 def _round(pixels: np.ndarray, unit: int, dtype: np.dtype[Any]) -> np.ndarray:

@@ -2,13 +2,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sys
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import astuple, dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,7 +18,7 @@ import numpy as np
 from ..engines.memory import MemoryLog
 from ..enhancers import BuildEnhancer, build_enhancer, measure_timings
 from ..errors import MediaError, RealESRGANError, VideoError
-from ..events import Examined
+from ..events import Examined, FilmFlicker
 from ..ffmpeg.decoder import Damage, FrameReader
 from ..ffmpeg.encoder import Encoding, FrameWriter
 from ..ffmpeg.programs import FFmpeg, find_ffmpeg
@@ -277,7 +277,7 @@ def _read_all(chunk: Chunk, frames: VideoFrames | FrameFiles | AnimationFrames |
     if frames is None:
         return []
     with frames.open(chunk.ffmpeg) as reader:
-        return list(islice(reader, RADIUS + 1))
+        return list(itertools.islice(reader, RADIUS + 1))
 
 
 def number_frames(frames: Iterable[np.ndarray]) -> Iterator[Frame]:
@@ -329,6 +329,35 @@ def steady_behind(put: Callable[[Frame], None], stopwatch: Stopwatch,
     with write_behind(steady, _STEADIED_BEHIND, stop) as behind:
         yield behind.put
         behind.put(None)
+
+
+def measure_pair(before: Frame, frame: Frame) -> Flicker:
+    """Measure the flicker between a frame and the one before it; what is hidden does not flicker."""
+    pairs = [(before.pixels, frame.pixels), (before.result, frame.result), (before.steadied, frame.steadied)]
+    if frame.pixels.shape[2] == 4:
+        pairs = [(convert_to_bgr8(one), convert_to_bgr8(other)) for one, other in pairs]
+    return measure_flicker(*pairs)
+
+
+def judge_frames(sources: Sequence[np.ndarray], results: Sequence[np.ndarray], *, shown: int, stop: int,
+                 steady: bool) -> tuple[np.ndarray, FilmFlicker | None]:
+    """Return how one of a few frames is written, and how much they flicker from it on.
+
+    Args:
+        sources: The frames, one after the other.
+        results: What a network makes of them.
+        shown: The index of that one, which is the first that is measured.
+        stop: That after the last one that is measured.
+        steady: Whether they are steadied.
+    """
+    frames = [Frame(number, pixels, result=result, steadied=result)
+              for number, (pixels, result) in enumerate(zip(sources, results, strict=True))]
+    if steady:
+        with steady_behind(lambda _: None, Stopwatch(), lambda: None) as put:
+            for frame in frames:
+                put(frame)
+    levels = sum(itertools.starmap(measure_pair, itertools.pairwise(frames[shown:stop])), Flicker()).levels
+    return frames[shown].steadied, levels and FilmFlicker(levels[0], levels[1], levels[2] if steady else None)
 
 
 class PartWriter:
@@ -412,10 +441,7 @@ class PartWriter:
     def _measure(self, before: Frame, frame: Frame) -> None:
         number, rate = self._chunk.first + frame.number, self._chunk.encoding.rate
         if before.number + 1 == frame.number and is_measured(number, rate):
-            pairs = [(before.pixels, frame.pixels), (before.result, frame.result), (before.steadied, frame.steadied)]
-            if self._chunk.encoding.alpha:  # what is hidden does not flicker
-                pairs = [(convert_to_bgr8(one), convert_to_bgr8(other)) for one, other in pairs]
-            self._flicker[int(number / rate)] += measure_flicker(*pairs)
+            self._flicker[int(number / rate)] += measure_pair(before, frame)
 
     def _is_long_enough(self, frame: Frame) -> bool:
         """Tell whether a part may end here and another second would be too much work for it.

@@ -213,6 +213,7 @@ def test_a_folder_of_transparent_frames(upscale, tmp_path):
         Image.fromarray(frame).save(tmp_path / 'frames' / f'{number}.png')
     upscale('-i', 'frames', '--ext', 'mov', '--vcodec', 'qtrle')
     assert find_difference(decode_alpha('results/frames_out.mov')[1], enlarge(np.array(SOFT[:3])))[0] == 0
+    assert 'any soft transparency becomes hard' in upscale('-i', 'frames', '--ext', 'gif')
 
 
 @pytest.mark.parametrize(('source', 'supported', 'chosen'), [

@@ -68,6 +68,16 @@ def test_dry_run(upscale, tmp_path):
     assert files(tmp_path) == ['a.mp4']
 
 
+def test_a_dry_run_counts_steadying(upscale, tmp_path, monkeypatch):
+    make(tmp_path / 'a.mp4', *picture(seconds='25'), *EXACT)
+    given = []
+    monkeypatch.setattr('realesrgan.videos.dry_run.time_steadying', lambda frames: given.append(frames) or 1e5)
+    text = upscale('-i', 'a.mp4', '-s', '2', '--dry_run', '--steady')
+    assert [(source.shape, result.shape) for source, result in given[0]] == [((48, 64, 3), (96, 128, 3))] * 3
+    assert re.search(r'\ntime     about \d+ days, ', text)  # no worker is faster than the core that steadies
+    assert 'days' not in upscale('-i', 'a.mp4', '-s', '2', '--dry_run')
+
+
 def test_a_dry_run_counts_the_parts_that_a_run_would_find(upscale, tmp_path):
     make(tmp_path / 'a.mp4', *picture(seconds='4'), *EXACT)
     common = '-i', 'a.mp4', '--chunk', '1', '-s', '2'

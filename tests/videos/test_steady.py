@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from realesrgan.videos.steady import RADIUS, Flicker, Steadier, is_measured, measure_flicker
+from realesrgan.videos.steady import RADIUS, Flicker, Steadier, is_measured, measure_flicker, time_steadying
 from tests.support import clips
 from tests.support.clips import EXACT, LOSSLESS, OPEN_GOPS, hashes, make, numbered, picture, write_frames
 
@@ -129,6 +129,19 @@ def test_how_a_film_is_cut_does_not_matter(still):
         for first in range(len(film)):
             low, stop = max(first - RADIUS, 0), first + 1 + RADIUS
             assert (steady(film[low:stop], low)[first - low] == whole[first]).all()
+
+
+def test_steadying_is_timed(still, monkeypatch):
+    """Few frames are shown to and fro, with colours only."""
+    seen = []
+    monkeypatch.setattr(Steadier, 'add', lambda self, number, *pair: seen.append((number, *pair)) or ())
+    frames = [(frame, np.dstack((result, result[..., 0]))) for frame, result in still[:3]]
+    assert 0 <= time_steadying(frames) < 60
+    assert [number for number, *_ in seen] == list(range(8))
+    order = [next(index for index, (_, known) in enumerate(still) if np.array_equal(known, result))
+             for _, _, result in seen]
+    assert order == [0, 1, 2, 1, 0, 1, 2, 1]
+    assert time_steadying(frames[:1]) >= 0
 
 
 def test_a_gap_ends_a_film(still):
