@@ -336,7 +336,7 @@ class RunOptions(UpsamplerOptions):
         None, '--log', group='messages', check=check_path, metavar='FILE',
         help='append all that -v shows to FILE, with times')
     preview: bool = option(
-        False, '--preview', group='judging',
+        False, '--preview', group='judging', form='preview',
         help='upscale a small part only and show it on a sheet beside each of the models of -n, with the time and the '
              'room that the whole would take')
     check: bool = False

@@ -29,7 +29,7 @@ from .settings import Settings, is_loopback
 
 _COOKIE = 'realesrgan_token'
 _OPEN = 'static', 'healthz', 'login', 'page'  # to those without a token
-_SHOWN = 'model', 'scale', 'format', 'denoise', 'face'  # fields that have a control of their own on the page
+_SHOWN = 'model', 'scale', 'format', 'denoise', 'face', 'preview'  # fields that have a control of their own on the page
 _SECONDS_BETWEEN_LOOKS = 0.25  # at whether a client still waits
 _BUCKETS = 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000  # seconds
 _POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src 'self'; " \
@@ -272,7 +272,7 @@ class _Service:
             abort(_find_status(job.error), job.explain())
         try:
             return send_file(job.result, _TYPES.get(job.result.suffix), as_attachment=True,
-                             download_name=f'{job.name}_out{job.result.suffix}')
+                             download_name=job.result_name)
         except OSError:
             abort(404, 'the result has been removed')
 
@@ -287,7 +287,8 @@ class _Service:
             'size': outcome.size if outcome and done else None,
             'result_size': outcome.result_size if outcome and done else None,
             'verdict': asdict(outcome.verdict) if outcome and outcome.verdict and done else None,
-            'name': f'{job.name}_out{job.result.suffix}' if job.result else None,
+            'compared': job.list_compared(),
+            'name': job.result_name,
             'url': url_for('job', identity=job.identity),
             'result': url_for('result', identity=job.identity) if done else None}
 

@@ -17,7 +17,7 @@ from typing import Any, Self
 from ..engines.memory import MemoryUse, measure_memory_use
 from ..enhancers import EnhancerCache
 from ..errors import BugError, Cancelled, RealESRGANError, explain
-from ..events import Event, Outcome, Progress, Warned
+from ..events import Event, Outcome, Outlined, Progress, Warned
 from ..options import PictureOptions, VideoOptions
 from ..pictures.run import upscale_pictures
 from ..pool.pool import Place, Report
@@ -97,7 +97,8 @@ class Job:
         done, total: Tiles or frames; the total is None where it is unknown.
         error: Why it failed.
         warnings: What did not go as asked, a line each.
-        outcome: How it ended.
+        outcome: How it ended; None for a preview that did not fail.
+        preview: The comparison of models that was asked for in place of the result.
         started, finished: Seconds on `time.monotonic`'s clock.
         cancel: Set to end it.
         ended: Set when it has ended.
@@ -114,6 +115,7 @@ class Job:
     error: BaseException | None = None
     warnings: list[str] = field(default_factory=list)
     outcome: Outcome | None = None
+    preview: Outlined | None = None
     started: float | None = None
     finished: float | None = None
     cancel: threading.Event = field(default_factory=threading.Event)
@@ -121,8 +123,16 @@ class Job:
 
     @property
     def result(self) -> Path | None:
-        """The result, if there is one."""
-        return self.outcome.target if self.state == DONE and self.outcome else None
+        """The result, or the sheet of a preview, if there is one."""
+        if self.state != DONE:
+            return None
+        return self.preview.sheet if self.preview else self.outcome.target if self.outcome else None
+
+    @property
+    def result_name(self) -> str | None:
+        """The name under which the result is downloaded."""
+        kind = 'preview' if self.preview else 'out'
+        return f'{self.name}_{kind}{self.result.suffix}' if self.result else None
 
     @property
     def seconds(self) -> float:
@@ -137,6 +147,16 @@ class Job:
             self.warnings.append(self.describe(event.message))
         elif isinstance(event, Outcome):
             self.outcome = event
+        elif isinstance(event, Outlined):
+            self.preview = event
+
+    def list_compared(self) -> list[dict[str, str]]:
+        """Return the models that a preview has compared, each with its time and size, or why it failed."""
+        if self.preview is None:
+            return []
+        models = self.options.models or (self.options.model_name,)
+        return [{'model': model, 'text': self.describe(line.partition(': ')[2])}
+                for model, line in zip(models, self.preview.lines[1:], strict=True)]
 
     def explain(self) -> str:
         """Return why it failed, in one line."""
@@ -289,7 +309,8 @@ class JobQueue:
             self.memory.pop(number, None)
         if isinstance(job.error, BugError):
             logger.error('%s', job.error, exc_info=job.error)
-        return DONE if job.error is None and job.outcome is not None and job.outcome.target is not None else FAILED
+        made = job.preview is not None or (job.outcome is not None and job.outcome.target is not None)
+        return DONE if made and job.error is None else FAILED
 
     def _end(self, job: Job, state: str) -> None:
         job.state, job.finished = state, time.monotonic()

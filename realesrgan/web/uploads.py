@@ -15,6 +15,7 @@ from ..ffmpeg.programs import find_ffmpeg
 from ..options import PictureOptions, RunOptions, VideoOptions, check_number, list_options
 from ..pictures import formats, pillow
 from ..pictures.metadata import measure_upright
+from ..tuning import list_installed
 from ..upscaling.size import Size
 from .settings import Settings
 
@@ -94,6 +95,8 @@ def make_options(given: Mapping[str, Any], settings: Settings, *, video: bool) -
         raise UsageError(f'format: {given["ext"]!r} is none of {", ".join(allowed)}, which '
                          f'{"videos" if video else "pictures"} have')
     kind = VideoOptions if video else PictureOptions
+    if given.get('preview') and 'model_name' not in given:
+        given = {**given, 'models': tuple(list_installed())}
     return kind(**given, engine=settings.engine, fp32=settings.fp32, max_pixels=settings.max_pixels)
 
 

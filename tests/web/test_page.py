@@ -204,6 +204,29 @@ def test_size_strength_and_verdict_are_in_both_languages(serve, visit, monkeypat
     assert abs(result - plain).mean() < 1  # the network's is 40 and more from it
 
 
+@pytest.mark.parametrize(('device', 'locale', 'first', 'use', 'figures'), [
+    ('desktop', 'en-US', 'Compare models first, on a small part of each file', 'Use ',
+     r'[\d.]+ s/megapixel; in all about 0:00:\d\d, less than 1 MiB'),
+    ('phone', 'ko-KR', '먼저 파일의 작은 부분으로 모델 비교하기', ' 사용',
+     r'메가픽셀당 [\d.]+초, 전체 약 0:00:\d\d, 1 MiB 미만')])
+def test_models_are_compared_and_one_is_used(serve, visit, monkeypatch, device, locale, first, use, figures):
+    other = 'RealESRGAN_x4plus_anime_6B'
+    monkeypatch.setattr(uploads, 'list_installed', lambda: [other, MODEL])
+    page = visit(serve(), size=DEVICES[device][0], locale=locale)
+    page.get_by_label(first).check()
+    choose(page, ('a.png', 'image/png', png()))
+    rows = page.locator('.models li')
+    expect(rows).to_have_count(2, timeout=60_000)
+    for row, model in zip(rows.all(), (other, MODEL), strict=True):
+        expect(row).to_have_text(re.compile(f'({use}{model}|{model}{use}){figures}$'))
+    expect(page.locator('.sheet')).to_be_visible()
+    assert page.locator('.sheet').evaluate('sheet => sheet.decode().then(() => sheet.naturalWidth)') > 1000
+    assert page.evaluate('document.documentElement.scrollWidth <= window.innerWidth')
+    rows.last.get_by_role('button').click()
+    expect(page.locator('.sizes').first).to_have_text('60\u00d740 \u2192 240\u00d7160', timeout=60_000)
+    expect(page.locator('.download')).to_have_count(2)
+
+
 def test_what_is_refused_is_said_in_words(serve, visit):
     page = visit(serve(max_bytes=100_000, max_pixels=10_000))
     for data, message in (
@@ -299,6 +322,7 @@ def test_both_languages_have_the_same_words():
     page = (FOLDER / 'templates/page.html').read_text()
     script = (FOLDER / 'static/page.js').read_text()
     used = set(re.findall(r'data-text="(\w+)"', page)) | set(re.findall(r"text\('(\w+)'", script)) | {
+        'frame_time', 'megapixel_time',
         'cancelled', 'failed', *set(uploads.FIELDS) - set(app._SHOWN)}
     findings = ''.join(path.read_text() for path in QUALITY.glob('*.py'))
     used |= {f'why_{kind.replace(" ", "_")}' for kind in re.findall(r"Finding\(\s*'([\w ]+)'", findings)}

@@ -5,6 +5,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from realesrgan.pictures import PictureOptions, upscale_pictures
 from realesrgan.web import uploads
 from tests.support import broken_steps, clips
 from tests.support.broken_steps import PICTURE_STEPS, VIDEO_STEPS
-from tests.support.web_client import MODEL, encode, noise, wait_until
+from tests.support.web_client import MODEL, decode, encode, noise, wait_until
 
 UNKNOWN = 'this is no picture and no video that can be read'
 
@@ -93,6 +94,38 @@ def test_a_result_has_a_verdict(serve):
     state = service.wait(service.send(encode(ramp)))
     assert state['verdict'] == {'word': 'good', 'reasons': []}
     assert service.wait(service.send(encode(ramp)[:-60]))['verdict'] is None
+
+
+def test_a_preview_compares_the_models_that_are_installed(serve, monkeypatch):
+    service, models = serve(), [MODEL, 'RealESRGAN_x4plus_anime_6B']
+    monkeypatch.setattr(uploads, 'list_installed', lambda: models)
+    answer = service.client.post(f'{service.url}/jobs', files={'image': ('my cat.png', encode(noise(20, 30)))},
+                                 data={'preview': '1'}, timeout=60)
+    state = service.wait(answer)
+    assert (state['state'], state['name'], state['size']) == ('done', 'my cat_preview.jpg', None)
+    assert [each['model'] for each in state['compared']] == models
+    assert all(re.fullmatch(r'\S+ s/megapixel, about 0:00:\d\d, less than 1 MiB', each['text'])
+               for each in state['compared'])
+    sheet = decode(service.get(state['result']).content)
+    side = 720  # 120 pixels, enlarged by a whole factor to 640 at least
+    assert sheet.shape[1] == 3 * side + 2 * 8
+    alone = service.wait(service.send(encode(noise(20, 30)), preview='1', format='png'))
+    assert ([each['model'] for each in alone['compared']], alone['name']) == ([MODEL], 'picture_preview.png')
+    failed = service.wait(service.send(encode(noise(20, 30))[:-300], preview='1'))
+    assert (failed['state'], failed['compared'], failed['result']) == ('failed', [], None)
+    assert service.wait(service.send(encode(noise(20, 30))))['compared'] == []
+
+
+def test_a_preview_of_a_video_is_of_a_frame(serve, monkeypatch, tmp_path):
+    monkeypatch.setattr(uploads, 'list_installed', lambda: [MODEL])
+    service = serve()
+    film = clips.make(tmp_path / 'film.mkv', *clips.numbered(seconds='0.4'), *clips.EXACT).read_bytes()
+    answer = service.client.post(f'{service.url}/jobs', files={'video': ('film.mkv', film)},
+                                 data={'preview': '1', 'format': 'mp4'}, timeout=60)
+    state = service.wait(answer)
+    assert (state['state'], state['name'], state['error']) == ('done', 'film_preview.jpg', None)
+    assert re.fullmatch(r'\S+ s/frame, about 0:00:\d\d, less than 1 MiB', state['compared'][0]['text'])
+    assert decode(service.get(state['result']).content).ndim == 3
 
 
 def test_a_model_is_loaded_once(serve, caplog):

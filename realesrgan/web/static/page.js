@@ -56,16 +56,17 @@ async function start() {
 const jobs = [];
 let lastSent = Promise.resolve();  // files are sent one after the other, so that a full queue refuses only one of them
 
-function add(files) {
+function add(files, model) {
   for (const file of files) {
-    const job = new Job(file);
+    const job = new Job(file, model);
     jobs.push(job);
     job.run();
   }
 }
 
 class Job {
-  constructor(file) {
+  /** Without a model, that of the form; or a comparison of models, if the form asks for one. */
+  constructor(file, model) {
     this.file = file;
     this.ended = false;
     this.fields = new FormData();
@@ -77,6 +78,11 @@ class Job {
     if (SIZES.some(name => this.fields.has(name))) this.fields.delete('scale');
     if (this.fields.has('video') && form.model.value === MODELS[form.kind.value]) {
       this.fields.set('model', MODELS.video);
+    }
+    if (model) this.fields.set('model', model);
+    else if (form.preview.checked) {
+      this.fields.delete('model');
+      this.fields.set('preview', '1');
     }
     const item = document.querySelector('#job').content.firstElementChild.cloneNode(true);
     translate(item);
@@ -165,15 +171,18 @@ class Job {
     if (state.state !== 'done') return this.fail(state.error ?? text(state.state));
     this.item.classList.remove('short');
     this.show(text('done', {seconds: state.seconds.toFixed(1)}), true);
-    this.find('sizes').textContent = text('sizes', {
-      before: state.size.join('×'), after: state.result_size.join('×')});
+    if (state.size) {
+      this.find('sizes').textContent = text('sizes', {
+        before: state.size.join('×'), after: state.result_size.join('×')});
+    }
     if (state.verdict) this.judge(state.verdict);
     this.result = {url: state.result, name: state.name};
     const link = this.find('download');
     Object.assign(link, {href: state.result, download: state.name, hidden: false});
     link.setAttribute('aria-label', text('download_name', {name: state.name}));
     document.querySelector('#all').hidden = jobs.filter(job => job.result).length < 2;
-    if (SHOWN.test(this.file.type) && /\.(png|jpe?g|webp)$/.test(state.name)) this.compare().catch(() => {});
+    if (state.compared.length) this.offer(state.compared);
+    else if (SHOWN.test(this.file.type) && /\.(png|jpe?g|webp)$/.test(state.name)) this.compare().catch(() => {});
     else if (PLAYED.test(state.name)) this.play();
   }
 
@@ -197,9 +206,30 @@ class Job {
     slider.addEventListener('input', show);
     show();
     pair.hidden = false;
+    this.allowZoom(after.naturalWidth > pair.clientWidth);
+  }
+
+  allowZoom(needed) {
     const zoom = this.find('zoom');
-    zoom.hidden = after.naturalWidth <= pair.clientWidth;
+    zoom.hidden = !needed;
     zoom.addEventListener('click', () => this.zoom(zoom.getAttribute('aria-pressed') !== 'true'));
+  }
+
+  /** Show the sheet of a comparison, and a button for each model that upscales the whole file by it. */
+  offer(compared) {
+    const sheet = this.find('sheet'), list = this.find('models');
+    Object.assign(sheet, {src: this.result.url, alt: text('sheet', {name: this.file.name}), hidden: false});
+    list.replaceChildren(...compared.map(({model, text: figures}) => {
+      const item = document.createElement('li'), button = document.createElement('button');
+      const [, speed, unit, time, size] = figures.match(/^(\S+) s\/(megapixel|frame), about (.+), (.+)$/) ?? [];
+      Object.assign(button, {type: 'button', textContent: text('use', {model})});
+      button.addEventListener('click', () => add([this.file], model));
+      item.append(button, speed ? text(unit === 'frame' ? 'frame_time' : 'megapixel_time', {
+        speed, time, size: size === 'less than 1 MiB' ? text('less') : size}) : figures);
+      return item;
+    }));
+    list.hidden = false;
+    sheet.decode().then(() => this.allowZoom(sheet.naturalWidth > sheet.clientWidth), () => {});
   }
 
   /** Show every pixel of the result, in a frame that scrolls, or all of it. */
