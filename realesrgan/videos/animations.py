@@ -135,10 +135,13 @@ class Animation:
 
     @property
     def rate(self) -> Fraction:
-        """The mean number of frames a second, from 1 to 60, a whole number; or exactly that of a constant rate."""
+        """The mean number of frames a second, from 1 to 60, a whole number; or exactly that of a constant rate.
+
+        Of more than 240 it is the mean, for parts have clocks of a thousandth.
+        """
         lengths = set(self.durations)
-        if len(lengths) == 1 and 1 <= (rate := 1 / (min(lengths) or Fraction(1))) <= 240:
-            return rate
+        if len(lengths) == 1 and min(lengths) >= Fraction(1, 240):
+            return 1 / min(lengths)
         return Fraction(min(max(round(len(self.numbers) / (self.times[-1] - self.times[0] or 1)), 1), 60))
 
 

@@ -95,7 +95,7 @@ class Source:
         elif isinstance(given, Animation):
             self.animation = animation = select(given, options)
             shape = FrameShape(given.height, given.width, deep=False, name=given.path.name, alpha=given.alpha)
-            self.encoding = encode_frames(ffmpeg, shape, options, animation.rate)
+            self.encoding = encode_frames(ffmpeg, shape, options, options.fps or animation.rate)
             self.total, self.size = len(animation.numbers), (given.width, given.height)
         else:
             for option in ('start', 'end'):

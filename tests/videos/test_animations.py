@@ -111,6 +111,15 @@ def test_films_of_animations_have_a_constant_rate(upscale, tmp_path):
     assert (result['rate'], result['frames']) == (('20/1', '20/1'), 10)
 
 
+def test_slow_animations_last_as_long_in_films(upscale, tmp_path):
+    write_by_pillow(tmp_path / 'a.webp', SOFT[:4], [3000] * 4)
+    upscale('-i', 'a.webp', '--ext', 'mkv')
+    upscale('-i', 'a.webp', '--ext', 'mkv', '--fps', '0.5', '--suffix', 'half')
+    for name, expected in (('out', ('1/3', 4)), ('half', ('1/2', 6))):
+        result = clips.video(f'results/a_{name}.mkv')
+        assert (result['rate'][0], result['frames']) == expected
+
+
 def test_avif_is_read_and_becomes_webp(upscale, tmp_path):
     from PIL import features
     if not features.check('avif'):
