@@ -221,11 +221,12 @@ class Job {
     Object.assign(sheet, {src: this.result.url, alt: text('sheet', {name: this.file.name}), hidden: false});
     list.replaceChildren(...compared.map(({model, text: figures}) => {
       const item = document.createElement('li'), button = document.createElement('button');
-      const [, speed, unit, time, size] = figures.match(/^(\S+) s\/(megapixel|frame), about (.+), (.+)$/) ?? [];
+      const [, speed, unit, time, size, more = ''] =
+        figures.match(/^(\S+) s\/(megapixel|frame), about ([^;]+), ([^,;]+)(;.*)?$/) ?? [];
       Object.assign(button, {type: 'button', textContent: text('use', {model})});
       button.addEventListener('click', () => add([this.file], model));
       item.append(button, speed ? text(unit === 'frame' ? 'frame_time' : 'megapixel_time', {
-        speed, time, size: size === 'less than 1 MiB' ? text('less') : size}) : figures);
+        speed, time, size: size === 'less than 1 MiB' ? text('less') : size}) + more : figures);
       return item;
     }));
     list.hidden = false;
