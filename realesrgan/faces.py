@@ -319,10 +319,10 @@ def obtain_face_files(model: str) -> list[Path]:
         return [obtain(file) for file in files]
     except (DownloadError, OSError) as error:
         missing = [file for file in files if not isinstance(locate(file), Path)]
+        reason = str(error).partition('. ')[0]  # without the advice for a single file
         raise WeightsError(
-            f'face enhancement needs weights that are missing: {", ".join(file.name for file in missing)}. Put them '
-            f'into {get_weights_folder()}, from {", ".join(file.url for file in missing)}; the download failed: {error}'
-        ) from error
+            f'put the face weights {", ".join(file.name for file in missing)} into {get_weights_folder()}; the '
+            f'download failed: {reason}') from error
 
 
 def load_face_networks(files: Sequence[Path], device: torch.device) -> FaceNetworks:

@@ -10,6 +10,7 @@ import os
 import platform
 import re
 import shutil
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,14 +26,21 @@ def require_writable(folder: Path) -> None:
     """Find out before hours of work that results can't be written into a folder, which may not exist yet.
 
     Raises:
-        OSError: the folder, or the nearest parent that exists, is no folder or can't be written.
+        OSError: the folder, or the nearest parent that exists, is no folder, can't be written, or is on a disk that
+            can only be read.
     """
     while not os.path.lexists(folder) and folder != folder.parent:
         folder = folder.parent
     if not folder.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
     if not os.access(folder, os.W_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+        code = errno.EROFS if _is_read_only(folder) else errno.EACCES
+        raise OSError(code, os.strerror(code), str(folder))
+
+
+def _is_read_only(folder: Path) -> bool:
+    """Return whether a folder is on a disk that can only be read, as far as the system tells."""
+    return sys.platform != 'win32' and bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
 
 
 def measure_free_disk(folder: Path) -> int:

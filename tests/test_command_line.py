@@ -86,6 +86,17 @@ def test_what_abbreviated_an_option_of_0_3_0_still_does(script, capsys):
     assert 'ambiguous option: --out could match --output, --outscale' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(('arguments', 'hint'), [
+    (['--tyle', '3'], '--tyle 3; did you mean --tile?'), (['--tile-pads=3'], '--tile-pads=3; did you mean --tile_pad?'),
+    (['--zzzzzz'], '--zzzzzz'), (['photo.jpg'], 'photo.jpg; inputs follow -i, as in -i photo.jpg'),
+    (['-s', '2', 'my photo.jpg'], "my photo.jpg; inputs follow -i, as in -i 'my photo.jpg'")])
+@pytest.mark.parametrize('script', SCRIPTS)
+def test_an_unknown_argument_is_told_what_may_have_been_meant(run_script, script, arguments, hint):
+    status, _, err = run_script(script, *arguments)
+    assert status == 2
+    assert err.endswith(f'error: unrecognized arguments: {hint}\n')
+
+
 def complete(script, *words):
     """What bash offers for the last of some words."""
     completion = subprocess.run([sys.executable, PROJECT / f'{script.__name__}.py', '--print_completion', 'bash'],

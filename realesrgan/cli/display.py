@@ -96,7 +96,8 @@ class Display:
         amount = sum(outcome.megapixels if self._unit == 'megapixels' else outcome.frames - outcome.reused
                      for outcome in self._outcomes)
         if not self._quiet and not self._outlined:
-            self._write(f'{", ".join(parts)}, {seconds:.1f} s, {amount / max(seconds, 1e-9):.3g} {self._unit}/s')
+            rate = f', {amount / max(seconds, 1e-9):.3g} {self._unit}/s' if amount else ''
+            self._write(f'{", ".join(parts)}, {seconds:.1f} s{rate}')
         return int(failed > 0 or self._unwritten)
 
     # ---- bars ----

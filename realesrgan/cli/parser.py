@@ -7,11 +7,13 @@ from __future__ import annotations
 import argparse
 import codecs
 import os
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..errors import UsageError
 from ..models import MODELS
 from ..options import Check, CheckedOptions, Option, RunOptions, check_path, list_options
 from ..version import __version__
@@ -46,6 +48,22 @@ Options = TypeVar('Options', bound=CheckedOptions)
 
 class _Parser(argparse.ArgumentParser):
     """A parser to which an option may be abbreviated; what was unambiguous in 0.3.0 means what it meant there."""
+
+    def parse_args(self, args: Sequence[str] | None = None,  # type: ignore[override] # argparse's has overloads
+                   namespace: Any = None) -> Any:
+        """Parse arguments as argparse does; an unknown one is an error that says what may have been meant."""
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self.error(f'unrecognized arguments: {" ".join(unknown)}{self._suggest(unknown)}')
+        return parsed
+
+    def _suggest(self, unknown: Sequence[str]) -> str:
+        misspelt = [argument.split('=')[0] for argument in unknown if argument.startswith('-')]
+        if not misspelt:
+            return f'; inputs follow -i, as in -i {shlex.join(unknown)}'
+        from difflib import get_close_matches
+        nearest = [match for name in misspelt for match in get_close_matches(name, self._option_string_actions, n=1)]
+        return f'; did you mean {" ".join(nearest)}?' if nearest else ''
 
     def _get_option_tuples(self, option_string: str) -> list[Any]:
         """Return the options that a beginning may stand for, each with its name as the second item."""
@@ -254,8 +272,16 @@ def read_inputs(args: argparse.Namespace) -> list[str]:
 
 def open_report(args: argparse.Namespace, options: RunOptions,
                 display: Display) -> AbstractContextManager[Callable[[Event], None]]:
-    """Return the listener of a run: the display, or the reporter of --report, which passes events on to it."""
+    """Return the listener of a run: the display, or the reporter of --report, which passes events on to it.
+
+    Raises:
+        UsageError: the report's folder is not there, and the results won't make it.
+        OSError: the report can't be written there.
+    """
     if args.report is None:
         return nullcontext(display)
+    folder = Path(args.report).parent
+    if not folder.exists() and not Path(os.path.abspath(folder)).is_relative_to(os.path.abspath(args.output)):
+        raise UsageError(f'--report {args.report}: there is no folder {folder}')
     from ..reports.reporter import Reporter
     return Reporter(args.report, options.label, display)

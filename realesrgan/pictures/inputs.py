@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import ImageError, InputError
+from ..ffmpeg.containers import VIDEO_EXTENSIONS
 from ..files import TEMPORARY_PREFIX
 from . import formats
 from .reading import looks_like_picture
@@ -20,6 +21,7 @@ logger = logging.getLogger(__name__)
 _MOST_BYTES_PER_PIXEL = 16  # RGB and alpha in float32
 _MOST_METADATA_BYTES = 1 << 26
 _PIECE_BYTES = 1 << 20
+_A_VIDEO = 'a video (inference_realesrgan_video.py upscales videos)'
 
 #: One path, URL or pattern, or several.
 Inputs = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
@@ -186,11 +188,15 @@ class _Search:
         elif Path(source).exists():
             if not _may_be_read(Path(source)):
                 raise InputError(f'{source}: neither a file nor a pipe nor a folder')
+            if _is_video(Path(source)):
+                raise InputError(f'{source}: is a video; inference_realesrgan_video.py upscales videos')
             yield InputFile(Path(source))
         else:
             for match in match_files(source):
                 if match.exists() and not _may_be_read(match):
                     logger.warning('%s: skipped, not a file', match)
+                elif _is_video(match):
+                    logger.warning('%s: skipped, %s', match, _A_VIDEO)
                 else:
                     yield InputFile(match, found=True)
 
@@ -211,7 +217,8 @@ class _Search:
                 else:
                     logger.warning('%s: skipped, a folder (-r goes into folders)', entry)
             elif reason := _find_reason_to_skip(entry):
-                logger.warning('%s: skipped, %s', entry, reason)
+                level = logging.DEBUG if entry.name == 'README.md' else logging.WARNING
+                logger.log(level, '%s: skipped, %s', entry, reason)
             else:
                 yield InputFile(entry, below, found=True)
 
@@ -228,4 +235,14 @@ def _find_reason_to_skip(path: Path) -> str | None:
         is_known = formats.find_by_extension(path.suffix[1:]) is not None or looks_like_picture(path)
     except Exception:  # a bug, which reading the file will report
         return None
-    return None if is_known else 'not a picture'
+    if is_known:
+        return None
+    return _A_VIDEO if _is_video(path) else 'not a picture'
+
+
+def _is_video(path: Path) -> bool:
+    """Return whether a file is called as videos are, and its content is no picture's."""
+    try:
+        return path.suffix[1:].lower() in VIDEO_EXTENSIONS and path.is_file() and not looks_like_picture(path)
+    except Exception:  # as above
+        return False

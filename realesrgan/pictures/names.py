@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ImageError, UsageError
+from ..files import require_writable
 from . import formats
 
 if TYPE_CHECKING:
@@ -140,6 +141,18 @@ def require_folder_name(output: Path, extensions: Collection[str] = ()) -> None:
     if (extension in extensions or formats.find_by_extension(extension)) and not output.exists():
         raise UsageError(f'-o names a folder, and {output} looks like a file; make that folder first if you mean it, '
                          'or set the names of results with --suffix and --ext')
+
+
+def require_output_folder(output: Path) -> None:
+    """Find out before hours of work that results can't be written into a folder, which may not exist yet.
+
+    Raises:
+        UsageError: it, or the nearest parent that exists, is no folder or can't be written.
+    """
+    try:
+        require_writable(output)
+    except OSError as error:
+        raise UsageError(f'{error.filename}: {error.strerror}; choose another folder with -o') from error
 
 
 def list_jobs(files: Sequence[InputFile], output: Path, suffix: str, extension: str) -> list[Job]:

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 from ..enhancers import EnhancerCache, build_enhancer, count_workers, prepare
 from ..errors import InputError, RunError, UsageError, WorkerError, explain, flatten_message
 from ..events import Event, Examined, Found, Outcome, Outlined, Run
-from ..files import format_size, measure_free_disk, remove_leftovers, require_writable, whole_file
+from ..files import format_size, measure_free_disk, remove_leftovers, whole_file
 from ..log import about, append_log
 from ..options import PictureOptions, drop_faces_of_anime
 from ..pool.pool import MOST_ATTEMPTS, Pool, list_places, make_pool
 from ..upscaling.size import Size, scale_size
 from ..version import __version__
 from .inputs import InputFile, Inputs, find_pictures, list_inputs, read_bounded
-from .names import Job, list_jobs, name_comparison, name_preview, require_folder_name
+from .names import Job, list_jobs, name_comparison, name_preview, require_folder_name, require_output_folder
 
 if TYPE_CHECKING:
     from .worker import PictureTask
@@ -56,10 +56,10 @@ def upscale_pictures(inputs: Inputs, output: str | os.PathLike[str], options: Pi
         The outcome of each picture. Errors are in there, a line each (`errors.flatten_message`).
 
     Raises:
-        UsageError: several pictures are to go to stdout, or it is closed, or `output` looks like a picture file.
+        UsageError: several pictures are to go to stdout, or it is closed; or `output` looks like a picture file, or
+            can't be written.
         InputError: the inputs hold no picture at all.
         RealESRGANError: no worker can be built, or else a `RunError`, which no other picture would survive.
-        OSError: the output folder can't be written.
         Cancelled: `cancel` was set.
     """
     run, options = Run(on_event, cancel), options or PictureOptions()
@@ -86,7 +86,7 @@ class _Pictures:
         waiting = [job for job in jobs if not self._skip(job)]
         self._run.emit(Found(len(waiting)))
         if waiting and self._output != STREAM:
-            require_writable(Path(self._output))
+            require_output_folder(Path(self._output))
             for folder in {job.target_stem.parent for job in waiting}:
                 remove_leftovers(folder)
             if len(waiting) > 1:

@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from ..errors import InputError, UsageError, explain
-from ..ffmpeg.containers import CONTAINERS
+from ..ffmpeg.containers import CONTAINERS, VIDEO_EXTENSIONS
 from ..ffmpeg.probe import MediaInfo, is_picture, probe
 from ..ffmpeg.programs import Check, FFmpeg, is_url
 from ..files import TEMPORARY_PREFIX
@@ -27,10 +27,6 @@ logger = logging.getLogger(__name__)
 _SHOWN_CHARACTERS = 200  # of the names of files that are left out
 _NUMBER = re.compile(r'%([0-9]*)d')  # as ffmpeg and printf have it
 _OWN_PIPES = ('/dev/stdin', '/dev/fd/')
-#: Extensions by which files are taken for videos without a look into them.
-VIDEO_EXTENSIONS = frozenset((
-    '3g2', '3gp', 'asf', 'avi', 'divx', 'dv', 'f4v', 'flv', 'm2ts', 'm2v', 'm4v', 'mkv', 'mov', 'mp4', 'mpeg', 'mpg',
-    'mts', 'mxf', 'nut', 'ogm', 'ogv', 'rm', 'rmvb', 'ts', 'vob', 'webm', 'wmv', 'y4m'))
 
 
 @dataclass(frozen=True)

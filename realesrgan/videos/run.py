@@ -15,12 +15,13 @@ from typing import Any
 from ..enhancers import EnhancerCache, build_enhancer, count_workers, find_outscale, prepare
 from ..errors import RunError, UsageError, VideoError, explain
 from ..events import Event, Examined, Found, Outcome, Outlined, Progress, Run, Warned
+from ..ffmpeg.containers import VIDEO_EXTENSIONS
 from ..ffmpeg.programs import FFmpeg, find_ffmpeg
-from ..files import remove_leftovers, require_writable, whole_file
+from ..files import remove_leftovers, whole_file
 from ..log import about, append_log
 from ..options import PictureOptions, VideoOptions, convert_options, drop_faces_of_anime
 from ..pictures.inputs import InputFile, Inputs, list_inputs
-from ..pictures.names import list_jobs, name_comparison, name_preview, require_folder_name
+from ..pictures.names import list_jobs, name_comparison, name_preview, require_folder_name, require_output_folder
 from ..pictures.run import upscale_pictures
 from ..pipeline import read_ahead, write_behind
 from ..pool.pool import list_places, make_pool
@@ -28,7 +29,6 @@ from ..version import __version__
 from ..weights.sources import fingerprint
 from .disk import estimate_result_size
 from .inputs import (
-    VIDEO_EXTENSIONS,
     VideoInput,
     as_animation,
     check_extension,
@@ -69,11 +69,11 @@ def upscale_videos(inputs: Inputs, output: str | os.PathLike[str], options: Vide
         The outcome of each input; none in a dry run. Errors are in there, a line each (`errors.flatten_message`).
 
     Raises:
-        UsageError: a video is to become a picture, or a picture a video, or `output` looks like a file.
+        UsageError: a video is to become a picture, or a picture a video; or `output` looks like a file, or can't be
+            written.
         MediaError: ffmpeg is not found.
         WeightsError, DeviceError, EngineError, FacePackagesError: no worker can be built.
         DiskFullError: the disk has too little room.
-        OSError: the output folder can't be written.
         Cancelled: `cancel` was set.
     """
     run, options = Run(on_event, cancel), options or VideoOptions()
@@ -100,7 +100,7 @@ class _Videos:
     def upscale(self, inputs: Sequence[str]) -> list[Outcome]:
         options = self._options
         require_folder_name(self._output, VIDEO_EXTENSIONS)
-        require_writable(self._output)
+        require_output_folder(self._output)
         remove_leftovers(self._output)
         found = find_videos(self._ffmpeg, inputs, lambda name, error: self._end(Outcome(name, error=error)),
                             self._run.check)

@@ -287,8 +287,9 @@ def test_a_gpu_that_is_not_there_names_those_that_are(hardware):
         pick_device(gpu_id=0, engine='openvino')
     for found in ([], [SOFTWARE]):
         hardware(vulkan=found)
-        with pytest.raises(NoSuchDeviceError, match='no GPU 0; this machine has no GPU that can be used'):
+        with pytest.raises(NoSuchDeviceError, match='no GPU 0; this machine has no GPU that can be used') as caught:
             pick_device(gpu_id=0)
+        assert ('; --engine vulkan -g 0 takes ' in str(caught.value)) == bool(found)
 
 
 def test_a_network_that_vulkan_does_not_know_goes_to_the_cpu_unless_vulkan_was_asked_for(monkeypatch, caplog):

@@ -11,6 +11,7 @@ import threading
 import time
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -189,7 +190,20 @@ def test_a_folder_that_can_not_be_written_to(run_script, tmp_path, script):
     picture(tmp_path / 'in/a.png')
     (tmp_path / 'results').mkdir(mode=0o555)
     status, _, err = run_script(script, '-i', 'in', *FAST)
-    assert (status, err.splitlines()[-1]) == (1, 'error: results: Permission denied')
+    assert (status, err.splitlines()[-1]) == (2, 'error: results: Permission denied; choose another folder with -o')
+
+
+@pytest.mark.parametrize('script', [inference_realesrgan, inference_realesrgan_video])
+def test_a_results_folder_that_is_none_is_a_usage_error_whatever_the_reason(run_script, tmp_path, monkeypatch, script):
+    picture(tmp_path / 'a.png')
+    for output, reason in ('a.png/x', 'a.png: Not a directory'), ('a.png', 'a.png: Not a directory'):
+        assert run_script(script, '-i', 'a.png', '-o', output)[::2] == (
+            2, f'error: {reason}; choose another folder with -o\n')
+    assert run_script(script, '-i', 'a.png', '-o', 'x.png')[0] == 2
+    monkeypatch.setattr(os, 'access', lambda *_: False)
+    monkeypatch.setattr(os, 'statvfs', lambda _: SimpleNamespace(f_flag=os.ST_RDONLY), raising=False)
+    assert run_script(script, '-i', 'a.png')[::2] == (
+        2, 'error: .: Read-only file system; choose another folder with -o\n')
 
 
 @pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='this system has no pipes in its files')

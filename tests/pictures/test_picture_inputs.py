@@ -146,6 +146,17 @@ def test_what_the_system_refuses_ends_neither_the_other_inputs_nor_the_folder(tm
         find_pictures([name])
 
 
+def test_a_video_names_the_other_script_and_our_readme_nothing(tmp_path, logged):
+    fill(tmp_path, 'in/a.mp4', 'in/README.md')
+    fill(tmp_path, 'in/really.ts', content=make_file())
+    video, words = tmp_path / 'in/a.mp4', 'a video (inference_realesrgan_video.py upscales videos)'
+    with pytest.raises(InputError, match=f'^{video}: is a video; inference_realesrgan_video.py upscales videos$'):
+        find_pictures([str(video)])
+    for source in ('in', 'in/*.[mt]*[4s]'):
+        assert [file.path.name for file in find_pictures([str(tmp_path / source)])] == ['really.ts']
+    assert logged.messages == [f'{video}: skipped, {words}'] * 2
+
+
 def test_a_pipe_in_a_folder_is_skipped(tmp_path, logged):
     fill(tmp_path, 'a.png')
     os.mkfifo(tmp_path / 'pipe')

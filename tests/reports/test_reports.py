@@ -60,6 +60,7 @@ def test_the_figures_of_pictures(run, tmp_path):
     write(tmp_path / 'in/a.png', 40, 30, 3)
     write(tmp_path / 'in/b.png', 16, 16)
     (tmp_path / 'in/broken.png').write_bytes(b'\x89PNG\r\n\x1a\n')
+    (tmp_path / 'new').mkdir()
     assert run('-i', 'in', '-t', '20', '--engine', 'torch', '--report', 'new/r.json')[0] == 1
     report = load('new/r.json')
     assert (report['title'], report['version']) == ('tiny', '2.0.0')
@@ -145,7 +146,15 @@ def test_a_report_that_can_not_be_written_ends_the_run_before_it_begins(run, tmp
     assert run('-i', 'a.png', '--report', 'a.png/r.json')[::2] == (1, 'error: a.png: Not a directory\n')
     (tmp_path / 'r.json').mkdir()
     assert run('-i', 'a.png', '--report', 'r.json')[::2] == (1, 'error: r.json: Is a directory\n')
+    assert run('-i', 'a.png', '--report', 'nosuch/r.json')[::2] == (
+        2, 'error: --report nosuch/r.json: there is no folder nosuch\n')
     assert files(tmp_path) == ['a.png']
+
+
+def test_a_report_may_go_into_the_folder_of_the_results(run, tmp_path):
+    write(tmp_path / 'a.png', 8, 8, 3)
+    assert run('-i', 'a.png', '--report', 'results/r.json')[0] == 0
+    assert files(tmp_path / 'results') == ['a_out.png', 'r.json']
 
 
 def test_a_run_that_ends_early_reports_what_was_done(run, tmp_path, at_calls):

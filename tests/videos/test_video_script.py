@@ -138,7 +138,7 @@ def test_faces_need_their_weights_and_are_not_for_drawings(upscale, fail, tmp_pa
     monkeypatch.setattr('realesrgan.weights.download.fetch', unreachable)
     monkeypatch.setattr('realesrgan.weights.sources.PROJECT', tmp_path)
     make(tmp_path / 'a.mp4', *picture(seconds='0.1'), *EXACT)
-    assert 'error: face enhancement needs weights that are missing: GFPGANv1.3.pth, ' in fail(
+    assert 'error: put the face weights GFPGANv1.3.pth, ' in fail(
         '-i', 'a.mp4', '--face_enhance', '-n', 'RealESRGAN_x4plus')
     assert 'warning: face enhancement is turned off: realesr-animevideov3 is a model for anime' in upscale(
         '-i', 'a.mp4', '-s', '1', '--face_enhance')
