@@ -11,11 +11,6 @@ from fractions import Fraction
 
 logger = logging.getLogger(__name__)
 
-#: Extensions by which files are taken for videos without a look into them.
-VIDEO_EXTENSIONS = frozenset((
-    '3g2', '3gp', 'asf', 'avi', 'divx', 'dv', 'f4v', 'flv', 'm2ts', 'm2v', 'm4v', 'mkv', 'mov', 'mp4', 'mpeg', 'mpg',
-    'mts', 'mxf', 'nut', 'ogm', 'ogv', 'rm', 'rmvb', 'ts', 'vob', 'webm', 'wmv', 'y4m'))
-
 
 @dataclass(frozen=True)
 class Container:

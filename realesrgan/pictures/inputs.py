@@ -11,12 +11,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import ImageError, InputError
-from ..ffmpeg.containers import VIDEO_EXTENSIONS
 from ..files import TEMPORARY_PREFIX
 from . import formats
 from .reading import looks_like_picture
 
 logger = logging.getLogger(__name__)
+
+#: Extensions by which files are taken for videos without a look into them.
+VIDEO_EXTENSIONS = frozenset((
+    '3g2', '3gp', 'asf', 'avi', 'divx', 'dv', 'f4v', 'flv', 'm2ts', 'm2v', 'm4v', 'mkv', 'mov', 'mp4', 'mpeg', 'mpg',
+    'mts', 'mxf', 'nut', 'ogm', 'ogv', 'rm', 'rmvb', 'ts', 'vob', 'webm', 'wmv', 'y4m'))
 
 _MOST_BYTES_PER_PIXEL = 16  # RGB and alpha in float32
 _MOST_METADATA_BYTES = 1 << 26

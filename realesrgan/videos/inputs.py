@@ -12,12 +12,12 @@ from itertools import pairwise
 from pathlib import Path
 
 from ..errors import InputError, UsageError, explain
-from ..ffmpeg.containers import CONTAINERS, VIDEO_EXTENSIONS
+from ..ffmpeg.containers import CONTAINERS
 from ..ffmpeg.probe import MediaInfo, is_picture, probe
 from ..ffmpeg.programs import Check, FFmpeg, is_url
 from ..files import TEMPORARY_PREFIX
 from ..pictures.formats import list_writable_extensions
-from ..pictures.inputs import list_folder, make_natural_key, match_files
+from ..pictures.inputs import VIDEO_EXTENSIONS, list_folder, make_natural_key, match_files
 from ..pictures.names import Nameable, choose_names
 from .animations import KINDS, find_kind
 from .parts import count, get_parts_folder

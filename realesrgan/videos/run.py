@@ -15,12 +15,11 @@ from typing import Any
 from ..enhancers import EnhancerCache, build_enhancer, count_workers, find_outscale, prepare
 from ..errors import RunError, UsageError, VideoError, explain
 from ..events import Event, Examined, Found, Outcome, Outlined, Progress, Run, Warned
-from ..ffmpeg.containers import VIDEO_EXTENSIONS
 from ..ffmpeg.programs import FFmpeg, find_ffmpeg
 from ..files import remove_leftovers, whole_file
 from ..log import about, append_log
 from ..options import PictureOptions, VideoOptions, convert_options, drop_faces_of_anime
-from ..pictures.inputs import InputFile, Inputs, list_inputs
+from ..pictures.inputs import VIDEO_EXTENSIONS, InputFile, Inputs, list_inputs
 from ..pictures.names import list_jobs, name_comparison, name_preview, require_folder_name, require_output_folder
 from ..pictures.run import upscale_pictures
 from ..pipeline import read_ahead, write_behind
