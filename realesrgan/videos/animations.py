@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import accumulate, count, pairwise
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Self
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -30,6 +30,7 @@ from ..ffmpeg.programs import Check, FFmpeg, run
 from ..ffmpeg.timing import TimeStamps, choose_timeline
 from ..options import VideoOptions
 from ..pictures.formats import require_few_pixels
+from .frames import StillFrames
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ _WEBP_QUALITY = 95  # as that of pictures
 
 
 @dataclass(frozen=True)
-class AnimationFrames:
+class AnimationFrames(StillFrames):
     """Frames of an animated picture: a context manager and an iterator of HxWx3, BGR, or HxWx4, BGRA, uint8.
 
     Attributes:
@@ -62,20 +63,10 @@ class AnimationFrames:
     numbers: tuple[int, ...]
     alpha: bool
     ffmpeg: FFmpeg | None = None
-    damage: ClassVar[Damage | None] = None  # it was looked for before
 
     def open(self, ffmpeg: FFmpeg) -> Self:
         """Return frames that can be read, again and again."""
         return replace(self, ffmpeg=ffmpeg)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def kill(self) -> None:
-        """Do nothing: decoding a frame ends by itself."""
 
     def __iter__(self) -> Iterator[np.ndarray]:
         assert self.ffmpeg is not None, 'open() comes first'

@@ -88,8 +88,23 @@ def measure_frames(files: Sequence[Path], max_pixels: int) -> FrameShape:
     return shape
 
 
+class StillFrames:
+    """Frames that no program decodes in the background: what `FrameReader` needs to be ended for, they need not."""
+
+    damage: ClassVar[Damage | None] = None  # it was looked for before
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def kill(self) -> None:
+        """Do nothing: reading a frame ends by itself."""
+
+
 @dataclass(frozen=True)
-class FrameFiles:
+class FrameFiles(StillFrames):
     """Frames in picture files: a context manager and an iterator of HxWx3, BGR, or with alpha HxWx4,
     BGRA; uint8 or, if deep, uint16.
 
@@ -103,20 +118,10 @@ class FrameFiles:
 
     files: Sequence[Path]
     shape: FrameShape
-    damage: ClassVar[Damage | None] = None  # only videos have any
 
     def open(self, _ffmpeg: FFmpeg) -> Self:
         """Return themselves, which can be read again and again."""
         return self
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def kill(self) -> None:
-        """Do nothing: reading a file ends by itself."""
 
     def __iter__(self) -> Iterator[np.ndarray]:
         most = max(self.shape.height * self.shape.width, MOST_PIXELS)
