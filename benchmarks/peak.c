@@ -1,11 +1,6 @@
 /* The kernel's matrix product on its own, and the most that the processor's instructions can do; for `peak.py`. */
 #include "winograd.c"
 
-#ifdef HAS_INTS
-#define MULTIPLY_INTS 1
-#else
-#define MULTIPLY_INTS 0
-#endif
 enum { SUMS = TILES * PANEL_VECTORS, DEPTH = CHUNK_GROUPS * GROUP };
 
 /* Multiplies and adds in registers, `rounds` times SUMS * VECTOR products. Returns a value that depends on all. */
@@ -24,7 +19,7 @@ static float add_floats(int64_t rounds) {
 /* The same with pairs of int16. */
 static float add_ints(int64_t rounds) {
     ints sums[SUMS] = {}, pairs = 1 - (ints){};
-#if MULTIPLY_INTS
+#ifdef HAS_INTS
     for (int64_t i = 0; i < rounds; i++)
         UNROLL for (int j = 0; j < SUMS; j++) sums[j] = add_products(sums[j], pairs, pairs);
 #endif
@@ -42,7 +37,7 @@ void peak_products(int64_t rounds, int blocks, const float *v, const float *u, f
         for (int f = 0; f < 36; f++)
             for (int block = 0; block < blocks; block++) {
                 int64_t tile = ((int64_t)f * blocks + block) * TILES;
-#if MULTIPLY_INTS
+#ifdef HAS_INTS
                 if (is_int) {
                     multiply_ints((const int16_t *)v + tile * DEPTH, (const int16_t *)u + f * DEPTH * PANEL,
                                   m + tile * PANEL, DEPTH, 0, v, u, 0);

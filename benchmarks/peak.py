@@ -50,7 +50,6 @@ def time_variant(variant: Variant, folder: Path, runs: int) -> list[dict[str, An
     vector = 16 if variant.name.startswith('avx512') else 8
     blocks = TILES_OF_PRODUCT // kernel.block
     tiles = blocks * kernel.block
-    # Zeros would do for time on most processors, but not on all.
     v, u, m = (allocate(36 * count * CHANNELS) for count in (tiles, kernel.panel, tiles))
     config = SRVGGNetCompactConfig()
     layers = config.layers()
