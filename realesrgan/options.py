@@ -238,14 +238,14 @@ class UpsamplerOptions(CheckedOptions):
         help='cut pictures into tiles of this side; 0 chooses by free memory')
     tile_pad: int = option(
         10, '--tile_pad', group='memory', check=check_number(int, 0), metavar='PIXELS',
-        help='how far a tile sees beyond its border')
+        help='padding of a tile beyond its border')
     max_memory: float | None = option(
         None, '--max_memory', group='memory', check=check_number(float, 0.1), metavar='GIB',
         default_text='what is free',
-        help='memory the network may use while it runs, on a CPU with the result; sets the tile size')
+        help='memory that the network may use, on a CPU including the result; sets the tile size')
     pre_pad: int = option(
         0, '--pre_pad', group='memory', check=check_number(int, 0), metavar='PIXELS',
-        help='added at the right and lower border first, and cut off afterwards')
+        help='padding of the right and lower border, cut off afterwards')
     face_enhance: bool = option(
         False, '--face_enhance', group='faces', form='face',
         help='restore faces with GFPGAN; not with models for anime')
@@ -291,7 +291,7 @@ class RunOptions(UpsamplerOptions):
         default_text='the first, or the CPU where there is none', help='GPUs to use, as 0 1 or 0,1')
     num_process_per_gpu: int | str = option(
         1, '--num_process_per_gpu', group='device', check=_check_workers, metavar='N',
-        help='processes on each GPU, or on the CPU, which they share; auto for as many as are fastest')
+        help='processes that share each GPU, or the CPU; auto for as many as are fastest')
     suffix: str = option(
         'out', '--suffix', group='files', check=_check_file_name_part, metavar='TEXT',
         help='results are called NAME_SUFFIX; empty for NAME alone')
@@ -300,7 +300,7 @@ class RunOptions(UpsamplerOptions):
         False, '--keep_dates', group='files', help='give results the modification time of their inputs')
     max_pixels: int = option(
         MOST_PIXELS, '--max_pixels', group='files', check=check_number(int, 1), metavar='COUNT',
-        help='refuse pictures and frames of more pixels')
+        help='refuse pictures and frames with more pixels')
     outscale: float | None = option(
         None, '-s', '--outscale', group='result', check=check_number(float, 0, above=True), metavar='FACTOR',
         form='scale', default_text='4; with weights of others, the scale of their network',
@@ -313,32 +313,31 @@ class RunOptions(UpsamplerOptions):
         help='final height instead of -s; the width follows')
     fit: Size | None = option(
         None, '--fit', group='result', check=_check_size, metavar='WxH', form='fit',
-        help='largest final size that fits into this one, as 3840x2160, instead of -s; nothing is cropped')
+        help='largest final size that fits into this one, such as 3840x2160, instead of -s; nothing is cropped')
     strength: float = option(
         1.0, '--strength', group='result', check=check_number(float, 0, 1), metavar='0..1', form='strength',
-        help='share of the network in the result, beside the input enlarged by bicubic')
+        help='share of the network in the result; the rest is the input enlarged by bicubic')
     alpha_upsampler: str = option(
         'realesrgan', '--alpha_upsampler', group='result', choices=lambda: ('realesrgan', 'bicubic'),
         help='how transparency is enlarged')
     cluster: str | None = option(
         None, '--cluster', group='cluster', check=check_path, metavar='ADDRESS',
         help='let a Ray cluster do the work: HOST:PORT of its head, auto for the one that this machine belongs to, '
-             'local for one of its own')
+             'local for a new one on this machine')
     cpus_per_worker: float | None = option(
         None, '--cpus_per_worker', group='cluster', check=check_number(float, 0.01), metavar='N',
         default_text='all of a node', help='cores of each worker on nodes without a GPU')
     compare: bool = option(
         False, '--compare', group='judging',
-        help='show input and result side by side, in a picture or a short clip beside each result')
+        help='also save a picture or short clip of input and result side by side')
     no_check: bool = option(
-        False, '--no_check', group='judging', help='don\'t look at the results for what is wrong with them')
+        False, '--no_check', group='judging', help='don\'t check the results for faults')
     log: str | None = option(
         None, '--log', group='messages', check=check_path, metavar='FILE',
-        help='append all that -v shows to FILE, with times')
+        help='append what -v shows to FILE, with times')
     preview: bool = option(
         False, '--preview', group='judging', form='preview',
-        help='upscale a small part only and show it on a sheet beside each of the models of -n, with the time and the '
-             'room that the whole would take')
+        help='only show a small part by each model of -n, with the time and disk space that the whole would take')
     check: bool = False
     models: tuple[str, ...] = ()
 
@@ -387,7 +386,7 @@ class PictureOptions(RunOptions):
         95, '--quality', group='result', check=check_number(int, 1, 100), metavar='1..100',
         help=f'quality of {" and ".join(list_choices_with_quality())}')
     recursive: bool = option(
-        False, '-r', '--recursive', group='files', help='go into folders and keep their structure')
+        False, '-r', '--recursive', group='files', help='go into subfolders and keep their structure')
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -398,12 +397,12 @@ class VideoOptions(RunOptions):
     ext: str = option(
         'auto', '--ext', group='result', choices=_list_choices_of_videos,
         more_choices=list_writable_extensions, form='format',
-        help='format of the results; auto is that of an animated picture, and mp4 of other videos; jpg, png and tiff '
-             'are for single pictures')
+        help='format of the results; auto keeps that of an animated picture and makes mp4 of other videos; jpg, png and '
+             'tiff are for single pictures')
     fps: Fraction | None = option(
         None, '--fps', group='video', check=_check_rate, metavar='RATE',
         default_text='that of the input, and the times of an animated picture; 24 for a folder of frames',
-        help='frames a second of the result, as 25, 29.97 or 30000/1001; the duration stays')
+        help='frames a second of the result, such as 25, 29.97 or 30000/1001; the duration stays')
     start: Fraction | None = option(
         None, '--start', group='video', check=_check_time, metavar='TIME', help='begin here: 90, 1:30 or 0:01:30.5')
     end: Fraction | None = option(
@@ -415,7 +414,7 @@ class VideoOptions(RunOptions):
         help='let the card decode the video if it gives the same frames; auto takes the first decoder that does')
     deinterlace: str = option(
         'auto', '--deinterlace', group='video', choices=lambda: ('auto', 'on', 'off'),
-        help='turn fields into frames; auto: where the video is flagged so')
+        help='turn fields into frames; auto: if the video is flagged as interlaced')
     vcodec: str | None = option(
         None, '--vcodec', group='video', metavar='ENCODER',
         default_text='libx264; libvpx-vp9 for webm; prores_ks for transparency in mov',
@@ -439,12 +438,12 @@ class VideoOptions(RunOptions):
         default_text='about a minute of work, from 1 to 10 s',
         help='length of the parts that workers take and an interrupted run keeps; 0 for one part')
     restart: bool = option(
-        False, '--restart', group='long videos', help='throw away the parts of an earlier run that had other options')
+        False, '--restart', group='long videos', help='discard the parts of an earlier run that had other options')
     keep_parts: bool = option(
         False, '--keep_parts', group='long videos', help='keep the parts when the video is done')
     dry_run: bool = option(
         False, '--dry_run', group='long videos',
-        help='print what would be done, how long it would take and what it would need; do nothing')
+        help='only print what would be done, how long it would take and what it would need')
 
     def __post_init__(self) -> None:
         super().__post_init__()
