@@ -397,8 +397,8 @@ class VideoOptions(RunOptions):
     ext: str = option(
         'auto', '--ext', group='result', choices=_list_choices_of_videos,
         more_choices=list_writable_extensions, form='format',
-        help='format of the results; auto keeps that of an animated picture and makes mp4 of other videos; jpg, png and '
-             'tiff are for single pictures')
+        help='format of the results; auto keeps that of an animated picture, and is mp4 for other videos; jpg, png '
+             'and tiff are for single pictures')
     fps: Fraction | None = option(
         None, '--fps', group='video', check=_check_rate, metavar='RATE',
         default_text='that of the input, and the times of an animated picture; 24 for a folder of frames',
