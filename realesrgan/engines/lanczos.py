@@ -1,17 +1,26 @@
-"""Lanczos's filter, as OpenCV's INTER_LANCZOS4 has it: its bits, several times as fast (see `kernel/lanczos.c`)."""
+"""Lanczos's filter, as OpenCV's INTER_LANCZOS4 has it.
+
+On the CPU it has its bits, several times as fast (see `kernel/lanczos.c`). In PyTorch, on any device, it is within a
+level of them.
+"""
 from __future__ import annotations
 
 import functools
 import math
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import EngineError
 from .kernel.library import TAPS, Kernel, get_kernel
 
+if TYPE_CHECKING:
+    import torch
+
 ONE = 2048  # of a weight
+_BAND = 32  # rows of a result that one matrix gives
 _TAPS = np.dtype([('first', np.int32), ('weights', np.int32, TAPS)])  # as lanczos.c has them
 _LANES = 4
 _HALF = math.sqrt(0.5)
@@ -59,6 +68,19 @@ def resize_by_kernel(kernel: Kernel, picture: np.ndarray, size: tuple[int, int],
 def find_taps(length: int, size: int) -> np.ndarray:
     """Return which pixels make up each one of a resized axis: the first of eight, and their weights in 2048ths.
 
+    Args:
+        length: Pixels before.
+        size: Pixels after.
+    """
+    taps = np.empty(size, _TAPS)
+    taps['first'], weights = find_weights(length, size)
+    taps['weights'] = np.rint(weights * ONE)
+    return taps
+
+
+def find_weights(length: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first of the eight pixels that make up each one of a resized axis, and their weights, float32.
+
     All is rounded where OpenCV rounds, in whose `resize.cpp` the filter is called `interpolateLanczos4`.
 
     Args:
@@ -75,7 +97,65 @@ def find_taps(length: int, size: int) -> np.ndarray:
         weights = np.where(np.abs(distances) < _ALMOST_ZERO, 1e30, sines / (distances * np.float64(math.pi / 4)) ** 2)
     weights = weights.astype(np.float32)
     weights *= 1 / np.cumsum(weights, 1)[:, -1:]
-    taps = np.empty(size, _TAPS)
-    taps['first'] = before - 3
-    taps['weights'] = np.rint(weights * ONE)
-    return taps
+    return before.astype(np.int64) - 3, weights
+
+
+# ---- in PyTorch ----
+
+class TensorResizer:
+    """Resizes pictures on a device, to one size, by two products with matrices.
+
+    A matrix of all rows would be zeros but for eight pixels in each. So there is a small one for every `_BAND` rows of
+    the result, and the pixels that these are made of are gathered for it.
+
+    Args:
+        before: Height and width of the pictures.
+        after: Those of the results.
+        top: The largest level: 255 or 65535.
+        device: Where the pictures are.
+    """
+
+    def __init__(self, before: tuple[int, int], after: tuple[int, int], top: int, device: torch.device) -> None:
+        import torch
+        self._after = after
+        self._top = top
+        self._axes = []
+        for length, size in zip(before, after, strict=True):
+            first, weights = find_weights(length, size)
+            if top == 255:  # OpenCV adds integers
+                weights = np.rint(weights * ONE) / np.float32(ONE)
+            places, matrices = _cut_into_bands(first, weights, length)
+            self._axes.append((torch.from_numpy(places).to(device), torch.from_numpy(matrices).to(device)))
+
+    def __call__(self, levels: torch.Tensor) -> torch.Tensor:
+        """Return N x C x H x W, whole levels in float32, in the new size: whole levels too, at most one from OpenCV's.
+
+        The first product is exact, in 8 bits; the second is rounded where OpenCV's integers are not.
+        """
+        count, channels = levels.shape[:2]
+        for axis, (places, matrices) in zip((-2, -1), self._axes, strict=True):
+            bands, _, taps = matrices.shape
+            pixels = levels.index_select(axis, places)
+            height, width = pixels.shape[2:]
+            if axis == -2:
+                rows = matrices @ pixels.reshape(count, channels, bands, taps, width)
+                levels = rows.flatten(2, 3)[:, :, :self._after[0]]
+            else:
+                columns = pixels.reshape(-1, bands, taps).transpose(0, 1) @ matrices.transpose(1, 2)
+                levels = columns.transpose(0, 1).reshape(count, channels, height, -1)[..., :self._after[1]]
+        rounded = levels.add(0.5).floor_() if self._top == 255 else levels.round()  # as OpenCV's integers, and floats
+        return rounded.clamp_(0, self._top)
+
+
+def _cut_into_bands(first: np.ndarray, weights: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pixels of each band, one after the other, and their weights in its rows, bands x rows x pixels."""
+    bands = -(-len(first) // _BAND)
+    rows = np.arange(len(first))
+    starts = first[::_BAND]
+    offsets = first - starts[rows // _BAND]
+    taps = int(offsets.max()) + TAPS
+    places = (starts[:, None] + np.arange(taps)).clip(0, length - 1)  # beyond its border a picture's last pixel
+    matrices = np.zeros((bands, _BAND, taps), np.float32)
+    for tap in range(TAPS):
+        matrices[rows // _BAND, rows % _BAND, offsets + tap] = weights[:, tap]
+    return places.ravel(), matrices

@@ -1,4 +1,4 @@
-"""Lanczos's filter against OpenCV's, whose bits it must have."""
+"""Lanczos's filter against OpenCV's: the same bits on the CPU, a level at most in PyTorch."""
 from __future__ import annotations
 
 from types import SimpleNamespace
@@ -6,12 +6,13 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from realesrgan.engines import lanczos
 from realesrgan.engines.cpu import list_cpu_features
 from realesrgan.engines.kernel import self_test
 from realesrgan.engines.kernel.library import VARIANTS, list_variants, load_variant
-from realesrgan.engines.lanczos import resize, resize_by_kernel
+from realesrgan.engines.lanczos import TensorResizer, resize, resize_by_kernel
 from realesrgan.errors import EngineError, KernelError
 
 # Height and width, before and after: the scales of films, sides of one pixel, both directions, odd shares.
@@ -61,3 +62,22 @@ def test_the_self_test_notices_a_wrong_value(best_kernel):
         best_kernel.resize(*arguments)
     assert self_test.resizes_exactly(best_kernel)
     assert not self_test.resizes_exactly(SimpleNamespace(resize=resize_wrongly))
+
+
+# ---- in PyTorch ----
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
+@pytest.mark.parametrize(('before', 'after'), [
+    *SIZES, ((200, 3), (7, 3)), ((30, 33), (31, 32)), ((90, 160), (270, 40))])
+def test_in_pytorch_it_is_within_a_level_of_opencv(before, after, dtype):
+    top = np.iinfo(dtype).max
+    resizer = TensorResizer(before, after, top, torch.device('cpu'))
+    for picture in (draw(before, 3).astype(dtype) * (top // 255), draw(before, 3, BLACK_AND_WHITE).astype(dtype) * (
+            top // 255), cv2.GaussianBlur(draw(before, 3).astype(dtype) * (top // 255), (9, 9), 0)):
+        expected = cv2.resize(picture, after[::-1], interpolation=cv2.INTER_LANCZOS4)
+        levels = torch.from_numpy(np.stack([picture, 255 - picture]).astype(np.float32)).permute(0, 3, 1, 2)
+        result = resizer(levels)
+        assert result.shape == (2, 3, *after)
+        difference = np.abs(result[0].permute(1, 2, 0).numpy() - expected)
+        assert difference.max() <= 1
+        assert np.count_nonzero(difference) <= 2 + 0.01 * difference.size  # which are in the middle of two levels
