@@ -7,6 +7,7 @@ Source: the numbers and steps are those of `FaceRestoreHelper` in facexlib 0.3.0
 """
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 import textwrap
@@ -155,6 +156,13 @@ class FaceEnhancer:
             raise MemoryError(f'not enough memory on {self.device} for the faces of a picture of {img.shape[1]}x'
                               f'{img.shape[0]} pixels; leave out --face_enhance') from error
         return large, mode
+
+    #: As `RealESRGANer.in_flight`: faces are found and restored one picture after the other.
+    in_flight = 0
+
+    def submit(self, *picture: Any, **options: Any) -> Callable[[], tuple[np.ndarray, str]]:
+        """Return what upscales a picture; see `RealESRGANer.submit`."""
+        return functools.partial(self.enhance, *picture, **options)
 
     def find_faces(self, picture: np.ndarray) -> list[Face]:
         """Return the faces that `enhance` would restore, those with the best scores first.

@@ -92,24 +92,24 @@ def http_server(monkeypatch):
 
 @pytest.fixture
 def at_calls(monkeypatch):
-    """Let something happen at some calls of `RealESRGANer.enhance`, counted from 1; return the widths of all pictures.
+    """Let something happen at some calls of `RealESRGANer.submit`, counted from 1; return the widths of all pictures.
 
     An exception is raised; anything else is called, and then the picture is upscaled.
     """
     from realesrgan import RealESRGANer
-    enhance = RealESRGANer.enhance
+    submit = RealESRGANer.submit
 
     def arrange(numbers, what):
         widths = []
 
-        def enhance_counted(upsampler, picture, *options, **more):
+        def submit_counted(upsampler, picture, *options, **more):
             widths.append(picture.shape[1])
             if len(widths) in numbers:
                 if isinstance(what, BaseException):
                     raise what
                 what()
-            return enhance(upsampler, picture, *options, **more)
-        monkeypatch.setattr(RealESRGANer, 'enhance', enhance_counted)
+            return submit(upsampler, picture, *options, **more)
+        monkeypatch.setattr(RealESRGANer, 'submit', submit_counted)
         return widths
     return arrange
 

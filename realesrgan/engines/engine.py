@@ -5,6 +5,7 @@ To add one, write a module of its name with a subclass of `Engine`, and add a ro
 """
 from __future__ import annotations
 
+import functools
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -43,10 +44,17 @@ class Engine(ABC):
         description: Engine, device and precision, with commas between them, and perhaps more; for a log line.
         on_progress: Called now and then with the share of a picture that is done, by engines that know it; None at
             first. What it raises ends the call.
+        in_flight: How many batches may be submitted beyond the one whose result is waited for, so that the device is
+            never idle; 0: nothing is gained by that.
+        finishes: Whether `submit` takes uint16 too, and resizes.
+        most_pixels: The most pixels of a picture that it takes, H times W; None: as many as memory allows.
     """
 
     name: ClassVar[str]
     on_progress: Callable[[float], None] | None = None
+    in_flight = 0
+    finishes = False
+    most_pixels: int | None = None
 
     def __init__(self, network: LoadedNetwork, device: Device, precision: str,
                  threads: int | None = None) -> None:
@@ -78,6 +86,20 @@ class Engine(ABC):
             MemoryError: the device has not enough memory for the batch. A smaller batch may follow.
             BrokenDeviceError: the device failed, and may not compute again in this process.
         """
+
+    def submit(self, batch: np.ndarray, size: tuple[int, int] | None = None,
+               together: int = 1) -> Callable[[], np.ndarray]:
+        """Begin a batch; return what waits for its result, and raises what a call would raise.
+
+        Results are waited for in the order of their batches, once or more often.
+
+        Args:
+            batch: As for a call; also uint16 if the engine `finishes`.
+            size: Final width and height of a batch of integers, by Lanczos's filter; only if the engine `finishes`.
+            together: How many batches of one shape may be computed at once. The first of them wait for the others, or
+                until a result is waited for.
+        """
+        return functools.partial(self, batch)
 
     def count_bytes(self, height: int, width: int) -> int | None:
         """Return the bytes that it takes for a picture of so many pixels, without the result.

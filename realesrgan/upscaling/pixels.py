@@ -61,7 +61,7 @@ def to_unit(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
 class Pixels:
     """A picture on its way through a network. A gray one is shown as RGB, and gets the luma of what comes back.
 
-    8-bit colours go to the engine as they are, all else in floating point.
+    8-bit colours go to the engine as they are, those of 16 bits where it takes them, all else in floating point.
 
     Attributes:
         picture: HxW or HxWx3 (BGR); uint8 or uint16, or float32 in the range of `dtype`.
@@ -74,20 +74,21 @@ class Pixels:
         self.dtype = np.dtype(dtype)
         self.channels = picture.shape[2:]
 
-    def to_batch(self, rows: slice, columns: slice) -> np.ndarray:
-        """Return a window as 1 x H x W x 3, BGR; uint8, or float32 in 0..1."""
+    def to_batch(self, rows: slice, columns: slice, *, deep: bool = False) -> np.ndarray:
+        """Return a window as 1 x H x W x 3, BGR; uint8, if `deep` uint16, or float32 in 0..1."""
         window = self.picture[rows, columns]
         if not self.channels:
             import cv2  # only where it is needed, because it takes a tenth of a start
             return cv2.cvtColor(to_unit(window, self.dtype), cv2.COLOR_GRAY2BGR)[None]
-        return (window if window.dtype == np.uint8 else to_unit(window, self.dtype))[None]
+        is_whole = window.dtype == np.uint8 or (deep and window.dtype == np.uint16)
+        return (window if is_whole else to_unit(window, self.dtype))[None]
 
     def from_batch(self, upscaled: np.ndarray) -> np.ndarray:
         """Turn a network's result, 1 x sH x sW x 3 of the batch's dtype, into pixels of `dtype`."""
         if not self.channels:
             import cv2
             return quantise(cv2.cvtColor(upscaled[0], cv2.COLOR_BGR2GRAY), self.dtype)
-        return upscaled[0] if upscaled.dtype == np.uint8 else quantise(upscaled[0], self.dtype)
+        return upscaled[0] if upscaled.dtype == self.dtype else quantise(upscaled[0], self.dtype)
 
 
 def fill_hidden_colours(picture: np.ndarray, dtype: np.dtype) -> np.ndarray:

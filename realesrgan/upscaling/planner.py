@@ -16,6 +16,9 @@ from .tiles import Tile, cut_into_even_tiles, cut_into_tiles
 logger = logging.getLogger(__name__)
 
 _SMALLEST_TILE = 32
+_WAITING_BYTES = 6  # for each pixel of a result that waits on the device to be downloaded
+# Smaller pictures do not fill a GPU.
+_FILLING_PIXELS, _MOST_TOGETHER = 1 << 18, 4
 # For a pixel of input of a network that does not say its memory: as many as the hungriest of those that were measured
 # (in float32 HAT takes 56,000, DAT 25,000, SwinIR 16,000 and SPAN 6,000).
 _UNKNOWN_BYTES = 56_000
@@ -29,11 +32,13 @@ class TilePlan:
         tiles: The tiles, row by row.
         blend: Input pixels that neighbouring tiles extend into each other, cross-faded; 0 cuts hard.
         automatic: Whether memory decides on the tiles, not the user.
+        together: How many such pictures the engine may compute at once.
     """
 
     tiles: list[Tile]
     blend: int
     automatic: bool
+    together: int = 1
 
 
 class TilePlanner:
@@ -68,7 +73,8 @@ class TilePlanner:
         self._least_pad = 0 if traits.layers() else self._field  # of tiles that are asked for
         self._smallest_tile = max(_SMALLEST_TILE, 4 * self._blend)
         self._limit = 0  # side of the tiles, or of automatic windows, after memory ran out; 0: none
-        self._fitting = (0, 0), 0  # the last picture's sides, and the side of the largest window that fits it
+        # The last picture's sides, the side of the largest window that fits it, and how many such pictures fit at once.
+        self._fitting = (0, 0), 0, 1
 
     def plan(self, height: int, width: int, room: int, *, deep: bool = True) -> TilePlan:
         """Cut a picture.
@@ -89,10 +95,13 @@ class TilePlanner:
         # What fitted once fits again, so a folder or a video of one size is measured, and logged, once.
         fitting = self._fitting  # another thread may set it
         if fitting[0] != (height, width):
-            fitting = self._fitting = (height, width), self._find_largest_window(height, width, room, deep=deep)
+            fitting = self._fitting = (height, width), *self._find_largest_window(height, width, room, deep=deep)
         window = min(fitting[1], self._limit or fitting[1], self._largest_window or fitting[1])
+        if self._engine.most_pixels is not None and height * width > self._engine.most_pixels:
+            window = min(window, math.isqrt(self._engine.most_pixels))
         if window >= max(height, width):
-            return TilePlan(cut_into_tiles(height, width, 0, 0), 0, automatic=True)
+            return TilePlan(cut_into_tiles(height, width, 0, 0), 0, automatic=True,
+                            together=1 if self._limit else fitting[2])
         window = max(window, self._smallest_window)  # `tile_pad` may have grown since the last picture of this size
         tiles = cut_into_even_tiles(height, width, window, self._pad, self._alignment)
         return TilePlan(tiles, self._blend, automatic=True)
@@ -135,17 +144,22 @@ class TilePlanner:
         """The side of the smallest window of an automatic tile, which must begin and end where windows may."""
         return -(-(self._smallest_tile + self._border) // self._alignment) * self._alignment
 
-    def _find_largest_window(self, height: int, width: int, room: int, *, deep: bool) -> int:
-        """Return the side of the largest window that memory allows; the picture's longer side if all of it fits."""
+    def _find_largest_window(self, height: int, width: int, room: int, *, deep: bool) -> tuple[int, int]:
+        """Return the side of the largest window that memory allows, and how many such pictures it allows at once.
+
+        The side is the picture's longer one if all of it fits.
+        """
         for_pixel = estimate_bytes_per_pixel(self._traits, self._engine.name, half=self._engine.half)
         if for_pixel is None and self._device.type != 'cpu' and not self._max_memory:
-            return max(height, width)  # a GPU reports that memory ran out, and `shrink` halves; a CPU ends the process
+            # A GPU reports that memory ran out, and `shrink` halves; a CPU ends the process.
+            return max(height, width), 1
         result_bytes = (FLOAT_RESULT_BYTES if deep else 3) * self._traits.scale ** 2
+        waiting = self._engine.in_flight * _WAITING_BYTES * self._traits.scale ** 2
 
         def estimate(height: int, width: int) -> int:
             running = self._engine.count_bytes(height, width)
             if running is None:
-                return height * width * (for_pixel or _UNKNOWN_BYTES)
+                return height * width * ((for_pixel or _UNKNOWN_BYTES) + waiting)
             return running + height * width * result_bytes
 
         needed = estimate(height, width)
@@ -157,14 +171,15 @@ class TilePlanner:
             self._engine.release()
             allowed = measure_usable_memory(self._device, room)
         if needed <= allowed:
-            return max(height, width)
+            wanted = min(_FILLING_PIXELS // (height * width), _MOST_TOGETHER) if self._engine.in_flight else 1
+            return max(height, width), max(min(wanted, allowed // max(needed, 1)), 1)
         smallest = self._smallest_window
         larger = range(smallest + 1, max(height, width))
         window = smallest + bisect.bisect(larger, allowed, key=lambda side: estimate(side, side))
         logger.info('tiles of %d pixels: the whole picture would need about %.1f GiB, %.1f are %s',
                     window - self._border, needed / 2 ** 30, allowed / 2 ** 30,
                     'allowed' if self._max_memory else 'free')
-        return window
+        return window, 1
 
 
 def _find_smallest_model() -> str:

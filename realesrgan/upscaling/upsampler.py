@@ -1,7 +1,9 @@
 """`RealESRGANer`: a picture in, a larger one out, both numpy arrays in host memory."""
 from __future__ import annotations
 
+import contextlib
 import copy
+import functools
 import logging
 import math
 import numbers
@@ -77,6 +79,8 @@ class RealESRGANer:
         on_tile: Called with the number of tiles done and their total after each tile, and, where the engine knows it,
             several times a second with the share of the next one added; None at first. What it raises ends the picture.
         tiles: The tiles of the last picture, in its own pixels.
+        in_flight: How many pictures like the last one may be submitted beyond the one whose result is waited for; 0:
+            nothing is gained by that.
 
     Raises:
         ValueError: an argument out of range, or a `scale` that is not the network's.
@@ -99,6 +103,7 @@ class RealESRGANer:
     half = False
     on_tile: Callable[[float, int], None] | None = None
     tiles: Sequence[Tile] = ()
+    in_flight = 0
     _assigned_model: Any = None  # for which no engine has been made
     _assigned_device: Any = None
     _network: LoadedNetwork | None = None
@@ -210,9 +215,18 @@ class RealESRGANer:
             NonFiniteError: the network's result is not finite, in single precision either.
             MemoryError: not enough memory even for the smallest tiles, of 32 pixels (64 and 128 for x2 and x1).
         """
+        return self.submit(img, outscale, alpha_upsampler, size=size, strength=strength)()
+
+    def submit(self, img: np.ndarray, outscale: float | None = None, alpha_upsampler: str = 'realesrgan', *,
+               size: tuple[int, int] | None = None, strength: float = 1.0) -> Callable[[], tuple[np.ndarray, str]]:
+        """Begin a picture, which is not changed meanwhile; return what waits for its result, once, in order.
+
+        Arguments, result and errors are those of `enhance`. While a result is waited for, `in_flight` more pictures may
+        be in work.
+        """
         _check_options(outscale, size, strength)
         check_picture(img)
-        upscale = self._choose_way()
+        begin = self._choose_way()
         dtype = choose_depth(img)
         height, width = img.shape[:2]
         if outscale is not None and outscale != self.scale:
@@ -225,28 +239,37 @@ class RealESRGANer:
         picture = normalise_layout(img)
         mode = 'L' if picture.ndim == 2 else {3: 'RGB', 4: 'RGBA'}[picture.shape[2]]
         visible = fill_hidden_colours(picture, dtype) if mode == 'RGBA' else picture
-        result = upscale(Pixels(visible, dtype), room)
-        if mode == 'RGBA':
-            alpha = np.ascontiguousarray(picture[..., 3])
-            result = np.dstack((result, upscale(Pixels(alpha, dtype), room) if alpha_upsampler == 'realesrgan' else
-                                enlarge_by_cubic(alpha, dtype, result.shape[1::-1])))
-        if size is not None and tuple(size) != result.shape[1::-1]:
-            result = resize(result, size, self._threads or count_cores())
-        if strength < 1:
-            mix_with_input(result, visible, float(strength))
-        if mode == 'RGBA':
-            settle_alpha(result[..., 3], picture[..., 3])
-        return result, mode
+        wait = begin(Pixels(visible, dtype), room, size if mode == 'RGB' else None)
+
+        def finish() -> tuple[np.ndarray, str]:
+            result = wait()
+            if mode == 'RGBA':
+                alpha = np.ascontiguousarray(picture[..., 3])
+                result = np.dstack((result, begin(Pixels(alpha, dtype), room, None)() if alpha_upsampler == 'realesrgan'
+                                    else enlarge_by_cubic(alpha, dtype, result.shape[1::-1])))
+            if size is not None and tuple(size) != result.shape[1::-1]:
+                result = resize(result, size, self._threads or count_cores())
+            if strength < 1:
+                mix_with_input(result, visible, float(strength))
+            if mode == 'RGBA':
+                settle_alpha(result[..., 3], picture[..., 3])
+            return result, mode
+        return finish
 
     # ---- the network and its engine ----
 
-    def _choose_way(self) -> Callable[[Pixels, int], np.ndarray]:
-        """Return the method that upscales as the caller wants it: by the engine, or by the steps of 0.3.0."""
+    def _choose_way(self) -> Callable[[Pixels, int, tuple[int, int] | None], Callable[[], np.ndarray]]:
+        """Return the method that upscales as the caller wants it: by the engine, or by the steps of 0.3.0.
+
+        It takes the picture, the bytes of the host's memory that its results will take, and the final size, if the
+        network's result is all that there is to resize; it returns what waits for the result, of that size or the
+        network's.
+        """
         replaced = any(getattr(getattr(self, name), '__func__', None) is not step for name, step in _STEPS.items())
         if not replaced and self._assigned_model is not None:
             from torch import nn
             replaced = not isinstance(self._assigned_model, nn.Module)
-        return self._upscale_by_steps if replaced or self._update().scale != self.scale else self._upscale_by_engine
+        return self._begin_by_steps if replaced or self._update().scale != self.scale else self._begin_by_engine
 
     def _update(self) -> LoadedNetwork:
         """Bring the network and its engine up to the model and the attributes as they are now; return the network."""
@@ -309,34 +332,57 @@ class RealESRGANer:
 
     # ---- by the engine ----
 
-    def _upscale_by_engine(self, pixels: Pixels, room: int) -> np.ndarray:
-        """Upscale a picture, with tiles that get smaller as long as memory runs out.
-
-        Args:
-            pixels: The picture.
-            room: Bytes of the host's memory that its results will take.
-        """
-        self._planner.tile, self._planner.tile_pad = self.tile_size, self.tile_pad
-        unpadded = pixels.picture.shape[:2]
-        pixels.picture = pad_picture(pixels.picture, self.pre_pad, self._multiple)
+    def _begin_by_engine(self, pixels: Pixels, room: int, size: tuple[int, int] | None) -> Callable[[], np.ndarray]:
+        """Begin a picture; see `_choose_way`."""
+        engine = self._engine
+        assert engine is not None
         height, width = pixels.picture.shape[:2]
+        pixels.picture = padded = pad_picture(pixels.picture, self.pre_pad, self._multiple)
+        is_padded = padded.shape[:2] != (height, width)
+        if is_padded or padded.dtype.kind == 'f' or not engine.finishes:
+            size = None
+        plan, begun = self._make_plan(pixels, room), None
+        self.in_flight = engine.in_flight * plan.together if len(plan.tiles) == 1 else 0
+        if self.in_flight and pixels.channels:
+            begun = engine.submit(pixels.to_batch(slice(None), slice(None), deep=engine.finishes), size, plan.together)
+
+        def wait() -> np.ndarray:
+            result = self._finish_by_engine(pixels, room, size, begun)
+            return np.ascontiguousarray(result[:height * self.scale, :width * self.scale] if is_padded else result)
+        return wait
+
+    def _finish_by_engine(self, pixels: Pixels, room: int, size: tuple[int, int] | None,
+                          begun: Callable[[], np.ndarray] | None) -> np.ndarray:
+        """Return the result of what was begun; else upscale by tiles that get smaller as long as memory runs out."""
+        if begun is not None:
+            with contextlib.suppress(MemoryError, NonFiniteError):  # for which there are ways out, below
+                result = pixels.from_batch(begun())
+                self.tiles = cut_into_tiles(len(pixels.picture), pixels.picture.shape[1], 0, 0)
+                if self.on_tile is not None:
+                    self.on_tile(1, 1)
+                return result
         while True:
-            plan = self._planner.plan(height, width, room, deep=pixels.dtype != np.uint8)
+            plan = self._make_plan(pixels, room)
             try:
-                result = self._upscale_tiles(pixels, plan)
-                return np.ascontiguousarray(result[:unpadded[0] * self.scale, :unpadded[1] * self.scale])
+                return self._upscale_tiles(pixels, plan, size)
             except MemoryError as error:
                 failure = MemoryError(*error.args)  # without the frames of the other, which hold what took the memory
             self._planner.shrink(plan, failure)
 
-    def _upscale_tiles(self, pixels: Pixels, plan: TilePlan) -> np.ndarray:
+    def _make_plan(self, pixels: Pixels, room: int) -> TilePlan:
+        self._planner.tile, self._planner.tile_pad = self.tile_size, self.tile_pad
+        height, width = pixels.picture.shape[:2]
+        return self._planner.plan(height, width, room, deep=pixels.dtype != np.uint8)
+
+    def _upscale_tiles(self, pixels: Pixels, plan: TilePlan, size: tuple[int, int] | None) -> np.ndarray:
+        """Return the network's result, or one of the final size if there is one tile, and the engine can make that."""
         self.tiles = plan.tiles
         height, width = pixels.picture.shape[:2]
         result = np.empty((height * self.scale, width * self.scale, *pixels.channels), pixels.dtype)
         stitcher = Stitcher(result, self.scale, plan.blend)
         for done, tile in enumerate(plan.tiles, 1):
             self._report_within_tile(done - 1, len(plan.tiles))
-            upscaled = pixels.from_batch(self._run(pixels.to_batch(tile.rows.window, tile.columns.window)))
+            upscaled = self._run(pixels, tile, size if len(plan.tiles) == 1 else None)
             if len(plan.tiles) > 1:
                 stitcher.add(tile, upscaled)
             else:
@@ -351,13 +397,18 @@ class RealESRGANer:
         report = self.on_tile
         self._engine.on_progress = None if report is None else lambda share: report(done + share, total)
 
-    def _run(self, batch: np.ndarray) -> np.ndarray:
-        """Run one batch; a result that is not finite is computed again in single precision."""
+    def _run(self, pixels: Pixels, tile: Tile, size: tuple[int, int] | None) -> np.ndarray:
+        """Run one tile; a result that is not finite is computed again in single precision."""
         engine, network = self._engine, self._network
         assert engine is not None
         assert network is not None
+
+        def run_by(engine: Engine) -> np.ndarray:
+            batch = pixels.to_batch(tile.rows.window, tile.columns.window, deep=engine.finishes)
+            return pixels.from_batch(engine.submit(batch, size)() if engine.finishes else engine(batch))
+
         try:
-            return engine(batch)
+            return run_by(engine)
         except NonFiniteError:
             if not engine.half:
                 raise
@@ -368,12 +419,16 @@ class RealESRGANer:
             self._exact_engine = make_engine(copy.deepcopy(network), self._settle_device(), half=False,
                                              threads=self._threads)
         self._exact_engine.on_progress = engine.on_progress
-        return self._exact_engine(batch)
+        return run_by(self._exact_engine)
 
     # ---- by the steps of 0.3.0 ----
 
-    def _upscale_by_steps(self, pixels: Pixels, room: int) -> np.ndarray:
-        """Upscale a picture as `_upscale_by_engine` does, by the four methods below or what has replaced them."""
+    def _begin_by_steps(self, pixels: Pixels, room: int, size: tuple[int, int] | None) -> Callable[[], np.ndarray]:
+        self.in_flight = 0
+        return functools.partial(self._upscale_by_steps, pixels)
+
+    def _upscale_by_steps(self, pixels: Pixels) -> np.ndarray:
+        """Upscale a picture by the four methods below or what has replaced them."""
         import torch
         batch = pixels.to_batch(slice(None), slice(None))[0]
         unit = to_unit(batch, batch.dtype) if batch.dtype == np.uint8 else batch

@@ -9,6 +9,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import astuple, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -124,6 +125,7 @@ class Frame:
         result: The upscaled frame.
         steadied: The same as it is written.
         is_computed: Whether it went through the network now.
+        is_reused: Whether an earlier run has upscaled it.
         begun, ended: When, in seconds.
     """
 
@@ -134,6 +136,7 @@ class Frame:
     result: np.ndarray = field(default_factory=lambda: np.empty(0))
     steadied: np.ndarray = field(default_factory=lambda: np.empty(0))
     is_computed: bool = False
+    is_reused: bool = False
     begun: float = 0.0
     ended: float = 0.0
 
@@ -175,7 +178,7 @@ class ChunkWorker:
         """
         chunk, parts, stopwatch = replace(chunk, ffmpeg=self._ffmpeg or chunk.ffmpeg), chunk.parts, Stopwatch()
         found = parts.find(chunk.first, chunk.stop)  # of an earlier run, or of a worker that has died
-        done, reused, last = sum(part.frames for part in found), 0, None
+        done, reused = sum(part.frames for part in found), 0
         examined = deque[Examined]()  # by the thread that writes
         report(done)
         with about(chunk.video), chunk.frames.open(chunk.ffmpeg) as reader, PartWriter(
@@ -189,16 +192,8 @@ class ChunkWorker:
             with read_ahead(frames, _READ_AHEAD, reader.kill) as ahead, write_behind(
                     write, _WRITTEN_BEHIND, writer.kill) as behind, steady_behind(
                     behind.put, stopwatch, writer.kill) if self._steady else nullcontext(behind.put) as put:
-                for frame in ahead:
-                    number, frame.begun = chunk.first + frame.number, self._clock()
-                    if last is not None and np.array_equal(frame.pixels, last.pixels):
-                        frame.result = last.result
-                    else:
-                        kept, last = parts.load_frame(number, frame.pixels, chunk.encoding), frame
-                        frame.is_computed = kept is None
-                        frame.result = self._compute(chunk, frame, stopwatch) if kept is None else kept
-                        reused += kept is not None and frame.is_wanted
-                    frame.steadied, frame.ended = frame.result, self._clock()
+                for frame in self._upscale(chunk, ahead, stopwatch):
+                    reused += frame.is_reused and frame.is_wanted
                     _keep(chunk, frame)
                     done += frame.is_wanted
                     report(done)
@@ -218,16 +213,53 @@ class ChunkWorker:
         if judged is not None:
             yield Examined(chunk.video, *judged, number)
 
-    def _compute(self, chunk: Chunk, frame: Frame, stopwatch: Stopwatch) -> np.ndarray:
+    def _upscale(self, chunk: Chunk, frames: Iterable[Frame], stopwatch: Stopwatch) -> Iterator[Frame]:
+        """Yield frames with their results, in order, each when as many after it are in work as the device may have."""
+        waiting = deque[tuple[Frame, Callable[[], np.ndarray]]]()
+        last, ended = None, 0.0
+
+        def finish(frame: Frame, wait: Callable[[], np.ndarray]) -> Frame:
+            nonlocal ended
+            with self._name_frame(chunk, frame), stopwatch.measure('network'):
+                frame.steadied = frame.result = wait()
+            frame.begun, frame.ended = max(frame.begun, ended), self._clock()
+            ended = frame.ended
+            return frame
+
+        for frame in frames:
+            frame.begun = self._clock()
+            if last is not None and np.array_equal(frame.pixels, last.pixels):
+                waiting.append((frame, partial(getattr, last, 'result')))  # which is there by then
+            else:
+                kept, last = chunk.parts.load_frame(chunk.first + frame.number, frame.pixels, chunk.encoding), frame
+                if kept is not None:
+                    frame.is_reused, frame.result = True, kept
+                    waiting.append((frame, partial(getattr, frame, 'result')))
+                else:
+                    frame.is_computed = True
+                    with self._name_frame(chunk, frame), stopwatch.measure('network'):
+                        waiting.append((frame, self._submit(chunk, frame)))
+            while len(waiting) > self._enhancer.in_flight:
+                yield finish(*waiting.popleft())
+        while waiting:
+            yield finish(*waiting.popleft())
+
+    def _submit(self, chunk: Chunk, frame: Frame) -> Callable[[], np.ndarray]:
+        """Begin a frame; return what waits for its result."""
+        size = (chunk.encoding.width, chunk.encoding.height) if chunk.outscale is None else None
+        more: dict[str, Any] = {'size': size, 'strength': self._strength}
+        if chunk.encoding.alpha and frame.pixels[..., 3].min() < np.iinfo(frame.pixels.dtype).max:
+            wait = self._enhancer.submit(frame.pixels, chunk.outscale, self._alpha_upsampler, **more)
+            return lambda: wait()[0]
+        wait = self._enhancer.submit(np.ascontiguousarray(frame.pixels[..., :3]), chunk.outscale, **more)
+        return lambda: cv2.cvtColor(wait()[0], cv2.COLOR_BGR2BGRA) if chunk.encoding.alpha else wait()[0]
+
+    @contextmanager
+    def _name_frame(self, chunk: Chunk, frame: Frame) -> Iterator[None]:
+        """Name a frame in errors that it raises."""
         number = chunk.first + frame.number + 1
         try:
-            with stopwatch.measure('network'):
-                size = (chunk.encoding.width, chunk.encoding.height) if chunk.outscale is None else None
-                more: dict[str, Any] = {'size': size, 'strength': self._strength}
-                if chunk.encoding.alpha and frame.pixels[..., 3].min() < np.iinfo(frame.pixels.dtype).max:
-                    return self._enhancer.enhance(frame.pixels, chunk.outscale, self._alpha_upsampler, **more)[0]
-                result = self._enhancer.enhance(np.ascontiguousarray(frame.pixels[..., :3]), chunk.outscale, **more)[0]
-                return cv2.cvtColor(result, cv2.COLOR_BGR2BGRA) if chunk.encoding.alpha else result
+            yield
         except MemoryError as error:
             raise MemoryError(f'frame {number}: {error}') from error
         except RealESRGANError as error:

@@ -172,6 +172,16 @@ def test_a_result_is_not_written_to_again_and_the_batch_not_at_all(case):
         assert np.array_equal(batch, batch_before)
 
 
+def test_results_of_submitted_batches(case):
+    """Of two sizes, one after the other; each as that of a call, however often it is waited for."""
+    engine = case.make(random_network(COMPACT))
+    batches = [random_batch((1, 12 + 4 * (index // 3), 10), seed=index) for index in range(6)]
+    waits = [engine.submit(batch, together=2) for batch in batches]
+    for batch, wait in zip(batches, waits, strict=True):
+        assert np.abs(wait().astype(int) - engine(batch)).max() <= 1
+        assert np.array_equal(wait(), wait())
+
+
 # About 2 dB below what was measured with bfloat16: 54 to 57 and 48 to 49 dB.
 @pytest.mark.parametrize(('name', 'psnr'), [('realesr-animevideov3', 52), ('RealESRGAN_x4plus', 46)])
 def test_half_precision_on_a_photo(case, name, psnr):

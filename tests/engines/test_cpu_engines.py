@@ -9,7 +9,6 @@ from torch import nn
 
 from realesrgan.archs.loaded import LoadedNetwork
 from realesrgan.archs.srvgg import SRVGGNetCompactConfig
-from realesrgan.engines import torch as torch_engine
 from realesrgan.engines.choice import make_engine
 from realesrgan.engines.devices import CPU
 from realesrgan.engines.torch import TorchEngine
@@ -30,35 +29,20 @@ def make_torch(function):
     (RuntimeError('device-side assert'), 'cuda', BrokenDeviceError),
     (RuntimeError('device-side assert'), 'cpu', RuntimeError), (KeyError('of a network'), 'cuda', KeyError),
     (NotImplementedError('no such operator'), 'mps', NotImplementedError)])
-def test_errors_of_pytorch(error, device, kind):
+def test_errors_of_pytorch(monkeypatch, error, device, kind):
     """After one of a GPU, that is no lack of memory, it may not compute again in this process."""
     def fail(x):
         raise error
     failing = make_torch(fail)
-    failing._prepare = lambda batch: batch
-    failing._device = torch.device(device)
+    failing._device, failing.release = torch.device(device), lambda: None
+    to = torch.Tensor.to
+    monkeypatch.setattr(torch.Tensor, 'to', lambda self, target: self if target == failing._device else to(
+        self, target))
     with pytest.raises(kind) as caught:
         failing(np.zeros((1, 2, 2, 3), np.uint8))
     assert type(caught.value) is kind
     if kind is BrokenDeviceError:
         assert str(caught.value) == 'torch, cpu, float32: device-side assert'
-
-
-def test_results_come_from_cuda_through_pinned_memory_but_for_the_largest(monkeypatch):
-    pinned = []
-    empty, to = torch.empty, torch.Tensor.to
-    monkeypatch.setattr(torch, 'empty', lambda shape, *, dtype, pin_memory: pinned.append(tuple(shape)) or empty(
-        shape, dtype=dtype))
-    cuda = torch.device('cuda')
-    monkeypatch.setattr(torch.Tensor, 'to', lambda self, target: self if target == cuda else to(self, target))
-    pixels = np.random.default_rng(0).integers(0, 256, (1, 4, 5, 3), np.uint8)
-    on_cuda = make_torch(lambda x: x)
-    on_cuda._device = cuda
-    for limit, expected in ((4 * 5 * 3, [(1, 4, 5, 3)]), (4 * 5 * 3 - 1, [])):
-        monkeypatch.setattr(torch_engine, '_MOST_PINNED_BYTES', limit)
-        assert np.array_equal(on_cuda(pixels), pixels)
-        assert pinned == expected
-        pinned.clear()
 
 
 def test_a_result_of_another_size_is_an_error():

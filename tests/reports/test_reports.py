@@ -270,13 +270,13 @@ def test_the_figures_and_the_clip_of_a_video(run, tmp_path, workers):
 
 def test_some_frames_of_every_video_are_checked(run, tmp_path, monkeypatch):
     clips.make(tmp_path / 'a.mp4', *clips.numbered('30'), *clips.EXACT)
-    enlarge_frame, calls = RealESRGANer.enhance, []
+    submit, calls = RealESRGANer.submit, []
 
     def blacken(self, img, *more, **options):
-        result, mode = enlarge_frame(self, img, *more, **options)
+        result, mode = submit(self, img, *more, **options)()
         calls.append(None)
-        return (result * (len(calls) != 15), mode)
-    monkeypatch.setattr(RealESRGANer, 'enhance', blacken)
+        return lambda: (result * (len(calls) != 15), mode)
+    monkeypatch.setattr(RealESRGANer, 'submit', blacken)
     status, out, err = run('-i', 'a.mp4', '-s', '1', script=inference_realesrgan_video)
     assert status == 0
     assert re.findall(r'warning: a\.mp4: frame (\d+): .* is black', err) == ['15']

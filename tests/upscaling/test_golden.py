@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from realesrgan import RealESRGANer
+from realesrgan.engines import torch as torch_engine
 from realesrgan.engines.devices import explain_absence
 from realesrgan.engines.engine import ENGINES, VULKAN
 
@@ -19,6 +20,7 @@ INPUTS = np.load(GOLDEN / 'inputs.npz')
 OUTPUTS = np.load(GOLDEN / 'outputs.npz')
 DEVICES = {VULKAN: 'vulkan:0'}  # by engine; those not named run on the CPU
 STEPS = 'steps'  # no engine: the methods of 0.3.0, which a subclass may replace
+PIPELINED = 'pipelined'  # the engine torch as it works on a CUDA device
 
 # The RGBA inputs. The original lets the colour of hidden pixels bleed into visible ones, and its alpha goes through the
 # network even inside areas that are fully opaque or transparent. At least this share of the values in these cases is
@@ -63,11 +65,14 @@ def test_there_are_54_cases() -> None:
     assert len(CASES) == 54
 
 
-@pytest.mark.parametrize('engine', [*(row.name for row in ENGINES), STEPS])
+@pytest.mark.parametrize('engine', [*(row.name for row in ENGINES), STEPS, PIPELINED])
 @pytest.mark.parametrize('case', CASES, ids=lambda case: f'{case["id"]}-{case["net"]}-{case["input"]}')
-def test_same_pixels_as_the_original(case: dict[str, Any], engine: str) -> None:
+def test_same_pixels_as_the_original(case: dict[str, Any], engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if engine == VULKAN and (absence := explain_absence(VULKAN)):
         pytest.skip(absence)
+    if engine == PIPELINED:
+        monkeypatch.setattr(torch_engine, 'PIPELINED', ('cpu',))
+        engine = 'torch'
     upsampler, picture, expected = upsampler_of(case, engine), INPUTS[case['input']], OUTPUTS[str(case['id'])]
     actual, mode = upsampler.enhance(picture, outscale=case['outscale'])
     assert mode == case['img_mode']

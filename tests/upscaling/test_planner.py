@@ -26,6 +26,7 @@ class IdleEngine:
     """An engine that is never run, and counts how often it was released."""
 
     name, half, scale, description = 'torch', False, 4, 'idle'
+    in_flight, most_pixels = 0, None
 
     def __init__(self):
         self.releases = 0

@@ -21,18 +21,18 @@ PARTS = Path('results/a_out_parts')
 @pytest.fixture
 def pace(monkeypatch):
     """Let each frame take some seconds, and let something happen at one of them; return the frames computed so far."""
-    enhance = RealESRGANer.enhance
+    submit = RealESRGANer.submit
 
     def arrange(seconds, at=None, what=None):
         clock, calls = SimpleNamespace(now=0.0), []
 
-        def enhance_slowly(upsampler, picture, *options, **more):
+        def submit_slowly(upsampler, picture, *options, **more):
             calls.append(picture)
             if len(calls) == at:
                 what()
             clock.now += seconds
-            return enhance(upsampler, picture, *options, **more)
-        monkeypatch.setattr(RealESRGANer, 'enhance', enhance_slowly)
+            return submit(upsampler, picture, *options, **more)
+        monkeypatch.setattr(RealESRGANer, 'submit', submit_slowly)
         monkeypatch.setitem(ChunkWorker.__init__.__kwdefaults__, 'clock', lambda: clock.now)
         return calls
     return arrange

@@ -269,19 +269,19 @@ def test_an_interrupted_part_goes_on_from_frames_that_are_not_steadied_yet(run, 
     arguments = '-i', 'a.mp4', *LOSSLESS, '--steady'
     upscale(*arguments, '-o', 'whole', network='tiny')
     monkeypatch.setattr(worker, 'PART_SECONDS', 0.0)  # so that each frame is kept
-    enhance, calls = RealESRGANer.enhance, []
+    submit, calls = RealESRGANer.submit, []
 
     def interrupt(*given, **more):
         calls.append(given)
         if len(calls) == 18:
             raise KeyboardInterrupt
-        return enhance(*given, **more)
-    monkeypatch.setattr(RealESRGANer, 'enhance', interrupt)
+        return submit(*given, **more)
+    monkeypatch.setattr(RealESRGANer, 'submit', interrupt)
     assert run(*arguments, network='tiny')[0] == 130
     kept = len(list(Path('results/a_out_parts').glob('*.raw')))
     assert kept > 0
     calls.clear()
-    monkeypatch.setattr(RealESRGANer, 'enhance', lambda *given, **more: calls.append(given) or enhance(
+    monkeypatch.setattr(RealESRGANer, 'submit', lambda *given, **more: calls.append(given) or submit(
         *given, **more))
     upscale(*arguments, network='tiny')
     assert len(calls) <= 30 - kept
