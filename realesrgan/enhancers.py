@@ -79,8 +79,9 @@ def build_enhancer(options: UpsamplerOptions, place: Place) -> Enhancer:
     max_memory = None if options.max_memory is None else int(options.max_memory * 2 ** 30)
     if place.workers > 1:
         from .engines.cpu import count_cores
-        from .engines.memory import measure_usable_memory
-        max_memory = (max_memory or measure_usable_memory(device)) // place.workers
+        from .engines.memory import take_share
+        share = take_share(device, place.workers)
+        max_memory = share if max_memory is None else max_memory // place.workers
         if device.type in ('cpu', 'vulkan'):  # beside Vulkan, faces run on the CPU
             threads = max(count_cores() // place.workers, 1)
     from .upscaling.upsampler import RealESRGANer

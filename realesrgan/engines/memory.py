@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 #: What a result in floating point takes on its way to one of integers.
 FLOAT_RESULT_BYTES = 48  # per pixel of output: RGB in float32, four times over
 _SHARE_OF_FREE = 0.8
+_SHARE_OF_CARD = 0.9  # the rest is for CUDA itself, some hundred MiB a process
 _MOST_ON_VULKAN = 3 << 30  # the largest buffer takes up to 30 % of it, and some drivers bind no more than 1 GiB
 _CGROUP = Path('/sys/fs/cgroup')
 _MEMINFO = Path('/proc/meminfo')  # of Linux
@@ -69,6 +70,21 @@ def measure_usable_memory(device: Device, for_results: int = 0) -> int:
     if device.type == VULKAN:  # where the weights, and blocks that ncnn keeps, count as free
         return min(free // 2, _MOST_ON_VULKAN)
     return max(int(free * _SHARE_OF_FREE), 0)
+
+
+def take_share(device: Device, workers: int) -> int:
+    """Return how many bytes a network may take on a device that several workers share, each in a process of its own.
+
+    A CUDA card is shared as if nobody had taken anything yet, so that the shares of workers that start later are no
+    smaller; and PyTorch keeps to the share, so that no worker takes what it does not need from the others.
+    """
+    usable = measure_usable_memory(device)
+    if device.type != 'cuda':
+        return usable // workers
+    import torch
+    card = torch.device(str(device))
+    torch.cuda.set_per_process_memory_fraction(_SHARE_OF_CARD / workers, card)
+    return min(usable, int(torch.cuda.mem_get_info(card)[1] * _SHARE_OF_FREE) // workers)
 
 
 def require_memory(for_results: int) -> None:

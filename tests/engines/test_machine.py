@@ -180,6 +180,20 @@ def test_a_gpus_free_memory_is_what_pytorch_says_of_that_gpu(monkeypatch, name):
     assert asked == [torch.device(name)]
 
 
+def test_workers_share_a_card_as_if_none_had_begun(monkeypatch):
+    """Of a card of 1000 bytes the first of two gets 400, and so does one that finds only 600 left."""
+    limits, free = [], [1000]
+    monkeypatch.setattr(torch.cuda, 'mem_get_info', lambda device: (free[0], 1000))
+    monkeypatch.setattr(torch.cuda, 'set_per_process_memory_fraction', lambda *given: limits.append(given))
+    for left, expected in ((1000, 400), (600, 400), (250, 200)):
+        free[0] = left
+        assert memory.take_share(Device('cuda', 1), 2) == expected
+    assert limits == [(0.45, torch.device('cuda:1'))] * 3
+    monkeypatch.setattr(memory, 'measure_free_memory', lambda device: 1000)
+    assert memory.take_share(Device('cpu'), 2) == 400
+    assert len(limits) == 3
+
+
 def test_results_may_use_swap_space_but_no_more_than_the_container_has(monkeypatch):
     monkeypatch.setattr(memory, 'measure_system_memory', lambda: (2 * 2 ** 30, 2 ** 30))
     monkeypatch.setattr(memory, 'measure_container_memory', lambda: sys.maxsize)
