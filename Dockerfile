@@ -8,7 +8,8 @@ COPY requirements.txt constraints.txt ./
 # As the Makefile does, but with the PyTorch that holds nothing for GPUs.
 RUN pip install --no-cache-dir -c constraints.txt --index-url https://download.pytorch.org/whl/cpu torch torchvision \
  && pip install --no-cache-dir -c constraints.txt numpy setuptools cython \
- && pip install --no-cache-dir -c constraints.txt --no-build-isolation -r requirements.txt flask waitress prometheus_client \
+ && pip install --no-cache-dir -c constraints.txt --no-build-isolation -r requirements.txt \
+    basicsr gfpgan facexlib flask waitress prometheus_client \
  && pip uninstall -y opencv-python \
  && pip install --no-cache-dir -c constraints.txt --force-reinstall --no-deps opencv-python-headless
 COPY inference_realesrgan.py inference_realesrgan_video.py ./

@@ -2,7 +2,7 @@
 # make test      set up .venv and run the tests; TESTS=tests/videos runs some of them
 # make lint      set up .venv and run the linters and, as on each system, the type checker
 # make coverage  run the tests and tell which lines they did not run
-# make audit     report known holes in the packages of constraints.txt
+# make audit     build dist/ and check it, and report known holes in the packages of constraints.txt
 # make fuzz      the properties of tests/fuzz with thousands of examples each, other ones each time
 
 PYTHON ?= python3
@@ -31,20 +31,21 @@ lint: mypy-linux mypy-darwin mypy-win32
 mypy-%: $(VENV)/ready-dev
 	$(BIN)/mypy --platform $* --cache-dir .mypy_cache/$*
 
-# A report, no gate: a hole in a package is news of the day.
+# A report, no gate: a hole in a package is news of the day. The wheel is built from the sdist, which so has all it needs.
 audit: $(VENV)/ready
-	@$(PIP) install -q pip-audit
+	@$(PIP) install -q pip-audit build twine check-wheel-contents
+	-@rm -rf dist && $(BIN)/python -m build -q -nx && $(BIN)/twine check dist/* && $(BIN)/check-wheel-contents dist/*.whl
 	-$(BIN)/pip-audit --progress-spinner off --skip-editable --desc off
 
 fuzz: $(VENV)/ready-dev $(VENV)/kernel
 	$(BIN)/python -m pytest -n 2 tests/fuzz --hypothesis-profile=long
 
-# basicsr asks for torch to be built with; without isolation it takes the one installed a line above.
-# spandrel is the extra `models`.
-$(VENV)/ready: requirements.txt constraints.txt
+# basicsr asks for torch to be built with; without isolation it takes the one installed a line above. The package itself
+# is installed as it lies here.
+$(VENV)/ready: requirements.txt constraints.txt pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install -q -c constraints.txt torch numpy setuptools cython
-	$(PIP) install -q -c constraints.txt --no-build-isolation -r requirements.txt spandrel
+	$(PIP) install -q -c constraints.txt --no-build-isolation -e '.[faces,models]'
 	@$(BIN)/python -c 'import cv2' 2>/dev/null || { \
 	echo 'This machine has no libGL; taking the OpenCV that needs none.'; \
 	$(PIP) uninstall -q -y opencv-python; \

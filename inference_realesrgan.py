@@ -32,11 +32,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def upscale(args: argparse.Namespace) -> int:
     """Upscale what the arguments say and return the exit status."""
     from realesrgan.pictures import upscale_pictures
-    options = parser.read_options(PictureOptions, args, check=args.report is not None)
+    inputs, options = parser.read_inputs(args), parser.read_options(PictureOptions, args, check=args.report is not None)
     to = sys.stderr if args.output == '-' else sys.stdout
     with Display('megapixels', quiet=args.quiet, verbose=args.verbose, to=to) as display, \
             parser.open_report(args, options, display) as show:
-        upscale_pictures(parser.read_inputs(args), args.output, options, on_event=show)
+        upscale_pictures(inputs, args.output, options, on_event=show)
     return display.summarise()
 
 

@@ -33,10 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def upscale(args: argparse.Namespace) -> int:
     """Upscale what the arguments say and return the exit status."""
     from realesrgan.videos import upscale_videos
-    options = parser.read_options(VideoOptions, args, check=args.report is not None)
+    inputs, options = parser.read_inputs(args), parser.read_options(VideoOptions, args, check=args.report is not None)
     with Display('frames', quiet=args.quiet, verbose=args.verbose, to=sys.stdout) as display, \
             parser.open_report(args, options, display) as show:
-        upscale_videos(parser.read_inputs(args), args.output, options, on_event=show)
+        upscale_videos(inputs, args.output, options, on_event=show)
     return display.summarise()
 
 

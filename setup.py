@@ -1,12 +1,12 @@
-"""Packaging: the version comes from realesrgan/version.py, the requirements from requirements.txt.
+"""Packaging is described in pyproject.toml; this adds the compiled kernel (realesrgan/engines/kernel) to the wheel.
 
-The wheel holds the compiled kernel (realesrgan/engines/kernel) where it can be built. It then fits one kind of machine,
-but any Python. Where no C compiler is installed, ziglang brings one to the isolated build environment.
+The wheel then fits one kind of machine, but any Python. Where no C compiler is installed, ziglang brings one to the
+isolated build environment.
 """
 import sys
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_py import build_py
 
@@ -14,9 +14,7 @@ root = Path(__file__).resolve().parent
 sys.path.insert(0, str(root))
 
 from realesrgan.engines.kernel.build import build_kernel, list_compilers, list_machine_variants  # noqa: E402
-from realesrgan.version import __version__  # noqa: E402
 
-requirements = [line for line in (root / 'requirements.txt').read_text().splitlines() if line and line[0] != '#']
 # ziglang has no wheel for other systems; a requirement that can't be met would end the installation.
 needs_ziglang = bool(list_machine_variants()) and not list_compilers() and sys.platform in ('linux', 'darwin', 'win32')
 
@@ -28,11 +26,11 @@ class BuildPyWithKernel(build_py):
 
     def run(self) -> None:
         super().run()
-        base = root if self.editable_mode else Path(self.build_lib).absolute()
-        folder = base / 'realesrgan' / 'engines' / 'kernel'
-        if not self.editable_mode:
-            for old in folder.glob('libwinograd-*'):  # of an earlier build in the same folder
-                old.unlink()
+        if self.editable_mode:  # where `make` builds it, or `python -m realesrgan.engines.kernel.build`
+            return
+        folder = Path(self.build_lib).absolute() / 'realesrgan' / 'engines' / 'kernel'
+        for old in folder.glob('libwinograd-*'):  # of an earlier build in the same folder
+            old.unlink()
         try:
             libraries, problem = build_kernel(folder)
         except OSError as error:
@@ -61,22 +59,5 @@ class PlatformWheel(bdist_wheel):
         return tag if self.root_is_pure else ('py3', 'none', tag[2])
 
 
-setup(
-    name='realesrgan',
-    version=__version__,
-    description='Upscale images and videos with Real-ESRGAN, on any machine',
-    license='BSD-3-Clause',
-    python_requires='>=3.11',
-    packages=find_packages(include=['realesrgan', 'realesrgan.*']),
-    package_data={'realesrgan.engines.kernel': ['*.c'], 'realesrgan.reports': ['page.html.jinja'],
-                  'realesrgan.web': ['static/*', 'templates/*']},
-    py_modules=['inference_realesrgan', 'inference_realesrgan_video'],
-    install_requires=requirements,
-    extras_require={'models': ['spandrel>=0.4'], 'cluster': ['ray>=2.40'],
-                    'web': ['flask>=3.1', 'waitress>=3.0', 'prometheus_client>=0.20']},
-    setup_requires=['ziglang>=0.14,<0.18'] if needs_ziglang else [],
-    cmdclass={'build_py': BuildPyWithKernel, 'bdist_wheel': PlatformWheel},
-    entry_points={'console_scripts': ['inference_realesrgan = inference_realesrgan:command',
-                                      'inference_realesrgan_video = inference_realesrgan_video:command',
-                                      'realesrgan_tuning = realesrgan.tuning:main']},
-)
+setup(setup_requires=['ziglang>=0.14,<0.18'] if needs_ziglang else [],
+      cmdclass={'build_py': BuildPyWithKernel, 'bdist_wheel': PlatformWheel})

@@ -151,6 +151,8 @@ def explain(error: Exception) -> Exception:
         advice = ('Install it (Debian: apt-get install libgl1), or take the OpenCV that needs none: '
                   'pip uninstall opencv-python; pip install opencv-python-headless')
         return RealESRGANError(f"OpenCV can't be loaded: {error}. {advice}")
+    if isinstance(error, ModuleNotFoundError) and error.name == 'torch':
+        return RunError('this needs PyTorch, which is not installed: pip install torch')
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ in ('builtins', __name__) else f'{kind.__module__}.{kind.__qualname__}'
     fault = 'a bug of this program'

@@ -55,6 +55,13 @@ def test_what_nobody_foresaw_asks_for_a_report():
         errors.explain(errors.BrokenDeviceError('CUDA error')))
 
 
+def test_a_program_that_needs_pytorch_is_no_bug_without_it():
+    told = errors.explain(ModuleNotFoundError("No module named 'torch'", name='torch'))
+    assert isinstance(told, errors.RunError)
+    assert str(told) == 'this needs PyTorch, which is not installed: pip install torch'
+    assert isinstance(errors.explain(ModuleNotFoundError("No module named 'numpy'", name='numpy')), errors.BugError)
+
+
 def test_one_line():
     assert errors.flatten_message(ValueError('two\n  lines ')) == 'two lines'
     assert errors.flatten_message(ValueError()) == 'ValueError'

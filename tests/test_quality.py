@@ -13,7 +13,7 @@ from realesrgan.events import Finding
 from realesrgan.quality import check, compare, examine
 from realesrgan.quality.checks import judge, sum_up
 from realesrgan.quality.comparisons import convert_to_bgr8, enlarge, find_largest_difference
-from realesrgan.quality.measures import measure_gain
+from realesrgan.quality.measures import measure_gain, measure_ssim
 from realesrgan.upscaling.tiles import Tile, cut_axis
 from realesrgan.weights import load_model
 
@@ -203,6 +203,17 @@ def test_the_figures_of_a_known_pair(before):
     lighter, _ = examine(np.full((64, 64, 3), 100, np.uint8), np.full((64, 64, 3), 105, np.uint8))
     assert lighter.colour_shift == (5, 5, 5)
     assert lighter.psnr == lighter.likeness == pytest.approx(10 * np.log10(255 ** 2 / 25))
+
+
+def test_the_likeness_is_that_of_scikit_image(before):
+    metrics = pytest.importorskip('skimage.metrics')
+    noise = np.random.default_rng(0).normal(0, 20, before.shape)
+    for other in (before + noise, cv2.blur(before, (5, 5)), before // 2, before[::-1], before[:7, :9] * 0):
+        other = other.clip(0, 255).astype(np.uint8)
+        ours = before[:other.shape[0], :other.shape[1]]
+        expected = metrics.structural_similarity(ours, other, win_size=7, channel_axis=2)
+        assert measure_ssim(ours, other) == pytest.approx(expected, abs=1e-9)
+        assert expected < 0.99
 
 
 def test_points_tell_what_all_pixels_do():

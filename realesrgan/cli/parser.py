@@ -266,7 +266,13 @@ def read_options(kind: type[Options], args: argparse.Namespace, **more: Any) -> 
 
 
 def read_inputs(args: argparse.Namespace) -> list[str]:
-    """Return the inputs of -i; `inputs` without it."""
+    """Return the inputs of -i; without it the folder `inputs`, as a checkout has one.
+
+    Raises:
+        UsageError: there is neither.
+    """
+    if not args.input and not os.path.lexists('inputs'):
+        raise UsageError('-i is missing: name a file or a folder, as in -i photo.jpg; --help shows all options')
     return args.input or ['inputs']
 
 

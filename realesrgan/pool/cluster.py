@@ -100,7 +100,7 @@ def import_ray(address: str) -> ModuleType:
     try:
         import ray
     except ImportError:
-        raise ClusterError('--cluster needs ray: pip install \'realesrgan[cluster]\', or ray') from None
+        raise ClusterError('--cluster needs ray: pip install ray') from None
     return ray
 
 

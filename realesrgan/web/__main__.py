@@ -38,8 +38,7 @@ def serve(args: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         if (error.name or '').split('.')[0] not in ('flask', 'waitress', 'prometheus_client', 'werkzeug'):
             raise
-        raise RealESRGANError(f'the service needs {error.name}: pip install \'realesrgan[web]\', or flask waitress '
-                              'prometheus_client') from None
+        raise RealESRGANError(f'the service needs {error.name}: pip install flask waitress prometheus_client') from None
     with open_folder(settings.folder) as folder, run_service(settings, folder) as (port, _):
         logger.info('http://%s:%s/', f'[{settings.host}]' if ':' in settings.host else settings.host, port)
         while True:

@@ -9,11 +9,14 @@ from pathlib import Path
 
 from ..errors import RealESRGANError
 from ..models import FACE_MODELS, MODELS, PackagedWeights, WeightFile
-from .sources import DATA_PACKAGE, locate, obtain
+from .sources import DATA_PACKAGE, get_weights_folder, locate, obtain
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """List the models and where their weights would come from, or download those named; return the exit status."""
+    """List the models and where their weights would come from, or download those named.
+
+    Return the exit status: 0, 1 if a download failed, 130 after Ctrl-C.
+    """
     parser = argparse.ArgumentParser(
         prog='python -m realesrgan.weights',
         description='List the models and where their weights would come from, or download those named.')
@@ -45,11 +48,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (RealESRGANError, OSError) as error:
             print(f'{name}: {error}', file=sys.stderr)
             failed = True
+        except KeyboardInterrupt:
+            return 130
+    if not names:
+        print(f'Downloads go to {get_weights_folder()}')
     return int(failed)
 
 
 if __name__ == '__main__':
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    sys.exit(main())

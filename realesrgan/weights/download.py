@@ -38,7 +38,7 @@ def fetch(url: str, target: Path, sha256: str | None = None) -> Path:
 
     Args:
         url: An https URL, or an http URL of this machine.
-        target: The final path; missing folders are created.
+        target: The final path; missing folders are made, and do not stay if nothing arrives.
         sha256: Hex digest that the file must have; None accepts any complete file.
 
     Raises:
@@ -49,22 +49,20 @@ def fetch(url: str, target: Path, sha256: str | None = None) -> Path:
     retries = Retry(3, connect=1, other=0, status_forcelist=(408, 429, *range(500, 600)), raise_on_status=False,
                     respect_retry_after_header=False, backoff_factor=BACKOFF_SECONDS)
     part = target.with_name(target.name + '.part')
-    with _open_session(url, retries) as session:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with _only_process(target):
-            if target.exists():
-                return target
-            if sha256 is None:
-                part.unlink(missing_ok=True)
-            try:
-                _receive_all(session, url, part, retries)
-                _verify(part, sha256)
-            except DownloadError as error:
-                raise DownloadError(f'{url}: {error}') from None
-            except (requests.RequestException, HTTPError, ValueError) as error:  # ValueError: a malformed answer
-                raise DownloadError(f'{url}: {_find_reason(error)}. Is there a network, or a proxy to set in '
-                                    f'HTTPS_PROXY? Or fetch the file elsewhere and put it at {target}') from None
-            part.replace(target)
+    with _open_session(url, retries) as session, _made_folders(target.parent), _only_process(target):
+        if target.exists():
+            return target
+        if sha256 is None:
+            part.unlink(missing_ok=True)
+        try:
+            _receive_all(session, url, part, retries)
+            _verify(part, sha256)
+        except DownloadError as error:
+            raise DownloadError(f'{url}: {error}') from None
+        except (requests.RequestException, HTTPError, ValueError) as error:  # ValueError: a malformed answer
+            raise DownloadError(f'{url}: {_find_reason(error)}. Is there a network, or a proxy to set in '
+                                f'HTTPS_PROXY? Or fetch the file elsewhere and put it at {target}') from None
+        part.replace(target)
     return target
 
 
@@ -170,6 +168,19 @@ def _find_reason(error: Exception) -> str:
         error = inner
     text = error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
     return text.split('>: ', 1)[-1]
+
+
+@contextlib.contextmanager
+def _made_folders(folder: Path) -> Iterator[None]:
+    """Make a folder and those above it; remove those that were made and are empty in the end."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # the first that is not empty
+            for path in made:
+                path.rmdir()
 
 
 @contextlib.contextmanager

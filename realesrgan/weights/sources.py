@@ -10,13 +10,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
+import platformdirs
+
 from ..errors import UsageError, WeightsError
 from ..files import hash_file
 from ..models import MODELS, ModelSpec, PackagedWeights, WeightFile
 
 logger = logging.getLogger(__name__)
 
-#: The checkout, or the folder that the package is installed into.
+#: The checkout, which has a folder `weights`, or the folder that the package is installed into.
 PROJECT = Path(__file__).resolve().parent.parent.parent
 #: The environment variable that names a folder of weights, which is looked into first and downloads go to.
 FOLDER_VARIABLE = 'REALESRGAN_WEIGHTS'
@@ -63,11 +65,18 @@ class WeightSources:
 # ---- where weights are ----
 
 def get_weights_folder() -> Path:
-    """Return the folder that downloads go to: the user's, else `weights/` of a writable checkout or of this folder."""
+    """Return the folder that downloads go to.
+
+    It is that of `FOLDER_VARIABLE`, else `weights/` of a checkout that can be written to, else one of the user's data.
+    """
     if own := os.environ.get(FOLDER_VARIABLE):
         return Path(own)
     project = PROJECT / 'weights'
-    return project if os.access(project, os.W_OK) else Path.cwd() / 'weights'
+    return project if os.access(project, os.W_OK) else _get_user_folder()
+
+
+def _get_user_folder() -> Path:
+    return Path(platformdirs.user_data_dir('realesrgan', appauthor=False), 'weights')
 
 
 def find_package_folder() -> Path | None:
@@ -90,15 +99,17 @@ def _is_url(path: str) -> bool:
 def _find_file(file: WeightFile) -> Path | None:
     """Return the path of a released file that is at hand; see `locate` for the order."""
     own = os.environ.get(FOLDER_VARIABLE)
-    folders = (*([Path(own)] if own else []), Path.cwd() / 'weights', PROJECT / 'weights')
-    return next((path for folder in folders if (path := folder / file.name).is_file()), None)
+    for folder in (*([Path(own)] if own else []), Path.cwd() / 'weights', PROJECT / 'weights', _get_user_folder()):
+        if (path := folder / file.name).is_file():
+            return path
+    return None
 
 
 def locate(file: WeightFile, packaged: PackagedWeights | None = None) -> Path | WeightFile | PackagedWeights:
     """Return where a released file would come from, without reading or fetching anything.
 
-    The order is the folder of `FOLDER_VARIABLE`, `weights/` under the current folder, `weights/` of the project, the
-    data package, the release.
+    The order is the folder of `FOLDER_VARIABLE`, `weights/` under the current folder, `weights/` of the checkout, the
+    folder of the user's data, the data package, the release.
     """
     return _find_file(file) or (packaged if packaged is not None and find_package_folder() is not None else file)
 

@@ -37,7 +37,7 @@ NOT_RUN = {
     r'pip install .*': 'installs; `make`, and with it CI, installs the same',
     'apt-get install .*': 'needs root',
     'nvidia-smi -l 1': 'needs an NVIDIA card, and does not end',
-    'docker .*': 'needs Docker',
+    'docker .*|cibuildwheel .*': 'needs Docker',
     r'python -m realesrgan\.weights (NAME|GFPGANv1\.3)': 'a placeholder; test_weights_command.py has small files',
     r'(CC=.* )?python -m realesrgan\.engines\.kernel\.build.*': 'writes into the package; test_kernel_build.py runs it',
     r'python -m realesrgan\.tuning': 'two minutes; test_tuning.py measures engines that only pretend to compute',

@@ -286,7 +286,7 @@ def test_without_ray_or_a_cluster_it_is_one_line(run_script, tmp_path, monkeypat
     monkeypatch.setitem(sys.modules, 'ray', None)
     status, _, err = run_script(script, *command)
     assert status == 1
-    assert err.splitlines()[-1].endswith("--cluster needs ray: pip install 'realesrgan[cluster]', or ray")
+    assert err.splitlines()[-1].endswith('--cluster needs ray: pip install ray')
 
 
 def test_streams_are_no_files_of_a_cluster(run):

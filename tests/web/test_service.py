@@ -383,7 +383,7 @@ def test_without_its_packages_it_is_one_line(run_script, monkeypatch, package):
     status, _, err = run_script(web)
     assert status == 1
     assert err.startswith('error: the service needs ')
-    assert err.endswith(": pip install 'realesrgan[web]', or flask waitress prometheus_client\n")
+    assert err.endswith(': pip install flask waitress prometheus_client\n')
 
 
 def test_a_port_that_is_taken_is_one_line(run_script, serve, tmp_path):

