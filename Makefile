@@ -41,11 +41,12 @@ fuzz: $(VENV)/ready-dev $(VENV)/kernel
 	$(BIN)/python -m pytest -n 2 tests/fuzz --hypothesis-profile=long
 
 # basicsr asks for torch to be built with; without isolation it takes the one installed a line above. The package itself
-# is installed as it lies here.
+# is installed as it lies here, by a path alone: the other way would make each start of Python import a finder.
 $(VENV)/ready: requirements.txt constraints.txt pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install -q -c constraints.txt torch numpy setuptools cython
-	$(PIP) install -q -c constraints.txt --no-build-isolation -e '.[faces,models]'
+	$(PIP) install -q -c constraints.txt --no-build-isolation --config-settings editable_mode=compat \
+	-e '.[faces,models]'
 	@$(BIN)/python -c 'import cv2' 2>/dev/null || { \
 	echo 'This machine has no libGL; taking the OpenCV that needs none.'; \
 	$(PIP) uninstall -q -y opencv-python; \

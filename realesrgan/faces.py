@@ -382,7 +382,6 @@ def import_face_packages() -> Any:
         if (major, minor) >= (3, 13) and missing.split('.')[0] in ('basicsr', 'gfpgan', 'facexlib', 'torchvision'):
             raise FacePackagesError(
                 f'{line}, and basicsr, which it needs, does not build on Python {major}.{minor}. Use an environment of '
-                'Python 3.11 or 3.12 (python3.12 -m venv .venv) and install the requirements there, or leave '
-                '--face_enhance out') from error
+                'Python 3.11 or 3.12 (python3.12 -m venv .venv), or leave --face_enhance out') from error
         raise FacePackagesError(f'{line}: {_INSTALL}') from error
     return types.SimpleNamespace(GFPGANv1Clean=GFPGANv1Clean, RetinaFace=RetinaFace, ParseNet=ParseNet)

@@ -133,5 +133,5 @@ def test_a_bug_outside_all_inputs_is_one_line(run_script, monkeypatch):
     def fail(*_, **__):
         raise KeyError('x')
     monkeypatch.setattr('realesrgan.pictures.upscale_pictures', fail)
-    assert run_script(inference_realesrgan) == (
+    assert run_script(inference_realesrgan, '-i', 'photo.jpg') == (
         1, '', 'error: KeyError: \'x\': a bug of this program; please report it with the file and what -v shows\n')

@@ -16,6 +16,7 @@ from .devices import (
     explain_absence,
     get_name,
     is_software,
+    lacks_torch,
     list_gpus_of,
     may_have_vulkan_gpus,
     pick_precision,
@@ -56,6 +57,8 @@ def pick_device(device: str | torch.device | Device | None = None, gpu_id: int |
             if Device(device.type, device.index or 0) not in gpus:
                 raise NoSuchDeviceError(f'there is no device {device}; {_describe(gpus, {device.type})}')
         return device
+    if engine == AUTO and lacks_torch():
+        logger.info('PyTorch, which runs GPUs faster than Vulkan, is not installed: pip install torch')
     if gpu_id is not None:
         picked = require_gpu(gpu_id, engine)
     elif gpus := list_gpus(engine):

@@ -141,6 +141,12 @@ def may_have_torch_gpus() -> bool:
                 or built.get('xpu', True))
 
 
+def lacks_torch() -> bool:
+    """Return whether PyTorch is not installed, and this machine has a driver of GPUs that it computes on."""
+    return importlib.util.find_spec('torch') is None and (
+        sys.platform == 'darwin' or _find_any((*_NVIDIA_FILES, *_AMD_FILES)) or _loads_nvidia_driver())
+
+
 def count_torch_gpus(backend: str) -> int:
     """Return how many GPUs of a kind PyTorch can use on this machine."""
     import torch

@@ -179,6 +179,22 @@ def test_without_its_package_there_is_none(monkeypatch, package, kind, name):
     assert explain_absence(kind) == f'{name} is not installed: pip install {package}'
 
 
+@pytest.mark.parametrize('has_driver', [True, False])
+def test_that_pytorch_is_missing_is_said_where_it_would_compute(monkeypatch, caplog, hardware, has_driver):
+    hardware(vulkan=['Radeon'])
+    monkeypatch.setattr('sys.platform', 'linux')
+    monkeypatch.setattr(devices, '_find_any', lambda files: has_driver)
+    monkeypatch.setattr(devices, '_loads_nvidia_driver', lambda: False)
+    with caplog.at_level('INFO', 'realesrgan'):
+        pick_device()
+        monkeypatch.setitem(sys.modules, 'torch', None)
+        assert pick_device() == Device('vulkan', 0)
+        pick_device(engine='vulkan')
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines.count('PyTorch, which runs GPUs faster than Vulkan, is not installed: pip install torch') == has_driver
+    assert lines.count('GPU: vulkan:0, Radeon') == 3
+
+
 ASK = 'from realesrgan.engines import devices as d; print(d.list_gpus_of("vulkan"), d.explain_absence("vulkan"))'
 
 

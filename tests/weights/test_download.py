@@ -177,12 +177,13 @@ def test_refused_connection_is_one_clear_line(target):
 
 
 def test_folders_that_a_failed_download_made_do_not_stay(http_server, url, tmp_path):
-    http_server.troubles.extend([{'status': 404}, {'cut_after': 5}, *[{'status': 404}] * 3])
-    (tmp_path / 'there').mkdir()
+    http_server.troubles.extend([{'status': 404}, {'status': 404}, {'cut_after': 5}, {'status': 404}])
+    home = tmp_path / 'home'
+    (home / 'there').mkdir(parents=True)
     for folder, left in (('users/weights', ['there']), ('there', ['there']), ('users/weights', ['there', 'users'])):
         with pytest.raises(DownloadError):
-            fetch(url, tmp_path / folder / 'net.pth', SHA256)
-        assert sorted(path.name for path in tmp_path.iterdir()) == left
+            fetch(url, home / folder / 'net.pth', SHA256)
+        assert sorted(path.name for path in home.iterdir()) == left
 
 
 def test_reason_is_the_innermost_one_without_the_object_that_older_urllib3_names():
