@@ -55,7 +55,7 @@ class Case:
 
     @property
     def megapixels(self) -> float:
-        """Of the input."""
+        """Megapixels of the input."""
         return self.width * self.height / 1e6
 
     def load_network(self) -> LoadedNetwork:

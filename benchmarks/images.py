@@ -30,7 +30,7 @@ BARE_ENGINE = 'torch, float32, NCHW'
 
 @dataclass(frozen=True)
 class Case:
-    """What is upscaled.
+    """A benchmark case.
 
     Attributes:
         title: What the table calls it; `{size}` and `{count}` are filled in.

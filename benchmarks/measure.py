@@ -1,4 +1,4 @@
-"""What the benchmarks share: interleaved timing, whole commands, tables, the machine's name."""
+"""Shared by the benchmarks: interleaved timing, whole commands, tables, the machine's name."""
 from __future__ import annotations
 
 import argparse
@@ -77,7 +77,7 @@ def times_faster(seconds: Sequence[float], baseline: Sequence[float]) -> float:
 
 @dataclass(frozen=True)
 class Finished:
-    """What is known of a process that has ended: its wall time, its peak memory, and what it printed."""
+    """A process that has ended: its wall time, its peak memory, and its output."""
 
     seconds: float
     peak_mib: float

@@ -1,4 +1,4 @@
-"""What the rounds of `soak.py` run: pictures, clips, options, a server that cuts connections, and hashes of results."""
+"""The inputs of the rounds of `soak.py`: pictures, clips, options, a server that cuts connections; hashes."""
 from __future__ import annotations
 
 import hashlib
@@ -81,7 +81,7 @@ def make_clip(folder: Path, draw: random.Random, sides: tuple[int, ...]) -> Path
 
 @dataclass(frozen=True)
 class Case:
-    """What a round runs.
+    """The case of a round.
 
     Attributes:
         kind: 'pictures' or 'clips'.

@@ -63,7 +63,7 @@ class Strike:
 
 @dataclass
 class Tally:
-    """What happened, and what was lost."""
+    """The events of a round, and its losses."""
 
     counts: Counter[str] = field(default_factory=Counter)
     kills: Counter[tuple[str, str, str]] = field(default_factory=Counter)

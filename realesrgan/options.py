@@ -124,20 +124,20 @@ def _list_choices_of_videos() -> tuple[str, ...]:
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Option:
-    """How an option is given. It stands in the metadata of its field.
+    """An option, kept in the metadata of its field.
 
     Attributes:
         flags: Its names on the command line.
-        help: What it does; the default is shown after it.
+        help: Its line in `--help`, which adds the default.
         group: The title under which `--help` shows it.
-        default: What it is without being given; a field without one is a switch.
+        default: The value if it is not given; False for a switch.
         check: Checks and converts it; None for a switch, a text, or one of `choices`.
-        choices: Returns the words that it takes; None if it takes any.
-        more_choices: Returns words that programs may also give it.
-        metavar: What `--help` calls its value.
-        default_text: What `--help` calls its default where that is not its value.
-        several: The field that takes all values, where more than one may be given; '' where that is not so.
-        form: What a form of the web service calls it; '' where clients can't set it.
+        choices: Returns the words that it accepts; None if it accepts any.
+        more_choices: Returns further words that only programs may use.
+        metavar: The name of its value in `--help`.
+        default_text: The default as `--help` shows it, if that differs from the value.
+        several: The field that holds all values, if more than one may be given; else ''.
+        form: Its field in the web service's form; '' if clients can't set it.
     """
 
     flags: tuple[str, ...]
@@ -178,7 +178,7 @@ def option(default: Any, *flags: str, **more: Any) -> Any:
 class CheckedOptions:
     """The base of dataclasses of options, which are checked when they are made. Wrong values raise `UsageError`.
 
-    Its methods are those that would be compiled for each class otherwise, while `--help` waits.
+    Its methods replace those that would be compiled for each class, which would delay `--help`.
     """
 
     def __repr__(self) -> str:
@@ -272,7 +272,7 @@ class UpsamplerOptions(CheckedOptions):
 
     @property
     def upsampler(self) -> UpsamplerOptions:
-        """These options without all that has no effect on an upsampler."""
+        """Those of these options that affect an upsampler."""
         return convert_options(self, UpsamplerOptions)
 
 
@@ -281,8 +281,8 @@ class RunOptions(UpsamplerOptions):
     """Everything that both scripts let the user choose. Wrong values raise `UsageError`.
 
     Attributes:
-        check: Whether results, or some frames of them, are compared with their inputs pixel by pixel, which `Examined`
-            reports; `--report` does so. Without it they are at some thousand points, unless `no_check`.
+        check: Whether results, or some frames of them, are compared with their inputs pixel by pixel, and reported as
+            `Examined`, as `--report` needs it. Otherwise they are compared at some thousand points, unless `no_check`.
         models: The models that a preview compares; none for `model_name` alone.
     """
 

@@ -1,4 +1,4 @@
-"""What both scripts say of themselves: --help and completion."""
+"""--help and completion of both scripts."""
 from __future__ import annotations
 
 import dataclasses
@@ -40,7 +40,7 @@ def test_every_group_of_help_begins_with_a_command_that_is_valid(script, monkeyp
 
 
 def test_a_new_option_is_one_field_away_from_help(monkeypatch):
-    """What a field says is all that its parser, its example and its check know."""
+    """Parsers, examples and checks come from the fields alone."""
     monkeypatch.setattr(sys, 'argv', ['/usr/bin/inference_realesrgan'])
     kind = dataclasses.make_dataclass('NewOptions', [('strength', int, option(
         3, '-x', '--strength', group='result', check=check_number(int, 1, 9), metavar='1..9', help='how strong'))],
@@ -98,7 +98,7 @@ def test_an_unknown_argument_is_told_what_may_have_been_meant(run_script, script
 
 
 def complete(script, *words):
-    """What bash offers for the last of some words."""
+    """Return bash's completions of the last of some words."""
     completion = subprocess.run([sys.executable, PROJECT / f'{script.__name__}.py', '--print_completion', 'bash'],
                                 check=True, capture_output=True, text=True).stdout
     words = [f'{script.__name__}.py', *words]

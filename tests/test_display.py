@@ -1,4 +1,4 @@
-"""What a terminal shows while a run works."""
+"""The terminal during a run."""
 from __future__ import annotations
 
 import os

@@ -52,7 +52,7 @@ def test_both_scripts_take_it(succeed, tmp_path, inputs, name):
 
 
 class Code:
-    """What a pickle would run."""
+    """The code that a pickle would run."""
 
     def __reduce__(self):
         return print, ('code was run',)

@@ -63,7 +63,7 @@ def test_what_is_called_so_or_means_no_file_stays(monkeypatch, tmp_path, script)
 def test_what_is_no_list_is_a_usage_error(run_script, tmp_path, script):
     write(tmp_path / 'a.png')
     status, _, err = run_script(script, '-i', '@a.png')
-    assert (status, '@a.png: a.png is no list of inputs, but a binary file' in err) == (2, True)
+    assert (status, '@a.png: a.png is not a list of inputs but a binary file' in err) == (2, True)
     (tmp_path / 'empty.txt').touch()
     status, _, err = run_script(script, '-i', '@empty.txt')
     assert (status, 'expected at least one argument' in err) == (2, True)

@@ -96,7 +96,7 @@ def test_a_full_disk_ends_the_run(run, pictures, monkeypatch):
     status, out, errors, err = run(inference_realesrgan, '-i', *pictures)
     assert (status, out.startswith('6 done, 0 failed')) == (1, True)
     assert errors == ['error: results/7_out.png: No space left on device']
-    assert 'warning: 6 of 30 done; the same command with --skip_existing goes on' in err
+    assert 'warning: 6 of 30 done; the same command with --skip_existing resumes' in err
     assert files('results') == results_but(range(1, 7), [], 'png')
 
 

@@ -1,4 +1,4 @@
-"""What docs/architecture.md says about imports is what the linter checks; `make lint` has it check."""
+"""The linter, which `make lint` runs, checks the imports as docs/architecture.md describes them."""
 from __future__ import annotations
 
 import ast

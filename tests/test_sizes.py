@@ -153,7 +153,7 @@ def test_existing_results_and_the_room_of_formats(run_script, tiny, tmp_path):
     write(tmp_path / 'a.jpg', 20, 2000)
     arguments = '-i', 'a.jpg', '--model_path', tiny, '--ext', 'webp'
     status, _, err = run_script(inference_realesrgan, *arguments, '--height', '200')
-    assert (status, 'its result would be 20000x200, and webp has room for 16383' in err) == (1, True)
+    assert (status, 'its result would be 20000x200, but webp is limited to 16383' in err) == (1, True)
     assert run_script(inference_realesrgan, *arguments, '--height', '3')[0] == 0
     status, out, err = run_script(inference_realesrgan, *arguments, '--height', '4', '--skip_existing')
     assert (status, '1 skipped' in out + err) == (0, True)

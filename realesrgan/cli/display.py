@@ -66,7 +66,7 @@ class Display:
         is_ended_early = error is not None and self._found > max(done, 1) and not self._outlined
         if is_ended_early and (done or not isinstance(error, Exception)):  # an error may have come before all work
             with about(''):
-                logger.warning('%d of %d done; the same command with --skip_existing goes on', done, self._found)
+                logger.warning('%d of %d done; the same command with --skip_existing resumes', done, self._found)
 
     def __call__(self, event: Event) -> None:
         """Show an event."""

@@ -47,7 +47,7 @@ Options = TypeVar('Options', bound=CheckedOptions)
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser to which an option may be abbreviated; what was unambiguous in 0.3.0 means what it meant there."""
+    """A parser that accepts abbreviated options; those that were unambiguous in 0.3.0 keep their meaning."""
 
     def parse_args(self, args: Sequence[str] | None = None,  # type: ignore[override] # argparse's has overloads
                    namespace: Any = None) -> Any:
@@ -88,7 +88,7 @@ class _Parser(argparse.ArgumentParser):
             if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
                 data = data.decode('utf-16', 'replace').encode()
             if b'\0' in data:
-                self.error(f'{argument}: {argument[1:]} is no list of inputs, but a binary file')
+                self.error(f'{argument}: {argument[1:]} is not a list of inputs but a binary file')
             lines = map(os.fsdecode, data.removeprefix(codecs.BOM_UTF8).splitlines())
             arguments += [line for line in lines if line.strip()]
         return arguments
@@ -119,7 +119,7 @@ def build_parser(kind: type[RunOptions], description: str, *, inputs: str, outpu
     path = make_type(check_path)
     groups['files'].add_argument('-i', '--input', type=path, nargs='+', action='extend', metavar='PATH',
                                  help=f'{inputs}; @FILE stands for the lines of a file, one path each, and ./@NAME for '
-                                      'an input whose name begins so (default: inputs)')
+                                      'an input whose name begins with @ (default: inputs)')
     groups['files'].add_argument('-o', '--output', type=path, default='results', metavar='FOLDER',
                                  help=f'{output} (default: %(default)s)')
     add_verbosity_options(groups['messages'])

@@ -131,7 +131,7 @@ def _describe(gpus: Sequence[Device], kinds: set[str]) -> str:
         return explain_absence(VULKAN)
     if kinds == {CPU.type}:
         return 'this engine runs on the CPU (leave the GPU out)'
-    line = 'this machine has no GPU that can be used (leave the GPU out to run on the CPU)'
+    line = 'this machine has no usable GPU (leave the GPU out to run on the CPU)'
     if others := list_gpus_of(VULKAN):
         line += f'; --engine vulkan -g {others[0].index} takes {get_name(others[0])}'
     return line

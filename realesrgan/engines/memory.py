@@ -99,7 +99,7 @@ def require_memory(for_results: int) -> None:
     if for_results > free:
         raise MemoryError(f'the result alone takes {for_results / 2 ** 30:.1f} GiB of memory, {free / 2 ** 30:.1f} '
                           'are free. Close other programs, choose a smaller size (-s, --width, --height, --fit), or '
-                          'cut the picture')
+                          'split the picture')
 
 
 def measure_free_memory(device: Device) -> int:

@@ -207,5 +207,5 @@ def require_room(extension: str, height: int, width: int) -> None:
     if longest is not None and max(height, width) > longest:
         larger = [name for name, row in FORMATS.items() if row.offered and max(height, width) <= (
             row.longest_side or max(height, width))]
-        raise ImageError(f'its result would be {width}x{height}, and {extension} has room for {longest} pixels a side; '
-                         f'choose --ext {" or ".join(larger)}, or a smaller size')
+        raise ImageError(f'its result would be {width}x{height}, but {extension} is limited to {longest} pixels a side'
+                         f'; choose --ext {" or ".join(larger)}, or a smaller size')

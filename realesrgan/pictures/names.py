@@ -223,4 +223,4 @@ class Targets:
         if real in self._sources:
             raise ImageError(f'{label} would overwrite the input {target}; choose another --suffix or -o')
         if self._owners.setdefault(real, owner) != owner:
-            raise ImageError(f'{label} would overwrite another\'s, {target}; give it another name')
+            raise ImageError(f'{label} would overwrite another result, {target}; give it another name')

@@ -41,7 +41,7 @@ def upscale_pictures(inputs: Inputs, output: str | os.PathLike[str], options: Pi
                      on_event: Callable[[Event], None] | None = None,
                      cancel: threading.Event | None = None,
                      enhancers: EnhancerCache | None = None) -> list[Outcome]:
-    """Upscale picture files. One that fails does not hold up the others.
+    """Upscale picture files. One that fails does not stop the others.
 
     Args:
         inputs: Pictures, folders and glob patterns, one or several; or '-' alone for a picture on stdin.

@@ -183,7 +183,7 @@ def _measure_lost_areas(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, fl
     flat = (high == low).all(0) & (high.max(0) > BLACK_LEVEL)
     if flat.any():
         fine = _fold(ours, np.add) / 4
-        coarse = _fold(fine, np.add) / 4  # in which noise and specks make little
+        coarse = _fold(fine, np.add) / 4  # where noise and specks matter little
         varied = [(_join(high, np.maximum) - _join(low, np.minimum)).max(0) for high, low in (
             (_fold(fine, np.maximum), _fold(fine, np.minimum)), (coarse, coarse))]
         constant = float((flat & ((varied[0] >= _FINE_LEVELS) | (varied[1] >= VARIED_LEVELS))).mean())

@@ -138,7 +138,7 @@ def measure_ssim(first: np.ndarray, second: np.ndarray) -> float:
 def _find_lost_areas(before: np.ndarray, shrunk: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return for each cell whether the result is constant, and whether it is black, although the input is not."""
     (low, high, mean), (ours_low, ours_high, _) = map(_describe_cells, (before, shrunk))
-    smooth_low, smooth_high, _ = _describe_cells(cv2.blur(before, (5, 5)))  # in which noise and specks make little
+    smooth_low, smooth_high, _ = _describe_cells(cv2.blur(before, (5, 5)))  # where noise and specks matter little
     varied = np.minimum(high - low, smooth_high - smooth_low).max(2) >= VARIED_LEVELS
     dark = ours_high.max(2) <= BLACK_LEVEL
     return ((ours_high - ours_low).max(2) == 0) & varied & ~dark, dark & (mean.max(2) >= BRIGHT_LEVEL)

@@ -56,8 +56,8 @@ _LEAST_GIF_DELAY = Fraction(1, 50)  # seconds; viewers show shorter ones for a t
 class VideoJob:
     """A video to upscale. Its result is written whole or not at all.
 
-    A damaged source gives what could be decoded of it, and a problem. When the job can't go on, parts that are whole
-    stay, the same command goes on from them, and a warning says so.
+    A damaged source gives whatever could be decoded of it, and a problem. If the job fails, finished parts stay, the
+    same command resumes from them, and a warning says so.
 
     Args:
         video: The input.
@@ -226,7 +226,7 @@ class VideoJob:
             lost = sum(self._frames.values()) - sum(part.frames for part in parts.find()) - len(parts.list_frames())
             if kept:
                 command = 'the same command without --restart' if self._options.restart else 'the same command'
-                logger.warning('%s lost, %s kept; %s goes on from there', count(max(lost, 0), 'frame'), kept, command)
+                logger.warning('%s lost, %s kept; %s resumes', count(max(lost, 0), 'frame'), kept, command)
             elif lost > 0:
                 logger.warning('%s lost, no part was finished', count(lost, 'frame'))
         self.close(keep=True)

@@ -213,16 +213,16 @@ def _describe_timeline(timeline: Timeline, stamps: TimeStamps | None, fps: Fract
     if timeline.constant:
         return
     if stamps and stamps.derived:
-        logger.warning('the time stamps are incomplete: the times of the frames are derived from those of decoding')
+        logger.warning('the time stamps are incomplete: the times of the frames are derived from decoding times')
     if stamps and stamps.is_timed:
         hold, index = max(((after - before, index) for index, (before, after) in enumerate(pairwise(stamps.pts))),
                           default=(0, 0))
         if hold * stamps.time_base > _LONG_HOLD:
-            logger.warning('the frame at %s is shown for %s; if the recording was interrupted there, make two results '
-                           'by --start and --end', format_clock(stamps.get_time(index) - stamps.get_time(0)),
+            logger.warning('the frame at %s is shown for %s; if the recording was interrupted there, cut it in two '
+                           'with --start and --end', format_clock(stamps.get_time(index) - stamps.get_time(0)),
                            format_clock(hold * stamps.time_base))
     how = 'frames are repeated and dropped' if fps else (
-        'frames that come at once are moved apart, others repeated, none is dropped' if timeline.crowded else
+        'simultaneous frames are moved apart, others are repeated, none is dropped' if timeline.crowded else
         'frames are repeated, none is dropped' if stamps and stamps.is_timed else 'frames may be repeated and dropped')
     logger.info('variable frame rate: made constant at %s frames/s; %s', fps or timeline.rate, how)
 
@@ -431,6 +431,6 @@ def _find_size(width: int, height: int, pixel_format: str, options: VideoOptions
         size = scale_size(width, height, options.outscale)
     longest = CONTAINERS[options.container].longest_side
     if longest is not None and max(size) > longest:
-        raise MediaError(f'its result would be {size}, and {options.container} has room for {longest} pixels a side; '
+        raise MediaError(f'its result would be {size}, but {options.container} is limited to {longest} pixels a side; '
                          'choose another --ext, or a smaller size')
     return size

@@ -51,9 +51,9 @@ def upscale_videos(inputs: Inputs, output: str | os.PathLike[str], options: Vide
                    enhancers: EnhancerCache | None = None) -> list[Outcome]:
     """Upscale videos, in order; while workers compute one, the next is planned and the one before is joined.
 
-    One that fails does not hold up the others.
+    One that fails does not stop the others.
 
-    When a run ends early, the parts that are finished stay, and the same call goes on from them.
+    If a run ends early, finished parts stay, and the same call resumes from them.
 
     Args:
         inputs: Videos, URLs, pipes, folders (of frames, or of videos), pictures and glob patterns, one or several.

@@ -1,4 +1,4 @@
-"""What is upscaled to a video: a file or stream, an animated picture, or a folder of frames."""
+"""The source of a video: a file or stream, an animated picture, or a folder of frames."""
 from __future__ import annotations
 
 import functools

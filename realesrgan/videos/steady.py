@@ -21,28 +21,28 @@ import numpy as np
 #: How many frames on either side a result is averaged with.
 RADIUS = 2
 _MEASURED = 3  # frames of each second whose flicker is measured
-_ROWS = 3  # one of which is measured
+_ROWS = 3  # one row in three is measured
 _TIMED = 3  # frames
 
 # Levels are those of 8 bits.
-_LEAST_NOISE, _MOST_NOISE = 3.0, 12.0  # by which equal things may differ: coding alone makes 3, a grainy film 12
-_SOFTNESS = 3.0  # of the limit to what counts as equal, in units of the noise's power
-_UNMOVED = 3.0  # what differs by less counts as unmoved, also if it fits better when moved
+_LEAST_NOISE, _MOST_NOISE = 3.0, 12.0  # by which equal pixels may differ: coding alone causes 3, grain 12
+_SOFTNESS = 3.0  # of the limit of equality, in units of the noise's power
+_UNMOVED = 3.0  # smaller differences count as unmoved, even if motion fits better
 _DRIFT = 16.0  # by which results, shrunk to the input, may differ; ghosts that the input does not show differ by more
 _TEAR = 0.7  # pixels by which the motion of neighbours may differ
-_ASTRAY = 0.5, 0.05  # by how many pixels, and what share of the motion, there and back may miss
+_ASTRAY = 0.5, 0.05  # the error of motion there and back, in pixels and as a share of the motion
 _FOUND = 0.3  # the weight from which a pixel counts as found in another frame
-_LEAST_FOUND = 0.5  # the share of a frame that is found, unless a cut lies between
+_LEAST_FOUND = 0.5  # the share of a frame that is found, unless there is a cut
 _LEAST_SIDE = 16  # of a frame in which OpenCV finds motion
-_LARGE_SIDE = 360  # of frames that are looked at in half their size, which is finer than needed
-_TILE = 256  # side of the areas that are averaged at once; what that takes fits into the cache
-_WHOLE = 255  # what all weights of a pixel add up to
+_LARGE_SIDE = 360  # from which frames are analysed at half their size, which is still finer than needed
+_TILE = 256  # side of the areas that are averaged at once; their data fits into the cache
+_WHOLE = 255  # the sum of all weights of a pixel
 _MOST_GAIN = 1.5  # of contrast
-_LEAST_GAIN = 1.03  # that shows
+_LEAST_GAIN = 1.03  # smaller gains don't show
 _UNIT = 128  # of gains as integers
 _MOST_CHANGE = 1.5  # power of what stands still, in units of the noise's
 _MOST_LIGHT = 0.25, 4.0  # power of light on what stands still, in those units, and in squared levels
-_LEAST_STILL = 0.01  # the share of frames that must stand still, or their flicker tells nothing
+_LEAST_STILL = 0.01  # the share of frames that must stand still for a meaningful flicker
 
 
 @dataclass
@@ -228,13 +228,13 @@ def _measure_detail(result: np.ndarray, shrunk: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Flicker:
-    """How much luma changes from frame to frame where the input stands still, in levels of 255, as sums.
+    """The change of luma from frame to frame where the input stands still, in levels of 255, as sums.
 
     Attributes:
-        share: The sum of the shares of frames that stand still; the others are weighted by them.
-        source: Of the input.
-        result: Of what the network made of it.
-        steadied: Of what is written.
+        share: The sum of the shares of frames that stand still, by which the others are weighted.
+        source: The change in the input.
+        result: The change in the network's results.
+        steadied: The change in the written frames.
     """
 
     share: float = 0.0
@@ -247,7 +247,7 @@ class Flicker:
 
     @property
     def levels(self) -> tuple[float, float, float] | None:
-        """Of the input, the result and what is written; None if too little stands still."""
+        """The changes in the input, the results and the written frames; None if too little stands still."""
         return None if self.share < _LEAST_STILL else (
             self.source / self.share, self.result / self.share, self.steadied / self.share)
 

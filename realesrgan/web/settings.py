@@ -1,4 +1,4 @@
-"""What the service may be asked, and how much of it: the options of `python -m realesrgan.web`."""
+"""The limits and other settings of the service: the options of `python -m realesrgan.web`."""
 from __future__ import annotations
 
 import ipaddress

@@ -1,4 +1,4 @@
-"""What every engine must do, on every device of this machine, in single and in half precision.
+"""The behaviour of every engine, on every device of this machine, in single and in half precision.
 
 A row that is added to `engines.engine` is tested here without a change. Results are compared with the PyTorch module
 itself, in float32 on the CPU.

@@ -1,4 +1,4 @@
-"""What containers say to crop: read from files of Matroska and MP4, and from ffprobe."""
+"""Crops that containers ask for: read from files of Matroska and MP4, and from ffprobe."""
 import json
 import logging
 from fractions import Fraction

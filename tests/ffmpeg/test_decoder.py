@@ -32,7 +32,7 @@ def decode(programs, path, decoding=ALL, also=()):
 
 
 def reference(programs, path, filters, pixel_format='bgr24', before=()):
-    """What ffmpeg gives for the same filters, written by hand as -vf."""
+    """Return ffmpeg's frames for the same filters, written by hand as -vf."""
     video = probe(programs, str(path)).video
     [name, value] = next(iter(programs.passthrough.items()))
     command = [programs.ffmpeg, '-nostdin', '-v', 'error', *before, '-i', f'file:{path}', '-map', '0:v:0', '-vf',

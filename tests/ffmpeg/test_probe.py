@@ -1,4 +1,4 @@
-"""What ffprobe says about real clips, and how it is understood."""
+"""The parsing of ffprobe's output for real clips."""
 import json
 from dataclasses import replace
 from fractions import Fraction

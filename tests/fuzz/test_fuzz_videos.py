@@ -1,4 +1,4 @@
-"""What ffprobe may say of damaged and hostile videos, and what may have become of the folder of parts."""
+"""Output of ffprobe for damaged and hostile videos, and damaged folders of parts."""
 from __future__ import annotations
 
 import contextlib

@@ -1,4 +1,4 @@
-"""What holds for every picture, tile and name."""
+"""Properties of every picture, tile and name."""
 from __future__ import annotations
 
 import os

@@ -132,7 +132,7 @@ def test_a_row_makes_files_of_its_extension_pictures(tmp_path, monkeypatch):
 @pytest.mark.parametrize(('extension', 'sides', 'offered'), [
     ('jpg', (65501, 3), 'png or tiff'), ('webp', (3, 16384), 'jpg or png or tiff'), ('png', (1_000_001, 1), 'tiff')])
 def test_a_result_too_large_for_its_format(extension, sides, offered):
-    with pytest.raises(ImageError, match=f'^its result would be {sides[1]}x{sides[0]}, and {extension} has room for '
+    with pytest.raises(ImageError, match=f'^its result would be {sides[1]}x{sides[0]}, but {extension} is limited to '
                                          rf'\d+ pixels a side; choose --ext {offered}, or a smaller size$'):
         require_room(extension, *sides)
     require_room(extension, *(max(side - 1, 1) for side in sides))

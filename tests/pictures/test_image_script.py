@@ -265,7 +265,7 @@ def test_a_run_that_ends_early_shows_what_was_done(run, tmp_path, at_calls):
     status, out, err = run('-i', 'in')
     written = files(tmp_path / 'results')
     assert (status, err.splitlines()[-2:]) == (130, [
-        f'warning: {len(written)} of 6 done; the same command with --skip_existing goes on', 'error: interrupted'])
+        f'warning: {len(written)} of 6 done; the same command with --skip_existing resumes', 'error: interrupted'])
     assert written == [f'{name}_out.png' for name in 'abcde'[:len(written)]]
     assert len(written) >= 3  # two results wait at most
     assert out.startswith(f'{len(written)} done, 0 failed, ')
@@ -278,11 +278,11 @@ def test_a_result_too_large_for_its_format_is_told_before_the_network_runs(run, 
     status, out, err = run('-i', 'a.jpg', '-s', '4')
     assert (status, widths) == (1, [])
     assert err.splitlines()[-1] == (
-        'error: a.jpg: its result would be 65504x8, and jpg has room for 65500 pixels a side; choose --ext png or '
+        'error: a.jpg: its result would be 65504x8, but jpg is limited to 65500 pixels a side; choose --ext png or '
         'tiff, or a smaller size')
     status, out, err = run('-i', 'a.jpg', 'b.png', '-s', '2', '--ext', 'webp')
     assert (status, out.startswith('1 done, 1 failed')) == (1, True)
-    assert 'error: a.jpg: its result would be 32752x4, and webp has room for 16383 pixels a side' in err
+    assert 'error: a.jpg: its result would be 32752x4, but webp is limited to 16383 pixels a side' in err
     assert files(tmp_path / 'results') == ['b_out.webp']
 
 
@@ -352,7 +352,7 @@ def test_a_gpu_that_is_not_there(run, tmp_path, monkeypatch):
     for more in (['-g', '0'], ['b.png', '-g', '0', '1']):
         status, _, err = run('-i', 'a.png', *more)
         assert status == 1
-        assert 'error: there is no GPU 0; this machine has no GPU that can be used' in err
+        assert 'error: there is no GPU 0; this machine has no usable GPU' in err
         assert err.count('error: ') == 1
 
 
@@ -440,7 +440,7 @@ def test_a_result_never_overwrites_another_of_the_same_run(run, tmp_path):
     status, out, err = run('-i', 'in')
     assert (status, files(tmp_path / 'results')) == (1, ['a_out.png'])
     assert out.startswith('1 done, 1 failed')
-    assert "in/a.png: its result would overwrite another's" in err
+    assert "in/a.png: its result would overwrite another result" in err
 
 
 def test_skip_existing_does_not_take_anothers_result_for_its_own(run, tmp_path):

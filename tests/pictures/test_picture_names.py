@@ -1,4 +1,4 @@
-"""What results are called: names without conflicts for any results, and the paths that results of pictures get."""
+"""The names of results: names without conflicts for any results, and the paths that results of pictures get."""
 from __future__ import annotations
 
 from functools import partial

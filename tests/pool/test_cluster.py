@@ -212,7 +212,7 @@ def test_each_goes_on_where_the_other_has_ended(run, tmp_path, end_early, cluste
         assert status == expected
         assert (err.splitlines()[-1] == 'error: interrupted') == (how == signal.SIGINT)
         assert 'of an earlier run' in err
-        assert 'kept; the same command goes on from there' in err
+        assert 'kept; the same command resumes' in err
         assert 'Traceback' not in err
         assert '***' not in err
     assert files('tmp') == left

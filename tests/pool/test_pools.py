@@ -1,4 +1,4 @@
-"""What every pool does. A new pool goes into POOLS and passes all of this."""
+"""The behaviour of every pool. A new pool goes into POOLS and passes all tests here."""
 from __future__ import annotations
 
 import logging

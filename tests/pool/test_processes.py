@@ -93,7 +93,7 @@ def test_a_worker_that_breaks_while_it_is_built_is_tried_again_once(caplog):
 
 
 def test_an_idle_worker_may_die():
-    """Of two workers one is killed after its first task, when no task is left for it; the other goes on."""
+    """One of two workers is killed after its first task, when no task is left for it; the other continues."""
     with ProcessPool(Whereabouts, [A, B]) as pool:
         results = pool.map_unordered([0, 1.5], ignore)
         _, (place, victim) = next(results)

@@ -95,7 +95,7 @@ def ffmpeg(*arguments):
 
 
 def facts(path):
-    """What ffprobe says of a file, with its frames counted by decoding."""
+    """Return ffprobe's description of a file, with its frames counted by decoding."""
     command = [FFMPEG.ffprobe, '-v', 'error', '-count_frames', '-show_streams', '-show_format', '-show_chapters', '-of',
                'json', f'file:{path}']
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, env=ENVIRONMENT).stdout)

@@ -1,4 +1,4 @@
-"""What the documents hold: headings, anchors, links, blocks of code, tables, commands."""
+"""The contents of the documents: headings, anchors, links, blocks of code, tables, commands."""
 from __future__ import annotations
 
 import re
@@ -56,7 +56,7 @@ class Document:
 
     @cached_property
     def anchors(self) -> set[str]:
-        """What can follow # in a link to this file, as GitHub makes it of headings."""
+        """The anchors of this file that a link can name, as GitHub makes them from headings."""
         return {re.sub(r'[^\w\- ]', '', text.lower()).replace(' ', '-') for _, text in self.headings}
 
     @cached_property

@@ -18,7 +18,7 @@ PALETTE = np.stack([np.arange(256), 255 - np.arange(256), np.arange(256) * 3 % 2
 
 @dataclass
 class Shown:
-    """What a viewer shows: frames (N x H x W x 4, RGBA), the seconds of each, and how often; 0: for ever."""
+    """A file as viewers show it: frames (N x H x W x 4, RGBA), the seconds of each, and its plays (0: endless)."""
 
     frames: np.ndarray
     seconds: list[Fraction]
@@ -119,7 +119,7 @@ def write_by_pillow(path, frames, milliseconds, plays=0, **options):
 
 
 def read(path):
-    """What a result shows. ffmpeg lays soft frames of APNG over each other, which Pillow does not do exactly."""
+    """Return a result as viewers show it. ffmpeg lays soft frames of APNG over each other exactly, unlike Pillow."""
     with Image.open(path) as image:
         frames, seconds = [], []
         for number in range(image.n_frames):

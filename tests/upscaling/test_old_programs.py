@@ -1,4 +1,4 @@
-"""What programs written for Real-ESRGAN 0.3.0 do with its class, and the pixels that they get from it.
+"""Uses of the class by programs written for Real-ESRGAN 0.3.0, and the pixels that they get.
 
 `tests/data/golden` holds the pixels of 0.3.0 itself; where it has none, they are computed here as 0.3.0 computes them.
 """

@@ -162,7 +162,7 @@ def test_options_that_animations_do_not_take(upscale, run, fail, folder):
     assert '--crf has no effect on gif' in upscale('-i', source, '--ext', 'gif', '--crf', '3')
     assert 'gif takes only ffv1; leave --vcodec out' in fail('-i', source, '--ext', 'gif', '--vcodec', 'libx264')
     assert f'{source}: is an animation, which --ext png can\'t hold' in run('-i', source, '--ext', 'png')[2]
-    assert 'and gif has room for 65535 pixels a side' in fail('-i', source, '--ext', 'gif', '-s', '4000')
+    assert 'but gif is limited to 65535 pixels a side' in fail('-i', source, '--ext', 'gif', '-s', '4000')
     assert '3, 32x24 to 128x96, 10 frames/s, apng' in upscale('-i', source, '--dry_run')
 
 

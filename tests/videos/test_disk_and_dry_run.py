@@ -28,7 +28,7 @@ def test_a_disk_that_fills_up(upscale, fail, shrink, tmp_path):
     make(tmp_path / 'a.mp4', *counted('25', '4'), *EXACT)
     shrink(lambda: len(parts()) == 2)
     assert fail('-i', 'a.mp4', *LOSSLESS, '--chunk', '1').splitlines()[-2:] == [
-        'warning: a.mp4: 0 frames lost, 2 parts kept; the same command goes on from there',
+        'warning: a.mp4: 0 frames lost, 2 parts kept; the same command resumes',
         'error: results/a_out_parts: the disk has 63 MiB left, too little for the next frames (64 MiB stay free). '
         'Make room and run the same command again: it resumes from the finished parts']
     shrink(lambda: False)

@@ -145,7 +145,7 @@ def test_frames_of_a_part_in_progress_outlive_the_end(tmp_path, command, start_p
     kept = Parts(tmp_path / 'results/a_out_parts', 'mp4')
     numbers = {number for part in kept.find() for number in range(part.first, part.stop)} | set(kept.list_frames())
     assert 48 <= len(numbers) < 96
-    assert status == -9 or f'0 frames lost, {kept.describe()} kept; the same command goes on from there' in text
+    assert status == -9 or f'0 frames lost, {kept.describe()} kept; the same command resumes' in text
     again = subprocess.run(start, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert f': 96 frames ({len(numbers)} of them from an earlier run), ' in again.stdout
     assert hashes(tmp_path / 'results/a_out.mp4') == hashes(undisturbed / 'results/a_out.mp4')

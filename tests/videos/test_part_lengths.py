@@ -100,7 +100,7 @@ def test_a_part_holds_about_a_minute_of_work(upscale, pace, whole, seconds, more
 def test_what_ctrl_c_keeps_and_loses(upscale, interrupted, pace, whole):
     pace(6.1, 14, interrupt_when('00000005.mp4'))
     assert interrupted('a.mp4', *LOSSLESS) == (
-        'warning: a.mp4: 3 frames lost, 2 parts kept; the same command goes on from there')
+        'warning: a.mp4: 3 frames lost, 2 parts kept; the same command resumes')
     calls = pace(6.1)
     text = upscale('-i', 'a.mp4', *LOSSLESS)
     assert text.startswith('results/a_out.mp4: 60 frames (10 of them from an earlier run), ')
@@ -139,7 +139,7 @@ def swap(one, other):
 def test_frames_that_take_long_are_kept_one_by_one(upscale, interrupted, pace, whole, damage, remade):
     pace(20, 9, interrupt_when('00000000.mp4'))
     assert interrupted('a.mp4', *LOSSLESS) == (
-        'warning: a.mp4: 0 frames lost, 1 part and 3 frames kept; the same command goes on from there')
+        'warning: a.mp4: 0 frames lost, 1 part and 3 frames kept; the same command resumes')
     assert files(PARTS) == ['00000000.json', '00000000.mp4', *(f'0000000{number}.raw' for number in (5, 6, 7)),
                             'lock', 'manifest.json']
     damage(PARTS)
@@ -217,7 +217,7 @@ def test_damage(fail, interrupted, pace, tmp_path, seconds):
     assert 100 < len(expected) < 150
     for at in (60, 40):
         pace(seconds, at, interrupt_when('00000025.mp4'))
-        assert 'kept; the same command goes on' in interrupted('a.mp4', *LOSSLESS)
+        assert 'kept; the same command resumes' in interrupted('a.mp4', *LOSSLESS)
     pace(seconds)
     assert fail('-i', 'a.mp4', *LOSSLESS).splitlines()[-1].split('; ', 1)[1] == problem[1]
     assert hashes('results/a_out.mp4') == expected

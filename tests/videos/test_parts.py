@@ -62,7 +62,7 @@ def stopped(run, tmp_path, at_chunk):
     status, _, err = run(*CHUNKS)
     at_chunk([], None)
     assert (status, parts()) == (130, ['00000000.mp4', '00000025.mp4'])
-    assert 'warning: a.mp4: 0 frames lost, 2 parts kept; the same command goes on from there' in err
+    assert 'warning: a.mp4: 0 frames lost, 2 parts kept; the same command resumes' in err
 
 
 @pytest.fixture

@@ -251,7 +251,7 @@ def test_flicker_is_the_same_however_a_film_is_cut(upscale, film, steadied):
 
 
 def test_a_chunk_that_an_earlier_run_has_begun(upscale, film, monkeypatch):
-    """What lies within a chunk is steadied by frames of the parts that are there."""
+    """Frames within a chunk are steadied by frames of the existing parts."""
     from realesrgan.videos import worker
     monkeypatch.setattr(worker, 'PART_SECONDS', 0.0)  # a part a second
     arguments = '-i', 'a.mp4', *LOSSLESS, '--steady', '--num_process_per_gpu', 1

@@ -255,5 +255,5 @@ def test_a_film_with_repeated_fields_keeps_its_rate_and_length(upscale):
 def test_incomplete_time_stamps_are_told(upscale):
     text = upscale('-i', CASES / 'avi_dropb.avi', '-s', '1')
     assert clips.duration('results/avi_dropb_out.mp4') == 3.44
-    assert 'the time stamps are incomplete: the times of the frames are derived from those of decoding' in text
+    assert 'the time stamps are incomplete: the times of the frames are derived from decoding times' in text
     assert 'made constant at 25 frames/s; frames are repeated, none is dropped' in text

@@ -210,7 +210,7 @@ def test_a_run_cancelled_from_another_thread_keeps_its_parts_and_resumes(folder,
     done = [event.done for event in events if isinstance(event, Progress)][-1]
     lost = max(done - sum(kept), 0)
     assert events[-1] == Warned('a.mp4', f'{lost} frame{"s" * (lost != 1)} lost, {len(kept)} parts kept; the same '
-                                'command goes on from there')
+                                'command resumes')
     assert clips.belongings()[0] <= before + (workers > 1)  # multiprocessing keeps one for later pools
     finished = parts('out/a_out_parts')
     assert 2 <= len(finished) < 16

@@ -1,4 +1,4 @@
-"""What goes wrong with a video: damage, full disks, missing programs, interruptions; and that nothing is left."""
+"""Faults of a video: damage, full disks, missing programs, interruptions; and that nothing is left."""
 from __future__ import annotations
 
 import re

@@ -1,4 +1,4 @@
-"""What becomes of the pixels: colours, ranges, depths, and that the frames are the network's."""
+"""The pixels of results: colours, ranges, depths, and that the frames are the network's."""
 import struct
 
 import numpy as np
