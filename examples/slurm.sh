@@ -3,8 +3,8 @@
 #
 #     sbatch --nodes=4 --gpus-per-node=1 examples/slurm.sh -i films -o results -s 2
 #
-# Give the command in this project's folder, which all nodes must see, with .venv in it. Without --gpus-per-node the
-# work is done on CPUs.
+# Run it in this project's folder, with .venv in it; all nodes must see that folder. Without --gpus-per-node it runs on
+# CPUs.
 #SBATCH --job-name=realesrgan
 #SBATCH --ntasks-per-node=1
 #SBATCH --exclusive
@@ -28,4 +28,4 @@ others=$((SLURM_JOB_NUM_NODES - 1))
 if [ "$others" -gt 0 ]; then
     srun --overlap --nodes="$others" --ntasks="$others" --exclude="$head" bash -c "$start --address=$address" &
 fi
-python inference_realesrgan_video.py --cluster "$address" "$@"  # other nodes take part as soon as they are there
+python inference_realesrgan_video.py --cluster "$address" "$@"  # other nodes join as soon as they are up

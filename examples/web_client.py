@@ -39,7 +39,7 @@ def main() -> int:
 
 
 def submit(session: requests.Session, url: str, file: Path, **fields: str) -> dict[str, Any]:
-    """Send a file, again and again while the queue is full; return the job, or what is wrong."""
+    """Send a file, again while the queue is full; return the job, or an error."""
     while True:
         response = session.post(f'{url}/jobs', files={'image': (file.name, file.read_bytes())}, data=fields,
                                 timeout=600)
@@ -49,7 +49,7 @@ def submit(session: requests.Session, url: str, file: Path, **fields: str) -> di
 
 
 def wait(session: requests.Session, url: str, job: dict[str, Any]) -> dict[str, Any]:
-    """Return what became of a job."""
+    """Wait for the end of a job and return it."""
     while job.get('state') in ('queued', 'running'):
         time.sleep(0.5)
         job = session.get(url + job['url'], timeout=60).json()
