@@ -20,19 +20,19 @@ def _limit(default: float, flag: str, help: str) -> Any:
 class Settings(CheckedOptions):
     """Settings of a service. Wrong ones raise `UsageError`."""
 
-    host: str = option('127.0.0.1', '--host', group='address', help='where to listen')
+    host: str = option('127.0.0.1', '--host', group='address', help='address to listen on')
     port: int = option(
-        5000, '--port', group='address', check=check_number(int, 0, 65535), help='0 for any that is free')
+        5000, '--port', group='address', check=check_number(int, 0, 65535), help='port; 0 for any free one')
     token: str | None = option(
         None, '--token', group='address', check=check_path, metavar='TEXT',
-        help='what clients must show; needed for a --host that others reach')
-    no_auth: bool = option(False, '--no_auth', group='address', help='let everybody in who reaches --host')
+        help='token that clients must send; needed if others can reach --host')
+    no_auth: bool = option(False, '--no_auth', group='address', help='let everyone in who can reach --host')
     allow_host: tuple[str, ...] = option(
         (), '--allow_host', group='address', check=lambda names: (names,) if isinstance(names, str) else tuple(names),
         metavar='NAME',
-        help='names under which a proxy may call a local service')
-    max_bytes: int = _limit(250_000_000, '--max_bytes', 'size of an upload')
-    max_pixels: int = _limit(25_000_000, '--max_pixels', 'of a picture or frame')
+        help='further names of a local service, for a proxy')
+    max_bytes: int = _limit(250_000_000, '--max_bytes', 'bytes of an upload')
+    max_pixels: int = _limit(25_000_000, '--max_pixels', 'pixels of a picture or frame')
     max_seconds: float = _limit(60.0, '--max_seconds', 'length of a video')
     max_job_seconds: float = _limit(3600.0, '--max_job_seconds', 'how long a job may run')
     max_upload_seconds: float = _limit(300.0, '--max_upload_seconds', 'how long an upload may pause')
@@ -42,7 +42,7 @@ class Settings(CheckedOptions):
     models_kept: int = _limit(2, '--models_kept', 'models that each worker keeps loaded')
     folder: str | None = option(
         None, '--folder', group='files', check=check_path, metavar='FOLDER', default_text='the system\'s',
-        help='for everything temporary')
+        help='folder of all temporary files')
     fp32: bool = same_option(RunOptions, 'fp32')
     engine: str = same_option(RunOptions, 'engine')
     gpu_id: tuple[int, ...] = same_option(RunOptions, 'gpu_id')
