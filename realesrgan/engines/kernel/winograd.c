@@ -53,6 +53,11 @@ enum {
     MOST_GROUPS = 64,                /* of a step's input */
     MOST_BLOCK = 16,                 /* pixels, see load_rows */
     PADDING = 16,                    /* floats between the 36 parts of V and M, against cache lines that collide */
+    /* Values from one part to the next, and from one block of TILES tiles to the next: constants, or 36 addresses would
+     * be computed for every tile. */
+    V_PART = TILES * CHUNK_GROUPS * GROUP + PADDING, V_BLOCK = 36 * V_PART,
+    V_INT_PART = TILES * CHUNK_GROUPS * GROUP + 2 * PADDING, V_INT_BLOCK = 36 * V_INT_PART,
+    M_PART = TILES * PANEL + PADDING, M_BLOCK = 36 * M_PART,
     SPINS = 2000,                    /* looks at a condition before the processor is given to somebody else */
 };
 
@@ -236,8 +241,8 @@ typedef struct {
 
 /* Computes one group of one tile, and finishes and writes it. m: its first frequency; scale: what a 1 in m stands
  * for. */
-INLINE void transform_output(const Step *s, const float *m, int64_t stride, int group, const Place *place, int rows,
-                             int columns, Points points, float scale) {
+INLINE void transform_output(const Step *s, const float *m, int group, const Place *place, int rows, int columns,
+                             Points points, float scale) {
     vector results[16][GROUP / VECTOR];
     float *out = place->out + group * s->out_plane;
     const float *first = place->residual[0] ? place->residual[0] + group * s->residual_plane[0] : 0;
@@ -247,7 +252,7 @@ INLINE void transform_output(const Step *s, const float *m, int64_t stride, int 
         vector half[4][6], bias = load(s->bias + group * GROUP + c), slope = load(s->slope + group * GROUP + c);
         UNROLL for (int x = 0; x < 6; x++) {
             vector column[6], turned[4];
-            UNROLL for (int y = 0; y < 6; y++) column[y] = load(m + (6 * y + x) * stride + c);
+            UNROLL for (int y = 0; y < 6; y++) column[y] = load(m + (6 * y + x) * M_PART + c);
             apply_a(column, turned, points);
             UNROLL for (int y = 0; y < 4; y++) half[y][x] = turned[y];
         }
@@ -451,15 +456,15 @@ INLINE void find_offsets(const Step *s, int group, Corner at, Offsets *offsets) 
 }
 
 /* Transforms some groups of a task's tiles into v. */
-INLINE void transform_inputs(const Step *s, Tiles tiles, int first_group, int groups, float *v, int64_t stride) {
+INLINE void transform_inputs(const Step *s, Tiles tiles, int first_group, int groups, float *v) {
     Corner at = find_corner(tiles);
     for (int t = 0; t < tiles.count; t++, at = next_corner(tiles, at)) {
         Offsets offsets = {0};
-        float *to = v + t / TILES * TILES * groups * GROUP + t % TILES * VECTOR;
+        float *to = v + t / TILES * V_BLOCK + t % TILES * VECTOR;
         for (int g = 0; g < groups; g++) {
             find_offsets(s, first_group + g, at, &offsets);
             for (int c = 0; c < GROUP; c += VECTOR, to += TILES * VECTOR)
-                transform_input(s->in[first_group + g] + c, offsets.rows, offsets.columns, to, stride, POINTS);
+                transform_input(s->in[first_group + g] + c, offsets.rows, offsets.columns, to, V_PART, POINTS);
         }
     }
 }
@@ -479,7 +484,7 @@ INLINE Place find_place(const Step *s, int y, int x) {
 
 /* Computes and writes the results of a task's tiles for one panel of output channels, from m. tile_scales: what a 1 in
  * m stands for in each tile, if not for 1. */
-INLINE void transform_outputs(const Step *s, Tiles tiles, int panel, const float *m, int64_t stride, Points points,
+INLINE void transform_outputs(const Step *s, Tiles tiles, int panel, const float *m, Points points,
                               const float *tile_scales) {
     int first_group = panel * PANEL / GROUP, groups = least(PANEL / GROUP, s->groups_out - first_group);
     Corner at = find_corner(tiles);
@@ -487,11 +492,11 @@ INLINE void transform_outputs(const Step *s, Tiles tiles, int panel, const float
         Place place = find_place(s, at.y, at.x);
         int is_whole = at.y + 4 <= s->height && at.x + 4 <= s->width;
         for (int g = 0; g < groups; g++) {
-            const float *from = m + t * PANEL + g * GROUP;
+            const float *from = m + t / TILES * M_BLOCK + t % TILES * PANEL + g * GROUP;
             float scale = tile_scales ? tile_scales[t] : 1;
             if (is_whole)
-                transform_output(s, from, stride, first_group + g, &place, 4, 4, points, scale);
-            else transform_output(s, from, stride, first_group + g, &place, place.rows, place.columns, points, scale);
+                transform_output(s, from, first_group + g, &place, 4, 4, points, scale);
+            else transform_output(s, from, first_group + g, &place, place.rows, place.columns, points, scale);
         }
     }
 }
@@ -530,7 +535,7 @@ INLINE ints pair_up(vector low, vector high, vector scale) {
 /* Transforms some groups, an even number, of a task's tiles into v: for each frequency, two groups x tile x pair of
  * channels, one channel of each group. */
 static __attribute__((noinline)) void transform_inputs_to_ints(const Step *s, Tiles tiles, int first_group, int groups,
-                                                               int16_t *v, int64_t stride, float *tile_scales) {
+                                                               int16_t *v, float *tile_scales) {
     float exact[CHUNK_GROUPS][36][GROUP] __attribute__((aligned(64)));
     Corner at = find_corner(tiles);
     for (int t = 0; t < tiles.count; t++, at = next_corner(tiles, at)) {
@@ -553,12 +558,12 @@ static __attribute__((noinline)) void transform_inputs_to_ints(const Step *s, Ti
         int is_tiny = largest.value < 1e-30f;  /* or the scale might be infinite */
         float scale = is_tiny ? 0 : LARGEST_VALUE / largest.value;
         tile_scales[t] = largest.value / LARGEST_VALUE;
-        int16_t *to = v + t / TILES * TILES * groups * GROUP + t % TILES * 2 * GROUP;
+        int16_t *to = v + t / TILES * V_INT_BLOCK + t % TILES * 2 * GROUP;
         for (int g = 0; g < groups; g += 2, to += TILES * 2 * GROUP)
             for (int c = 0; c < GROUP; c += VECTOR)
                 UNROLL for (int f = 0; f < 36; f++)
-                    *(ints *)(to + f * stride + 2 * c) = pair_up(load(exact[g][f] + c), load(exact[g + 1][f] + c),
-                                                              scale - (vector){});
+                    *(ints *)(to + f * V_INT_PART + 2 * c) = pair_up(load(exact[g][f] + c), load(exact[g + 1][f] + c),
+                                                                     scale - (vector){});
     }
 }
 
@@ -609,45 +614,41 @@ static void convolve(const Step *s, Tiles tiles, const Step *then, Tiles next, f
     int blocks = divide_up(tiles.count, TILES), panels = divide_up(s->groups_out * GROUP, PANEL);
     int chunks = divide_up(s->groups_in, CHUNK_GROUPS);
     int chunk_groups = s->scales ? CHUNK_GROUPS : divide_up(s->groups_in, chunks);
-    int64_t m_stride = (int64_t)blocks * TILES * PANEL + PADDING;
-    float *v = scratch, *m = scratch + 36 * ((int64_t)s->task_tiles * CHUNK_GROUPS * GROUP + PADDING);
+    float *v = scratch, *m = scratch + s->task_tiles / TILES * V_BLOCK;
     const char *u = s->weights;
 #ifdef HAS_INTS
-    float *tile_scales = m + 36 * panels * m_stride;
+    float *tile_scales = m + panels * blocks * M_BLOCK;
     const float *scales = s->scales;
 #endif
 
     for (int chunk = 0; chunk < chunks; chunk++) {
         int first_group = chunk * chunk_groups, groups = least(chunk_groups, s->groups_in - first_group);
         int depth = groups * GROUP, left = s->groups_in - first_group - groups;
-        int64_t v_stride = (int64_t)blocks * TILES * depth + PADDING;
 #ifdef HAS_INTS
-        if (s->scales)
-            transform_inputs_to_ints(s, tiles, first_group, groups, (int16_t *)v, v_stride + PADDING, tile_scales);
+        if (s->scales) transform_inputs_to_ints(s, tiles, first_group, groups, (int16_t *)v, tile_scales);
         else
 #endif
-        transform_inputs(s, tiles, first_group, groups, v, v_stride);
+        transform_inputs(s, tiles, first_group, groups, v);
         Walk ahead = left ? begin_walk(s, tiles, first_group + groups, least(chunk_groups, left))
                           : begin_walk(then, next, 0, least(CHUNK_GROUPS, then->groups_in));
         for (int panel = 0; panel < panels; panel++) {
-            float *sums = m + (chunks > 1 ? panel * 36 * m_stride : 0);  /* with one chunk, all panels share them */
+            float *sums = m + (chunks > 1 ? panel * blocks * M_BLOCK : 0);  /* with one chunk, all panels share them */
 #ifdef HAS_INTS
             if (s->scales) {
                 for (int f = 0; f < 36; f++, u += depth * PANEL * sizeof(int16_t), scales += PANEL)
                     for (int block = 0; block < blocks; block++)
-                        multiply_ints((int16_t *)v + f * (v_stride + PADDING) + block * TILES * depth, (const int16_t *)u,
-                                      sums + f * m_stride + block * TILES * PANEL, depth, chunk > 0,
-                                      walk(&ahead, depth / 2), scales, chunks > 1 ? tile_scales + block * TILES : 0);
-                if (!left)
-                    transform_outputs(s, tiles, panel, sums, m_stride, POINTS_OF_INTS, chunks > 1 ? 0 : tile_scales);
+                        multiply_ints((int16_t *)v + block * V_INT_BLOCK + f * V_INT_PART, (const int16_t *)u,
+                                      sums + block * M_BLOCK + f * M_PART, depth, chunk > 0, walk(&ahead, depth / 2),
+                                      scales, chunks > 1 ? tile_scales + block * TILES : 0);
+                if (!left) transform_outputs(s, tiles, panel, sums, POINTS_OF_INTS, chunks > 1 ? 0 : tile_scales);
                 continue;
             }
 #endif
             for (int f = 0; f < 36; f++, u += depth * PANEL * sizeof(float))
                 for (int block = 0; block < blocks; block++)
-                    multiply(v + f * v_stride + block * TILES * depth, (const float *)u,
-                             sums + f * m_stride + block * TILES * PANEL, depth, chunk > 0, walk(&ahead, depth / 2));
-            if (!left) transform_outputs(s, tiles, panel, sums, m_stride, POINTS, 0);
+                    multiply(v + block * V_BLOCK + f * V_PART, (const float *)u, sums + block * M_BLOCK + f * M_PART,
+                             depth, chunk > 0, walk(&ahead, depth / 2));
+            if (!left) transform_outputs(s, tiles, panel, sums, POINTS, 0);
         }
     }
 }
@@ -793,8 +794,8 @@ int32_t realesrgan_step_bytes(void) { return sizeof(Step); }
 int32_t realesrgan_task_tiles(void) { return TILES; }
 int32_t realesrgan_panel(void) { return PANEL; }
 int64_t realesrgan_scratch_floats(int32_t task_tiles, int32_t groups_out) {
-    int64_t v = (int64_t)task_tiles * CHUNK_GROUPS * GROUP + PADDING, m = (int64_t)task_tiles * PANEL + PADDING;
-    return 36 * (v + m * divide_up(groups_out * GROUP, PANEL)) + task_tiles;  /* the last: scales of tiles */
+    int panels = divide_up(groups_out * GROUP, PANEL);
+    return task_tiles / TILES * (V_BLOCK + (int64_t)M_BLOCK * panels) + task_tiles;  /* the last: scales of tiles */
 }
 
 /* ---- weights of int16 ---- */
