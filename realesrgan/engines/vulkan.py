@@ -10,7 +10,8 @@ import atexit
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import ncnn
@@ -52,6 +53,7 @@ class VulkanEngine(Engine):
     """
 
     name = 'vulkan'
+    in_flight = 1
 
     def __init__(self, network: LoadedNetwork, device: Device, precision: str, threads: int | None = None) -> None:
         half = precision == 'float16'
@@ -71,8 +73,9 @@ class VulkanEngine(Engine):
         if net.load_param_mem(param) != 0:
             raise EngineError(f'ncnn {ncnn.__version__} does not take the network; --engine takes another')
         net.load_model_mem(weights)
-        self._shape: tuple[int, ...] = ()  # of the last batch
+        self._shape: tuple[int, ...] = ()  # of the last picture
         self._lock = threading.Lock()
+        self._threads = ThreadPoolExecutor(1 + self.in_flight, 'vulkan')
         _living.add(self)
         # ncnn turns this off where the GPU can't.
         super().__init__(network, device, 'float16' if net.opt.use_fp16_storage else 'float32')
@@ -81,15 +84,22 @@ class VulkanEngine(Engine):
         count, height, width = batch.shape[:3]
         if height * width * self.scale ** 2 * _BYTES_PER_PIXEL > _LARGEST_BUFFER:
             raise MemoryError(f'{self.description}: {width}x{height} pixels are too many at a time')
-        with self._lock:
-            if batch.shape != self._shape:
-                self._allocator.clear()  # pieces of other sizes
-                self._shape = batch.shape
-            self._allocator.limit = int(measure_vulkan_memory(self._device) * _SHARE_OF_BUDGET) - self._count_others()
-            result = np.empty((count, height * self.scale, width * self.scale, 3), batch.dtype)
-            for picture, pixels in zip(batch, result, strict=True):
-                self._finish(self._run(picture), pixels)
-            return result
+        result = np.empty((count, height * self.scale, width * self.scale, 3), batch.dtype)
+        for picture, pixels in zip(batch, result, strict=True):
+            with self._lock:
+                if picture.shape != self._shape:
+                    self._allocator.clear()  # pieces of other sizes
+                    self._shape = picture.shape
+                usable = int(measure_vulkan_memory(self._device) * _SHARE_OF_BUDGET)
+                self._allocator.limit = usable - self._count_others()
+                planes = self._run(picture)
+            self._finish(planes, pixels)
+        return result
+
+    def submit(self, batch: np.ndarray, size: tuple[int, int] | None = None,
+               together: int = 1) -> Callable[[], np.ndarray]:
+        """As of `Engine`. In a thread, so that one result is rounded while the GPU computes the next."""
+        return self._threads.submit(self, batch).result
 
     def release(self) -> None:
         with self._lock:
