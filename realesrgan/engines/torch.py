@@ -36,6 +36,8 @@ _MOST_PINNED_BYTES = 128 << 20
 _MOST_GRAPH_PIXELS, _GRAPH_FROM = 1 << 20, 3
 _MOST_VALUES = 2 ** 31 - 1  # of a tensor: some of PyTorch's kernels count in 32 bits
 
+_capturing = threading.Lock()  # PyTorch allows one capture in a process, and giving back memory at no such time
+
 #: What a run gives: N x H x W x 3 pixels, and for each of the N whether its values are finite.
 Finished = tuple[torch.Tensor, torch.Tensor]
 
@@ -101,7 +103,8 @@ class TorchEngine(Engine):
             self._drop_graph()
             self._resizers.clear()
             if self._device.type != 'cpu':
-                getattr(torch, self._device.type).empty_cache()
+                with _capturing:
+                    getattr(torch, self._device.type).empty_cache()
 
     def economise(self) -> bool:
         """After memory ran out: do without what takes more of it than need be; return whether there was anything."""
@@ -193,7 +196,7 @@ class TorchEngine(Engine):
         assert streams is not None
         try:
             own, graph = pixels.clone(), torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, stream=streams.compute, capture_error_mode='thread_local'):
+            with _capturing, torch.cuda.graph(graph, stream=streams.compute, capture_error_mode='thread_local'):
                 finished = self._run(own, *key[1:])
         except Exception as error:
             self._graphs_allowed = False
@@ -221,7 +224,7 @@ class TorchEngine(Engine):
             raise ValueError(f'for {width}x{height} pixels the network gave {shape or type(result)}, not {wanted}')
         # The sum is finite if all values are, and costs less than to look at each.
         finite = torch.isfinite(result.sum((1, 2, 3), dtype=torch.float32))
-        levels = result.float().clamp_(0, 1)
+        levels = result.clamp_(0, 1).float()
         if dtype != np.float32:
             levels = levels.mul_(np.iinfo(dtype).max).round_()
             if size is not None and size != (wanted[3], wanted[2]):

@@ -79,6 +79,15 @@ def test_other_kinds_scales_and_paddings(monkeypatch, scale, shape):
     assert largest_difference([result], [expected]) <= 1
 
 
+def test_tiles_are_put_together_and_resized_on_the_cpu(monkeypatch):
+    img = frames(1, 50, 45)[0]
+    expected = upsampler(tile=20).enhance(img, outscale=2)[0]
+    monkeypatch.setattr(torch_engine, 'PIPELINED', ('cpu',))
+    tested = upsampler(tile=20)
+    assert np.array_equal(tested.submit(img, outscale=2)()[0], expected)
+    assert (tested.in_flight, len(tested.tiles)) == (0, 9)
+
+
 def test_batches_wait_until_they_are_full_or_a_result_is_waited_for(pipelined):
     network = random_network(COMPACT)
     engine, pictures, sizes = make_engine(network), frames(6), []
