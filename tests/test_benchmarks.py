@@ -54,6 +54,34 @@ def test_every_engine_is_within_a_level_of_pytorch_in_single_precision(best_kern
     assert all(row['largest difference (of 255)'] <= 1 and row['PSNR (dB)'] > 90 for row in single)
 
 
+def test_the_benchmark_of_gpus_measures_a_cpu(tmp_path, capsys, monkeypatch):
+    """All its sections but pictures, in small sizes; a row that fails says why."""
+    import gpu
+    make_engine = gpu.make_engine
+    file, model = tmp_path / 'gpu.json', 'realesr-animevideov3'
+
+    def fail_once(network, device, **options):
+        monkeypatch.setattr(gpu, 'make_engine', make_engine)
+        raise RuntimeError('no kernel image')
+    monkeypatch.setattr(gpu, 'make_engine', fail_once)
+    gpu.main(['--device', 'cpu', '--small', '--models', model, '--only', 'exactness', 'networks', 'videos', 'golden',
+              '--json', str(file)])
+    rows = json.loads(file.read_text())['rows']
+    assert rows[0]['device'].startswith('cpu: ')
+    exactness = [row for row in rows if 'PSNR (dB)' in row]
+    assert [row['error'] for row in exactness] == ['RuntimeError: no kernel image', '', '']
+    assert exactness[1]['PSNR (dB)'] > 90 and exactness[2]['PSNR (dB)'] > 45
+    networks = [row for row in rows if 'way' in row]
+    assert len(networks) == len({row['way'] for row in networks}) >= 9
+    assert all(row['frames/s'] > 0 and not row['error'] for row in networks)
+    videos = [row for row in rows if 'what' in row]
+    assert len(videos) == 1 and all(row['per second, without'] > 0 and row['stages']['network'] > 0 for row in videos)
+    golden = [row for row in rows if 'cases' in row]
+    assert [(row['cases'], row['error']) for row in golden] == [(3, '')] * 2
+    assert (golden[0]['the same'], golden[0]['differ']) == (3, [])
+    assert '| realesr-animevideov3 | 32x24 | ours, batches of four |' in capsys.readouterr().out
+
+
 def test_a_round_of_the_soak_counts_what_it_did_and_what_it_lost(tmp_path, capfd):
     import soak
     # Two pictures, whose weights are downloaded; the process is killed meanwhile.

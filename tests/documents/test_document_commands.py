@@ -41,6 +41,7 @@ NOT_RUN = {
     r'python -m realesrgan\.weights (NAME|GFPGANv1\.3)': 'a placeholder; test_weights_command.py has small files',
     r'(CC=.* )?python -m realesrgan\.engines\.kernel\.build.*': 'writes into the package; test_kernel_build.py runs it',
     r'python -m realesrgan\.tuning': 'two minutes; test_tuning.py measures engines that only pretend to compute',
+    r'python benchmarks/gpu\.py .*': 'six minutes; tests/test_benchmarks.py runs it with small sizes',
     'export LD_PRELOAD=.*': 'needs gcc',
     'python -m pytest .*': 'is one of these tests',
     'ray start .*|python .* --cluster auto': 'needs a cluster, and leaves processes behind; test_cluster.py has one',
