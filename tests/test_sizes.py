@@ -222,6 +222,7 @@ def test_parts_of_another_size_are_not_joined(run_script, tiny, tmp_path):
 def test_the_service_takes_sizes(fields, expected):
     uploads = pytest.importorskip('realesrgan.web.uploads')
     given = uploads.read_form(fields)
+    from realesrgan.web.errors import TooLargeError
     from realesrgan.web.settings import Settings
     options = uploads.make_options(given, Settings(max_pixels=100), video=False)
     assert options.find_size(20, 40) == expected
@@ -229,7 +230,7 @@ def test_the_service_takes_sizes(fields, expected):
     if allowed:
         uploads.require_few_pixels(Size(20, 40), options, Settings(max_pixels=100))
         return
-    with pytest.raises(uploads.TooLargeError, match=f'would have {Size(*expected)} pixels; allowed are 1600'):
+    with pytest.raises(TooLargeError, match=f'would have {Size(*expected)} pixels; allowed are 1600'):
         uploads.require_few_pixels(Size(20, 40), options, Settings(max_pixels=100))
 
 

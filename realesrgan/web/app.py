@@ -18,13 +18,14 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as AnyResponse
 
 from ..engines.memory import measure_memory_use
-from ..errors import ImageError, MediaError, RealESRGANError, RunError, UsageError, VideoError
+from ..errors import RealESRGANError
 from ..ffmpeg.containers import CONTAINERS
 from ..models import MODELS
 from ..options import PictureOptions, list_options
 from ..pictures.formats import find_by_extension
 from . import uploads
-from .jobs import CANCELLED, DONE, FAILED, QUEUED, RUNNING, STATES, Job, JobQueue, JobTimeoutError, QueueFullError
+from .errors import QueueFullError, UnknownFileError, describe, find_row
+from .jobs import CANCELLED, DONE, FAILED, QUEUED, RUNNING, STATES, Job, JobQueue
 from .settings import Settings, is_loopback
 
 _COOKIE = 'realesrgan_token'
@@ -36,10 +37,6 @@ _POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'sel
           "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 # Those that Python knows only where the system does.
 _TYPES = {'.webp': 'image/webp', '.apng': 'image/apng', '.mkv': 'video/matroska'}
-# The status that an error of the library gives; the first that fits.
-_STATUSES: dict[type[BaseException], int] = {
-    uploads.TooLargeError: 413, uploads.UnknownFileError: 415, QueueFullError: 429, UsageError: 422, ImageError: 422,
-    VideoError: 422, MediaError: 422, RunError: 503, JobTimeoutError: 503, BaseException: 500}
 
 
 class Metrics:
@@ -149,15 +146,11 @@ def _answer_http_error(error: HTTPException) -> AnyResponse:
 
 
 def _answer_error(error: RealESRGANError) -> AnyResponse:
-    response = jsonify(error=str(error))
-    response.status_code = _find_status(error)
+    response = jsonify(describe(error))
+    response.status_code = find_row(error)[0]
     if isinstance(error, QueueFullError):
         response.headers['Retry-After'] = str(error.retry_after)
     return response
-
-
-def _find_status(error: BaseException | None) -> int:
-    return next((status for kind, status in _STATUSES.items() if isinstance(error, kind)), 500)
 
 
 class _Service:
@@ -248,7 +241,7 @@ class _Service:
             given = uploads.read_form(request.form)
             video, size = uploads.measure(source, self._settings, given.get('outscale'))
             if video and 'video' not in fields:
-                raise uploads.UnknownFileError('this is a video; POST /jobs takes those')
+                raise UnknownFileError('this is a video; POST /jobs takes those')
             options = uploads.make_options(given, self._settings, video=video)
             uploads.require_few_pixels(size, options, self._settings)
             extension = (upload.filename or '').rpartition('.')[2].lower()
@@ -269,7 +262,7 @@ class _Service:
     def _send(self, job: Job) -> AnyResponse:
         """Answer with the result of a job, or with its error."""
         if job.result is None:
-            abort(_find_status(job.error), job.explain())
+            abort(make_response(jsonify(describe(job.error)), find_row(job.error)[0]))
         try:
             return send_file(job.result, _TYPES.get(job.result.suffix), as_attachment=True,
                              download_name=job.result_name)
@@ -282,7 +275,7 @@ class _Service:
             'id': job.identity, 'state': job.state,
             'position': self._queue.find_position(job) if job.state == QUEUED else 0,
             'done': job.done, 'total': job.total, 'seconds': round(job.seconds, 2), 'model': job.options.model_name,
-            'error': job.explain() if job.state == FAILED else None,
+            **(describe(job.error) if job.state == FAILED else {'error': None}),
             'warnings': [*job.warnings, *(job.describe(line) for line in (outcome.problems if outcome else ()))],
             'size': outcome.size if outcome and done else None,
             'result_size': outcome.result_size if outcome and done else None,

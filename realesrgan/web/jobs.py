@@ -16,13 +16,14 @@ from typing import Any, Self
 
 from ..engines.memory import MemoryUse, measure_memory_use
 from ..enhancers import EnhancerCache
-from ..errors import BugError, Cancelled, RealESRGANError, explain
+from ..errors import Cancelled, explain, flatten_message
 from ..events import Event, Outcome, Outlined, Progress, Warned
 from ..options import PictureOptions, VideoOptions
 from ..pictures.run import upscale_pictures
 from ..pool.pool import Place, Report
 from ..pool.processes import ProcessPool
 from ..videos.run import upscale_videos
+from .errors import JobTimeoutError, QueueFullError, hide_paths
 from .settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -32,18 +33,6 @@ STATES = QUEUED, RUNNING, DONE, FAILED, CANCELLED = 'queued', 'running', 'done',
 SECONDS_BETWEEN_CLEANINGS = 2.0
 SECONDS_BETWEEN_MEASURES = 1.0  # of a worker's memory
 FIRST_GUESS = 5.0  # seconds of a job, before any has ended
-
-
-class QueueFullError(RealESRGANError):
-    """No more jobs may wait. `retry_after` is when to ask again, in seconds."""
-
-    def __init__(self, retry_after: int) -> None:
-        super().__init__(f'the service is busy; try again in {retry_after} seconds')
-        self.retry_after = retry_after
-
-
-class JobTimeoutError(RealESRGANError):
-    """A job ran longer than it may."""
 
 
 @dataclass(frozen=True)
@@ -158,17 +147,9 @@ class Job:
         return [{'model': model, 'text': self.describe(line.partition(': ')[2])}
                 for model, line in zip(models, self.preview.lines[1:], strict=True)]
 
-    def explain(self) -> str:
-        """Return why it failed, in one line."""
-        if isinstance(self.error, RealESRGANError):
-            return self.describe(self.error)
-        return self.describe(f'the job failed: {self.error}' if self.error else 'the job failed')
-
-    def describe(self, text: object) -> str:
-        """Return a text without the paths of this service, in one line."""
-        line = ' '.join(str(text).split())
-        return line.replace(f'{self.source}: ', '').replace(str(self.source), self.name).replace(
-            f'{self.folder}/', '')
+    def describe(self, text: str) -> str:
+        """Return a text about it for its client: in one line, without paths of this machine."""
+        return hide_paths(text.replace(f'{self.source}: ', '').replace(str(self.source), self.name), self.folder)
 
 
 class JobQueue:
@@ -271,7 +252,7 @@ class JobQueue:
             if self._stopping.is_set() or (job is not None and job.cancel.is_set()):
                 raise Cancelled
             if job is not None and job.seconds > self._settings.max_job_seconds:
-                raise JobTimeoutError(f'it took longer than {self._settings.max_job_seconds:g} seconds')
+                raise JobTimeoutError(self._settings.max_job_seconds)
         with ProcessPool(partial(JobWorker, self._settings.models_kept), [place], check) as pool:
             while True:
                 with self._changed:
@@ -307,10 +288,13 @@ class JobQueue:
         except Exception as error:  # a bug must not end the thread, and with it the service
             job.error = explain(error)
             self.memory.pop(number, None)
-        if isinstance(job.error, BugError):
-            logger.error('%s', job.error, exc_info=job.error)
         made = job.preview is not None or (job.outcome is not None and job.outcome.target is not None)
-        return DONE if made and job.error is None else FAILED
+        if made and job.error is None:
+            return DONE
+        logger.error('job %s: %s', job.identity, flatten_message(job.error) if job.error else 'it made no result')
+        if job.error is not None:
+            logger.debug('job %s', job.identity, exc_info=job.error)
+        return FAILED
 
     def _end(self, job: Job, state: str) -> None:
         job.state, job.finished = state, time.monotonic()

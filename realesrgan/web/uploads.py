@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from ..errors import ImageError, MediaError, RealESRGANError, UsageError
+from ..errors import ImageError, MediaError
 from ..ffmpeg.containers import CONTAINERS
 from ..ffmpeg.probe import probe
 from ..ffmpeg.programs import find_ffmpeg
@@ -17,6 +17,7 @@ from ..pictures import formats, pillow
 from ..pictures.metadata import measure_upright
 from ..tuning import list_installed
 from ..upscaling.size import Size
+from .errors import FieldError, RequestError, TooLargeError, UnknownFileError
 from .settings import Settings
 
 #: What `format` takes.
@@ -45,42 +46,31 @@ _MOST_RATE = 240  # frames a second
 _NETWORK_SCALE = 4  # the largest of the models
 
 
-class UnknownFileError(RealESRGANError):
-    """The upload is neither a picture nor a video."""
-
-    def __init__(self, message: str = 'this is no picture and no video that can be read') -> None:
-        super().__init__(message)
-
-
-class TooLargeError(RealESRGANError):
-    """The upload has too many pixels, or lasts too long."""
-
-
 # ---- the form ----
 
 def read_form(fields: Mapping[str, str]) -> dict[str, Any]:
     """Return the options that a form gives, by name; empty fields are not given.
 
     Raises:
-        UsageError: one is not allowed; the message names it and what is.
+        RequestError: a field is unknown, or not allowed; the message names it and what is.
     """
     unknown = set(fields) - set(FIELDS) - {'token'}
     if unknown:
-        raise UsageError(f'unknown field {min(unknown)!r}; known are image, {", ".join(FIELDS)}')
+        raise RequestError(f'unknown field {min(unknown)!r}; known are image, {", ".join(FIELDS)}', 'usage')
     given = {}
     for field, name in FIELDS.items():
         text, option = fields.get(field, ''), list_options(VideoOptions)[name]
         if not text:
             continue
         if len(text) > _MOST_CHARACTERS:
-            raise UsageError(f'{field}: {text[:_MOST_CHARACTERS]!r}... is too long')
+            raise FieldError(field, f'{text[:_MOST_CHARACTERS]!r}... is too long')
         if option.is_switch and text.lower() not in (*_YES, *_NO):
-            raise UsageError(f'{field}: {text!r} is neither 1 nor 0')
+            raise FieldError(field, f'{text!r} is neither 1 nor 0')
         try:
             given[name] = text.lower() in _YES if option.is_switch else _SCALE(text) if name == 'outscale' else (
                 option.convert(text.lower() if option.choices else text))
         except ValueError as error:
-            raise UsageError(f'{field}: {error}') from None
+            raise FieldError(field, str(error)) from None
     return given
 
 
@@ -88,12 +78,13 @@ def make_options(given: Mapping[str, Any], settings: Settings, *, video: bool) -
     """Return the options for a picture or a video, of what `read_form` returned and the service's settings.
 
     Raises:
-        UsageError: the format is of the other kind.
+        FieldError: the format is of the other kind.
+        UsageError: the options contradict each other.
     """
     allowed = VIDEO_FORMATS if video else PICTURE_FORMATS
     if given.get('ext', 'auto') not in allowed:
-        raise UsageError(f'format: {given["ext"]!r} is none of {", ".join(allowed)}, which '
-                         f'{"videos" if video else "pictures"} have')
+        raise FieldError('format', f'{given["ext"]!r} is none of {", ".join(allowed)}, which '
+                                   f'{"videos" if video else "pictures"} have')
     kind = VideoOptions if video else PictureOptions
     if given.get('preview') and 'model_name' not in given:
         given = {**given, 'models': tuple(list_installed())}
@@ -125,7 +116,7 @@ def measure(upload: Path, settings: Settings, scale: float | None = None) -> tup
     size = Size(*(_measure_video(upload, settings) if video else _measure_picture(upload)))
     most = int(settings.max_pixels * min((_NETWORK_SCALE / (scale or 1)) ** 2, 1))
     if math.prod(size) > most:
-        raise TooLargeError(f'it has {size} pixels; allowed are {most}')
+        raise TooLargeError(f'it has {size} pixels; allowed are {most}', 'pixels', size=size, allowed=most)
     return video, size
 
 
@@ -137,7 +128,8 @@ def require_few_pixels(size: Size, options: RunOptions, settings: Settings) -> N
     """
     final, most = options.find_size(*size), settings.max_pixels * _NETWORK_SCALE ** 2
     if final is not None and math.prod(final) > most:
-        raise TooLargeError(f'its result would have {final} pixels; allowed are {most}')
+        raise TooLargeError(f'its result would have {final} pixels; allowed are {most}', 'result_pixels',
+                            size=final, allowed=most)
 
 
 def _is_container(upload: Path) -> bool:
@@ -158,13 +150,15 @@ def _measure_video(upload: Path, settings: Settings) -> tuple[int, int]:
     except MediaError:
         raise UnknownFileError from None
     if info.video is None:
-        raise UnknownFileError('this file has no video')
+        raise UnknownFileError('this file has no video', 'no_video')
     seconds = max(info.video.duration or Fraction(0), info.duration or Fraction(0))
     frames = info.video.promised_frames or 0
     if seconds > settings.max_seconds:
-        raise TooLargeError(f'it lasts {float(seconds):.0f} seconds; allowed are {settings.max_seconds:g}')
+        raise TooLargeError(f'it lasts {float(seconds):.0f} seconds; allowed are {settings.max_seconds:g}', 'length',
+                            seconds=float(seconds), allowed=settings.max_seconds)
     if frames > settings.max_seconds * _MOST_RATE:
-        raise TooLargeError(f'it has {frames} frames; allowed are {settings.max_seconds:g} seconds')
+        raise TooLargeError(f'it has {frames} frames; allowed are {settings.max_seconds:g} seconds', 'frames',
+                            frames=frames, allowed=settings.max_seconds)
     return info.video.width, info.video.height
 
 
@@ -173,7 +167,7 @@ def _measure_picture(upload: Path) -> tuple[int, int]:
         image = pillow.open_image(upload)
     except ImageError as error:
         row = formats.find_by_content(None, pillow.read_head(upload))
-        raise UnknownFileError(*[str(error)] if row is not None and row.refused else []) from None
+        raise UnknownFileError(*(str(error), 'refused') if row is not None and row.refused else ()) from None
     if image is None:
         raise UnknownFileError
     with image:

@@ -9,7 +9,9 @@ const VIDEOS = /\.(avi|flv|m2ts|mkv|mov|mp4|mpe?g|ts|webm|wmv)$/i;  // browsers 
 
 const language = navigator.languages.map(tag => tag.slice(0, 2)).find(tag => tag === 'ko' || tag === 'en') ?? 'en';
 const strings = (await (await fetch(document.body.dataset.strings)).json())[language];
-const text = (name, values = {}) => strings[name].replace(/{(\w+)}/g, (_, key) => values[key]);
+const number = (value, digits = 1) => value.toLocaleString(language, {maximumFractionDigits: digits});
+const text = (name, values = {}) => strings[name].replace(/{(\w+)}/g, (_, key) =>
+  typeof values[key] === 'number' ? number(values[key]) : [values[key]].flat().join('×'));
 const translate = root => root.querySelectorAll('[data-text]').forEach(element => {
   element.textContent = strings[element.dataset.text] ?? element.textContent;  // of an option without words here
 });
@@ -98,8 +100,7 @@ class Job {
   async run() {
     const allowed = Number(document.body.dataset.maxBytes);
     if (this.file.size > allowed) {
-      return this.fail(text('too_large', {
-        megabytes: (this.file.size / 1e6).toFixed(1), allowed: (allowed / 1e6).toFixed(1)}));
+      return this.fail(text('too_large', {megabytes: this.file.size / 1e6, allowed: allowed / 1e6}));
     }
     this.show(text('unsent'));
     const answered = lastSent.then(() => this.submit());
@@ -119,7 +120,7 @@ class Job {
     while (!this.removed) {
       const {status, body, wait} = await this.send();
       if (status === 202) return body;
-      if (status !== 429) throw new Error(explain(status, body.error ?? text('unreachable')));
+      if (status !== 429) throw new Error(explain(body, status));
       for (let seconds = wait; seconds > 0 && !this.removed; seconds--) {
         this.show(text('busy', {seconds}));
         await sleep(1000);
@@ -137,7 +138,7 @@ class Job {
       });
       request.addEventListener('load', () => {
         let body = {};
-        try { body = JSON.parse(request.responseText); } catch { body.error = request.responseText.split('\n')[0]; }
+        try { body = JSON.parse(request.responseText); } catch { /* refused before it was read */ }
         resolve({status: request.status, body, wait: Number(request.getResponseHeader('Retry-After')) || 5});
       });
       for (const name of ['error', 'abort']) request.addEventListener(name, () => reject(new TypeError(name)));
@@ -157,7 +158,7 @@ class Job {
       const response = await fetch(this.url);
       state = await response.json();
       if (response.status === 404) throw new Error(text('gone'));
-      if (!response.ok) throw new Error(explain(response.status, state.error));
+      if (!response.ok) throw new Error(explain(state, response.status));
     }
     if (!this.removed) this.finish(state);
   }
@@ -168,12 +169,12 @@ class Job {
     list.hidden = !state.warnings.length;
     list.replaceChildren(...state.warnings.map(
       line => Object.assign(document.createElement('li'), {textContent: line})));
-    if (state.state !== 'done') return this.fail(state.error ?? text(state.state));
+    if (state.state !== 'done') return this.fail(state.state === 'failed' ? explain(state) : text(state.state));
     this.item.classList.remove('short');
-    this.show(text('done', {seconds: state.seconds.toFixed(1)}), true);
+    this.show(text('done', {seconds: state.seconds}), true);
     if (state.size) {
       this.find('sizes').textContent = text('sizes', {
-        before: state.size.join('×'), after: state.result_size.join('×')});
+        before: state.size, after: state.result_size});
     }
     if (state.verdict) this.judge(state.verdict);
     this.result = {url: state.result, name: state.name};
@@ -294,9 +295,11 @@ async function downloadAll() {
   }
 }
 
-/** Say what a status means, in the reader's language, before the service's own words. */
-function explain(status, error) {
-  return `status_${status}` in strings ? text(`status_${status}`, {error}) : error;
+/** Say in the reader's language what was answered in place of a result. */
+function explain({code, values = {}}, status) {
+  if (values.field) values.field = strings[values.field] ?? values.field;
+  const name = [`error_${code}`, `status_${status}`].find(each => each in strings) ?? 'error_unknown';
+  return text(name, values);
 }
 
 function sleep(milliseconds) {
