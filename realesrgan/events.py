@@ -177,21 +177,6 @@ class Examined:
 
 
 @dataclass(frozen=True)
-class Outlined:
-    """A dry run, or a preview, has found out about an input.
-
-    Attributes:
-        source: The input.
-        lines: A line for each point.
-        sheet: Path of the picture that a preview has made.
-    """
-
-    source: str
-    lines: tuple[str, ...]
-    sheet: Path | None = None
-
-
-@dataclass(frozen=True)
 class FilmFlicker:
     """How much luma changes from frame to frame where the input stands still, on an average, in levels of 255.
 
@@ -216,6 +201,48 @@ class FilmFlicker:
         """The same without the input and the places."""
         steadied = '' if self.steadied is None else f', {self.steadied:.2f} steadied'
         return f'flicker {self.result:.2f} levels{steadied}'
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What a preview has found out about a model.
+
+    Attributes:
+        model: Its name.
+        picture: What it makes of a part of the input, as a JPEG file; empty if it failed.
+        speed: Seconds for each megapixel of the input.
+        seconds: That the whole run would take; None where its length is unknown.
+        size: Bytes of the results, about.
+        flicker: Of the part of a video; None if nothing in it stands still.
+        error: Why it failed, else None.
+    """
+
+    model: str
+    picture: bytes
+    speed: float
+    seconds: float | None
+    size: int
+    flicker: FilmFlicker | None = None
+    error: Exception | None = None
+
+
+@dataclass(frozen=True)
+class Outlined:
+    """A dry run, or a preview, has found out about an input.
+
+    Attributes:
+        source: The input.
+        lines: A line for each point.
+        sheet: Path of the picture that a preview has made.
+        part: The part of the input that a preview shows, enlarged by bicubic, as a JPEG file.
+        tried: The models of a preview.
+    """
+
+    source: str
+    lines: tuple[str, ...]
+    sheet: Path | None = None
+    part: bytes = b''
+    tried: tuple[Tried, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,11 @@ def test_the_preview_of_a_program(stand_ins, tmp_path, monkeypatch):
                             on_event=told.append) == []
     [outlined] = [event for event in told if isinstance(event, Outlined)]
     assert cv2.imread(str(outlined.sheet)).shape[1] == 2 * 640 + 8
+    [tried] = outlined.tried
+    assert (tried.model, tried.error, tried.flicker) == (MODELS[0], None, None)
+    assert tried.seconds == pytest.approx(tried.speed * 40 * 30 / 1e6)
+    part, picture = (cv2.imdecode(np.frombuffer(data, np.uint8), 1) for data in (outlined.part, tried.picture))
+    assert part.shape == picture.shape
     assert files(tmp_path / 'out') == ['a_out_preview.jpg']
 
 

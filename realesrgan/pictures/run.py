@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..enhancers import EnhancerCache, build_enhancer, count_workers, prepare
 from ..errors import InputError, RunError, UsageError, WorkerError, explain, flatten_message
-from ..events import Event, Examined, Found, Outcome, Outlined, Run
-from ..files import format_size, measure_free_disk, remove_leftovers, whole_file
+from ..events import Event, Examined, Found, Outcome, Run
+from ..files import format_size, measure_free_disk, remove_leftovers
 from ..log import about, append_log
 from ..options import PictureOptions, drop_faces_of_anime
 from ..pool.pool import MOST_ATTEMPTS, Pool, list_places, make_pool
@@ -159,7 +159,6 @@ class _Pictures:
 
     def _preview(self, waiting: Sequence[Job]) -> None:
         """Show a part of the first picture, by each model, and what all pictures would take."""
-        from ..quality.comparisons import encode_sheet
         from ..quality.previews import Amount, compare_models
         from .reading import decode
         job, options = waiting[0], self._options
@@ -173,16 +172,15 @@ class _Pictures:
                 amount = Amount(megapixels, None, size, min(len(list_places(options.gpu_id)), len(waiting)))
                 found = compare_models(picture.pixels, options, amount, check=self._run.check,
                                        build=self._enhancers.build if self._enhancers else build_enhancer)
-                with whole_file(sheet) as temporary:
-                    temporary.write_bytes(encode_sheet(found.pixels, sheet.suffix))
+                count = '' if len(waiting) == 1 else f'; the whole job is {len(waiting)} pictures'
+                event = found.write(
+                    sheet, str(job.source), f'preview  {sheet}, the busiest part of {job.source}{count}')
         except RunError:
             raise
         except Exception as error:
             self._end(Outcome(str(job.source), error=explain(error)))
             return
-        count = '' if len(waiting) == 1 else f'; the whole job is {len(waiting)} pictures'
-        self._run.emit(Outlined(str(job.source), (f'preview  {sheet}, the busiest part of {job.source}{count}',
-                                                  *found.lines), sheet))
+        self._run.emit(event)
 
     def _end(self, outcome: Outcome) -> None:
         self._outcomes.append(outcome)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,11 +13,11 @@ import numpy as np
 from ..engines.choice import pick_device
 from ..enhancers import BuildEnhancer, build_enhancer, prepare
 from ..errors import EngineError, RunError, WeightsError, explain, flatten_message
-from ..events import FilmFlicker
-from ..files import format_size
+from ..events import FilmFlicker, Outlined, Tried
+from ..files import format_size, whole_file
 from ..options import RunOptions, drop_faces_of_anime
 from ..pool.pool import Place
-from .comparisons import convert_to_bgr8, enlarge
+from .comparisons import convert_to_bgr8, encode_sheet, enlarge
 
 _SIDE, _SIDE_ON_GPU = 160, 512  # of the part, in pixels of the input: a second or two of the slowest model
 _QUICK_SECONDS = 3.0  # results that come sooner are made twice, because the first one takes longer
@@ -45,11 +46,15 @@ class Amount:
     size: int = 0
     workers: int = 1
 
+    def find_seconds(self, speed: float) -> float | None:
+        """Return what the run takes of a model that takes `speed` seconds for a megapixel; None if that is unknown."""
+        return speed * self.megapixels * (1 if self.frames is None else self.frames) / self.workers or None
+
     def describe(self, seconds: float) -> tuple[str, str]:
         """Return the speed, and what the run takes and weighs, of a model that takes `seconds` for a megapixel."""
-        whole = seconds * self.megapixels * (1 if self.frames is None else self.frames) / self.workers
+        whole = self.find_seconds(seconds)
         speed = f'{seconds:.3g} s/megapixel' if self.frames is None else f'{seconds * self.megapixels:.3g} s/frame'
-        if self.frames == 0:
+        if whole is None:
             return speed, 'of unknown length'
         size = format_size(self.size) if self.size >> 20 else 'less than 1 MiB'
         return speed, f'about {timedelta(seconds=max(round(whole), 1))}, {size}'
@@ -63,14 +68,14 @@ class Trial:
         label: The model.
         pixels: The result, HxWx3, BGR, uint8; None if it failed.
         seconds: For each megapixel of the input.
-        error: Why it failed, a line; else ''.
+        error: Why it failed, else None.
         flicker: Of the part of a video; None if nothing in it stands still.
     """
 
     label: str
     pixels: np.ndarray | None
     seconds: float = 0.0
-    error: str = ''
+    error: Exception | None = None
     flicker: FilmFlicker | None = None
 
 
@@ -82,11 +87,25 @@ class Sheet:
         pixels: The sheet, HxWx3, BGR, uint8.
         lines: A line for each model: its speed, what the whole run takes and weighs, or why it failed.
         trials: The results.
+        part: The part of the input, enlarged by bicubic to the size of the first result, HxWx3, BGR, uint8.
+        amount: The work of the whole run.
     """
 
     pixels: np.ndarray
     lines: tuple[str, ...]
     trials: tuple[Trial, ...]
+    part: np.ndarray
+    amount: Amount
+
+    def write(self, path: Path, source: str, headline: str) -> Outlined:
+        """Write the sheet to a file, and return the event that reports it."""
+        with whole_file(path) as temporary:
+            temporary.write_bytes(encode_sheet(self.pixels, path.suffix))
+        tried = tuple(Tried(
+            trial.label, b'' if trial.pixels is None else encode_sheet(trial.pixels, '.jpg'), trial.seconds,
+            self.amount.find_seconds(trial.seconds), self.amount.size, trial.flicker, trial.error)
+            for trial in self.trials)
+        return Outlined(source, (headline, *self.lines), path, encode_sheet(self.part, '.jpg'), tried)
 
 
 def compare_models(picture: np.ndarray, options: RunOptions, amount: Amount, *, before: Iterable[np.ndarray] = (),
@@ -127,12 +146,13 @@ def compare_models(picture: np.ndarray, options: RunOptions, amount: Amount, *, 
             if isinstance(error, RunError) and not isinstance(error, (WeightsError, EngineError)):
                 raise  # no other model would fare better
             errors.append(error)
-            trials.append(Trial(model, None, error=flatten_message(explain(error))))
+            trials.append(Trial(model, None, error=explain(error)))
     if len(errors) == len(trials):
         raise errors[0]
-    lines = tuple(f'{trial.label}: {trial.error or ", ".join(amount.describe(trial.seconds))}'
-                  + (f'; {trial.flicker}' if trial.flicker else '') for trial in trials)
-    return Sheet(_draw(part, trials, amount), lines, tuple(trials))
+    lines = tuple(f'{trial.label}: ' + (flatten_message(trial.error) if trial.error else ', '.join(
+        amount.describe(trial.seconds))) + (f'; {trial.flicker}' if trial.flicker else '') for trial in trials)
+    enlarged = enlarge(convert_to_bgr8(part), next(trial.pixels for trial in trials if trial.pixels is not None))
+    return Sheet(_draw(enlarged, trials, amount), lines, tuple(trials), enlarged, amount)
 
 
 def find_busiest(picture: np.ndarray, side: int) -> tuple[slice, slice]:
@@ -171,18 +191,17 @@ def _try(parts: Sequence[np.ndarray], options: RunOptions, place: Place, build: 
     return Trial(options.label, convert_to_bgr8(pixels), best / (height * width / 1e6), flicker=flicker)
 
 
-def _draw(part: np.ndarray, trials: Sequence[Trial], amount: Amount) -> np.ndarray:
+def _draw(enlarged: np.ndarray, trials: Sequence[Trial], amount: Amount) -> np.ndarray:
     """Return the input enlarged by bicubic and the results, each over its caption, in rows of panels of one size."""
-    first = next(trial.pixels for trial in trials if trial.pixels is not None)
-    height, width = first.shape[:2]
+    height, width = enlarged.shape[:2]
     factor = max(-(-_LEAST_PANEL // width), 1)
     flicker = next((f'; flicker {trial.flicker.source:.2f} levels' for trial in trials if trial.flicker), '')
-    panels = [_caption(enlarge(convert_to_bgr8(part), first), factor, 'bicubic', f'the input, enlarged{flicker}')]
+    panels = [_caption(enlarged, factor, 'bicubic', f'the input, enlarged{flicker}')]
     for trial in trials:
         shown = trial.pixels if trial.pixels is not None else np.full((height, width, 3), 235, np.uint8)
-        if shown.shape != first.shape:  # a network of another scale, without -s
+        if shown.shape != enlarged.shape:  # a network of another scale, without -s
             shown = cv2.resize(shown, (width, height), interpolation=cv2.INTER_AREA)
-        speed, whole = ('failed', trial.error) if trial.error else amount.describe(trial.seconds)
+        speed, whole = ('failed', flatten_message(trial.error)) if trial.error else amount.describe(trial.seconds)
         flicker = f'; {trial.flicker.summary}' if trial.flicker else ''
         whole = whole if trial.error else f'whole job: {whole}{flicker}'
         panels.append(_caption(shown, factor, f'{trial.label}: {speed}', whole))

@@ -16,7 +16,7 @@ from ..enhancers import EnhancerCache, build_enhancer, count_workers, find_outsc
 from ..errors import RunError, UsageError, VideoError, explain
 from ..events import Event, Examined, Found, Outcome, Outlined, Progress, Run, Warned
 from ..ffmpeg.programs import FFmpeg, find_ffmpeg
-from ..files import remove_leftovers, whole_file
+from ..files import remove_leftovers
 from ..log import about, append_log
 from ..options import PictureOptions, VideoOptions, convert_options, drop_faces_of_anime
 from ..pictures.inputs import VIDEO_EXTENSIONS, InputFile, Inputs, list_inputs
@@ -260,7 +260,6 @@ class _Videos:
 
     def _preview(self, waiting: Sequence[tuple[VideoInput, Path]]) -> None:
         """Show a part of a frame of each video, by each model, and what the whole would take."""
-        from ..quality.comparisons import encode_sheet
         from ..quality.previews import Amount, compare_models
         options, enhancers = self._options, self._enhancers or EnhancerCache(max(len(self._options.models), 1))
         for video, target in waiting:
@@ -284,10 +283,8 @@ class _Videos:
                         frame, options, amount, before=before, after=islice(frames, _MEASURED + radius),
                         judge=partial(judge_frames, shown=len(before), stop=len(before) + _MEASURED + 1,
                                       steady=options.steady), build=enhancers.build, check=self._run.check)
-                with whole_file(sheet) as temporary:
-                    temporary.write_bytes(encode_sheet(found.pixels, sheet.suffix))
-                lines = f'preview  {sheet}, frame {first + 1} of {source.total or "an unknown number"}', *found.lines
-                self._run.emit(Outlined(video.source, lines, sheet))
+                self._run.emit(found.write(sheet, video.source, f'preview  {sheet}, frame {first + 1} of '
+                                           f'{source.total or "an unknown number"}'))
                 job.close(keep=True)
 
     def _upscale_pictures(self, sources: Sequence[str]) -> None:
