@@ -408,7 +408,7 @@ class VideoOptions(RunOptions):
     end: Fraction | None = option(
         None, '--end', group='video', check=_check_time, metavar='TIME', help='end here')
     steady: bool = option(
-        False, '--steady', group='video', help='average results along the motion, against flicker')
+        False, '--steady', group='video', form='steady', help='average results along the motion, against flicker')
     hwaccel: str = option(
         'none', '--hwaccel', group='video', choices=_list_hwaccels,
         help='let the card decode the video if it gives the same frames; auto takes the first decoder that does')

@@ -5,6 +5,7 @@ import io
 import math
 import random
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -221,17 +222,15 @@ def test_parts_of_another_size_are_not_joined(run_script, tiny, tmp_path):
 @pytest.mark.parametrize(('fields', 'expected'), [({'width': '30'}, (30, 60)), ({'fit': '50x50'}, (25, 50))])
 def test_the_service_takes_sizes(fields, expected):
     uploads = pytest.importorskip('realesrgan.web.uploads')
-    given = uploads.read_form(fields)
     from realesrgan.web.errors import TooLargeError
     from realesrgan.web.settings import Settings
-    options = uploads.make_options(given, Settings(max_pixels=100), video=False)
-    assert options.find_size(20, 40) == expected
-    allowed = math.prod(expected) <= 1600
-    if allowed:
-        uploads.require_few_pixels(Size(20, 40), options, Settings(max_pixels=100))
+    make_options = partial(uploads.make_options, uploads.read_form(fields), media=uploads.Media('picture', Size(5, 10)))
+    assert make_options(settings=Settings()).find_size(5, 10) == expected
+    if math.prod(expected) <= 1600:
+        make_options(settings=Settings(max_pixels=100))
         return
     with pytest.raises(TooLargeError, match=f'would have {Size(*expected)} pixels; allowed are 1600'):
-        uploads.require_few_pixels(Size(20, 40), options, Settings(max_pixels=100))
+        make_options(settings=Settings(max_pixels=100))
 
 
 def test_an_upload_is_measured_upright(tmp_path):
@@ -243,7 +242,7 @@ def test_an_upload_is_measured_upright(tmp_path):
         data = io.BytesIO()
         Image.new('RGB', (40, 20)).save(data, 'PNG', exif=exif)
         (tmp_path / 'input').write_bytes(data.getvalue())
-        assert uploads.measure(tmp_path / 'input', Settings()) == (False, expected)
+        assert uploads.measure(tmp_path / 'input', Settings()) == uploads.Media('picture', expected)
 
 
 # ---- strength ----
@@ -274,6 +273,7 @@ def test_strength_of_videos_and_its_parts(run_script, tiny, tmp_path):
 
 def test_the_service_takes_a_strength():
     uploads = pytest.importorskip('realesrgan.web.uploads')
+    from realesrgan.web.errors import FieldError
     assert uploads.read_form({'strength': '0.5'}) == {'strength': 0.5}
-    with pytest.raises(UsageError, match='strength: 2 is out of range: allowed is 0 to 1'):
+    with pytest.raises(FieldError, match='strength: 2 is out of range: allowed is 0 to 1'):
         uploads.read_form({'strength': '2'})

@@ -4,6 +4,7 @@ A network of 3x3 convolutions describes its topology once, as `Layers`, and ever
 """
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -122,6 +123,12 @@ class Layers:
             for feature, _ in layer.residuals:
                 seen[feature] = max(seen[feature], seen[number])
         return seen[0] * self.fold
+
+    def count_products(self) -> float:
+        """Return how many multiplications its convolutions take, written out, for each pixel of the picture."""
+        shapes = self.parameter_shapes()
+        return sum(math.prod(shapes[f'{layer.name}.weight']) * self.enlarged[number] ** 2
+                   for number, layer in enumerate(self.convolutions, 1)) / self.fold ** 2
 
     def assign_buffers(self) -> list[int]:
         """Return the number of the buffer that each feature lies in.

@@ -2,11 +2,12 @@
 from __future__ import annotations
 
 import hmac
+import math
 import secrets
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,10 +20,9 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from ..engines.memory import measure_memory_use
 from ..errors import RealESRGANError
-from ..ffmpeg.containers import CONTAINERS
 from ..models import MODELS
-from ..options import PictureOptions, list_options
-from ..pictures.formats import find_by_extension
+from ..options import PictureOptions, VideoOptions, list_options
+from ..tuning import list_installed
 from . import uploads
 from .errors import QueueFullError, UnknownFileError, describe, find_row
 from .jobs import CANCELLED, DONE, FAILED, QUEUED, RUNNING, STATES, Job, JobQueue
@@ -30,10 +30,11 @@ from .settings import Settings, is_loopback
 
 _COOKIE = 'realesrgan_token'
 _OPEN = 'static', 'healthz', 'login', 'page'  # to those without a token
-_SHOWN = 'model', 'scale', 'format', 'denoise', 'face', 'preview'  # fields that have a control of their own on the page
+# Fields that have a control of their own on the page.
+_SHOWN = 'model', 'scale', 'format', 'strength', 'denoise', 'face', 'steady', 'preview'
 _SECONDS_BETWEEN_LOOKS = 0.25  # at whether a client still waits
 _BUCKETS = 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000  # seconds
-_POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src 'self'; " \
+_POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src 'self' blob:; " \
           "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 # Those that Python knows only where the system does.
 _TYPES = {'.webp': 'image/webp', '.apng': 'image/apng', '.mkv': 'video/matroska'}
@@ -88,10 +89,14 @@ def create_app(settings: Settings, folder: Path, queue: JobQueue, metrics: Metri
     service = _Service(settings, folder, queue)
     rules: list[tuple[str, str, Callable[..., Any], str]] = [
         ('/', 'page', service.show_page, 'GET'), ('/login', 'login', service.log_in, 'POST'),
+        ('/files', 'keep', service.keep_file, 'POST'), ('/files/<identity>', 'file', service.show_file, 'GET'),
+        ('/files/<identity>', 'remove_file', service.remove_file, 'DELETE'),
+        ('/files/<identity>/content', 'content', service.send_content, 'GET'),
         ('/enhance', 'enhance', service.enhance, 'POST'), ('/jobs', 'submit', service.submit, 'POST'),
         ('/jobs/<identity>', 'job', service.show_job, 'GET'),
         ('/jobs/<identity>', 'remove', service.remove_job, 'DELETE'),
         ('/jobs/<identity>/result', 'result', service.send_result, 'GET'),
+        ('/jobs/<identity>/panels/<int:number>', 'panel', service.send_panel, 'GET'),
         ('/models', 'models', service.list_models, 'GET'), ('/healthz', 'healthz', service.show_health, 'GET'),
         ('/metrics', 'metrics', lambda: Response(metrics.render(queue), mimetype='text/plain'), 'GET')]
     for path, name, view, method in rules:
@@ -169,7 +174,7 @@ class _Service:
         known, options = _is_known(self._settings), list_options(PictureOptions)
         more = {field: options[name] for field, name in uploads.FIELDS.items() if field not in _SHOWN}
         page = render_template('page.html', known=known, settings=self._settings, models=MODELS, more=more,
-                               formats=uploads.PICTURE_FORMATS, video_formats=uploads.VIDEO_FORMATS)
+                               installed=list_installed())
         return make_response(page, 200 if known else 401)
 
     def log_in(self) -> AnyResponse:
@@ -182,6 +187,71 @@ class _Service:
         response = redirect(url_for('page'), 303)
         response.set_cookie(_COOKIE, token, httponly=True, samesite='Strict', secure=request.is_secure)
         return response
+
+    # ---- files that several jobs may take ----
+
+    def keep_file(self) -> AnyResponse:
+        upload = self._receive('image', 'video', kept=True)
+        response = jsonify(self._describe_file(upload))
+        response.status_code = 201
+        response.headers['Location'] = url_for('file', identity=upload.identity)
+        return response
+
+    def show_file(self, identity: str) -> AnyResponse:
+        """Describe a file, and what a job of it would make with the fields of the query."""
+        upload = self._find_file(identity)
+        options = uploads.make_options(uploads.read_form(request.args), self._settings, upload.media)
+        seconds = self._queue.estimate(options, upload.media)
+        return jsonify(self._describe_file(upload) | {
+            'result_size': uploads.find_final_size(upload.media, options),
+            'seconds': None if seconds is None else round(seconds, 2)})
+
+    def remove_file(self, identity: str) -> AnyResponse:
+        self._queue.remove_upload(self._find_file(identity))
+        return Response(status=204)
+
+    def send_content(self, identity: str) -> AnyResponse:
+        upload = self._find_file(identity)
+        return self._send_path(upload.source, upload.source.name)
+
+    def _find_file(self, identity: str) -> uploads.Upload:
+        return self._queue.get_upload(identity) or abort(404, 'there is no such file, or it has been removed')
+
+    def _describe_file(self, upload: uploads.Upload) -> dict[str, Any]:
+        media = upload.media
+        return {'id': upload.identity, 'kind': media.kind, 'size': media.size, 'frames': media.frames,
+                'formats': uploads.FORMATS[media.kind], 'url': url_for('file', identity=upload.identity),
+                'content': url_for('content', identity=upload.identity)}
+
+    def _receive(self, *fields: str, kept: bool = False) -> uploads.Upload:
+        """Take a file that is sent in one of some fields.
+
+        Raises:
+            HTTPException, RealESRGANError: it is not what may be sent.
+        """
+        sent = next((request.files[field] for field in fields if field in request.files), None)
+        if sent is None:
+            abort(400, f'no file: send one as multipart/form-data in the field {" or ".join(fields)}')
+        folder = self._folder / secrets.token_hex(8)
+        folder.mkdir(mode=0o700)
+        try:
+            source = folder / 'input'
+            sent.save(source)
+            media = uploads.measure(source, self._settings)
+            if media.kind == uploads.VIDEO and 'video' not in fields:
+                raise UnknownFileError('this is a video; POST /jobs takes those')
+            extension = (sent.filename or '').rpartition('.')[2].lower()
+            if uploads.may_have(extension, media):  # for the result may get it
+                source = source.rename(source.with_suffix(f'.{extension}'))
+            upload = uploads.Upload(folder, source, uploads.clean_name(sent.filename), media, kept)
+            if kept:
+                self._queue.keep(upload)
+        except BaseException as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            if isinstance(error, OSError):
+                abort(500, 'the service\'s disk is full or can\'t be written')
+            raise
+        return upload
 
     # ---- jobs ----
 
@@ -217,6 +287,9 @@ class _Service:
         self._queue.remove(self._find(identity))
         return Response(status=204)
 
+    def send_panel(self, identity: str, number: int) -> AnyResponse:
+        return self._send_path(self._find(identity).find_panel(number), f'part-{number}.jpg')
+
     def send_result(self, identity: str) -> AnyResponse:
         job = self._find(identity)
         if job.state in (QUEUED, RUNNING):
@@ -224,35 +297,22 @@ class _Service:
         return self._send(job)
 
     def _accept(self, *fields: str) -> Job:
-        """Put a file that was uploaded in one of some fields into the queue.
+        """Put a file that is kept, or that is sent in one of some fields, into the queue.
 
         Raises:
             HTTPException, RealESRGANError: it is not what may be asked.
         """
         self._queue.require_room()  # before the upload is looked at
-        upload = next((request.files[field] for field in fields if field in request.files), None)
-        if upload is None:
-            abort(400, f'no file: send one as multipart/form-data in the field {" or ".join(fields)}')
-        folder = self._folder / secrets.token_hex(8)
-        folder.mkdir(mode=0o700)
+        given, kept = uploads.read_form(request.form), request.form.get('file') if 'video' in fields else None
+        upload = self._find_file(kept) if kept else self._receive(*fields)
+        folder = self._folder / secrets.token_hex(8) if kept else upload.folder
         try:
-            source = folder / 'input'
-            upload.save(source)
-            given = uploads.read_form(request.form)
-            video, size = uploads.measure(source, self._settings, given.get('outscale'))
-            if video and 'video' not in fields:
-                raise UnknownFileError('this is a video; POST /jobs takes those')
-            options = uploads.make_options(given, self._settings, video=video)
-            uploads.require_few_pixels(size, options, self._settings)
-            extension = (upload.filename or '').rpartition('.')[2].lower()
-            if extension in CONTAINERS or find_by_extension(extension) is not None:  # the result may get it
-                source = source.rename(source.with_suffix(f'.{extension}'))
-            job = Job(folder, source, uploads.clean_name(upload.filename), options)
+            media = upload.media if 'video' in fields else replace(upload.media, kind=uploads.PICTURE)
+            job = Job(folder, upload, uploads.make_options(given, self._settings, media))
+            folder.mkdir(mode=0o700, exist_ok=True)
             self._queue.submit(job)
-        except BaseException as error:
+        except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
-            if isinstance(error, OSError):
-                abort(500, 'the service\'s disk is full or can\'t be written')
             raise
         return job
 
@@ -263,11 +323,13 @@ class _Service:
         """Answer with the result of a job, or with its error."""
         if job.result is None:
             abort(make_response(jsonify(describe(job.error)), find_row(job.error)[0]))
+        return self._send_path(job.result, job.result_name)
+
+    def _send_path(self, path: Path, name: str | None) -> AnyResponse:
         try:
-            return send_file(job.result, _TYPES.get(job.result.suffix), as_attachment=True,
-                             download_name=job.result_name)
+            return send_file(path, _TYPES.get(path.suffix), as_attachment=True, download_name=name)
         except OSError:
-            abort(404, 'the result has been removed')
+            abort(404, 'the file has been removed')
 
     def _describe(self, job: Job) -> dict[str, Any]:
         outcome, done = job.outcome, job.state == DONE
@@ -280,16 +342,31 @@ class _Service:
             'size': outcome.size if outcome and done else None,
             'result_size': outcome.result_size if outcome and done else None,
             'verdict': asdict(outcome.verdict) if outcome and outcome.verdict and done else None,
-            'compared': job.list_compared(),
+            'part': url_for('panel', identity=job.identity, number=0) if job.preview else None,
+            'compared': self._list_compared(job),
             'name': job.result_name,
             'url': url_for('job', identity=job.identity),
             'result': url_for('result', identity=job.identity) if done else None}
 
+    def _list_compared(self, job: Job) -> list[dict[str, Any]]:
+        """Return the models that a preview has compared, each with its picture and figures, or why it failed."""
+        if job.preview is None:
+            return []
+        per_frame = math.prod(job.upload.media.size) / 1e6 if isinstance(job.options, VideoOptions) else None
+        return [{'model': each.model} | (describe(each.error) if each.error else {
+            'picture': url_for('panel', identity=job.identity, number=number),
+            'speed': round(each.speed * (per_frame or 1), 4), 'unit': 'frame' if per_frame else 'megapixel',
+            'seconds': each.seconds and round(each.seconds, 2), 'bytes': each.size,
+            'flicker': asdict(each.flicker) if each.flicker else None, 'error': None})
+            for number, each in enumerate(job.preview.tried, 1)]
+
     # ---- about the service ----
 
     def list_models(self) -> AnyResponse:
+        installed = list_installed()
         return jsonify([{'name': spec.name, 'scale': spec.network.scale, 'drawings': spec.anime,
-                         'denoise': spec.denoise_partner is not None} for spec in MODELS.values()])
+                         'denoise': spec.denoise_partner is not None, 'installed': spec.name in installed}
+                        for spec in MODELS.values()])
 
     def show_health(self) -> AnyResponse:
         counts = self._queue.count_states()

@@ -91,7 +91,7 @@ class JobTimeoutError(RequestError):
     status = 503
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(f'it took longer than {seconds:g} seconds', 'timeout', allowed=seconds)
+        super().__init__(f'it took longer than {seconds:g} seconds', 'timeout', limit=seconds)
 
 
 #: The status and the sentence of an error of the library; the first that fits.

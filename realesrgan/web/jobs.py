@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import secrets
 import shutil
 import threading
@@ -14,10 +15,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
+from ..engines.cpu import count_cores
+from ..engines.devices import may_have_torch_gpus, may_have_vulkan_gpus
 from ..engines.memory import MemoryUse, measure_memory_use
 from ..enhancers import EnhancerCache
 from ..errors import Cancelled, explain, flatten_message
 from ..events import Event, Outcome, Outlined, Progress, Warned
+from ..models import MODELS
 from ..options import PictureOptions, VideoOptions
 from ..pictures.run import upscale_pictures
 from ..pool.pool import Place, Report
@@ -25,6 +29,7 @@ from ..pool.processes import ProcessPool
 from ..videos.run import upscale_videos
 from .errors import JobTimeoutError, QueueFullError, hide_paths
 from .settings import Settings
+from .uploads import Media, Upload
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +38,8 @@ STATES = QUEUED, RUNNING, DONE, FAILED, CANCELLED = 'queued', 'running', 'done',
 SECONDS_BETWEEN_CLEANINGS = 2.0
 SECONDS_BETWEEN_MEASURES = 1.0  # of a worker's memory
 FIRST_GUESS = 5.0  # seconds of a job, before any has ended
+_TELLING_SECONDS = 2.0  # shorter jobs spend them on other things than the network
+_PRODUCTS_OF_A_CORE = 1e11  # a second, of convolutions written out, before any job has ended; AVX2 to AVX-512 with VNNI
 
 
 @dataclass(frozen=True)
@@ -77,9 +84,8 @@ class Job:
     """A file that a client wants upscaled.
 
     Attributes:
-        folder: Where its files lie, and nothing else.
-        source: The upload.
-        name: The name under which the result is downloaded, without extension.
+        folder: Where its results lie, and nothing else but an upload that is not kept.
+        upload: The file.
         options: How it is upscaled.
         identity: The name by which clients know it; nobody can guess it.
         state: One of `STATES`.
@@ -94,8 +100,7 @@ class Job:
     """
 
     folder: Path
-    source: Path
-    name: str
+    upload: Upload
     options: PictureOptions | VideoOptions
     identity: str = field(default_factory=lambda: secrets.token_urlsafe(18))
     state: str = QUEUED
@@ -121,7 +126,7 @@ class Job:
     def result_name(self) -> str | None:
         """The name under which the result is downloaded."""
         kind = 'preview' if self.preview else 'out'
-        return f'{self.name}_{kind}{self.result.suffix}' if self.result else None
+        return f'{self.upload.name}_{kind}{self.result.suffix}' if self.result else None
 
     @property
     def seconds(self) -> float:
@@ -137,23 +142,22 @@ class Job:
         elif isinstance(event, Outcome):
             self.outcome = event
         elif isinstance(event, Outlined):
-            self.preview = event
+            for number, picture in enumerate((event.part, *(tried.picture for tried in event.tried))):
+                self.find_panel(number).write_bytes(picture)
+            self.preview = replace(event, part=b'', tried=tuple(replace(tried, picture=b'') for tried in event.tried))
 
-    def list_compared(self) -> list[dict[str, str]]:
-        """Return the models that a preview has compared, each with its time and size, or why it failed."""
-        if self.preview is None:
-            return []
-        models = self.options.models or (self.options.model_name,)
-        return [{'model': model, 'text': self.describe(line.partition(': ')[2])}
-                for model, line in zip(models, self.preview.lines[1:], strict=True)]
+    def find_panel(self, number: int) -> Path:
+        """Return the path of a picture of a preview: 0 is the part of the input, the others are by each model."""
+        return self.folder / f'panel-{number}.jpg'
 
     def describe(self, text: str) -> str:
         """Return a text about it for its client: in one line, without paths of this machine."""
-        return hide_paths(text.replace(f'{self.source}: ', '').replace(str(self.source), self.name), self.folder)
+        source = str(self.upload.source)
+        return hide_paths(text.replace(f'{source}: ', '').replace(source, self.upload.name), self.folder)
 
 
 class JobQueue:
-    """Runs jobs in the order in which they came; a context manager that ends all of them.
+    """Runs jobs in the order in which they came, and keeps uploads for them; a context manager that ends all jobs.
 
     Args:
         settings: How many run and wait, and how long.
@@ -167,6 +171,8 @@ class JobQueue:
         self._settings = settings
         self._on_end = on_end
         self._jobs: dict[str, Job] = {}
+        self._uploads: dict[str, Upload] = {}
+        self._speeds: dict[str, float] = {}  # seconds for a megapixel, by model, the last one that ran at the end
         self._waiting: deque[Job] = deque()
         self._changed = threading.Condition()
         self._stopping = threading.Event()
@@ -211,8 +217,11 @@ class JobQueue:
         """
         with self._changed:
             if len(self._waiting) >= self._settings.queue:
-                each = sum(self._recent) / len(self._recent) if self._recent else FIRST_GUESS
-                raise QueueFullError(max(round(each / self._settings.workers), 1))
+                raise self._make_full_error()
+
+    def _make_full_error(self) -> QueueFullError:
+        each = sum(self._recent) / len(self._recent) if self._recent else FIRST_GUESS
+        return QueueFullError(max(round(each / self._settings.workers), 1))
 
     def get(self, identity: str) -> Job | None:
         """Return a job; None if there is none of that name."""
@@ -232,6 +241,61 @@ class JobQueue:
                 self._end(job, CANCELLED)
             if job.state != RUNNING:  # else its runner does it
                 self._forget(job)
+
+    # ---- uploads ----
+
+    def keep(self, upload: Upload) -> None:
+        """Keep an upload for jobs, until it is removed or no job has needed it for `max_age`.
+
+        Raises:
+            QueueFullError: those that are kept are as large as the largest jobs that may wait and run.
+        """
+        with self._changed:
+            room = (self._settings.queue + self._settings.workers) * self._settings.max_bytes
+            if sum(other.bytes for other in self._uploads.values()) + upload.bytes > room:
+                raise self._make_full_error()
+            self._uploads[upload.identity] = upload
+
+    def get_upload(self, identity: str) -> Upload | None:
+        """Return an upload that is kept; None if there is none of that name."""
+        return self._uploads.get(identity)
+
+    def remove_upload(self, upload: Upload) -> None:
+        """Remove an upload as soon as no job needs it."""
+        with self._changed:
+            self._uploads.pop(upload.identity, None)
+            if not any(job.upload is upload and job.finished is None for job in self._jobs.values()):
+                shutil.rmtree(upload.folder, ignore_errors=True)
+
+    def estimate(self, options: PictureOptions | VideoOptions, media: Media) -> float | None:
+        """Return about how many seconds a file will take; None where the device or the number of frames is unknown.
+
+        The last job of the model tells it, or else one of another model, whose network has more or fewer products.
+        """
+        if media.frames is None:
+            return None
+        costs = {name: layers.count_products() for name, spec in MODELS.items() if (layers := spec.network.layers())}
+        model = options.model_name
+        if model in self._speeds:
+            speed = self._speeds[model]
+        elif self._speeds:
+            other, known = next(reversed(self._speeds.items()))
+            speed = known * costs[model] / costs[other]
+        elif may_have_torch_gpus() or may_have_vulkan_gpus():
+            return None
+        else:
+            speed = costs[model] * 1e6 / (_PRODUCTS_OF_A_CORE * count_cores())
+        return speed * math.prod(media.size) / 1e6 * media.frames
+
+    def _learn_speed(self, job: Job) -> None:
+        """Remember how fast models were."""
+        found = {each.model: each.speed for each in job.preview.tried if each.error is None} if job.preview else {}
+        outcome = job.outcome
+        if outcome is not None and job.state == DONE and outcome.seconds > _TELLING_SECONDS:
+            found[job.options.model_name] = outcome.seconds / (math.prod(outcome.size) * outcome.frames / 1e6)
+        for model, speed in found.items():
+            self._speeds.pop(model, None)
+            self._speeds[model] = speed
 
     def list_jobs(self) -> list[Job]:
         """Return all jobs that are known."""
@@ -277,7 +341,7 @@ class JobQueue:
                 job.on_event(note)
         options = job.options if place.gpu_id is None else replace(job.options, gpu_id=(place.gpu_id,))
         try:
-            task = JobTask(job.source, job.folder, options)
+            task = JobTask(job.upload.source, job.folder, options)
             for _, error in pool.map_unordered([task], on_note):
                 job.error = error
             if job.outcome is not None:
@@ -298,8 +362,12 @@ class JobQueue:
 
     def _end(self, job: Job, state: str) -> None:
         job.state, job.finished = state, time.monotonic()
-        with contextlib.suppress(OSError):  # it goes with its folder
-            job.source.unlink(missing_ok=True)
+        self._learn_speed(job)
+        if not job.upload.is_kept:
+            with contextlib.suppress(OSError):  # it goes with its folder
+                job.upload.source.unlink(missing_ok=True)
+        elif job.upload.identity not in self._uploads:
+            self.remove_upload(job.upload)
         self._on_end(job)
         job.ended.set()
 
@@ -308,10 +376,14 @@ class JobQueue:
         shutil.rmtree(job.folder, ignore_errors=True)
 
     def _clean(self) -> None:
-        """Remove jobs some time after their end."""
+        """Remove jobs some time after their end, and uploads that none of those left has needed."""
         while not self._stopping.wait(SECONDS_BETWEEN_CLEANINGS):
             oldest = time.monotonic() - self._settings.max_age
             with self._changed:
                 for job in self.list_jobs():
                     if job.finished is not None and job.finished < oldest:
                         self._forget(job)
+                needed = {job.upload.identity for job in self._jobs.values()}
+                for upload in [*self._uploads.values()]:
+                    if upload.came < oldest and upload.identity not in needed:
+                        self.remove_upload(upload)

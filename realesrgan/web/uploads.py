@@ -3,7 +3,10 @@ from __future__ import annotations
 
 import math
 import re
+import secrets
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,17 +15,19 @@ from ..errors import ImageError, MediaError
 from ..ffmpeg.containers import CONTAINERS
 from ..ffmpeg.probe import probe
 from ..ffmpeg.programs import find_ffmpeg
-from ..options import PictureOptions, RunOptions, VideoOptions, check_number, list_options
+from ..options import PictureOptions, VideoOptions, check_number, list_options
 from ..pictures import formats, pillow
 from ..pictures.metadata import measure_upright
 from ..tuning import list_installed
-from ..upscaling.size import Size
+from ..upscaling.size import Size, scale_size
+from ..videos.animations import EXTENSIONS, find_kind
 from .errors import FieldError, RequestError, TooLargeError, UnknownFileError
 from .settings import Settings
 
-#: What `format` takes.
-PICTURE_FORMATS = formats.list_choices()
-VIDEO_FORMATS = ['auto', *CONTAINERS]
+PICTURE, ANIMATION, VIDEO = 'picture', 'animation', 'video'
+#: What `format` takes, by the kind of file.
+FORMATS = {PICTURE: [*formats.list_choices()], VIDEO: ['auto', *CONTAINERS],
+           ANIMATION: ['auto', *sorted(CONTAINERS, key=lambda name: not CONTAINERS[name].is_animation)]}
 MOST_SCALE = 8
 _SCALE = check_number(float, 0.1, MOST_SCALE)
 _MOST_CHARACTERS = 80
@@ -46,6 +51,56 @@ _MOST_RATE = 240  # frames a second
 _NETWORK_SCALE = 4  # the largest of the models
 
 
+@dataclass(frozen=True)
+class Media:
+    """What an upload is.
+
+    Attributes:
+        kind: `PICTURE`, `ANIMATION` or `VIDEO`.
+        size: Its width and height, as they are shown.
+        frames: How many there are; None where that is unknown.
+    """
+
+    kind: str
+    size: Size
+    frames: int | None = 1
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A file that a client has sent.
+
+    Attributes:
+        folder: Where it lies.
+        source: Its path.
+        name: The name under which its results are downloaded, without extension.
+        media: What it is.
+        is_kept: Whether it stays after a job, for others.
+        identity: The name by which clients know it; nobody can guess it.
+        came: Seconds on `time.monotonic`'s clock.
+    """
+
+    folder: Path
+    source: Path
+    name: str
+    media: Media
+    is_kept: bool = False
+    identity: str = field(default_factory=lambda: secrets.token_urlsafe(18))
+    came: float = field(default_factory=time.monotonic)
+
+    @property
+    def bytes(self) -> int:
+        """Its size."""
+        return self.source.stat().st_size if self.source.exists() else 0
+
+
+def may_have(extension: str, media: Media) -> bool:
+    """Tell whether a file may keep the extension that its client gave it."""
+    if media.kind == ANIMATION:
+        return extension in EXTENSIONS
+    return extension in CONTAINERS or formats.find_by_extension(extension) is not None
+
+
 # ---- the form ----
 
 def read_form(fields: Mapping[str, str]) -> dict[str, Any]:
@@ -54,41 +109,62 @@ def read_form(fields: Mapping[str, str]) -> dict[str, Any]:
     Raises:
         RequestError: a field is unknown, or not allowed; the message names it and what is.
     """
-    unknown = set(fields) - set(FIELDS) - {'token'}
+    unknown = set(fields) - set(FIELDS) - {'file', 'token'}
     if unknown:
-        raise RequestError(f'unknown field {min(unknown)!r}; known are image, {", ".join(FIELDS)}', 'usage')
+        raise RequestError(f'unknown field {min(unknown)!r}; known are image, file, {", ".join(FIELDS)}', 'usage')
     given = {}
-    for field, name in FIELDS.items():
-        text, option = fields.get(field, ''), list_options(VideoOptions)[name]
+    for key, name in FIELDS.items():
+        text, option = fields.get(key, ''), list_options(VideoOptions)[name]
         if not text:
             continue
         if len(text) > _MOST_CHARACTERS:
-            raise FieldError(field, f'{text[:_MOST_CHARACTERS]!r}... is too long')
+            raise FieldError(key, f'{text[:_MOST_CHARACTERS]!r}... is too long')
         if option.is_switch and text.lower() not in (*_YES, *_NO):
-            raise FieldError(field, f'{text!r} is neither 1 nor 0')
+            raise FieldError(key, f'{text!r} is neither 1 nor 0')
         try:
             given[name] = text.lower() in _YES if option.is_switch else _SCALE(text) if name == 'outscale' else (
                 option.convert(text.lower() if option.choices else text))
         except ValueError as error:
-            raise FieldError(field, str(error)) from None
+            raise FieldError(key, str(error)) from None
     return given
 
 
-def make_options(given: Mapping[str, Any], settings: Settings, *, video: bool) -> PictureOptions | VideoOptions:
-    """Return the options for a picture or a video, of what `read_form` returned and the service's settings.
+def make_options(given: Mapping[str, Any], settings: Settings, media: Media) -> PictureOptions | VideoOptions:
+    """Return the options for a file, of what `read_form` returned and the service's settings.
+
+    An animation whose first frame is asked for, by a format of pictures, is upscaled as a picture.
 
     Raises:
-        FieldError: the format is of the other kind.
+        FieldError: a field or its value is for files of another kind.
         UsageError: the options contradict each other.
+        TooLargeError: the file, or its result, has too many pixels for them.
     """
-    allowed = VIDEO_FORMATS if video else PICTURE_FORMATS
-    if given.get('ext', 'auto') not in allowed:
-        raise FieldError('format', f'{given["ext"]!r} is none of {", ".join(allowed)}, which '
-                                   f'{"videos" if video else "pictures"} have')
-    kind = VideoOptions if video else PictureOptions
+    asked = given.get('ext', 'auto')
+    picture = media.kind == PICTURE or (media.kind == ANIMATION and asked not in FORMATS[ANIMATION])
+    kind, allowed = (PictureOptions, FORMATS[PICTURE]) if picture else (VideoOptions, FORMATS[media.kind])
+    if asked not in allowed:
+        raise FieldError('format', f'{asked!r} is none of {", ".join(allowed)}, which {media.kind}s have')
+    for name, option in list_options(VideoOptions).items():
+        if name in given and name not in list_options(kind):
+            raise FieldError(option.form, f'{media.kind}s have none')
     if given.get('preview') and 'model_name' not in given:
         given = {**given, 'models': tuple(list_installed())}
-    return kind(**given, engine=settings.engine, fp32=settings.fp32, max_pixels=settings.max_pixels)
+    options = kind(**given, engine=settings.engine, fp32=settings.fp32, max_pixels=settings.max_pixels)
+    _require_few_pixels(media.size, settings, options.outscale)
+    final, most = find_final_size(media, options), settings.max_pixels * _NETWORK_SCALE ** 2
+    if math.prod(final) > most:
+        raise TooLargeError(f'its result would have {final} pixels; allowed are {most}', 'result_pixels', size=final,
+                            allowed=most)
+    return options
+
+
+def find_final_size(media: Media, options: PictureOptions | VideoOptions) -> Size:
+    """Return the size of a result; of videos as most of them are encoded, with even sides."""
+    even = isinstance(options, VideoOptions) and media.kind == VIDEO and not CONTAINERS[options.container].is_animation
+    size = options.find_size(*media.size, (2, 2) if even else (1, 1))
+    if size is None:
+        size = scale_size(*media.size, options.outscale or options.default_outscale or _NETWORK_SCALE)
+    return Size(*(max(side - side % 2, 2) for side in size)) if even else size
 
 
 def clean_name(name: str | None) -> str:
@@ -99,37 +175,29 @@ def clean_name(name: str | None) -> str:
 
 # ---- the file ----
 
-def measure(upload: Path, settings: Settings, scale: float | None = None) -> tuple[bool, Size]:
-    """Return whether an upload is a video, or else a picture; and its size.
-
-    Args:
-        upload: The file.
-        settings: What is allowed.
-        scale: Final size that is asked for, as a multiple of the upload's; one that is larger than the networks' leaves
-            room for fewer pixels.
+def measure(upload: Path, settings: Settings) -> Media:
+    """Return what an upload is.
 
     Raises:
-        UnknownFileError: it is neither, or too damaged to tell.
+        UnknownFileError: it is neither picture nor video, or too damaged to tell.
         TooLargeError: it is larger or longer than the settings allow.
     """
-    video = _is_container(upload)
-    size = Size(*(_measure_video(upload, settings) if video else _measure_picture(upload)))
+    media = _measure_video(upload, settings) if _is_container(upload) else _measure_picture(upload, settings)
+    _require_few_pixels(media.size, settings)
+    return media
+
+
+def _require_few_pixels(size: Size, settings: Settings, scale: float | None = None) -> None:
+    """Check the size of an upload; a scale that is larger than the networks' leaves room for fewer pixels."""
     most = int(settings.max_pixels * min((_NETWORK_SCALE / (scale or 1)) ** 2, 1))
     if math.prod(size) > most:
         raise TooLargeError(f'it has {size} pixels; allowed are {most}', 'pixels', size=size, allowed=most)
-    return video, size
 
 
-def require_few_pixels(size: Size, options: RunOptions, settings: Settings) -> None:
-    """Check the final size that `options` ask for, of an upload of a size.
-
-    Raises:
-        TooLargeError: it has more pixels than a result of the networks' may have.
-    """
-    final, most = options.find_size(*size), settings.max_pixels * _NETWORK_SCALE ** 2
-    if final is not None and math.prod(final) > most:
-        raise TooLargeError(f'its result would have {final} pixels; allowed are {most}', 'result_pixels',
-                            size=final, allowed=most)
+def _require_few_frames(frames: int, settings: Settings) -> None:
+    if frames > settings.max_seconds * _MOST_RATE:
+        raise TooLargeError(f'it has {frames} frames; allowed are {settings.max_seconds:g} seconds', 'frames',
+                            frames=frames, limit=settings.max_seconds)
 
 
 def _is_container(upload: Path) -> bool:
@@ -144,7 +212,7 @@ def _is_container(upload: Path) -> bool:
         for size in _TRANSPORT_PACKETS)
 
 
-def _measure_video(upload: Path, settings: Settings) -> tuple[int, int]:
+def _measure_video(upload: Path, settings: Settings) -> Media:
     try:
         info = probe(find_ffmpeg('ffmpeg'), str(upload))
     except MediaError:
@@ -152,17 +220,15 @@ def _measure_video(upload: Path, settings: Settings) -> tuple[int, int]:
     if info.video is None:
         raise UnknownFileError('this file has no video', 'no_video')
     seconds = max(info.video.duration or Fraction(0), info.duration or Fraction(0))
-    frames = info.video.promised_frames or 0
     if seconds > settings.max_seconds:
         raise TooLargeError(f'it lasts {float(seconds):.0f} seconds; allowed are {settings.max_seconds:g}', 'length',
-                            seconds=float(seconds), allowed=settings.max_seconds)
-    if frames > settings.max_seconds * _MOST_RATE:
-        raise TooLargeError(f'it has {frames} frames; allowed are {settings.max_seconds:g} seconds', 'frames',
-                            frames=frames, allowed=settings.max_seconds)
-    return info.video.width, info.video.height
+                            seconds=float(seconds), limit=settings.max_seconds)
+    _require_few_frames(info.video.promised_frames or 0, settings)
+    frames = info.video.promised_frames or round(seconds * (info.video.average_rate or 0)) or None
+    return Media(VIDEO, Size(info.video.width, info.video.height), frames)
 
 
-def _measure_picture(upload: Path) -> tuple[int, int]:
+def _measure_picture(upload: Path, settings: Settings) -> Media:
     try:
         image = pillow.open_image(upload)
     except ImageError as error:
@@ -171,4 +237,9 @@ def _measure_picture(upload: Path) -> tuple[int, int]:
     if image is None:
         raise UnknownFileError
     with image:
-        return measure_upright(image)
+        size, kind = Size(*measure_upright(image)), find_kind(upload)
+        if not kind:
+            return Media(PICTURE, size)
+        frames = None if kind == 'GIF' else getattr(image, 'n_frames', 1)  # for which GIFs are read to their end
+    _require_few_frames(frames or 1, settings)
+    return Media(ANIMATION, size, frames)

@@ -52,6 +52,8 @@ def serve(tmp_path, monkeypatch, request):
 
 
 def remove_jobs(queue):
+    for upload in list(queue._uploads.values()):
+        queue.remove_upload(upload)
     for job in queue.list_jobs():
         queue.remove(job)
     wait_until(lambda: not queue.list_jobs())

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import cv2
 import pytest
+from PIL import Image
 
 import realesrgan.quality
 import realesrgan.web
 from tests.support import clips
-from tests.support.web_client import MODEL, decode, encode, noise
+from tests.support.web_client import MODEL, decode, encode, noise, wait_until
 
 pytest.importorskip('flask')
 pytest.importorskip('prometheus_client')
@@ -24,6 +25,7 @@ expect = pytest.importorskip('playwright.sync_api').expect
 FOLDER = Path(realesrgan.web.__file__).parent
 QUALITY = Path(realesrgan.quality.__file__).parent
 DEVICES = {'desktop': ((1280, 900), 'light'), 'phone': ((390, 800), 'dark')}
+SLOW = 'RealESRGAN_x4plus'
 
 # Drops files as a hand does: playwright can't move them from outside into the page.
 DROP = '''([name, type, bytes]) => {
@@ -34,6 +36,11 @@ DROP = '''([name, type, bytes]) => {
                                                                        cancelable: true}));
   }
 }'''
+PASTE = '''([name, type, bytes]) => {
+  const data = new DataTransfer();
+  data.items.add(new File([new Uint8Array(bytes)], name, {type}));
+  document.body.dispatchEvent(new ClipboardEvent('paste', {clipboardData: data, bubbles: true}));
+}'''
 
 
 @pytest.fixture
@@ -43,7 +50,7 @@ def serve(serve):
 
 
 @pytest.fixture
-def visit(chromium, request):
+def visit(chromium):
     """Open the page of a service; fails if the page throws, or asks another host for anything."""
     problems, contexts = [], []
 
@@ -57,7 +64,6 @@ def visit(chromium, request):
         page.on('request', lambda asked: None if asked.url.startswith((service.url, 'blob:')) else problems.append(
             asked.url))
         page.goto(service.url)
-        page.get_by_role('radio', name='Video' if locale == 'en-US' else '영상').check(force=True)  # the fastest model
         return page
     yield open_page
     for context in contexts:
@@ -65,138 +71,245 @@ def visit(chromium, request):
     assert problems == []
 
 
-def choose(page, *files):
-    page.set_input_files('#files', [{'name': name, 'mimeType': kind, 'buffer': data} for name, kind, data in files])
-
-
 def png(height=40, width=60, seed=0):
     return encode(noise(height, width, seed=seed))
 
 
+def choose(page, *files):
+    page.set_input_files('#files', [{'name': name, 'mimeType': kind, 'buffer': data} for name, kind, data in files])
+
+
+def find(page, name):
+    """The card of a file."""
+    return page.locator('#jobs > li').filter(has=page.get_by_text(name, exact=True))
+
+
+def start(card, *, model=MODEL, **settings):
+    """Start a card's job, by the fastest model."""
+    for name, value in {'model': model, **settings}.items():
+        card.locator(f'select[name={name}]').select_option(value)
+    card.locator('.start').click()
+
+
+def fits(page):
+    return page.evaluate('document.documentElement.scrollWidth <= window.innerWidth')
+
+
+def list_values(card, name):
+    return card.locator(f'select[name={name}] option').evaluate_all('all => all.map(option => option.value)')
+
+
 @pytest.mark.parametrize('device', DEVICES)
-def test_a_file_is_chosen_upscaled_compared_and_downloaded(serve, visit, tmp_path, device):
+def test_choose_look_adjust_start_and_download(serve, visit, monkeypatch, tmp_path, device):
+    monkeypatch.setattr(app, 'list_installed', lambda: [MODEL, SLOW])
     service = serve()
     size, scheme = DEVICES[device]
     page = visit(service, size=size, scheme=scheme)
     choose(page, ('my photo.png', 'image/png', png()))
-    job = page.get_by_role('listitem').filter(has_text='my photo.png')
-    expect(job.locator('.state')).to_have_text(re.compile(r'done in \d+\.\d s'), timeout=60_000)
-    expect(job.locator('.sizes')).to_have_text('60\u00d740 \u2192 240\u00d7160')
+    card = find(page, 'my photo.png')
+    expect(card.locator('.pair img')).to_be_visible()  # what was dropped, and an estimate
+    expect(card.locator('.sizes')).to_have_text(re.compile(r'60\u00d740 \u2192 240\u00d7160(, about \d+ second)?'))
+    assert sum(service.queue.count_states().values()) == 0  # nothing runs before it is started
+    options = card.locator('select[name=model] option')
+    expect(options.filter(has_text='RealESRNet_x4plus')).to_have_text('RealESRNet_x4plus (download)')
+    expect(options.filter(has_text=MODEL)).to_have_text(MODEL)
+    strength = card.get_by_label('Strength')
+    strength.fill('0.5')
+    expect(card.locator('label:has([name=strength]) .value')).to_have_text('50%')
+    card.locator('select[name=model]').select_option(MODEL)
+    card.get_by_role('button', name='Preview').click()  # a part of it
+    expect(card.locator('.models button')).to_have_attribute('aria-pressed', 'true', timeout=60_000)
+    expect(card.locator('.pair img')).to_have_count(2)
+    card.locator('select[name=scale]').select_option('2')
+    expect(card.locator('.pair img')).to_have_count(1)  # which is no longer what it would be
+    expect(card.locator('.sizes')).to_have_text(re.compile('^60\u00d740 \u2192 120\u00d780, about 1 second$'))
+    card.locator('.start').click()
+    expect(card.locator('.state')).to_have_text(re.compile(r'done in [\d.]+ seconds?'), timeout=60_000)
+    expect(card.locator('.sizes')).to_have_text(f'60\u00d740 \u2192 120\u00d780, {MODEL}')
     expect(page.get_by_role('status')).to_have_text(re.compile(r'my photo\.png: done in'))
-    slider, pair = job.get_by_role('slider', name='How much of my photo.png is shown as it was'), job.locator('.pair')
-    expect(pair).to_be_visible()
+    slider, pair = card.get_by_role('slider', name='How much of my photo.png is shown as it was'), card.locator('.pair')
+    expect(pair.locator('img')).to_have_count(2)
     slider.press('ArrowLeft')
     assert pair.evaluate('pair => pair.style.getPropertyValue("--at")') == '49%'
-    box = slider.bounding_box()
+    box = pair.bounding_box()
     page.mouse.move(box['x'] + box['width'] / 2, box['y'] + box['height'] / 2)
     page.mouse.down()
-    page.mouse.move(box['x'] + box['width'] * 0.8, box['y'] + box['height'] / 2, steps=5)
+    page.mouse.move(box['x'] + box['width'] * 0.8, box['y'] + box['height'] + 100, steps=5)
     page.mouse.up()
     assert 70 < float(pair.evaluate('pair => pair.style.getPropertyValue("--at")').rstrip('%')) < 90
+    assert page.evaluate('getSelection().toString()') == ''
     with page.expect_download() as download:
-        job.get_by_role('link', name='Download my photo_out.png').click()
-    assert download.value.suggested_filename == 'my photo_out.png'
+        card.get_by_role('link', name='Download my photo_out.png').click()
     download.value.save_as(tmp_path / 'result.png')
-    assert cv2.imread(str(tmp_path / 'result.png')).shape == (160, 240, 3)
-    assert page.evaluate('document.documentElement.scrollWidth <= window.innerWidth')
-    job.get_by_role('button', name='Remove').click()
+    assert cv2.imread(str(tmp_path / 'result.png')).shape == (80, 120, 3)
+    assert fits(page)
+    card.get_by_role('button', name='Remove').click()
     expect(page.get_by_role('listitem')).to_have_count(0)
-    page.wait_for_timeout(300)
-    assert service.files == []
+    wait_until(lambda: service.files == [])
 
 
-def test_files_are_dropped_or_pasted_and_all_are_downloaded(serve, visit):
+def test_the_same_file_again_and_all_of_it_after_a_reload(serve, visit):
+    service = serve()
+    page, sent = visit(service), []
+    page.on('request', lambda asked: sent.append(asked.url) if asked.url.endswith('/files') else None)
+    choose(page, ('a.png', 'image/png', png()), ('b.png', 'image/png', png(seed=1)))
+    for name in ('b.png', 'a.png'):
+        start(find(page, name))
+    expect(page.locator('[data-state=done]')).to_have_count(2, timeout=60_000)
+    find(page, 'a.png').get_by_role('button', name='Other settings').click()
+    again = page.locator('#jobs > li').nth(1)
+    expect(again.locator('select[name=model]')).to_have_value(MODEL)
+    start(again, scale='2')
+    expect(again.locator('.sizes')).to_have_text(f'60\u00d740 \u2192 120\u00d780, {MODEL}', timeout=60_000)
+    choose(page, ('c.png', 'image/png', png(seed=2)))
+    find(page, 'c.png').locator('select[name=scale]').select_option('3')
+    expect(find(page, 'c.png').locator('.sizes')).to_contain_text('180\u00d7120')
+    assert len(sent) == 3
+    page.reload()
+    expect(page.locator('[data-state=done] .after')).to_have_count(3)
+    expect(page.locator('[data-state=done] .before')).to_have_count(3)  # which the service has kept
+    expect(page.locator('.name')).to_have_text(['a.png', 'a.png', 'b.png', 'c.png'])
+    expect(find(page, 'c.png').locator('.sizes')).to_contain_text('180\u00d7120')  # with what was chosen
+    for path in [job.identity for job in service.queue.list_jobs()][:1]:
+        service.client.delete(f'{service.url}/jobs/{path}')
+    page.reload()
+    expect(page.locator('[data-state=ready]')).to_have_count(2)  # its file is still there
+    for _ in range(4):
+        page.get_by_role('button', name='Remove').first.click()
+    assert (page.evaluate('localStorage.length'), page.get_by_role('listitem').count()) == (0, 0)
+    wait_until(lambda: service.files == [])
+
+
+def test_formats_and_presets_fit_each_file(serve, visit, tmp_path):
     page = visit(serve())
-    page.evaluate(DROP, ['a.png', 'image/png', list(png())])
-    page.evaluate('''bytes => {
-      const data = new DataTransfer();
-      data.items.add(new File([new Uint8Array(bytes)], 'image.png', {type: 'image/png'}));
-      document.body.dispatchEvent(new ClipboardEvent('paste', {clipboardData: data, bubbles: true}));
-    }''', list(png()))
-    expect(page.locator('.download:visible')).to_have_count(2, timeout=60_000)
-    downloads = []
-    page.on('download', lambda download: downloads.append(download.suggested_filename))
-    page.get_by_role('button', name='Download all').click()
-    page.wait_for_timeout(1500)
-    assert sorted(downloads) == ['a_out.png', 'image_out.png']
+    film = clips.make(tmp_path / 'film.mkv', *clips.numbered(seconds='0.4'), *clips.EXACT).read_bytes()
+    frames = [Image.fromarray(noise(8, 12, seed=seed)) for seed in range(3)]
+    frames[0].save(tmp_path / 'a.gif', save_all=True, append_images=frames[1:])
+    choose(page, ('a.png', 'image/png', png()), ('film.mkv', '', film), ('a.gif', 'image/gif',
+                                                                        (tmp_path / 'a.gif').read_bytes()))
+    picture, video, animation = (find(page, name) for name in ('a.png', 'film.mkv', 'a.gif'))
+    expect(page.locator('[data-state=ready]')).to_have_count(3)
+    assert list_values(picture, 'format') == ['auto', 'jpg', 'png', 'webp', 'tiff']
+    assert list_values(video, 'format') == ['mp4', 'mkv', 'mov', 'webm', 'gif', 'apng', 'webp']
+    assert list_values(animation, 'format') == ['auto', 'gif', 'apng', 'webp', 'mp4', 'mkv', 'mov', 'webm']
+    assert list_values(picture, 'preset') == ['photo', 'drawing', '']
+    assert list_values(video, 'preset') == ['anime', 'film', '']
+    expect(video.get_by_label('Remove noise')).to_be_hidden()
+    video.locator('select[name=preset]').select_option('film')
+    expect(video.locator('select[name=model]')).to_have_value('realesr-general-x4v3')
+    expect(video.get_by_label('Less flicker')).to_be_checked()
+    expect(video.get_by_label('Remove noise')).to_be_visible()
+    video.get_by_label('Less flicker').uncheck()
+    expect(video.locator('select[name=preset]')).to_have_value('')
+    expect(picture.get_by_label('Less flicker')).to_have_count(0)
+    expect(video.get_by_label('Restore faces')).to_have_count(0)
+    picture.locator('summary').click()
+    picture.get_by_label('Or width (pixels)').fill('0')
+    expect(picture.locator('.sizes')).to_have_text('Or width (pixels): this value is not allowed.')
+    expect(picture.locator('.start')).to_be_disabled()
+    picture.get_by_label('Or width (pixels)').fill('30')
+    expect(picture.locator('.sizes')).to_contain_text('60\u00d740 \u2192 30\u00d720')
 
 
-def test_the_full_size_scrolls_in_its_frame(serve, visit):
+def test_the_mouse_pans_and_the_wheel_zooms_in_full_size(serve, visit):
     page = visit(serve(), size=(390, 800))
     choose(page, ('a.png', 'image/png', png(100, 200)))
-    button, frame = page.get_by_role('button', name='Full size'), page.locator('.frame')
+    card = find(page, 'a.png')
+    start(card)
+    button, frame, pair = page.get_by_role('button', name='Full size'), card.locator('.frame'), card.locator('.pair')
     expect(button).to_be_visible(timeout=60_000)
+    expect(card.locator('.after')).to_be_visible()
     button.press('Enter')
     expect(button).to_have_attribute('aria-pressed', 'true')
     assert page.locator('.after').evaluate('picture => picture.clientWidth') == 800
     assert page.locator('.before').evaluate('picture => picture.clientWidth') == 800
-    assert page.evaluate('document.documentElement.scrollWidth <= window.innerWidth')
-    assert (frame.get_attribute('tabindex'), frame.evaluate('frame => frame.scrollLeft') > 100) == ('0', True)
+    assert fits(page)
+    left = frame.evaluate('frame => frame.scrollLeft')
+    assert (frame.get_attribute('tabindex'), left > 100) == ('0', True)
+    frame.scroll_into_view_if_needed()
+    box = frame.bounding_box()
+    page.mouse.move(box['x'] + 60, box['y'] + 60)
+    page.mouse.down()
+    page.mouse.move(box['x'] + 160, box['y'] + 60, steps=4)
+    page.mouse.up()
+    assert frame.evaluate('frame => frame.scrollLeft') == pytest.approx(left - 100, abs=2)
+    assert pair.evaluate('pair => pair.style.getPropertyValue("--at")') == '50%'  # the line has stayed
+    page.mouse.wheel(0, -400)
+    expect(pair).to_have_attribute('style', re.compile(r'width: 2174\.\d+px'))  # e times as large
+    frame.press('-')
+    assert pair.evaluate('pair => parseFloat(pair.style.width)') == pytest.approx(800 * 2.71828 * 0.8, abs=1)
     button.press('Enter')
     assert page.locator('.after').evaluate('picture => picture.clientWidth') < 390
     assert frame.get_attribute('tabindex') == '-1'
 
 
-def test_a_video_is_played(serve, visit, tmp_path):
+def test_a_video_plays_before_and_after_as_one(serve, visit, tmp_path):
     service = serve()
     page = visit(service)
-    page.get_by_role('radio', name='Photo').check(force=True)
-    film = clips.make(tmp_path / 'film.mkv', *clips.numbered(seconds='0.4'), *clips.EXACT).read_bytes()
-    choose(page, ('film.mkv', '', film))  # whose type browsers don't know
-    expect(page.locator('.state')).to_have_text(re.compile('done in'), timeout=60_000)
-    expect(page.get_by_role('link', name='Download film_out.mp4')).to_be_visible()
-    clip = page.locator('.clip')
-    expect(clip).to_have_attribute('aria-label', 'film_out.mp4')
-    clip.evaluate('clip => new Promise(known => {'
-                  '  if (clip.readyState || clip.error) known(); else clip.onloadedmetadata = clip.onerror = known })')
-    assert clip.evaluate('clip => clip.hidden === !clip.readyState')  # some builds of Chromium can't play H.264
+    film = clips.make(tmp_path / 'film.webm', *clips.numbered(seconds='0.4'), '-c:v', 'libvpx').read_bytes()
+    choose(page, ('film.webm', '', film))  # whose type browsers may not know
+    card = find(page, 'film.webm')
+    start(card, format='webm')
+    expect(page.get_by_role('link', name='Download film_out.webm')).to_be_visible(timeout=60_000)
+    expect(card.locator('video')).to_have_count(2)
+    card.get_by_role('slider', name='Position in the video').fill('0.5')
+    before, after = card.locator('video.before'), card.locator('video.after')
+    expect(card.get_by_role('button', name='Play')).to_be_visible()
+    wait_until(lambda: before.evaluate('video => video.currentTime') > 0.1)
+    assert before.evaluate('video => video.currentTime') == pytest.approx(
+        after.evaluate('video => video.currentTime'), abs=0.05)
+    card.get_by_role('button', name='Play').click()
+    card.get_by_role('button', name='Pause').click()
+    assert [video.evaluate('video => video.paused') for video in (before, after)] == [True, True]
 
 
-def test_the_keyboard_reaches_everything_and_the_focus_stays_among_the_results(serve, visit):
+def test_several_files_keep_their_order_and_share_settings(serve, visit):
     page = visit(serve())
+    page.evaluate(DROP, ['a.png', 'image/png', list(png())])
+    page.evaluate(PASTE, ['image.png', 'image/png', list(png())])
+    first = page.locator('#jobs > li').first
+    first.locator('select[name=model]').select_option(MODEL)
+    first.locator('select[name=format]').select_option('webp')
+    first.get_by_role('button', name='Same for all').click()
+    page.get_by_role('button', name='Start all').click()
+    expect(page.locator('.name')).to_have_text(['a.png', 'image.png'])
+    expect(page.locator('[data-state=done]')).to_have_count(2, timeout=60_000)
+    downloads = []
+    page.on('download', lambda download: downloads.append(download.suggested_filename))
+    page.get_by_role('button', name='Download all').click()
+    page.wait_for_timeout(1500)
+    assert sorted(downloads) == ['a_out.webp', 'image_out.webp']
+
+
+def test_the_keyboard_reaches_everything_and_the_focus_stays_among_the_cards(serve, visit):
+    page = visit(serve())
+    choose(page, ('a.png', 'image/png', png()))
+    expect(page.locator('.start')).to_be_enabled()
     reached = set()
-    for _ in range(4):
+    for _ in range(16):
         page.keyboard.press('Tab')
-        reached.add(page.evaluate('document.activeElement.id || document.activeElement.tagName'))
-    assert {'SUMMARY', 'files'} <= reached
-    choose(page, ('a.txt', 'text/plain', b'a'), ('b.txt', 'text/plain', b'b'))
-    expect(page.get_by_role('alert')).to_have_count(2)
-    for left in ('.cancel', '#files'):
-        page.locator('.cancel').first.press('Enter')
+        reached.add(page.evaluate('(e => e.id || e.name || e.classList[0] || e.tagName)(document.activeElement)'))
+    assert {'files', 'preset', 'model', 'scale', 'format', 'strength', 'face', 'SUMMARY', 'try', 'compare', 'remove',
+            'start'} <= reached | {'primary'} | ({'start'} if 'primary' in reached else set())
+    choose(page, ('b.txt', 'text/plain', b'b'))
+    expect(page.get_by_role('alert')).to_have_count(1)
+    for left in ('.remove', '#files'):
+        page.locator('.remove').first.press('Enter')
         assert page.evaluate('left => document.activeElement.matches(left)', left)
 
 
-def test_options_reach_the_service(serve, visit):
-    service = serve()
-    page = visit(service)
-    page.get_by_text('Options').click()
-    expect(page.locator('select[name=model]')).to_have_value(MODEL)
-    expect(page.get_by_label('Remove noise')).to_be_hidden()
-    page.locator('select[name=model]').select_option('realesr-general-x4v3')
-    expect(page.get_by_label('Remove noise')).to_be_visible()
-    page.locator('select[name=model]').select_option(MODEL)
-    page.locator('select[name=scale]').select_option('2')
-    page.locator('select[name=format]').select_option('webp')
-    page.get_by_label('Restore faces').check()
-    choose(page, ('a.png', 'image/png', png()))
-    expect(page.locator('.sizes')).to_have_text('60\u00d740 \u2192 120\u00d780', timeout=60_000)
-    expect(page.locator('.warnings')).to_contain_text(f'{MODEL} is a model for anime')
-    url = page.get_by_role('link', name='Download a_out.webp').get_attribute('href')
-    assert decode(service.get(url).content).shape == (80, 120, 3)
-
-
-@pytest.mark.parametrize(('locale', 'words', 'verdict'), [
-    ('en-US', ('Or width (pixels)', 'Strength (0 to 1)'),
-     'Take a look (changed colours, edges of tiles)'),
-    ('ko-KR', ('또는 너비(픽셀)', '강도(0~1)'), '확인 필요 (색 변화, 타일 경계)')])
-def test_size_strength_and_verdict_are_in_both_languages(serve, visit, monkeypatch, locale, words, verdict):
+@pytest.mark.parametrize(('locale', 'label', 'verdict'), [
+    ('en-US', 'Or width (pixels)', 'Take a look (changed colours, edges of tiles)'),
+    ('ko-KR', '또는 너비(픽셀)', '확인 필요 (색 변화, 타일 경계)')])
+def test_size_strength_and_verdict_are_in_both_languages(serve, visit, monkeypatch, locale, label, verdict):
     monkeypatch.setattr('realesrgan.web.app.asdict', lambda _: {'word': 'look', 'reasons': ['colour', 'tiles']})
     page = visit(serve(), locale=locale)
-    page.locator('summary').click()
-    for label, value in zip(words, ('100', '0'), strict=True):
-        page.get_by_label(label).fill(value)
     choose(page, ('a.png', 'image/png', png()))
-    expect(page.locator('.sizes')).to_have_text('60\u00d740 \u2192 100\u00d767', timeout=60_000)
+    page.locator('summary').click()
+    page.get_by_label(label).fill('100')
+    page.locator('input[name=strength]').fill('0')
+    start(find(page, 'a.png'))
+    expect(page.locator('.sizes')).to_have_text(f'60\u00d740 \u2192 100\u00d767, {MODEL}', timeout=60_000)
     expect(page.locator('.verdict')).to_have_text(verdict)
     url = page.locator('.download').get_attribute('href')
     result = decode(page.context.request.get(page.url.rstrip('/') + url).body()).astype(int)
@@ -204,27 +317,26 @@ def test_size_strength_and_verdict_are_in_both_languages(serve, visit, monkeypat
     assert abs(result - plain).mean() < 1  # the network's is 40 and more from it
 
 
-@pytest.mark.parametrize(('device', 'locale', 'first', 'use', 'figures'), [
-    ('desktop', 'en-US', 'Compare models first, on a small part of each file', 'Use ',
-     r'[\d.]+ s/megapixel; in all about 0:00:\d\d, less than 1 MiB'),
-    ('phone', 'ko-KR', '먼저 파일의 작은 부분으로 모델 비교하기', ' 사용',
-     r'메가픽셀당 [\d.]+초, 전체 약 0:00:\d\d, 1 MiB 미만')])
-def test_models_are_compared_and_one_is_used(serve, visit, monkeypatch, device, locale, first, use, figures):
+@pytest.mark.parametrize(('device', 'locale', 'button', 'figures'), [
+    ('desktop', 'en-US', 'Compare models', r'about \d seconds?, less than 1 MB'),
+    ('phone', 'ko-KR', '모델 비교', r'약 \d초, 1 MB 미만')])
+def test_models_are_compared_and_one_is_used(serve, visit, monkeypatch, device, locale, button, figures):
     other = 'RealESRGAN_x4plus_anime_6B'
     monkeypatch.setattr(uploads, 'list_installed', lambda: [other, MODEL])
     page = visit(serve(), size=DEVICES[device][0], locale=locale)
-    page.get_by_label(first).check()
     choose(page, ('a.png', 'image/png', png()))
+    page.get_by_role('button', name=button).click()
     rows = page.locator('.models li')
     expect(rows).to_have_count(2, timeout=60_000)
     for row, model in zip(rows.all(), (other, MODEL), strict=True):
-        expect(row).to_have_text(re.compile(f'({use}{model}|{model}{use}){figures}$'))
-    expect(page.locator('.sheet')).to_be_visible()
-    assert page.locator('.sheet').evaluate('sheet => sheet.decode().then(() => sheet.naturalWidth)') > 1000
-    assert page.evaluate('document.documentElement.scrollWidth <= window.innerWidth')
+        expect(row).to_have_text(re.compile(f'{model}{figures}$'))
+    assert fits(page)
     rows.last.get_by_role('button').click()
-    expect(page.locator('.sizes').first).to_have_text('60\u00d740 \u2192 240\u00d7160', timeout=60_000)
-    expect(page.locator('.download')).to_have_count(2)
+    expect(rows.last.get_by_role('button')).to_have_attribute('aria-pressed', 'true')
+    expect(page.locator('select[name=model]')).to_have_value(MODEL)
+    assert page.locator('.after').evaluate('picture => picture.src.endsWith("/panels/2")')
+    page.locator('.start').click()
+    expect(page.locator('.sizes')).to_have_text(f'60\u00d740 \u2192 240\u00d7160, {MODEL}', timeout=60_000)
 
 
 def test_what_is_refused_is_said_in_words(serve, visit):
@@ -233,51 +345,59 @@ def test_what_is_refused_is_said_in_words(serve, visit):
             (b'hello', 'This is no picture and no video that can be read.'),
             (bytes(200_000), 'This file is 0.2 MB; the limit is 0.1 MB.'),
             (png(101, 100), 'This has 100\u00d7101 pixels; the limit is 10,000 pixels.'),
-            (png()[:-500], "This picture is damaged, or of a kind that can't be read or written."),
             (b'', "The service can't be reached. Is it still running?")):
         page.context.set_offline(not data)
         choose(page, ('a.png', 'image/png', data))
-        expect(page.get_by_role('alert')).to_have_text(message, timeout=60_000)
+        expect(page.get_by_role('alert')).to_have_text(message)
+        expect(page.get_by_role('button', name='Try again')).to_have_count(int(not data))
         page.get_by_role('button', name='Remove').click()
+    page.context.set_offline(False)
+    choose(page, ('a.png', 'image/png', png()[:-500]))
+    start(find(page, 'a.png'))
+    expect(page.get_by_role('alert')).to_have_text("This picture is damaged, or of a kind that can't be read or "
+                                                   'written.', timeout=60_000)
+    page.get_by_role('button', name='Try again').click()
+    expect(page.get_by_role('alert')).to_be_hidden()
+    expect(page.get_by_role('alert')).to_be_visible(timeout=60_000)
 
 
-FAILED = {'state': 'failed', 'error': 'told in English', 'code': 'weights', 'values': {}, 'warnings': ['w' * 300]}
-DONE = {'state': 'done', 'warnings': [], 'seconds': 1234.56, 'size': [1300, 975], 'result_size': [5200, 3900],
-        'verdict': None, 'compared': [], 'name': 'a.txt', 'result': '/jobs/x/result'}
+FAILED = {'state': 'failed', 'error': 'told in English', 'code': 'weights', 'values': {}, 'url': '/jobs/x'}
+DONE = {'state': 'done', 'warnings': ['w' * 300], 'seconds': 7240.56, 'size': [1300, 975], 'result_size': [5200, 3900],
+        'verdict': None, 'part': None, 'name': 'a.txt', 'result': '/jobs/x/result', 'url': '/jobs/x', 'model': MODEL}
 
 
-@pytest.mark.parametrize(('locale', 'told', 'taken'), [
-    ('en-US', 'The weights of this model are missing', 'done in 1,234.6 s'),
-    ('ko-KR', '이 모델의 가중치가 없고', '1,234.6초 만에 완료')])
-def test_failures_are_told_in_the_readers_words_and_fit_a_phone(serve, visit, locale, told, taken):
+@pytest.mark.parametrize(('locale', 'told', 'taken', 'estimate'), [
+    ('en-US', 'The weights of this model are missing', 'done in 2 hours 1 minute', 'about 2 minutes'),
+    ('ko-KR', '이 모델의 가중치가 없고', '2시간 1분 만에 완료', '약 2분')])
+def test_words_and_figures_are_the_readers_and_fit_a_phone(serve, visit, monkeypatch, locale, told, taken, estimate):
+    monkeypatch.setattr('realesrgan.web.jobs.JobQueue.estimate', lambda *_: 110.0)
     page, states = visit(serve(), size=DEVICES['phone'][0], locale=locale), iter([FAILED, DONE])
     page.route('**/jobs', lambda route: route.fulfill(status=202, json=next(states)))
     choose(page, ('n' * 200, 'image/png', png()), ('a.png', 'image/png', png()))
+    expect(page.locator('.sizes').first).to_have_text(f'60\u00d740 \u2192 240\u00d7160, {estimate}')
+    page.locator('.start').first.click()
     expect(page.get_by_role('alert')).to_contain_text(told)
-    expect(page.locator('.state').first).to_have_text(taken)
-    expect(page.locator('.sizes').first).to_have_text('1300\u00d7975 \u2192 5200\u00d73900')
-    assert page.evaluate('document.documentElement.scrollWidth <= window.innerWidth')
+    page.locator('.start').last.click()
+    expect(page.locator('.state').last).to_have_text(taken)
+    expect(page.locator('.sizes').last).to_have_text(f'1300\u00d7975 \u2192 5200\u00d73900, {MODEL}')
+    assert fits(page)
 
 
 def test_progress_and_a_full_queue_that_is_waited_for(serve, short_waits, visit):
     page = visit(serve(queue=1))
-
-    def find(name):
-        return page.get_by_role('listitem').filter(has_text=name)
-    page.get_by_role('radio', name='Photo').check(force=True)
-    choose(page, ('slow.png', 'image/png', png(400, 400)))
-    expect(find('slow.png').locator('.state')).to_have_text(re.compile('working'), timeout=60_000)
-    expect(find('slow.png').get_by_role('progressbar')).to_be_visible()
-    page.get_by_role('radio', name='Video').check(force=True)
-    for name, state in (
-            ('second.png', 'next in line'), ('third.png', re.compile(r'The service is busy; trying again in \d+ s')),
-            ('fourth.png', 'waiting to be sent')):  # or its whole file would be sent for another refusal
-        choose(page, (name, 'image/png', png()))
-        expect(find(name).locator('.state')).to_have_text(state)
-    find('slow.png').get_by_role('button', name='Cancel').click()
-    expect(page.get_by_role('listitem')).to_have_count(3)
-    for name in ('third.png', 'fourth.png'):
-        expect(find(name).locator('.state')).to_have_text(re.compile('done in'), timeout=60_000)
+    choose(page, ('slow.png', 'image/png', png(400, 400)), *((f'{name}.png', 'image/png', png()) for name in 'bcd'))
+    expect(page.locator('[data-state=ready]')).to_have_count(4)
+    start(find(page, 'slow.png'), model=SLOW)
+    expect(find(page, 'slow.png').locator('.state')).to_have_text(re.compile('working'), timeout=60_000)
+    expect(find(page, 'slow.png').get_by_role('progressbar')).to_be_visible()
+    for name, state in (('b.png', 'next in line'), ('c.png', re.compile(r'The service is busy; trying again in \d+ s')),
+                        ('d.png', 'waiting')):  # behind the one before, so that their order stays
+        start(find(page, name))
+        expect(find(page, name).locator('.state')).to_have_text(state)
+    find(page, 'slow.png').get_by_role('button', name='Cancel').click()
+    expect(find(page, 'slow.png')).to_have_attribute('data-state', 'ready')  # for other settings
+    for name in ('c.png', 'd.png'):
+        expect(find(page, name).locator('.state')).to_have_text(re.compile('done in'), timeout=60_000)
 
 
 def test_the_token_is_asked_for_on_the_page_or_in_a_link(serve, chromium):
@@ -305,8 +425,9 @@ def test_korean_browsers_get_korean(serve, visit):
     page = visit(serve(), locale='ko-KR')
     assert page.locator('html').get_attribute('lang') == 'ko'
     expect(page.get_by_text('파일을 놓거나 붙여 넣거나 선택하세요')).to_be_visible()
-    expect(page.locator('#limits')).to_have_text('파일당 최대 250 MB, 25메가픽셀, 영상은 60초까지')
+    expect(page.locator('#limits')).to_have_text('파일당 최대 250 MB, 25메가픽셀, 영상은 1분까지')
     choose(page, ('a.png', 'image/png', png()), ('b.txt', 'text/plain', b'hello'))
+    start(find(page, 'a.png'))
     expect(page.get_by_role('link', name='a_out.png 내려받기')).to_be_visible(timeout=60_000)
     expect(page.get_by_role('alert')).to_have_text('읽을 수 있는 이미지나 영상이 아닙니다.')
 
@@ -332,16 +453,15 @@ def test_contrast_is_that_of_wcag_aa(scheme):
 
 
 def test_both_languages_have_the_same_words():
-    strings = json.loads((FOLDER / 'static/strings.json').read_text())
+    strings = json.loads((FOLDER / 'static/strings.json').read_text('utf-8'))
     assert set(strings) == {'en', 'ko'}
     assert list(strings['en']) == list(strings['ko'])
     for name, words in strings['en'].items():
         assert set(re.findall(r'{\w+}', words)) == set(re.findall(r'{\w+}', strings['ko'][name])), name
     page = (FOLDER / 'templates/page.html').read_text()
-    script = (FOLDER / 'static/page.js').read_text()
+    script = ''.join((FOLDER / 'static' / name).read_text() for name in ('page.js', 'viewer.js'))
     used = set(re.findall(r'data-text="(\w+)"', page)) | set(re.findall(r"text\('(\w+)'", script)) | {
-        'frame_time', 'megapixel_time',
-        'cancelled', 'failed', *set(uploads.FIELDS) - set(app._SHOWN)}
+        'pause', 'play', *set(uploads.FIELDS) - set(app._SHOWN)}
     findings = ''.join(path.read_text() for path in QUALITY.glob('*.py'))
     used |= {f'why_{kind.replace(" ", "_")}' for kind in re.findall(r"Finding\(\s*'([\w ]+)'", findings)}
     used |= {f'verdict_{word}' for word in ('good', 'look', 'bad')}
@@ -357,8 +477,6 @@ def test_a_file_that_was_chosen_before_the_script_came_is_not_lost(serve, chromi
     page.route('**/page.js', lambda route: (page.wait_for_timeout(700), route.continue_()))
     page.goto(service.url, wait_until='commit')
     page.locator('#files').wait_for(state='attached')
-    page.get_by_role('radio', name='Video').check(force=True)
     choose(page, ('early.png', 'image/png', png()))
-    expect(page.get_by_role('listitem').filter(has_text='early.png').locator('.state')).to_have_text(
-        re.compile('done in'), timeout=60_000)
+    expect(find(page, 'early.png').locator('.start')).to_be_enabled()
     page.close()

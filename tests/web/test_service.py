@@ -5,21 +5,25 @@ import contextlib
 import json
 import logging
 import os
-import re
 import shutil
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import psutil
 import pytest
 import requests
+from PIL import Image
 
 import realesrgan.web.__main__ as web
 from realesrgan import errors
+from realesrgan.events import Outcome
 from realesrgan.options import list_options
 from realesrgan.pictures import PictureOptions, upscale_pictures
 from realesrgan.web import uploads
@@ -74,7 +78,10 @@ def test_a_mark_on_its_field_lets_clients_set_an_option(serve, monkeypatch):
     monkeypatch.setattr(uploads, 'FIELDS', uploads.FIELDS | {name: name for name in marked})
     assert uploads.read_form({'tile': '64', 'fp32': '1', 'alpha_upsampler': 'Bicubic'}) == {
         'tile': 64, 'fp32': True, 'alpha_upsampler': 'bicubic'}
+    monkeypatch.setattr('realesrgan.web.app.list_installed', lambda: [MODEL])
     page = serve().get('/').text
+    assert '<option value="RealESRNet_x4plus" data-missing>' in page  # whose weights would be downloaded
+    assert f'<option value="{MODEL}">' in page
     for name in marked:
         assert f'name="{name}"' in page
         assert list_options(PictureOptions)[name].help in page
@@ -106,8 +113,12 @@ def test_a_preview_compares_the_models_that_are_installed(serve, monkeypatch):
     state = service.wait(answer)
     assert (state['state'], state['name'], state['size']) == ('done', 'my cat_preview.jpg', None)
     assert [each['model'] for each in state['compared']] == models
-    assert all(re.fullmatch(r'\S+ s/megapixel, about 0:00:\d\d, less than 1 MiB', each['text'])
-               for each in state['compared'])
+    for each in state['compared']:
+        assert (each['unit'], each['error'], each['flicker']) == ('megapixel', None, None)
+        assert each['seconds'] == pytest.approx(each['speed'] * 0.0006, abs=0.02)
+        assert decode(service.get(each['picture']).content).shape == (80, 120, 3)
+    part = decode(service.get(state['part']).content).astype(int)
+    assert abs(part - cv2.resize(noise(20, 30), (120, 80), interpolation=cv2.INTER_CUBIC)).mean() < 10
     sheet = decode(service.get(state['result']).content)
     side = 720  # 120 pixels, enlarged by a whole factor to 640 at least
     assert sheet.shape[1] == 3 * side + 2 * 8
@@ -121,12 +132,16 @@ def test_a_preview_compares_the_models_that_are_installed(serve, monkeypatch):
 def test_a_preview_of_a_video_is_of_a_frame(serve, monkeypatch, tmp_path):
     monkeypatch.setattr(uploads, 'list_installed', lambda: [MODEL])
     service = serve()
-    film = clips.make(tmp_path / 'film.mkv', *clips.numbered(seconds='0.4'), *clips.EXACT).read_bytes()
+    film = clips.make(tmp_path / 'film.mkv', '-f', 'lavfi', '-i', 'smptebars=s=64x48:r=25:d=0.4',
+                      *clips.EXACT).read_bytes()
     answer = service.client.post(f'{service.url}/jobs', files={'video': ('film.mkv', film)},
                                  data={'preview': '1', 'format': 'mp4'}, timeout=60)
     state = service.wait(answer)
     assert (state['state'], state['name'], state['error']) == ('done', 'film_preview.jpg', None)
-    assert re.fullmatch(r'\S+ s/frame, about 0:00:\d\d, less than 1 MiB', state['compared'][0]['text'])
+    [found] = state['compared']
+    assert (found['unit'], found['model']) == ('frame', MODEL)
+    assert found['seconds'] == pytest.approx(found['speed'] * 10, abs=0.02)
+    assert found['flicker'] == {'source': 0, 'result': 0, 'steadied': None, 'worst': []}
     assert decode(service.get(state['result']).content).ndim == 3
 
 
@@ -147,7 +162,8 @@ def test_a_model_is_loaded_once(serve, caplog):
     ({'face': 'maybe'}, "face: 'maybe' is neither 1 nor 0"),
     ({'format': 'exe'}, "format: 'exe' is none of auto, jpg"),
     ({'format': 'mp4'}, "format: 'mp4' is none of auto, jpg, png, webp, tiff, which pictures have"),
-    ({'model_path': '/etc/passwd'}, "unknown field 'model_path'; known are image, model, denoise, face, scale, ")])
+    ({'steady': '1'}, 'steady: pictures have none'),
+    ({'model_path': '/etc/passwd'}, "unknown field 'model_path'; known are image, file, model, denoise, face, ")])
 def test_fields_that_are_not_allowed(serve, fields, message):
     service = serve()
     for to in ('enhance', 'jobs'):
@@ -178,7 +194,8 @@ def test_a_damaged_picture_fails_in_words(serve):
     data = encode(noise(40, 40))[:-400]
     response = service.send(data, to='enhance')
     assert response.status_code == 422
-    answer = {'error': 'This picture is damaged, or of a kind that can\'t be read or written.', 'code': 'image', 'values': {}}
+    answer = {'error': "This picture is damaged, or of a kind that can't be read or written.", 'code': 'image',
+              'values': {}}
     assert response.json() == answer
     state = service.wait(service.send(data))
     assert (state['state'], state['result']) == ('failed', None)
@@ -187,7 +204,7 @@ def test_a_damaged_picture_fails_in_words(serve):
 
 
 @pytest.mark.parametrize(('error', 'status', 'code'), [
-    (errors.ImageError('{path}: damaged'), 422, 'image'), (errors.MediaError('ffmpeg: {path}: Invalid data'), 422, 'video'),
+    (errors.ImageError('{path}: damaged'), 422, 'image'), (errors.MediaError('ffmpeg: {path}: bad'), 422, 'video'),
     (errors.PartsError('{path}: in use'), 500, 'unknown'), (errors.DownloadError('put it at {path}'), 503, 'weights'),
     (errors.NoSuchDeviceError('no GPU 3'), 503, 'device'), (errors.KernelError('{path}: no kernel'), 503, 'device'),
     (errors.FacePackagesError('pip install gfpgan'), 503, 'faces'), (errors.WorkerError('was killed'), 500, 'worker'),
@@ -247,13 +264,116 @@ def test_a_video_is_a_job(serve, tmp_path):
     sound = clips.make(tmp_path / 'a.mp4', *clips.sound())
     for file, message in ((film, 'this is a video; POST /jobs takes those'), (sound, 'this file has no video')):
         refused = service.send(file.read_bytes(), file.name, to='enhance')
-        assert (refused.status_code, refused.json()) == (415, {'error': message})
+        assert (refused.status_code, refused.json()['error']) == (415, message)
     state = service.wait(service.send(film.read_bytes(), 'film.mkv', field='video', scale='1', format='mkv', model=''))
     assert (state['state'], state['done'], state['total'], state['name'], state['model']) == (
         'done', 10, 10, 'film_out.mkv', MODEL)
     (tmp_path / 'result.mkv').write_bytes(service.get(state['result']).content)
     assert clips.video(tmp_path / 'result.mkv')['frames'] == 10
     assert len(clips.streams(tmp_path / 'result.mkv', 'audio')) == 1
+
+
+# ---- files that several jobs may take ----
+
+def keep(service, data, name='picture.png'):
+    answer = service.client.post(f'{service.url}/files', files={'image': (name, data)}, timeout=60)
+    assert answer.status_code == 201, answer.text
+    assert answer.headers['Location'] == answer.json()['url']
+    return answer.json()
+
+
+def start(service, file, **fields):
+    return service.client.post(f'{service.url}/jobs', data={'file': file['id'], 'model': MODEL} | fields, timeout=60)
+
+
+def test_a_file_is_sent_once_for_several_jobs(serve, expected):
+    service, data = serve(), encode(noise(12, 10))
+    file = keep(service, data, 'my photo.png')
+    assert {key: file[key] for key in ('kind', 'size', 'frames', 'formats')} == {
+        'kind': 'picture', 'size': [10, 12], 'frames': 1, 'formats': ['auto', 'jpg', 'png', 'webp', 'tiff']}
+    assert sum(service.queue.count_states().values()) == 0  # nothing runs before it is asked for
+    first, second = (service.wait(start(service, file, scale=scale)) for scale in ('4', '2'))
+    assert (first['result_size'], second['result_size'], second['name']) == ([40, 48], [20, 24], 'my photo_out.png')
+    assert service.get(first['result']).content == expected(data)
+    assert service.get(file['content']).content == data
+    service.client.delete(f'{service.url}{file["url"]}')
+    for answer in (service.get(file['url']), start(service, file)):
+        assert (answer.status_code, answer.json()['error']) == (404, 'there is no such file, or it has been removed')
+    assert service.get(first['result']).status_code == 200
+    for state in (first, second):
+        service.client.delete(f'{service.url}{state["url"]}')
+    assert service.files == []
+
+
+@pytest.mark.parametrize(('fields', 'size'), [
+    ({}, [40, 48]), ({'scale': '1.5'}, [15, 18]), ({'width': '30'}, [30, 36]), ({'fit': '100x24'}, [20, 24])])
+def test_the_size_and_the_time_of_a_result_are_estimated(serve, fields, size):
+    service = serve()
+    file = keep(service, encode(noise(12, 10)))
+    found = service.get(file['url'], params=fields | {'model': MODEL}).json()
+    assert (found['result_size'], found['url']) == (size, file['url'])
+    start(service, file, **fields)
+    slower, faster = (service.get(file['url'], params={'model': model}).json()['seconds'] for model in (
+        'RealESRGAN_x4plus', MODEL))
+    assert slower is None or slower >= faster  # nothing is known of a GPU at first
+    for wrong, status, code in (({'scale': 'x'}, 422, 'field'), ({'width': '10', 'height': '9'}, 422, 'usage'),
+                                ({'width': '1000000'}, 413, 'result_pixels'), ({'format': 'mp4'}, 422, 'field')):
+        answer = service.get(file['url'], params=wrong)
+        assert (answer.status_code, answer.json()['code']) == (status, code)
+
+
+def test_the_time_is_estimated_by_earlier_jobs(serve, monkeypatch):
+    monkeypatch.setattr('realesrgan.web.jobs.may_have_torch_gpus', lambda: True)
+    queue = serve(fresh=True).queue
+    media = uploads.Media('video', uploads.Size(1000, 500), 10)
+    options = {model: PictureOptions(model_name=model) for model in (MODEL, 'RealESRGAN_x4plus')}
+    assert queue.estimate(options[MODEL], media) is None
+    done = Outcome('a.png', frames=1, seconds=1.9, size=(1000, 500))
+    job = SimpleNamespace(preview=None, outcome=done, state='done', options=options[MODEL])
+    queue._learn_speed(job)
+    assert queue.estimate(options[MODEL], media) is None  # it ended too soon to tell
+    job.outcome = replace(done, frames=10, seconds=10.0)
+    queue._learn_speed(job)
+    assert queue.estimate(options[MODEL], media) == pytest.approx(0.5 * 10 * 2)
+    assert 20 < queue.estimate(options['RealESRGAN_x4plus'], media) / 10 < 40  # so many more products a pixel
+    assert queue.estimate(options[MODEL], uploads.Media('animation', uploads.Size(9, 9), None)) is None
+
+
+def test_files_that_nobody_needs_are_removed_and_are_not_kept_without_limit(serve, short_waits):
+    service, data = serve(max_age=0.1, max_bytes=1000, queue=1), encode(noise(15, 15))  # room for two of 700 bytes
+    files = [keep(service, data) for _ in range(2)]
+    answer = service.client.post(f'{service.url}/files', files={'image': data}, timeout=60)
+    assert (answer.status_code, int(answer.headers['Retry-After']) >= 1) == (429, True)
+    wait_until(lambda: all(service.get(file['url']).status_code == 404 for file in files))
+    assert service.files == []
+
+
+def test_a_file_that_is_removed_stays_for_the_job_that_needs_it(serve, expected):
+    service = serve()
+    slow, data = Slow(service), encode(noise(12, 10))
+    file = keep(service, data)
+    waiting = start(service, file)
+    service.client.delete(f'{service.url}{file["url"]}')
+    service.remove(slow.answer)
+    state = service.wait(waiting)
+    assert service.get(state['result']).content == expected(data)
+    assert [name for name in service.files if 'input.png' in name] == []
+
+
+def test_an_animation_is_upscaled_whole(serve, tmp_path):
+    frames = [Image.fromarray(noise(8, 12, seed=seed)) for seed in range(3)]
+    frames[0].save(tmp_path / 'a.gif', save_all=True, append_images=frames[1:], duration=[40, 80, 120], loop=0)
+    service, data = serve(), (tmp_path / 'a.gif').read_bytes()
+    file = keep(service, data, 'a.gif')
+    assert (file['kind'], file['size'], file['formats'][:4]) == ('animation', [12, 8], ['auto', 'gif', 'apng', 'webp'])
+    state = service.wait(start(service, file, scale='2'))
+    assert (state['name'], state['result_size'], state['total']) == ('a_out.gif', [24, 16], 3)
+    (tmp_path / 'b.gif').write_bytes(service.get(state['result']).content)
+    with Image.open(tmp_path / 'b.gif') as image:
+        assert (image.n_frames, image.size) == (3, (24, 16))
+    state = service.wait(start(service, file, scale='2', format='jpg'))  # of the first frame
+    assert (state['name'], state['result_size']) == ('a_out.jpg', [24, 16])
+    assert service.send(data, 'a.gif', to='enhance', format='png').status_code == 200
 
 
 class Slow:
@@ -373,7 +493,8 @@ def test_health_models_and_metrics(serve):
         'limits': {'bytes': 250_000_000, 'pixels': 25_000_000, 'seconds': 60, 'scale': 8}}
     models = {model['name']: model for model in service.get('/models').json()}
     assert models['realesr-general-x4v3'] == {'name': 'realesr-general-x4v3', 'scale': 4, 'drawings': False,
-                                              'denoise': True}
+                                              'denoise': True, 'installed': models['realesr-general-x4v3']['installed']}
+    assert models[MODEL]['installed'] is True
     assert len(models) == 6
     service.wait(service.send(encode(noise(100, 50))))
     assert service.get('/nothing').status_code == 404

@@ -1,15 +1,22 @@
-// The page of the service. Each chosen file becomes a job: it is sent, waited for, shown and downloaded.
+// The page of the service. A chosen file is sent and shown on a card, which takes its settings and starts its jobs.
 
-const MODELS = {photo: 'RealESRGAN_x4plus', drawing: 'RealESRGAN_x4plus_anime_6B', video: 'realesr-animevideov3'};
+import {Viewer} from './viewer.js';
+
+const PRESETS = {
+  photo: {model: 'RealESRGAN_x4plus'}, drawing: {model: 'RealESRGAN_x4plus_anime_6B'},
+  anime: {model: 'realesr-animevideov3', steady: false},
+  film: {model: 'realesr-general-x4v3', denoise: '0.5', steady: true}};
 const SIZES = ['width', 'height', 'fit'];  // in place of the scale
 const DENOISABLE = 'realesr-general-x4v3';
-const MILLISECONDS_BETWEEN_LOOKS = 700;
-const SHOWN = /^image\/(png|jpeg|webp|gif|bmp|avif)$/, PLAYED = /\.(mp4|mov|webm)$/;  // what browsers show
+const MILLISECONDS_BETWEEN_LOOKS = 700, MILLISECONDS_BEFORE_ESTIMATE = 200;
 const VIDEOS = /\.(avi|flv|m2ts|mkv|mov|mp4|mpe?g|ts|webm|wmv)$/i;  // browsers don't know the type of all of them
+const SAVED = 'realesrgan/';  // how the keys of what survives a reload begin
+let saved = {};
+try { saved = localStorage; } catch { /* the person allows none */ }
 
 const language = navigator.languages.map(tag => tag.slice(0, 2)).find(tag => tag === 'ko' || tag === 'en') ?? 'en';
 const strings = (await (await fetch(document.body.dataset.strings)).json())[language];
-const number = (value, digits = 1) => value.toLocaleString(language, {maximumFractionDigits: digits});
+const number = (value, options = {}) => value.toLocaleString(language, {maximumFractionDigits: 1, ...options});
 const text = (name, values = {}) => strings[name].replace(/{(\w+)}/g, (_, key) =>
   typeof values[key] === 'number' ? number(values[key]) : [values[key]].flat().join('×'));
 const translate = root => root.querySelectorAll('[data-text]').forEach(element => {
@@ -18,16 +25,22 @@ const translate = root => root.querySelectorAll('[data-text]').forEach(element =
 document.documentElement.lang = language;
 translate(document);
 
-const form = document.querySelector('#form');
+/** Say how long something takes, in words. */
+function duration(seconds, digits = 0) {
+  const unit = (value, name) => number(value, {style: 'unit', unit: name, unitDisplay: 'long',
+                                               maximumFractionDigits: digits});
+  if (seconds < 59.5) return unit(digits ? seconds : Math.max(Math.round(seconds), 1), 'second');
+  const minutes = Math.round(seconds / 60), hours = Math.floor(minutes / 60);
+  if (!hours) return unit(minutes, 'minute');
+  return unit(hours, 'hour') + (minutes % 60 ? ` ${unit(minutes % 60, 'minute')}` : '');
+}
 
 async function start() {
   const files = document.querySelector('#files'), drop = document.querySelector('#drop');
-  form.addEventListener('submit', event => event.preventDefault());
-  form.addEventListener('change', event => {
-    if (event.target.name === 'kind') form.model.value = MODELS[event.target.value];
-    document.querySelector('#denoise').hidden = form.model.value !== DENOISABLE;
-  });
-  form.model.value = MODELS[form.kind.value];
+  for (const key of Object.keys(saved).filter(each => each.startsWith(SAVED)).sort()) {
+    new Card({...JSON.parse(saved[key]), key}).restore();
+  }
+  const add = chosen => { for (const file of chosen) new Card({name: file.name, file}).send(); };
   const take = () => { add(files.files); files.value = ''; };
   files.addEventListener('change', take);
   if (files.files.length) take();  // chosen before this script was there
@@ -42,149 +55,303 @@ async function start() {
   }
   document.addEventListener('drop', event => add(event.dataTransfer.files));
   document.addEventListener('paste', event => add(event.clipboardData.files));
-  document.querySelector('#all').addEventListener('click', downloadAll);
-  addEventListener('pagehide', () => {  // what was not downloaded would only wait to be removed
-    for (const job of jobs) if (job.url && !job.ended) fetch(job.url, {method: 'DELETE', keepalive: true});
+  document.querySelector('#start').addEventListener('click', () => {
+    for (const card of list('ready')) if (!card.find('start').disabled) card.run();
   });
+  document.querySelector('#all').addEventListener('click', downloadAll);
   try {
     const {limits} = await (await fetch('healthz')).json();
     document.querySelector('#limits').textContent = text('limits', {
-      megabytes: Math.floor(limits.bytes / 1e6), megapixels: Math.floor(limits.pixels / 1e6), seconds: limits.seconds});
+      megabytes: limits.bytes / 1e6, megapixels: limits.pixels / 1e6, time: duration(limits.seconds)});
   } catch { /* the first upload says so */ }
 }
 
-// ---- jobs ----
+// ---- cards ----
 
-const jobs = [];
-let lastSent = Promise.resolve();  // files are sent one after the other, so that a full queue refuses only one of them
+const cards = new Map();  // by their elements
+const latest = {};  // the settings that were last chosen for each kind of file
+const queues = {files: Promise.resolve(), jobs: Promise.resolve()};  // so that a full service refuses only one of each
+let count = 0;
 
-function add(files, model) {
-  for (const file of files) {
-    const job = new Job(file, model);
-    jobs.push(job);
-    job.run();
+/** Return the cards in a state, as they stand on the page. */
+const list = state => [...document.querySelectorAll(`#jobs > [data-state=${state}]`)].map(item => cards.get(item));
+
+/** What the service answered in place of a result. */
+class Refusal extends Error {
+  constructor(status, body) {
+    super(explain(body, status));
+    this.status = status;
   }
 }
 
-class Job {
-  /** Without a model, that of the form; or a comparison of models, if the form asks for one. */
-  constructor(file, model) {
-    this.file = file;
-    this.ended = false;
-    this.fields = new FormData();
-    this.fields.set(file.type.startsWith('video/') || VIDEOS.test(file.name) ? 'video' : 'image', file, file.name);
-    for (const control of form.querySelectorAll('.options [name]')) {
-      const given = control.type === 'checkbox' ? control.checked : control.value && !control.closest('[hidden]');
-      if (given) this.fields.set(control.name, control.value);
-    }
-    if (SIZES.some(name => this.fields.has(name))) this.fields.delete('scale');
-    if (this.fields.has('video') && form.model.value === MODELS[form.kind.value]) {
-      this.fields.set('model', MODELS.video);
-    }
-    if (model) this.fields.set('model', model);
-    else if (form.preview.checked) {
-      this.fields.delete('model');
-      this.fields.set('preview', '1');
-    }
+class Card {
+  /** `about` is what the service knows about the file; by their keys cards that are saved are in order. */
+  constructor({name, file, about, settings, job, key}, after = null) {
+    key ??= `${after?.key ?? SAVED}${Date.now()}-${String(count++).padStart(5, '0')}`;
+    Object.assign(this, {name, file, about, settings, job, key, turn: 0});
     const item = document.querySelector('#job').content.firstElementChild.cloneNode(true);
-    translate(item);
-    this.find = name => item.querySelector('.' + name);
-    this.progress = item.querySelector('progress');
     this.item = item;
-    this.find('name').textContent = file.name;
-    this.find('cancel').addEventListener('click', () => this.remove());
-    document.querySelector('#jobs').prepend(item);
+    this.find = each => item.querySelector('.' + each);
+    this.form = this.find('settings');
+    this.viewer = new Viewer(item, text);
+    translate(item);
+    for (const option of item.querySelectorAll('[data-missing]')) {
+      option.textContent = text('missing', {model: option.value});
+    }
+    this.find('name').textContent = name;
+    const clicks = {
+      start: () => this.run(), try: () => this.run({preview: 1}), compare: () => this.run({preview: 1, model: ''}),
+      retry: () => this.about ? this.run() : this.send(), cancel: () => this.cancel(), remove: () => this.remove(),
+      again: () => this.repeat(), spread: () => this.spread()};
+    for (const [each, act] of Object.entries(clicks)) this.find(each).addEventListener('click', act);
+    this.form.addEventListener('submit', event => { event.preventDefault(); this.run(); });
+    this.form.addEventListener('input', event => this.change(event.target));
+    cards.set(item, this);
+    if (after) after.item.after(item); else document.querySelector('#jobs').append(item);
     document.querySelector('#done').hidden = false;
   }
 
-  async run() {
+  // ---- the file ----
+
+  /** Send the file, and show it meanwhile. */
+  async send() {
+    this.enter('sending', text('unsent'));
+    this.showFile();
     const allowed = Number(document.body.dataset.maxBytes);
     if (this.file.size > allowed) {
-      return this.fail(text('too_large', {megabytes: this.file.size / 1e6, allowed: allowed / 1e6}));
+      return this.fail({message: text('too_large', {megabytes: this.file.size / 1e6, allowed: allowed / 1e6}),
+                        status: 413});
     }
-    this.show(text('unsent'));
-    const answered = lastSent.then(() => this.submit());
-    lastSent = answered.catch(() => {});
     try {
-      const answer = await answered;
-      if (!answer) return;
-      this.url = answer.url;
-      await this.watch(answer);
+      this.about = await this.post('files', {image: this.file});
+      if (this.about) this.choose();
     } catch (error) {
-      if (!this.removed) this.fail(error instanceof TypeError ? text('unreachable') : error.message);
+      if (!this.removed) this.fail(error);
     }
   }
 
-  /** Send the file, as often as the queue is full; return the job, or nothing if it was removed meanwhile. */
-  async submit() {
-    while (!this.removed) {
-      const {status, body, wait} = await this.send();
-      if (status === 202) return body;
-      if (status !== 429) throw new Error(explain(body, status));
-      for (let seconds = wait; seconds > 0 && !this.removed; seconds--) {
-        this.show(text('busy', {seconds}));
-        await sleep(1000);
+  /** Take up a card of an earlier visit, as far as the service still has its file or its job. */
+  async restore() {
+    this.enter('sending');
+    try {
+      const job = this.job && await fetch(this.job), about = await fetch(this.about.url);
+      if (!about.ok && !job?.ok) return this.remove();
+      this.fill();
+      this.showFile();
+      if (!job?.ok) return this.choose();
+      this.enter('busy');
+      await this.watch(await job.json());
+    } catch (error) { this.fail(error); }
+  }
+
+  get source() {
+    if (this.file) this.address ??= URL.createObjectURL(this.file);
+    return this.address ?? this.about.content;
+  }
+
+  get isVideo() {
+    return this.about ? this.about.kind === 'video' : this.file.type.startsWith('video/') || VIDEOS.test(this.name);
+  }
+
+  showFile() {
+    this.shown = null;
+    this.find('models').hidden = true;
+    return this.viewer.show({url: this.source, isVideo: this.isVideo}, null, this.name).then(() => this.allowZoom());
+  }
+
+  // ---- the settings ----
+
+  /** Let the person choose settings; `state` is shown beside the name. */
+  choose(state = '') {
+    if (!this.form.format.options.length) this.fill();
+    this.enter('ready', state);
+    this.save();
+    this.estimate();
+  }
+
+  /** Offer what fits the file, and set what was chosen before. */
+  fill(settings = this.settings ?? latest[this.about.kind]) {
+    const {kind, formats} = this.about;
+    for (const element of this.form.querySelectorAll('[data-kinds]')) {
+      if (!element.dataset.kinds.includes(kind)) element.remove();
+    }
+    if (!this.form.format.options.length) {
+      for (const format of formats.slice(kind === 'video')) {  // whose auto is mp4
+        this.form.format.add(new Option(format === 'auto' ? text('format_own') : format, format));
       }
     }
+    this.form.reset();
+    this.set(settings ?? {preset: this.form.preset.options[0].value});
+    if (!settings) this.set(PRESETS[this.form.preset.value]);
   }
 
-  /** Send the file once; fetch would not tell how much of it has been sent. */
-  send() {
+  /** Set some controls, by name. */
+  set(settings) {
+    for (const [name, value] of Object.entries(settings)) {
+      const control = this.form.elements[name];
+      if (control?.type === 'checkbox') control.checked = value;
+      else if (control) control.value = value;
+    }
+    this.find('denoise').hidden = this.form.model.value !== DENOISABLE;
+    for (const slider of this.form.querySelectorAll('[type=range]')) {
+      slider.closest('label').querySelector('.value').textContent = number(Number(slider.value), {style: 'percent'});
+    }
+    this.settings = Object.fromEntries([...this.form.elements].filter(each => each.name).map(
+      each => [each.name, each.type === 'checkbox' ? each.checked : each.value]));
+  }
+
+  change(control) {
+    this.set(control.name === 'preset' ? PRESETS[control.value] ?? {} : {});
+    const {preset} = this.form, wanted = PRESETS[preset.value] ?? {};
+    if (Object.entries(wanted).some(([name, value]) => this.settings[name] !== value)) this.set({preset: ''});
+    latest[this.about.kind] = this.settings;
+    this.choose();
+    if (this.shown && !(control.name === 'model' && this.pick(control.value))) this.showFile();
+  }
+
+  /** Return the fields of a job. */
+  fields() {
+    const fields = {};
+    for (const control of this.form.elements) {
+      const given = control.type === 'checkbox' ? control.checked : control.value && !control.closest('[hidden]');
+      if (given && control.name && control.name !== 'preset') fields[control.name] = control.value;
+    }
+    if (SIZES.some(name => name in fields)) delete fields.scale;
+    return fields;
+  }
+
+  /** Show the size of the result and about how long it will take, or what is wrong with the settings. */
+  estimate() {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(async () => {
+      const response = await fetch(`${this.about.url}?${new URLSearchParams(this.fields())}`), body = await response.json();
+      if (this.state !== 'ready') return;
+      const sizes = this.find('sizes');
+      sizes.textContent = !response.ok ? explain(body, response.status) : text('sizes', {
+        before: body.size, after: body.result_size}) + (body.seconds ? `, ${text('about', {time: duration(body.seconds)})}` : '');
+      sizes.classList.toggle('error', !response.ok);
+      for (const each of ['start', 'try', 'compare']) this.find(each).disabled = !response.ok;
+    }, MILLISECONDS_BEFORE_ESTIMATE);
+  }
+
+  /** Give all other files of this kind the same settings. */
+  spread() {
+    for (const card of list('ready')) {
+      if (card === this || card.about.kind !== this.about.kind) continue;
+      card.set(this.settings);
+      card.choose();
+    }
+  }
+
+  /** Offer the same file once more, on a card behind this one. */
+  repeat() {
+    const {name, file, about, settings} = this, card = new Card({name, file, about, settings}, this);
+    card.showFile();
+    card.choose();
+    card.item.scrollIntoView({block: 'nearest'});
+    card.form.model.focus({preventScroll: true});
+  }
+
+  // ---- jobs ----
+
+  /** Start a job; `more` are fields beside the settings, or in their place. */
+  async run(more = {}) {
+    const turn = ++this.turn, fields = {...this.fields(), file: this.about.id, ...more};
+    this.forget();
+    this.enter('busy', text('waiting'));
+    try {
+      const state = await this.post('jobs', fields);
+      if (turn !== this.turn) { if (state) fetch(state.url, {method: 'DELETE'}); return; }
+      this.job = state.url;
+      this.save();
+      await this.watch(state);
+    } catch (error) {
+      if (turn !== this.turn) return;
+      if (error.status === 404 && this.file) await this.send();  // its file has expired
+      else this.fail(error);
+    }
+  }
+
+  /** Post a form behind those that were posted before, as often as the service is busy; return what it answers. */
+  post(address, fields) {
+    const turn = this.turn, form = new FormData();
+    for (const [name, value] of Object.entries(fields)) form.set(name, value);
+    const answered = queues[address].then(async () => {
+      while (turn === this.turn) {
+        const {status, body, wait} = await this.postOnce(address, form);
+        if (status < 300) return body;
+        if (status !== 429) throw new Refusal(status, body);
+        for (let seconds = wait; seconds > 0 && turn === this.turn; seconds--) {
+          this.report(text('busy', {seconds}));
+          await sleep(1000);
+        }
+      }
+    });
+    queues[address] = answered.catch(() => {});
+    return answered;
+  }
+
+  /** Post a form once; fetch would not tell how much of it has been sent. */
+  postOnce(address, form) {
     return new Promise((resolve, reject) => {
       const request = this.request = new XMLHttpRequest();
       request.upload.addEventListener('progress', event => {
-        this.progress.value = event.loaded / event.total;
-        this.show(text('uploading', {percent: Math.round(100 * event.loaded / event.total)}));
+        if (address !== 'files') return;
+        this.advance(event.loaded / event.total);
+        this.report(text('uploading', {percent: Math.round(100 * event.loaded / event.total)}));
       });
       request.addEventListener('load', () => {
         let body = {};
         try { body = JSON.parse(request.responseText); } catch { /* refused before it was read */ }
         resolve({status: request.status, body, wait: Number(request.getResponseHeader('Retry-After')) || 5});
       });
-      for (const name of ['error', 'abort']) request.addEventListener(name, () => reject(new TypeError(name)));
-      request.open('POST', 'jobs');
-      request.send(this.fields);
+      for (const name of ['error', 'abort']) {
+        request.addEventListener(name, () => reject(new Error(text('unreachable'))));
+      }
+      request.open('POST', address);
+      request.send(form);
     });
   }
 
   async watch(state) {
-    while (!this.removed && ['queued', 'running'].includes(state.state)) {
-      const share = state.total ? state.done / state.total : null;
-      if (share) this.progress.value = share; else this.progress.removeAttribute('value');
-      this.show(state.state === 'queued'
+    const turn = this.turn;
+    while (['queued', 'running'].includes(state.state)) {
+      const share = state.total ? state.done / state.total : null, percent = Math.round(100 * share);
+      this.advance(share);
+      const left = share > 0.05 && state.seconds > 3 ? state.seconds * (1 - share) / share : 0;
+      this.report(state.state === 'queued'
         ? state.position > 1 ? text('queued', {position: state.position - 1}) : text('next')
-        : share ? text('running_at', {percent: Math.round(100 * share)}) : text('running'));
+        : left ? text('running_left', {percent, time: duration(left)})
+        : share ? text('running_at', {percent}) : text('running'));
       await sleep(MILLISECONDS_BETWEEN_LOOKS);
-      const response = await fetch(this.url);
-      state = await response.json();
+      let response;
+      try { response = await fetch(this.job); } catch { throw new Error(text('unreachable')); }
+      if (turn !== this.turn) return;
       if (response.status === 404) throw new Error(text('gone'));
-      if (!response.ok) throw new Error(explain(state, response.status));
+      state = await response.json();
+      if (!response.ok) throw new Refusal(response.status, state);
     }
-    if (!this.removed) this.finish(state);
+    if (state.state === 'failed') this.fail({message: explain(state)});
+    else if (state.state !== 'done') this.choose();
+    else if (state.part) this.offer(state);
+    else this.finish(state);
   }
 
   finish(state) {
-    this.end();
-    const list = this.find('warnings');
-    list.hidden = !state.warnings.length;
-    list.replaceChildren(...state.warnings.map(
-      line => Object.assign(document.createElement('li'), {textContent: line})));
-    if (state.state !== 'done') return this.fail(state.state === 'failed' ? explain(state) : text(state.state));
-    this.item.classList.remove('short');
-    this.show(text('done', {seconds: state.seconds}), true);
-    if (state.size) {
-      this.find('sizes').textContent = text('sizes', {
-        before: state.size, after: state.result_size});
-    }
+    this.enter('done', text('done', {time: duration(state.seconds, 1)}), true);
+    this.find('models').hidden = true;
+    const lines = this.find('warnings'), link = this.find('download'), {size, result_size: after, model} = state;
+    lines.hidden = !state.warnings.length;
+    lines.replaceChildren(...state.warnings.map(
+      line => Object.assign(document.createElement('li'), {textContent: line, lang: 'en'})));
+    this.find('sizes').textContent = `${text('sizes', {before: size, after})}, ${model}`;
     if (state.verdict) this.judge(state.verdict);
     this.result = {url: state.result, name: state.name};
-    const link = this.find('download');
-    Object.assign(link, {href: state.result, download: state.name, hidden: false});
+    Object.assign(link, {href: state.result, download: state.name});
     link.setAttribute('aria-label', text('download_name', {name: state.name}));
-    document.querySelector('#all').hidden = jobs.filter(job => job.result).length < 2;
-    if (state.compared.length) this.offer(state.compared);
-    else if (SHOWN.test(this.file.type) && /\.(png|jpe?g|webp)$/.test(state.name)) this.compare().catch(() => {});
-    else if (PLAYED.test(state.name)) this.play();
+    const isVideo = /\.(mp4|mov|webm|mkv)$/.test(state.name);
+    this.viewer.show({url: this.source, isVideo: this.isVideo}, {url: state.result, isVideo}, this.name).then(
+      () => this.allowZoom());
   }
 
   /** Show the verdict on the result: good, look (why) or bad (why). */
@@ -195,98 +362,129 @@ class Job {
     line.hidden = false;
   }
 
-  /** Show the picture as it was over the result, up to the slider. */
-  async compare() {
-    const pair = this.find('pair'), slider = pair.querySelector('input'), after = this.find('after');
-    this.urls = [URL.createObjectURL(this.file), URL.createObjectURL(await (await fetch(this.result.url)).blob())];
-    this.find('before').src = this.urls[0];
-    after.src = this.urls[1];
-    await after.decode();
-    slider.setAttribute('aria-label', text('slider', {name: this.file.name}));
-    const show = () => pair.style.setProperty('--at', slider.value + '%');
-    slider.addEventListener('input', show);
-    show();
-    pair.hidden = false;
-    this.allowZoom(after.naturalWidth > pair.clientWidth);
-  }
-
-  allowZoom(needed) {
-    const zoom = this.find('zoom');
-    zoom.hidden = !needed;
-    zoom.addEventListener('click', () => this.zoom(zoom.getAttribute('aria-pressed') !== 'true'));
-  }
-
-  /** Show the sheet of a comparison, and a button for each model that upscales the whole file by it. */
-  offer(compared) {
-    const sheet = this.find('sheet'), list = this.find('models');
-    Object.assign(sheet, {src: this.result.url, alt: text('sheet', {name: this.file.name}), hidden: false});
-    list.replaceChildren(...compared.map(({model, text: figures}) => {
+  /** Show what a preview has found: a part of the file by each model, what all of it would take, and how it flickers. */
+  offer({part, compared}) {
+    this.choose(text('previewed'));
+    this.shown = {part, compared};
+    const models = this.find('models');
+    models.replaceChildren(...compared.map(each => {
       const item = document.createElement('li'), button = document.createElement('button');
-      const [, speed, unit, time, size, more = ''] =
-        figures.match(/^(\S+) s\/(megapixel|frame), about ([^;]+), ([^,;]+)(;.*)?$/) ?? [];
-      Object.assign(button, {type: 'button', textContent: text('use', {model})});
-      button.addEventListener('click', () => add([this.file], model));
-      item.append(button, speed ? text(unit === 'frame' ? 'frame_time' : 'megapixel_time', {
-        speed, time, size: size === 'less than 1 MiB' ? text('less') : size}) + more : figures);
+      Object.assign(button, {type: 'button', textContent: each.model, value: each.model, disabled: !each.picture});
+      button.addEventListener('click', () => {
+        this.form.model.value = each.model;
+        this.change(this.form.model);
+      });
+      const {flicker} = each, parts = each.error ? [explain(each)] : [
+        each.seconds ? text('about', {time: duration(each.seconds)}) : '',
+        each.bytes < 1e6 ? text('less') : text('weighs', {megabytes: Math.round(each.bytes / 1e6)}),
+        flicker ? text('flicker', {before: number(flicker.source), after: number(flicker.steadied ?? flicker.result)}) : ''];
+      item.append(button, parts.filter(Boolean).join(', '));
       return item;
     }));
-    list.hidden = false;
-    sheet.decode().then(() => this.allowZoom(sheet.naturalWidth > sheet.clientWidth), () => {});
+    models.hidden = false;
+    this.pick(this.form.model.value) || this.pick(compared.find(each => each.picture).model);
   }
 
-  /** Show every pixel of the result, in a frame that scrolls, or all of it. */
-  zoom(full) {
-    const frame = this.find('frame');
-    this.find('zoom').setAttribute('aria-pressed', full);
-    frame.classList.toggle('full', full);
-    frame.tabIndex = full ? 0 : -1;  // what scrolls must be reached by the keyboard
-    frame.scrollTo((frame.scrollWidth - frame.clientWidth) / 2, (frame.scrollHeight - frame.clientHeight) / 2);
+  /** Show the part by a model, if the preview has it. */
+  pick(model) {
+    const {part, compared} = this.shown, found = compared.find(each => each.model === model && each.picture);
+    if (!found) return false;
+    for (const button of this.find('models').querySelectorAll('button')) {
+      button.setAttribute('aria-pressed', button.value === model);
+    }
+    this.viewer.show({url: part}, {url: found.picture}, this.name).then(() => this.allowZoom());
+    return true;
   }
 
-  play() {
-    const clip = this.find('clip');
-    clip.addEventListener('loadedmetadata', () => { clip.hidden = false; });  // else the browser can't play it
-    clip.setAttribute('aria-label', this.result.name);
-    clip.src = this.result.url;
+  allowZoom() {
+    this.find('zoom').hidden = !this.viewer.isReduced;
   }
 
-  fail(message) {
-    this.end();
-    this.show(text('failed'));
-    const error = this.find('error');
-    error.textContent = message;
-    error.hidden = false;
+  fail({message, status}) {
+    this.enter('failed', text('failed'));
+    this.find('error').textContent = message;
+    this.find('error').hidden = false;
+    this.find('retry').hidden ||= !this.about && status >= 400 && status < 500;  // the same file is refused again
   }
 
-  end() {
-    this.ended = true;
-    this.progress.hidden = true;
-    this.find('cancel').textContent = text('remove');
+  cancel() {
+    this.turn++;
+    this.request?.abort();
+    this.forget();
+    this.choose();
   }
 
-  show(state, announce = false) {
-    this.find('state').textContent = state;
-    if (announce) document.querySelector('#status').textContent = `${this.file.name}: ${state}`;
+  /** Remove the last job from the service. */
+  forget() {
+    if (this.job) fetch(this.job, {method: 'DELETE'}).catch(() => {});
+    this.job = null;
+  }
+
+  // ---- the card ----
+
+  /** Show what there is in a state: sending, ready, busy, done or failed. */
+  enter(state, words = '', announce = false) {
+    this.state = this.item.dataset.state = state;
+    for (const element of this.item.querySelectorAll('[data-when]')) {
+      element.hidden = !element.dataset.when.split(' ').includes(state);
+    }
+    this.form.hidden ||= !this.about;
+    this.form.firstElementChild.disabled = state === 'busy';
+    for (const name of ['error', 'verdict', 'warnings']) this.find(name).hidden = true;
+    this.find('sizes').classList.remove('error');
+    this.advance(null);
+    this.report(words, announce);
+    update();
+  }
+
+  advance(share) {
+    const bar = this.item.querySelector('progress');
+    if (share) bar.value = share; else bar.removeAttribute('value');
+  }
+
+  report(words, announce = false) {
+    this.find('state').textContent = words;
+    if (announce) document.querySelector('#status').textContent = `${this.name}: ${words}`;
+  }
+
+  /** Remember the card for the next visit. */
+  save() {
+    const {name, about, settings, job} = this;
+    try { saved[this.key] = JSON.stringify({name, about, settings, job}); } catch { /* it is full */ }
   }
 
   remove() {
+    this.turn++;
     this.removed = true;
     this.request?.abort();
-    if (this.url) fetch(this.url, {method: 'DELETE'}).catch(() => {});
-    this.urls?.forEach(url => URL.revokeObjectURL(url));
-    jobs.splice(jobs.indexOf(this), 1);
+    this.forget();
+    cards.delete(this.item);
+    const isShared = [...cards.values()].some(card => card.about?.id === this.about?.id);
+    if (this.about && !isShared) fetch(this.about.url, {method: 'DELETE'}).catch(() => {});
+    if (this.address) URL.revokeObjectURL(this.address);
+    delete saved[this.key];
     if (this.item.contains(document.activeElement)) {  // the focus would go to the top of the page
       const next = this.item.nextElementSibling ?? this.item.previousElementSibling;
-      (next?.querySelector('.cancel') ?? document.querySelector('#files')).focus();
+      (next?.querySelector('.remove:not([hidden]), .cancel:not([hidden])') ?? document.querySelector('#files')).focus();
     }
     this.item.remove();
-    document.querySelector('#done').hidden = !jobs.length;
-    document.querySelector('#all').hidden = jobs.filter(job => job.result).length < 2;
+    document.querySelector('#done').hidden = !cards.size;
+    update();
+  }
+}
+
+/** Show the buttons that are for several cards where there are several. */
+function update() {
+  const ready = list('ready');
+  document.querySelector('#start').hidden = ready.length < 2;
+  document.querySelector('#all').hidden = list('done').length < 2;
+  for (const card of ready) {
+    card.find('spread').hidden = !ready.some(other => other !== card && other.about.kind === card.about.kind);
   }
 }
 
 async function downloadAll() {
-  for (const {result} of jobs.filter(job => job.result)) {
+  for (const {result} of list('done')) {
     const link = Object.assign(document.createElement('a'), {href: result.url, download: result.name});
     document.body.append(link);
     link.click();
@@ -297,13 +495,14 @@ async function downloadAll() {
 
 /** Say in the reader's language what was answered in place of a result. */
 function explain({code, values = {}}, status) {
-  if (values.field) values.field = strings[values.field] ?? values.field;
   const name = [`error_${code}`, `status_${status}`].find(each => each in strings) ?? 'error_unknown';
-  return text(name, values);
+  const told = {...values, field: strings[values.field] ?? values.field};
+  for (const key of ['seconds', 'limit']) if (key in told) told[key] = duration(told[key]);
+  return text(name, told);
 }
 
 function sleep(milliseconds) {
   return new Promise(resolve => setTimeout(resolve, milliseconds));
 }
 
-if (form) start();
+if (document.querySelector('#drop')) start();
