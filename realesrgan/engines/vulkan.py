@@ -11,7 +11,7 @@ import threading
 import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 
 import cv2
 import ncnn
@@ -20,6 +20,7 @@ import numpy as np
 from ..archs.architecture import Layers
 from ..archs.loaded import LoadedNetwork
 from ..errors import EngineError, NonFiniteError
+from ..log import create_thread
 from .devices import Device, measure_vulkan_memory, open_vulkan_gpu
 from .engine import Engine
 
@@ -41,9 +42,13 @@ _living: weakref.WeakSet[VulkanEngine] = weakref.WeakSet()
 
 @atexit.register
 def _stop_engines() -> None:
-    """Let pictures end that other threads compute, and no more begin: ncnn goes away in a moment."""
+    """Let pictures end that other threads compute, and no more begin: ncnn goes away in a moment.
+
+    A thread that is in a library when Python ends would crash; one that waits for a lock does not.
+    """
     for engine in list(_living):
         engine._lock.acquire()
+        engine._finishing.acquire()
 
 
 class VulkanEngine(Engine):
@@ -74,8 +79,7 @@ class VulkanEngine(Engine):
             raise EngineError(f'ncnn {ncnn.__version__} does not take the network; --engine takes another')
         net.load_model_mem(weights)
         self._shape: tuple[int, ...] = ()  # of the last picture
-        self._lock = threading.Lock()
-        self._threads = ThreadPoolExecutor(1 + self.in_flight, 'vulkan')
+        self._lock, self._finishing = threading.Lock(), threading.Lock()
         _living.add(self)
         # ncnn turns this off where the GPU can't.
         super().__init__(network, device, 'float16' if net.opt.use_fp16_storage else 'float32')
@@ -93,13 +97,22 @@ class VulkanEngine(Engine):
                 usable = int(measure_vulkan_memory(self._device) * _SHARE_OF_BUDGET)
                 self._allocator.limit = usable - self._count_others()
                 planes = self._run(picture)
-            self._finish(planes, pixels)
+            with self._finishing:
+                self._finish(planes, pixels)
         return result
 
     def submit(self, batch: np.ndarray, size: tuple[int, int] | None = None,
                together: int = 1) -> Callable[[], np.ndarray]:
         """As of `Engine`. In a thread, so that one result is rounded while the GPU computes the next."""
-        return self._threads.submit(self, batch).result
+        future: Future[np.ndarray] = Future()
+
+        def work() -> None:
+            try:
+                future.set_result(self(batch))
+            except BaseException as error:
+                future.set_exception(error)
+        create_thread(work, 'vulkan').start()
+        return future.result
 
     def release(self) -> None:
         with self._lock:
