@@ -4,7 +4,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from queue import SimpleQueue
@@ -77,10 +77,12 @@ class Verdict:
     Attributes:
         word: 'good' where nothing was found, 'bad' where the result is certainly spoilt.
         reasons: Kinds of findings (`Finding.kind`), the worst first.
+        messages: Those of the findings, each of which has been a warning too.
     """
 
     word: str
     reasons: tuple[str, ...] = ()
+    messages: tuple[str, ...] = field(default=(), compare=False)
 
     def __str__(self) -> str:
         return f'{self.word} ({", ".join(self.reasons)})' if self.reasons else self.word

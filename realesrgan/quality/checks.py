@@ -119,8 +119,9 @@ def sum_up(findings: Iterable[Finding]) -> Verdict:
     """Return the verdict on a file from what was found in all of it."""
     found = list(findings)
     word = 'bad' if any(finding.is_bad for finding in found) else 'look' if found else 'good'
-    return Verdict(word, tuple(dict.fromkeys(finding.kind for finding in sorted(
-        found, key=lambda finding: not finding.is_bad))))
+    found.sort(key=lambda finding: not finding.is_bad)
+    return Verdict(word, tuple(dict.fromkeys(finding.kind for finding in found)),
+                   tuple(dict.fromkeys(finding.message for finding in found)))
 
 
 def convert_to_levels(picture: np.ndarray) -> np.ndarray:

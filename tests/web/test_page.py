@@ -302,15 +302,18 @@ def test_the_keyboard_reaches_everything_and_the_focus_stays_among_the_cards(ser
     ('en-US', 'Or width (pixels)', 'Take a look (changed colours, edges of tiles)'),
     ('ko-KR', '또는 너비(픽셀)', '확인 필요 (색 변화, 타일 경계)')])
 def test_size_strength_and_verdict_are_in_both_languages(serve, visit, monkeypatch, locale, label, verdict):
-    monkeypatch.setattr('realesrgan.web.app.asdict', lambda _: {'word': 'look', 'reasons': ['colour', 'tiles']})
+    monkeypatch.setattr('realesrgan.web.app.asdict', lambda _: {
+        'word': 'look', 'reasons': ['colour', 'tiles'], 'messages': ['for anime']})
     page = visit(serve(), locale=locale)
     choose(page, ('a.png', 'image/png', png()))
     page.locator('summary').click()
     page.get_by_label(label).fill('100')
     page.locator('input[name=strength]').fill('0')
+    page.locator('input[name=face]').check()
     start(find(page, 'a.png'))
     expect(page.locator('.sizes')).to_have_text(f'60\u00d740 \u2192 100\u00d767, {MODEL}', timeout=60_000)
     expect(page.locator('.verdict')).to_have_text(verdict)
+    expect(page.locator('.warnings')).to_be_hidden()  # that of faces counts as a finding here
     url = page.locator('.download').get_attribute('href')
     result = decode(page.context.request.get(page.url.rstrip('/') + url).body()).astype(int)
     plain = cv2.resize(noise(40, 60), (100, 67), interpolation=cv2.INTER_CUBIC).astype(int)

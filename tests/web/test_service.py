@@ -101,7 +101,7 @@ def test_a_result_has_a_verdict(serve):
     service = serve()
     ramp = np.repeat(np.linspace(40, 200, 64, dtype=np.uint8)[None, :, None], 64, 0).repeat(3, 2)
     state = service.wait(service.send(encode(ramp)))
-    assert state['verdict'] == {'word': 'good', 'reasons': []}
+    assert state['verdict'] == {'word': 'good', 'reasons': [], 'messages': []}
     assert service.wait(service.send(encode(ramp)[:-60]))['verdict'] is None
 
 

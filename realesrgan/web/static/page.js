@@ -224,11 +224,13 @@ class Card {
   estimate() {
     clearTimeout(this.timer);
     this.timer = setTimeout(async () => {
-      const response = await fetch(`${this.about.url}?${new URLSearchParams(this.fields())}`), body = await response.json();
-      if (this.state !== 'ready') return;
+      const query = () => `${this.about.url}?${new URLSearchParams(this.fields())}`, asked = query();
+      const response = await fetch(asked).catch(() => null), body = await response?.json();
+      if (!response || this.state !== 'ready' || asked !== query()) return;
       const sizes = this.find('sizes');
-      sizes.textContent = !response.ok ? explain(body, response.status) : text('sizes', {
-        before: body.size, after: body.result_size}) + (body.seconds ? `, ${text('about', {time: duration(body.seconds)})}` : '');
+      const time = body.seconds ? `, ${text('about', {time: duration(body.seconds)})}` : '';
+      sizes.textContent = response.ok ? text('sizes', {before: body.size, after: body.result_size}) + time
+        : explain(body, response.status);
       sizes.classList.toggle('error', !response.ok);
       for (const each of ['start', 'try', 'compare']) this.find(each).disabled = !response.ok;
     }, MILLISECONDS_BEFORE_ESTIMATE);
@@ -341,8 +343,10 @@ class Card {
     this.enter('done', text('done', {time: duration(state.seconds, 1)}), true);
     this.find('models').hidden = true;
     const lines = this.find('warnings'), link = this.find('download'), {size, result_size: after, model} = state;
-    lines.hidden = !state.warnings.length;
-    lines.replaceChildren(...state.warnings.map(
+    const told = state.verdict?.messages ?? [];  // in the reader's language, by the verdict
+    const warnings = state.warnings.filter(line => !told.some(message => line.endsWith(message)));
+    lines.hidden = !warnings.length;
+    lines.replaceChildren(...warnings.map(
       line => Object.assign(document.createElement('li'), {textContent: line, lang: 'en'})));
     this.find('sizes').textContent = `${text('sizes', {before: size, after})}, ${model}`;
     if (state.verdict) this.judge(state.verdict);
