@@ -165,7 +165,7 @@ def test_more_memory_than_there_is_is_said_before_the_network_runs(run_script, t
     write(tmp_path / 'a.png', 4, 4)
     status, _, err = run_script(inference_realesrgan, '-i', 'a.png', '--width', '900000', '--model_path', tiny)
     assert status == 1
-    assert 'the result alone takes 2263.1 GiB of memory' in err
+    assert 'a result of 900000x900000 takes 2263.1 GiB of memory' in err
     assert 'choose a smaller size (-s, --width, --height, --fit)' in err
 
 

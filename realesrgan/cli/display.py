@@ -1,7 +1,9 @@
 """Show the events of a run on a terminal: bars while it works, a line for each file, the totals at the end."""
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import sys
 import threading
 import time
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from ..events import Event, Found, Outcome, Outlined, Progress
 from ..log import about, escape
-from .run import PRINTED, log_error, write_line
+from .run import ERASE, PRINTED, log_error, write_line
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -19,8 +21,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 _printed = logging.getLogger(PRINTED)
 
-_SECONDS_BEFORE_TILES = 3  # how long a picture must take for its tiles to be shown
-_SECONDS_BETWEEN_BEATS = 1.0
+_SECONDS_BETWEEN_BEATS = 0.5
+_ROOM_FOR_CTRL_C = 3  # columns right of a bar: where the terminal echoes ^C, it must not begin another line
+_COLUMNS_FOR_RATE = 60
+_FIRST_SHARE = 0.1  # of a picture
+_SMOOTHING = 0.05  # of the rates that remaining times are guessed from: over ten seconds or so
 
 
 class Display:
@@ -41,25 +46,30 @@ class Display:
         self._start = time.perf_counter()
         self._outcomes: list[Outcome] = []
         self._found = 0
+        self._in_work: dict[str, Progress] = {}
+        self._done = 0  # of those found
         self._outlined = False
         self._unwritten = False
         self._files: tqdm[Any] | None = None
-        self._steps: tqdm[Any] | None = None
-        self._shown = ''
+        self._frames: tqdm[Any] | None = None
+        self._shown = ''  # the video whose frames are shown
         self._ended = threading.Event()
         self._heart = threading.Thread(target=self._keep_moving, daemon=True)
 
     def __enter__(self) -> Self:
-        self._heart.start()
+        if not self._quiet and sys.stderr.isatty():
+            self._heart.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  traceback: TracebackType | None) -> None:
         self._ended.set()
-        self._heart.join()
-        self._close_steps()
-        if self._files is not None:
-            self._files.close()
+        if self._heart.is_alive():
+            self._heart.join()
+        with contextlib.suppress(OSError):  # the terminal has gone
+            for bar in filter(None, (self._frames, self._files)):  # the lower one first
+                bar.close()
+                sys.stderr.write(f'\r{ERASE}')
         if error is not None and self._outcomes:  # the totals so far, before the error is shown
             self.summarise()
         done = sum(not outcome.failed and not outcome.skipped for outcome in self._outcomes)
@@ -71,17 +81,16 @@ class Display:
     def __call__(self, event: Event) -> None:
         """Show an event."""
         if isinstance(event, Found):
-            self._open_files(event.count)
+            self._found, self._done = event.count, 0
         elif isinstance(event, Progress):
-            self._advance(event)
+            self._in_work[event.source] = event
         elif isinstance(event, Outcome):
             self._finish_file(event)
         elif isinstance(event, Outlined):
             self._outlined = True
+            self._done += 1
             for line in event.lines:
                 self._write(line)
-            if self._files is not None:
-                self._files.update()
 
     def summarise(self) -> int:
         """Print the totals and return the exit status: 1 if a file failed or the totals could not be written."""
@@ -102,58 +111,65 @@ class Display:
 
     # ---- bars ----
 
-    def _open_files(self, count: int) -> None:
-        self._found = count
-        if count > 1:
-            self._show_files()
-
-    def _show_files(self) -> None:
-        """Make the bar of the files; none for a single video, whose frames are counted, nor without a terminal."""
-        if self._quiet or not sys.stderr.isatty() or (self._found == 1 and self._unit == 'frames'):
-            return
-        from tqdm import tqdm
-        bar = tqdm(total=self._found, initial=len(self._outcomes), unit='file')
-        bar.start_t -= time.perf_counter() - self._start
-        self._files = bar
-
-    def _advance(self, event: Progress) -> None:
-        """Show how far a picture is only if it takes long, and frames always."""
-        if self._quiet or not sys.stderr.isatty() or event.done == event.total == 1:
-            return
-        from tqdm import tqdm
-        bar = self._steps
-        if bar is not None and event.source != self._shown:
-            return  # of several pictures at a time one is shown
-        if bar is None:
-            # An earlier run's frames count for nothing in the rate.
-            self._shown, is_picture = event.source, self._unit == 'megapixels'
-            bar = self._steps = tqdm(
-                total=event.total, initial=event.reused, leave=False, disable=None, unit='frame',
-                bar_format='{percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]' if is_picture else None,
-                position=int(self._files is not None), delay=_SECONDS_BEFORE_TILES if is_picture else 0)
-        bar.update(event.done - bar.n)
-
     def _keep_moving(self) -> None:
-        """Show the time that has passed also while a single picture or frame takes long.
+        """Draw the bars twice a second, also while a single picture or frame takes long.
 
-        The bar of a single picture is made here: tqdm takes a twentieth of the time of a small one to import.
+        No other thread makes bars: tqdm takes a twentieth of the time of a small picture to import.
         """
-        while not self._ended.wait(_SECONDS_BETWEEN_BEATS):
-            if self._files is None and self._found == 1 and self._steps is None:
-                self._show_files()
-            for bar in (self._files, self._steps):
-                if bar is not None and not bar.disable and time.time() - bar.start_t > _SECONDS_BEFORE_TILES:
-                    bar.refresh()
+        with contextlib.suppress(OSError):  # the terminal has gone
+            while not self._ended.wait(_SECONDS_BETWEEN_BEATS):
+                work = list(self._in_work.values())
+                if self._found > (self._unit == 'frames'):  # of a single video the frames are enough
+                    self._draw_files(sum(event.done / event.total for event in work if event.total))
+                if self._unit == 'frames':
+                    self._draw_frames(work[0] if work else None)  # those of the first of several videos
 
-    def _close_steps(self) -> None:
-        if self._steps is not None:
-            self._steps.close()
-            self._steps = None
+    def _draw_files(self, share: float) -> None:
+        """Draw how many files are done, with the share of those in work that is."""
+        if self._files is None:
+            self._files = self._make_bar(self._found, 'file')
+            self._files.start_t -= time.perf_counter() - self._start
+        counts = f'{self._done}/{self._found} ' if self._found > 1 else ''
+        self._draw(self._files, self._done + share, counts)
+
+    def _draw_frames(self, event: Progress | None) -> None:
+        source = '' if event is None else event.source
+        if self._frames is not None and source != self._shown:
+            self._frames.close()
+            self._frames = None
+        self._shown = source
+        if event is None:
+            return
+        if self._frames is None:
+            # An earlier run's frames count for nothing in the rate.
+            self._frames = self._make_bar(event.total, 'frame', event.reused)
+        self._draw(self._frames, event.done, '{n_fmt}/{total_fmt} ')
+
+    def _make_bar(self, total: int | None, unit: str, initial: int = 0) -> tqdm[Any]:
+        from tqdm import tqdm
+        return tqdm(total=total, initial=initial, unit=unit, leave=False, miniters=0, smoothing=_SMOOTHING,
+                    position=int(self._files is not None), delay=1e-9)  # which shows nothing before it is drawn
+
+    @staticmethod
+    def _draw(bar: tqdm[Any], done: float, counts: str) -> None:
+        """Draw a bar as wide as the terminal is now."""
+        bar.ncols = max(os.get_terminal_size(sys.stderr.fileno()).columns - _ROOM_FOR_CTRL_C, 1)
+        rate = ', {rate_fmt}' if bar.unit == 'frame' and bar.ncols >= _COLUMNS_FOR_RATE else ''
+        if bar.total:  # or tqdm's own form has no bar
+            bar.bar_format = f'{{percentage:3.0f}}%|{{bar}}| {counts}[{{elapsed}}<{{remaining}}{rate}]'
+        if not bar.n and done < _FIRST_SHARE:
+            # What came before, such as loading the network, counts for nothing in the rate.
+            bar.n = bar.initial = bar.last_print_n = done
+            bar.last_print_t = time.time()
+        if done == bar.n:
+            bar.refresh()
+        else:  # not by nothing, or the next step would count as one of half a second
+            bar.update(done - bar.n)
 
     def _finish_file(self, outcome: Outcome) -> None:
-        if outcome.source == self._shown:
-            self._close_steps()
+        self._in_work.pop(outcome.source, None)
         self._outcomes.append(outcome)
+        self._done += 1
         with about(outcome.source):
             if outcome.error is not None:
                 log_error(outcome.error, traceback=self._verbose)
@@ -168,8 +184,6 @@ class Display:
                 logger.error('%s', problem)
         if outcome.frames and not outcome.megapixels and not self._quiet:
             self._print_video(outcome)
-        if self._files is not None:
-            self._files.update()
 
     def _print_video(self, outcome: Outcome) -> None:
         reused = f' ({outcome.reused} of them from an earlier run)' if outcome.reused else ''

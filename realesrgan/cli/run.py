@@ -23,6 +23,8 @@ _OBJECTS_BETWEEN_COLLECTIONS = 50_000
 
 #: The logger of lines that are printed anyway, for `--log`.
 PRINTED = f'{__name__}.printed'
+#: Erases what stands right of the cursor in a terminal, such as the ^C that it has echoed behind a bar.
+ERASE = '\x1b[K' if os.name == 'posix' else ''
 _SHOWS_TRACEBACK = 'shows_traceback'  # an attribute of records
 
 
@@ -121,7 +123,7 @@ def write_line(line: str, to: TextIO) -> None:
     """
     if 'tqdm' in sys.modules:  # or no bar was made
         from tqdm import tqdm
-        tqdm.write(line, file=to)
+        tqdm.write((ERASE if to.isatty() else '') + line, file=to)
     else:
         to.write(f'{line}\n')
 

@@ -87,19 +87,23 @@ def take_share(device: Device, workers: int) -> int:
     return min(usable, int(torch.cuda.mem_get_info(card)[1] * _SHARE_OF_FREE) // workers)
 
 
-def require_memory(for_results: int) -> None:
-    """Check, before the network runs for hours, that the results have room in the host's memory.
+def require_memory(for_results: int, width: int, height: int) -> None:
+    """Check, before the network runs for hours, that a result of this size has room in the host's memory.
 
     Allocating them would not find out: systems hand out memory that they don't have.
 
+    Args:
+        for_results: Bytes that the result takes, with those before it is scaled to its size.
+        width, height: Its size.
+
     Raises:
-        MemoryError: they take more than the free memory and swap space.
+        MemoryError: that is more than the free memory and swap space.
     """
     free = min(sum(measure_system_memory()), measure_container_memory())
     if for_results > free:
-        raise MemoryError(f'the result alone takes {for_results / 2 ** 30:.1f} GiB of memory, {free / 2 ** 30:.1f} '
-                          'are free. Close other programs, choose a smaller size (-s, --width, --height, --fit), or '
-                          'split the picture')
+        raise MemoryError(f'a result of {width}x{height} takes {for_results / 2 ** 30:.1f} GiB of memory, '
+                          f'{free / 2 ** 30:.1f} are free. Close other programs, choose a smaller size (-s, --width, '
+                          '--height, --fit), or split the picture')
 
 
 def measure_free_memory(device: Device) -> int:

@@ -6,6 +6,7 @@ of it.
 """
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Mapping
 
@@ -20,6 +21,7 @@ from .devices import Device
 from .engine import Engine
 
 _CHANNELS = 1  # the axis, in NCHW
+_MILLISECONDS_BETWEEN_LOOKS = 200
 
 Weights = Mapping[str, np.ndarray]
 
@@ -51,7 +53,7 @@ class OpenVINOEngine(Engine):
         with self._lock:
             try:
                 request = self._prepare_request(batch.dtype)
-                request.infer([np.ascontiguousarray(batch)], share_inputs=True)
+                _infer(request, np.ascontiguousarray(batch))
             except RuntimeError as error:
                 if any(sign in str(error).lower() for sign in ('memory', 'alloc')):
                     raise MemoryError(f'{self.description}: {flatten_message(error)}') from error
@@ -75,6 +77,19 @@ class OpenVINOEngine(Engine):
             model = build_model(self._layers, self._weights, dtype)
             self._requests[dtype] = ov.Core().compile_model(model, 'CPU', self._settings).create_infer_request()
         return self._requests[dtype]
+
+
+def _infer(request: ov.InferRequest, pixels: np.ndarray) -> None:
+    """Run a request. Unlike `InferRequest.infer` it ends at Ctrl-C, after the layer that it is at."""
+    request.start_async([pixels], share_inputs=True)
+    try:
+        while not request.wait_for(_MILLISECONDS_BETWEEN_LOOKS):
+            pass
+    except BaseException:
+        request.cancel()
+        with contextlib.suppress(RuntimeError):  # which says that it was cancelled
+            request.wait()
+        raise
 
 
 def build_model(layers: Layers, weights: Weights, dtype: np.dtype) -> ov.Model:

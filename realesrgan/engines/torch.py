@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -34,6 +35,7 @@ _MOST_PINNED_BYTES = 128 << 20
 # Of larger pictures, kernels take longer than it takes to launch them. Until a size has come so often, it may be the
 # last of its kind.
 _MOST_GRAPH_PIXELS, _GRAPH_FROM = 1 << 20, 3
+_SECONDS_BETWEEN_REPORTS = 0.2
 _MOST_VALUES = 2 ** 31 - 1  # of a tensor: some of PyTorch's kernels count in 32 bits
 
 _capturing = threading.Lock()  # PyTorch allows one capture in a process, and giving back memory at no such time
@@ -174,6 +176,27 @@ class TorchEngine(Engine):
                 raise BrokenDeviceError(f'{self.description}: {flatten_message(error)}') from error
             raise
 
+    @contextmanager
+    def _report_layers(self) -> Iterator[None]:
+        """Report the share of layers with weights that have run; only on a CPU, as a GPU runs them after the calls."""
+        report, layers, ran, reported = self.on_progress, list[torch.nn.Module](), 0, 0.0
+        if report is not None and self._device.type == 'cpu':
+            layers = [module for module in self._module.modules() if list(module.parameters(recurse=False))]
+
+        def count(*_: object) -> None:
+            nonlocal ran, reported
+            ran += 1
+            now = time.monotonic()
+            if report is not None and now - reported >= _SECONDS_BETWEEN_REPORTS:
+                reported = now
+                report(min(ran / len(layers), 1))  # a layer may run several times
+        hooks = [layer.register_forward_hook(count) for layer in layers]
+        try:
+            yield
+        finally:  # or the module could no longer be saved or compiled
+            for hook in hooks:
+                hook.remove()
+
     # ---- on the device ----
 
     def _compute(self, pixels: torch.Tensor, dtype: np.dtype, size: tuple[int, int] | None) -> Finished:
@@ -216,7 +239,8 @@ class TorchEngine(Engine):
             batch = batch.float().div_(255)
         elif dtype == np.uint16:
             batch = batch.to(torch.int32).bitwise_and_(0xFFFF).float().div_(65535)
-        result = self._module(batch.to(self._dtype).permute(0, 3, 1, 2).contiguous(memory_format=self._layout))
+        with self._report_layers():
+            result = self._module(batch.to(self._dtype).permute(0, 3, 1, 2).contiguous(memory_format=self._layout))
         count, height, width = pixels.shape[:3]
         wanted = (count, 3, height * self.scale, width * self.scale)
         shape = getattr(result, 'shape', None)

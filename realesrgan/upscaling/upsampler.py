@@ -231,11 +231,12 @@ class RealESRGANer:
         height, width = img.shape[:2]
         if outscale is not None and outscale != self.scale:
             size = scale_size(width, height, outscale)
-        final = math.prod(size or scale_size(width, height, self.scale)) / (height * width)
+        final_size = size or scale_size(width, height, self.scale)
+        final = math.prod(final_size) / (height * width)
         copies = (size is not None) + (strength < 1)  # of the final size
         room = estimate_result_memory(img.size * dtype.itemsize, self.scale, copies * final,
                                       alpha=img.shape[2:] == (4,))
-        require_memory(room)
+        require_memory(room, *final_size)
         picture = normalise_layout(img)
         mode = 'L' if picture.ndim == 2 else {3: 'RGB', 4: 'RGBA'}[picture.shape[2]]
         visible = fill_hidden_colours(picture, dtype) if mode == 'RGBA' else picture

@@ -50,6 +50,19 @@ def test_a_result_of_another_size_is_an_error():
         make_torch(lambda x: x.repeat_interleave(2, 2))(np.zeros((1, 4, 5, 3), np.uint8))
 
 
+def test_pytorch_reports_its_layers_with_weights(monkeypatch):
+    monkeypatch.setattr(torch_engine, '_SECONDS_BETWEEN_REPORTS', 0)
+    module = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(), nn.Conv2d(3, 3, 1))
+    engine, shares = TorchEngine(LoadedNetwork.from_module(module, 1), CPU, 'float32'), []
+    pixels = np.zeros((1, 4, 4, 3), np.uint8)
+    engine(pixels)
+    engine.on_progress = shares.append
+    for _ in range(2):
+        engine(pixels)
+    assert shares == [0.5, 1, 0.5, 1]
+    assert not any(layer._forward_hooks for layer in module.modules())
+
+
 # ---- OpenVINO ----
 
 @pytest.fixture
@@ -77,7 +90,7 @@ def test_memory_is_kept_for_one_dtype_until_it_is_released(ov):
     assert np.array_equal(run(np.full((1, 512, 512, 3), 7, np.uint8)), result)
 
 
-@pytest.mark.parametrize(('owner', 'call'), [('Core', 'compile_model'), ('InferRequest', 'infer')])
+@pytest.mark.parametrize(('owner', 'call'), [('Core', 'compile_model'), ('InferRequest', 'wait_for')])
 @pytest.mark.parametrize(('message', 'kind', 'expected'), [
     ('std::bad_alloc\n\n', MemoryError, 'openvino, cpu, float32: Exception from src/core.cpp: std::bad_alloc'),
     ('Check failed', RuntimeError, 'Exception from src/core.cpp:\nCheck failed')])
@@ -89,6 +102,22 @@ def test_out_of_memory_is_a_memory_error_in_one_line(ov, monkeypatch, owner, cal
     with pytest.raises(kind) as caught:
         run(np.zeros((1, 4, 4, 3), np.uint8))
     assert str(caught.value) == expected
+
+
+def test_what_interrupts_openvino_ends_the_picture_and_the_next_is_right(ov, monkeypatch):
+    run, large, small = make_openvino(64), np.zeros((1, 512, 512, 3), np.uint8), np.full((1, 8, 8, 3), 7, np.uint8)
+    expected, wait_for, cancel, cancelled = run(small), ov.InferRequest.wait_for, ov.InferRequest.cancel, []
+
+    def interrupt(self, milliseconds):
+        assert not wait_for(self, 0)  # it has just begun
+        raise KeyboardInterrupt
+    monkeypatch.setattr(ov.InferRequest, 'wait_for', interrupt)
+    monkeypatch.setattr(ov.InferRequest, 'cancel', lambda self: cancelled.append(cancel(self)))
+    with pytest.raises(KeyboardInterrupt):
+        run(large)
+    monkeypatch.undo()
+    assert len(cancelled) == 1
+    assert np.array_equal(run(small), expected)
 
 
 def test_threads_reach_the_compiled_model(ov, monkeypatch):

@@ -197,16 +197,17 @@ def test_workers_share_a_card_as_if_none_had_begun(monkeypatch):
 def test_results_may_use_swap_space_but_no_more_than_the_container_has(monkeypatch):
     monkeypatch.setattr(memory, 'measure_system_memory', lambda: (2 * 2 ** 30, 2 ** 30))
     monkeypatch.setattr(memory, 'measure_container_memory', lambda: sys.maxsize)
-    memory.require_memory(3 * 2 ** 30)
-    with pytest.raises(MemoryError, match='the result alone takes 4.0 GiB of memory, 3.0 are free. Close other'):
-        memory.require_memory(4 * 2 ** 30)
+    memory.require_memory(3 * 2 ** 30, 5, 7)
+    with pytest.raises(MemoryError, match='a result of 5x7 takes 4.0 GiB of memory, 3.0 are free. Close other'):
+        memory.require_memory(4 * 2 ** 30, 5, 7)
     monkeypatch.setattr(memory, 'measure_container_memory', lambda: 2 ** 30)
     with pytest.raises(MemoryError, match='takes 3.0 GiB of memory, 1.0 are free'):
-        memory.require_memory(3 * 2 ** 30)
+        memory.require_memory(3 * 2 ** 30, 5, 7)
     huge = np.broadcast_to(np.uint8(0), (2 ** 20, 2 ** 20, 3))
     upsampler = RealESRGANer(4, None, model=SRVGGNetCompactConfig(4, 8, 1).build(), device='cpu')
-    for picture, outscale, needed in ((huge, None, '49152.0'), (np.zeros((16, 16, 3), np.uint8), 8192, '48.0')):
-        with pytest.raises(MemoryError, match=f'the result alone takes {needed} GiB.*a smaller size'):
+    for picture, outscale, side, needed in ((huge, None, 2 ** 22, '49152.0'),
+                                            (np.zeros((16, 16, 3), np.uint8), 8192, 2 ** 17, '48.0')):
+        with pytest.raises(MemoryError, match=f'a result of {side}x{side} takes {needed} GiB.*a smaller size'):
             upsampler.enhance(picture, outscale)
 
 
