@@ -143,11 +143,11 @@ class EnhancerCache:
         return enhancer
 
 
-def measure_timings(enhancer: Enhancer, stopwatch: Stopwatch) -> Timings:
-    """Return the time and memory that the results of an enhancer have taken."""
+def measure_timings(enhancer: Enhancer, stopwatch: Stopwatch, model: str) -> Timings:
+    """Return the time and memory that the results of an enhancer have taken; `model` is the network's name."""
     engine, device, precision = enhancer.engine.description.split(', ')[:3]
     host, gpu = measure_peaks(enhancer.device_type)
-    return Timings(engine, device, precision, max(len(enhancer.tiles), 1), dict(stopwatch.seconds), host, gpu)
+    return Timings(model, engine, device, precision, max(len(enhancer.tiles), 1), dict(stopwatch.seconds), host, gpu)
 
 
 def _load_network(options: UpsamplerOptions, *, log: bool = True) -> LoadedNetwork:

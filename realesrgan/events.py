@@ -261,7 +261,7 @@ class Outcome:
         reused: How many of them an earlier run had upscaled.
         megapixels: Size of the picture that was read; 0 for a video.
         seconds: Wall time from opening the input to the finished result, without the wait for a worker; for pictures,
-            of the network alone.
+            the sum of their stages, without waits for other pictures.
         size, result_size: Width and height of the input and of the result.
         timings: Time and memory that the result took, without the frames of an earlier run; None if there is no result.
         comparison: Path of the picture or clip that shows both, if one was asked for.

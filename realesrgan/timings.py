@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Self, TypeVar
 
-#: The steps of a picture or a video, in order; only videos that are steadied have that one.
-STAGES = ('read', 'network', 'steady', 'write')
+#: The stages of a picture or a video, in order: weights are loaded for the first of each worker, only videos are
+#: steadied, and reports compare results with their inputs.
+STAGES = ('load', 'read', 'network', 'steady', 'write', 'check')
 
 Item = TypeVar('Item')
 
@@ -19,13 +20,15 @@ class Timings:
     """Time and memory that a result took.
 
     Attributes:
-        engine, device, precision: What ran the network, where, and how exactly.
+        model: The network's name.
+        engine, device, precision: What ran it, where, and how exactly.
         tiles: Into how many tiles a picture, or a frame, was cut.
         seconds: Of each of `STAGES`. They overlap, and those of several workers add up.
         host_bytes: The most memory of the process that computed, since it started; 0 if unknown.
         gpu_bytes: The most memory that PyTorch took on the GPU; 0 if unknown.
     """
 
+    model: str = ''
     engine: str = ''
     device: str = ''
     precision: str = ''

@@ -94,7 +94,9 @@ class PictureWorker:
 
     def __init__(self, options: PictureOptions, place: Place, build: BuildEnhancer = build_enhancer) -> None:
         self._options = options
-        self._enhancer = build(options, place)
+        self._loading = Stopwatch()
+        with self._loading.measure('load'):
+            self._enhancer = build(options, place)
         self._memory = MemoryLog()
 
     def __call__(self, task: PictureTask, report: Report) -> None:
@@ -164,8 +166,10 @@ class PictureWorker:
         item.tiles = self._enhancer.tiles
         item.outcome = Outcome(
             str(job.source), None if job.to_stdout else item.target, frames=1, megapixels=height * width / 1e6,
-            seconds=item.stopwatch.seconds['network'], size=(width, height), result_size=pixels.shape[1::-1],
-            timings=measure_timings(self._enhancer, item.stopwatch))
+            size=(width, height), result_size=pixels.shape[1::-1],
+            timings=measure_timings(self._enhancer, item.stopwatch, options.label))
+        item.stopwatch.seconds.update(self._loading.seconds)
+        self._loading.seconds.clear()
         if not (options.check or options.no_check):
             with about(job.source):
                 judged = judge(picture.pixels, pixels, item.tiles, all_pixels=False)
@@ -209,10 +213,11 @@ class PictureWorker:
         """Compare a result with its source as the options ask; yield what was found, and the outcome."""
         outcome, source = item.outcome, str(item.job.source)
         assert outcome is not None
-        assert outcome.timings is not None
-        outcome = replace(outcome, timings=replace(outcome.timings, seconds=dict(item.stopwatch.seconds)))
+        timings = outcome.timings
+        assert timings is not None
         if item.picture is not None and self._options.check:
-            judged = judge(item.picture.pixels, result.pixels, item.tiles, all_pixels=True)
+            with item.stopwatch.measure('check'):
+                judged = judge(item.picture.pixels, result.pixels, item.tiles, all_pixels=True)
             if judged is not None:
                 yield Examined(source, *judged)
                 outcome = replace(outcome, verdict=sum_up(judged[0].findings))
@@ -221,12 +226,13 @@ class PictureWorker:
                 comparison = name_comparison(item.target, 'jpg')
                 targets.claim_comparison(item.job, comparison)
                 from ..quality.comparisons import compare
-                with whole_file(comparison) as temporary:
+                with item.stopwatch.measure('check'), whole_file(comparison) as temporary:
                     write(Picture(compare(item.picture.pixels, result.pixels, self._options.label)), temporary, 'jpg')
                 outcome = replace(outcome, comparison=comparison)
             except Exception as error:
                 outcome = _add_problem(outcome, 'no comparison', error)
-        yield outcome
+        seconds = dict(item.stopwatch.seconds)
+        yield replace(outcome, seconds=sum(seconds.values()), timings=replace(timings, seconds=seconds))
 
 
 def _read_all(jobs: Iterable[Job], max_pixels: int) -> Iterator[_Item]:

@@ -6,12 +6,13 @@ import errno
 import json
 import os
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Self
+from urllib.parse import quote
 
 import psutil
 
@@ -53,17 +54,20 @@ class Reporter:
         path: The report: JSON if its name ends in .json, else a page.
         title: The subject of the report, such as the model.
         on_event: Called with each event first.
+        command: The command line of the run, which the report quotes.
 
     Raises:
         OSError: the report can't be written there.
     """
 
-    def __init__(self, path: str | os.PathLike[str], title: str, on_event: Callable[[Event], None]) -> None:
+    def __init__(self, path: str | os.PathLike[str], title: str, on_event: Callable[[Event], None],
+                 command: str = '') -> None:
         self._path = Path(path)
         require_writable(self._path.parent)
         if self._path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         self._title = title
+        self._command = command
         self._on_event = on_event
         self._files: defaultdict[str, FileReport] = defaultdict(FileReport)
         self._warnings: list[str] = []
@@ -79,7 +83,7 @@ class Reporter:
         if self._path.suffix.lower() == '.json':
             text = json.dumps(report, indent=1) + '\n'
         else:
-            text = _render_page(report, self._list_ended())
+            text = _render_page(report, self._list_ended(), self._path.parent)
         with whole_file(self._path) as temporary:
             temporary.write_text(text, encoding='utf-8')
 
@@ -102,7 +106,8 @@ class Reporter:
     def describe(self) -> dict[str, Any]:
         """Return the report as simple values, as they stand in its JSON."""
         return {
-            'title': self._title, 'version': __version__, 'started': self._started.isoformat(timespec='seconds'),
+            'title': self._title, 'command': escape(self._command), 'version': __version__,
+            'started': self._started.isoformat(timespec='seconds'),
             'seconds': round(time.perf_counter() - self._start, 3),
             'machine': {'cores': count_cores(), 'memory_bytes': psutil.virtual_memory().total},
             'warnings': [escape(line) for line in self._warnings],
@@ -118,8 +123,10 @@ def _describe_file(file: FileReport) -> dict[str, Any]:
     timings = asdict(outcome.timings) if outcome.timings else {}
     error = flatten_message(outcome.error) if outcome.error else ''
     logged = {*outcome.problems, error}
-    unit = 'megapixels/s' if outcome.megapixels else 'frames/s'
+    # The network waits for nothing else of a picture; a video's stages run at the same time.
+    seconds = timings.get('seconds', {}).get('network', 0) if outcome.megapixels else outcome.seconds
     amount = outcome.megapixels or outcome.frames - outcome.reused
+    rate = float(f'{amount / seconds:.4g}') if seconds and amount else None
     return {
         'source': escape(outcome.source), 'target': _show(outcome.target), 'comparison': _show(outcome.comparison),
         'status': 'skipped' if outcome.skipped else 'failed' if outcome.failed else 'done',
@@ -127,11 +134,13 @@ def _describe_file(file: FileReport) -> dict[str, Any]:
         'problems': [escape(line) for line in outcome.problems],
         'warnings': [escape(line) for line in file.warnings if line not in logged],
         'size': outcome.size, 'result_size': outcome.result_size,
+        'scale': round(outcome.result_size[0] / outcome.size[0], 4) if outcome.result_size[0] else None,
         'frames': outcome.frames, 'reused': outcome.reused, 'seconds': round(outcome.seconds, 3),
-        'rate': round(amount / outcome.seconds, 4) if outcome.seconds and amount else None, 'unit': unit,
-        **{name: timings.get(name) for name in ('engine', 'device', 'precision', 'tiles', 'host_bytes', 'gpu_bytes')},
-        'stages': {name: round(timings['seconds'].get(name, 0), 3) for name in STAGES
-                   if name != 'steady' or name in timings['seconds']} if timings else None,
+        'rate': rate, 'unit': None if rate is None else 'megapixels/s' if outcome.megapixels else 'frames/s',
+        **{name: timings.get(name) for name in (
+            'model', 'engine', 'device', 'precision', 'tiles', 'host_bytes', 'gpu_bytes')},
+        'stages': {name: round(timings['seconds'][name], 3) for name in STAGES if name in timings['seconds']}
+        if timings else None,
         'flicker': None if outcome.flicker is None else asdict(outcome.flicker),
         'verdict': None if outcome.verdict is None else str(outcome.verdict),
         'samples': [{'frame': frame, **asdict(quality),
@@ -144,10 +153,10 @@ def _show(path: Path | None) -> str | None:
 
 # ---- the page ----
 
-def _render_page(report: dict[str, Any], files: Sequence[FileReport]) -> str:
+def _render_page(report: dict[str, Any], files: Sequence[FileReport], folder: Path) -> str:
     """Return a report, as `Reporter.describe` returns it, as one page that needs nothing beside it.
 
-    `files` are those that it describes, whose pictures it shows.
+    `files` are those that it describes, whose pictures it shows; its links to results begin in `folder`.
     """
     from jinja2 import Environment, PackageLoader, select_autoescape
     environment = Environment(loader=PackageLoader('realesrgan.reports', '.'), autoescape=select_autoescape(
@@ -155,14 +164,31 @@ def _render_page(report: dict[str, Any], files: Sequence[FileReport]) -> str:
     environment.filters['data_url'] = lambda jpeg: 'data:image/jpeg;base64,' + base64.b64encode(jpeg).decode()
     environment.filters['bytes'] = lambda count: (
         f'{count / 2 ** 30:.1f} GiB' if count >= 2 ** 30 else f'{count / 2 ** 20:.0f} MiB')
-    rows = [{**file, 'preview': own.preview, 'cells': own.cells, 'worst': _find_worst(file['samples']),
-             'findings': [finding if sample['frame'] is None else f'frame {sample["frame"] + 1}: {finding}'
-                          for sample in file['samples'] for finding in sample['findings']]}
-            for file, own in zip(report['files'], files, strict=True)]
-    longest = max((sum(row['stages'].values()) for row in rows if row['stages']), default=0)
+    names = Counter(PurePath(file['source']).name for file in report['files'])
+    rows = []
+    for file, own in zip(report['files'], files, strict=True):
+        assert own.outcome is not None
+        name = PurePath(file['source']).name
+        rows.append({
+            **file, 'path': escape(os.path.abspath(own.outcome.source)) if os.path.exists(own.outcome.source) else
+            file['source'], 'preview': own.preview, 'cells': own.cells, 'worst': _find_worst(file['samples']),
+            'name': name if names[name] == 1 else file['source'], 'is_picture': file['unit'] == 'megapixels/s',
+            'links': [(word, _find_link(path, folder), path.name) for word, path in (
+                ('result', own.outcome.target), ('comparison', own.outcome.comparison)) if path is not None],
+            'findings': [finding if sample['frame'] is None else f'frame {sample["frame"] + 1}: {finding}'
+                         for sample in file['samples'] for finding in sample['findings']]})
+    longest = max((seconds for row in rows for seconds in (row['seconds'], *(row['stages'] or {}).values())), default=0)
     stages = [stage for stage in STAGES if any(stage in (row['stages'] or ()) for row in rows)]
-    return environment.get_template('page.html.jinja').render(report=report, rows=rows, stages=stages,
-                                                              longest=longest or 1)
+    return environment.get_template('page.html.jinja').render(
+        report=report, rows=rows, stages=stages, longest=longest or 1, started=report['started'][:16].replace('T', ' '))
+
+
+def _find_link(path: Path, folder: Path) -> str:
+    """Return a link to a file, relative where that is possible, so that both may be moved together."""
+    try:
+        return quote(Path(os.path.relpath(path, folder)).as_posix())
+    except ValueError:  # on another drive of Windows
+        return path.resolve().as_uri()
 
 
 def _find_worst(samples: Sequence[dict[str, Any]]) -> dict[str, float | None]:

@@ -156,7 +156,9 @@ class ChunkWorker:
     def __init__(self, options: VideoOptions, place: Place, build: BuildEnhancer = build_enhancer, *,
                  finds_ffmpeg: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
         self._all_pixels = options.check
-        self._enhancer = build(options, place)
+        self._model, self._loading = options.label, Stopwatch()
+        with self._loading.measure('load'):
+            self._enhancer = build(options, place)
         self._strength = options.strength
         self._steady = options.steady
         self._alpha_upsampler = options.alpha_upsampler
@@ -180,12 +182,15 @@ class ChunkWorker:
         found = parts.find(chunk.first, chunk.stop)  # of an earlier run, or of a worker that has died
         done, reused = sum(part.frames for part in found), 0
         examined = deque[Examined]()  # by the thread that writes
+        stopwatch.seconds.update(self._loading.seconds)
+        self._loading.seconds.clear()
         report(done)
         with about(chunk.video), chunk.frames.open(chunk.ffmpeg) as reader, PartWriter(
                 chunk, {part.first - chunk.first for part in found}, reader, stopwatch) as writer:
             def write(frame: Frame) -> None:
                 if frame.is_wanted and frame.number in chunk.samples:
-                    examined.extend(self._judge(chunk, frame))
+                    with stopwatch.measure('check'):
+                        examined.extend(self._judge(chunk, frame))
                 writer.write(frame)
 
             frames = stopwatch.measure_each('read', read_frames(chunk, reader, found, RADIUS if self._steady else 0))
@@ -205,7 +210,7 @@ class ChunkWorker:
         for each in examined:
             report(each)
         made = sorted([*found, *writer.made], key=lambda part: part.first)
-        return Upscaled(tuple(made), reader.damage, reused, measure_timings(self._enhancer, stopwatch))
+        return Upscaled(tuple(made), reader.damage, reused, measure_timings(self._enhancer, stopwatch, self._model))
 
     def _judge(self, chunk: Chunk, frame: Frame) -> Iterator[Examined]:
         number = chunk.first + frame.number

@@ -38,7 +38,7 @@ def page(chromium, page_file, request):
 
 
 def names(page):
-    return [name.rpartition('/')[2] for name in page.locator('tbody td:first-child').all_inner_texts()]
+    return [text.split()[0] for text in page.locator('tbody td:first-child').all_inner_texts()]
 
 
 def test_a_click_on_a_column_sorts_the_table(page):
@@ -61,6 +61,24 @@ def test_the_slider_moves_by_mouse_and_by_keyboard(page):
     box = slider.bounding_box()
     page.mouse.click(box['x'] + box['width'] * 0.9, box['y'] + box['height'] / 2)
     assert 85 < float(pair.evaluate('pair => pair.style.getPropertyValue("--at")').rstrip('%')) < 95
+
+
+def test_the_charts_name_each_file_and_use_the_width(page):
+    plots = page.locator('.plot')
+    assert plots.count() == 2  # seconds and quality
+    for plot in plots.all():
+        assert plot.locator('span:nth-child(3n+1)').all_inner_texts() == ['large.png', 'small.png']
+    longest = max(box.bounding_box()['width'] for box in plots.first.locator('.stages').all())
+    assert longest > 0.4 * page.viewport_size['width']
+    row = page.locator('tbody tr', has_text='large.png')
+    shown = float(row.locator('td').nth(6).inner_text())
+    assert plots.first.locator('span:nth-child(3)').inner_text() == f'{shown:.2f} s'
+
+
+def test_the_links_lead_to_the_results(page, page_file):
+    link = page.locator('tbody tr', has_text='large.png').get_by_role('link', name='result')
+    assert link.evaluate('link => link.href') == (page_file.parent / 'large_out.png').as_uri()
+    assert (page_file.parent / 'large_out.png').exists()
 
 
 def test_nothing_is_wider_than_the_window_but_the_table_which_scrolls(page):

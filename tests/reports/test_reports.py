@@ -43,12 +43,14 @@ class Page(HTMLParser):
 
     def __init__(self, path):
         super().__init__()
-        self.tags, self.loads, self.text = [], [], []
+        self.tags, self.loads, self.links, self.titles, self.text = [], [], [], [], []
         self.feed(path.read_text())
 
     def handle_starttag(self, tag, attributes):
         self.tags.append(tag)
-        self.loads += [value for name, value in attributes if name in ('src', 'href') and value]
+        values = dict(attributes)
+        (self.links if tag == 'a' else self.loads).extend(filter(None, map(values.get, ('src', 'href'))))
+        self.titles += filter(None, [values.get('title')])
 
     def handle_data(self, data):
         self.text.append(data.strip())
@@ -64,25 +66,29 @@ def test_the_figures_of_pictures(run, tmp_path):
     assert run('-i', 'in', '-t', '20', '--engine', 'torch', '--report', 'new/r.json')[0] == 1
     report = load('new/r.json')
     assert (report['title'], report['version']) == ('tiny', '2.0.0')
+    assert report['command'].endswith(' -i in -t 20 --engine torch --report new/r.json')
     a, b, broken = (next(file for file in report['files'] if file['source'] == f'in/{name}.png')
                     for name in ('a', 'b', 'broken'))
     assert {**a, 'samples': None} == {
         'source': 'in/a.png', 'target': 'results/a_out.png', 'comparison': None, 'status': 'done', 'error': None,
         'problems': [], 'warnings': a['samples'][0]['findings'], 'size': [30, 40], 'result_size': [120, 160],
-        'frames': 1, 'reused': 0, 'seconds': a['stages']['network'], 'rate': a['rate'], 'unit': 'megapixels/s',
-        'engine': 'torch', 'device': 'cpu', 'precision': 'float32', 'tiles': 4, 'stages': a['stages'],
+        'scale': 4, 'frames': 1, 'reused': 0, 'seconds': a['seconds'], 'rate': a['rate'], 'unit': 'megapixels/s',
+        'model': 'tiny', 'engine': 'torch', 'device': 'cpu', 'precision': 'float32', 'tiles': 4, 'stages': a['stages'],
         'host_bytes': a['host_bytes'], 'gpu_bytes': 0, 'flicker': None, 'verdict': a['verdict'],
         'samples': None}
     assert re.fullmatch(r'good|(look|bad) \(.+\)', a['verdict'])
     assert [bool(file['samples'][0]['findings']) for file in (a, b)] == [
         file['verdict'] != 'good' for file in (a, b)]
     assert broken['verdict'] is None
-    slowest, fastest = (40 * 30 / 1e6 / (a['seconds'] + rounding) for rounding in (0.0006, -0.0006))
+    slowest, fastest = (40 * 30 / 1e6 / (a['stages']['network'] + rounding) for rounding in (0.0006, -0.0006))
     assert slowest <= a['rate'] <= fastest
-    assert list(a['stages']) == ['read', 'network', 'write']
+    assert a['seconds'] == pytest.approx(sum(a['stages'].values()), abs=0.003)
+    assert list(a['stages']) == ['load', 'read', 'network', 'write', 'check']  # it was the first
+    assert list(b['stages']) == ['read', 'network', 'write', 'check']
     assert 50 << 20 < a['host_bytes'] < 100 << 30
     assert (b['size'], b['tiles'], b['samples'][0]['tile_step']) == ([16, 16], 1, None)
-    assert (broken['status'], broken['target'], broken['samples'], broken['stages']) == ('failed', None, [], None)
+    assert [broken[name] for name in ('status', 'target', 'samples', 'stages', 'model', 'scale', 'unit')] == [
+        'failed', None, [], None, None, None, None]
     assert 'damaged' in broken['error'] or 'PNG' in broken['error']
     result = cv2.imread('results/a_out.png')
     shrunk = cv2.resize(result, (30, 40), interpolation=cv2.INTER_AREA)
@@ -122,14 +128,20 @@ def test_every_result_is_checked_unless_that_is_turned_off(run, tmp_path, monkey
 def test_the_page_needs_nothing_beside_it(run, tmp_path):
     write(tmp_path / 'in/a.png', 40, 30, 3)
     write(tmp_path / 'in/<b>&"c".png', 16, 16, 4)
-    assert run('-i', 'in', 'missing.png', '--report', 'r.html')[0] == 1
+    write(tmp_path / 'in/x/a.png', 16, 16)
+    assert run('-i', 'in', 'missing.png', '-r', '--compare', '--report', 'r.html')[0] == 1
     page = Page(tmp_path / 'r.html')
+    assert [text for text in page.text if re.fullmatch(r'tiny, 4x: 4 files, \d{4}-\d\d-\d\d \d\d:\d\d', text)]
+    assert sorted(page.links) == sorted(
+        f'results/{stem}_out{kind}' for stem, own in (('a', '.png'), ('%3Cb%3E%26%22c%22', '.png'), ('x/a', '.png'))
+        for kind in (own, '_compare.jpg'))
+    assert {'in/a.png', 'in/x/a.png', '<b>&"c".png'} <= set(page.text)  # two are of one name
+    assert str(tmp_path / 'in/<b>&"c".png') in page.titles
     assert all(link.startswith('data:image/jpeg;base64,') for link in page.loads)
-    assert len(page.loads) == 3 * 2 + page.tags.count('image')  # of maps
+    assert len(page.loads) == 3 * 3 + page.tags.count('image')  # of maps
     assert 'link' not in page.tags
     assert 'b' in page.tags  # ours
-    assert 'in/<b>&"c".png' in page.text
-    assert page.tags.count('tr') == 1 + 3
+    assert page.tags.count('tr') == 1 + 4
     assert ': no such file or folder' in page.text
     assert 'http' not in re.sub(r'xmlns="[^"]*"', '', (tmp_path / 'r.html').read_text())
 
@@ -255,7 +267,9 @@ def test_the_figures_and_the_clip_of_a_video(run, tmp_path, workers):
         'size': [64, 48], 'result_size': [256, 192], 'frames': 24, 'reused': 0, 'unit': 'frames/s', 'tiles': 1,
         'comparison': 'results/a_out_compare.mp4'}
     assert file['rate'] == pytest.approx(24 / file['seconds'], rel=0.01)
+    assert list(file['stages']) == ['load', 'read', 'network', 'write', 'check']
     assert all(seconds > 0 for seconds in file['stages'].values())
+    assert file['model'] == 'tiny'
     # The third part holds the middle, frame 12, and is shorter than five seconds.
     shown = clips.frames('results/a_out_compare.mp4')
     result = clips.frames('results/a_out.mp4')
