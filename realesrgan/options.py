@@ -78,6 +78,8 @@ def _check_model_name(value: str) -> str:
 
 def _check_gpu_ids(value: Any) -> tuple[int, ...]:
     """Check numbers of GPUs: a text with commas between them, a number, or several."""
+    if value in ('cpu', '-1'):
+        raise ValueError(f'{value!r} is not the number of a GPU; --engine winograd takes the CPU')
     numbers = value.split(',') if isinstance(value, str) else value if isinstance(value, Sequence) else (value,)
     return tuple(dict.fromkeys(map(check_number(int, 0), numbers)))
 

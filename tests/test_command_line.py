@@ -97,6 +97,33 @@ def test_an_unknown_argument_is_told_what_may_have_been_meant(run_script, script
     assert err.endswith(f'error: unrecognized arguments: {hint}\n')
 
 
+@pytest.mark.parametrize(('script', 'arguments', 'hint'), [
+    (inference_realesrgan, ['--fps', '30'], '--fps 30; --fps is an option of inference_realesrgan_video.py'),
+    (inference_realesrgan_video, ['-r'], '-r; -r is an option of inference_realesrgan.py')])
+def test_an_option_of_the_other_script_names_that_script(run_script, script, arguments, hint):
+    status, _, err = run_script(script, *arguments)
+    assert status == 2
+    assert err.endswith(f': error: unrecognized arguments: {hint}\n')
+
+
+@pytest.mark.parametrize(('script', 'arguments', 'expected', 'line'), [
+    (inference_realesrgan, ['-i', '-', 'a.png'], 1, '-: stdin can\'t be read beside other inputs'),
+    (inference_realesrgan_video, ['-i', '-'], 1, '-: stdin is called /dev/stdin here'),
+    (inference_realesrgan_video, ['-i', 'a.mp4', '-o', '-'], 2, '-o -: a video can\'t go to stdout; name a folder'),
+    (inference_realesrgan, ['-i', 'https://x/a.png'], 1,
+     'https://x/a.png: is a URL; download it first, and give the file')])
+def test_what_a_script_can_not_read_or_write_is_a_line(run_script, script, arguments, expected, line):
+    status, _, err = run_script(script, *arguments)
+    assert status == expected
+    assert f'error: {line}\n' in err
+
+
+@pytest.mark.parametrize('value', ['cpu', '-1'])
+def test_the_cpu_is_no_gpu(run_script, value):
+    status, _, err = run_script(inference_realesrgan, '-g', value)
+    assert (status, f"{value!r} is not the number of a GPU; --engine winograd takes the CPU" in err) == (2, True)
+
+
 def complete(script, *words):
     """Return bash's completions of the last of some words."""
     completion = subprocess.run([sys.executable, PROJECT / f'{script.__name__}.py', '--print_completion', 'bash'],

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import UsageError
 from ..models import MODELS
-from ..options import Check, CheckedOptions, Option, RunOptions, check_path, list_options
+from ..options import Check, CheckedOptions, Option, PictureOptions, RunOptions, VideoOptions, check_path, list_options
 from ..version import __version__
 
 if TYPE_CHECKING:
@@ -68,6 +68,10 @@ class _Parser(argparse.ArgumentParser):
         misspelt = [argument.split('=')[0] for argument in unknown if argument.startswith('-')]
         if not misspelt:
             return f'; inputs follow -i, as in -i {shlex.join(unknown)}'
+        for kind, script in ((PictureOptions, 'inference_realesrgan'), (VideoOptions, 'inference_realesrgan_video')):
+            flags = {flag for option in list_options(kind).values() for flag in option.flags}
+            for name in flags.intersection(misspelt):
+                return f'; {name} is an option of {script}.py'
         from difflib import get_close_matches
         nearest = [match for name in misspelt for match in get_close_matches(name, self._option_string_actions, n=1)]
         return f'; did you mean {" ".join(nearest)}?' if nearest else ''

@@ -128,7 +128,11 @@ def probe(programs: FFmpeg, source: str, check: Check | None = None) -> MediaInf
             output, _ = run([programs.ffprobe, '-v', 'error', *options, '-print_format', 'json', '-show_format',
                              '-show_streams', build_source_argument(source)], check=check)
         except MediaError as error:
-            raise MediaError(f'{source}: can\'t be opened: {error}') from None
+            if os.path.isfile(source) and not Path(source).stat().st_size:
+                raise MediaError(f'{source}: the file is empty') from None
+            reason = str(error).replace(f'{build_source_argument(source)}: ', '')
+            what = 'can\'t be opened' if is_url(source) else 'not a video, or a damaged one'
+            raise MediaError(f'{source}: {what}: {reason}') from None
         return parse_probe(source, output)
 
     info = ask()

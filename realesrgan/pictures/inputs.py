@@ -17,6 +17,8 @@ from .reading import looks_like_picture
 
 logger = logging.getLogger(__name__)
 
+#: As an input stdin, as the output folder stdout.
+STREAM = '-'
 #: Extensions by which files are taken for videos without a look into them.
 VIDEO_EXTENSIONS = frozenset((
     '3g2', '3gp', 'asf', 'avi', 'divx', 'dv', 'f4v', 'flv', 'm2ts', 'm2v', 'm4v', 'mkv', 'mov', 'mp4', 'mpeg', 'mpg',
@@ -155,7 +157,9 @@ def match_files(pattern: str) -> list[Path]:
              or glob.glob(below.replace('[', '[[]'), root_dir=folder, recursive=True))
     matches = sorted((folder / name for name in found), key=make_natural_key)
     if not matches:
-        raise InputError(f'{pattern}: no such file or folder')
+        reason = ('stdin can\'t be read beside other inputs' if pattern == STREAM else
+                  'is a URL; download it first, and give the file' if '://' in pattern else 'no such file or folder')
+        raise InputError(f'{pattern}: {reason}')
     for match in matches:
         if match.is_dir():
             logger.warning('%s: skipped, a folder', match)

@@ -21,7 +21,7 @@ from ..options import PictureOptions, drop_faces_of_anime
 from ..pool.pool import MOST_ATTEMPTS, Pool, list_places, make_pool
 from ..upscaling.size import Size, scale_size
 from ..version import __version__
-from .inputs import InputFile, Inputs, find_pictures, list_inputs, read_bounded
+from .inputs import STREAM, InputFile, Inputs, find_pictures, list_inputs, read_bounded
 from .names import Job, list_jobs, name_comparison, name_preview, require_folder_name, require_output_folder
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: As an input stdin, as the output folder stdout.
-STREAM = '-'
 _PICTURES_OF_A_TASK = 4  # where several workers share them
 _MOST_ATTEMPTS = 2  # of a picture, unless its worker dies
 _SAMPLES = 50  # by which the room for results is estimated

@@ -10,6 +10,7 @@ from ..archs.architecture import NetworkTraits
 from ..engines.devices import Device
 from ..engines.engine import Engine
 from ..engines.memory import FLOAT_RESULT_BYTES, estimate_bytes_per_pixel, measure_usable_memory
+from ..files import format_size
 from ..models import MODELS
 from .tiles import Tile, cut_into_even_tiles, cut_into_tiles
 
@@ -176,8 +177,8 @@ class TilePlanner:
         smallest = self._smallest_window
         larger = range(smallest + 1, max(height, width))
         window = smallest + bisect.bisect(larger, allowed, key=lambda side: estimate(side, side))
-        logger.info('tiles of %d pixels: the whole picture would need about %.1f GiB, %.1f are %s',
-                    window - self._border, needed / 2 ** 30, allowed / 2 ** 30,
+        logger.info('tiles of %d pixels: the whole picture would need about %s, %s are %s',
+                    window - self._border, format_size(needed), format_size(allowed),
                     'allowed' if self._max_memory else 'free')
         return window, 1
 

@@ -128,6 +128,8 @@ def is_pipe(source: str) -> bool:
 def _expand(name: str) -> Iterator[tuple[str, Sequence[Path]]]:
     """Yield the sources that an argument means, with the frames of each that is a folder."""
     path = Path(name)
+    if name == '-' and not path.exists():
+        raise InputError('-: stdin is called /dev/stdin here')
     if is_url(name) or path.is_file() or (is_pipe(name) and not path.is_dir()):
         yield name, ()
     elif path.is_dir():

@@ -112,6 +112,8 @@ class VideoJob:
             path = self._stack.enter_context(temporary_folder(self._target)) / path.name
             with Path(self.name).open('rb') as pipe, path.open('wb') as file:
                 shutil.copyfileobj(pipe, file)
+            if not path.stat().st_size:
+                raise VideoError(f'{self.name}: nothing came from it')
             info, kind = probe_animation(self._ffmpeg, path, check)
             if info is not None and not kind and is_picture(self._ffmpeg, info, check):
                 raise VideoError(f'{self.name}: holds a single picture; inference_realesrgan.py -i - takes those')

@@ -99,6 +99,8 @@ class _Videos:
     def upscale(self, inputs: Sequence[str]) -> list[Outcome]:
         options = self._options
         require_folder_name(self._output, VIDEO_EXTENSIONS)
+        if str(self._output) == '-':
+            raise UsageError('-o -: a video can\'t go to stdout; name a folder')
         require_output_folder(self._output)
         remove_leftovers(self._output)
         found = find_videos(self._ffmpeg, inputs, lambda name, error: self._end(Outcome(name, error=error)),

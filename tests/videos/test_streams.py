@@ -39,6 +39,10 @@ def test_a_stream_of_unknown_length_that_can_not_seek(upscale, tmp_path, http_se
     assert files(tmp_path) == ['a.mkv', 'results/live_out.mp4']
 
 
+def test_an_empty_pipe_is_a_line(fail):
+    assert fail('-i', '/dev/null', '-q') == 'error: /dev/null: nothing came from it\n'
+
+
 def test_a_pipe_is_copied_first(upscale, tmp_path):
     source = make(tmp_path / 'a.mkv', *clips.numbered(), *EXACT)
     os.mkfifo(tmp_path / 'b.pipe')

@@ -34,8 +34,9 @@ def test_of_a_truncated_file_the_frames_up_to_there_are_kept(fail, tmp_path, ext
 
 
 @pytest.mark.parametrize(('name', 'write', 'message'), [
-    ('a.mp4', lambda path: path.touch(), "can't be opened: ffprobe failed (exit status 1): "),
-    ('a.mkv', lambda path: path.write_text('no video at all'), "can't be opened: "),
+    ('a.mp4', lambda path: path.touch(), 'the file is empty\n'),
+    ('a.mkv', lambda path: path.write_text('no video at all'),
+     'not a video, or a damaged one: ffprobe failed (exit status 1): '),
     ('a.mp3', lambda path: make(path, *sound(), '-c:a', 'libmp3lame'), 'has no video\n'),
     ('a.mp4', lambda path: None, 'no such file or folder\n'), ('a' * 300, lambda path: None, 'File name too long\n')])
 def test_what_is_no_video_is_one_line(fail, tmp_path, name, write, message):
