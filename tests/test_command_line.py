@@ -113,9 +113,10 @@ def test_an_option_of_the_other_script_names_that_script(run_script, script, arg
     (inference_realesrgan, ['-i', 'https://x/a.png'], 1,
      'https://x/a.png: is a URL; download it first, and give the file')])
 def test_what_a_script_can_not_read_or_write_is_a_line(run_script, script, arguments, expected, line):
-    status, _, err = run_script(script, *arguments)
+    status, out, err = run_script(script, *arguments)
     assert status == expected
     assert f'error: {line}\n' in err
+    assert '/s' not in out  # no rate of nothing
 
 
 @pytest.mark.parametrize('value', ['cpu', '-1'])

@@ -23,6 +23,7 @@ display._SECONDS_BETWEEN_BEATS = 0.05
 
 def work(args):
     with display.Display('{unit}', quiet=False, verbose=False, to=sys.stdout) as shown:
+        shown(Outcome('missing', error=OSError()))
         shown(Found(3))
         shown(Outcome('a', 'b', frames=1, megapixels=1))
         try:
