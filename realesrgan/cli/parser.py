@@ -8,7 +8,6 @@ import argparse
 import codecs
 import os
 import shlex
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -18,6 +17,7 @@ from ..errors import UsageError
 from ..models import MODELS
 from ..options import Check, CheckedOptions, Option, PictureOptions, RunOptions, VideoOptions, check_path, list_options
 from ..version import __version__
+from .run import name_program
 
 if TYPE_CHECKING:
     from ..events import Event
@@ -54,15 +54,9 @@ class _Parser(argparse.ArgumentParser):
                    namespace: Any = None) -> Any:
         """Parse arguments as argparse does; an unknown one is an error that says what may have been meant."""
         parsed, unknown = self.parse_known_args(args, namespace)
-        parsed.command = f'{self.program} {shlex.join(sys.argv[1:] if args is None else args)}'
         if unknown:
             self.error(f'unrecognized arguments: {" ".join(unknown)}{self._suggest(unknown)}')
         return parsed
-
-    @property
-    def program(self) -> str:
-        """How a shell starts it."""
-        return f'python {self.prog}' if self.prog.endswith('.py') else self.prog
 
     def _suggest(self, unknown: Sequence[str]) -> str:
         misspelt = [argument.split('=')[0] for argument in unknown if argument.startswith('-')]
@@ -118,13 +112,14 @@ def build_parser(kind: type[RunOptions], description: str, *, inputs: str, outpu
     """
     parser = _Parser(usage='%(prog)s [-i PATH ...] [-o FOLDER] [-n MODEL] [-s FACTOR] [option ...]',
                      formatter_class=argparse.RawDescriptionHelpFormatter, fromfile_prefix_chars='@')
-    parser.description = f'{description}\n\n  {parser.program} {examples[""]}'
+    program = name_program(parser)
+    parser.description = f'{description}\n\n  {program} {examples[""]}'
     parser.add_argument('--version', action='version', version=f'Real-ESRGAN {__version__}')
     parser.add_argument('--print_completion', action=_PrintCompletion,
                         help='print what makes bash, zsh or fish complete these options')
     titles = {option.group for option in list_options(kind).values()} | {'messages'}
     groups = {title: parser.add_argument_group(
-        title, f'{parser.program} {examples.get(title, arguments).format(sample=sample)}')
+        title, f'{program} {examples.get(title, arguments).format(sample=sample)}')
         for title, arguments in _GROUPS.items() if title in titles}
     path = make_type(check_path)
     groups['files'].add_argument('-i', '--input', type=path, nargs='+', action='extend', metavar='PATH',

@@ -7,6 +7,7 @@ import contextlib
 import gc
 import logging
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -45,6 +46,7 @@ def run(work: Callable[[argparse.Namespace], int], parser: argparse.ArgumentPars
         elif hasattr(getattr(sys, stream), 'reconfigure'):  # names of files need not be text of the terminal's
             getattr(sys, stream).reconfigure(errors='backslashreplace')
     args = parser.parse_args(argv)
+    args.command = f'{name_program(parser)} {shlex.join(sys.argv[1:] if argv is None else argv)}'
     configure_logging(verbose=args.verbose, quiet=args.quiet)
     before = None
     with contextlib.suppress(ValueError):  # not in the main thread, as under a web server, which handles signals itself
@@ -68,6 +70,11 @@ def run(work: Callable[[argparse.Namespace], int], parser: argparse.ArgumentPars
         finally:
             if before is not None:
                 signal.signal(signal.SIGTERM, before)
+
+
+def name_program(parser: argparse.ArgumentParser) -> str:
+    """Return how a shell starts the program of a parser."""
+    return f'python {parser.prog}' if parser.prog.endswith('.py') else parser.prog
 
 
 def run_and_exit(main: Callable[[], int]) -> NoReturn:

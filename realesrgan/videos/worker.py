@@ -156,8 +156,8 @@ class ChunkWorker:
     def __init__(self, options: VideoOptions, place: Place, build: BuildEnhancer = build_enhancer, *,
                  finds_ffmpeg: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
         self._all_pixels = options.check
-        self._model, self._loading = options.label, Stopwatch()
-        with self._loading.measure('load'):
+        self._model, self._stopwatch = options.label, Stopwatch()
+        with self._stopwatch.measure('load'):
             self._enhancer = build(options, place)
         self._strength = options.strength
         self._steady = options.steady
@@ -178,19 +178,17 @@ class ChunkWorker:
             MemoryError: not enough memory for a frame.
             OSError: a part can't be written.
         """
-        chunk, parts, stopwatch = replace(chunk, ffmpeg=self._ffmpeg or chunk.ffmpeg), chunk.parts, Stopwatch()
+        chunk, parts, stopwatch = replace(chunk, ffmpeg=self._ffmpeg or chunk.ffmpeg), chunk.parts, self._stopwatch
+        self._stopwatch = Stopwatch()
         found = parts.find(chunk.first, chunk.stop)  # of an earlier run, or of a worker that has died
         done, reused = sum(part.frames for part in found), 0
         examined = deque[Examined]()  # by the thread that writes
-        stopwatch.seconds.update(self._loading.seconds)
-        self._loading.seconds.clear()
         report(done)
         with about(chunk.video), chunk.frames.open(chunk.ffmpeg) as reader, PartWriter(
                 chunk, {part.first - chunk.first for part in found}, reader, stopwatch) as writer:
             def write(frame: Frame) -> None:
                 if frame.is_wanted and frame.number in chunk.samples:
-                    with stopwatch.measure('check'):
-                        examined.extend(self._judge(chunk, frame))
+                    examined.extend(self._judge(chunk, frame, stopwatch))
                 writer.write(frame)
 
             frames = stopwatch.measure_each('read', read_frames(chunk, reader, found, RADIUS if self._steady else 0))
@@ -212,9 +210,11 @@ class ChunkWorker:
         made = sorted([*found, *writer.made], key=lambda part: part.first)
         return Upscaled(tuple(made), reader.damage, reused, measure_timings(self._enhancer, stopwatch, self._model))
 
-    def _judge(self, chunk: Chunk, frame: Frame) -> Iterator[Examined]:
+    def _judge(self, chunk: Chunk, frame: Frame, stopwatch: Stopwatch) -> Iterator[Examined]:
         number = chunk.first + frame.number
-        judged = judge(frame.pixels, frame.steadied, self._enhancer.tiles, all_pixels=self._all_pixels, frame=number)
+        with stopwatch.measure('check'):
+            judged = judge(frame.pixels, frame.steadied, self._enhancer.tiles, all_pixels=self._all_pixels,
+                           frame=number)
         if judged is not None:
             yield Examined(chunk.video, *judged, number)
 
