@@ -9,6 +9,7 @@ from torch import nn
 
 from realesrgan.archs.loaded import LoadedNetwork
 from realesrgan.archs.srvgg import SRVGGNetCompactConfig
+from realesrgan.engines import torch as torch_engine
 from realesrgan.engines.choice import make_engine
 from realesrgan.engines.devices import CPU
 from realesrgan.engines.torch import TorchEngine
