@@ -53,7 +53,7 @@ class OpenVINOEngine(Engine):
         with self._lock:
             try:
                 request = self._prepare_request(batch.dtype)
-                _infer(request, np.ascontiguousarray(batch))
+                self._infer(request, np.ascontiguousarray(batch))
             except RuntimeError as error:
                 if any(sign in str(error).lower() for sign in ('memory', 'alloc')):
                     raise MemoryError(f'{self.description}: {flatten_message(error)}') from error
@@ -68,6 +68,19 @@ class OpenVINOEngine(Engine):
             for request in self._requests.values():
                 request.get_compiled_model().release_memory()
 
+    def _infer(self, request: ov.InferRequest, pixels: np.ndarray) -> None:
+        """Run a request. Unlike `InferRequest.infer` it ends at Ctrl-C, after the layer that it is at."""
+        request.start_async([pixels], share_inputs=True)
+        try:
+            while not request.wait_for(_MILLISECONDS_BETWEEN_LOOKS):
+                pass
+        except BaseException:
+            request.cancel()
+            with contextlib.suppress(RuntimeError):  # which says that it was cancelled
+                request.wait()
+            self._requests.clear()  # because it may keep that picture's size (OpenVINO 2026.4)
+            raise
+
     def _prepare_request(self, dtype: np.dtype) -> ov.InferRequest:
         """Return the request that runs batches of a dtype; the one for the other dtype keeps no memory."""
         if dtype != self._dtype:
@@ -77,19 +90,6 @@ class OpenVINOEngine(Engine):
             model = build_model(self._layers, self._weights, dtype)
             self._requests[dtype] = ov.Core().compile_model(model, 'CPU', self._settings).create_infer_request()
         return self._requests[dtype]
-
-
-def _infer(request: ov.InferRequest, pixels: np.ndarray) -> None:
-    """Run a request. Unlike `InferRequest.infer` it ends at Ctrl-C, after the layer that it is at."""
-    request.start_async([pixels], share_inputs=True)
-    try:
-        while not request.wait_for(_MILLISECONDS_BETWEEN_LOOKS):
-            pass
-    except BaseException:
-        request.cancel()
-        with contextlib.suppress(RuntimeError):  # which says that it was cancelled
-            request.wait()
-        raise
 
 
 def build_model(layers: Layers, weights: Weights, dtype: np.dtype) -> ov.Model:
