@@ -229,7 +229,7 @@ def test_the_service_takes_sizes(fields, expected):
     if math.prod(expected) <= 1600:
         make_options(settings=Settings(max_pixels=100))
         return
-    with pytest.raises(TooLargeError, match=f'would have {Size(*expected)} pixels; allowed are 1600'):
+    with pytest.raises(TooLargeError, match=f'would have {Size(*expected)} pixels; the limit is 1600'):
         make_options(settings=Settings(max_pixels=100))
 
 

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 #: What a result in floating point takes on its way to one of integers.
 FLOAT_RESULT_BYTES = 48  # per pixel of output: RGB in float32, four times over
 _SHARE_OF_FREE = 0.8
-_SHARE_OF_CARD = 0.9  # the rest is for CUDA itself, some hundred MiB a process
+_SHARE_OF_CARD = 0.9  # the rest is for CUDA itself, several hundred MiB a process
 _MOST_ON_VULKAN = 3 << 30  # the largest buffer takes up to 30 % of it, and some drivers bind no more than 1 GiB
 _CGROUP = Path('/sys/fs/cgroup')
 _MEMINFO = Path('/proc/meminfo')  # of Linux

@@ -153,7 +153,7 @@ def make_options(given: Mapping[str, Any], settings: Settings, media: Media) -> 
     _require_few_pixels(media.size, settings, options.outscale)
     final, most = find_final_size(media, options), settings.max_pixels * _NETWORK_SCALE ** 2
     if math.prod(final) > most:
-        raise TooLargeError(f'its result would have {final} pixels; allowed are {most}', 'result_pixels', size=final,
+        raise TooLargeError(f'its result would have {final} pixels; the limit is {most}', 'result_pixels', size=final,
                             allowed=most)
     return options
 
@@ -191,12 +191,12 @@ def _require_few_pixels(size: Size, settings: Settings, scale: float | None = No
     """Check the size of an upload; a scale that is larger than the networks' leaves room for fewer pixels."""
     most = int(settings.max_pixels * min((_NETWORK_SCALE / (scale or 1)) ** 2, 1))
     if math.prod(size) > most:
-        raise TooLargeError(f'it has {size} pixels; allowed are {most}', 'pixels', size=size, allowed=most)
+        raise TooLargeError(f'it has {size} pixels; the limit is {most}', 'pixels', size=size, allowed=most)
 
 
 def _require_few_frames(frames: int, settings: Settings) -> None:
     if frames > settings.max_seconds * _MOST_RATE:
-        raise TooLargeError(f'it has {frames} frames; allowed are {settings.max_seconds:g} seconds', 'frames',
+        raise TooLargeError(f'it has {frames} frames; the limit is {settings.max_seconds:g} seconds', 'frames',
                             frames=frames, limit=settings.max_seconds)
 
 
@@ -221,7 +221,7 @@ def _measure_video(upload: Path, settings: Settings) -> Media:
         raise UnknownFileError('this file has no video', 'no_video')
     seconds = max(info.video.duration or Fraction(0), info.duration or Fraction(0))
     if seconds > settings.max_seconds:
-        raise TooLargeError(f'it lasts {float(seconds):.0f} seconds; allowed are {settings.max_seconds:g}', 'length',
+        raise TooLargeError(f'it lasts {float(seconds):.0f} seconds; the limit is {settings.max_seconds:g}', 'length',
                             seconds=float(seconds), limit=settings.max_seconds)
     _require_few_frames(info.video.promised_frames or 0, settings)
     frames = info.video.promised_frames or round(seconds * (info.video.average_rate or 0)) or None

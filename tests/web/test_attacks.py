@@ -67,9 +67,9 @@ def test_a_bomb_is_told_from_its_header(serve):
     service = serve()
     bomb = make_png(50_000, 50_000)
     for to in ('enhance', 'jobs'):
-        assert refusal(service.send(bomb, to=to)) == (413, 'it has 50000x50000 pixels; allowed are 25000000')
+        assert refusal(service.send(bomb, to=to)) == (413, 'it has 50000x50000 pixels; the limit is 25000000')
     assert refusal(service.send(make_png(4000, 4000), scale='8')) == (  # which leaves room for fewer pixels
-        413, 'it has 4000x4000 pixels; allowed are 6250000')
+        413, 'it has 4000x4000 pixels; the limit is 6250000')
     icon = struct.pack('<HHH', 0, 1, 1) + struct.pack('<BBBBHHII', 64, 64, 0, 0, 1, 32, len(bomb), 22) + bomb
     assert refusal(service.send(icon, 'a.ico')) == (415, UNKNOWN)
     with pytest.raises(ImageError, match='damaged, .*Image size'):  # which Pillow says before it allocates anything
@@ -92,8 +92,8 @@ def test_what_is_too_large_is_refused_before_it_is_read(serve):
 
 
 @pytest.mark.parametrize(('settings', 'message'), [
-    ({'max_seconds': 1}, 'it lasts 2 seconds; allowed are 1'),
-    ({'max_pixels': 1000}, 'it has 64x48 pixels; allowed are 1000')])
+    ({'max_seconds': 1}, 'it lasts 2 seconds; the limit is 1'),
+    ({'max_pixels': 1000}, 'it has 64x48 pixels; the limit is 1000')])
 def test_a_video_that_is_too_long_or_too_large(serve, tmp_path, settings, message):
     film = clips.make(tmp_path / 'a.mp4', *clips.picture(seconds='2'), *clips.EXACT)
     assert refusal(serve(**settings).send(film.read_bytes(), 'a.mp4', field='video')) == (413, message)
@@ -106,7 +106,7 @@ def test_a_video_that_claims_a_billion_frames(serve, tmp_path):
     service = serve()
     status, message = refusal(service.send(film, 'a.avi', field='video'))
     assert (status, service.files) == (413, [])
-    assert re.fullmatch(r'it (lasts|has) \d+ (seconds|frames); allowed are 60( seconds)?', message)
+    assert re.fullmatch(r'it (lasts|has) \d+ (seconds|frames); the limit is 60( seconds)?', message)
 
 
 @pytest.mark.parametrize('beginning', [
