@@ -13,8 +13,9 @@ import pytest
 
 from tests.support.http_server import serve
 
-# No test reads the profile of whoever runs the tests.
+# No test reads the profile of whoever runs the tests, nor a token for clusters.
 os.environ['REALESRGAN_CONFIG'] = str(Path(__file__).with_name('no configuration'))
+os.environ['RAY_AUTH_MODE'] = 'disabled'
 
 # Test processes that run beside each other get one thread each. With more, PyTorch's threads wait for each other by
 # spinning, and small convolutions take a hundred times as long.

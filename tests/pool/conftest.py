@@ -2,13 +2,11 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 
 import pytest
 
 PROJECT = Path(__file__).parents[2]
-os.environ['RAY_AUTH_MODE'] = 'disabled'  # whether or not this user has a token
 NODE = {'num_cpus': 1, 'include_log_monitor': False}  # nobody reads what that would send
 
 _clusters = []  # the one that runs
