@@ -26,6 +26,7 @@ from .kernel.library import (
     LOAD,
     MOST_BLOCK,
     MOST_GROUPS,
+    MOST_RUNS,
     STORE,
     Kernel,
     Program,
@@ -69,7 +70,8 @@ class WinogradEngine(Engine):
         layers = network.layers()
         assert layers is not None  # or it would have been refused
         self._layers = layers
-        self._rolling = RollingNetwork(layers)
+        self._rolling: dict[bool, RollingNetwork] = {}  # with V kept or without
+        self._keeps = self.half
         self._kernel = kernel
         self._threads = threads or count_cores()
         arrays = _balance_channels(network.arrays, layers) if self.half else network.arrays
@@ -129,7 +131,7 @@ class WinogradEngine(Engine):
             starts, floats = _lay_out(schedule)
             self._clear_memory(floats)
             self._program = SizedProgram(self._layers, schedule, starts, self._weights, self._memory, self._task_tiles,
-                                         turned=width > height)
+                                         self._kernel.block, turned=width > height)
         if not self._scratch:
             self._scratch = [allocate(self._scratch_floats) for _ in range(self._threads)]
         return self._program
@@ -137,7 +139,11 @@ class WinogradEngine(Engine):
     def _schedule(self, height: int, width: int) -> Schedule:
         """Return the schedule for pictures of a size, of which the longer side rolls."""
         shorter, longer = sorted((height // self._layers.fold, width // self._layers.fold))
-        return Schedule(self._rolling, longer, shorter, self._least_tiles)
+        block = self._kernel.block
+        keeps = self._keeps and -(-shorter // TILE) > block // 2
+        if keeps not in self._rolling:
+            self._rolling[keeps] = RollingNetwork(self._layers, keeps=keeps)
+        return Schedule(self._rolling[keeps], longer, shorter, self._least_tiles, block, self._kernel.kept_floats)
 
     def _clear_memory(self, count: int) -> None:
         """Make the memory hold so many floats, all of them zeros. It grows as needed, and is kept until released.
@@ -214,7 +220,7 @@ def _choose_task_tiles(kernel: Kernel) -> int:
     """Return how many tiles a thread works on at a time: as many as its cache holds with 64 channels in and out."""
     tile_bytes = 4 * _FREQUENCIES * 2 * 64
     blocks = int(measure_l2_cache() * _SHARE_OF_L2) // (tile_bytes * kernel.block)
-    return kernel.block * max(blocks, 1)
+    return kernel.block * min(max(blocks, 1), MOST_RUNS)
 
 
 def _find_yield() -> int:
@@ -243,6 +249,7 @@ class SizedProgram:
         weights: The parameters of its convolutions; see `_pack_parameters`.
         memory: Zeros. Only the program that was made last may run in them.
         task_tiles: Tiles that a thread works on at a time, a multiple of the kernel's.
+        block: The kernel's.
         turned: Whether the schedule's rows are the pictures' columns.
 
     Attributes:
@@ -251,9 +258,11 @@ class SizedProgram:
     """
 
     def __init__(self, layers: Layers, schedule: Schedule, starts: Mapping[Plane, int],
-                 weights: Sequence[Sequence[np.ndarray]], memory: np.ndarray, task_tiles: int, *, turned: bool) -> None:
+                 weights: Sequence[Sequence[np.ndarray]], memory: np.ndarray, task_tiles: int, block: int, *,
+                 turned: bool) -> None:
         self._layers, self._schedule, self._starts, self._turned = layers, schedule, starts, turned
-        self._weights, self._memory, self._task_tiles = weights, memory, task_tiles  # steps have addresses in them
+        self._weights, self._memory = weights, memory  # steps have addresses in them
+        self._task_tiles, self._block = task_tiles, block
         count = len(schedule.steps)
         self._waits = [(Wait * len(step.waits))(*step.waits) for step in schedule.steps]
         self._steps = (Step * count)(*map(self._make_step, schedule.steps))
@@ -281,7 +290,7 @@ class SizedProgram:
         groups = [(read.plane, group) for read in rolling.inputs for group in range(read.plane.groups)]
         weight, scales, bias, slope = [allocate(0)] * 4 if rolling.layer is None else self._weights[rolling.layer]
         if scales.size and len(groups) % 2:
-            groups.append(groups[0])  # any will do: it is multiplied by zeros
+            groups.append(groups[-1])  # any of this chunk will do: it is multiplied by zeros
         plane = rolling.plane or groups[0][0]
         step = Step(height=schedule.height * plane.enlarged, width=schedule.width * plane.enlarged,
                     turned=self._turned, advance=scheduled.advance, lag=scheduled.lag, band_rows=BAND,
@@ -301,7 +310,13 @@ class SizedProgram:
                 step.base_row = schedule.row(base.plane)
             return step
         step.kind, step.doubled, step.task_tiles = CONVOLVE, rolling.doubled, self._task_tiles
-        step.band_rows = max(BAND, self._task_tiles // -(-step.width // TILE))
+        step.run = schedule.run(rolling)
+        step.task_runs = self._task_tiles // (self._block if step.run > 1 else 1)
+        step.band_rows = max(BAND, step.task_runs // _count_runs(step))
+        for kept in rolling.kept:
+            step.kept[kept.chunk] = self._memory.ctypes.data + _FLOAT_BYTES * self._starts[kept.plane]
+            step.kept_ring[kept.chunk] = schedule.rows[kept.plane] // TILE
+            step.is_there[kept.chunk] = kept.is_there
         step.weights, step.bias, step.slope = (array.ctypes.data for array in (weight, bias, slope))
         step.scales = scales.ctypes.data if scales.size else None
         shares = [share for _, share in self._layers.convolutions[rolling.layer].residuals]
@@ -338,10 +353,15 @@ def _lay_out(schedule: Schedule) -> tuple[dict[Plane, int], int]:
     return dict(zip(schedule.rows, ends, strict=False)), ends[-1]
 
 
+def _count_runs(step: Step) -> int:
+    """Return how many runs of tiles a row has."""
+    return -(-step.width // (TILE * step.run))
+
+
 def _count_tasks(step: Step) -> int:
     """Return how many tasks the largest job of a step has, at most."""
     rows = min(step.advance, -(-step.height // TILE))
-    tasks = -(-step.band_rows * -(-step.width // TILE) // step.task_tiles) if step.kind == CONVOLVE else 1
+    tasks = -(-step.band_rows * _count_runs(step) // step.task_runs) if step.kind == CONVOLVE else 1
     return -(-rows // step.band_rows) * tasks
 
 

@@ -35,7 +35,8 @@ needs_compiler = pytest.mark.skipif(not SYSTEM_COMPILER or not build.list_machin
                                     reason='there is no C compiler, or no kernel for this machine')
 HASH = hash_source()
 EXPORTED = {f'realesrgan_{name}' for name in ('run', 'count_tickets', 'step_bytes', 'task_tiles', 'panel',
-                                              'scratch_floats', 'source_hash', 'has_ints', 'round_weights', 'resize')}
+                                              'kept_floats', 'scratch_floats', 'source_hash', 'has_ints',
+                                              'round_weights', 'resize')}
 
 
 @pytest.fixture(autouse=True)

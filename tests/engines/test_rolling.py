@@ -65,9 +65,8 @@ class Simulation:
         versions, self.reads, self.writes = defaultdict(int), [], []
         for planned in schedule.steps:
             self.reads.append([(read, versions[read.plane]) for read in planned.step.reads])
-            if planned.step.plane is not None:
-                versions[planned.step.plane] += 1
-            self.writes.append((planned.step.plane, versions[planned.step.plane]))
+            versions.update({plane: versions[plane] + 1 for plane in planned.step.writes})
+            self.writes.append([(plane, versions[plane]) for plane in planned.step.writes])
 
     def _end(self, step, wave):
         planned = self.schedule.steps[step]
@@ -78,13 +77,16 @@ class Simulation:
 
     def _cut(self, step, wave):
         convolves, columns = self.schedule.steps[step].step.layer is not None, self._columns(step)
+        run = self.schedule.run(self.schedule.steps[step].step)
+        runs = -(-columns // run)
         number = 0
         for top in range(self._end(step, wave - 1), self._end(step, wave), self.band_rows):
             rows = min(self.band_rows, self._end(step, wave) - top)
-            cells = [(top + index % rows, index // rows) for index in range(rows * columns)]
-            size = self.task_tiles if convolves else len(cells)
-            for first in range(0, len(cells), size):
-                yield Task(step, wave, number, top, rows, tuple(cells[first:first + size]))
+            size = self.task_tiles if convolves else rows * runs
+            for first in range(0, rows * runs, size):
+                yield Task(step, wave, number, top, rows, tuple(
+                    (top + index % rows, column) for index in range(first, min(first + size, rows * runs))
+                    for column in range(index // rows * run, min((index // rows + 1) * run, columns))))
                 number += 1
 
     def _seen(self, task, read):
@@ -137,17 +139,17 @@ class Simulation:
             able = [task for task in waiting if done.issuperset(self._waits_for(task))]
             assert able or working, 'all threads wait'
             task = rng.choice(able + working)
-            plane, version = self.writes[task.step]
-            own = {(plane, *cell) for cell in task.cells}
+            own = {(plane, *cell) for plane, _ in self.writes[task.step] for cell in task.cells}
             # It has read once when it begins to write, and may still read when it has written everything else.
             for read, expected in self.reads[task.step]:
                 kept = self.schedule.rows[read.plane] // TILE
                 wrong |= any(memory.get((read.plane, row % kept, column)) != (expected, row)
                              for row, column in self._seen(task, read)
                              if task in able or (read.plane, row, column) not in own)
-            for row, column in task.cells if plane is not None else ():
-                place = plane, row % (self.schedule.rows[plane] // TILE), column
-                memory[place] = (version, row) if task in working else None
+            for plane, version in self.writes[task.step]:
+                for row, column in task.cells:
+                    place = plane, row % (self.schedule.rows[plane] // TILE), column
+                    memory[place] = (version, row) if task in working else None
             if task in able:
                 waiting.remove(task)
                 working.append(task)
@@ -156,12 +158,41 @@ class Simulation:
                 done.add(task)
 
 
+def take_away(schedule, without):
+    """Take away what each step waits for because of V."""
+    for number, planned in enumerate(schedule.steps):
+        step, waits = planned.step, list(planned.waits)
+        for wait, read in zip(planned.waits, step.reads, strict=False):
+            if without == INPUT and read.plane.is_transformed:
+                waits.remove(wait)
+        for plane in step.writes:
+            if without == OVERWRITTEN and plane.is_transformed:
+                readers = {reader for reader, other in enumerate(schedule.steps)
+                           if any(read.plane is plane for read in other.step.reads)}
+                waits = [wait for wait in waits if kind(wait) != OVERWRITTEN or wait.step not in readers]
+        schedule.steps[number] = dataclasses.replace(planned, waits=waits)
+
+
+class SharingConfig(SRVGGNetCompactConfig):
+    """Two convolutions of the same 64 channels, and nothing else for which the second would wait."""
+
+    def layers(self):
+        layers = Layers()
+        head = layers.convolve('head', [0], 64)
+        sides = [layers.convolve(f'side{number}', [head], 16) for number in range(2)]
+        return layers.finish('tail', sides, shuffle=self.scale)
+
+
 NETWORKS = (RRDBNetConfig(4, 16, 2, 8), RRDBNetConfig(2, 16, 1, 8), SRVGGNetCompactConfig(4, 16, 3))
 
 
-def simulate(config, height, width, least_tiles, threads, seed, without=None):
-    """Run a schedule; `without` names a kind of wait that is taken away."""
-    schedule = Schedule(RollingNetwork(config.layers()), height, width, least_tiles)
+def simulate(config, height, width, least_tiles, threads, seed, without=None, *, keeps=False):
+    """Run a schedule; `without` names a kind of wait that is taken away, of those for V if the network keeps it."""
+    network = RollingNetwork(config.layers(), keeps=keeps)
+    schedule = Schedule(network, height, width, least_tiles, block=(2, 3, 6)[seed % 3])
+    if keeps and without:
+        take_away(schedule, without)
+        without = None
     rng = random.Random(seed)
     return Simulation(schedule, rng.choice((2, 4, 9)), rng.choice((2, 4)), without).run(threads, rng)
 
@@ -174,21 +205,43 @@ def test_no_task_reads_what_is_not_there_and_nobody_waits_forever(config):
                         rng.choice((1, 2, 3, 8, 40)), seed) is False
 
 
+@pytest.mark.parametrize('config', [NETWORKS[0], SharingConfig()], ids=lambda config: config.architecture)
+def test_no_task_reads_values_of_v_that_are_not_there(config):
+    for seed in range(6):
+        rng = random.Random(seed)
+        assert simulate(config, rng.randint(1, 50), rng.randint(1, 30), rng.choice((1, 8, 30)),
+                        rng.choice((1, 2, 3, 8, 40)), seed, keeps=True) is False
+
+
 @pytest.mark.parametrize('without', [OWN_JOB, INPUT, OVERWRITTEN, EARLIER])
 def test_no_wait_is_needless(without):
     assert any(simulate(NETWORKS[0], 60, 8, 1, 40, seed, without) for seed in range(8))
 
 
+@pytest.mark.parametrize('without', [INPUT, OVERWRITTEN])
+def test_no_wait_for_values_of_v_is_needless(without):
+    assert any(simulate(SharingConfig(), 60, 8, 1, 40, seed, without, keeps=True) for seed in range(8))
+
+
 # ---- memory ----
 
+def count_mebibytes(schedule):
+    return sum(plane.groups * schedule.size(plane) for plane in schedule.rows) * 4 >> 20
+
+
 @pytest.mark.parametrize(('config', 'height', 'width', 'mebibytes'), [
-    (RRDBNetConfig(), 256, 256, 127), (RRDBNetConfig(), 1024, 768, 450), (RRDBNetConfig(), 1920, 1080, 818),
-    (RRDBNetConfig(), 4000, 3000, 3794), (SRVGGNetCompactConfig(), 640, 448, 113),
+    (RRDBNetConfig(), 256, 256, 103), (RRDBNetConfig(), 1024, 768, 404), (RRDBNetConfig(), 1920, 1080, 770),
+    (RRDBNetConfig(), 4000, 3000, 3663), (SRVGGNetCompactConfig(), 640, 448, 113),
     (SRVGGNetCompactConfig(), 6000, 4000, 449)])
 def test_memory_grows_with_the_shorter_side_and_with_one_plane(config, height, width, mebibytes):
     """Planes of all features would take 744 MiB for RealESRGAN_x4plus at 256x256, and 132 GiB at 4000x3000."""
-    schedule = Schedule(RollingNetwork(config.layers()), height, width)
-    assert sum(plane.groups * schedule.size(plane) for plane in schedule.rows) * 4 >> 20 == mebibytes
+    assert count_mebibytes(Schedule(RollingNetwork(config.layers()), height, width)) == mebibytes
+
+
+@pytest.mark.parametrize(('height', 'width', 'mebibytes'), [(256, 256, 138), (1920, 1080, 815), (4000, 3000, 3784)])
+def test_kept_v_takes_little_memory(height, width, mebibytes):
+    network = RollingNetwork(RRDBNetConfig().layers(), keeps=True)
+    assert count_mebibytes(Schedule(network, height, width, block=14, kept_floats=16720)) == mebibytes
 
 
 # ---- results ----
@@ -248,6 +301,28 @@ def test_the_same_bits_however_rows_roll(best_kernel, config):
         for least_tiles, threads in ((1, 1), (1, 3), (100, 2), (1024, 5)):
             for result in upscale(batch, least_tiles, threads):
                 assert np.array_equal(result, expected)
+
+
+@pytest.mark.parametrize('config', [RRDBNetConfig(4, 64, 1, 32), NETWORKS[0], SharingConfig()],
+                         ids=('chunks-of-two-features', 'chunks-of-four', 'sharing'))
+def test_the_same_bits_where_v_is_kept(best_kernel, monkeypatch, config):
+    if not best_kernel.has_ints:
+        pytest.skip('this processor has no int16')
+    monkeypatch.setattr(SRVGGNetCompactConfig, 'layers', SharingConfig.layers)
+    network = LoadedNetwork(config, self_test.make_weights(config.layers(), np.random.default_rng(0)))
+
+    def make(threads, least_tiles=None):
+        return WinogradEngine(network, CPU, 'int16', threads, kernel=best_kernel, least_tiles=least_tiles)
+    without = make(1)
+    without._keeps = False
+    for height, width in ((61, 29), (57, 130)):
+        batch = np.random.default_rng(0).random((1, height, width, 3), np.float32)
+        expected = without(batch)
+        for threads, least_tiles in ((1, None), (3, 1)):
+            engine = make(threads, least_tiles)
+            assert np.array_equal(engine(batch), expected)
+            assert np.array_equal(engine(batch), expected)
+            assert engine.count_bytes(height, width) > without.count_bytes(height, width) or least_tiles
 
 
 RACE = """

@@ -77,6 +77,9 @@ def hash_source() -> str:
 #: The most input groups that are multiplied at a time, and that a step takes; and the longest side of a block of
 #: pixels.
 CHUNK_GROUPS, MOST_GROUPS, MOST_BLOCK = 4, 64, 16
+MOST_CHUNKS = MOST_GROUPS // CHUNK_GROUPS
+#: The most blocks of tiles in a task.
+MOST_RUNS = 64
 
 LOAD, CONVOLVE, STORE = range(3)
 
@@ -98,11 +101,15 @@ class Step(ctypes.Structure):
         ('advance', ctypes.c_int32), ('lag', ctypes.c_int32),
         ('groups_in', ctypes.c_int32), ('groups_out', ctypes.c_int32), ('doubled', ctypes.c_int32),
         ('band_rows', ctypes.c_int32), ('task_tiles', ctypes.c_int32),
+        ('run', ctypes.c_int32), ('task_runs', ctypes.c_int32),
         ('wait_count', ctypes.c_int32), ('waits', ctypes.c_void_p), ('done', ctypes.c_void_p),
         ('inputs', ctypes.c_void_p * MOST_GROUPS), ('in_ring', ctypes.c_int32 * MOST_GROUPS),
         ('in_row', ctypes.c_int64),
         ('out', ctypes.c_void_p), ('out_row', ctypes.c_int64), ('out_plane', ctypes.c_int64),
-        ('out_ring', ctypes.c_int32), ('is_float', ctypes.c_int32),
+        ('out_ring', ctypes.c_int32),
+        ('kept', ctypes.c_void_p * MOST_CHUNKS), ('kept_ring', ctypes.c_int32 * MOST_CHUNKS),
+        ('is_there', ctypes.c_int32 * MOST_CHUNKS),
+        ('is_float', ctypes.c_int32),
         ('weights', ctypes.c_void_p), ('scales', ctypes.c_void_p),
         ('bias', ctypes.c_void_p), ('slope', ctypes.c_void_p),
         ('residual', ctypes.c_void_p * 2), ('residual_plane', ctypes.c_int64 * 2),
@@ -139,6 +146,7 @@ class Kernel:
         variant: The instruction set that it was built for.
         block: Tiles that its matrix product computes at a time.
         panel: Output channels likewise.
+        kept_floats: Floats that V of as many tiles takes where it is kept.
         has_ints: Whether it has steps in int16.
         round_weights: Transforms weights for these; see `winograd.c`.
         run: Works on a program until it is done, with scratch memory; the GIL is free meanwhile.
@@ -157,6 +165,7 @@ class Kernel:
         self.variant = path.stem.split('-')[1]
         self.block: int = library.realesrgan_task_tiles()
         self.panel: int = library.realesrgan_panel()
+        self.kept_floats: int = library.realesrgan_kept_floats()
         self.has_ints = bool(library.realesrgan_has_ints())
         self.round_weights: Callable[[int, int, int, int], None] = library.realesrgan_round_weights
         library.realesrgan_round_weights.argtypes = (ctypes.c_void_p, ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p)

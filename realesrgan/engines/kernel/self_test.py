@@ -26,10 +26,11 @@ FAILED = 3
 BOUNDS = {'float32': 1e-4, 'int16': 1.5e-3}
 
 # Batches (N, H, W). They cover the engine's special cases: sides below a tile of 4, sides that are no multiple of it,
-# several waves, bands and tasks, pictures that are turned, inputs of more channels than are multiplied at a time.
+# several waves, bands and tasks, pictures that are turned, inputs of more channels than are multiplied at a time, V
+# that is kept.
 _CASES: tuple[tuple[RRDBNetConfig | SRVGGNetCompactConfig, tuple[tuple[int, int, int], ...]], ...] = (
     (SRVGGNetCompactConfig(4, 20, 2), ((1, 1, 1), (2, 9, 14), (1, 37, 70))),
-    (RRDBNetConfig(2, 16, 1, 8), ((1, 2, 2), (2, 10, 14), (1, 38, 22))),
+    (RRDBNetConfig(2, 16, 1, 8), ((1, 2, 2), (2, 10, 14), (1, 38, 22), (1, 134, 138))),
 )
 _THREADS = 2
 _RESIZED = 31, 18  # height and width

@@ -33,6 +33,10 @@
  * rounded in Python, by a scale for each chunk, frequency and output channel, so small that no sum can overflow,
  * whatever the picture. A tile's result does not depend on the tiles beside it.
  *
+ * Kept V. Where several steps in int16 read the same chunk of channels, as in a dense block, the first one also writes
+ * its V to memory, a ring of rows of tiles, which the others multiply as it lies there. Their jobs begin at different
+ * rows, so in all of them a block of tiles is a run of tiles of one row instead of some tiles of a band.
+ *
  * The file needs no C library, allocates nothing and starts no thread. The vector width comes from the compiler's
  * target: 16 floats with AVX-512, 8 with AVX2, else 4 (NEON).
  */
@@ -51,12 +55,15 @@ enum {
     PANEL = PANEL_VECTORS * VECTOR,  /* output channels that `multiply` computes at a time, for TILES tiles */
     CHUNK_GROUPS = 4,                /* the most input groups that are transformed and multiplied at a time */
     MOST_GROUPS = 64,                /* of a step's input */
+    MOST_CHUNKS = MOST_GROUPS / CHUNK_GROUPS,
     MOST_BLOCK = 16,                 /* pixels, see load_rows */
+    MOST_RUNS = 64,                  /* blocks of tiles in a task */
     PADDING = 16,                    /* floats between the 36 parts of V and M, against cache lines that collide */
     /* Values from one part to the next, and from one block of TILES tiles to the next: constants, or 36 addresses would
      * be computed for every tile. */
     V_PART = TILES * CHUNK_GROUPS * GROUP + PADDING, V_BLOCK = 36 * V_PART,
-    V_INT_PART = TILES * CHUNK_GROUPS * GROUP + 2 * PADDING, V_INT_BLOCK = 36 * V_INT_PART,
+    V_INT_PART = TILES * CHUNK_GROUPS * GROUP + 2 * PADDING,
+    V_INT_SCALES = 36 * V_INT_PART, V_INT_BLOCK = V_INT_SCALES + 2 * GROUP,  /* behind its parts the tiles' scales */
     M_PART = TILES * PANEL + PADDING, M_BLOCK = 36 * M_PART,
     SPINS = 2000,                    /* looks at a condition before the processor is given to somebody else */
 };
@@ -93,7 +100,8 @@ typedef struct {
     int32_t groups_in, groups_out;   /* STORE: groups_in; LOAD: groups_out */
     int32_t doubled;                 /* CONVOLVE: 1 if the input is first enlarged twice, by nearest neighbour */
     int32_t band_rows;               /* CONVOLVE: rows of tiles in a band of a job */
-    int32_t task_tiles;              /* CONVOLVE: tiles of a task in a band, a multiple of TILES */
+    int32_t task_tiles;              /* CONVOLVE: the most tiles of a task, a multiple of TILES */
+    int32_t run, task_runs;          /* CONVOLVE: tiles of one row that stay together, see `Tiles`; runs of a task */
     int32_t wait_count;
     const Wait *waits;
     int32_t *done;                   /* for each task of a job, in how many waves it is done; 0 at first */
@@ -104,6 +112,10 @@ typedef struct {
     float *out;                      /* pixel (0, 0) of the first output plane */
     int64_t out_row, out_plane;      /* floats from row to row, from plane to plane */
     int32_t out_ring;                /* a multiple of 4 */
+
+    int16_t *kept[MOST_CHUNKS];      /* where V of a chunk is kept, block after block of each row of tiles, or null */
+    int32_t kept_ring[MOST_CHUNKS];  /* rows of tiles of its ring */
+    int32_t is_there[MOST_CHUNKS];   /* 1 if another step has transformed it, 0 if this one does */
 
     int32_t is_float;                /* of `pixels` */
     const void *weights;             /* U: chunk x panel x 36 x channels of the chunk x PANEL; float or, in pairs, int16 */
@@ -287,9 +299,12 @@ INLINE int find_end(const Step *s, int wave) {
     return (int)(end < 0 ? 0 : end < all ? end : all);
 }
 
+/* The runs in a row of tiles. */
+INLINE int count_runs(const Step *s) { return divide_up(divide_up(s->width, 4), s->run); }
+
 /* The tasks of a band of so many rows. */
 INLINE int count_tasks(const Step *s, int rows) {
-    return s->kind == CONVOLVE ? divide_up(rows * divide_up(s->width, 4), s->task_tiles) : rows > 0;
+    return s->kind == CONVOLVE ? divide_up(rows * count_runs(s), s->task_runs) : rows > 0;
 }
 
 /* What a step does in a wave. */
@@ -327,27 +342,31 @@ static int find_job(const Program *p, Job *job, int64_t ticket) {
     return 1;
 }
 
-/* The tiles of a task: `count` of them from number `first` on, which are numbered column by column in a band. */
+/* The tiles of a task: `count` runs from number `first` on, which are numbered column by column in a band. A run is a
+ * tile, or up to TILES tiles of one row, which then are a block of their own; the last of a row may be shorter. */
 typedef struct {
     int top, rows;     /* of the band, in tiles */
-    int first, count;
+    int first, count, run;
 } Tiles;
 
 INLINE Tiles find_tiles(const Job *job, int64_t ticket) {
     const Step *s = job->step;
     int task = (int)(ticket - job->first_ticket), tasks = count_tasks(s, s->band_rows);
     int above = task / tasks * s->band_rows, rows = least(s->band_rows, job->rows - above);
-    int first = task % tasks * s->task_tiles;
-    return (Tiles){job->top + above, rows, first, least(s->task_tiles, rows * divide_up(s->width, 4) - first)};
+    int first = task % tasks * s->task_runs;
+    int count = s->kind == CONVOLVE ? least(s->task_runs, rows * count_runs(s) - first) : 0;
+    return (Tiles){job->top + above, rows, first, count, s->run};
 }
 
-/* The corner of a task's tile number t. */
-INLINE int tile_y(Tiles tiles, int t) { return 4 * (tiles.top + (tiles.first + t) % tiles.rows); }
-INLINE int tile_x(Tiles tiles, int t) { return 4 * ((tiles.first + t) / tiles.rows); }
+/* The corner of the first tile of a task's run number r. */
+INLINE int run_y(Tiles tiles, int r) { return 4 * (tiles.top + (tiles.first + r) % tiles.rows); }
+INLINE int run_x(Tiles tiles, int r) { return 4 * ((tiles.first + r) / tiles.rows * tiles.run); }
 
 /* The columns that a task reads, of its input. */
-INLINE int find_left(const Step *s, Tiles tiles) { return (tile_x(tiles, 0) - 1) >> s->doubled; }
-INLINE int find_right(const Step *s, Tiles tiles) { return (tile_x(tiles, tiles.count - 1) + 4) >> s->doubled; }
+INLINE int find_left(const Step *s, Tiles tiles) { return (run_x(tiles, 0) - 1) >> s->doubled; }
+INLINE int find_right(const Step *s, Tiles tiles) {
+    return least(run_x(tiles, tiles.count - 1) + 4 * tiles.run, 4 * divide_up(s->width, 4)) >> s->doubled;
+}
 
 /* What will be read next: some planes, and of each a rectangle, whose rows are walked in runs of cache lines, one line a
  * pixel. */
@@ -422,17 +441,25 @@ static __attribute__((noinline)) void multiply(const float *v, const float *u, f
         UNROLL for (int j = 0; j < PANEL_VECTORS; j++) store(m + i * PANEL + j * VECTOR, sums[i][j]);
 }
 
-/* A tile's corner. */
+/* A tile's corner, and where it is among a task's tiles. */
 typedef struct {
     int y, x;
+    int run, block, tile;  /* numbers of its run and its block, and its own in the block */
 } Corner;
 
-INLINE Corner find_corner(Tiles tiles) { return (Corner){tile_y(tiles, 0), tile_x(tiles, 0)}; }
+INLINE Corner find_corner(Tiles tiles) { return (Corner){.y = run_y(tiles, 0), .x = run_x(tiles, 0)}; }
 
-/* The corner of the tile after the one at `at`; without a division, of which there would be a dozen a tile. */
-INLINE Corner next_corner(Tiles tiles, Corner at) {
-    int y = at.y + 4;
-    return y < 4 * (tiles.top + tiles.rows) ? (Corner){y, at.x} : (Corner){4 * tiles.top, at.x + 4};
+/* The tile after the one at `at`; without a division, of which there would be a dozen a tile. */
+INLINE Corner next_corner(const Step *s, Tiles tiles, Corner at) {
+    if (++at.tile < tiles.run && at.x + 4 < s->width) {
+        at.x += 4;
+        return at;
+    }
+    if (tiles.run > 1) at.x -= 4 * (at.tile - 1);
+    if (tiles.run > 1 || at.tile == TILES) at.block++, at.tile = 0;
+    at.run++, at.y += 4;
+    if (at.y == 4 * (tiles.top + tiles.rows)) at.y = 4 * tiles.top, at.x += 4 * tiles.run;
+    return at;
 }
 
 /* The offsets in an input plane of the 6 rows and columns, as the picture has them, of a tile. */
@@ -457,10 +484,9 @@ INLINE void find_offsets(const Step *s, int group, Corner at, Offsets *offsets) 
 
 /* Transforms some groups of a task's tiles into v. */
 INLINE void transform_inputs(const Step *s, Tiles tiles, int first_group, int groups, float *v) {
-    Corner at = find_corner(tiles);
-    for (int t = 0; t < tiles.count; t++, at = next_corner(tiles, at)) {
+    for (Corner at = find_corner(tiles); at.run < tiles.count; at = next_corner(s, tiles, at)) {
         Offsets offsets = {0};
-        float *to = v + t / TILES * V_BLOCK + t % TILES * VECTOR;
+        float *to = v + at.block * V_BLOCK + at.tile * VECTOR;
         for (int g = 0; g < groups; g++) {
             find_offsets(s, first_group + g, at, &offsets);
             for (int c = 0; c < GROUP; c += VECTOR, to += TILES * VECTOR)
@@ -482,18 +508,20 @@ INLINE Place find_place(const Step *s, int y, int x) {
     return place;
 }
 
-/* Computes and writes the results of a task's tiles for one panel of output channels, from m. tile_scales: what a 1 in
- * m stands for in each tile, if not for 1. */
+/* What a 1 stands for in V of each tile of a block. */
+INLINE float *tile_scales(int16_t *block) { return (float *)(block + V_INT_SCALES); }
+
+/* Computes and writes the results of a task's tiles for one panel of output channels, from m. blocks: those of V, if m
+ * is not yet multiplied by their scales. */
 INLINE void transform_outputs(const Step *s, Tiles tiles, int panel, const float *m, Points points,
-                              const float *tile_scales) {
+                              int16_t *const *blocks) {
     int first_group = panel * PANEL / GROUP, groups = least(PANEL / GROUP, s->groups_out - first_group);
-    Corner at = find_corner(tiles);
-    for (int t = 0; t < tiles.count; t++, at = next_corner(tiles, at)) {
+    for (Corner at = find_corner(tiles); at.run < tiles.count; at = next_corner(s, tiles, at)) {
         Place place = find_place(s, at.y, at.x);
         int is_whole = at.y + 4 <= s->height && at.x + 4 <= s->width;
         for (int g = 0; g < groups; g++) {
-            const float *from = m + t / TILES * M_BLOCK + t % TILES * PANEL + g * GROUP;
-            float scale = tile_scales ? tile_scales[t] : 1;
+            const float *from = m + at.block * M_BLOCK + at.tile * PANEL + g * GROUP;
+            float scale = blocks ? tile_scales(blocks[at.block])[at.tile] : 1;
             if (is_whole)
                 transform_output(s, from, first_group + g, &place, 4, 4, points, scale);
             else transform_output(s, from, first_group + g, &place, place.rows, place.columns, points, scale);
@@ -532,13 +560,12 @@ INLINE ints pair_up(vector low, vector high, vector scale) {
     return (a & 0xffff) | (b << 16);
 }
 
-/* Transforms some groups, an even number, of a task's tiles into v: for each frequency, two groups x tile x pair of
- * channels, one channel of each group. */
+/* Transforms some groups, an even number, of a task's tiles into blocks, and into copies if there are any: for each
+ * frequency, two groups x tile x pair of channels, one channel of each group. */
 static __attribute__((noinline)) void transform_inputs_to_ints(const Step *s, Tiles tiles, int first_group, int groups,
-                                                               int16_t *v, float *tile_scales) {
+                                                               int16_t *const *blocks, int16_t *const *copies) {
     float exact[CHUNK_GROUPS][36][GROUP] __attribute__((aligned(64)));
-    Corner at = find_corner(tiles);
-    for (int t = 0; t < tiles.count; t++, at = next_corner(tiles, at)) {
+    for (Corner at = find_corner(tiles); at.run < tiles.count; at = next_corner(s, tiles, at)) {
         /* As integers, the absolute values of floats are in the same order, with infinity and NaN above all others. So
          * these become the tile's scale, and its results. */
         ints tops[6] = {};
@@ -556,24 +583,31 @@ static __attribute__((noinline)) void transform_inputs_to_ints(const Step *s, Ti
         union { int32_t bits; float value; } largest = {0};
         for (int i = 0; i < VECTOR; i++) if (tops[0][i] > largest.bits) largest.bits = tops[0][i];
         int is_tiny = largest.value < 1e-30f;  /* or the scale might be infinite */
-        float scale = is_tiny ? 0 : LARGEST_VALUE / largest.value;
-        tile_scales[t] = largest.value / LARGEST_VALUE;
-        int16_t *to = v + t / TILES * V_INT_BLOCK + t % TILES * 2 * GROUP;
-        for (int g = 0; g < groups; g += 2, to += TILES * 2 * GROUP)
-            for (int c = 0; c < GROUP; c += VECTOR)
-                UNROLL for (int f = 0; f < 36; f++)
-                    *(ints *)(to + f * V_INT_PART + 2 * c) = pair_up(load(exact[g][f] + c), load(exact[g + 1][f] + c),
-                                                                     scale - (vector){});
+        vector scale = (is_tiny ? 0 : LARGEST_VALUE / largest.value) - (vector){};
+        tile_scales(blocks[at.block])[at.tile] = largest.value / LARGEST_VALUE;
+        if (copies) tile_scales(copies[at.block])[at.tile] = largest.value / LARGEST_VALUE;
+        for (int g = 0; g < groups; g += 2) {
+            int64_t place = (g / 2 * TILES + at.tile) * 2 * GROUP;
+            int16_t *to = blocks[at.block] + place, *copy = copies ? copies[at.block] + place : 0;
+            UNROLL for (int f = 0; f < 36; f++, to += V_INT_PART) {
+                ints pairs[GROUP / VECTOR];
+                UNROLL for (int c = 0; c < GROUP; c += VECTOR) {
+                    pairs[c / VECTOR] = pair_up(load(exact[g][f] + c), load(exact[g + 1][f] + c), scale);
+                    *(ints *)(to + 2 * c) = pairs[c / VECTOR];
+                }
+                if (copy) stream((float *)(copy + f * V_INT_PART), (vector *)pairs);
+            }
+        }
     }
 }
 
-/* The matrix product: m[TILES][PANEL] = scales tile_scales v u, or += if `add`; tile_scales may be null for ones.
+/* The matrix product: m[tiles][PANEL] = scales tile_scales v u, or += if `add`; tile_scales may be null for ones.
  * v: depth / 32 x TILES x 32, u: depth / 2 x PANEL x 2. Meanwhile depth / 2 cache lines are fetched, beginning with
- * `next`. */
-static __attribute__((noinline)) void multiply_ints(const int16_t *v, const int16_t *u, float *m, int depth, int add,
-                                                    const float *next, const float *scales, const float *tile_scales) {
+ * `next`, and as many `more` floats after them. */
+INLINE void multiply_ints_of(const int tiles, const int16_t *v, const int16_t *u, float *m, int depth, int add,
+                             const float *next, int64_t more, const float *scales, const float *tile_scales) {
     ints sums[TILES][PANEL_VECTORS];
-    UNROLL for (int i = 0; i < TILES; i++)
+    UNROLL for (int i = 0; i < tiles; i++)
         UNROLL for (int j = 0; j < PANEL_VECTORS; j++) sums[i][j] = (ints){};
     const int32_t *pairs = (const int32_t *)v;
     const ints *row = (const ints *)u;
@@ -582,11 +616,13 @@ static __attribute__((noinline)) void multiply_ints(const int16_t *v, const int1
         for (int step = 0; step < GROUP; step += 4, pairs += 4, row += 4 * PANEL_VECTORS, next += 4 * GROUP) {
             UNROLL for (int l = 0; l < 4; l++) {
                 __builtin_prefetch(next + l * GROUP, 0, 2);
+                __builtin_prefetch(next + more + l * GROUP, 0, 2);
                 ints others[PANEL_VECTORS];
                 UNROLL for (int j = 0; j < PANEL_VECTORS; j++) others[j] = row[l * PANEL_VECTORS + j];
-                UNROLL for (int i = 0; i < TILES; i++) {
+                UNROLL for (int i = 0; i < tiles; i++) {
                     ints pair = pairs[i * GROUP + l] - (ints){};
-                    UNROLL for (int j = 0; j < PANEL_VECTORS; j++) sums[i][j] = add_products(sums[i][j], pair, others[j]);
+                    UNROLL for (int j = 0; j < PANEL_VECTORS; j++)
+                        sums[i][j] = add_products(sums[i][j], pair, others[j]);
                 }
             }
         }
@@ -594,60 +630,116 @@ static __attribute__((noinline)) void multiply_ints(const int16_t *v, const int1
     /* Loops of their own: in one with conditions the compiler would not fuse all multiplications and additions, and
      * round some tiles otherwise. */
     vector values[TILES][PANEL_VECTORS];
-    UNROLL for (int i = 0; i < TILES; i++)
+    UNROLL for (int i = 0; i < tiles; i++)
         UNROLL for (int j = 0; j < PANEL_VECTORS; j++)
             values[i][j] = __builtin_convertvector(sums[i][j], vector) * load(scales + j * VECTOR);
     if (add) {
-        UNROLL for (int i = 0; i < TILES; i++)
+        UNROLL for (int i = 0; i < tiles; i++)
             UNROLL for (int j = 0; j < PANEL_VECTORS; j++)
                 store(m + i * PANEL + j * VECTOR, load(m + i * PANEL + j * VECTOR) + values[i][j] * tile_scales[i]);
     } else {
-        UNROLL for (int i = 0; i < TILES; i++)
+        UNROLL for (int i = 0; i < tiles; i++)
             UNROLL for (int j = 0; j < PANEL_VECTORS; j++)
                 store(m + i * PANEL + j * VECTOR, tile_scales ? values[i][j] * tile_scales[i] : values[i][j]);
+    }
+}
+
+/* The same for a run of more than half a block, or for a whole one. */
+static __attribute__((noinline)) void multiply_ints(int tiles, const int16_t *v, const int16_t *u, float *m, int depth,
+                                                    int add, const float *next, int64_t more, const float *scales,
+                                                    const float *tile_scales) {
+    switch (TILES - tiles) {
+#define RUN(fewer) \
+    case fewer: multiply_ints_of(TILES - fewer, v, u, m, depth, add, next, more, scales, tile_scales); break
+    RUN(0);
+    RUN(1);
+    RUN(2);
+#if defined(__AVX512F__)
+    RUN(3);
+    RUN(4);
+    RUN(5);
+    RUN(6);
+#endif
+#undef RUN
+    }
+}
+
+INLINE int count_blocks(Tiles tiles) { return tiles.run > 1 ? tiles.count : divide_up(tiles.count, TILES); }
+
+/* Finds where the blocks of V of a chunk of a task are kept. Returns 0 if they are not. */
+INLINE int find_blocks(const Step *s, Tiles tiles, int chunk, int16_t **blocks) {
+    if (!s->kept[chunk]) return 0;
+    for (int i = 0; i < tiles.count; i++) {
+        int row = run_y(tiles, i) / 4 % s->kept_ring[chunk], column = (tiles.first + i) / tiles.rows;
+        blocks[i] = s->kept[chunk] + (row * (int64_t)count_runs(s) + column) * V_INT_BLOCK;
+    }
+    return 1;
+}
+
+/* Works on a task in int16; see below. */
+INLINE void convolve_ints(const Step *s, Tiles tiles, const Step *then, Tiles next, float *scratch) {
+    int16_t *own[MOST_RUNS], *kept[MOST_RUNS], *coming[MOST_RUNS];  /* blocks of V: in scratch, and in memory */
+    int count = count_blocks(tiles);
+    int panels = divide_up(s->groups_out * GROUP, PANEL), chunks = divide_up(s->groups_in, CHUNK_GROUPS);
+    float *m = scratch + s->task_tiles / TILES * V_BLOCK;
+    const int16_t *u = s->weights;
+    const float *scales = s->scales;
+    for (int i = 0; i < count; i++) own[i] = (int16_t *)scratch + i * V_INT_BLOCK;
+
+    for (int chunk = 0; chunk < chunks; chunk++) {
+        int first_group = chunk * CHUNK_GROUPS, groups = least(CHUNK_GROUPS, s->groups_in - first_group);
+        int depth = groups * GROUP, left = s->groups_in - first_group - groups, is_last = !left;
+        int is_kept = find_blocks(s, tiles, chunk, kept), is_there = is_kept && s->is_there[chunk];
+        int16_t **blocks = is_there ? kept : own;
+        if (!is_there) transform_inputs_to_ints(s, tiles, first_group, groups, own, is_kept ? kept : 0);
+        /* The chunk that comes next lies in planes or is kept, whole; then half a chunk fetches twice as much. */
+        const Step *after = is_last ? then : s;
+        Tiles others = is_last ? next : tiles;
+        int other = is_last ? 0 : chunk + 1, others_left = is_last ? then->groups_in : left;
+        int is_coming = after->is_there[other] && find_blocks(after, others, other, coming);
+        int more = is_coming && groups <= CHUNK_GROUPS / 2 ? depth / 2 * GROUP : 0;
+        Walk ahead = begin_walk(after, others, other * CHUNK_GROUPS, least(CHUNK_GROUPS, others_left));
+        for (int panel = 0; panel < panels; panel++) {
+            float *sums = m + (chunks > 1 ? panel * count * M_BLOCK : 0);  /* with one chunk, all panels share them */
+            for (int f = 0; f < 36; f++, u += depth * PANEL, scales += PANEL)
+                for (int block = 0; block < count; block++) {
+                    const float *fetched = !is_coming ? walk(&ahead, depth / 2) :
+                        (float *)(coming[least(block, others.count - 1)] + f * V_INT_PART);
+                    multiply_ints(tiles.run > 1 ? tiles.run : TILES, blocks[block] + f * V_INT_PART, u,
+                                  sums + block * M_BLOCK + f * M_PART, depth, chunk > 0, fetched, more, scales,
+                                  chunks > 1 ? tile_scales(blocks[block]) : 0);
+                }
+            if (is_last) transform_outputs(s, tiles, panel, sums, POINTS_OF_INTS, chunks > 1 ? 0 : blocks);
+        }
     }
 }
 #endif
 
 /* Works on a task. Meanwhile what the next one reads is fetched into the cache. */
 static void convolve(const Step *s, Tiles tiles, const Step *then, Tiles next, float *scratch) {
-    int blocks = divide_up(tiles.count, TILES), panels = divide_up(s->groups_out * GROUP, PANEL);
-    int chunks = divide_up(s->groups_in, CHUNK_GROUPS);
-    int chunk_groups = s->scales ? CHUNK_GROUPS : divide_up(s->groups_in, chunks);
-    float *v = scratch, *m = scratch + s->task_tiles / TILES * V_BLOCK;
-    const char *u = s->weights;
 #ifdef HAS_INTS
-    float *tile_scales = m + panels * blocks * M_BLOCK;
-    const float *scales = s->scales;
+    if (s->scales) {
+        convolve_ints(s, tiles, then, next, scratch);
+        return;
+    }
 #endif
+    int blocks = divide_up(tiles.count, TILES), panels = divide_up(s->groups_out * GROUP, PANEL);
+    int chunks = divide_up(s->groups_in, CHUNK_GROUPS), chunk_groups = divide_up(s->groups_in, chunks);
+    float *v = scratch, *m = scratch + s->task_tiles / TILES * V_BLOCK;
+    const float *u = s->weights;
 
     for (int chunk = 0; chunk < chunks; chunk++) {
         int first_group = chunk * chunk_groups, groups = least(chunk_groups, s->groups_in - first_group);
         int depth = groups * GROUP, left = s->groups_in - first_group - groups;
-#ifdef HAS_INTS
-        if (s->scales) transform_inputs_to_ints(s, tiles, first_group, groups, (int16_t *)v, tile_scales);
-        else
-#endif
         transform_inputs(s, tiles, first_group, groups, v);
         Walk ahead = left ? begin_walk(s, tiles, first_group + groups, least(chunk_groups, left))
                           : begin_walk(then, next, 0, least(CHUNK_GROUPS, then->groups_in));
         for (int panel = 0; panel < panels; panel++) {
             float *sums = m + (chunks > 1 ? panel * blocks * M_BLOCK : 0);  /* with one chunk, all panels share them */
-#ifdef HAS_INTS
-            if (s->scales) {
-                for (int f = 0; f < 36; f++, u += depth * PANEL * sizeof(int16_t), scales += PANEL)
-                    for (int block = 0; block < blocks; block++)
-                        multiply_ints((int16_t *)v + block * V_INT_BLOCK + f * V_INT_PART, (const int16_t *)u,
-                                      sums + block * M_BLOCK + f * M_PART, depth, chunk > 0, walk(&ahead, depth / 2),
-                                      scales, chunks > 1 ? tile_scales + block * TILES : 0);
-                if (!left) transform_outputs(s, tiles, panel, sums, POINTS_OF_INTS, chunks > 1 ? 0 : tile_scales);
-                continue;
-            }
-#endif
-            for (int f = 0; f < 36; f++, u += depth * PANEL * sizeof(float))
+            for (int f = 0; f < 36; f++, u += depth * PANEL)
                 for (int block = 0; block < blocks; block++)
-                    multiply(v + block * V_BLOCK + f * V_PART, (const float *)u, sums + block * M_BLOCK + f * M_PART,
-                             depth, chunk > 0, walk(&ahead, depth / 2));
+                    multiply(v + block * V_BLOCK + f * V_PART, u, sums + block * M_BLOCK + f * M_PART, depth, chunk > 0,
+                             walk(&ahead, depth / 2));
             if (!left) transform_outputs(s, tiles, panel, sums, POINTS, 0);
         }
     }
@@ -728,8 +820,8 @@ static int wait_for_rows(const Program *p, const Step *s, int rows, int left, in
     for (; top < rows; top += s->band_rows, done += count_tasks(s, s->band_rows)) {
         int band_rows = least(s->band_rows, end - top), first = 0, last = 0;
         if (s->kind == CONVOLVE) {
-            first = (left > 0 ? left : 0) * band_rows / s->task_tiles;
-            last = (least(right + 1, wide) * band_rows - 1) / s->task_tiles;
+            first = (left > 0 ? left : 0) / s->run * band_rows / s->task_runs;
+            last = ((least(right, wide - 1) / s->run + 1) * band_rows - 1) / s->task_runs;
         }
         for (int task = first; task <= last; task++)
             for (int spins = 0; __atomic_load_n(done + task, __ATOMIC_ACQUIRE) <= wave; spins++) {
@@ -793,9 +885,10 @@ int64_t realesrgan_count_tickets(const Program *p) {
 int32_t realesrgan_step_bytes(void) { return sizeof(Step); }
 int32_t realesrgan_task_tiles(void) { return TILES; }
 int32_t realesrgan_panel(void) { return PANEL; }
+int32_t realesrgan_kept_floats(void) { return V_INT_BLOCK / 2; }  /* of a run */
 int64_t realesrgan_scratch_floats(int32_t task_tiles, int32_t groups_out) {
     int panels = divide_up(groups_out * GROUP, PANEL);
-    return task_tiles / TILES * (V_BLOCK + (int64_t)M_BLOCK * panels) + task_tiles;  /* the last: scales of tiles */
+    return task_tiles / TILES * (V_BLOCK + (int64_t)M_BLOCK * panels);
 }
 
 /* ---- weights of int16 ---- */
