@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from . import tuning
+from . import profile
 from .engines.engine import AUTO, ENGINES
 from .engines.memory import measure_peaks
 from .options import RunOptions, UpsamplerOptions
@@ -70,9 +70,9 @@ def build_enhancer(options: UpsamplerOptions, place: Place) -> Enhancer:
     network, threads = _load_network(options), None
     device = settle_device(network, picked, options.engine)
     if options.engine == AUTO and place.gpu_id is None:
-        device = tuning.settle_device(network.traits, device, fp32=options.fp32)
+        device = profile.settle_device(network.traits, device, fp32=options.fp32)
     engine, half, window = options.engine, not options.fp32, 0
-    choice = tuning.find_choice(network.traits, device, fp32=options.fp32)
+    choice = profile.find_choice(network.traits, device, fp32=options.fp32)
     if choice is not None and engine in (AUTO, choice.engine) and _can_run(choice.engine, network, device):
         engine, half, window = choice.engine, choice.half, choice.window
         logger.debug('profile: %s', choice)
@@ -110,8 +110,8 @@ def count_workers(options: RunOptions) -> int:
     network = _load_network(options, log=False)
     device = pick_device(gpu_id=options.gpu_id[0] if options.gpu_id else None, engine=options.engine)
     if options.engine == AUTO and not options.gpu_id:
-        device = tuning.settle_device(network.traits, device, fp32=options.fp32)
-    count = tuning.count_workers(network.traits, device, fp32=options.fp32)
+        device = profile.settle_device(network.traits, device, fp32=options.fp32)
+    count = profile.count_workers(network.traits, device, fp32=options.fp32)
     logger.info('workers: %d on %s', count, device)
     return count
 

@@ -1,8 +1,7 @@
 """Measure this machine, and keep what runs each installed model fastest: `python -m realesrgan.tuning`.
 
-The profile is a JSON file in the user's configuration folder. The scripts' `auto` choices read it (`find_choice`); a
-program's own `RealESRGANer` does not. A choice other than the usual one is kept only where it is clearly faster, and
-never one that is less exact, so that two runs agree.
+`profile` has what becomes of it. A choice other than the usual one is kept only where it is clearly faster, and never
+one that is less exact, so that two runs agree.
 
 Importing this needs only the standard library.
 """
@@ -13,17 +12,29 @@ import functools
 import json
 import logging
 import math
-import os
 import sys
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .models import MODELS
-from .version import __version__
+from .profile import (
+    COMMAND,
+    EXACTNESS,
+    FORMAT,
+    MARGIN,
+    SIZES,
+    Choice,
+    describe_choice,
+    find_choice,
+    get_profile_path,
+    list_versions,
+    name_device,
+    read_profile,
+)
 
 if TYPE_CHECKING:
     from .archs.architecture import NetworkTraits
@@ -34,15 +45,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger('realesrgan.tuning')  # which is __main__ otherwise
 
-#: The environment variable that names the folder of the profile.
-FOLDER_VARIABLE = 'REALESRGAN_CONFIG'
-#: How much faster a choice must be to replace the usual one, or that of an earlier profile.
-MARGIN = 1.05
 _MARGIN_OF_WORKERS = 1.15  # a further process takes as much memory as the first
-_COMMAND = 'python -m realesrgan.tuning'
-_FORMAT = 1
 _SECONDS = 90.0  # so that it ends within two minutes
-_EXACTNESS = {'float32': 0, 'int16': 1, 'float16': 2, 'bfloat16': 3}
 _FIRST_SIDE, _SIDES = 64, (128, 256, 512, 1024)
 _BATCH = 4
 _ROUNDS = 20
@@ -50,201 +54,13 @@ _HOPELESS, _HOPELESS_AT_FIRST = 2.0, 8.0  # times as slow as the fastest: not ti
 _MARGIN_AT_FIRST_SIDE = 1.5  # where there was no time to compare more than small pictures
 _SECONDS_OF_WORKERS = 1.0
 _MOST_WORKERS, _LEAST_CORES = 8, 4  # cores of each worker on a CPU
-_SIZES = {'photo': (3000, 4000), '720p': (720, 1280), '1080p': (1080, 1920)}
 _FRAMES = 60 * 24  # of a minute of film
-_FREE_BYTES_OF_WORKER = 2 << 30  # where nothing is measured: a frame of 1080p, PyTorch and its kernels
 
 Key = TypeVar('Key', bound=Hashable)
 #: An engine's name, and what it computes in.
 Variant = tuple[str, str]
 #: Makes an engine, as `engines.choice.make_engine` does.
 Make = Callable[..., 'Engine']
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What runs a network fastest on a device.
-
-    Attributes:
-        engine: A name from `ENGINES`.
-        precision: What it computes in.
-        half: What asks the engine for that precision.
-        window: Side of the largest automatic tile's window; 0 for as large as memory allows.
-        workers: Processes that share the device.
-        speed: Pixels of input a second, of all workers.
-        memory: Bytes for each of `_SIZES`, the result included.
-    """
-
-    engine: str
-    precision: str
-    half: bool
-    window: int
-    workers: int
-    speed: float
-    memory: Mapping[str, int]
-
-    @classmethod
-    def read(cls, stored: Mapping[str, Any]) -> Choice:
-        """Return a stored choice.
-
-        Raises:
-            KeyError, TypeError, ValueError: it is none.
-        """
-        choice = cls(**stored)
-        from .engines.engine import ENGINES
-        if choice.engine not in [row.name for row in ENGINES] or choice.precision not in _EXACTNESS:
-            raise ValueError(f'{choice.engine!r} in {choice.precision!r} is no engine')
-        numbers = choice.window, choice.workers, *(choice.memory[size] for size in _SIZES)
-        if any(type(number) is not int or number < 0 for number in numbers) or not 1 <= choice.workers <= 64:
-            raise ValueError('a count is none')
-        if type(choice.half) is not bool or not 0 < float(choice.speed) < math.inf:
-            raise ValueError('a speed is none')
-        return choice
-
-
-# ---- the file ----
-
-def get_profile_path() -> Path:
-    """Return where the profile is, or would be."""
-    folder = os.environ.get(FOLDER_VARIABLE)
-    if not folder:
-        import platformdirs
-        folder = platformdirs.user_config_dir('realesrgan', appauthor=False)
-    return Path(folder) / 'profile.json'
-
-
-def find_choice(traits: NetworkTraits, device: Device, *, fp32: bool = False) -> Choice | None:
-    """Return what the profile says of a network on a device; None if it says nothing.
-
-    A profile that can't be read, or that was measured with another driver or other versions, is told in a line, once
-    in a process, and ignored.
-    """
-    path = get_profile_path()
-    try:
-        found = _read_profile(path, path.stat().st_mtime_ns)['devices'].get(name_device(device))
-    except OSError:
-        return None
-    if found is None:
-        return None
-    if found['versions'] != (now := list_versions(device)):
-        changed = [f'{name} {found["versions"].get(name, "none")}, now {now.get(name, "none")}'
-                   for name in {**found['versions'], **now} if found['versions'].get(name) != now.get(name)]
-        _tell(f'{path}: ignored, measured with {"; ".join(changed)}. {_COMMAND} measures anew')
-        return None
-    network = found['networks'].get(repr(traits))
-    return None if network is None else network['float32' if fp32 else 'half']
-
-
-@functools.lru_cache(maxsize=1)
-def _read_profile(path: Path, _modified: int) -> dict[str, Any]:
-    """Return the profile, with `Choice` in it; an empty one, with a warning, if the file is broken."""
-    try:
-        profile = json.loads(path.read_bytes())
-        if profile['format'] != _FORMAT:
-            raise ValueError(f'it has format {profile["format"]!r}, not {_FORMAT}')
-        datetime.fromisoformat(profile['measured'])
-        for device in profile['devices'].values():
-            if not isinstance(device['versions'], dict):
-                raise TypeError('versions is no object')
-            for network in device['networks'].values():
-                list(map(str.lower, network['models']))
-                network |= {mode: Choice.read(network[mode]) for mode in ('half', 'float32')}
-    except Exception as error:  # whatever somebody has made of the file
-        _tell(f'{path}: ignored, damaged ({type(error).__name__}: {" ".join(str(error).split())[:80]}). '
-              f'{_COMMAND} writes a new one')
-        return {'format': _FORMAT, 'measured': '', 'devices': {}}
-    return profile
-
-
-@functools.cache
-def _tell(line: str) -> None:
-    """Log a warning, once in a process."""
-    logger.warning('%s', line)
-
-
-def name_device(device: Device) -> str:
-    """Return what a profile calls a device; two cards of one kind have one name."""
-    from .engines import cpu, devices
-    if device.type == 'cpu':
-        return f'cpu: {cpu.processor_name()}, {cpu.count_cores()} cores'
-    return f'{device.type}: {devices.get_name(device)}'
-
-
-def list_versions(device: Device) -> dict[str, str]:
-    """Return the versions of all that a device's speed depends on: packages, the kernel, and the driver if known."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    from .engines.engine import ENGINES, VULKAN
-    versions = {'realesrgan': __version__}
-    for package in {row.package for row in ENGINES if row.package and device.type in row.devices}:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    if device.type == 'cpu':
-        from .engines.kernel.library import hash_source
-        versions['kernel'] = hash_source()
-    elif device.type == VULKAN:
-        import ncnn
-        versions['driver'] = str(ncnn.get_gpu_info(device.index or 0).driver_version())
-    elif (file := Path('/proc/driver/nvidia/version')).exists():  # of Linux; elsewhere it is not known
-        versions['driver'] = file.read_text().splitlines()[0]
-    return dict(sorted(versions.items()))
-
-
-def describe_profile() -> str:
-    """Return what the profile says, for `--list_devices`."""
-    path = get_profile_path()
-    if not path.exists():
-        return f'no profile of this machine: {_COMMAND} measures what is fastest'
-    profile = _read_profile(path, path.stat().st_mtime_ns)
-    if not profile['measured']:
-        return f'no profile: {path} is damaged'
-    rows = [f'profile of {profile["measured"]}: {path}']
-    for name, device in profile['devices'].items():
-        for network in device['networks'].values():
-            rows += [f'  {name}: {model}: {_describe(network["half"])}' for model in network['models']]
-    return '\n'.join(rows)
-
-
-def _describe(choice: Choice) -> str:
-    tiles = f'tiles within {choice.window}' if choice.window else 'whole pictures'
-    return (f'{choice.engine}, {choice.precision}, {tiles}, {choice.workers} worker{"s" * (choice.workers > 1)}, '
-            f'{choice.speed / 1e6:.3g} megapixels/s')
-
-
-# ---- auto choices ----
-
-def settle_device(traits: NetworkTraits, device: Device, *, fp32: bool) -> Device:
-    """Return a device that was picked by `auto`, or the CPU where the profile has that clearly faster."""
-    from .engines.devices import CPU
-    on_gpu = find_choice(traits, device, fp32=fp32) if device != CPU else None
-    on_cpu = find_choice(traits, CPU, fp32=fp32) if on_gpu else None
-    if on_gpu is None or on_cpu is None or on_cpu.speed < MARGIN * on_gpu.speed:
-        return device
-    logger.info('the profile has the CPU faster than %s', device)
-    return CPU
-
-
-def count_workers(traits: NetworkTraits | None, device: Device, *, fp32: bool) -> int:
-    """Return how many workers should share a device: as the profile says, else as free memory allows.
-
-    Without a profile it is one on a CPU, which a single worker keeps busy.
-
-    Args:
-        traits: The network's; None if it is not known yet.
-        device: The device.
-        fp32: Whether it is to compute in single precision.
-    """
-    choice = find_choice(traits, device, fp32=fp32) if traits else None
-    if choice is not None:
-        return choice.workers
-    if device.type == 'cpu':
-        return 1
-    from .engines.cpu import count_cores
-    from .engines.memory import measure_usable_memory
-    fitting = measure_usable_memory(device) // _FREE_BYTES_OF_WORKER
-    return max(min(fitting, count_cores() // 2, 4), 1)  # each also decodes and encodes, on the CPU
 
 
 # ---- measuring ----
@@ -291,14 +107,14 @@ def list_variants(network: LoadedNetwork, device: Device) -> dict[Variant, bool]
     from .engines.devices import pick_precision
     from .engines.engine import ENGINES
     taken = choose_row(network, device)
-    most = _EXACTNESS[pick_precision(device, True, taken.precisions)]
+    most = EXACTNESS[pick_precision(device, True, taken.precisions)]
     rows: list[EngineRow] = [taken, *(row for row in ENGINES if row is not taken)]
     found: dict[Variant, bool] = {}
     for row in rows:
         if row is taken or explain_refusal(row, network, device) is None:
             for half in (True, False):
                 precision = pick_precision(device, half, row.precisions)
-                if _EXACTNESS[precision] <= most:
+                if EXACTNESS[precision] <= most:
                     found.setdefault((row.name, precision), half)
     return found
 
@@ -351,7 +167,7 @@ def measure_network(network: LoadedNetwork, device: Device, seconds: float, befo
     old_count = before['half'].workers if 'half' in before else 1
     count = choose(by_workers, old_count if old_count in by_workers else 1, _MARGIN_OF_WORKERS)
     for mode, choice in result.items():
-        result[mode] = replace(choice, workers=count, speed=choice.speed * by_workers[count] / by_workers[1])
+        result[mode] = choice._replace(workers=count, speed=choice.speed * by_workers[count] / by_workers[1])
     return {**result, 'measures': measures, 'workers': {str(count): speed for count, speed in by_workers.items()}}
 
 
@@ -415,7 +231,7 @@ def _estimate_memory(network: LoadedNetwork, engine: Engine) -> dict[str, int]:
     from .engines.memory import estimate_bytes_per_pixel
     for_pixel = estimate_bytes_per_pixel(network.traits, engine.name, half=engine.half) or 0
     found = {}
-    for name, (height, width) in _SIZES.items():
+    for name, (height, width) in SIZES.items():
         counted = engine.count_bytes(height, width)
         running = height * width * for_pixel if counted is None else counted
         found[name] = int(running + height * width * 3 * network.scale ** 2)
@@ -555,16 +371,16 @@ def tune(models: Sequence[str], seconds: float, *, clock: Callable[[], float] = 
             found = measure_network(loaded, device, max(end - clock(), 1) / left, before, make=make or make_engine,
                                     clock=clock, measure_workers=functools.partial(count, names[0], device))
             left -= 1
-            logger.info('%s on %s: %s', ', '.join(names), name, _describe(found['half']))
+            logger.info('%s on %s: %s', ', '.join(names), name, describe_choice(found['half']))
             networks[network] = {'models': names, **found, **{
-                mode: asdict(found[mode]) for mode in ('half', 'float32')}}
+                mode: found[mode]._asdict() for mode in ('half', 'float32')}}
         measured[name] = {'versions': list_versions(device), 'networks': networks}
     kept = _read_json(path).get('devices', {})
     for name, device_found in measured.items():
         old = kept.get(name, {})
         if old.get('versions') == device_found['versions']:  # models that were not measured now
             device_found['networks'] = {**old['networks'], **device_found['networks']}
-    profile = {'format': _FORMAT, 'measured': datetime.now().isoformat(' ', 'minutes'),
+    profile = {'format': FORMAT, 'measured': datetime.now().isoformat(' ', 'minutes'),
                'devices': {**kept, **measured}}
     with whole_file(path) as temporary:
         temporary.write_text(json.dumps(profile, indent=1))
@@ -573,7 +389,7 @@ def tune(models: Sequence[str], seconds: float, *, clock: Callable[[], float] = 
 
 def _read_json(path: Path) -> dict[str, Any]:
     """Return the profile as it is stored; an empty one where it is broken or missing."""
-    if not path.exists() or not _read_profile(path, path.stat().st_mtime_ns)['measured']:
+    if not path.exists() or not read_profile(path, path.stat().st_mtime_ns)['measured']:
         return {}
     return dict(json.loads(path.read_bytes()))
 
@@ -586,15 +402,15 @@ def describe_results(path: Path) -> str:
             choice = Choice.read(network['half'])
             cells = [f'{timedelta(seconds=round(height * width * frames / choice.speed))}, '
                      f'{choice.memory[size] / 2 ** 30:.1f} GiB'
-                     for (size, (height, width)), frames in zip(_SIZES.items(), (1, _FRAMES, _FRAMES), strict=True)]
-            rows += [(model, name.partition(',')[0], _describe(choice), *cells) for model in network['models']]
+                     for (size, (height, width)), frames in zip(SIZES.items(), (1, _FRAMES, _FRAMES), strict=True)]
+            rows += [(model, name.partition(',')[0], describe_choice(choice), *cells) for model in network['models']]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return '\n'.join('  '.join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog=_COMMAND, description='Measure what runs each installed model fastest on this machine, and keep it for '
+        prog=COMMAND, description='Measure what runs each installed model fastest on this machine, and keep it for '
                                    'the auto choices of the scripts.')
     parser.add_argument('names', nargs='*', metavar='MODEL', help='models to measure (default: those installed)')
     parser.add_argument('--seconds', type=float, default=_SECONDS, metavar='N',

@@ -3,15 +3,17 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
+import platformdirs
 import pytest
 
 import inference_realesrgan
 import inference_realesrgan_video
-from realesrgan import tuning
+from realesrgan import profile, tuning
 from realesrgan.archs.loaded import LoadedNetwork
 from realesrgan.archs.srvgg import SRVGGNetCompactConfig
 from realesrgan.engines import devices, memory
@@ -21,7 +23,8 @@ from realesrgan.errors import UsageError
 from realesrgan.models import MODELS
 from realesrgan.options import PictureOptions, VideoOptions
 from realesrgan.pool.pool import Place
-from realesrgan.tuning import MARGIN, Choice, choose, find_choice, race
+from realesrgan.profile import MARGIN, Choice, find_choice
+from realesrgan.tuning import choose, race
 from realesrgan.upscaling.planner import TilePlanner
 from tests.support.clips import save_network
 
@@ -43,9 +46,9 @@ class Clock:
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A folder of configuration without a profile; nothing has been told yet."""
-    monkeypatch.setenv(tuning.FOLDER_VARIABLE, str(tmp_path / 'config'))
-    tuning._tell.cache_clear()
-    tuning._read_profile.cache_clear()
+    monkeypatch.setenv(profile.FOLDER_VARIABLE, str(tmp_path / 'config'))
+    profile._tell.cache_clear()
+    profile.read_profile.cache_clear()
     return tmp_path / 'config'
 
 
@@ -53,12 +56,12 @@ def folder(tmp_path, monkeypatch):
 def write(folder):
     """Write a profile that has a choice for one network on the CPU; keywords replace its parts."""
     def write(choice=CHOICE, traits=SMALL, device=CPU, **changes):
-        stored = {'models': [MODEL], 'half': asdict(choice), 'float32': asdict(choice)}
-        profile = {'format': 1, 'measured': '2026-12-01 01:00', 'devices': {tuning.name_device(device): {
-            'versions': tuning.list_versions(device), 'networks': {repr(traits): stored}}}} | changes
+        stored = {'models': [MODEL], 'half': choice._asdict(), 'float32': choice._asdict()}
+        content = {'format': 1, 'measured': '2026-12-01 01:00', 'devices': {profile.name_device(device): {
+            'versions': profile.list_versions(device), 'networks': {repr(traits): stored}}}} | changes
         folder.mkdir(exist_ok=True)
-        (folder / 'profile.json').write_text(json.dumps(profile))
-        tuning._read_profile.cache_clear()
+        (folder / 'profile.json').write_text(json.dumps(content))
+        profile.read_profile.cache_clear()
     return write
 
 
@@ -231,21 +234,21 @@ def test_a_broken_profile_is_told_in_one_line_and_ignored(folder, content, caplo
     assert (record.levelno, '\n' in record.getMessage()) == (logging.WARNING, False)
     assert record.getMessage().startswith(f'{folder / "profile.json"}: ignored, damaged (')
     assert tuning._read_json(folder / 'profile.json') == {}
-    assert tuning.describe_profile() == f'no profile: {folder / "profile.json"} is damaged'
+    assert profile.describe_profile() == f'no profile: {folder / "profile.json"} is damaged'
 
 
 @pytest.mark.parametrize('changes', [
     {'engine': 'fast'}, {'precision': 'int4'}, {'window': -1}, {'window': 1.5}, {'workers': 0}, {'workers': 1000},
     {'speed': 0}, {'speed': float('nan')}, {'speed': 'x'}, {'half': 1}, {'memory': {}}, {'memory': None}])
 def test_each_value_is_checked(write, changes, caplog):
-    write(replace(CHOICE, **changes))
+    write(CHOICE._replace(**changes))
     assert find_choice(SMALL, CPU) is None
     assert 'ignored, damaged' in caplog.text
 
 
 def test_an_outdated_profile_is_told_in_one_line_and_ignored(write, monkeypatch, caplog, folder):
     write()
-    monkeypatch.setattr(tuning, 'list_versions', lambda device: {'realesrgan': '9', 'kernel': 'x'})
+    monkeypatch.setattr(profile, 'list_versions', lambda device: {'realesrgan': '9', 'kernel': 'x'})
     assert find_choice(SMALL, CPU) is find_choice(SMALL, CPU) is None
     line, = [record.getMessage() for record in caplog.records]
     assert line.startswith(f'{folder / "profile.json"}: ignored, measured with ')
@@ -258,13 +261,15 @@ def test_the_device_and_the_driver_are_the_keys(write, monkeypatch, caplog):
     monkeypatch.setattr('realesrgan.engines.cpu.processor_name', lambda: 'another')
     assert find_choice(SMALL, CPU) is None
     assert caplog.records == []
-    assert {'realesrgan', 'kernel'} <= set(tuning.list_versions(CPU))
+    assert {'realesrgan', 'kernel'} <= set(profile.list_versions(CPU))
 
 
-def test_it_is_in_the_folder_of_the_user(monkeypatch):
-    monkeypatch.delenv(tuning.FOLDER_VARIABLE)
-    monkeypatch.setattr('platformdirs.user_config_dir', lambda name, appauthor: f'/users/{name}')
-    assert str(tuning.get_profile_path()).replace('\\', '/') == '/users/realesrgan/profile.json'
+@pytest.mark.parametrize('folder_of_configurations', [None, '/configurations'])
+def test_it_is_in_the_folder_of_the_user(folder_of_configurations, monkeypatch):
+    for variable, value in ((profile.FOLDER_VARIABLE, None), ('XDG_CONFIG_HOME', folder_of_configurations)):
+        monkeypatch.delenv(variable, raising=False) if value is None else monkeypatch.setenv(variable, value)
+    expected = Path(platformdirs.user_config_dir('realesrgan', appauthor=False)) / 'profile.json'
+    assert profile.get_profile_path() == expected
 
 
 # ---- auto choices ----
@@ -277,7 +282,7 @@ def options(tmp_path):
 def test_an_enhancer_is_what_the_profile_says(write, options, folder):
     usual = build_enhancer(options, Place())
     found = usual._network.traits
-    write(replace(CHOICE, window=64), found)
+    write(CHOICE._replace(window=64), found)
     assert build_enhancer(options, Place()).engine.description.startswith('torch, cpu, float32')
     assert build_enhancer(options, Place())._planner._largest_window == 64
     asked = build_enhancer(replace(options, engine='openvino'), Place())
@@ -289,15 +294,15 @@ def test_an_enhancer_is_what_the_profile_says(write, options, folder):
 
 def test_the_cpu_is_taken_where_a_gpu_is_slower(monkeypatch):
     speeds = {'cpu': 2.0, 'vulkan': 1.0}
-    monkeypatch.setattr(tuning, 'find_choice', lambda traits, device, fp32: (
-        replace(CHOICE, speed=speeds[device.type]) if speeds.get(device.type) else None))
+    monkeypatch.setattr(profile, 'find_choice', lambda traits, device, fp32: (
+        CHOICE._replace(speed=speeds[device.type]) if speeds.get(device.type) else None))
     gpu = Device('vulkan', 0)
-    assert tuning.settle_device(SMALL, gpu, fp32=False) == CPU
+    assert profile.settle_device(SMALL, gpu, fp32=False) == CPU
     speeds['cpu'] = 1.04
-    assert tuning.settle_device(SMALL, gpu, fp32=False) == gpu
+    assert profile.settle_device(SMALL, gpu, fp32=False) == gpu
     speeds['cpu'] = 0
-    assert tuning.settle_device(SMALL, gpu, fp32=False) == gpu
-    assert tuning.settle_device(SMALL, CPU, fp32=False) == CPU
+    assert profile.settle_device(SMALL, gpu, fp32=False) == gpu
+    assert profile.settle_device(SMALL, CPU, fp32=False) == CPU
 
 
 def test_workers_are_counted_by_the_profile_else_by_memory(write, options, monkeypatch, folder):
@@ -307,10 +312,10 @@ def test_workers_are_counted_by_the_profile_else_by_memory(write, options, monke
     assert count_workers(auto) == 2
     gpu = Device('cuda', 0)
     monkeypatch.setattr('realesrgan.engines.cpu.count_cores', lambda: 6)
-    monkeypatch.setattr(tuning, 'find_choice', lambda *_, **__: None)
+    monkeypatch.setattr(profile, 'find_choice', lambda *_, **__: None)
     for gib, expected in ((1, 1), (4, 2), (100, 3)):
         monkeypatch.setattr(memory, 'measure_usable_memory', lambda device, gib=gib: gib << 30)
-        assert tuning.count_workers(None, gpu, fp32=False) == tuning.count_workers(SMALL, gpu, fp32=False) == expected
+        assert profile.count_workers(None, gpu, fp32=False) == profile.count_workers(SMALL, gpu, fp32=False) == expected
 
 
 def test_auto_workers_are_an_option_of_both_scripts(run_script, monkeypatch):

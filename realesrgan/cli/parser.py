@@ -223,7 +223,7 @@ class _ListDevices(argparse.Action):
         from ..errors import MediaError
         from ..ffmpeg.hardware import describe_codecs
         from ..ffmpeg.programs import find_ffmpeg
-        from ..tuning import describe_profile
+        from ..profile import describe_profile
         try:
             codecs_of_cards = describe_codecs(find_ffmpeg(getattr(namespace, 'ffmpeg_bin', 'ffmpeg')))
         except MediaError as error:
