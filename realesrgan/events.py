@@ -8,25 +8,24 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from queue import SimpleQueue
+from typing import NamedTuple
 
 from .errors import Cancelled
 from .log import report_warnings
 from .timings import Timings
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """The inputs have been listed.
 
     Attributes:
         count: How many files will be upscaled. Missing inputs, and videos whose result exists, are not among them.
     """
 
-    count: int
+    count: int  # type: ignore[assignment]  # tuples have a method of this name
 
 
-@dataclass(frozen=True)
-class Progress:
+class Progress(NamedTuple):
     """Part of a file is done.
 
     Attributes:
@@ -42,8 +41,7 @@ class Progress:
     reused: int = 0
 
 
-@dataclass(frozen=True)
-class Warned:
+class Warned(NamedTuple):
     """Something did not go as requested. It has been logged too, as a warning, and logging must not suppress those.
 
     Attributes:
@@ -55,8 +53,7 @@ class Warned:
     message: str
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """Something that looks wrong about a result.
 
     Attributes:
@@ -88,8 +85,7 @@ class Verdict:
         return f'{self.word} ({", ".join(self.reasons)})' if self.reasons else self.word
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(NamedTuple):
     """An area of a result that looks wrong.
 
     Attributes:
@@ -106,8 +102,7 @@ class Cell:
     kind: str
 
 
-@dataclass(frozen=True)
-class Quality:
+class Quality(NamedTuple):
     """How a result compares with its input. Levels are those of 8 bits, shares are of 1.
 
     The first ones are measured of every result, at points spread over it; the rest with `--report`, of all pixels.
@@ -146,8 +141,7 @@ class Quality:
     cells: tuple[Cell, ...] = ()
 
 
-@dataclass(frozen=True)
-class Preview:
+class Preview(NamedTuple):
     """Small pictures for a report, as JPEG files.
 
     Attributes:
@@ -161,8 +155,7 @@ class Preview:
     after: bytes
 
 
-@dataclass(frozen=True)
-class Examined:
+class Examined(NamedTuple):
     """A result, or a frame of one, has been compared with its input for a report.
 
     Attributes:
@@ -178,8 +171,7 @@ class Examined:
     frame: int | None = None
 
 
-@dataclass(frozen=True)
-class FilmFlicker:
+class FilmFlicker(NamedTuple):
     """How much luma changes from frame to frame where the input stands still, on an average, in levels of 255.
 
     Attributes:
@@ -205,8 +197,7 @@ class FilmFlicker:
         return f'flicker {self.result:.2f} levels{steadied}'
 
 
-@dataclass(frozen=True)
-class Tried:
+class Tried(NamedTuple):
     """What a preview has found out about a model.
 
     Attributes:
@@ -228,8 +219,7 @@ class Tried:
     error: Exception | None = None
 
 
-@dataclass(frozen=True)
-class Outlined:
+class Outlined(NamedTuple):
     """A dry run, or a preview, has found out about an input.
 
     Attributes:
@@ -247,8 +237,7 @@ class Outlined:
     tried: tuple[Tried, ...] = ()
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How one input ended.
 
     Attributes:

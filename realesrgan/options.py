@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from .engines.engine import list_engine_choices
 from .errors import UsageError
@@ -124,8 +124,7 @@ def _list_choices_of_videos() -> tuple[str, ...]:
 
 # ---- fields ----
 
-@dataclass(frozen=True, repr=False, eq=False)
-class Option:
+class Option(NamedTuple):
     """An option, kept in the metadata of its field.
 
     Attributes:
@@ -210,7 +209,7 @@ def list_options(kind: type[CheckedOptions]) -> dict[str, Option]:
 
 def same_option(kind: type[CheckedOptions], name: str, **changes: Any) -> Any:
     """Return a field like that of another class, with some attributes of `Option` changed."""
-    changed = dataclasses.replace(list_options(kind)[name], **changes)
+    changed = list_options(kind)[name]._replace(**changes)
     return dataclasses.field(default=changed.default, metadata={'option': changed})
 
 

@@ -8,7 +8,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,8 +24,7 @@ _UNKNOWN_FIELD = 32
 _USUAL_WINDOW = 16
 
 
-@dataclass(frozen=True)
-class Convolution:
+class Convolution(NamedTuple):
     """A 3x3 convolution over a border of zeros, and what follows it.
 
     Attributes:

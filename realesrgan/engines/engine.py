@@ -9,8 +9,7 @@ import functools
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
@@ -113,8 +112,7 @@ class Engine(ABC):
         """Give back the memory that is kept for the next batch; the engine can still run."""
 
 
-@dataclass(frozen=True)
-class EngineRow:
+class EngineRow(NamedTuple):
     """An engine.
 
     Attributes:
@@ -135,7 +133,7 @@ class EngineRow:
     precisions: tuple[str, ...]
     package: str = ''
     needs_layers: bool = True
-    memory: Mapping[bool, tuple[float, float]] = field(default_factory=dict)
+    memory: Mapping[bool, tuple[float, float]] = {}  # nobody writes to it
 
     def load(self) -> type[Engine]:
         """Import the engine's class.

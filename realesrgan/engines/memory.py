@@ -5,9 +5,8 @@ import logging
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..archs.architecture import NetworkTraits
 from .devices import Device, measure_vulkan_memory
@@ -152,8 +151,7 @@ def measure_peaks(device_type: str) -> tuple[int, int]:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, gpu
 
 
-@dataclass(frozen=True)
-class MemoryUse:
+class MemoryUse(NamedTuple):
     """Memory in use at a moment, in bytes.
 
     Attributes:

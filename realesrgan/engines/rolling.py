@@ -18,6 +18,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from ..archs.architecture import Convolution, Layers
 from .kernel.library import CHUNK_GROUPS, Wait
@@ -59,8 +60,7 @@ class Plane:
         return 1 if self.is_transformed else -(-self.channels // GROUP)
 
 
-@dataclass(frozen=True)
-class Read:
+class Read(NamedTuple):
     """How a step reads a plane.
 
     Attributes:
@@ -276,8 +276,7 @@ def _set_lags(steps: Sequence[RollingStep]) -> None:
             step.lag = min(latest)
 
 
-@dataclass(frozen=True)
-class ScheduledStep:
+class ScheduledStep(NamedTuple):
     """A step for pictures of one size.
 
     Attributes:

@@ -9,8 +9,7 @@ This module imports neither numpy, OpenCV nor Pillow, because the parser takes t
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ..errors import ImageError
 
@@ -18,8 +17,7 @@ from ..errors import ImageError
 MOST_PIXELS = 1 << 29
 
 
-@dataclass(frozen=True)
-class Format:
+class Format(NamedTuple):
     """A row of the table. Extensions are in lower case and without the dot.
 
     Attributes:

@@ -8,10 +8,9 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence, Set
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import ImageError, UsageError
 from ..files import require_writable
@@ -26,8 +25,7 @@ logger = logging.getLogger(__name__)
 _LONGEST_NAME = 255  # bytes, on nearly every file system
 
 
-@dataclass(frozen=True)
-class Nameable:
+class Nameable(NamedTuple):
     """An input whose result needs a name.
 
     Attributes:
@@ -83,8 +81,7 @@ def _fold_targets(source: Nameable, name: str) -> set[str]:
     return {os.path.abspath(path).casefold() for path in source.list_targets(name)}
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(NamedTuple):
     """A picture to upscale and where its result goes.
 
     Attributes:

@@ -1,8 +1,7 @@
 """A picture in memory: its pixels, and its metadata."""
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,8 +9,7 @@ import numpy as np
 Chunks = tuple[tuple[bytes, bytes], ...]
 
 
-@dataclass(frozen=True)
-class Metadata:
+class Metadata(NamedTuple):
     """The metadata of a picture.
 
     Attributes:
@@ -35,8 +33,7 @@ class Metadata:
     colour: Chunks = ()
 
 
-@dataclass(frozen=True)
-class Picture:
+class Picture(NamedTuple):
     """A picture as it is meant to be seen, upright.
 
     Attributes:
@@ -45,7 +42,7 @@ class Picture:
     """
 
     pixels: np.ndarray
-    metadata: Metadata = field(default_factory=Metadata)
+    metadata: Metadata = Metadata()
 
     @property
     def has_alpha(self) -> bool:

@@ -12,7 +12,6 @@ import math
 import os
 import re
 import warnings
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,7 +65,7 @@ def decode(data: bytes, max_pixels: int = formats.MOST_PIXELS) -> Picture:
             formats.require_few_pixels(image.height, image.width, max_pixels)
             metadata, stated_orientation = read_metadata(image, data)
         if png.is_png(data):
-            metadata = replace(metadata, texts=texts, colour=colours)
+            metadata = metadata._replace(texts=texts, colour=colours)
         pixels, orientation, converted = _decode_pixels(data, image, max_pixels)
     if not pixels.size:
         raise ImageError('damaged: it holds no pixels')
@@ -75,7 +74,7 @@ def decode(data: bytes, max_pixels: int = formats.MOST_PIXELS) -> Picture:
     if metadata.icc and (converted or metadata.icc[16:20] != (b'GRAY' if pixels.ndim == 2 else b'RGB ')):
         if not converted:
             logger.warning('its colour profile is damaged, or for pixels of another kind, and is left out')
-        metadata = replace(metadata, icc=None)
+        metadata = metadata._replace(icc=None)
     return Picture(_turn_upright(_convert_to_integers(pixels), orientation or stated_orientation or 1), metadata)
 
 

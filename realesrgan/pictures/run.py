@@ -7,7 +7,6 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,7 +122,7 @@ class _Pictures:
         naming = Path(self._output), options.suffix, options.ext
         if not to_stdout:
             files = _leave_out_results(files, list_jobs(files, *naming))
-        return [replace(job, to_stdout=to_stdout) for job in list_jobs(files, *naming)]
+        return [job._replace(to_stdout=to_stdout) for job in list_jobs(files, *naming)]
 
     def _skip(self, job: Job) -> bool:
         """Report a picture as skipped if its result exists and that matters."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import SimpleQueue
+from typing import NamedTuple
 
 from ..engines.memory import MemoryLog
 from ..enhancers import BuildEnhancer, build_enhancer, measure_timings
@@ -38,8 +39,7 @@ _WRITTEN_BEHIND = 2
 MOST_IN_WORK = _READ_AHEAD + 1 + _WRITTEN_BEHIND
 
 
-@dataclass(frozen=True)
-class PictureTask:
+class PictureTask(NamedTuple):
     """Pictures that a worker takes at once.
 
     Attributes:
@@ -174,7 +174,7 @@ class PictureWorker:
             with about(job.source):
                 judged = judge(picture.pixels, pixels, item.tiles, all_pixels=False)
             if judged is not None:
-                item.outcome = replace(item.outcome, verdict=sum_up(judged[0].findings))
+                item.outcome = item.outcome._replace(verdict=sum_up(judged[0].findings))
         if not (options.check or options.compare):
             item.picture = None  # it need not wait in memory
 
@@ -220,7 +220,7 @@ class PictureWorker:
                 judged = judge(item.picture.pixels, result.pixels, item.tiles, all_pixels=True)
             if judged is not None:
                 yield Examined(source, *judged)
-                outcome = replace(outcome, verdict=sum_up(judged[0].findings))
+                outcome = outcome._replace(verdict=sum_up(judged[0].findings))
         if item.picture is not None and self._options.compare:
             try:
                 comparison = name_comparison(item.target, 'jpg')
@@ -228,11 +228,11 @@ class PictureWorker:
                 from ..quality.comparisons import compare
                 with item.stopwatch.measure('check'), whole_file(comparison) as temporary:
                     write(Picture(compare(item.picture.pixels, result.pixels, self._options.label)), temporary, 'jpg')
-                outcome = replace(outcome, comparison=comparison)
+                outcome = outcome._replace(comparison=comparison)
             except Exception as error:
                 outcome = _add_problem(outcome, 'no comparison', error)
         seconds = dict(item.stopwatch.seconds)
-        yield replace(outcome, seconds=sum(seconds.values()), timings=replace(timings, seconds=seconds))
+        yield outcome._replace(seconds=sum(seconds.values()), timings=replace(timings, seconds=seconds))
 
 
 def _read_all(jobs: Iterable[Job], max_pixels: int) -> Iterator[_Item]:
@@ -252,4 +252,4 @@ def _read_all(jobs: Iterable[Job], max_pixels: int) -> Iterator[_Item]:
 
 def _add_problem(outcome: Outcome, what: str, error: Exception) -> Outcome:
     logger.debug('%s', what, exc_info=error)
-    return replace(outcome, problems=(*outcome.problems, f'{what}: {flatten_message(explain(error))}'))
+    return outcome._replace(problems=(*outcome.problems, f'{what}: {flatten_message(explain(error))}'))

@@ -10,7 +10,6 @@ import logging
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -138,14 +137,14 @@ def _fit_to_format(picture: Picture, extension: str, row: Format) -> Picture:
     if pixels.ndim == 2 and not row.gray:
         if metadata.icc:
             logger.warning('%s has colours only: the profile for gray is left out', extension)
-        pixels, metadata = np.dstack([pixels] * 3), replace(metadata, icc=None)
+        pixels, metadata = np.dstack([pixels] * 3), metadata._replace(icc=None)
     left_out = [label for name, label in _LABELS.items() if getattr(metadata, name) and name not in row.holds]
     if metadata.colour and 'colour' not in row.holds:
         is_srgb, profile, clipped = colour.describe(metadata.colour, gray=pixels.ndim == 2)
         if not is_srgb and (profile is None or 'icc' not in row.holds):
             left_out.append('the description of its colours')
         elif profile and (not metadata.icc or b'cICP' in dict(metadata.colour)):  # which counts before it
-            metadata = replace(metadata, icc=profile)
+            metadata = metadata._replace(icc=profile)
             if clipped:
                 logger.warning('is HDR, which %s does not hold: highlights above white are clipped; --ext %s keeps '
                                'them', extension, formats.FALLBACK)

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -63,7 +62,7 @@ def check(before: np.ndarray, after: np.ndarray, tiles: Sequence[Tile] = ()) -> 
         not_finite=1 - float(np.isfinite(after).mean()) if after.dtype.kind == 'f' else 0.0,
         constant=constant, black=black, clipped=float(clipped.mean()),
         tile_step=max((step.levels for step in steps), default=None))
-    return replace(quality, findings=tuple(find_faults(quality)))
+    return quality._replace(findings=tuple(find_faults(quality)))
 
 
 def judge(before: np.ndarray, after: np.ndarray, tiles: Sequence[Tile], *, all_pixels: bool,

@@ -5,7 +5,6 @@ import functools
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -77,8 +76,8 @@ def examine(before: np.ndarray, after: np.ndarray, tiles: Sequence[Tile] = ()) -
     constant, black = _find_lost_areas(before, shrunk)
     blue, green, red = (after_mean - before_mean for after_mean, before_mean in zip(
         cv2.mean(after)[:3], cv2.mean(before)[:3], strict=True))
-    quality = replace(
-        quality, psnr=psnr, ssim=ssim, niqe_before=_measure_niqe(enlarged), niqe_after=_measure_niqe(after),
+    quality = quality._replace(
+        psnr=psnr, ssim=ssim, niqe_before=_measure_niqe(enlarged), niqe_after=_measure_niqe(after),
         colour_shift=(blue, green, red), constant=max(float(constant.mean()), quality.constant),
         black=max(float(black.mean()), quality.black), gained=measure_gain(enlarged, after, scale),
         cells=tuple(_find_cells(before, shrunk, {'black': black, 'constant': constant}, steps)))
@@ -88,7 +87,7 @@ def examine(before: np.ndarray, after: np.ndarray, tiles: Sequence[Tile] = ()) -
     preview = Preview(_encode(cv2.resize(after, size, interpolation=cv2.INTER_AREA)), _encode(enlarged[place]),
                       _encode(after[place]))
     findings = [*find_faults(quality), *_find_faults_of_all_pixels(quality)]
-    return replace(quality, findings=tuple(findings)), preview
+    return quality._replace(findings=tuple(findings)), preview
 
 
 def _find_faults_of_all_pixels(quality: Quality) -> Iterator[Finding]:

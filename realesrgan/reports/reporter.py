@@ -141,9 +141,9 @@ def _describe_file(file: FileReport) -> dict[str, Any]:
             'model', 'engine', 'device', 'precision', 'tiles', 'host_bytes', 'gpu_bytes')},
         'stages': {name: round(timings['seconds'][name], 3) for name in STAGES if name in timings['seconds']}
         if timings else None,
-        'flicker': None if outcome.flicker is None else asdict(outcome.flicker),
+        'flicker': None if outcome.flicker is None else outcome.flicker._asdict(),
         'verdict': None if outcome.verdict is None else str(outcome.verdict),
-        'samples': [{'frame': frame, **asdict(quality),
+        'samples': [{'frame': frame, **quality._asdict(), 'cells': [cell._asdict() for cell in quality.cells],
                      'findings': [finding.message for finding in quality.findings]} for frame, quality in file.samples]}
 
 

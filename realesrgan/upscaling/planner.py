@@ -4,7 +4,7 @@ from __future__ import annotations
 import bisect
 import logging
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..archs.architecture import NetworkTraits
 from ..engines.devices import Device
@@ -25,8 +25,7 @@ _FILLING_PIXELS, _MOST_TOGETHER = 1 << 18, 4
 _UNKNOWN_BYTES = 56_000
 
 
-@dataclass(frozen=True)
-class TilePlan:
+class TilePlan(NamedTuple):
     """How a picture is cut.
 
     Attributes:

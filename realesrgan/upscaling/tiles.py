@@ -1,14 +1,13 @@
 """How a picture is padded and cut into tiles, and put together again. Lengths are in pixels of the network's input."""
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
 
-@dataclass(frozen=True)
-class Span:
+class Span(NamedTuple):
     """A tile along one axis. It yields `start:stop` of the picture; the network sees `padded_start:padded_stop`."""
 
     start: int
@@ -30,8 +29,7 @@ class Span:
         return slice((self.start - self.padded_start) * scale, (self.stop - self.padded_start) * scale)
 
 
-@dataclass(frozen=True)
-class Tile:
+class Tile(NamedTuple):
     """A tile of a picture."""
 
     rows: Span

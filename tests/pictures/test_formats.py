@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -99,8 +98,8 @@ def run(run_script, tmp_path):
 @pytest.fixture
 def writable_ppm(monkeypatch):
     """The row of ppm, as it would be if ppm were written."""
-    row = replace(FORMATS['ppm'], extensions=('ppm',), input_extensions=('pgm', 'pbm', 'pnm', 'pfm'), offered=True,
-                  writer='opencv', deep=True, gray=False)
+    row = FORMATS['ppm']._replace(extensions=('ppm',), input_extensions=('pgm', 'pbm', 'pnm', 'pfm'), offered=True,
+                                  writer='opencv', deep=True, gray=False)
     monkeypatch.setitem(FORMATS, 'ppm', row)
     return row
 

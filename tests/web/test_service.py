@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import threading
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -332,7 +331,7 @@ def test_the_time_is_estimated_by_earlier_jobs(serve, monkeypatch):
     job = SimpleNamespace(preview=None, outcome=done, state='done', options=options[MODEL])
     queue._learn_speed(job)
     assert queue.estimate(options[MODEL], media) is None  # it ended too soon to tell
-    job.outcome = replace(done, frames=10, seconds=10.0)
+    job.outcome = done._replace(frames=10, seconds=10.0)
     queue._learn_speed(job)
     assert queue.estimate(options[MODEL], media) == pytest.approx(0.5 * 10 * 2)
     assert 20 < queue.estimate(options['RealESRGAN_x4plus'], media) / 10 < 40  # so many more products a pixel

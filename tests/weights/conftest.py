@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 
 import pytest
 
@@ -41,8 +40,8 @@ def local_releases(http_server, monkeypatch):
         return WeightFile(f'{http_server.url}/{file.name}', hashlib.sha256(content).hexdigest())
 
     for name, spec in list(MODELS.items()):
-        monkeypatch.setitem(MODELS, name, replace(spec, weights=release(spec.weights),
-                                                  denoise_partner=release(spec.denoise_partner)))
+        monkeypatch.setitem(MODELS, name, spec._replace(weights=release(spec.weights),
+                                                        denoise_partner=release(spec.denoise_partner)))
     for name, files in list(FACE_MODELS.items()):
         monkeypatch.setitem(FACE_MODELS, name, tuple(map(release, files)))
     return state_dicts

@@ -10,8 +10,8 @@ import hashlib
 import logging
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ...errors import EngineError, KernelError
 from ..cpu import list_cpu_features
@@ -25,8 +25,7 @@ _ADVICE = 'run `make`, or `python -m realesrgan.engines.kernel.build`'
 _SUFFIX = {'win32': '.dll', 'darwin': '.dylib'}.get(sys.platform, '.so')
 
 
-@dataclass(frozen=True)
-class Variant:
+class Variant(NamedTuple):
     """The kernel for one instruction set.
 
     Attributes:
