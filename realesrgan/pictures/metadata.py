@@ -14,15 +14,13 @@ from typing import TYPE_CHECKING
 
 from PIL import ExifTags, Image
 
-from .picture import Chunks, Metadata
+from .picture import EXIF_PREFIX, XMP_PREFIX, Chunks, Metadata
 
 if TYPE_CHECKING:
     from xml.dom import minidom
 
 logger = logging.getLogger(__name__)
 
-EXIF_PREFIX = b'Exif\0\0'
-XMP_PREFIX = b'http://ns.adobe.com/xap/1.0/\0'
 _MOST_DPI = 1_000_000  # of a microscope; 4294967295 is a damaged file's
 _IPTC_RESOURCE = 0x0404
 _IPTC_TAGS = 33723, 34377  # of TIFF: IPTC itself, and Photoshop's resources, of which it is one

@@ -5,6 +5,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+#: What stands before EXIF and XMP in files.
+EXIF_PREFIX = b'Exif\0\0'
+XMP_PREFIX = b'http://ns.adobe.com/xap/1.0/\0'
 #: Chunks of PNG, each with its kind and its content.
 Chunks = tuple[tuple[bytes, bytes], ...]
 

@@ -15,6 +15,8 @@ from . import colour as colours
 from .picture import Chunks, reorder_to_bgr
 
 _SIGNATURE = b'\x89PNG\r\n\x1a\n'
+_PLAIN = _SIGNATURE + b'\0\0\0\x0DIHDR'  # begins so, and has nothing but two empty chunks behind that one
+_PLAIN_BYTES = 57
 _TEXTS = b'tEXt', b'zTXt', b'iTXt'
 _COMMENT = b'Comment\0'
 # Keywords of texts that are read as something else.
@@ -136,6 +138,18 @@ def read_description(data: bytes) -> tuple[bytes, Chunks, Chunks]:
     header = [*(chunk for chunk in says if chunk not in texts + colour), (b'IDAT', b''), (b'IEND', b'')]
     return (_SIGNATURE + b''.join(build_chunk(*chunk) for chunk in header), texts,
             tuple(chunk for chunk in colour if chunk[0] not in damaged))
+
+
+def read_size_of_plain(header: bytes) -> tuple[int, int] | None:
+    """Return height and width of a PNG in which there is nothing else that Pillow makes sense of; None for any other.
+
+    Args:
+        header: The PNG without pixels that `read_description` returns.
+    """
+    if len(header) != _PLAIN_BYTES or not header.startswith(_PLAIN):
+        return None
+    width, height = struct.unpack_from('>II', header, len(_PLAIN))
+    return height, width
 
 
 def _iterate_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
 from ..errors import ImageError
-from . import formats, pillow, png
-from .metadata import measure_upright, read_metadata
+from . import formats, png
 from .picture import Metadata, Picture, import_opencv, scale_to_full_range
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from PIL import Image
 
     from ..upscaling.size import Size
     from .names import Job
@@ -59,14 +59,20 @@ def decode(data: bytes, max_pixels: int = formats.MOST_PIXELS) -> Picture:
         if _is_camera_raw(data):
             raise ImageError(formats.FORMATS['raw'].refused)
         header, texts, colours = png.read_description(data) if png.is_png(data) else (data, (), ())
-        image = pillow.open_image(io.BytesIO(header))
         metadata, stated_orientation = Metadata(), None
-        if image is not None:
-            formats.require_few_pixels(image.height, image.width, max_pixels)
-            metadata, stated_orientation = read_metadata(image, data)
+        if size := png.read_size_of_plain(header):
+            formats.require_few_pixels(*size, max_pixels)
+            pixels, orientation, converted = png.decode(data), None, False
+        else:
+            from . import pillow  # only here, because Pillow takes a tenth of a start
+            from .metadata import read_metadata
+            image = pillow.open_image(io.BytesIO(header))
+            if image is not None:
+                formats.require_few_pixels(image.height, image.width, max_pixels)
+                metadata, stated_orientation = read_metadata(image, data)
+            pixels, orientation, converted = _decode_pixels(data, image, max_pixels)
         if png.is_png(data):
             metadata = metadata._replace(texts=texts, colour=colours)
-        pixels, orientation, converted = _decode_pixels(data, image, max_pixels)
     if not pixels.size:
         raise ImageError('damaged: it holds no pixels')
     formats.require_few_pixels(pixels.shape[0], pixels.shape[1], max_pixels)
@@ -87,6 +93,7 @@ def _is_camera_raw(data: bytes) -> bool:
 
 def looks_like_picture(path: Path) -> bool:
     """Tell by the beginning of a file whether it is a picture, maybe of a format that is not read."""
+    from . import pillow
     try:
         row = formats.find_by_content(None, pillow.read_head(path))
         if row is not None and row.refused:
@@ -112,6 +119,8 @@ def estimate_result_size(job: Job, find_size: Callable[[int, int], Size]) -> tup
     """
     if job.file.data is None and not os.path.isfile(job.source):
         return None
+    from . import pillow
+    from .metadata import measure_upright
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
@@ -141,6 +150,7 @@ def _decode_pixels(data: bytes, image: Image.Image | None,
     Returns:
         The pixels, their orientation (1..8) if the decoder knows it, and whether colours were converted to sRGB.
     """
+    from . import pillow
     name = None if image is None else image.format
     row = formats.find_by_content(name, data) or formats.Format()
     reader = row.reader

@@ -13,13 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image
 
 from ..errors import ImageError
 from . import colour, formats, png
 from .formats import Format
-from .metadata import EXIF_PREFIX, XMP_PREFIX
-from .picture import Metadata, Picture, import_opencv
+from .picture import EXIF_PREFIX, XMP_PREFIX, Metadata, Picture, import_opencv
 
 logger = logging.getLogger(__name__)
 
@@ -239,6 +237,7 @@ def _build_exif_resolution(metadata: Metadata) -> bytes | None:
     """Return EXIF that holds the resolution alone, for formats with no other place for it; None without resolution."""
     if not metadata.dpi:
         return None
+    from PIL import ExifTags, Image
     tags = Image.Exif()
     tags[ExifTags.Base.XResolution], tags[ExifTags.Base.YResolution] = metadata.dpi
     tags[ExifTags.Base.ResolutionUnit] = 2  # inch

@@ -1,7 +1,6 @@
 """The processor and the memory, with faked ones, and the memory that networks and results take."""
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 import sys
@@ -221,7 +220,7 @@ def test_memory_in_use_counts_all_gpus_of_the_process(monkeypatch):
     assert (use.allocated, use.reserved) == (5 << 30, 9 << 30)
     assert use.host > 1 << 20
     assert 0 < use.system <= 1
-    assert str(dataclasses.replace(use, host=1 << 30, system=0.314)) == (
+    assert str(use._replace(host=1 << 30, system=0.314)) == (
         'memory: 1.00 GiB in this process, 31% of the system\'s in use; of GPUs 5.00 GiB allocated, 9.00 GiB reserved')
     assert str(memory.MemoryUse(1 << 28, 0, 0, 0.5)) == 'memory: 0.25 GiB in this process, 50% of the system\'s in use'
 
