@@ -13,13 +13,24 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 logger = logging.getLogger(__name__)
 
 #: How the names of unfinished files begin.
 TEMPORARY_PREFIX = '.realesrgan-'
 _NAME = re.compile(rf'{re.escape(TEMPORARY_PREFIX)}(?P<machine>[0-9a-f]{{8}})-(?P<process>[0-9]{{1,9}})-.*')
+
+
+def find_user_folder(kind: Literal['config', 'data']) -> Path:
+    """Return this program's folder of the user's configuration or data."""
+    if sys.platform not in ('win32', 'darwin'):  # platformdirs says the same, but takes a fiftieth of a start to import
+        usual = {'config': '~/.config', 'data': '~/.local/share'}[kind]
+        folder = os.environ.get(f'XDG_{kind.upper()}_HOME') or os.path.expanduser(usual)  # noqa: PTH111 # never fails
+        return Path(folder, 'realesrgan')
+    import platformdirs
+    find = platformdirs.user_config_dir if kind == 'config' else platformdirs.user_data_dir
+    return Path(find('realesrgan', appauthor=False))
 
 
 def require_writable(folder: Path) -> None:

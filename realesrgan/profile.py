@@ -10,11 +10,11 @@ import functools
 import logging
 import math
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .files import find_user_folder
 from .version import __version__
 
 if TYPE_CHECKING:
@@ -83,11 +83,7 @@ def get_profile_path() -> Path:
     """Return where the profile is, or would be."""
     if folder := os.environ.get(FOLDER_VARIABLE):
         return Path(folder) / 'profile.json'
-    if sys.platform not in ('win32', 'darwin'):  # platformdirs says the same, but takes a fiftieth of a start to import
-        configuration = os.environ.get('XDG_CONFIG_HOME') or os.path.expanduser('~/.config')  # noqa: PTH111 # never fails
-        return Path(configuration) / 'realesrgan' / 'profile.json'
-    import platformdirs
-    return Path(platformdirs.user_config_dir('realesrgan', appauthor=False)) / 'profile.json'
+    return find_user_folder('config') / 'profile.json'
 
 
 def find_choice(traits: NetworkTraits, device: Device, *, fp32: bool = False) -> Choice | None:

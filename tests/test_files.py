@@ -6,10 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import platformdirs
 import pytest
 
 from realesrgan import files
-from realesrgan.files import hash_file, read_json, remove_leftovers, temporary_folder, whole_file
+from realesrgan.files import find_user_folder, hash_file, read_json, remove_leftovers, temporary_folder, whole_file
 
 PROJECT = Path(__file__).parents[1]
 KILLED = """
@@ -60,6 +61,14 @@ def test_what_a_living_run_has_in_work_stays(tmp_path):
 def test_a_folder_that_is_not_there_has_no_leftovers(tmp_path):
     remove_leftovers(tmp_path / 'results')
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('folder', [None, '/elsewhere'])
+def test_folders_of_the_user_are_those_of_platformdirs(folder, monkeypatch):
+    for variable in ('XDG_CONFIG_HOME', 'XDG_DATA_HOME'):
+        monkeypatch.delenv(variable, raising=False) if folder is None else monkeypatch.setenv(variable, folder)
+    assert find_user_folder('config') == Path(platformdirs.user_config_dir('realesrgan', appauthor=False))
+    assert find_user_folder('data') == Path(platformdirs.user_data_dir('realesrgan', appauthor=False))
 
 
 def test_sha256_of_known_bytes(tmp_path):

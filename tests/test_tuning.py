@@ -5,10 +5,8 @@ import json
 import logging
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
-import platformdirs
 import pytest
 
 import inference_realesrgan
@@ -20,6 +18,7 @@ from realesrgan.engines import devices, memory
 from realesrgan.engines.devices import CPU, Device
 from realesrgan.enhancers import build_enhancer, count_workers
 from realesrgan.errors import UsageError
+from realesrgan.files import find_user_folder
 from realesrgan.models import MODELS
 from realesrgan.options import PictureOptions, VideoOptions
 from realesrgan.pool.pool import Place
@@ -264,12 +263,9 @@ def test_the_device_and_the_driver_are_the_keys(write, monkeypatch, caplog):
     assert {'realesrgan', 'kernel'} <= set(profile.list_versions(CPU))
 
 
-@pytest.mark.parametrize('folder_of_configurations', [None, '/configurations'])
-def test_it_is_in_the_folder_of_the_user(folder_of_configurations, monkeypatch):
-    for variable, value in ((profile.FOLDER_VARIABLE, None), ('XDG_CONFIG_HOME', folder_of_configurations)):
-        monkeypatch.delenv(variable, raising=False) if value is None else monkeypatch.setenv(variable, value)
-    expected = Path(platformdirs.user_config_dir('realesrgan', appauthor=False)) / 'profile.json'
-    assert profile.get_profile_path() == expected
+def test_it_is_in_the_folder_of_the_user(monkeypatch):
+    monkeypatch.delenv(profile.FOLDER_VARIABLE)
+    assert profile.get_profile_path() == find_user_folder('config') / 'profile.json'
 
 
 # ---- auto choices ----

@@ -10,10 +10,8 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-import platformdirs
-
 from ..errors import UsageError, WeightsError
-from ..files import hash_file
+from ..files import find_user_folder, hash_file
 from ..models import MODELS, ModelSpec, PackagedWeights, WeightFile
 
 logger = logging.getLogger(__name__)
@@ -70,11 +68,7 @@ def get_weights_folder() -> Path:
     if own := os.environ.get(FOLDER_VARIABLE):
         return Path(own)
     project = PROJECT / 'weights'
-    return project if os.access(project, os.W_OK) else _get_user_folder()
-
-
-def _get_user_folder() -> Path:
-    return Path(platformdirs.user_data_dir('realesrgan', appauthor=False), 'weights')
+    return project if os.access(project, os.W_OK) else find_user_folder('data') / 'weights'
 
 
 def find_package_folder() -> Path | None:
@@ -97,7 +91,8 @@ def _is_url(path: str) -> bool:
 def _find_file(file: WeightFile) -> Path | None:
     """Return the path of a released file that is at hand; see `locate` for the order."""
     own = os.environ.get(FOLDER_VARIABLE)
-    for folder in (*([Path(own)] if own else []), Path.cwd() / 'weights', PROJECT / 'weights', _get_user_folder()):
+    for folder in (*([Path(own)] if own else []), Path.cwd() / 'weights', PROJECT / 'weights',
+                   find_user_folder('data') / 'weights'):
         if (path := folder / file.name).is_file():
             return path
     return None

@@ -17,7 +17,7 @@ def folders(tmp_path, monkeypatch):
         (tmp_path / folder).mkdir(parents=True)
     monkeypatch.chdir(tmp_path / 'current')
     monkeypatch.setattr(sources, 'PROJECT', tmp_path / 'project')
-    monkeypatch.setattr('platformdirs.user_data_dir', lambda name, appauthor: str(tmp_path / 'users' / name))
+    monkeypatch.setattr(sources, 'find_user_folder', lambda kind: tmp_path / 'users' / 'realesrgan')
     return tmp_path
 
 
