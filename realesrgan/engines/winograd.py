@@ -448,10 +448,12 @@ def _balance_channels(arrays: Mapping[str, np.ndarray], layers: Layers) -> Mappi
     for layer, reader in pairwise(chain):
         weight, bias = (arrays[f'{layer.name}.{kind}'] for kind in ('weight', 'bias'))
         slope = arrays[layer.slope] if isinstance(layer.slope, str) else np.full(len(bias), layer.slope)
-        padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
+        padded = np.zeros((*x.shape[:2], side + 2, side + 2), np.float32)
+        padded[:, :, 1:-1, 1:-1] = x
+        taps = np.ascontiguousarray(weight.transpose(2, 3, 0, 1))  # or numpy would multiply without BLAS
         with np.errstate(all='ignore'):
             x = bias[:, None] + sum(
-                weight[:, :, i, j] @ padded[:, :, i:i + side, j:j + side].reshape(len(x), -1, side * side)
+                taps[i, j] @ padded[:, :, i:i + side, j:j + side].reshape(len(x), -1, side * side)
                 for i in range(3) for j in range(3))
             x = np.where(x > 0, x, slope[:, None] * x).reshape(len(x), -1, side, side)
             sizes = np.sqrt(np.square(x).mean((0, 2, 3)))
