@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from cpu_engines import compare
 
-from realesrgan import tuning
+from realesrgan import profile
 from realesrgan.archs.loaded import LoadedNetwork
 from realesrgan.engines.choice import explain_refusal, make_engine, pick_device
 from realesrgan.engines.devices import Device, get_name, is_software, list_gpus_of
@@ -272,8 +272,8 @@ def time_pictures(folder: Path, device: Sequence[str], models: Sequence[str], *,
 
 def describe(device: Device) -> Row:
     """Return what is measured."""
-    versions = tuning.list_versions(device)
-    return {'device': tuning.name_device(device), **versions, 'CUDA': torch.version.cuda or torch.version.hip or '',
+    versions = profile.list_versions(device)
+    return {'device': profile.name_device(device), **versions, 'CUDA': torch.version.cuda or torch.version.hip or '',
             'cuDNN': torch.backends.cudnn.version() or '', 'ffmpeg': '.'.join(map(str, find_ffmpeg().version))}
 
 
