@@ -170,7 +170,7 @@ def take_away(schedule, without):
                 readers = {reader for reader, other in enumerate(schedule.steps)
                            if any(read.plane is plane for read in other.step.reads)}
                 waits = [wait for wait in waits if kind(wait) != OVERWRITTEN or wait.step not in readers]
-        schedule.steps[number] = dataclasses.replace(planned, waits=waits)
+        schedule.steps[number] = planned._replace(waits=waits)
 
 
 class SharingConfig(SRVGGNetCompactConfig):

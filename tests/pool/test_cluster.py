@@ -298,7 +298,7 @@ def test_streams_are_no_files_of_a_cluster(run):
 @pytest.mark.parametrize('option', [['--cpus_per_worker', '2']])
 def test_options_that_need_a_cluster(run_script, option):
     for script in inference_realesrgan, inference_realesrgan_video:
-        assert run_script(script, *option) == (2, '', f'error: {option[0]} needs --cluster\n')
+        assert run_script(script, '-i', 'a', *option) == (2, '', f'error: {option[0]} needs --cluster\n')
 
 
 def test_workers_are_counted_by_what_a_node_has():

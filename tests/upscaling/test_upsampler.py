@@ -226,11 +226,13 @@ def test_strength_mixes_the_result_with_the_resized_input(shape, dtype, final):
 
 def test_strength_takes_memory_for_the_resized_input(monkeypatch):
     needed = []
-    monkeypatch.setattr('realesrgan.upscaling.upsampler.require_memory', needed.append)
+    monkeypatch.setattr('realesrgan.upscaling.upsampler.require_memory', lambda *room: needed.append(room))
     for more in ({}, {'strength': 0.5}, {'outscale': 2}, {'outscale': 2, 'strength': 0},
                  {'size': (10, 20), 'strength': 0}):
         upsampler(network()).enhance(picture(10, 5, 3), **more)
-    assert needed == [150 * times for times in (16, 32, 20, 24, 24)]
+    whole, half, given = (20, 40), (10, 20), (10, 20)
+    assert needed == [(150 * times, *size) for times, size in
+                      zip((16, 32, 20, 24, 24), (whole, whole, half, half, given), strict=True)]
     for strength in -0.1, 1.1, '1', float('nan'):
         with pytest.raises(ValueError, match=f'strength is {strength!r}; allowed is 0 to 1'):
             upsampler(network()).enhance(picture(4, 4, 3), strength=strength)
