@@ -110,7 +110,7 @@ def create_app(settings: Settings, folder: Path, queue: JobQueue, metrics: Metri
             abort(make_response(jsonify(error=f'this service is not called {name[:80]!r}; --allow_host lets a proxy '
                                         'call it so'), 421))
         origin = request.headers.get('Origin')
-        if request.method not in ('GET', 'HEAD', 'OPTIONS') and origin and urlsplit(origin).netloc != request.host:
+        if request.method not in ('GET', 'HEAD', 'OPTIONS') and origin and origin.rpartition('/')[2] != request.host:
             abort(403, 'requests from pages of other sites are refused')
         if request.endpoint not in _OPEN and not _is_known(settings):
             abort(401, 'a token is needed: Authorization: Bearer TOKEN')
@@ -121,7 +121,8 @@ def create_app(settings: Settings, folder: Path, queue: JobQueue, metrics: Metri
         response.headers['X-Content-Type-Options'] = 'nosniff'
         response.headers['Referrer-Policy'] = 'same-origin'  # with none, forms come from nowhere
         response.headers.setdefault('Cache-Control', 'no-store')
-        metrics.requests.labels(request.endpoint or 'none', request.method, response.status_code).inc()
+        method = request.method if request.endpoint else 'none'  # or each word that somebody sends would be kept
+        metrics.requests.labels(request.endpoint or 'none', method, response.status_code).inc()
         return response
 
     app.register_error_handler(HTTPException, _answer_http_error)
@@ -262,7 +263,7 @@ class _Service:
             has_gone = request.environ.get('waitress.client_disconnected', lambda: False)
             while not job.ended.wait(_SECONDS_BETWEEN_LOOKS):
                 if has_gone():
-                    job.cancel.set()
+                    self._queue.remove(job)
             if job.state == CANCELLED:
                 abort(503, 'the job was cancelled')
             response = self._send(job)

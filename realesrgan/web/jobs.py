@@ -275,11 +275,11 @@ class JobQueue:
         if media.frames is None:
             return None
         costs = {name: layers.count_products() for name, spec in MODELS.items() if (layers := spec.network.layers())}
-        model = options.model_name
-        if model in self._speeds:
-            speed = self._speeds[model]
-        elif self._speeds:
-            other, known = next(reversed(self._speeds.items()))
+        model, speeds = options.model_name, self._speeds  # which a job that ends replaces
+        if model in speeds:
+            speed = speeds[model]
+        elif speeds:
+            other, known = next(reversed(speeds.items()))
             speed = known * costs[model] / costs[other]
         elif may_have_torch_gpus() or may_have_vulkan_gpus():
             return None
@@ -293,9 +293,7 @@ class JobQueue:
         outcome = job.outcome
         if outcome is not None and job.state == DONE and outcome.seconds > _TELLING_SECONDS:
             found[job.options.model_name] = outcome.seconds / (math.prod(outcome.size) * outcome.frames / 1e6)
-        for model, speed in found.items():
-            self._speeds.pop(model, None)
-            self._speeds[model] = speed
+        self._speeds = {model: speed for model, speed in self._speeds.items() if model not in found} | found
 
     def list_jobs(self) -> list[Job]:
         """Return all jobs that are known."""

@@ -200,7 +200,8 @@ def test_other_names_and_other_sites_are_refused_and_browsers_warned(serve):
     def post(origin):
         return service.client.post(f'{service.url}/jobs', files={'image': encode(noise(8, 8))}, headers={
             'Origin': origin})
-    assert refusal(post('http://evil.example')) == (403, 'requests from pages of other sites are refused')
+    for origin in ('http://evil.example', 'http://[', 'null'):
+        assert refusal(post(origin)) == (403, 'requests from pages of other sites are refused')
     assert post(service.url).status_code == 202
     headers = service.get('/').headers
     assert "default-src 'none'; script-src 'self'" in headers['Content-Security-Policy']

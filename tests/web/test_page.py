@@ -180,6 +180,19 @@ def test_the_same_file_again_and_all_of_it_after_a_reload(serve, visit):
     wait_until(lambda: service.files == [])
 
 
+def test_a_file_that_has_expired_is_sent_again_and_settings_outlast_a_service_that_is_away(serve, visit):
+    service = serve()
+    page = visit(service)
+    choose(page, ('a.png', 'image/png', png()))
+    expect(page.locator('.sizes')).to_contain_text('240\u00d7160')
+    service.queue.remove_upload(*service.queue._uploads.values())
+    page.locator('select[name=scale]').select_option('2')
+    expect(page.locator('.sizes')).to_contain_text('120\u00d780')
+    page.route('**/files/*', lambda route: route.abort())
+    page.reload()
+    expect(page.locator('[data-state=failed] select[name=scale]')).to_have_value('2')
+
+
 def test_formats_and_presets_fit_each_file(serve, visit, tmp_path):
     page = visit(serve())
     film = clips.make(tmp_path / 'film.mkv', *clips.numbered(seconds='0.4'), *clips.EXACT).read_bytes()

@@ -425,6 +425,15 @@ def test_jobs_of_clients_that_have_gone_and_old_results_are_removed(serve, short
     assert service.files == []
 
 
+def test_a_client_that_has_gone_leaves_the_queue(serve):
+    service = serve()
+    slow = Slow(service)
+    with pytest.raises(requests.Timeout):
+        requests.post(f'{service.url}/enhance', files={'image': encode(noise(8, 8))}, timeout=1)
+    wait_until(lambda: not service.queue.count_states()['queued'])
+    assert slow.job.state == 'running'
+
+
 def kill_workers():
     """Kill the workers of this process; return whether there was one."""
     killed = False
@@ -496,12 +505,12 @@ def test_health_models_and_metrics(serve):
     assert models[MODEL]['installed'] is True
     assert len(models) == 6
     service.wait(service.send(encode(noise(100, 50))))
-    assert service.get('/nothing').status_code == 404
+    assert service.client.request('WORD', f'{service.url}/healthz').status_code == 405
     figures = service.get('/metrics').text.splitlines()
     assert {'realesrgan_jobs_ended_total{state="done"} 1.0', 'realesrgan_jobs{state="done"} 1.0',
             'realesrgan_megapixels_total 0.005', 'realesrgan_job_seconds_count 1.0',
             'realesrgan_requests_total{method="POST",route="submit",status="202"} 1.0',
-            'realesrgan_requests_total{method="GET",route="none",status="404"} 1.0',
+            'realesrgan_requests_total{method="none",route="none",status="405"} 1.0',
             'realesrgan_memory_bytes{kind="gpu_allocated",worker="0"} 0.0',
             'realesrgan_memory_bytes{kind="gpu_reserved",worker="0"} 0.0'} <= set(figures)
     values = dict(line.rsplit(maxsplit=1) for line in figures)

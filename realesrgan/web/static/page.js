@@ -132,11 +132,11 @@ class Card {
 
   /** Take up a card of an earlier visit, as far as the service still has its file or its job. */
   async restore() {
+    this.fill();
     this.enter('sending');
     try {
       const job = this.job && await fetch(this.job), about = await fetch(this.about.url);
       if (!about.ok && !job?.ok) return this.remove();
-      this.fill();
       this.showFile();
       if (!job?.ok) return this.choose();
       this.enter('busy');
@@ -227,6 +227,7 @@ class Card {
       const query = () => `${this.about.url}?${new URLSearchParams(this.fields())}`, asked = query();
       const response = await fetch(asked).catch(() => null), body = await response?.json();
       if (!response || this.state !== 'ready' || asked !== query()) return;
+      if (response.status === 404 && this.file) return this.send();  // it has expired
       const sizes = this.find('sizes');
       const time = body.seconds ? `, ${text('about', {time: duration(body.seconds)})}` : '';
       sizes.textContent = response.ok ? text('sizes', {before: body.size, after: body.result_size}) + time
