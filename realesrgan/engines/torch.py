@@ -38,7 +38,8 @@ _MOST_GRAPH_PIXELS, _GRAPH_FROM = 1 << 20, 3
 _SECONDS_BETWEEN_REPORTS = 0.2
 _MOST_VALUES = 2 ** 31 - 1  # of a tensor: some of PyTorch's kernels count in 32 bits
 
-_capturing = threading.Lock()  # PyTorch allows one capture in a process, and giving back memory at no such time
+# PyTorch allows one capture in a process; at no such time may memory be given back or a device be waited for.
+_capturing = threading.Lock()
 
 #: What a run gives: N x H x W x 3 pixels, and for each of the N whether its values are finite.
 Finished = tuple[torch.Tensor, torch.Tensor]
@@ -79,7 +80,8 @@ class TorchEngine(Engine):
         self._last: tuple[Any, int] = None, 0  # what was computed last, and how often in a row
         self._lock = threading.RLock()
         if self._streams is not None:
-            torch.cuda.synchronize(self._device)  # until the weights are there, for other streams too
+            with _capturing:
+                torch.cuda.synchronize(self._device)  # until the weights are there, for other streams too
             if layers := network.layers():
                 values = (channels * enlarged ** 2 for channels, enlarged in
                           zip(layers.channels, layers.enlarged, strict=True))
@@ -103,6 +105,7 @@ class TorchEngine(Engine):
     def release(self) -> None:
         with self._lock:
             self._drop_graph()
+            self._last = None, 0  # or no graph would be made again
             self._resizers.clear()
             if self._device.type != 'cpu':
                 with _capturing:

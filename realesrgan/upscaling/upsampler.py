@@ -231,6 +231,8 @@ class RealESRGANer:
         height, width = img.shape[:2]
         if outscale is not None and outscale != self.scale:
             size = scale_size(width, height, outscale)
+        elif size is not None:
+            size = size[0], size[1]  # a list would do too
         final_size = size or scale_size(width, height, self.scale)
         final = math.prod(final_size) / (height * width)
         copies = (size is not None) + (strength < 1)  # of the final size
@@ -248,7 +250,7 @@ class RealESRGANer:
                 alpha = np.ascontiguousarray(picture[..., 3])
                 result = np.dstack((result, begin(Pixels(alpha, dtype), room, None)() if alpha_upsampler == 'realesrgan'
                                     else enlarge_by_cubic(alpha, dtype, result.shape[1::-1])))
-            if size is not None and tuple(size) != result.shape[1::-1]:
+            if size is not None and size != result.shape[1::-1]:
                 result = resize(result, size, self._threads or count_cores())
             if strength < 1:
                 mix_with_input(result, visible, float(strength))

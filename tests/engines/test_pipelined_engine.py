@@ -51,7 +51,7 @@ def largest_difference(results, others):
 # ---- several pictures in work ----
 
 @pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
-@pytest.mark.parametrize('options', [{}, {'outscale': 2}, {'outscale': 3.7}, {'outscale': 6}, {'size': (31, 77)},
+@pytest.mark.parametrize('options', [{}, {'outscale': 2}, {'outscale': 3.7}, {'outscale': 6}, {'size': [31, 77]},
                                      {'outscale': 2, 'strength': 0.4}], ids=str)
 def test_results_are_those_of_one_after_the_other(monkeypatch, options, dtype):
     plain, pictures = upsampler(), frames(7, dtype=dtype)
@@ -334,6 +334,20 @@ def test_a_size_that_comes_again_is_captured_and_replayed(cuda):
     cuda.engine._graph, cuda.engine._graphs_allowed = None, False
     assert largest_difference(results, [cuda.engine.submit(picture, (40, 31))() for picture in pictures]) == 0
     assert cuda.log.count('replay') == 4
+
+
+@pytest.mark.parametrize('count', [2, 4])
+def test_after_memory_was_given_back_a_size_is_captured_again_when_it_has_come_as_often(cuda, count):
+    pictures = [picture[None] for picture in frames(4)]
+    for picture in pictures[:count]:
+        cuda.engine(picture)
+    cuda.engine.release()
+    assert cuda.engine._graph is None
+    cuda.log.clear()
+    for picture in pictures:
+        cuda.engine(picture)
+    assert [line for line in cuda.log if line in ('run', 'capture', 'replay')] == [
+        'run', 'run', 'capture', 'replay', 'replay']
 
 
 def test_a_graph_that_can_not_be_captured_is_done_without(cuda):
