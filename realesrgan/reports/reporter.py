@@ -173,7 +173,7 @@ def _render_page(report: dict[str, Any], files: Sequence[FileReport], folder: Pa
             **file, 'path': escape(os.path.abspath(own.outcome.source)) if os.path.exists(own.outcome.source) else
             file['source'], 'preview': own.preview, 'cells': own.cells, 'worst': _find_worst(file['samples']),
             'name': name if names[name] == 1 else file['source'], 'is_picture': file['unit'] == 'megapixels/s',
-            'links': [(word, _find_link(path, folder), path.name) for word, path in (
+            'links': [(word, _find_link(path, folder), escape(path.name)) for word, path in (
                 ('result', own.outcome.target), ('comparison', own.outcome.comparison)) if path is not None],
             'findings': [finding if sample['frame'] is None else f'frame {sample["frame"] + 1}: {finding}'
                          for sample in file['samples'] for finding in sample['findings']]})
@@ -186,7 +186,7 @@ def _render_page(report: dict[str, Any], files: Sequence[FileReport], folder: Pa
 def _find_link(path: Path, folder: Path) -> str:
     """Return a link to a file, relative where that is possible, so that both may be moved together."""
     try:
-        return quote(Path(os.path.relpath(path, folder)).as_posix())
+        return quote(os.fsencode(Path(os.path.relpath(path, folder)).as_posix()))
     except ValueError:  # on another drive of Windows
         return path.resolve().as_uri()
 

@@ -146,6 +146,14 @@ def test_the_page_needs_nothing_beside_it(run, tmp_path):
     assert 'http' not in re.sub(r'xmlns="[^"]*"', '', (tmp_path / 'r.html').read_text())
 
 
+def test_names_that_are_no_text_are_linked_too(tmp_path):
+    with Reporter(tmp_path / 'r.html', 'a model', lambda event: None) as report:
+        report(Outcome('x\udcff.png', tmp_path / 'x\udcff_out.png', frames=1, megapixels=1))
+    page = Page(tmp_path / 'r.html')
+    assert page.titles == ['x\\udcff.png', 'x\\udcff_out.png']
+    assert page.links in (['x%FF_out.png'], ['x%ED%B3%BF_out.png'])  # the latter on Windows
+
+
 @pytest.mark.parametrize('name', ['r', 'r.txt', 'json', ''])
 def test_a_report_of_another_kind_is_a_usage_error(run, name):
     status, _, err = run('--report', name)
