@@ -45,7 +45,7 @@ class Engine(ABC):
             first. What it raises ends the call.
         in_flight: How many batches may be submitted beyond the one whose result is waited for, so that the device is
             never idle; 0: nothing is gained by that.
-        finishes: Whether `submit` takes uint16 too, and resizes.
+        finishes: Whether `submit` computes several batches at once, takes uint16 too, and resizes.
         most_pixels: The most pixels of a picture that it takes, H times W; None: as many as memory allows.
     """
 
@@ -95,8 +95,8 @@ class Engine(ABC):
         Args:
             batch: As for a call; also uint16 if the engine `finishes`.
             size: Final width and height of a batch of integers, by Lanczos's filter; only if the engine `finishes`.
-            together: How many batches of one shape may be computed at once. The first of them wait for the others, or
-                until a result is waited for.
+            together: How many batches of one shape may be computed at once, if the engine `finishes`. The first of them
+                wait for the others, or until a result is waited for.
         """
         return functools.partial(self, batch)
 

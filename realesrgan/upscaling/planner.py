@@ -171,7 +171,7 @@ class TilePlanner:
             self._engine.release()
             allowed = measure_usable_memory(self._device, room)
         if needed <= allowed:
-            wanted = min(_FILLING_PIXELS // (height * width), _MOST_TOGETHER) if self._engine.in_flight else 1
+            wanted = min(_FILLING_PIXELS // (height * width), _MOST_TOGETHER) if self._engine.finishes else 1
             return max(height, width), max(min(wanted, allowed // max(needed, 1)), 1)
         smallest = self._smallest_window
         larger = range(smallest + 1, max(height, width))

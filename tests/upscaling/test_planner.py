@@ -26,7 +26,7 @@ class IdleEngine:
     """An engine that is never run, and counts how often it was released."""
 
     name, half, scale, description = 'torch', False, 4, 'idle'
-    in_flight, most_pixels = 0, None
+    finishes, in_flight, most_pixels = False, 0, None
 
     def __init__(self):
         self.releases = 0
@@ -66,6 +66,14 @@ def test_tiles_that_were_asked_for_are_cut_as_0_3_0_cuts_them(plentiful, multipl
 def test_what_fits_is_not_cut(plentiful):
     for config in (COMPACT, RRDBNetConfig(4, 8, 1, 4), ForeignTraits('', 3)):
         assert sides(TilePlanner(config, IdleEngine(), CPU).plan(600, 400, 0)) == ({(600, 400)}, 1)
+
+
+def test_small_pictures_are_gathered_where_the_engine_computes_several_at_once(plentiful):
+    engine = IdleEngine()
+    engine.in_flight = 1
+    assert TilePlanner(COMPACT, engine, CPU).plan(60, 40, 0).together == 1
+    engine.finishes = True
+    assert TilePlanner(COMPACT, engine, CPU).plan(60, 40, 0).together == 4
 
 
 @pytest.mark.parametrize(('config', 'smallest_window'), [
