@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
 import sys
 import tempfile
@@ -128,7 +129,8 @@ def hide_paths(text: str, *folders: Path) -> str:
         folders: Further ones whose paths are left out.
     """
     line = ' '.join(text.split())
-    own = (*folders, tempfile.gettempdir(), Path(__file__).parents[2], Path.cwd(), sys.prefix, Path.home())
+    home = os.path.expanduser('~')  # noqa: PTH111 # never fails, as in a container whose user has no home
+    own = (*folders, tempfile.gettempdir(), Path(__file__).parents[2], Path.cwd(), sys.prefix, home)
     for folder in sorted((str(folder).rstrip('/\\') for folder in own), key=len, reverse=True):
         if folder:
             line = line.replace(f'{folder}/', '').replace(f'{folder}\\', '')

@@ -232,6 +232,12 @@ def test_paths_are_hidden(text, shown):
         assert hide_paths(f'see {folder / "weights" / "a b.pth"}') == 'see weights/a b.pth'
 
 
+def test_paths_are_hidden_from_those_without_a_home_too(monkeypatch):
+    monkeypatch.delenv('HOME')
+    monkeypatch.setattr('pwd.getpwuid', {}.__getitem__)  # it knows no such user
+    assert hide_paths('/srv/a.png: gone') == 'a.png: gone'
+
+
 # ---- jobs ----
 
 def test_the_life_of_a_job(serve, expected):
