@@ -65,7 +65,7 @@ class UnknownFileError(RequestError):
 
     status = 415
 
-    def __init__(self, message: str = 'this is no picture and no video that can be read',
+    def __init__(self, message: str = 'this is not a picture or a video that can be read',
                  code: str = 'unknown_file') -> None:
         super().__init__(message, code)
 

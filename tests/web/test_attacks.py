@@ -22,7 +22,7 @@ from tests.support import clips
 from tests.support.web_client import MODEL, Command, encode, noise, wait_until
 
 PROJECT = Path(__file__).parents[2]
-UNKNOWN = 'this is no picture and no video that can be read'
+UNKNOWN = 'this is not a picture or a video that can be read'
 
 
 def make_png(width, height):

@@ -127,7 +127,7 @@ def test_choose_look_adjust_start_and_download(serve, visit, monkeypatch, tmp_pa
     expect(card.locator('.state')).to_have_text(re.compile(r'done in [\d.]+ seconds?'), timeout=60_000)
     expect(card.locator('.sizes')).to_have_text(f'60\u00d740 \u2192 120\u00d780, {MODEL}')
     expect(page.get_by_role('status')).to_have_text(re.compile(r'my photo\.png: done in'))
-    slider, pair = card.get_by_role('slider', name='How much of my photo.png is shown as it was'), card.locator('.pair')
+    slider, pair = card.get_by_role('slider', name='How much of the original my photo.png to show'), card.locator('.pair')
     expect(pair.locator('img')).to_have_count(2)
     slider.press('ArrowLeft')
     assert pair.evaluate('pair => pair.style.getPropertyValue("--at")') == '49%'
@@ -358,7 +358,7 @@ def test_models_are_compared_and_one_is_used(serve, visit, monkeypatch, device, 
 def test_what_is_refused_is_said_in_words(serve, visit):
     page = visit(serve(max_bytes=100_000, max_pixels=10_000))
     for data, message in (
-            (b'hello', 'This is no picture and no video that can be read.'),
+            (b'hello', 'This is not a picture or a video that can be read.'),
             (bytes(200_000), 'This file is 0.2 MB; the limit is 0.1 MB.'),
             (png(101, 100), 'This has 100\u00d7101 pixels; the limit is 10,000 pixels.'),
             (b'', "The service can't be reached. Is it still running?")):
@@ -433,7 +433,7 @@ def test_the_token_is_asked_for_on_the_page_or_in_a_link(serve, chromium):
             page.get_by_label('Token').fill('secret')
             page.get_by_label('Token').press('Enter')
         choose(page, ('notes.txt', 'text/plain', b'hello'))
-        expect(page.get_by_role('alert')).to_contain_text('no picture and no video')
+        expect(page.get_by_role('alert')).to_contain_text('not a picture or a video')
         context.close()
 
 
@@ -444,7 +444,7 @@ def test_korean_browsers_get_korean(serve, visit):
     expect(page.locator('#limits')).to_have_text('파일당 최대 250 MB, 25메가픽셀, 영상은 1분까지')
     choose(page, ('a.png', 'image/png', png()), ('b.txt', 'text/plain', b'hello'))
     start(find(page, 'a.png'))
-    expect(page.get_by_role('link', name='a_out.png 내려받기')).to_be_visible(timeout=60_000)
+    expect(page.get_by_role('link', name='a_out.png 다운로드')).to_be_visible(timeout=60_000)
     expect(page.get_by_role('alert')).to_have_text('읽을 수 있는 이미지나 영상이 아닙니다.')
 
 

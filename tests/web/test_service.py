@@ -31,7 +31,7 @@ from tests.support import broken_steps, clips
 from tests.support.broken_steps import PICTURE_STEPS, VIDEO_STEPS
 from tests.support.web_client import MODEL, decode, encode, noise, wait_until
 
-UNKNOWN = 'this is no picture and no video that can be read'
+UNKNOWN = 'this is not a picture or a video that can be read'
 
 
 @pytest.fixture
