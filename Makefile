@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 KERNEL := realesrgan/engines/kernel
 BUILD_KERNEL := $(BIN)/python -m realesrgan.engines.kernel.build
 
-.PHONY: demo test lint coverage audit fuzz clean
+.PHONY: demo test lint coverage audit dist holes fuzz clean
 
 demo: $(VENV)/ready $(VENV)/kernel
 	$(BIN)/python inference_realesrgan.py -n RealESRGAN_x4plus -i inputs/astronaut.jpg -o results
@@ -31,11 +31,20 @@ lint: mypy-linux mypy-darwin mypy-win32
 mypy-%: $(VENV)/ready-dev
 	$(BIN)/mypy --platform $* --cache-dir .mypy_cache/$*
 
-# A report, no gate: a hole in a package is news of the day. The wheel is built from the sdist, which so has all it needs.
-audit: $(VENV)/ready
-	@$(PIP) install -q pip-audit build twine check-wheel-contents
-	-@rm -rf dist && $(BIN)/python -m build -q -nx && $(BIN)/twine check dist/* && $(BIN)/check-wheel-contents dist/*.whl
+audit: dist holes
+
+# A report, no gate: a hole in a package is news of the day.
+holes: $(VENV)/ready
+	@$(PIP) install -q pip-audit
 	-$(BIN)/pip-audit --progress-spinner off --skip-editable --desc off
+
+# The wheel is built from the sdist, which so has all it needs.
+dist: $(VENV)/ready
+	@$(PIP) install -q build twine check-wheel-contents
+	rm -rf dist
+	$(BIN)/python -m build -q -nx
+	$(BIN)/twine check dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
 
 fuzz: $(VENV)/ready-dev $(VENV)/kernel
 	$(BIN)/python -m pytest -n 2 tests/fuzz --hypothesis-profile=long

@@ -32,14 +32,15 @@ from tests.support.web_client import Command
 
 #: Commands that no test here runs, as patterns, and why.
 NOT_RUN = {
-    'make (demo|lint|audit)|.* make test|make (test|coverage|fuzz)': 'CI runs these, and these tests among them',
+    'make (demo|lint)|.* make test|make (test|coverage|fuzz)': 'CI runs these, and these tests among them',
+    'make audit': 'half a minute, and needs a registry of packages; to be run before a release',
     r'\. \.venv/bin/activate': 'enters the environment that the tests run in',
     r'pip install .*': 'installs; `make`, and with it CI, installs the same',
     'apt-get install .*': 'needs root',
     'nvidia-smi -l 1': 'needs an NVIDIA card, and does not end',
     'docker .*|cibuildwheel .*': 'needs Docker',
     r'python -m realesrgan\.weights (NAME|GFPGANv1\.3)': 'a placeholder; test_weights_command.py has small files',
-    r'(CC=.* )?python -m realesrgan\.engines\.kernel\.build.*': 'writes into the package; test_kernel_build.py runs it',
+    r'(CC=.* )?python -m realesrgan\.engines\.kernel\.build.*': 'writes into the package; test_kernel.py runs it',
     r'python -m realesrgan\.tuning': 'two minutes; test_tuning.py measures engines that only pretend to compute',
     r'python benchmarks/gpu\.py .*': 'six minutes; tests/test_benchmarks.py runs it with small sizes',
     'export LD_PRELOAD=.*': 'needs gcc',
