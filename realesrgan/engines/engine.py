@@ -144,10 +144,9 @@ class EngineRow(NamedTuple):
         return getattr(importlib.import_module(f'.{self.name}', __package__), self.kind)
 
 
-# 'auto' tries them in this order. On processors with AMX too: there OpenVINO's bfloat16 runs RealESRGAN_x4plus 1.4-1.6
-# times as fast as int16, and realesr-animevideov3 1.1 times, but at 52 and 62 dB instead of 76 and 82. Memory was
-# measured on a CPU by `benchmarks/memory.py` and rounded up by a sixth. The figures of torch stand for GPUs too, where
-# nothing was measured.
+# 'auto' tries them in this order. On processors with AMX too, where OpenVINO's bfloat16 is faster on some, but at 52
+# instead of 76 dB. Memory was measured on a CPU by `benchmarks/memory.py` and rounded up by a sixth. The figures of
+# torch stand for GPUs too, where nothing was measured.
 ENGINES: tuple[EngineRow, ...] = (
     EngineRow('winograd', 'WinogradEngine', ('cpu',), ('float32', 'int16')),
     EngineRow('openvino', 'OpenVINOEngine', ('cpu',), ('float32', 'bfloat16'), 'openvino',

@@ -127,7 +127,8 @@ def test_choose_look_adjust_start_and_download(serve, visit, monkeypatch, tmp_pa
     expect(card.locator('.state')).to_have_text(re.compile(r'done in [\d.]+ seconds?'), timeout=60_000)
     expect(card.locator('.sizes')).to_have_text(f'60\u00d740 \u2192 120\u00d780, {MODEL}')
     expect(page.get_by_role('status')).to_have_text(re.compile(r'my photo\.png: done in'))
-    slider, pair = card.get_by_role('slider', name='How much of the original my photo.png to show'), card.locator('.pair')
+    slider = card.get_by_role('slider', name='How much of the original my photo.png to show')
+    pair = card.locator('.pair')
     expect(pair.locator('img')).to_have_count(2)
     slider.press('ArrowLeft')
     assert pair.evaluate('pair => pair.style.getPropertyValue("--at")') == '49%'
