@@ -156,7 +156,13 @@ class Card {
   showFile() {
     this.shown = null;
     this.find('models').hidden = true;
-    return this.viewer.show({url: this.source, isVideo: this.isVideo}, null, this.name).then(() => this.allowZoom());
+    return this.view({url: this.source, isVideo: this.isVideo});
+  }
+
+  /** Show a picture or video, alone or before another. */
+  async view(before, after = null) {
+    await this.viewer.show(before, after, this.name);
+    this.find('zoom').hidden = !this.viewer.isReduced;
   }
 
   // ---- the settings ----
@@ -355,8 +361,7 @@ class Card {
     Object.assign(link, {href: state.result, download: state.name});
     link.setAttribute('aria-label', text('download_name', {name: state.name}));
     const isVideo = /\.(mp4|mov|webm|mkv)$/.test(state.name);
-    this.viewer.show({url: this.source, isVideo: this.isVideo}, {url: state.result, isVideo}, this.name).then(
-      () => this.allowZoom());
+    this.view({url: this.source, isVideo: this.isVideo}, {url: state.result, isVideo});
   }
 
   /** Show the verdict on the result: good, look (why) or bad (why). */
@@ -397,12 +402,8 @@ class Card {
     for (const button of this.find('models').querySelectorAll('button')) {
       button.setAttribute('aria-pressed', button.value === model);
     }
-    this.viewer.show({url: part}, {url: found.picture}, this.name).then(() => this.allowZoom());
+    this.view({url: part}, {url: found.picture});
     return true;
-  }
-
-  allowZoom() {
-    this.find('zoom').hidden = !this.viewer.isReduced;
   }
 
   fail({message, status}) {
