@@ -274,17 +274,16 @@ class JobQueue:
         """
         if media.frames is None:
             return None
-        costs = {name: layers.count_products() for name, spec in MODELS.items() if (layers := spec.network.layers())}
         model, speeds = options.model_name, self._speeds  # which a job that ends replaces
         if model in speeds:
             speed = speeds[model]
         elif speeds:
             other, known = next(reversed(speeds.items()))
-            speed = known * costs[model] / costs[other]
+            speed = known * _count_products(model) / _count_products(other)
         elif may_have_torch_gpus() or may_have_vulkan_gpus():
             return None
         else:
-            speed = costs[model] * 1e6 / (_PRODUCTS_OF_A_CORE * count_cores())
+            speed = _count_products(model) * 1e6 / (_PRODUCTS_OF_A_CORE * count_cores())
         return speed * math.prod(media.size) / 1e6 * media.frames
 
     def _learn_speed(self, job: Job) -> None:
@@ -385,3 +384,10 @@ class JobQueue:
                 for upload in [*self._uploads.values()]:
                     if upload.came < oldest and upload.identity not in needed:
                         self.remove_upload(upload)
+
+
+def _count_products(model: str) -> float:
+    """Return how many multiplications a model takes for each pixel."""
+    layers = MODELS[model].network.layers()
+    assert layers is not None  # all of ours are convolutions
+    return layers.count_products()
