@@ -24,7 +24,7 @@ from ..models import MODELS
 from ..options import PictureOptions, VideoOptions, list_options
 from ..tuning import list_installed
 from . import uploads
-from .errors import QueueFullError, UnknownFileError, describe, find_row
+from .errors import STRINGS, QueueFullError, UnknownFileError, describe, find_row
 from .jobs import CANCELLED, DONE, FAILED, QUEUED, RUNNING, STATES, Job, JobQueue
 from .settings import Settings, is_loopback
 
@@ -175,7 +175,7 @@ class _Service:
         known, options = _is_known(self._settings), list_options(PictureOptions)
         more = {field: options[name] for field, name in uploads.FIELDS.items() if field not in _SHOWN}
         page = render_template('page.html', known=known, settings=self._settings, models=MODELS, more=more,
-                               installed=list_installed())
+                               installed=list_installed(), strings=STRINGS)
         return make_response(page, 200 if known else 401)
 
     def log_in(self) -> AnyResponse:

@@ -31,7 +31,8 @@ from ..errors import (
     WorkerError,
 )
 
-_SENTENCES = json.loads((Path(__file__).parent / 'static/strings.json').read_text('utf-8'))['en']
+# The words of the page, by language.
+STRINGS = json.loads((Path(__file__).parent / 'templates/strings.json').read_text('utf-8'))
 # A path of this machine; its last part may stay. What follows a scheme, as in an address, is none.
 _PATH = re.compile(r'(?<![\w:/\\.])(?:[A-Za-z]:)?[\\/](?:[^\\/\s:\'"]+[\\/])+')
 
@@ -117,7 +118,7 @@ def describe(error: BaseException | None) -> dict[str, Any]:
     """Return what a client is told about an error: `error`, a line; `code`, and the `values` of the page's sentence."""
     _, code = find_row(error)
     return {'error': hide_paths(str(error)) if isinstance(error, (RequestError, UsageError)) else
-            _SENTENCES[f'error_{code}'],
+            STRINGS['en'][f'error_{code}'],
             'code': code, 'values': error.values if isinstance(error, RequestError) else {}}
 
 

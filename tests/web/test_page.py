@@ -1,7 +1,6 @@
 """The page in a browser, as people use it."""
 from __future__ import annotations
 
-import json
 import re
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ from tests.support.web_client import MODEL, decode, encode, noise, wait_until
 pytest.importorskip('flask')
 pytest.importorskip('prometheus_client')
 
-from realesrgan.web import app, uploads
+from realesrgan.web import app, errors, uploads
 
 expect = pytest.importorskip('playwright.sync_api').expect
 
@@ -440,7 +439,7 @@ def test_the_token_is_asked_for_on_the_page_or_in_a_link(serve, chromium):
 
 def test_korean_browsers_get_korean(serve, visit):
     page = visit(serve(), locale='ko-KR')
-    assert page.locator('html').get_attribute('lang') == 'ko'
+    expect(page.locator('html')).to_have_attribute('lang', 'ko')
     expect(page.get_by_text('파일을 놓거나 붙여 넣거나 선택하세요')).to_be_visible()
     expect(page.locator('#limits')).to_have_text('파일당 최대 250 MB, 25메가픽셀, 영상은 1분까지')
     choose(page, ('a.png', 'image/png', png()), ('b.txt', 'text/plain', b'hello'))
@@ -470,7 +469,7 @@ def test_contrast_is_that_of_wcag_aa(scheme):
 
 
 def test_both_languages_have_the_same_words():
-    strings = json.loads((FOLDER / 'static/strings.json').read_text('utf-8'))
+    strings = errors.STRINGS
     assert set(strings) == {'en', 'ko'}
     assert list(strings['en']) == list(strings['ko'])
     for name, words in strings['en'].items():

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import shutil
@@ -26,7 +25,7 @@ from realesrgan.events import Outcome
 from realesrgan.options import list_options
 from realesrgan.pictures import PictureOptions, upscale_pictures
 from realesrgan.web import uploads
-from realesrgan.web.errors import describe, find_row, hide_paths
+from realesrgan.web.errors import STRINGS, describe, find_row, hide_paths
 from tests.support import broken_steps, clips
 from tests.support.broken_steps import PICTURE_STEPS, VIDEO_STEPS
 from tests.support.web_client import MODEL, decode, encode, noise, wait_until
@@ -218,8 +217,7 @@ def test_errors_have_a_sentence_and_no_path_of_this_machine(tmp_path, error, sta
     answer = describe(error)
     assert (find_row(error), answer['code'], answer['values']) == ((status, code), code, {})
     assert str(tmp_path) not in answer['error']
-    sentences = json.loads((Path(web.__file__).parent / 'static/strings.json').read_text('utf-8'))
-    assert all(len(sentences[language][f'error_{code}']) > 10 for language in ('en', 'ko'))
+    assert all(len(STRINGS[language][f'error_{code}']) > 10 for language in ('en', 'ko'))
 
 
 @pytest.mark.parametrize(('text', 'shown'), [

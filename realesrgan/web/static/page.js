@@ -15,7 +15,7 @@ let saved = {};
 try { saved = localStorage; } catch { /* the person allows none */ }
 
 const language = navigator.languages.map(tag => tag.slice(0, 2)).find(tag => tag === 'ko' || tag === 'en') ?? 'en';
-const strings = (await (await fetch(document.body.dataset.strings)).json())[language];
+const strings = JSON.parse(document.querySelector('#strings').textContent)[language];
 const number = (value, options = {}) => value.toLocaleString(language, {maximumFractionDigits: 1, ...options});
 const text = (name, values = {}) => strings[name].replace(/{(\w+)}/g, (_, key) =>
   typeof values[key] === 'number' ? number(values[key]) : [values[key]].flat().join('×'));
