@@ -97,11 +97,11 @@ def make_engines(network: LoadedNetwork, names: Collection[str], threads: int | 
     """Return our engines, with every variant of the kernel and in every precision that this processor has."""
     engines: list[Engine] = []
     if 'winograd' in names:
-        engines += [WinogradEngine(network, CPU, 'float32', threads, kernel=load_variant(variant))
-                    for variant in list_variants(list_cpu_features())]
+        engines += [WinogradEngine(network, CPU, precision, threads, kernel=load_variant(variant))
+                    for variant in list_variants(list_cpu_features()) for precision in ('float32', 'int16')]
     engines += [make_engine(copy.deepcopy(network), 'cpu', half=half, name=name, threads=threads)
                 for name in ('openvino', 'torch') if name in names for half in (False, True)]
-    return list({engine.description: engine for engine in engines}.values())  # half may be float32
+    return list({engine.description: engine for engine in engines}.values())  # int16 and half may be float32
 
 
 def ncnn(model: str, picture: np.ndarray) -> Callable[[], object] | None:
