@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import hmac
+import logging
 import math
 import secrets
 import shutil
@@ -27,6 +28,8 @@ from . import uploads
 from .errors import STRINGS, QueueFullError, UnknownFileError, describe, find_row
 from .jobs import CANCELLED, DONE, FAILED, QUEUED, RUNNING, STATES, Job, JobQueue
 from .settings import Settings, is_loopback
+
+logger = logging.getLogger(__name__)
 
 _COOKIE = 'realesrgan_token'
 _OPEN = 'static', 'healthz', 'login', 'page'  # to those without a token
@@ -151,7 +154,7 @@ def _answer_http_error(error: HTTPException) -> AnyResponse:
     return response
 
 
-def _answer_error(error: RealESRGANError) -> AnyResponse:
+def _answer_error(error: BaseException) -> AnyResponse:
     response = jsonify(describe(error))
     response.status_code = find_row(error)[0]
     if isinstance(error, QueueFullError):
@@ -250,7 +253,8 @@ class _Service:
         except BaseException as error:
             shutil.rmtree(folder, ignore_errors=True)
             if isinstance(error, OSError):
-                abort(500, 'the service\'s disk is full or can\'t be written')
+                logger.error('upload: %s', error)
+                abort(_answer_error(error))
             raise
         return upload
 

@@ -87,6 +87,15 @@ class QueueFullError(RequestError):
         self.retry_after = retry_after
 
 
+class StoreFullError(RequestError):
+    """No more files are kept until some are removed."""
+
+    status = 507
+
+    def __init__(self) -> None:
+        super().__init__('the service keeps as many files as it may: remove some', 'full')
+
+
 class JobTimeoutError(RequestError):
     """A job ran longer than it may."""
 

@@ -27,7 +27,7 @@ from ..pictures.run import upscale_pictures
 from ..pool.pool import Place, Report
 from ..pool.processes import ProcessPool
 from ..videos.run import upscale_videos
-from .errors import JobTimeoutError, QueueFullError, hide_paths
+from .errors import JobTimeoutError, QueueFullError, StoreFullError, hide_paths
 from .settings import Settings
 from .uploads import Media, Upload
 
@@ -217,11 +217,8 @@ class JobQueue:
         """
         with self._changed:
             if len(self._waiting) >= self._settings.queue:
-                raise self._make_full_error()
-
-    def _make_full_error(self) -> QueueFullError:
-        each = sum(self._recent) / len(self._recent) if self._recent else FIRST_GUESS
-        return QueueFullError(max(round(each / self._settings.workers), 1))
+                each = sum(self._recent) / len(self._recent) if self._recent else FIRST_GUESS
+                raise QueueFullError(max(round(each / self._settings.workers), 1))
 
     def get(self, identity: str) -> Job | None:
         """Return a job; None if there is none of that name."""
@@ -248,12 +245,12 @@ class JobQueue:
         """Keep an upload for jobs, until it is removed or no job has needed it for `max_age`.
 
         Raises:
-            QueueFullError: those that are kept are as large as the largest jobs that may wait and run.
+            StoreFullError: those that are kept are as large as the largest jobs that may wait and run.
         """
         with self._changed:
             room = (self._settings.queue + self._settings.workers) * self._settings.max_bytes
             if sum(other.bytes for other in self._uploads.values()) + upload.bytes > room:
-                raise self._make_full_error()
+                raise StoreFullError
             self._uploads[upload.identity] = upload
 
     def get_upload(self, identity: str) -> Upload | None:

@@ -377,6 +377,19 @@ def test_what_is_refused_is_said_in_words(serve, visit):
     expect(page.get_by_role('alert')).to_be_visible(timeout=60_000)
 
 
+def test_no_room_for_another_file_is_said_and_removing_one_makes_it(serve, visit):
+    service = serve(max_bytes=8000, queue=1)  # room for two of 7 kB
+    page = visit(service)
+    choose(page, *((f'{name}.png', 'image/png', png()) for name in 'abc'))
+    last = find(page, 'c.png')
+    expect(last.get_by_role('alert')).to_have_text(
+        'The service has no room for more files. Remove some here, or try again later.')
+    find(page, 'a.png').get_by_role('button', name='Remove').click()
+    wait_until(lambda: len(service.files) == 1)
+    last.get_by_role('button', name='Try again').click()
+    expect(last).to_have_attribute('data-state', 'ready')
+
+
 FAILED = {'state': 'failed', 'error': 'told in English', 'code': 'weights', 'values': {}, 'url': '/jobs/x'}
 DONE = {'state': 'done', 'warnings': ['w' * 300], 'seconds': 7240.56, 'size': [1300, 975], 'result_size': [5200, 3900],
         'verdict': None, 'part': None, 'name': 'a.txt', 'result': '/jobs/x/result', 'url': '/jobs/x', 'model': MODEL}

@@ -346,8 +346,20 @@ def test_files_that_nobody_needs_are_removed_and_are_not_kept_without_limit(serv
     service, data = serve(max_age=0.1, max_bytes=1000, queue=1), encode(noise(15, 15))  # room for two of 700 bytes
     files = [keep(service, data) for _ in range(2)]
     answer = service.client.post(f'{service.url}/files', files={'image': data}, timeout=60)
-    assert (answer.status_code, int(answer.headers['Retry-After']) >= 1) == (429, True)
+    assert (answer.status_code, answer.json()['code'], 'Retry-After' in answer.headers) == (507, 'full', False)
     wait_until(lambda: all(service.get(file['url']).status_code == 404 for file in files))
+    assert service.files == []
+
+
+def test_a_disk_that_is_full_is_said(serve, monkeypatch, caplog):
+    service = serve()
+
+    def fail(*_):
+        raise OSError(28, 'No space left on device', '/somewhere')
+    monkeypatch.setattr(uploads, 'measure', fail)
+    answer = service.send(encode(noise(8, 8)))
+    assert (answer.status_code, answer.json()['error']) == (503, 'The disk of the service is full.')
+    assert 'No space left on device' in caplog.text
     assert service.files == []
 
 
