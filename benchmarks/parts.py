@@ -28,7 +28,7 @@ FUNCTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     'decode': {'realesrgan.pictures.worker': ('decode',)},
     'encode, write': {'realesrgan.pictures.worker': ('write',)}}
 PACKAGES = {'numpy': 'numpy', 'cv2': 'OpenCV', 'PIL': 'Pillow', 'imagecodecs': 'codecs', 'tifffile': 'codecs',
-            'realesrgan': 'our modules', 'inference_realesrgan': 'our modules'}
+            'zlib_ng': 'codecs', 'realesrgan': 'our modules', 'inference_realesrgan': 'our modules'}
 
 seconds: Counter[str] = Counter()
 local = threading.local()
