@@ -118,9 +118,7 @@ def list_ways(network: LoadedNetwork, device: Device, size: tuple[int, int],
         engine = make_engine(copy.deepcopy(network), device, half=half, name='torch')
         assert isinstance(engine, TorchEngine)
         engine._graphs_allowed &= graphs
-        if engine.finishes:
-            return lambda frame: engine.submit(frame[None], final, together)
-        return lambda frame: engine.submit(frame[None])
+        return lambda frame: engine.submit(frame[None], final, together)
 
     def by_vulkan(gpu: Device) -> Call:
         engine = make_engine(copy.deepcopy(network), gpu, half=half, name=VULKAN)

@@ -326,7 +326,7 @@ def test_auto_workers_are_an_option_of_both_scripts(run_script, monkeypatch):
 
 def test_the_largest_window_limits_automatic_tiles_only():
     class Engine:
-        name, half, finishes, in_flight, most_pixels = 'winograd', False, False, 0, None
+        name, half, together, in_flight, most_pixels = 'winograd', False, 1, 0, None
 
         def count_bytes(self, height, width):
             return height * width

@@ -45,14 +45,14 @@ class Engine(ABC):
             first. What it raises ends the call.
         in_flight: How many batches may be submitted beyond the one whose result is waited for, so that the device is
             never idle; 0: nothing is gained by that.
-        finishes: Whether `submit` computes several batches at once, takes uint16 too, and resizes.
+        together: The most batches of one shape that it computes at once, each of which then counts `in_flight`.
         most_pixels: The most pixels of a picture that it takes, H times W; None: as many as memory allows.
     """
 
     name: ClassVar[str]
     on_progress: Callable[[float], None] | None = None
     in_flight = 0
-    finishes = False
+    together = 1
     most_pixels: int | None = None
 
     def __init__(self, network: LoadedNetwork, device: Device, precision: str,
@@ -74,11 +74,12 @@ class Engine(ABC):
         """Upscale a batch.
 
         Args:
-            batch: N x H x W x 3, BGR; uint8, or float32 in 0..1. H and W are multiples of the network's `multiple`.
+            batch: N x H x W x 3, BGR; uint8, uint16, or float32 in 0..1. H and W are multiples of the network's
+                `multiple`.
 
         Returns:
-            N x sH x sW x 3, BGR, clamped to the range, in the batch's dtype; uint8 is rounded half to even. The array
-            is the caller's own: no later call writes to it.
+            N x sH x sW x 3, BGR, clamped to the range, in the batch's dtype; integers are rounded half to even. The
+            array is the caller's own: no later call writes to it.
 
         Raises:
             NonFiniteError: the network's result holds NaN or infinity.
@@ -93,10 +94,11 @@ class Engine(ABC):
         Results are waited for in the order of their batches, once or more often.
 
         Args:
-            batch: As for a call; also uint16 if the engine `finishes`.
-            size: Final width and height of a batch of integers, by Lanczos's filter; only if the engine `finishes`.
-            together: How many batches of one shape may be computed at once, if the engine `finishes`. The first of them
-                wait for the others, or until a result is waited for.
+            batch: As for a call.
+            size: Final width and height. Results have these, by Lanczos's filter, where the engine resizes integers;
+                else they have the network's.
+            together: How many batches of one shape may be computed at once; at most the engine's `together`. The first
+                of them wait for the others, or until a result is waited for.
         """
         return functools.partial(self, batch)
 
@@ -110,6 +112,13 @@ class Engine(ABC):
     @abstractmethod
     def release(self) -> None:
         """Give back the memory that is kept for the next batch; the engine can still run."""
+
+
+def upscale_in_float(engine: Engine, batch: np.ndarray) -> np.ndarray:
+    """Upscale a batch of uint16 by an engine that computes uint8 and float32 itself."""
+    import numpy as np
+    top = np.float32(65535)
+    return np.rint(engine(batch / top) * top).astype(np.uint16)
 
 
 class EngineRow(NamedTuple):

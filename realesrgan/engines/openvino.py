@@ -18,7 +18,7 @@ from ..archs.architecture import Layers
 from ..archs.loaded import LoadedNetwork
 from ..errors import NonFiniteError, flatten_message
 from .devices import Device
-from .engine import Engine
+from .engine import Engine, upscale_in_float
 
 _CHANNELS = 1  # the axis, in NCHW
 _MILLISECONDS_BETWEEN_LOOKS = 200
@@ -50,6 +50,8 @@ class OpenVINOEngine(Engine):
         self._lock = threading.RLock()  # an InferRequest runs one batch at a time, and refuses others meanwhile
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
+        if batch.dtype == np.uint16:
+            return upscale_in_float(self, batch)
         with self._lock:
             try:
                 request = self._prepare_request(batch.dtype)

@@ -10,9 +10,10 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 #: The kinds of devices that work on several pictures at once, and finish them.
 PIPELINED = ('cuda',)
-_IN_FLIGHT = 2
+_IN_FLIGHT, _TOGETHER = 2, 4
 # Arrays up to this size travel by way of page-locked memory, from and into which a CUDA device copies faster, and
 # while it computes. PyTorch keeps that memory for the next batch, which is too much for whole pictures.
 _MOST_PINNED_BYTES = 128 << 20
@@ -43,6 +44,37 @@ _capturing = threading.Lock()
 
 #: What a run gives: N x H x W x 3 pixels, and for each of the N whether its values are finite.
 Finished = tuple[torch.Tensor, torch.Tensor]
+#: Of batches that are computed alike: their shape, their dtype, and the size of their results.
+Kind = tuple[Sequence[int], np.dtype, tuple[int, int] | None]
+
+
+@dataclass
+class _Gathered:
+    """Batches of one kind, which are computed at once.
+
+    Attributes:
+        kind: Theirs.
+        host: Memory for all that there may be; None once they have begun.
+        count: How many there are.
+        waits: What waits for the results of all, or of each.
+        error: Why they could not begin.
+    """
+
+    kind: Kind
+    host: torch.Tensor | None
+    count: int = 0
+    waits: Sequence[Callable[[], Finished]] = ()
+    error: Exception | None = None
+
+
+class _Graph(NamedTuple):
+    """A run that was captured, with all tensors that it reads and writes."""
+
+    kind: Kind
+    graph: torch.cuda.CUDAGraph
+    pixels: torch.Tensor
+    finished: Finished
+    resizer: TensorResizer | None
 
 
 class TorchEngine(Engine):
@@ -69,17 +101,20 @@ class TorchEngine(Engine):
         is_ours = type(network.traits) in ARCHITECTURES
         self._layout = torch.channels_last if is_ours else torch.contiguous_format
         self._module = network.module.to(self._device, self._dtype).to(memory_format=self._layout).eval()
-        self.finishes = device.type in PIPELINED
-        self.in_flight = _IN_FLIGHT if self.finishes else 0
-        self._resizers: dict[Any, TensorResizer] = {}
-        self._gathering: _Work | None = None
-        self._streams = _Streams(self._device) if device.type == 'cuda' else None
-        self._pins = self._streams is not None
-        self._graphs_allowed = is_ours and self._streams is not None
+        if device.type in PIPELINED:
+            self.in_flight, self.together = _IN_FLIGHT, _TOGETHER
+        self._resizers: dict[Kind, TensorResizer] = {}
+        self._gathering: _Gathered | None = None
+        # For uploads, for computing, and for downloads.
+        self._streams: Sequence[torch.cuda.Stream] = ()
         self._graph: _Graph | None = None
-        self._last: tuple[Any, int] = None, 0  # what was computed last, and how often in a row
+        self._last: tuple[Kind | None, int] = None, 0  # what was computed last, and how often in a row
         self._lock = threading.RLock()
-        if self._streams is not None:
+        if device.type == 'cuda':
+            self._streams = [torch.cuda.Stream(self._device) for _ in range(3)]  # type: ignore[no-untyped-call]
+        self._pins = bool(self._streams)
+        self._graphs_allowed = is_ours and bool(self._streams)
+        if self._streams:
             with _capturing:
                 torch.cuda.synchronize(self._device)  # until the weights are there, for other streams too
             if layers := network.layers():
@@ -92,15 +127,37 @@ class TorchEngine(Engine):
 
     def submit(self, batch: np.ndarray, size: tuple[int, int] | None = None,
                together: int = 1) -> Callable[[], np.ndarray]:
+        kind, length = (batch.shape, batch.dtype, size), len(batch)
         with self._lock:
             work = self._gathering
-            if work is None or not work.takes(batch, size):
-                if work is not None:
-                    work.begin()
+            if work is not None and work.kind != kind:
+                self._begin(work)
+                work = None
+            if work is None:
+                in_torch = torch.int16 if batch.dtype == np.uint16 else getattr(torch, str(batch.dtype))
                 with self._translate_errors():
-                    work = self._gathering = _Work(self, batch, size, together)
-            number = work.add(batch)
-        return lambda: work.wait(number)
+                    host = self._allocate((together * length, *batch.shape[1:]), in_torch)
+                work = self._gathering = _Gathered(kind, host)
+            assert work.host is not None
+            first = work.count * length
+            work.host[first:first + length].numpy().view(batch.dtype)[...] = batch
+            work.count += 1
+            if first + length == len(work.host):
+                self._begin(work)
+
+        def wait() -> np.ndarray:
+            with self._lock:
+                if work.host is not None:
+                    self._begin(work)
+            if work.error is not None:
+                raise work.error
+            at_once = len(work.waits) == 1
+            pixels, finite = (tensor[first:first + length] if at_once else tensor
+                              for tensor in work.waits[0 if at_once else first // length]())
+            if not finite.all():
+                raise NonFiniteError(f'the network gave values that are not finite ({self.description})')
+            return pixels.numpy().view(batch.dtype)
+        return wait
 
     def release(self) -> None:
         with self._lock:
@@ -111,16 +168,9 @@ class TorchEngine(Engine):
                 with _capturing:
                     getattr(torch, self._device.type).empty_cache()
 
-    def economise(self) -> bool:
-        """After memory ran out: do without what takes more of it than need be; return whether there was anything."""
-        could = self._graph is not None
-        self._graphs_allowed = False
-        self.release()
-        return could
-
     # ---- to the device and back ----
 
-    def allocate(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    def _allocate(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         """Return memory of the host from, or to, which the device copies."""
         if self._pins and math.prod(shape) * dtype.itemsize <= _MOST_PINNED_BYTES:
             try:
@@ -130,41 +180,62 @@ class TorchEngine(Engine):
                 logger.debug('no page-locked memory: %s', flatten_message(error))
         return torch.empty(shape, dtype=dtype)
 
+    def _begin(self, work: _Gathered) -> None:
+        """Start all batches at once; where memory runs out, one after the other. Errors are kept."""
+        assert work.host is not None
+        (length, *_), dtype, size = work.kind
+        rows = work.host[:work.count * length]
+        self._gathering = work.host = None  # so that its memory can be taken again
+        try:
+            try:
+                work.waits = [self._start(rows, dtype, size)]
+            except MemoryError:
+                had_graph, self._graphs_allowed = self._graph is not None, False  # it takes more than need be
+                self.release()
+                if not had_graph and work.count == 1:
+                    raise
+            if not work.waits:
+                work.waits = [self._start(rows[first:first + length], dtype, size)
+                              for first in range(0, len(rows), length)]
+        except MemoryError as error:
+            work.error = MemoryError(*error.args)  # without the frames of the other, which hold what took the memory
+        except Exception as error:
+            work.error = error
+
     @torch.inference_mode()
-    def start(self, host: torch.Tensor, dtype: np.dtype, size: tuple[int, int] | None) -> Callable[[], Finished]:
+    def _start(self, host: torch.Tensor, dtype: np.dtype, size: tuple[int, int] | None) -> Callable[[], Finished]:
         """Start to compute pixels, N x H x W x 3; return what waits until they are finished, and on the host.
 
         Raises:
             MemoryError, BrokenDeviceError: as `Engine.submit`.
         """
         with self._translate_errors():
-            streams = self._streams
-            if streams is None:
+            if not self._streams:
                 pixels, finite = self._run(host.to(self._device), dtype, size)
                 at_once = pixels.cpu(), finite.cpu()
                 return lambda: at_once
-            with torch.cuda.stream(streams.upload):
+            upload, compute, download = self._streams
+            with torch.cuda.stream(upload):
                 pixels = host.to(self._device, non_blocking=True)
-            with torch.cuda.stream(streams.compute):
-                streams.compute.wait_stream(streams.upload)
-                pixels.record_stream(streams.compute)
+            with torch.cuda.stream(compute):
+                compute.wait_stream(upload)
+                pixels.record_stream(compute)
                 finished = self._compute(pixels, dtype, size)
-            with torch.cuda.stream(streams.download):
-                streams.download.wait_stream(streams.compute)
-                copies = self._copy_back(finished[0]), self._copy_back(finished[1])
+            with torch.cuda.stream(download):
+                download.wait_stream(compute)
+                copies = []
+                for tensor in finished:
+                    tensor.record_stream(download)
+                    memory = self._allocate(tuple(tensor.shape), tensor.dtype)
+                    copies.append(memory.copy_(tensor, non_blocking=True))
                 done: Any = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]  # keeps no core busy
-                done.record(streams.download)
+                done.record(download)
 
         def wait() -> Finished:
             with self._translate_errors():
                 done.synchronize()
-                return copies
+                return copies[0], copies[1]
         return wait
-
-    def _copy_back(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Begin to copy a tensor to the host, in the current stream."""
-        tensor.record_stream(torch.cuda.current_stream(self._device))
-        return self.allocate(tuple(tensor.shape), tensor.dtype).copy_(tensor, non_blocking=True)
 
     @contextmanager
     def _translate_errors(self) -> Iterator[None]:
@@ -204,35 +275,33 @@ class TorchEngine(Engine):
 
     def _compute(self, pixels: torch.Tensor, dtype: np.dtype, size: tuple[int, int] | None) -> Finished:
         """Return what `_run` does; on CUDA, from the third time on, by a graph that launches all kernels at once."""
-        key = pixels.shape, dtype, size
-        self._last = key, self._last[1] + 1 if self._last[0] == key else 1
+        kind = pixels.shape, dtype, size
+        self._last = kind, self._last[1] + 1 if self._last[0] == kind else 1
         if self._last[1] == _GRAPH_FROM and self._graphs_allowed and pixels[..., 0].numel() <= _MOST_GRAPH_PIXELS:
-            self._capture(key, pixels)
+            self._capture(kind, pixels)
         graph = self._graph
-        if graph is None or graph.key != key:
+        if graph is None or graph.kind != kind:
             return self._run(pixels, dtype, size)
         graph.pixels.copy_(pixels)
         graph.graph.replay()
         return graph.finished[0].clone(), graph.finished[1].clone()
 
-    def _capture(self, key: Any, pixels: torch.Tensor) -> None:
+    def _capture(self, kind: Kind, pixels: torch.Tensor) -> None:
         """Make a graph, in the stream in which all of it has run before; where that can't be done, do without."""
         self._drop_graph()
-        streams = self._streams
-        assert streams is not None
         try:
             own, graph = pixels.clone(), torch.cuda.CUDAGraph()
-            with _capturing, torch.cuda.graph(graph, stream=streams.compute, capture_error_mode='thread_local'):
-                finished = self._run(own, *key[1:])
+            with _capturing, torch.cuda.graph(graph, stream=self._streams[1], capture_error_mode='thread_local'):
+                finished = self._run(own, *kind[1:])
         except Exception as error:
             self._graphs_allowed = False
             logger.debug('no CUDA graph: %s', flatten_message(error))
         else:
-            self._graph = _Graph(key, graph, own, finished, self._resizers.get(key))
+            self._graph = _Graph(kind, graph, own, finished, self._resizers.get(kind))
 
     def _drop_graph(self) -> None:
-        if self._graph is not None and self._streams is not None:
-            self._streams.compute.synchronize()  # where it may be running
+        if self._graph is not None:
+            self._streams[1].synchronize()  # where it may be running
             self._graph = None
 
     def _run(self, pixels: torch.Tensor, dtype: np.dtype, size: tuple[int, int] | None) -> Finished:
@@ -255,103 +324,13 @@ class TorchEngine(Engine):
         if dtype != np.float32:
             levels = levels.mul_(np.iinfo(dtype).max).round_()
             if size is not None and size != (wanted[3], wanted[2]):
-                levels = self._find_resizer((pixels.shape, dtype, size))(levels)
+                kind = pixels.shape, dtype, size
+                if kind not in self._resizers:
+                    self._resizers = {kind: TensorResizer(wanted[2:], size[::-1], np.iinfo(dtype).max, self._device)}
+                levels = self._resizers[kind](levels)
             levels = levels.to(torch.uint8) if dtype == np.uint8 else levels.to(torch.int32).to(torch.int16)
         return levels.flip(1).permute(0, 2, 3, 1).contiguous(), finite
 
-    def _find_resizer(self, key: Any) -> TensorResizer:
-        if key not in self._resizers:
-            self._resizers.clear()
-            (_, height, width, _), dtype, size = key
-            self._resizers[key] = TensorResizer((height * self.scale, width * self.scale), size[::-1],
-                                                int(np.iinfo(dtype).max), self._device)
-        return self._resizers[key]
-
-
-class _Streams:
-    """The streams of a CUDA device that an engine uses."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.upload, self.compute, self.download = (
-            torch.cuda.Stream(device) for _ in range(3))  # type: ignore[no-untyped-call]
-
-
-class _Graph:
-    """A run that was captured, with all tensors that it reads and writes."""
-
-    def __init__(self, key: Any, graph: torch.cuda.CUDAGraph, pixels: torch.Tensor, finished: Finished,
-                 resizer: TensorResizer | None) -> None:
-        self.key, self.graph, self.pixels, self.finished, self._resizer = key, graph, pixels, finished, resizer
-
-
-class _Work:
-    """Batches of one kind that are computed at once, when all have come or the first result is waited for.
-
-    Args:
-        engine: Computes them.
-        batch: One of them.
-        size: Of their results.
-        together: How many there may be.
-    """
-
-    def __init__(self, engine: TorchEngine, batch: np.ndarray, size: tuple[int, int] | None, together: int) -> None:
-        self._engine = engine
-        self._shape, self._dtype, self._size = batch.shape, batch.dtype, size
-        self._together = together
-        kind = torch.int16 if batch.dtype == np.uint16 else getattr(torch, str(batch.dtype))
-        self._host = engine.allocate((together * len(batch), *batch.shape[1:]), kind)
-        self._count = 0
-        self._fetch: list[Callable[[], Finished]] = []  # for all batches at once, or each
-        self._error: Exception | None = None
-
-    def takes(self, batch: np.ndarray, size: tuple[int, int] | None) -> bool:
-        """Return whether a batch may be added."""
-        return (batch.shape, batch.dtype, size) == (self._shape, self._dtype, self._size)
-
-    def add(self, batch: np.ndarray) -> int:
-        """Copy a batch; return its number. The last one begins the work."""
-        number, length = self._count, len(batch)
-        self._host[number * length:(number + 1) * length].numpy().view(batch.dtype)[...] = batch
-        self._count += 1
-        if self._count == self._together:
-            self.begin()
-        return number
-
-    def begin(self) -> None:
-        """Start what has come. Where memory runs out, start one after the other; errors are kept for `wait`."""
-        engine, length = self._engine, self._shape[0]
-        engine._gathering = None
-        rows = self._host[:self._count * length]
-        del self._host  # so that its memory can be taken again
-        try:
-            try:
-                self._fetch = [self._start(rows)]
-            except MemoryError:
-                if not engine.economise() and self._count == 1:
-                    raise
-            if not self._fetch:
-                self._fetch = [self._start(rows[first:first + length]) for first in range(0, len(rows), length)]
-        except MemoryError as error:
-            self._error = MemoryError(*error.args)  # without the frames of the other, which hold what took the memory
-        except Exception as error:
-            self._error = error
-
-    def _start(self, rows: torch.Tensor) -> Callable[[], Finished]:
-        return self._engine.start(rows, self._dtype, self._size)
-
-    def wait(self, number: int) -> np.ndarray:
-        """Return the result of a batch; see `Engine.submit` for errors."""
-        with self._engine._lock:
-            if not self._fetch and self._error is None:
-                self.begin()
-        if self._error is not None:
-            raise self._error
-        length, is_one = self._shape[0], len(self._fetch) == 1
-        pixels, finite = (tensor[number * length:(number + 1) * length] if is_one else tensor
-                          for tensor in self._fetch[0 if is_one else number]())
-        if not finite.all():
-            raise NonFiniteError(f'the network gave values that are not finite ({self._engine.description})')
-        return pixels.numpy().view(self._dtype)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

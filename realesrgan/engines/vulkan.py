@@ -22,7 +22,7 @@ from ..archs.loaded import LoadedNetwork
 from ..errors import EngineError, NonFiniteError
 from ..log import create_thread
 from .devices import Device, measure_vulkan_memory, open_vulkan_gpu
-from .engine import Engine
+from .engine import Engine, upscale_in_float
 
 #: The most that some drivers bind (Intel's until 2022).
 _LARGEST_BUFFER = 1 << 30
@@ -85,6 +85,8 @@ class VulkanEngine(Engine):
         super().__init__(network, device, 'float16' if net.opt.use_fp16_storage else 'float32')
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
+        if batch.dtype == np.uint16:
+            return upscale_in_float(self, batch)
         count, height, width = batch.shape[:3]
         if height * width * self.scale ** 2 * _BYTES_PER_PIXEL > _LARGEST_BUFFER:
             raise MemoryError(f'{self.description}: {width}x{height} pixels are too many at a time')

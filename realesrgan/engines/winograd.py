@@ -19,7 +19,7 @@ from ..archs.loaded import LoadedNetwork
 from ..errors import EngineError, NonFiniteError, RealESRGANError
 from .cpu import count_cores, measure_l2_cache
 from .devices import Device
-from .engine import Engine
+from .engine import Engine, upscale_in_float
 from .kernel.library import (
     CHUNK_GROUPS,
     CONVOLVE,
@@ -104,8 +104,10 @@ class WinogradEngine(Engine):
         return None
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
+        if batch.dtype == np.uint16:
+            return upscale_in_float(self, batch)
         if batch.dtype not in (np.uint8, np.float32):
-            raise TypeError(f'a batch of {batch.dtype}; allowed are uint8 and float32')
+            raise TypeError(f'a batch of {batch.dtype}; allowed are uint8, uint16 and float32')
         with self._lock:
             program = self._prepare(*batch.shape[1:3])
             results = np.empty((len(batch), *program.result_shape), batch.dtype)

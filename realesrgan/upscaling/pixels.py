@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .tiles import Tile
+
 _HARDLY_VISIBLE = 16  # an alpha below a sixteenth
 
 
@@ -61,7 +63,7 @@ def to_unit(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
 class Pixels:
     """A picture on its way through a network. A gray one is shown as RGB, and gets the luma of what comes back.
 
-    8-bit colours go to the engine as they are, those of 16 bits where it takes them, all else in floating point.
+    Integers go to the engine as they are, all else in floating point.
 
     Attributes:
         picture: HxW or HxWx3 (BGR); uint8 or uint16, or float32 in the range of `dtype`.
@@ -74,14 +76,13 @@ class Pixels:
         self.dtype = np.dtype(dtype)
         self.channels = picture.shape[2:]
 
-    def to_batch(self, rows: slice, columns: slice, *, deep: bool = False) -> np.ndarray:
-        """Return a window as 1 x H x W x 3, BGR; uint8, if `deep` uint16, or float32 in 0..1."""
-        window = self.picture[rows, columns]
+    def to_batch(self, tile: Tile | None = None) -> np.ndarray:
+        """Return a tile's window, or all, as 1 x H x W x 3, BGR; uint8, uint16, or float32 in 0..1."""
+        window = self.picture if tile is None else self.picture[tile.rows.window, tile.columns.window]
         if not self.channels:
             import cv2  # only where it is needed, because it takes a tenth of a start
             return cv2.cvtColor(to_unit(window, self.dtype), cv2.COLOR_GRAY2BGR)[None]
-        is_whole = window.dtype == np.uint8 or (deep and window.dtype == np.uint16)
-        return (window if is_whole else to_unit(window, self.dtype))[None]
+        return (to_unit(window, self.dtype) if window.dtype.kind == 'f' else window)[None]
 
     def from_batch(self, upscaled: np.ndarray) -> np.ndarray:
         """Turn a network's result, 1 x sH x sW x 3 of the batch's dtype, into pixels of `dtype`."""

@@ -18,8 +18,7 @@ logger = logging.getLogger(__name__)
 
 _SMALLEST_TILE = 32
 _WAITING_BYTES = 6  # for each pixel of a result that waits on the device to be downloaded
-# Smaller pictures do not fill a GPU.
-_FILLING_PIXELS, _MOST_TOGETHER = 1 << 18, 4
+_FILLING_PIXELS = 1 << 18  # smaller pictures do not fill a GPU
 # For a pixel of input of a network that does not say its memory: as many as the hungriest of those that were measured
 # (in float32 HAT takes 56,000, DAT 25,000, SwinIR 16,000 and SPAN 6,000).
 _UNKNOWN_BYTES = 56_000
@@ -171,7 +170,7 @@ class TilePlanner:
             self._engine.release()
             allowed = measure_usable_memory(self._device, room)
         if needed <= allowed:
-            wanted = min(_FILLING_PIXELS // (height * width), _MOST_TOGETHER) if self._engine.finishes else 1
+            wanted = min(_FILLING_PIXELS // (height * width), self._engine.together)
             return max(height, width), max(min(wanted, allowed // max(needed, 1)), 1)
         smallest = self._smallest_window
         larger = range(smallest + 1, max(height, width))

@@ -226,7 +226,7 @@ class RealESRGANer:
         """
         _check_options(outscale, size, strength)
         check_picture(img)
-        begin = self._choose_way()
+        by_steps = self._takes_steps()
         dtype = choose_depth(img)
         height, width = img.shape[:2]
         if outscale is not None and outscale != self.scale:
@@ -242,13 +242,18 @@ class RealESRGANer:
         picture = normalise_layout(img)
         mode = 'L' if picture.ndim == 2 else {3: 'RGB', 4: 'RGBA'}[picture.shape[2]]
         visible = fill_hidden_colours(picture, dtype) if mode == 'RGBA' else picture
-        wait = begin(Pixels(visible, dtype), room, size if mode == 'RGB' else None)
+
+        def begin(plane: np.ndarray, size: tuple[int, int] | None = None) -> Callable[[], np.ndarray]:
+            pixels = Pixels(plane, dtype)
+            return functools.partial(self._upscale_by_steps, pixels) if by_steps else self._begin(pixels, room, size)
+
+        wait = begin(visible, size if mode == 'RGB' else None)
 
         def finish() -> tuple[np.ndarray, str]:
             result = wait()
             if mode == 'RGBA':
                 alpha = np.ascontiguousarray(picture[..., 3])
-                result = np.dstack((result, begin(Pixels(alpha, dtype), room, None)() if alpha_upsampler == 'realesrgan'
+                result = np.dstack((result, begin(alpha)() if alpha_upsampler == 'realesrgan'
                                     else enlarge_by_cubic(alpha, dtype, result.shape[1::-1])))
             if size is not None and size != result.shape[1::-1]:
                 result = resize(result, size, self._threads or count_cores())
@@ -259,20 +264,98 @@ class RealESRGANer:
             return result, mode
         return finish
 
+    # ---- by the engine ----
+
+    def _begin(self, pixels: Pixels, room: int, size: tuple[int, int] | None) -> Callable[[], np.ndarray]:
+        """Begin a picture; return what waits for the network's result.
+
+        Args:
+            pixels: The picture, which is padded.
+            room: Bytes of the host's memory that the results of `submit` will take.
+            size: Final width and height, which the result may have already; None if there is more to do before.
+        """
+        engine = self._engine
+        assert engine is not None
+        height, width = pixels.picture.shape[:2]
+        pixels.picture = pad_picture(pixels.picture, self.pre_pad, self._multiple)
+        is_padded = pixels.picture.shape[:2] != (height, width)
+        plan, begun = self._plan(pixels, room), None
+        self.in_flight = engine.in_flight * plan.together if len(plan.tiles) == 1 else 0
+        if self.in_flight and pixels.channels:
+            begun = engine.submit(pixels.to_batch(plan.tiles[0]), None if is_padded else size, plan.together)
+
+        def wait() -> np.ndarray:
+            result = None
+            if begun is not None:
+                with contextlib.suppress(MemoryError, NonFiniteError):  # for which there are ways out, below
+                    result = pixels.from_batch(begun())
+                    self.tiles = plan.tiles
+                    if self.on_tile is not None:
+                        self.on_tile(1, 1)
+            while result is None:
+                tried = self._plan(pixels, room)
+                try:
+                    result = self._upscale(pixels, tried)
+                except MemoryError as error:
+                    failure = MemoryError(*error.args)  # without the frames of the other, which hold what took memory
+                else:
+                    break
+                self._planner.shrink(tried, failure)
+            return np.ascontiguousarray(result[:height * self.scale, :width * self.scale] if is_padded else result)
+        return wait
+
+    def _plan(self, pixels: Pixels, room: int) -> TilePlan:
+        self._planner.tile, self._planner.tile_pad = self.tile_size, self.tile_pad
+        height, width = pixels.picture.shape[:2]
+        return self._planner.plan(height, width, room, deep=pixels.dtype != np.uint8)
+
+    def _upscale(self, pixels: Pixels, plan: TilePlan) -> np.ndarray:
+        """Return the network's result, put together from tiles."""
+        engine, report, total = self._engine, self.on_tile, len(plan.tiles)
+        assert engine is not None
+        self.tiles = plan.tiles
+        height, width = pixels.picture.shape[:2]
+        result = np.empty((height * self.scale, width * self.scale, *pixels.channels), pixels.dtype)
+        stitcher = Stitcher(result, self.scale, plan.blend)
+        for done, tile in enumerate(plan.tiles):
+            engine.on_progress = None if report is None else lambda share, done=done: report(done + share, total)
+            upscaled = pixels.from_batch(self._run(pixels.to_batch(tile)))
+            if total > 1:
+                stitcher.add(tile, upscaled)
+            else:
+                result = upscaled  # nobody has written to the other, which so has taken no memory
+            if report is not None:
+                report(done + 1, total)
+        return result
+
+    def _run(self, batch: np.ndarray) -> np.ndarray:
+        """Run the engine; what is not finite in half precision is computed again in single precision."""
+        engine, network = self._engine, self._network
+        assert engine is not None
+        assert network is not None
+        try:
+            return engine(batch)
+        except NonFiniteError:
+            if not engine.half:
+                raise
+            logger.warning('a tile overflowed in half precision and is computed again in float32')
+            engine.release()  # or both would keep their memory
+        if self._exact_engine is None:
+            # A copy, because the torch engine moves a module to its precision, and the first engine may share it.
+            self._exact_engine = make_engine(copy.deepcopy(network), self._settle_device(), half=False,
+                                             threads=self._threads)
+        self._exact_engine.on_progress = engine.on_progress
+        return self._exact_engine(batch)
+
     # ---- the network and its engine ----
 
-    def _choose_way(self) -> Callable[[Pixels, int, tuple[int, int] | None], Callable[[], np.ndarray]]:
-        """Return the method that upscales as the caller wants it: by the engine, or by the steps of 0.3.0.
-
-        It takes the picture, the bytes of the host's memory that its results will take, and the final size, if the
-        network's result is all that there is to resize; it returns what waits for the result, of that size or the
-        network's.
-        """
+    def _takes_steps(self) -> bool:
+        """Bring network and engine up to date; return whether the steps of 0.3.0 upscale, not the engine by itself."""
         replaced = any(getattr(getattr(self, name), '__func__', None) is not step for name, step in _STEPS.items())
         if not replaced and self._assigned_model is not None:
             from torch import nn
             replaced = not isinstance(self._assigned_model, nn.Module)
-        return self._begin_by_steps if replaced or self._update().scale != self.scale else self._begin_by_engine
+        return replaced or self._update().scale != self.scale
 
     def _update(self) -> LoadedNetwork:
         """Bring the network and its engine up to the model and the attributes as they are now; return the network."""
@@ -333,109 +416,14 @@ class RealESRGANer:
         if multiple > 1:
             self.mod_scale = multiple
 
-    # ---- by the engine ----
-
-    def _begin_by_engine(self, pixels: Pixels, room: int, size: tuple[int, int] | None) -> Callable[[], np.ndarray]:
-        """Begin a picture; see `_choose_way`."""
-        engine = self._engine
-        assert engine is not None
-        height, width = pixels.picture.shape[:2]
-        pixels.picture = padded = pad_picture(pixels.picture, self.pre_pad, self._multiple)
-        is_padded = padded.shape[:2] != (height, width)
-        if is_padded or padded.dtype.kind == 'f' or not engine.finishes:
-            size = None
-        plan, begun = self._make_plan(pixels, room), None
-        self.in_flight = engine.in_flight * plan.together if len(plan.tiles) == 1 else 0
-        if self.in_flight and pixels.channels:
-            begun = engine.submit(pixels.to_batch(slice(None), slice(None), deep=engine.finishes), size, plan.together)
-
-        def wait() -> np.ndarray:
-            result = self._finish_by_engine(pixels, room, size, begun)
-            return np.ascontiguousarray(result[:height * self.scale, :width * self.scale] if is_padded else result)
-        return wait
-
-    def _finish_by_engine(self, pixels: Pixels, room: int, size: tuple[int, int] | None,
-                          begun: Callable[[], np.ndarray] | None) -> np.ndarray:
-        """Return the result of what was begun; else upscale by tiles that get smaller as long as memory runs out."""
-        if begun is not None:
-            with contextlib.suppress(MemoryError, NonFiniteError):  # for which there are ways out, below
-                result = pixels.from_batch(begun())
-                self.tiles = cut_into_tiles(len(pixels.picture), pixels.picture.shape[1], 0, 0)
-                if self.on_tile is not None:
-                    self.on_tile(1, 1)
-                return result
-        while True:
-            plan = self._make_plan(pixels, room)
-            try:
-                return self._upscale_tiles(pixels, plan, size)
-            except MemoryError as error:
-                failure = MemoryError(*error.args)  # without the frames of the other, which hold what took the memory
-            self._planner.shrink(plan, failure)
-
-    def _make_plan(self, pixels: Pixels, room: int) -> TilePlan:
-        self._planner.tile, self._planner.tile_pad = self.tile_size, self.tile_pad
-        height, width = pixels.picture.shape[:2]
-        return self._planner.plan(height, width, room, deep=pixels.dtype != np.uint8)
-
-    def _upscale_tiles(self, pixels: Pixels, plan: TilePlan, size: tuple[int, int] | None) -> np.ndarray:
-        """Return the network's result, or one of the final size if there is one tile, and the engine can make that."""
-        self.tiles = plan.tiles
-        height, width = pixels.picture.shape[:2]
-        result = np.empty((height * self.scale, width * self.scale, *pixels.channels), pixels.dtype)
-        stitcher = Stitcher(result, self.scale, plan.blend)
-        for done, tile in enumerate(plan.tiles, 1):
-            self._report_within_tile(done - 1, len(plan.tiles))
-            upscaled = self._run(pixels, tile, size if len(plan.tiles) == 1 else None)
-            if len(plan.tiles) > 1:
-                stitcher.add(tile, upscaled)
-            else:
-                result = upscaled  # nobody has written to the other, which so has taken no memory
-            if self.on_tile is not None:
-                self.on_tile(done, len(plan.tiles))
-        return result
-
-    def _report_within_tile(self, done: int, total: int) -> None:
-        """Make the engine call `on_tile` while it runs a tile."""
-        assert self._engine is not None
-        report = self.on_tile
-        self._engine.on_progress = None if report is None else lambda share: report(done + share, total)
-
-    def _run(self, pixels: Pixels, tile: Tile, size: tuple[int, int] | None) -> np.ndarray:
-        """Run one tile; a result that is not finite is computed again in single precision."""
-        engine, network = self._engine, self._network
-        assert engine is not None
-        assert network is not None
-
-        def run_by(engine: Engine) -> np.ndarray:
-            batch = pixels.to_batch(tile.rows.window, tile.columns.window, deep=engine.finishes)
-            return pixels.from_batch(engine.submit(batch, size)() if engine.finishes else engine(batch))
-
-        try:
-            return run_by(engine)
-        except NonFiniteError:
-            if not engine.half:
-                raise
-            logger.warning('a tile overflowed in half precision and is computed again in float32')
-            engine.release()  # or both would keep their memory
-        if self._exact_engine is None:
-            # A copy, because the torch engine moves a module to its precision, and the first engine may share it.
-            self._exact_engine = make_engine(copy.deepcopy(network), self._settle_device(), half=False,
-                                             threads=self._threads)
-        self._exact_engine.on_progress = engine.on_progress
-        return run_by(self._exact_engine)
-
     # ---- by the steps of 0.3.0 ----
-
-    def _begin_by_steps(self, pixels: Pixels, room: int, size: tuple[int, int] | None) -> Callable[[], np.ndarray]:
-        self.in_flight = 0
-        return functools.partial(self._upscale_by_steps, pixels)
 
     def _upscale_by_steps(self, pixels: Pixels) -> np.ndarray:
         """Upscale a picture by the four methods below or what has replaced them."""
         import torch
-        batch = pixels.to_batch(slice(None), slice(None))[0]
-        unit = to_unit(batch, batch.dtype) if batch.dtype == np.uint8 else batch
-        self.tiles = ()
+        batch = pixels.to_batch()[0]
+        unit = batch if batch.dtype == np.float32 else to_unit(batch, batch.dtype)
+        self.in_flight, self.tiles = 0, ()
         with torch.no_grad():
             self.pre_process(np.ascontiguousarray(unit[..., ::-1]))
             if self.tile_size > 0:

@@ -88,7 +88,7 @@ def constant_network(*values):
 
 def random_batch(shape, dtype=np.uint8, seed=0):
     batch = np.random.default_rng(seed).integers(0, 256, (*shape, 3), np.uint8)
-    return batch if dtype == np.uint8 else batch.astype(np.float32) / 255
+    return batch.astype(np.float32) / 255 if dtype == np.float32 else batch.astype(dtype) * (np.iinfo(dtype).max // 255)
 
 
 def assert_close(actual, expected, case):
@@ -96,6 +96,8 @@ def assert_close(actual, expected, case):
     assert actual.shape == expected.shape
     if actual.dtype == np.uint8:
         assert np.abs(actual - np.rint(expected * 255)).max() <= LARGEST_LEVELS[case.half]
+    elif actual.dtype == np.uint16:
+        assert np.abs(actual / 65535 - expected).max() <= LARGEST_ERROR[case.half]
     else:
         assert actual.dtype == np.float32
         assert np.abs(actual - expected).max() <= LARGEST_ERROR[case.half]
@@ -108,7 +110,7 @@ def test_any_size_any_dtype_at_any_time(case, config):
     network = random_network(config)
     engine = case.make(network)
     for index, (count, height, width) in enumerate([(1, 1, 1), (1, 12, 10), (3, 1, 7), (1, 5, 1), (2, 33, 40)]):
-        for dtype in (np.uint8, np.float32):
+        for dtype in (np.uint8, np.uint16, np.float32):
             batch = random_batch((count, height * config.multiple, width * config.multiple), dtype, index)
             expected = reference(network, batch)
             assert_close(engine(batch), expected, case)

@@ -293,7 +293,7 @@ def cuda(monkeypatch, pipelined):
         f'kept for {stream.name}'))
     stand_in.network = random_network(COMPACT)
     stand_in.engine = make_engine(stand_in.network)
-    stand_in.engine._streams = torch_engine._Streams(torch.device('cpu'))
+    stand_in.engine._streams = [torch.cuda.Stream('cpu') for _ in range(3)]
     stand_in.engine._pins = stand_in.engine._graphs_allowed = True
     stand_in.log.clear()
     return stand_in

@@ -441,5 +441,5 @@ def test_memory_is_used_again_and_given_back(best_kernel):
     with pytest.raises(MemoryError, match='a network would need [0-9]+ GiB'):
         huge = np.broadcast_to(np.float32(0), (1, 2 ** 29, 2 ** 29, 3))
         make(random_network(RRDBNetConfig(4, 16, 1, 8)), best_kernel)(huge)
-    with pytest.raises(TypeError, match='a batch of float64; allowed are uint8 and float32'):
+    with pytest.raises(TypeError, match='a batch of float64; allowed are uint8, uint16 and float32'):
         engine(np.zeros((1, 4, 4, 3)))

@@ -26,7 +26,7 @@ class IdleEngine:
     """An engine that is never run, and counts how often it was released."""
 
     name, half, scale, description = 'torch', False, 4, 'idle'
-    finishes, in_flight, most_pixels = False, 0, None
+    together, in_flight, most_pixels = 1, 0, None
 
     def __init__(self):
         self.releases = 0
@@ -72,7 +72,7 @@ def test_small_pictures_are_gathered_where_the_engine_computes_several_at_once(p
     engine = IdleEngine()
     engine.in_flight = 1
     assert TilePlanner(COMPACT, engine, CPU).plan(60, 40, 0).together == 1
-    engine.finishes = True
+    engine.together = 4
     assert TilePlanner(COMPACT, engine, CPU).plan(60, 40, 0).together == 4
 
 

@@ -17,14 +17,13 @@ from realesrgan.upscaling.pixels import (
 from realesrgan.upscaling.tiles import (
     Span,
     Stitcher,
+    Tile,
     cut_axis,
     cut_axis_evenly,
     cut_into_even_tiles,
     cut_into_tiles,
     pad_picture,
 )
-
-WHOLE = slice(None)
 
 
 @pytest.mark.parametrize(('dtype', 'top'), [(np.uint8, 255), (np.uint16, 65535)])
@@ -48,20 +47,21 @@ def test_the_layout_of_a_picture():
     assert np.shares_memory(normalise_layout(bgr), bgr)
 
 
-def test_eight_bit_colours_are_not_converted_and_others_make_the_way_and_back():
-    for dtype in (np.uint8, np.uint16):
-        picture = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (5, 6, 3), dtype, endpoint=True)
-        pixels = Pixels(picture, dtype)
-        batch = pixels.to_batch(slice(1, 3), slice(0, 2))
-        assert batch.dtype == (np.uint8 if dtype == np.uint8 else np.float32)
-        assert batch.max() <= 1 or dtype == np.uint8
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
+def test_integers_are_not_converted_and_floats_make_the_way_and_back(dtype):
+    picture = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (5, 6, 3), dtype, endpoint=True)
+    for given, expected in ((picture, dtype), (picture.astype(np.float32), np.float32)):
+        pixels = Pixels(given, dtype)
+        batch = pixels.to_batch(Tile(Span(2, 3, 1, 3), Span(0, 1, 0, 2)))
+        assert batch.dtype == expected
+        assert batch.max() <= 1 or expected == dtype
         assert np.array_equal(pixels.from_batch(batch), picture[1:3, 0:2])
 
 
 def test_every_gray_value_makes_the_way_and_back_unchanged():
     picture = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     pixels = Pixels(picture, np.uint16)
-    batch = pixels.to_batch(WHOLE, WHOLE)
+    batch = pixels.to_batch()
     assert batch.shape == (1, 256, 256, 3)
     assert np.array_equal(batch[..., 0], batch[..., 2])
     assert np.abs(pixels.from_batch(batch).astype(int) - picture).max() == 0

@@ -95,7 +95,7 @@ def test_arguments_out_of_range_are_refused():
 class Faulty:
     """An engine with a fault."""
 
-    finishes, in_flight, most_pixels = False, 0, None
+    together, in_flight, most_pixels = 1, 0, None
 
     def __init__(self, engine, half=False):
         self.name, self.half, self.scale, self.description = engine.name, half, engine.scale, 'faulty'
