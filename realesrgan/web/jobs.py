@@ -242,7 +242,7 @@ class JobQueue:
     # ---- uploads ----
 
     def keep(self, upload: Upload) -> None:
-        """Keep an upload for jobs, until it is removed or no job has needed it for `max_age`.
+        """Keep an upload for jobs, until it is removed, or neither clients nor jobs have needed it for `max_age`.
 
         Raises:
             StoreFullError: those that are kept are as large as the largest jobs that may wait and run.
@@ -254,8 +254,11 @@ class JobQueue:
             self._uploads[upload.identity] = upload
 
     def get_upload(self, identity: str) -> Upload | None:
-        """Return an upload that is kept; None if there is none of that name."""
-        return self._uploads.get(identity)
+        """Return an upload that is kept, which counts as a use; None if there is none of that name."""
+        upload = self._uploads.get(identity)
+        if upload is not None:
+            upload.used = time.monotonic()
+        return upload
 
     def remove_upload(self, upload: Upload) -> None:
         """Remove an upload as soon as no job needs it."""
@@ -370,7 +373,7 @@ class JobQueue:
         shutil.rmtree(job.folder, ignore_errors=True)
 
     def _clean(self) -> None:
-        """Remove jobs some time after their end, and uploads that none of those left has needed."""
+        """Remove jobs some time after their end, and uploads some time after their last use."""
         while not self._stopping.wait(SECONDS_BETWEEN_CLEANINGS):
             oldest = time.monotonic() - self._settings.max_age
             with self._changed:
@@ -379,7 +382,7 @@ class JobQueue:
                         self._forget(job)
                 needed = {job.upload.identity for job in self._jobs.values()}
                 for upload in [*self._uploads.values()]:
-                    if upload.came < oldest and upload.identity not in needed:
+                    if upload.used < oldest and upload.identity not in needed:
                         self.remove_upload(upload)
 
 

@@ -36,7 +36,7 @@ class Settings(CheckedOptions):
     max_seconds: float = _limit(60.0, '--max_seconds', 'length of a video')
     max_job_seconds: float = _limit(3600.0, '--max_job_seconds', 'how long a job may run')
     max_upload_seconds: float = _limit(300.0, '--max_upload_seconds', 'how long an upload may pause')
-    max_age: float = _limit(3600.0, '--max_age', 'how long results are kept')
+    max_age: float = _limit(3600.0, '--max_age', 'how long results, and files after their last use, are kept')
     queue: int = _limit(8, '--queue', 'how many jobs may wait')
     workers: int = _limit(1, '--workers', 'how many jobs run at once, each in a process')
     models_kept: int = _limit(2, '--models_kept', 'models that each worker keeps loaded')

@@ -66,7 +66,7 @@ class Media:
     frames: int | None = 1
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Upload:
     """A file that a client has sent.
 
@@ -77,7 +77,7 @@ class Upload:
         media: What it is.
         is_kept: Whether it stays after a job, for others.
         identity: The name by which clients know it; nobody can guess it.
-        came: Seconds on `time.monotonic`'s clock.
+        used: When a client last asked for it, in seconds on `time.monotonic`'s clock.
     """
 
     folder: Path
@@ -86,7 +86,7 @@ class Upload:
     media: Media
     is_kept: bool = False
     identity: str = field(default_factory=lambda: secrets.token_urlsafe(18))
-    came: float = field(default_factory=time.monotonic)
+    used: float = field(default_factory=time.monotonic)
 
     @property
     def bytes(self) -> int:

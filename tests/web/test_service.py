@@ -347,8 +347,18 @@ def test_files_that_nobody_needs_are_removed_and_are_not_kept_without_limit(serv
     files = [keep(service, data) for _ in range(2)]
     answer = service.client.post(f'{service.url}/files', files={'image': data}, timeout=60)
     assert (answer.status_code, answer.json()['code'], 'Retry-After' in answer.headers) == (507, 'full', False)
-    wait_until(lambda: all(service.get(file['url']).status_code == 404 for file in files))
-    assert service.files == []
+    wait_until(lambda: service.files == [])
+    assert [service.get(file['url']).status_code for file in files] == [404, 404]
+
+
+@pytest.mark.parametrize('use', ['', '/content'])
+def test_the_age_of_a_file_counts_from_its_last_use(serve, use):
+    service = serve()
+    file = keep(service, encode(noise(8, 8)))
+    [upload] = service.queue._uploads.values()
+    upload.used = before = upload.used - 1000
+    assert service.get(file['url'] + use).status_code == 200
+    assert upload.used > before + 999
 
 
 def test_a_disk_that_is_full_is_said(serve, monkeypatch, caplog):
