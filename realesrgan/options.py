@@ -92,6 +92,15 @@ def _check_size(value: Any) -> Size:
     return Size(*map(check_number(int, 1), sides))
 
 
+def _check_point(value: Any) -> tuple[int, int]:
+    """Check a point: a text as 1200,800, or both numbers."""
+    numbers = value.split(',') if isinstance(value, str) else value
+    if not isinstance(numbers, Sequence) or len(numbers) != 2:
+        raise ValueError(f'{value!r} is not a point; write it as 1200,800')
+    across, down = map(check_number(int, 0), numbers)
+    return across, down
+
+
 def _check_workers(value: Any) -> int | str:
     """Check a number of workers, or 'auto'."""
     return value if value == 'auto' else check_number(int, 1)(value)
@@ -339,6 +348,10 @@ class RunOptions(UpsamplerOptions):
     preview: bool = option(
         False, '--preview', group='judging', form='preview',
         help='only show a small part by each model of -n, with the time and disk space that the whole would take')
+    preview_at: tuple[int, int] | None = option(
+        None, '--preview_at', group='judging', check=_check_point, metavar='X,Y', form='preview_at',
+        default_text='the part with most detail',
+        help='pixel of the input in the middle of the part that --preview shows')
     check: bool = False
     models: tuple[str, ...] = ()
 
@@ -354,6 +367,8 @@ class RunOptions(UpsamplerOptions):
             raise UsageError('-n takes several models only with --preview, which compares them')
         if len(self.models) > 1 and self.model_path is not None:
             raise UsageError('--model_path gives the weights of one model; name one with -n, or none')
+        if self.preview_at is not None and not self.preview:
+            raise UsageError('--preview_at needs --preview')
         if self.preview and (self.compare or self.check or self.cluster is not None):
             raise UsageError('--preview makes no results that --compare, --report or --cluster could go with')
         if self.num_process_per_gpu == 'auto' and self.cluster is not None:

@@ -170,8 +170,8 @@ class _Pictures:
                 found = compare_models(picture.pixels, options, amount, check=self._run.check,
                                        build=self._enhancers.build if self._enhancers else build_enhancer)
                 count = '' if len(waiting) == 1 else f'; the whole job is {len(waiting)} pictures'
-                event = found.write(
-                    sheet, str(job.source), f'preview  {sheet}, the busiest part of {job.source}{count}')
+                which = 'the busiest' if options.preview_at is None else 'a'
+                event = found.write(sheet, str(job.source), f'preview  {sheet}, {which} part of {job.source}{count}')
         except RunError:
             raise
         except Exception as error:

@@ -111,13 +111,14 @@ class Sheet:
 def compare_models(picture: np.ndarray, options: RunOptions, amount: Amount, *, before: Iterable[np.ndarray] = (),
                    after: Iterable[np.ndarray] = (), judge: JudgeFrames | None = None,
                    build: BuildEnhancer = build_enhancer, check: Callable[[], None] = lambda: None) -> Sheet:
-    """Upscale the busiest part of a picture by each model of `options.models` and show the results beside bicubic.
+    """Upscale a part of a picture by each model of `options.models` and show the results beside bicubic.
 
     A model that fails, for want of weights perhaps, does not hold up the others.
 
     Args:
         picture: HxW, HxWx3 or HxWx4, BGR; uint8 or uint16.
-        options: How; `models`, or else `model_name`, says by which models.
+        options: How; `models`, or else `model_name`, says by which models, and `preview_at` which part: None for the
+            busiest.
         amount: The work of the run that the preview is for.
         before, after: The frames of a video before and after it, of the same kind.
         judge: Called with the same part of all of them, and what a model makes of it; None: the result is shown as is.
@@ -130,7 +131,8 @@ def compare_models(picture: np.ndarray, options: RunOptions, amount: Amount, *, 
     """
     place = Place(options.gpu_id[0] if options.gpu_id else None)
     side = _SIDE if pick_device(gpu_id=place.gpu_id, engine=options.engine).type == 'cpu' else _SIDE_ON_GPU
-    area = find_busiest(picture, side)
+    point = options.preview_at
+    area = find_busiest(picture, side) if point is None else _find_around(picture, side, point)
     part = picture[area].copy()  # and no more of any frame is kept
     parts = [*(frame[area].copy() for frame in before), part, *(frame[area].copy() for frame in after)]
     final = options.find_size(picture.shape[1], picture.shape[0])
@@ -170,6 +172,14 @@ def find_busiest(picture: np.ndarray, side: int) -> tuple[slice, slice]:
     starts = [min(round(int(at) / shrink), max(length - side, 0))
               for at, length in zip(found, picture.shape[:2], strict=True)]
     return slice(starts[0], starts[0] + side), slice(starts[1], starts[1] + side)
+
+
+def _find_around(picture: np.ndarray, side: int, point: tuple[int, int]) -> tuple[slice, slice]:
+    """Return rows and columns of the square around a point (x, y), as far as the picture's borders allow."""
+    rows, columns = (slice(start, start + side) for start in (
+        min(max(middle - side // 2, 0), max(length - side, 0))
+        for middle, length in zip(reversed(point), picture.shape[:2], strict=False)))
+    return rows, columns
 
 
 def _try(parts: Sequence[np.ndarray], options: RunOptions, place: Place, build: BuildEnhancer,

@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 _COOKIE = 'realesrgan_token'
 _OPEN = 'static', 'healthz', 'login', 'page'  # to those without a token
 # Fields that have a control of their own on the page.
-_SHOWN = 'model', 'scale', 'format', 'strength', 'denoise', 'face', 'steady', 'preview'
+_SHOWN = 'model', 'scale', 'format', 'strength', 'denoise', 'face', 'steady', 'preview', 'preview_at'
 _SECONDS_BETWEEN_LOOKS = 0.25  # at whether a client still waits
 _BUCKETS = 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000  # seconds
 _POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src 'self' blob:; " \

@@ -116,7 +116,7 @@ def test_choose_look_adjust_start_and_download(serve, visit, monkeypatch, tmp_pa
     strength.fill('0.5')
     expect(card.locator('label:has([name=strength]) .value')).to_have_text('50%')
     card.locator('select[name=model]').select_option(MODEL)
-    card.get_by_role('button', name='Preview').click()  # a part of it
+    card.get_by_role('button', name='Preview', exact=True).click()  # a part of it
     expect(card.locator('.models button')).to_have_attribute('aria-pressed', 'true', timeout=60_000)
     expect(card.locator('.pair img')).to_have_count(2)
     card.locator('select[name=scale]').select_option('2')
@@ -299,7 +299,7 @@ def test_the_keyboard_reaches_everything_and_the_focus_stays_among_the_cards(ser
     choose(page, ('a.png', 'image/png', png()))
     expect(page.locator('.start')).to_be_enabled()
     reached = set()
-    for _ in range(16):
+    for _ in range(17):
         page.keyboard.press('Tab')
         reached.add(page.evaluate('(e => e.id || e.name || e.classList[0] || e.tagName)(document.activeElement)'))
     assert {'files', 'preset', 'model', 'scale', 'format', 'strength', 'face', 'SUMMARY', 'try', 'compare', 'remove',
@@ -353,6 +353,34 @@ def test_models_are_compared_and_one_is_used(serve, visit, monkeypatch, device, 
     assert page.locator('.after').evaluate('picture => picture.src.endsWith("/panels/2")')
     page.locator('.start').click()
     expect(page.locator('.sizes')).to_have_text(f'60\u00d740 \u2192 240\u00d7160, {MODEL}', timeout=60_000)
+
+
+def test_a_preview_is_of_the_place_that_is_clicked_on_or_reached_by_keys(serve, visit):
+    page, sent = visit(serve()), []
+    page.on('request', lambda asked: sent.append(asked.post_data) if asked.url.endswith('/jobs') else None)
+
+    def preview():
+        page.get_by_role('button', name='Preview', exact=True).click()
+        expect(page.locator('.models')).to_be_visible(timeout=60_000)
+        found = re.search(r'name="preview_at"\s+(\d+),(\d+)', sent[-1])
+        page.get_by_role('button', name='Whole picture').click()
+        expect(page.locator('.pair img')).to_have_count(1)
+        return found and [int(each) for each in found.groups()]
+    choose(page, ('a.png', 'image/png', png(300, 400)))
+    pair, mark = page.locator('.pair'), page.locator('.mark')
+    expect(page.locator('.start')).to_be_enabled()
+    assert preview() is None
+    box = pair.bounding_box()
+    pair.click(position={'x': box['width'] * 0.75, 'y': box['height'] * 0.2})
+    expect(mark).to_have_css('opacity', '1')
+    assert preview() == pytest.approx([300, 60], abs=2)
+    mark.press('ArrowLeft')
+    mark.press('ArrowDown')
+    assert preview() == pytest.approx([292, 66], abs=2)
+    mark.click()
+    page.locator('h1').click()
+    expect(mark).to_have_css('opacity', '0')
+    assert preview() is None
 
 
 def test_what_is_refused_is_said_in_words(serve, visit):

@@ -100,10 +100,14 @@ class Card {
     }
     this.find('name').textContent = name;
     const clicks = {
-      start: () => this.run(), try: () => this.run({preview: 1}), compare: () => this.run({preview: 1, model: ''}),
+      start: () => this.run(), try: () => this.shown ? this.leave() : this.preview(),
+      compare: () => this.preview({model: ''}),
       retry: () => this.about ? this.run() : this.send(), cancel: () => this.cancel(), remove: () => this.remove(),
       again: () => this.repeat(), spread: () => this.spread()};
     for (const [each, act] of Object.entries(clicks)) this.find(each).addEventListener('click', act);
+    this.viewer.pair.addEventListener('click', event => this.aim(event));
+    this.find('mark').addEventListener('keydown', event => this.nudge(event));
+    this.find('mark').setAttribute('aria-label', text('aim'));
     this.form.addEventListener('submit', event => { event.preventDefault(); this.run(); });
     this.form.addEventListener('input', event => this.change(event.target));
     cards.set(item, this);
@@ -155,12 +159,14 @@ class Card {
 
   showFile() {
     this.shown = null;
+    this.find('try').textContent = text('preview');
     this.find('models').hidden = true;
     return this.view({url: this.source, isVideo: this.isVideo});
   }
 
   /** Show a picture or video, alone or before another. */
   async view(before, after = null) {
+    this.viewer.pair.title = after ? '' : text('aim');
     await this.viewer.show(before, after, this.name);
     this.find('zoom').hidden = !this.viewer.isReduced;
   }
@@ -372,10 +378,48 @@ class Card {
     line.hidden = false;
   }
 
+  preview(more = {}) {
+    const [x, y] = this.place ?? [], {size: [width, height]} = this.about;
+    const at = this.place ? {preview_at: `${Math.round(x * width)},${Math.round(y * height)}`} : {};
+    return this.run({preview: 1, ...at, ...more});
+  }
+
+  /** Take previews where the picture is clicked on, or again where the service chooses if that is the mark. */
+  aim({target, clientX, clientY}) {
+    if (this.state !== 'ready' || this.shown || this.viewer.isFull) return;
+    const {left, top, width, height} = this.viewer.pair.getBoundingClientRect(), mark = this.find('mark');
+    this.move(target === mark ? null : [(clientX - left) / width, (clientY - top) / height]);
+    mark.focus({preventScroll: true});
+  }
+
+  nudge(event) {
+    const [right, down] = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1]}[event.key] ?? [];
+    if (right === undefined) return;
+    event.preventDefault();
+    const [x, y] = this.place ?? [0.5, 0.5];
+    this.move([x + right / 50, y + down / 50].map(share => Math.min(Math.max(share, 0), 1)));
+  }
+
+  /** Mark where previews are taken, in shares of width and height; null for where the service chooses. */
+  move(place) {
+    this.place = place;
+    const mark = this.find('mark'), [x, y] = place ?? [0.5, 0.5];
+    mark.classList.toggle('set', Boolean(place));
+    mark.style.setProperty('--x', `${100 * x}%`);
+    mark.style.setProperty('--y', `${100 * y}%`);
+  }
+
+  /** Show all of the file again after a preview. */
+  leave() {
+    this.choose();
+    this.showFile();
+  }
+
   /** Show what a preview has found: a part of the file by each model, what all of it would take, and how it flickers. */
   offer({part, compared}) {
     this.choose(text('previewed'));
     this.shown = {part, compared};
+    this.find('try').textContent = text('whole');
     const models = this.find('models');
     models.replaceChildren(...compared.map(each => {
       const item = document.createElement('li'), button = document.createElement('button');
