@@ -489,6 +489,29 @@ def test_korean_browsers_get_korean(serve, visit):
     expect(page.get_by_role('alert')).to_have_text('읽을 수 있는 이미지나 영상이 아닙니다.')
 
 
+@pytest.mark.parametrize(('locale', 'told'), [
+    ('en-US', ['its 12 bits are read as 8', 'not kept in webp: EXIF, texts', 'something new']),
+    ('ko-KR', ['12비트 이미지를 8비트로 읽었습니다.', 'webp 형식에 저장하지 못한 정보: EXIF, texts', 'something new'])])
+def test_warnings_are_in_the_readers_language_where_there_are_words(serve, visit, locale, told):
+    page = visit(serve(), locale=locale)
+    page.route('**/jobs', lambda route: route.fulfill(status=202, json=DONE | {'warnings': [
+        'its 12 bits are read as 8', 'not kept in webp: EXIF, texts; --ext png keeps it', 'something new']}))
+    choose(page, ('a.png', 'image/png', png()))
+    page.locator('.start').click()
+    lines = page.locator('.warnings li')
+    expect(lines).to_have_text(told)
+    assert lines.evaluate_all('all => all.map(line => line.lang)') == [*[locale[:2]] * 2, 'en']
+
+
+def test_the_words_of_warnings_are_those_of_the_library():
+    source = ''.join(path.read_text('utf-8') for path in FOLDER.parent.rglob('*.py') if path.parent != FOLDER)
+    source = re.sub(r"'\s+'", '', source)  # of literals in several lines
+    for name, words in errors.STRINGS['en'].items():
+        if name.startswith('warning_'):
+            pattern = re.sub('{.*?}', '%[a-z]', words)
+            assert re.search(f"'[^'\n]*{pattern}", source), name
+
+
 def _luminance(colour):
     digits = colour[1:] if len(colour) == 7 else ''.join(2 * digit for digit in colour[1:])
     channels = [int(digits[at:at + 2], 16) / 255 for at in (0, 2, 4)]
@@ -522,7 +545,7 @@ def test_both_languages_have_the_same_words():
     findings = ''.join(path.read_text() for path in QUALITY.glob('*.py'))
     used |= {f'why_{kind.replace(" ", "_")}' for kind in re.findall(r"Finding\(\s*'([\w ]+)'", findings)}
     used |= {f'verdict_{word}' for word in ('good', 'look', 'bad')}
-    used |= {name for name in strings['en'] if name.startswith(('status_', 'error_'))}  # test_service has those
+    used |= {name for name in strings['en'] if name.startswith(('status_', 'error_', 'warning_'))}  # others test those
     assert used == set(strings['en'])
     for name, words in re.findall(r'data-text="(\w+)">([^<]+)<', page):
         assert words == strings['en'][name]

@@ -15,7 +15,7 @@ let saved = {};
 try { saved = localStorage; } catch { /* the person allows none */ }
 
 const language = navigator.languages.map(tag => tag.slice(0, 2)).find(tag => tag === 'ko' || tag === 'en') ?? 'en';
-const strings = JSON.parse(document.querySelector('#strings').textContent)[language];
+const {[language]: strings, en: english} = JSON.parse(document.querySelector('#strings').textContent);
 const number = (value, options = {}) => value.toLocaleString(language, {maximumFractionDigits: 1, ...options});
 const text = (name, values = {}) => strings[name].replace(/{(\w+)}/g, (_, key) =>
   typeof values[key] === 'number' ? number(values[key]) : [values[key]].flat().join('×'));
@@ -359,8 +359,10 @@ class Card {
     const told = state.verdict?.messages ?? [];  // in the reader's language, by the verdict
     const warnings = state.warnings.filter(line => !told.some(message => line.endsWith(message)));
     lines.hidden = !warnings.length;
-    lines.replaceChildren(...warnings.map(
-      line => Object.assign(document.createElement('li'), {textContent: line, lang: 'en'})));
+    lines.replaceChildren(...warnings.map(line => {
+      const told = retell(line);
+      return Object.assign(document.createElement('li'), {textContent: told ?? line, lang: told ? language : 'en'});
+    }));
     this.find('sizes').textContent = `${text('sizes', {before: size, after})}, ${model}`;
     if (state.verdict) this.judge(state.verdict);
     this.result = {url: state.result, name: state.name};
@@ -549,6 +551,17 @@ function explain({code, values = {}}, status) {
   const told = {...values, field: strings[values.field] ?? values.field};
   for (const key of ['seconds', 'limit']) if (key in told) told[key] = duration(told[key]);
   return text(name, told);
+}
+
+/** Say a warning of the library in the reader's language, without hints for the command line; or nothing, if there are
+ *  no words for it. By the English ones it is recognised. */
+function retell(line) {
+  for (const [name, words] of Object.entries(english)) {
+    if (!name.startsWith('warning_')) continue;
+    const pattern = words.replaceAll('.', '\\.').replace(/{(\w+)}/g, '(?<$1>.+?)');
+    const found = line.match(new RegExp(`${pattern}([:;].*)?$`));
+    if (found) return text(name, found.groups);
+  }
 }
 
 function sleep(milliseconds) {
