@@ -5,5 +5,5 @@
 FROM realesrgan
 USER root
 RUN apt-get update && apt-get install -y --no-install-recommends wget && rm -rf /var/lib/apt/lists/* \
- && pip install --no-cache-dir -c constraints.txt 'ray[default]' platformdirs
+ && pip install --no-cache-dir -c constraints.txt 'ray[default]'
 USER service

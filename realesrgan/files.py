@@ -22,15 +22,15 @@ TEMPORARY_PREFIX = '.realesrgan-'
 _NAME = re.compile(rf'{re.escape(TEMPORARY_PREFIX)}(?P<machine>[0-9a-f]{{8}})-(?P<process>[0-9]{{1,9}})-.*')
 
 
-def find_user_folder(kind: Literal['config', 'data']) -> Path:
-    """Return this program's folder of the user's configuration or data."""
-    if sys.platform not in ('win32', 'darwin'):  # platformdirs says the same, but takes a fiftieth of a start to import
-        usual = {'config': '~/.config', 'data': '~/.local/share'}[kind]
-        folder = os.environ.get(f'XDG_{kind.upper()}_HOME') or os.path.expanduser(usual)  # noqa: PTH111 # never fails
-        return Path(folder, 'realesrgan')
-    import platformdirs
-    find = platformdirs.user_config_dir if kind == 'config' else platformdirs.user_data_dir
-    return Path(find('realesrgan', appauthor=False))
+def find_user_folder(kind: Literal['config', 'data', 'cache']) -> Path:
+    """Return this program's folder of the user's configuration, data or cache, where the system has it."""
+    usual = {'config': '~/.config', 'data': '~/.local/share', 'cache': '~/.cache'}[kind]
+    variable, name = f'XDG_{kind.upper()}_HOME', 'realesrgan'
+    if sys.platform == 'darwin':
+        usual = '~/Library/Caches' if kind == 'cache' else '~/Library/Application Support'
+    elif sys.platform == 'win32':
+        usual, variable, name = '~/AppData/Local', 'LOCALAPPDATA', 'realesrgan/Cache' if kind == 'cache' else name
+    return Path(os.environ.get(variable) or os.path.expanduser(usual), name)  # noqa: PTH111 # Path's can fail
 
 
 def require_writable(folder: Path) -> None:

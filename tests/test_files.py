@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import platformdirs
 import pytest
 
 from realesrgan import files
@@ -63,12 +62,22 @@ def test_a_folder_that_is_not_there_has_no_leftovers(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize('folder', [None, '/elsewhere'])
-def test_folders_of_the_user_are_those_of_platformdirs(folder, monkeypatch):
-    for variable in ('XDG_CONFIG_HOME', 'XDG_DATA_HOME'):
-        monkeypatch.delenv(variable, raising=False) if folder is None else monkeypatch.setenv(variable, folder)
-    assert find_user_folder('config') == Path(platformdirs.user_config_dir('realesrgan', appauthor=False))
-    assert find_user_folder('data') == Path(platformdirs.user_data_dir('realesrgan', appauthor=False))
+@pytest.mark.parametrize(('system', 'folders', 'variables', 'moved'), [
+    ('linux', ['.config/realesrgan', '.local/share/realesrgan', '.cache/realesrgan'], 'XDG_{}_HOME',
+     ['realesrgan'] * 3),
+    ('darwin', ['Library/Application Support/realesrgan'] * 2 + ['Library/Caches/realesrgan'], 'XDG_{}_HOME',
+     ['realesrgan'] * 3),
+    ('win32', ['AppData/Local/realesrgan'] * 2 + ['AppData/Local/realesrgan/Cache'], 'LOCALAPPDATA',
+     ['realesrgan'] * 2 + ['realesrgan/Cache'])])
+def test_folders_of_the_user(monkeypatch, system, folders, variables, moved):
+    monkeypatch.setattr(sys, 'platform', system)
+    monkeypatch.setenv('HOME', '/home/me')
+    for kind, folder, other in zip(('config', 'data', 'cache'), folders, moved, strict=True):
+        variable = variables.format(kind.upper())
+        monkeypatch.delenv(variable, raising=False)
+        assert find_user_folder(kind) == Path('/home/me', folder)
+        monkeypatch.setenv(variable, '/elsewhere')
+        assert find_user_folder(kind) == Path('/elsewhere', other)
 
 
 def test_sha256_of_known_bytes(tmp_path):

@@ -17,11 +17,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import platformdirs
-
 from .. import version
 from ..errors import ClusterError, flatten_message
-from ..files import hash_file, hash_samples, require_writable, temporary_folder, whole_file
+from ..files import find_user_folder, hash_file, hash_samples, require_writable, temporary_folder, whole_file
 from ..log import about
 from ..options import RunOptions, UpsamplerOptions
 from ..weights.sources import FOLDER_VARIABLE, PROJECT, find_url_prefix, prefetch
@@ -308,7 +306,7 @@ def build_on_node(files: Mapping[str, tuple[str, Any]], model: str | None, build
     """
     import ray
     together = hashlib.sha256(' '.join(sha for sha, _ in files.values()).encode()).hexdigest()[:16]
-    folder = platformdirs.user_cache_path('realesrgan') / 'cluster-weights' / together
+    folder = find_user_folder('cache') / 'cluster-weights' / together
     for name, (sha, reference) in files.items():
         if not (folder / name).is_file() or hash_file(folder / name) != sha:
             with whole_file(folder / name) as temporary:

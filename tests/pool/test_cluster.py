@@ -15,14 +15,13 @@ from types import SimpleNamespace
 
 import cv2
 import numpy as np
-import platformdirs
 import pytest
 
 import inference_realesrgan
 import inference_realesrgan_video
 from realesrgan import version
 from realesrgan.errors import ClusterError
-from realesrgan.files import hash_samples
+from realesrgan.files import find_user_folder, hash_samples
 from realesrgan.models import FACE_MODELS
 from realesrgan.options import UpsamplerOptions
 from realesrgan.pool import cluster as clusters
@@ -92,7 +91,7 @@ def test_a_video_and_pictures_are_the_same_as_on_one_machine(run, tmp_path, netw
     assert read_report('cluster.json') == read_report('one.json')
     frames, samples, device = read_report('cluster.json')
     assert (frames, len(samples), device) == (50, 12, 'cpu')
-    cache = platformdirs.user_cache_path('realesrgan') / 'cluster-weights'
+    cache = find_user_folder('cache') / 'cluster-weights'
     digest = hashlib.sha256(hashlib.sha256(Path(network).read_bytes()).hexdigest().encode()).hexdigest()[:16]
     assert files(cache / digest) == ['plain.pth']
     assert (cache / digest / 'plain.pth').read_bytes() == Path(network).read_bytes()
