@@ -70,8 +70,8 @@ def test_a_sheet_shows_the_input_and_each_result(stand_ins):
     for index, level in enumerate((200, 50, 100)):
         panel = sheet.pixels[:height, index * (width + 8):index * (width + 8) + width]
         assert (panel == level).all()
-    for trial, model, line in zip(sheet.trials, MODELS, sheet.lines, strict=False):
-        assert trial.label == model
+    for tried, model, line in zip(sheet.tried, MODELS, sheet.lines, strict=False):
+        assert tried.model == model
         assert re.fullmatch(rf'{model}: \S+ s/megapixel, about 0:00:\d\d, 3 MiB', line)
 
 

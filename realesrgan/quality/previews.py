@@ -61,51 +61,26 @@ class Amount:
 
 
 @dataclass(frozen=True)
-class Trial:
-    """What a model makes of the part.
-
-    Attributes:
-        label: The model.
-        pixels: The result, HxWx3, BGR, uint8; None if it failed.
-        seconds: For each megapixel of the input.
-        error: Why it failed, else None.
-        flicker: Of the part of a video; None if nothing in it stands still.
-    """
-
-    label: str
-    pixels: np.ndarray | None
-    seconds: float = 0.0
-    error: Exception | None = None
-    flicker: FilmFlicker | None = None
-
-
-@dataclass(frozen=True)
 class Sheet:
     """What `compare_models` found.
 
     Attributes:
         pixels: The sheet, HxWx3, BGR, uint8.
         lines: A line for each model: its speed, what the whole run takes and weighs, or why it failed.
-        trials: The results.
         part: The part of the input, enlarged by bicubic to the size of the first result, HxWx3, BGR, uint8.
-        amount: The work of the whole run.
+        tried: The models.
     """
 
     pixels: np.ndarray
     lines: tuple[str, ...]
-    trials: tuple[Trial, ...]
     part: np.ndarray
-    amount: Amount
+    tried: tuple[Tried, ...]
 
     def write(self, path: Path, source: str, headline: str) -> Outlined:
         """Write the sheet to a file, and return the event that reports it."""
         with whole_file(path) as temporary:
             temporary.write_bytes(encode_sheet(self.pixels, path.suffix))
-        tried = tuple(Tried(
-            trial.label, b'' if trial.pixels is None else encode_sheet(trial.pixels, '.jpg'), trial.seconds,
-            self.amount.find_seconds(trial.seconds), self.amount.size, trial.flicker, trial.error)
-            for trial in self.trials)
-        return Outlined(source, (headline, *self.lines), path, encode_sheet(self.part, '.jpg'), tried)
+        return Outlined(source, (headline, *self.lines), path, encode_sheet(self.part, '.jpg'), self.tried)
 
 
 def compare_models(picture: np.ndarray, options: RunOptions, amount: Amount, *, before: Iterable[np.ndarray] = (),
@@ -138,23 +113,23 @@ def compare_models(picture: np.ndarray, options: RunOptions, amount: Amount, *, 
     final = options.find_size(picture.shape[1], picture.shape[0])
     if final is not None:
         options = replace(options, width=None, height=None, fit=None, outscale=final.width / picture.shape[1])
-    trials, errors = [], []
+    trials, errors = list[tuple[np.ndarray | None, Tried]](), []
     for model in options.models or (options.model_name,):
         check()
         try:
-            trials.append(_try(parts, drop_faces_of_anime(replace(options, model_name=model, models=())), place, build,
-                               judge, check))
+            trials.append(_try(parts, drop_faces_of_anime(replace(options, model_name=model, models=())), amount, place,
+                               build, judge, check))
         except Exception as error:
             if isinstance(error, RunError) and not isinstance(error, (WeightsError, EngineError)):
                 raise  # no other model would fare better
             errors.append(error)
-            trials.append(Trial(model, None, error=explain(error)))
+            trials.append((None, Tried(model, b'', 0.0, None, amount.size, error=explain(error))))
     if len(errors) == len(trials):
         raise errors[0]
-    lines = tuple(f'{trial.label}: ' + (flatten_message(trial.error) if trial.error else ', '.join(
-        amount.describe(trial.seconds))) + (f'; {trial.flicker}' if trial.flicker else '') for trial in trials)
-    enlarged = enlarge(convert_to_bgr8(part), next(trial.pixels for trial in trials if trial.pixels is not None))
-    return Sheet(_draw(enlarged, trials, amount), lines, tuple(trials), enlarged, amount)
+    lines = tuple(f'{tried.model}: ' + (flatten_message(tried.error) if tried.error else ', '.join(
+        amount.describe(tried.speed))) + (f'; {tried.flicker}' if tried.flicker else '') for _, tried in trials)
+    enlarged = enlarge(convert_to_bgr8(part), next(pixels for pixels, _ in trials if pixels is not None))
+    return Sheet(_draw(enlarged, trials, amount), lines, enlarged, tuple(tried for _, tried in trials))
 
 
 def find_busiest(picture: np.ndarray, side: int) -> tuple[slice, slice]:
@@ -182,8 +157,9 @@ def _find_around(picture: np.ndarray, side: int, point: tuple[int, int]) -> tupl
     return rows, columns
 
 
-def _try(parts: Sequence[np.ndarray], options: RunOptions, place: Place, build: BuildEnhancer,
-         judge: JudgeFrames | None, check: Callable[[], None]) -> Trial:
+def _try(parts: Sequence[np.ndarray], options: RunOptions, amount: Amount, place: Place, build: BuildEnhancer,
+         judge: JudgeFrames | None, check: Callable[[], None]) -> tuple[np.ndarray, Tried]:
+    """Return what a model makes of the part, HxWx3, BGR, uint8, and what is found out about it."""
     prepare(options)
     enhancer = build(options, place)
     results, best = list[np.ndarray](), float('inf')
@@ -198,23 +174,25 @@ def _try(parts: Sequence[np.ndarray], options: RunOptions, place: Place, build: 
         best = min(best, time.perf_counter() - start)
     pixels, flicker = judge(parts, results[:len(parts)]) if judge else (results[0], None)
     height, width = parts[0].shape[:2]
-    return Trial(options.label, convert_to_bgr8(pixels), best / (height * width / 1e6), flicker=flicker)
+    pixels, speed = convert_to_bgr8(pixels), best / (height * width / 1e6)
+    return pixels, Tried(options.label, encode_sheet(pixels, '.jpg'), speed, amount.find_seconds(speed), amount.size,
+                         flicker)
 
 
-def _draw(enlarged: np.ndarray, trials: Sequence[Trial], amount: Amount) -> np.ndarray:
+def _draw(enlarged: np.ndarray, trials: Sequence[tuple[np.ndarray | None, Tried]], amount: Amount) -> np.ndarray:
     """Return the input enlarged by bicubic and the results, each over its caption, in rows of panels of one size."""
     height, width = enlarged.shape[:2]
     factor = max(-(-_LEAST_PANEL // width), 1)
-    flicker = next((f'; flicker {trial.flicker.source:.2f} levels' for trial in trials if trial.flicker), '')
+    flicker = next((f'; flicker {tried.flicker.source:.2f} levels' for _, tried in trials if tried.flicker), '')
     panels = [_caption(enlarged, factor, 'bicubic', f'the input, enlarged{flicker}')]
-    for trial in trials:
-        shown = trial.pixels if trial.pixels is not None else np.full((height, width, 3), 235, np.uint8)
+    for pixels, tried in trials:
+        shown = pixels if pixels is not None else np.full((height, width, 3), 235, np.uint8)
         if shown.shape != enlarged.shape:  # a network of another scale, without -s
             shown = cv2.resize(shown, (width, height), interpolation=cv2.INTER_AREA)
-        speed, whole = ('failed', flatten_message(trial.error)) if trial.error else amount.describe(trial.seconds)
-        flicker = f'; {trial.flicker.summary}' if trial.flicker else ''
-        whole = whole if trial.error else f'whole job: {whole}{flicker}'
-        panels.append(_caption(shown, factor, f'{trial.label}: {speed}', whole))
+        speed, whole = ('failed', flatten_message(tried.error)) if tried.error else amount.describe(tried.speed)
+        flicker = f'; {tried.flicker.summary}' if tried.flicker else ''
+        whole = whole if tried.error else f'whole job: {whole}{flicker}'
+        panels.append(_caption(shown, factor, f'{tried.model}: {speed}', whole))
     columns = _COLUMNS.get(len(panels), 3)
     rows, (panel_height, panel_width) = -(-len(panels) // columns), panels[0].shape[:2]
     sheet = np.full((rows * (panel_height + _GAP) - _GAP, columns * (panel_width + _GAP) - _GAP, 3), 255, np.uint8)
