@@ -152,8 +152,10 @@ class Job:
 
     def describe(self, text: str) -> str:
         """Return a text about it for its client: in one line, without paths of this machine."""
-        source = str(self.upload.source)
-        return hide_paths(text.replace(f'{source}: ', '').replace(source, self.upload.name), self.folder)
+        source, name = self.upload.source, self.upload.name
+        for old, new in (f'{source}: ', ''), (str(source), name), (f'{source.stem}_out.', f'{name}_out.'):
+            text = text.replace(old, new)
+        return hide_paths(text, self.folder)
 
 
 class JobQueue:

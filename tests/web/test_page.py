@@ -193,6 +193,19 @@ def test_a_file_that_has_expired_is_sent_again_and_settings_outlast_a_service_th
     expect(page.locator('[data-state=failed] select[name=scale]')).to_have_value('2')
 
 
+def test_a_file_that_the_browser_cannot_show_is_upscaled_all_the_same(serve, visit):
+    page = visit(serve())
+    choose(page, ('a.tiff', 'image/tiff', encode(noise(20, 30), '.tiff')))
+    start(find(page, 'a.tiff'))
+    expect(page.locator('[data-state=done]').get_by_text("This browser can't show this file.")).to_be_visible(
+        timeout=60_000)
+    expect(page.get_by_role('link', name='Download a_out.tiff')).to_be_visible()
+    page.get_by_role('button', name='Other settings').click()
+    find(page, 'a.tiff').last.get_by_role('button', name='Preview', exact=True).click()
+    expect(find(page, 'a.tiff').last.locator('.pair img')).to_have_count(2, timeout=60_000)
+    expect(find(page, 'a.tiff').last.locator('.unshown')).to_be_hidden()
+
+
 def test_formats_and_presets_fit_each_file(serve, visit, tmp_path):
     page = visit(serve())
     film = clips.make(tmp_path / 'film.mkv', *clips.numbered(seconds='0.4'), *clips.EXACT).read_bytes()
@@ -389,11 +402,11 @@ def test_what_is_refused_is_said_in_words(serve, visit):
             (b'hello', 'This is not a picture or a video that can be read.'),
             (bytes(200_000), 'This file is 0.2 MB; the limit is 0.1 MB.'),
             (png(101, 100), 'This has 100\u00d7101 pixels; the limit is 10,000 pixels.'),
-            (b'', "The service can't be reached. Is it still running?")):
-        page.context.set_offline(not data)
+            (b'', 'This file is empty.'), (b'any', "The service can't be reached. Is it still running?")):
+        page.context.set_offline(data == b'any')
         choose(page, ('a.png', 'image/png', data))
         expect(page.get_by_role('alert')).to_have_text(message)
-        expect(page.get_by_role('button', name='Try again')).to_have_count(int(not data))
+        expect(page.get_by_role('button', name='Try again')).to_have_count(int(data == b'any'))
         page.get_by_role('button', name='Remove').click()
     page.context.set_offline(False)
     choose(page, ('a.png', 'image/png', png()[:-500]))

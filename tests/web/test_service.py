@@ -90,7 +90,7 @@ def test_what_did_not_go_as_asked_is_a_warning(serve, expected):
     data = encode(noise(10, 12, 4))
     state = service.wait(service.send(data, 'icon.png', format='jpg', face='1'))
     assert state['warnings'] == [f'face enhancement is turned off: {MODEL} is a model for anime',
-                                 'has transparency, which jpg does not hold; written as input_out.png']
+                                 'has transparency, which jpg does not hold; written as icon_out.png']
     assert state['name'] == 'icon_out.png'
     assert service.get(state['result']).content == expected(data)
 

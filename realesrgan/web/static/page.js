@@ -121,6 +121,7 @@ class Card {
   async send() {
     this.enter('sending', text('unsent'));
     this.showFile();
+    if (!this.file.size) return this.fail({message: text('empty'), status: 415});
     const allowed = Number(document.body.dataset.maxBytes);
     if (this.file.size > allowed) {
       return this.fail({message: text('too_large', {megabytes: this.file.size / 1e6, allowed: allowed / 1e6}),

@@ -6,7 +6,8 @@ export class Viewer {
   constructor(item, text) {
     const find = name => item.querySelector('.' + name);
     Object.assign(this, {text, frame: find('frame'), pair: find('pair'), split: find('split'), handle: find('handle'),
-                         button: find('zoom'), player: find('player'), play: find('play'), seek: find('seek')});
+                         button: find('zoom'), player: find('player'), play: find('play'), seek: find('seek'),
+                         unshown: find('unshown')});
     Object.assign(this, {turn: 0, isFull: false, scale: 1, media: []});
     this.split.addEventListener('input', () => this.move(Number(this.split.value)));
     this.pair.addEventListener('pointerdown', event => this.drag(event));
@@ -40,6 +41,7 @@ export class Viewer {
     this.split.disabled = !isPair;
     this.split.setAttribute('aria-label', this.text('slider', {name}));
     this.frame.hidden = !this.media.length;
+    this.unshown.hidden = !this.frame.hidden;
     this.fill(false);
     this.move(50);
     this.link();
