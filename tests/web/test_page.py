@@ -193,6 +193,36 @@ def test_a_file_that_has_expired_is_sent_again_and_settings_outlast_a_service_th
     expect(page.locator('[data-state=failed] select[name=scale]')).to_have_value('2')
 
 
+def test_what_was_started_goes_on_after_a_service_that_was_away_or_has_forgotten_it(serve, visit):
+    service = serve()
+    page = visit(service)
+    choose(page, ('a.png', 'image/png', png(400, 400)))
+    card, state = find(page, 'a.png'), page.locator('.state')
+
+    def is_away(away):
+        page.context.set_offline(away)
+    start(card, model=SLOW)
+    expect(state).to_have_text(re.compile('working'), timeout=60_000)
+    is_away(True)
+    expect(state).to_have_text("The service can't be reached. Is it still running?")
+    is_away(False)
+    expect(state).to_have_text(re.compile('working'), timeout=60_000)
+    card.get_by_role('button', name='Cancel').click()
+    is_away(True)
+    card.locator('select[name=scale]').select_option('2')
+    expect(card.locator('.sizes')).to_have_text("The service can't be reached. Is it still running?")
+    is_away(False)
+    service.queue.remove_upload(*service.queue._uploads.values())
+    start(card)  # sends it again
+    expect(card.locator('.sizes')).to_have_text(f'400\u00d7400 \u2192 800\u00d7800, {MODEL}', timeout=60_000)
+    for job in service.queue.list_jobs():
+        service.queue.remove(job)
+    card.get_by_role('link', name='Download a_out.png').click()
+    expect(page.get_by_role('alert')).to_have_text('This job has expired or was removed.')
+    card.get_by_role('button', name='Try again').click()
+    expect(card).to_have_attribute('data-state', 'done', timeout=60_000)
+
+
 def test_a_file_that_the_browser_cannot_show_is_upscaled_all_the_same(serve, visit):
     page = visit(serve())
     choose(page, ('a.tiff', 'image/tiff', encode(noise(20, 30), '.tiff')))

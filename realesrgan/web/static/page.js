@@ -103,7 +103,7 @@ class Card {
       start: () => this.run(), try: () => this.shown ? this.leave() : this.preview(),
       compare: () => this.preview({model: ''}),
       retry: () => this.about ? this.run() : this.send(), cancel: () => this.cancel(), remove: () => this.remove(),
-      again: () => this.repeat(), spread: () => this.spread()};
+      again: () => this.repeat(), download: () => this.check(), spread: () => this.spread()};
     for (const [each, act] of Object.entries(clicks)) this.find(each).addEventListener('click', act);
     this.viewer.pair.addEventListener('click', event => this.aim(event));
     this.find('mark').addEventListener('keydown', event => this.nudge(event));
@@ -239,9 +239,14 @@ class Card {
     this.timer = setTimeout(async () => {
       const query = () => `${this.about.url}?${new URLSearchParams(this.fields())}`, asked = query();
       const response = await fetch(asked).catch(() => null), body = await response?.json();
-      if (!response || this.state !== 'ready' || asked !== query()) return;
-      if (response.status === 404 && this.file) return this.send();  // it has expired
+      if (this.state !== 'ready' || asked !== query()) return;
       const sizes = this.find('sizes');
+      if (!response) {
+        sizes.textContent = text('unreachable');
+        sizes.classList.add('error');
+        return;
+      }
+      if (response.status === 404 && this.file) return this.send();  // it has expired
       const time = body.seconds ? `, ${text('about', {time: duration(body.seconds)})}` : '';
       sizes.textContent = response.ok ? text('sizes', {before: body.size, after: body.result_size}) + time
         : explain(body, response.status);
@@ -283,8 +288,9 @@ class Card {
       await this.watch(state);
     } catch (error) {
       if (turn !== this.turn) return;
-      if (error.status === 404 && this.file) await this.send();  // its file has expired
-      else this.fail(error);
+      if (error.status !== 404 || !this.file) return this.fail(error);
+      await this.send();  // again, for it has expired
+      if (this.state === 'ready') await this.run(more);
     }
   }
 
@@ -339,9 +345,12 @@ class Card {
         ? state.position > 1 ? text('queued', {position: state.position - 1}) : text('next')
         : left ? text('running_left', {percent, time: duration(left)})
         : share ? text('running_at', {percent}) : text('running'));
-      await sleep(MILLISECONDS_BETWEEN_LOOKS);
-      let response;
-      try { response = await fetch(this.job); } catch { throw new Error(text('unreachable')); }
+      let response = null;
+      while (!response) {
+        await sleep(MILLISECONDS_BETWEEN_LOOKS);
+        if (turn !== this.turn) return;
+        response = await fetch(this.job).catch(() => this.report(text('unreachable')));  // the job goes on meanwhile
+      }
       if (turn !== this.turn) return;
       if (response.status === 404) throw new Error(text('gone'));
       state = await response.json();
@@ -366,11 +375,16 @@ class Card {
     }));
     this.find('sizes').textContent = `${text('sizes', {before: size, after})}, ${model}`;
     if (state.verdict) this.judge(state.verdict);
-    this.result = {url: state.result, name: state.name};
     Object.assign(link, {href: state.result, download: state.name});
     link.setAttribute('aria-label', text('download_name', {name: state.name}));
     const isVideo = /\.(mp4|mov|webm|mkv)$/.test(state.name);
     this.view({url: this.source, isVideo: this.isVideo}, {url: state.result, isVideo});
+  }
+
+  /** Say so if the result that is being downloaded is no longer there. */
+  async check() {
+    const {turn} = this, response = await fetch(this.job).catch(() => null);
+    if (response?.status === 404 && turn === this.turn) this.fail({message: text('gone')});
   }
 
   /** Show the verdict on the result: good, look (why) or bad (why). */
@@ -537,11 +551,8 @@ function update() {
 }
 
 async function downloadAll() {
-  for (const {result} of list('done')) {
-    const link = Object.assign(document.createElement('a'), {href: result.url, download: result.name});
-    document.body.append(link);
-    link.click();
-    link.remove();
+  for (const card of list('done')) {
+    card.find('download').click();
     await sleep(300);  // or browsers drop all but the last
   }
 }
