@@ -293,7 +293,7 @@ class _Runner:
         return count / seconds
 
 
-def measure_workers(model: str, device: Device, choice: Choice, *, most: int = _MOST_WORKERS) -> dict[int, float]:
+def measure_workers(model: str, device: Device, choice: Choice) -> dict[int, float]:
     """Return the pictures a second of one, two, four ... processes that share a device, as long as more are faster.
 
     A picture takes each about a fifth of a second.
@@ -304,7 +304,7 @@ def measure_workers(model: str, device: Device, choice: Choice, *, most: int = _
     cores, found = count_cores(), dict[int, float]()
     side = min(max(2 ** round(math.log2(choice.speed * 0.2) / 2), 64), 512)
     # On a few cores one worker keeps all of them busy, and what others seem to gain is other programs' time.
-    most = min(most, cores // _LEAST_CORES if device.type == 'cpu' else cores)
+    most = min(_MOST_WORKERS, cores // _LEAST_CORES if device.type == 'cpu' else cores)
     counts = [count for count in (1, 2, 4, 8) if count <= most]
     if len(counts) < 2:
         return found
@@ -335,14 +335,12 @@ def list_installed() -> list[str]:
     return [name for name, spec in MODELS.items() if not isinstance(locate(spec.weights, spec.packaged), WeightFile)]
 
 
-def tune(models: Sequence[str], seconds: float, *, clock: Callable[[], float] = time.monotonic,
-         make: Make | None = None, count: Callable[..., Mapping[int, float]] = measure_workers) -> Path:
+def tune(models: Sequence[str], seconds: float) -> Path:
     """Measure models on all devices that `auto` may take, and keep the profile.
 
     Args:
         models: Their names. Those of one network are measured once.
         seconds: About how long that may take.
-        clock, make, count: See `measure_network`; `make` is `make_engine` unless it is given.
 
     Returns:
         The path of the profile.
@@ -355,7 +353,7 @@ def tune(models: Sequence[str], seconds: float, *, clock: Callable[[], float] = 
     from .files import whole_file
     from .weights.loading import load_network
     from .weights.sources import resolve
-    path, end = get_profile_path(), clock() + seconds
+    path, end = get_profile_path(), time.monotonic() + seconds
     by_name = {name_device(device): device for device in (*reversed(list_gpus()), CPU)}
     groups: dict[str, list[str]] = {}
     for model in models:
@@ -368,8 +366,9 @@ def tune(models: Sequence[str], seconds: float, *, clock: Callable[[], float] = 
             before = {mode: choice for mode in ('half', 'float32')
                       if (choice := find_choice(MODELS[names[0]].network, device, fp32=mode == 'float32'))}
             loaded = load_network(resolve(names[0], None, 1), log=False)
-            found = measure_network(loaded, device, max(end - clock(), 1) / left, before, make=make or make_engine,
-                                    clock=clock, measure_workers=functools.partial(count, names[0], device))
+            found = measure_network(
+                loaded, device, max(end - time.monotonic(), 1) / left, before, make=make_engine, clock=time.monotonic,
+                measure_workers=functools.partial(measure_workers, names[0], device))
             left -= 1
             logger.info('%s on %s: %s', ', '.join(names), name, describe_choice(found['half']))
             networks[network] = {'models': names, **found, **{

@@ -47,22 +47,50 @@ _WEBP_QUALITY = 95  # as that of pictures
 
 
 @dataclass(frozen=True)
-class AnimationFrames(StillFrames):
-    """Frames of an animated picture: a context manager and an iterator of HxWx3, BGR, or HxWx4, BGRA, uint8.
+class Animation(StillFrames):
+    """An animated picture, and which of its frames come out when: a context manager and an iterator of these.
+
+    They are HxWx3, BGR, or with alpha HxWx4, BGRA; uint8.
 
     Attributes:
         path: The file.
-        info: See `Animation`.
-        numbers: Those of the frames, ascending; one may repeat.
-        alpha: Whether they have transparency.
+        info: What ffprobe says about a PNG; None for others.
+        container: The key of `CONTAINERS` whose results are like it.
+        width, height: In pixels.
+        alpha: Whether any pixel is not opaque; of frames that were taken, whether they come out with transparency.
+        soft: Whether any is neither opaque nor fully transparent.
+        plays: How often it is played; 0: for ever.
+        numbers: The numbers of the frames that come out, ascending; one may repeat.
+        times: When each of them is shown, and at last when the last one ends, in seconds.
+        profile: Its colour profile, or None.
+        lossless: Whether it is a WebP without lossy frames.
+        damage: The first sign of damage, after the last frame that can be decoded.
         ffmpeg: The programs, once it is open.
     """
 
     path: Path
     info: MediaInfo | None
-    numbers: tuple[int, ...]
+    container: str
+    width: int
+    height: int
     alpha: bool
+    soft: bool
+    plays: int
+    numbers: tuple[int, ...]
+    times: tuple[Fraction, ...]
+    profile: bytes | None = None
+    lossless: bool = False
+    damage: Damage | None = None
     ffmpeg: FFmpeg | None = None
+
+    @property
+    def durations(self) -> list[Fraction]:
+        """Seconds for which each frame is shown."""
+        return [after - before for before, after in pairwise(self.times)]
+
+    def take(self, first: int, stop: int | None, *, alpha: bool) -> Self:
+        """Return the frames that come out from number `first` up to `stop`, or to the end, without their times."""
+        return replace(self, numbers=self.numbers[first:stop], times=(), alpha=alpha, damage=None)
 
     def open(self, ffmpeg: FFmpeg) -> Self:
         """Return frames that can be read, again and again."""
@@ -80,49 +108,6 @@ class AnimationFrames(StillFrames):
                         return
         except _DamageError as error:
             raise MediaError(f'{self.path}: {error}; it has changed since it was looked at') from None
-
-
-@dataclass(frozen=True)
-class Animation:
-    """An animated picture, and which of its frames come out when.
-
-    Attributes:
-        path: The file.
-        info: What ffprobe says about a PNG; None for others.
-        container: The key of `CONTAINERS` whose results are like it.
-        width, height: In pixels.
-        alpha: Whether any pixel is not opaque.
-        soft: Whether any is neither opaque nor fully transparent.
-        plays: How often it is played; 0: for ever.
-        numbers: The numbers of the frames that come out, ascending; one may repeat.
-        times: When each of them is shown, and at last when the last one ends, in seconds.
-        profile: Its colour profile, or None.
-        lossless: Whether it is a WebP without lossy frames.
-        damage: The first sign of damage, after the last frame that can be decoded.
-    """
-
-    path: Path
-    info: MediaInfo | None
-    container: str
-    width: int
-    height: int
-    alpha: bool
-    soft: bool
-    plays: int
-    numbers: tuple[int, ...]
-    times: tuple[Fraction, ...]
-    profile: bytes | None = None
-    lossless: bool = False
-    damage: Damage | None = None
-
-    @property
-    def durations(self) -> list[Fraction]:
-        """Seconds for which each frame is shown."""
-        return [after - before for before, after in pairwise(self.times)]
-
-    def take(self, first: int, stop: int | None, *, alpha: bool) -> AnimationFrames:
-        """Return the frames that come out from number `first` up to `stop`, or to the end."""
-        return AnimationFrames(self.path, self.info, self.numbers[first:stop], alpha)
 
     @property
     def rate(self) -> Fraction:

@@ -14,8 +14,7 @@ import psutil
 from ..engines.cpu import count_cores
 from ..files import format_size, measure_free_disk
 from ..pool.pool import Place
-from .disk import estimate_result_size
-from .parts import Part, count
+from .parts import Part, count, estimate_result_size
 from .source import CHUNK_SECONDS, Source
 from .steady import time_steadying
 from .worker import PART_SECONDS

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Self
 
 import cv2
 import numpy as np
@@ -91,7 +91,7 @@ def measure_frames(files: Sequence[Path], max_pixels: int) -> FrameShape:
 class StillFrames:
     """Frames that no program decodes in the background: what `FrameReader` needs to be ended for, they need not."""
 
-    damage: ClassVar[Damage | None] = None  # it was looked for before
+    damage: Damage | None = None  # it was looked for before
 
     def __enter__(self) -> Self:
         return self

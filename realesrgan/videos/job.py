@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import logging
 import operator
 import shutil
@@ -10,11 +9,11 @@ import sys
 import time
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from fractions import Fraction
-from itertools import pairwise
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +22,28 @@ import numpy as np
 from ..errors import MediaError, MediaWriteError, PartsError, VideoError, flatten_message
 from ..events import Examined, FilmFlicker, Finding, Outcome, Progress, Run
 from ..ffmpeg.containers import CONTAINERS, Track, plan_tracks
+from ..ffmpeg.decoder import Decoding, FrameReader
+from ..ffmpeg.encoder import FrameWriter
 from ..ffmpeg.mux import join, mux, write_list
 from ..ffmpeg.probe import MediaInfo, is_picture, probe
-from ..ffmpeg.programs import FFmpeg
-from ..files import errors_naming, format_size, keep_dates, measure_free_disk, temporary_folder, write_through
+from ..ffmpeg.programs import Check, FFmpeg
+from ..files import (
+    errors_naming,
+    format_size,
+    keep_dates,
+    measure_free_disk,
+    temporary_folder,
+    whole_file,
+    write_through,
+)
 from ..options import VideoOptions
 from ..pictures.names import name_comparison
 from ..quality.checks import sum_up
+from ..quality.comparisons import convert_to_bgr8, enlarge, put_side_by_side
 from .animations import Animation, read_animation, write_animation
-from .comparing import read_parts, write_comparison
-from .disk import check_room, estimate_result_size
+from .frames import VideoFrames
 from .inputs import VideoInput, probe_animation
-from .parts import LIST, TRACKS, OpenParts, Part, Parts, count, describe_run
+from .parts import LIST, TRACKS, OpenParts, Part, Parts, check_room, count, describe_run, estimate_result_size
 from .plan import VideoPlan
 from .source import Source
 from .steady import Flicker
@@ -51,6 +60,8 @@ _OF_UNKNOWN = (0, 24, 240, 2400)
 #: How many of the seconds that flicker most are named.
 _WORST_SECONDS = 3
 _LEAST_GIF_DELAY = Fraction(1, 50)  # seconds; viewers show shorter ones for a tenth
+#: Of a comparison: its length, and the rows and columns in the middle of larger frames.
+_COMPARED_SECONDS, _LARGEST_PANEL = 5, (1080, 1920)
 
 
 class VideoJob:
@@ -216,7 +227,7 @@ class VideoJob:
                        size=source.size, result_size=(source.encoding.width, source.encoding.height),
                        timings=functools.reduce(operator.add, timings) if timings else None, comparison=comparison,
                        flicker=flicker,
-                       verdict=sum_up(itertools.chain(*self._findings.values())) if self._findings else None)
+                       verdict=sum_up(chain(*self._findings.values())) if self._findings else None)
 
     def fail(self) -> None:
         """Warn of how many frames are lost and what is kept, and close."""
@@ -296,7 +307,7 @@ class VideoJob:
 
         def read() -> Iterator[np.ndarray]:
             for chunk, upscaled in zip(self._chunks, done, strict=True):
-                yield from read_parts(chunk, upscaled, check)
+                yield from _read_parts(chunk, upscaled, check)
         write_animation(self._ffmpeg, self._opened.parts.folder / LIST, read, whole, container, times[:total + 1],
                         alpha=source.encoding.alpha, plays=animation.plays if animation else 0,
                         profile=animation.profile if animation else None,
@@ -343,7 +354,7 @@ class VideoJob:
         """Write a comparison, or warn of why there is none."""
         comparison = name_comparison(self._target, 'mp4')
         try:
-            write_comparison(self._chunks, done, comparison, self._options.label, self._run.check)
+            _write_comparison(self._chunks, done, comparison, self._options.label, self._run.check)
         except (MediaError, VideoError) as error:
             logger.warning('%s', flatten_message(error))
             return None
@@ -356,12 +367,10 @@ def _sum_up_flicker(parts: Sequence[Part], *, steadied: bool) -> FilmFlicker | N
     for part in parts:
         for second, values in part.flicker:
             seconds[second] += Flicker(*values)
-    levels = sum(seconds.values(), Flicker()).levels
-    if levels is None:
-        return None
-    written = {second: measured.levels[2] for second, measured in seconds.items() if measured.levels}
+    average = sum(seconds.values(), Flicker()).average(steadied=steadied)
+    written = {second: measured.steadied / measured.share for second, measured in seconds.items() if measured.average()}
     worst = sorted(written, key=written.__getitem__, reverse=True)[:_WORST_SECONDS]
-    return FilmFlicker(levels[0], levels[1], levels[2] if steadied else None, tuple(worst))
+    return average and average._replace(worst=tuple(worst))
 
 
 def _choose_samples(chunks: Sequence[Chunk], total: int | None, count: int) -> list[Chunk]:
@@ -381,3 +390,62 @@ def _warn_of_little_room(source: Source, folder: Path) -> None:
     free = measure_free_disk(folder)
     if needed > free:
         logger.warning('about %s of disk will be needed, %s are free', format_size(needed), format_size(free))
+
+
+# ---- a comparison ----
+
+def _write_comparison(chunks: Sequence[Chunk], done: Sequence[Upscaled], target: Path, label: str,
+                     check: Check) -> None:
+    """Write a clip of a few seconds, without sound, that shows the input, enlarged by bicubic, beside the result.
+
+    Args:
+        chunks: Those of the video, whose parts are there.
+        done: The result for each.
+        target: The file to write, an mp4.
+        label: The label of the result.
+        check: Called while ffmpeg works; what it raises ends ffmpeg.
+
+    Raises:
+        VideoError: the input can be read once only.
+        MediaError: decoding or encoding failed.
+        OSError: the file can't be written.
+    """
+    chunk, upscaled, first, count = _find_middle(chunks, done)
+    if isinstance(chunk.frames, VideoFrames) and chunk.frames.info.is_stream:
+        raise VideoError('no comparison: the input can be read once only')
+    writer = None
+    with (ExitStack() as stack, whole_file(target) as temporary, chunk.frames.open(chunk.ffmpeg) as source,
+          closing(_read_parts(chunk, upscaled, check)) as results):
+        for before, after in islice(zip(source, results, strict=False), first, first + count):
+            check()
+            after = convert_to_bgr8(after)
+            window = tuple(slice((side - min(side, most)) // 2, (side + min(side, most)) // 2)
+                           for side, most in zip(after.shape[:2], _LARGEST_PANEL, strict=True))
+            shown = put_side_by_side(enlarge(convert_to_bgr8(before), after)[window], after[window], label)
+            if writer is None:  # with the colours of the result, and as widely playable as can be
+                writer = stack.enter_context(FrameWriter(chunk.ffmpeg, temporary, replace(
+                    chunk.encoding, width=shown.shape[1], height=shown.shape[0], dtype_is_deep=False, alpha=False,
+                    codec='libx264', pixel_format='yuv420p', container='mp4', crf=18, preset=None, hdr=None)))
+            writer.write(shown)
+        if writer is None:
+            raise VideoError('no comparison: the input gave no frame')
+        writer.finish()
+
+
+def _find_middle(chunks: Sequence[Chunk], done: Sequence[Upscaled]) -> tuple[Chunk, Upscaled, int, int]:
+    """Return the chunk in the middle of a video, its result, and which frames are shown: the first, how many."""
+    left = sum(upscaled.frames for upscaled in done) // 2
+    for chunk, upscaled in zip(chunks, done, strict=True):
+        if left < upscaled.frames:
+            count = min(round(_COMPARED_SECONDS * chunk.encoding.rate), upscaled.frames)
+            return chunk, upscaled, min(max(left - count // 2, 0), upscaled.frames - count), count
+        left -= upscaled.frames
+    raise VideoError('no comparison: there are no frames')
+
+
+def _read_parts(chunk: Chunk, upscaled: Upscaled, check: Check) -> Generator[np.ndarray]:
+    """Yield the frames in the parts of a chunk."""
+    for part in upscaled.parts:
+        info = probe(chunk.ffmpeg, str(chunk.parts.path(part.first)), check)
+        with FrameReader(chunk.ffmpeg, info, Decoding(chunk.encoding.rate, alpha=chunk.encoding.alpha)) as reader:
+            yield from reader

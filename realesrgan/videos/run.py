@@ -26,7 +26,6 @@ from ..pipeline import read_ahead, write_behind
 from ..pool.pool import list_places, make_pool
 from ..version import __version__
 from ..weights.sources import fingerprint
-from .disk import estimate_result_size
 from .inputs import (
     VideoInput,
     as_animation,
@@ -36,7 +35,7 @@ from .inputs import (
     name_results,
 )
 from .job import VideoJob
-from .parts import find_reusable, get_parts_folder
+from .parts import estimate_result_size, find_reusable, get_parts_folder
 from .steady import RADIUS
 from .worker import Chunk, judge_frames
 

@@ -24,10 +24,9 @@ from ..ffmpeg.programs import Check, FFmpeg
 from ..ffmpeg.timing import format_clock
 from ..files import temporary_folder
 from ..options import VideoOptions
-from .animations import Animation, AnimationFrames, select
-from .disk import check_room, estimate_extracted_size
+from .animations import Animation, select
 from .frames import FrameFiles, FrameShape, VideoFrames, measure_frames
-from .parts import TRACKS, Parts, identify_files
+from .parts import TRACKS, Parts, check_room, estimate_extracted_size, identify_files
 from .plan import Ranges, VideoPlan, cut_into_chunks, encode_frames, encode_like_video, plan_video
 from .steady import RADIUS
 from .worker import Chunk, Upscaled
@@ -153,7 +152,7 @@ class Source:
     def make_chunks(self, parts: Parts, stack: ExitStack) -> list[Chunk]:
         """Return the chunks; the files that they need stay until the stack ends."""
         ranges: Ranges
-        take: Callable[[int, int | None], VideoFrames | FrameFiles | AnimationFrames]
+        take: Callable[[int, int | None], VideoFrames | FrameFiles | Animation]
         files, plan = self._extract(parts, stack) if self._extracts else self._files, self.plan
         if self.animation is not None:
             ranges, total = self.cut(), len(self.animation.numbers)
@@ -170,7 +169,7 @@ class Source:
             ranges, total, whole = [(0, None)], 0, VideoFrames(plan.info, plan.decoding, also=tuple(recording))
             take = lambda _first, _stop: whole  # noqa: E731
 
-        def take_few(first: int, stop: int) -> VideoFrames | FrameFiles | AnimationFrames:
+        def take_few(first: int, stop: int) -> VideoFrames | FrameFiles | Animation:
             return take(max(first, 0), stop if stop < total else None)
 
         chunks = [Chunk(self.name, index, first, stop, take(first, stop), self.encoding, self.ffmpeg,

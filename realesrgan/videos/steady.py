@@ -18,6 +18,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from ..events import FilmFlicker
+
 #: How many frames on either side a result is averaged with.
 RADIUS = 2
 _MEASURED = 3  # frames of each second whose flicker is measured
@@ -245,11 +247,10 @@ class Flicker:
     def __add__(self, other: Flicker) -> Flicker:
         return Flicker(*(ours + theirs for ours, theirs in zip(astuple(self), astuple(other), strict=True)))
 
-    @property
-    def levels(self) -> tuple[float, float, float] | None:
-        """The changes in the input, the results and the written frames; None if too little stands still."""
-        return None if self.share < _LEAST_STILL else (
-            self.source / self.share, self.result / self.share, self.steadied / self.share)
+    def average(self, *, steadied: bool = True) -> FilmFlicker | None:
+        """Return the changes in levels, that of the written frames if `steadied`; None if too little stands still."""
+        return None if self.share < _LEAST_STILL else FilmFlicker(
+            self.source / self.share, self.result / self.share, self.steadied / self.share if steadied else None)
 
 
 def is_measured(number: int, rate: Fraction) -> bool:

@@ -31,10 +31,9 @@ from ..pool.pool import Place, Report
 from ..quality.checks import judge
 from ..quality.comparisons import convert_to_bgr8
 from ..timings import Stopwatch, Timings
-from .animations import AnimationFrames
-from .disk import RESERVE_BYTES
+from .animations import Animation
 from .frames import FrameFiles, VideoFrames
-from .parts import Part, Parts
+from .parts import RESERVE_BYTES, Part, Parts
 from .steady import RADIUS, Flicker, Steadier, is_measured, measure_flicker
 
 #: How much work a part holds, and so how much a killed run loses, at most: about a minute.
@@ -67,15 +66,15 @@ class Chunk:
     index: int
     first: int
     stop: int | None
-    frames: VideoFrames | FrameFiles | AnimationFrames
+    frames: VideoFrames | FrameFiles | Animation
     encoding: Encoding
     ffmpeg: FFmpeg
     outscale: float | None
     parts: Parts
     step: int = 0
     samples: frozenset[int] = frozenset()
-    before: VideoFrames | FrameFiles | AnimationFrames | None = None
-    after: VideoFrames | FrameFiles | AnimationFrames | None = None
+    before: VideoFrames | FrameFiles | Animation | None = None
+    after: VideoFrames | FrameFiles | Animation | None = None
 
     def __str__(self) -> str:
         return f'part {self.parts.path(self.first).name} of {self.video}'
@@ -271,7 +270,7 @@ class ChunkWorker:
             raise VideoError(f'frame {number}: {error}') from error
 
 
-def read_frames(chunk: Chunk, reader: FrameReader | FrameFiles | AnimationFrames, found: Sequence[Part],
+def read_frames(chunk: Chunk, reader: FrameReader | FrameFiles | Animation, found: Sequence[Part],
                 radius: int) -> Iterator[Frame]:
     """Yield the frames of a chunk that no part holds yet, and those that steady them or that they are measured against.
 
@@ -309,7 +308,7 @@ def read_frames(chunk: Chunk, reader: FrameReader | FrameFiles | AnimationFrames
             yield replace(frame, is_wanted=is_wanted(frame.number))
 
 
-def _read_all(chunk: Chunk, frames: VideoFrames | FrameFiles | AnimationFrames | None) -> list[np.ndarray]:
+def _read_all(chunk: Chunk, frames: VideoFrames | FrameFiles | Animation | None) -> list[np.ndarray]:
     """Return the frames before or after a chunk, at most `RADIUS` + 1."""
     if frames is None:
         return []
@@ -393,8 +392,8 @@ def judge_frames(sources: Sequence[np.ndarray], results: Sequence[np.ndarray], *
         with steady_behind(lambda _: None, Stopwatch(), lambda: None) as put:
             for frame in frames:
                 put(frame)
-    levels = sum(itertools.starmap(measure_pair, itertools.pairwise(frames[shown:stop])), Flicker()).levels
-    return frames[shown].steadied, levels and FilmFlicker(levels[0], levels[1], levels[2] if steady else None)
+    flicker = sum(itertools.starmap(measure_pair, itertools.pairwise(frames[shown:stop])), Flicker())
+    return frames[shown].steadied, flicker.average(steadied=steady)
 
 
 class PartWriter:
@@ -412,7 +411,7 @@ class PartWriter:
         made: The parts that are whole.
     """
 
-    def __init__(self, chunk: Chunk, starts: set[int], reader: FrameReader | FrameFiles | AnimationFrames,
+    def __init__(self, chunk: Chunk, starts: set[int], reader: FrameReader | FrameFiles | Animation,
                  stopwatch: Stopwatch) -> None:
         self._chunk = chunk
         self._starts = starts

@@ -185,12 +185,13 @@ def test_flicker_is_the_change_where_the_input_stands_still(still):
     measured = measure([frame for frame, _ in still], results)
     luma = [cv2.cvtColor(result, cv2.COLOR_BGR2GRAY) for result in results]
     assert measured.share / 6 > 0.95  # all but the border
-    source, result, steadied = measured.levels
+    source, result, steadied, _ = measured.average()
     assert (source, result) == (0, steadied)
     assert result == pytest.approx(flicker(luma), abs=0.1)
     deep = measure_flicker(*(tuple(each.astype(np.uint16) * 257 for each in pair) for pair in zip(
         still[0], still[1], strict=True)), tuple(results[:2]))
-    assert deep.levels[1] == pytest.approx(measure([frame for frame, _ in still[:2]], results[:2]).levels[1], abs=0.05)
+    plain = measure([frame for frame, _ in still[:2]], results[:2])
+    assert deep.average().result == pytest.approx(plain.average().result, abs=0.05)
 
 
 def test_noise_stands_still_and_motion_and_light_do_not():
@@ -199,7 +200,7 @@ def test_noise_stands_still_and_motion_and_light_do_not():
     moving = roll(blotches(96, 128), 3, 4)
     assert measure(moving, moving).share / 2 < 0.1
     lighter = [np.clip(blotches().astype(int) + 5 * number, 0, 255).astype(np.uint8) for number in range(3)]
-    assert measure(lighter, lighter).levels is None
+    assert measure(lighter, lighter).average() is None
 
 
 def test_which_frames_are_measured():

@@ -149,6 +149,8 @@ class Kernel:
         has_ints: Whether it has steps in int16.
         round_weights: Transforms weights for these; see `winograd.c`.
         run: Works on a program until it is done, with scratch memory; the GIL is free meanwhile.
+        count_scratch_floats: Returns the floats of scratch memory that a thread needs, by the tiles of a task and the
+            groups of the widest feature.
         count_tickets: Counts the tasks of a program.
         resize: Resizes rows of a picture; see `lanczos.c`.
 
@@ -169,8 +171,8 @@ class Kernel:
         self.round_weights: Callable[[int, int, int, int], None] = library.realesrgan_round_weights
         library.realesrgan_round_weights.argtypes = (ctypes.c_void_p, ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p)
         library.realesrgan_round_weights.restype = None
-        self._count_scratch = library.realesrgan_scratch_floats
-        self._count_scratch.restype = ctypes.c_int64
+        self.count_scratch_floats: Callable[[int, int], int] = library.realesrgan_scratch_floats
+        library.realesrgan_scratch_floats.restype = ctypes.c_int64
         self.run: Callable[[object, int], None] = library.realesrgan_run
         library.realesrgan_run.argtypes = (ctypes.POINTER(Program), ctypes.c_void_p)
         library.realesrgan_run.restype = None
@@ -182,10 +184,6 @@ class Kernel:
             ctypes.c_void_p, *[ctypes.c_int32] * 3, ctypes.c_void_p, ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p,
             ctypes.c_int32, ctypes.c_int32, ctypes.c_void_p)
         library.realesrgan_resize.restype = None
-
-    def count_scratch_floats(self, task_tiles: int, groups_out: int) -> int:
-        """Return how many floats of scratch memory a thread needs."""
-        return self._count_scratch(task_tiles, groups_out)
 
 
 @functools.cache
