@@ -15,7 +15,6 @@ from .timings import Stopwatch, Timings
 
 if TYPE_CHECKING:
     from .archs.loaded import LoadedNetwork
-    from .engines.devices import Device
     from .faces import FaceEnhancer
     from .upscaling.upsampler import RealESRGANer
 
@@ -65,7 +64,7 @@ def build_enhancer(options: UpsamplerOptions, place: Place) -> Enhancer:
     Raises:
         RealESRGANError: packages or weights can't be had, or the device is not there.
     """
-    from .engines.choice import pick_device, settle_device
+    from .engines.choice import explain_refusal, pick_device, settle_device
     picked = pick_device(gpu_id=place.gpu_id, engine=options.engine)
     network, threads = _load_network(options), None
     device = settle_device(network, picked, options.engine)
@@ -73,7 +72,8 @@ def build_enhancer(options: UpsamplerOptions, place: Place) -> Enhancer:
         device = profile.settle_device(network.traits, device, fp32=options.fp32)
     engine, half, window = options.engine, not options.fp32, 0
     choice = profile.find_choice(network.traits, device, fp32=options.fp32)
-    if choice is not None and engine in (AUTO, choice.engine) and _can_run(choice.engine, network, device):
+    if choice is not None and engine in (AUTO, choice.engine) and any(
+            row.name == choice.engine and explain_refusal(row, network, device) is None for row in ENGINES):
         engine, half, window = choice.engine, choice.half, choice.window
         logger.debug('profile: %s', choice)
     max_memory = None if options.max_memory is None else int(options.max_memory * 2 ** 30)
@@ -114,11 +114,6 @@ def count_workers(options: RunOptions) -> int:
     count = profile.count_workers(network.traits, device, fp32=options.fp32)
     logger.info('workers: %d on %s', count, device)
     return count
-
-
-def _can_run(engine: str, network: LoadedNetwork, device: Device) -> bool:
-    from .engines.choice import explain_refusal
-    return any(row.name == engine and explain_refusal(row, network, device) is None for row in ENGINES)
 
 
 class EnhancerCache:

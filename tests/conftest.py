@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import clips
 from tests.support.http_server import serve
 
 # No test reads the profile of whoever runs the tests, nor a token for clusters.
@@ -42,6 +43,21 @@ def plain_logger():
     logger = logging.getLogger('realesrgan')
     logger.handlers, logger.propagate = [], True
     logger.setLevel(logging.NOTSET)
+
+
+@pytest.fixture(scope='session')
+def networks(tmp_path_factory):
+    """The paths of the weights of small networks; the plain one repeats every pixel, the others are named by scale."""
+    folder = tmp_path_factory.mktemp('networks')
+    return {'tiny': clips.save_network(folder / 'tiny.pth'),
+            'plain': clips.save_network(folder / 'plain.pth', plain=True),
+            **{f'x{scale}': clips.save_network(folder / f'x{scale}.pth', scale=scale) for scale in (1, 2, 3, 8)}}
+
+
+@pytest.fixture(scope='session')
+def tiny(networks):
+    """The path of a small x4 network's weights."""
+    return networks['tiny']
 
 
 @pytest.fixture

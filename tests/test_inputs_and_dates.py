@@ -17,11 +17,6 @@ from tests.support.clips import files
 SCRIPTS = [inference_realesrgan, inference_realesrgan_video]
 
 
-@pytest.fixture(scope='module')
-def tiny(tmp_path_factory):
-    return clips.save_network(tmp_path_factory.mktemp('network') / 'tiny.pth')
-
-
 def write(path, level=0):
     path.parent.mkdir(exist_ok=True)
     data = cv2.imencode('.png', np.full((6, 8, 3), level, np.uint8))[1].tobytes()

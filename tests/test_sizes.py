@@ -27,11 +27,6 @@ CASES = [(_RANDOM.randint(16, 4000), _RANDOM.randint(16, 4000), _RANDOM.randint(
           _RANDOM.choice([(1, 1), (2, 2), (2, 1)])) for _ in range(200)]
 
 
-@pytest.fixture(scope='module')
-def tiny(tmp_path_factory):
-    return clips.save_network(tmp_path_factory.mktemp('network') / 'tiny.pth')
-
-
 def write(path, height, width, channels=3, dtype=np.uint8):
     noise = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (height, width, channels), dtype)
     assert cv2.imwrite(str(path), noise)

@@ -97,7 +97,9 @@ class VulkanEngine(Engine):
                     self._allocator.clear()  # pieces of other sizes
                     self._shape = picture.shape
                 usable = int(measure_vulkan_memory(self._device) * _SHARE_OF_BUDGET)
-                self._allocator.limit = usable - self._count_others()
+                self._allocator.limit = usable - sum(
+                    engine._allocator.peak for engine in list(_living)  # what others of this process hold
+                    if engine is not self and engine._device == self._device)
                 planes = self._run(picture)
             with self._finishing:
                 self._finish(planes, pixels)
@@ -119,11 +121,6 @@ class VulkanEngine(Engine):
     def release(self) -> None:
         with self._lock:
             self._allocator.clear()
-
-    def _count_others(self) -> int:
-        """Return what other engines of this process hold of the device's memory."""
-        return sum(engine._allocator.peak for engine in list(_living)
-                   if engine is not self and engine._device == self._device)
 
     def _run(self, picture: np.ndarray) -> np.ndarray:
         """Return the network's result as it is, 3 x sH x sW, RGB, float32."""

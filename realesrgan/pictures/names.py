@@ -201,21 +201,17 @@ class Targets:
         if len(os.fsencode(target.name)) > _LONGEST_NAME and not job.to_stdout:
             raise ImageError(f'the name of its result would have more than {_LONGEST_NAME} bytes; use a shorter '
                              '--suffix')
-        self._claim(target, str(job.source))
+        self.claim(target, str(job.source))
         if target.suffix[1:] != job.extension:
             logger.warning('has transparency, which %s does not hold; written as %s', job.extension, target.name)
         return target
 
-    def claim_comparison(self, job: Job, target: Path) -> None:
-        """Take a path for the picture that shows a job's result beside its source.
+    def claim(self, target: Path, owner: str, label: str = 'its result') -> None:
+        """Take a path, which its owner may take again.
 
         Raises:
-            ImageError: that would overwrite an input, or a result.
+            ImageError: that would overwrite an input, or a result; the message begins with `label`.
         """
-        self._claim(target, f'comparison of {job.source}', 'it')
-
-    def _claim(self, target: Path, owner: str, label: str = 'its result') -> None:
-        """Take a path, or raise `ImageError`; its owner may take it again."""
         real = os.path.realpath(target)
         if real in self._sources:
             raise ImageError(f'{label} would overwrite the input {target}; choose another --suffix or -o')

@@ -224,13 +224,15 @@ class PictureWorker:
         if item.picture is not None and self._options.compare:
             try:
                 comparison = name_comparison(item.target, 'jpg')
-                targets.claim_comparison(item.job, comparison)
+                targets.claim(comparison, f'comparison of {source}', 'it')
                 from ..quality.comparisons import compare
                 with item.stopwatch.measure('check'), whole_file(comparison) as temporary:
                     write(Picture(compare(item.picture.pixels, result.pixels, self._options.label)), temporary, 'jpg')
                 outcome = outcome._replace(comparison=comparison)
             except Exception as error:
-                outcome = _add_problem(outcome, 'no comparison', error)
+                logger.debug('no comparison', exc_info=error)
+                problem = f'no comparison: {flatten_message(explain(error))}'
+                outcome = outcome._replace(problems=(*outcome.problems, problem))
         seconds = dict(item.stopwatch.seconds)
         yield outcome._replace(seconds=sum(seconds.values()), timings=replace(timings, seconds=seconds))
 
@@ -248,8 +250,3 @@ def _read_all(jobs: Iterable[Job], max_pixels: int) -> Iterator[_Item]:
                 item.error = explain(error)
         yield item
         del item  # or it would stay in memory while the next one is read
-
-
-def _add_problem(outcome: Outcome, what: str, error: Exception) -> Outcome:
-    logger.debug('%s', what, exc_info=error)
-    return outcome._replace(problems=(*outcome.problems, f'{what}: {flatten_message(explain(error))}'))

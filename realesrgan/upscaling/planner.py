@@ -121,9 +121,12 @@ class TilePlanner:
             side = max(first.rows.stop, first.columns.stop)
             smallest, border = _SMALLEST_TILE, 0
         if side <= smallest:
+            # For anime only if there is no other.
+            smallest_model = min(MODELS, key=lambda name: (
+                MODELS[name].anime, MODELS[name].network.values_per_pixel or 0))
             raise MemoryError(
                 f'not enough memory on {self._device} even for tiles of {max(side - border, 1)} pixels. Close other '
-                f'programs, or use a smaller model such as {_find_smallest_model()}') from error
+                f'programs, or use a smaller model such as {smallest_model}') from error
         if not self._limit:
             logger.warning('not enough memory on %s; trying smaller tiles (set them with -t)', self._device)
         self._limit = max(side // 2, smallest)
@@ -179,8 +182,3 @@ class TilePlanner:
                     window - self._border, format_size(needed), format_size(allowed),
                     'allowed' if self._max_memory else 'free')
         return window, 1
-
-
-def _find_smallest_model() -> str:
-    """Return the name of the model that needs the least memory; one for anime only if there is no other."""
-    return min(MODELS, key=lambda name: (MODELS[name].anime, MODELS[name].network.values_per_pixel or 0))

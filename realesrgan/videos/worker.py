@@ -461,8 +461,9 @@ class PartWriter:
             self._encoder.write(result)
             self._frames += 1
             self._computed += frame.is_computed
-            if before is not None:
-                self._measure(before, frame)
+            place, rate = chunk.first + frame.number, chunk.encoding.rate
+            if before is not None and before.number + 1 == frame.number and is_measured(place, rate):
+                self._flicker[int(place / rate)] += measure_pair(before, frame)
             if frame.is_last or following in self._starts or self._is_long_enough(frame):
                 self._encoder.finish()
                 part = Part(self._first, self._frames, self._computed, frame.is_last,
@@ -473,11 +474,6 @@ class PartWriter:
                 self._part.close()
                 parts.drop_frames(part.first, part.stop)
                 self.made.append(part)
-
-    def _measure(self, before: Frame, frame: Frame) -> None:
-        number, rate = self._chunk.first + frame.number, self._chunk.encoding.rate
-        if before.number + 1 == frame.number and is_measured(number, rate):
-            self._flicker[int(number / rate)] += measure_pair(before, frame)
 
     def _is_long_enough(self, frame: Frame) -> bool:
         """Tell whether a part may end here and another second would be too much work for it.

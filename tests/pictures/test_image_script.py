@@ -31,12 +31,6 @@ INPUTS = PROJECT / 'inputs'
 
 
 @pytest.fixture
-def tiny(tmp_path):
-    """The path of a small x4 network's weights."""
-    return save_network(tmp_path / 'tiny.pth')
-
-
-@pytest.fixture
 def run(run_script, tiny):
     """Run the script in a folder of its own with the tiny network."""
     return partial(run_script, inference_realesrgan, '--model_path', tiny)

@@ -15,7 +15,6 @@ from realesrgan.errors import Cancelled, ImageError, InputError, UsageError
 from realesrgan.events import Found, Outcome, Progress, Warned
 from realesrgan.options import UpsamplerOptions, convert_options
 from realesrgan.pictures import PictureOptions, upscale_pictures
-from tests.support import clips
 from tests.support.clips import files
 from tests.support.made_pictures import write_noise as write
 
@@ -26,18 +25,10 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.fixture(scope='session')
-def weights(tmp_path_factory):
-    """Two small networks of different weights."""
-    folder = tmp_path_factory.mktemp('weights')
-    return {'tiny': clips.save_network(folder / 'tiny.pth'),
-            'plain': clips.save_network(folder / 'plain.pth', plain=True)}
-
-
 @pytest.fixture
-def options(weights):
+def options(networks):
     return lambda network='tiny', tile=0, **more: PictureOptions(
-        model_path=weights[network], tile=tile, fp32=True, **more)
+        model_path=networks[network], tile=tile, fp32=True, **more)
 
 
 def test_each_failure_gets_a_second_try_that_leaves_out_what_is_done(folder, options, at_calls):
@@ -51,7 +42,7 @@ def test_each_failure_gets_a_second_try_that_leaves_out_what_is_done(folder, opt
     assert widths.count(6) == widths.count(7) == 1  # told before; the third may be on its way to the disk
 
 
-def test_events_and_outcomes(folder, options, weights):
+def test_events_and_outcomes(folder, options, networks):
     img = write(folder / 'in/a.png', 20, 10, 3)
     (folder / 'in/b.png').write_bytes(b'\x89PNG\r\n\x1a\nbroken')
     (folder / 'in/c.txt').write_text('x')
@@ -73,7 +64,7 @@ def test_events_and_outcomes(folder, options, weights):
     assert Warned('d.png', 'has transparency, which jpg does not hold; written as d_out.png') in events
     assert Warned('', 'in/c.txt: skipped, not a picture') in events
     [again] = upscale_pictures(['in/a.png'], 'out', options())
-    expected = RealESRGANer(4, weights['tiny'], pre_pad=0).enhance(img)[0]
+    expected = RealESRGANer(4, networks['tiny'], pre_pad=0).enhance(img)[0]
     assert np.array_equal(cv2.imread(str(again.target)), expected)
 
 

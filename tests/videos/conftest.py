@@ -6,15 +6,6 @@ import pytest
 import inference_realesrgan_video
 from realesrgan.engines.kernel.library import find_kernel
 from realesrgan.errors import EngineError
-from tests.support import clips
-
-
-@pytest.fixture(scope='session')
-def networks(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('networks')
-    return {'tiny': clips.save_network(folder / 'tiny.pth'),
-            'plain': clips.save_network(folder / 'plain.pth', plain=True),
-            **{f'x{scale}': clips.save_network(folder / f'x{scale}.pth', scale=scale) for scale in (1, 2, 3, 8)}}
 
 
 @pytest.fixture(scope='session')
