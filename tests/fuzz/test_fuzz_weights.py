@@ -104,6 +104,17 @@ def pack(pickled, stored=b''):
     return archive.getvalue()
 
 
+BOMBS = [pack(pickle.dumps({'a': 1}, 2), bytes(8 << 20)), pack(pickle.dumps({'a': bytes(8 << 20)}, 2))]
+
+
+@pytest.mark.parametrize('bomb', BOMBS, ids=['storage', 'pickle'])
+def test_a_bomb_is_told_from_its_directory(tmp_path, bomb):
+    path = tmp_path / 'net.pth'
+    path.write_bytes(bomb)
+    with pytest.raises(RealESRGANError, match=r'refused: it is an archive of \d+ bytes that unpacks to 8\d{6}$'):
+        read_content(path)
+
+
 @pytest.mark.parametrize('content', [
     *[save({'params': state_dict_of(SHAPES[0]), 'more': Call(function, *arguments)}) for function, arguments in (
         (os.system, ('touch ran',)), (Path.touch, (Path('ran'),)), (exec, ('open("ran", "w")',)),
@@ -114,7 +125,7 @@ def pack(pickled, stored=b''):
     rebuilt((1 << 20, 1 << 20), (0, 0), 'BFloat16Storage', 2), rebuilt((4,), (1,)), rebuilt((2,), (-1,)),
     rebuilt((1 << 62, 4), (1, 1)), rebuilt((-1,), (1,)), rebuilt((1,), (1,), count=1 << 40),
     rebuilt((1,), (1,), count=-1),
-    pack(pickle.dumps({'a': 1}, 2), bytes(1200 << 20)), pack(pickle.dumps({'a': bytes(1200 << 20)}, 2)),
+    *BOMBS,
     rebuilt((1 << 15, 1 << 15), (0, 0)), rebuilt((1 << 15, 1 << 15), (0, 0), 'HalfStorage', 2),
     rebuilt((1 << 15, 1 << 15), (0, 0), 'DoubleStorage', 1, 8),
     b'\x80\x02' + b'(' * 100000, b'\x80\x02' + b']' * 1000 + b'.',
