@@ -75,7 +75,7 @@ def working(said):
 @needs_compiler
 def test_variants_are_built(tmp_path, capsys, monkeypatch):
     installed = [name_library(variant.name) for variant in build.list_machine_variants()]  # by `make`, which tests them
-    folder, last = tmp_path / 'new', build.list_machine_variants()[-2:]
+    folder, last = tmp_path / 'new', build.list_machine_variants()[-1:]
     monkeypatch.setattr(build, 'list_machine_variants', lambda: last)
     assert build.main(['--output', str(folder)]) == 0
     names = [name_library(variant.name).name for variant in last]
@@ -317,6 +317,7 @@ def test_it_fails_if_one_pixel_is_wrong(monkeypatch, capsys, precision, error, s
         return result.astype(batch.dtype)
     monkeypatch.setattr(winograd, 'WinogradEngine', lambda network, device, precision, *_, **__: partial(
         compute, network, precision))
+    monkeypatch.setattr(self_test, '_CASES', CASES[-1:])
     monkeypatch.setattr(self_test, 'Kernel', FakeKernel)
     monkeypatch.setattr(self_test, 'resizes_exactly', lambda kernel: True)
     monkeypatch.setattr(self_test, 'list_cpu_features', lambda: AVX2 | {'avx_vnni'})
