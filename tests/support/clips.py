@@ -22,7 +22,7 @@ ENVIRONMENT = os.environ | {'GCONV_PATH': '/nonexistent'}  # for static builds, 
 ALL_FRAMES = [part for name, value in FFMPEG.passthrough.items() for part in (f'-{name}', value)]
 EXACT = ['-c:v', 'libx264', '-crf', '0', '-preset', 'ultrafast', '-pix_fmt', 'yuv420p']
 LOSSLESS = ['-s', '1', '--crf', '0', '--preset', 'ultrafast']
-OPEN_GOPS = ['-c:v', 'libx264', '-crf', '5', '-bf', '3', '-x264-params', 'open-gop=1:keyint=40:scenecut=0', '-pix_fmt',
+OPEN_GOPS = ['-c:v', 'libx264', '-crf', '5', '-bf', '3', '-x264-params', 'open-gop=1:keyint=20:scenecut=0', '-pix_fmt',
              'yuv420p']
 
 
