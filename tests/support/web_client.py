@@ -1,6 +1,7 @@
 """A client of services under test, and pictures to send."""
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -47,7 +48,8 @@ class Service:
 
     @property
     def files(self):
-        return sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob('*') if path.is_file())
+        return sorted(str((Path(folder) / name).relative_to(self.folder))
+                      for folder, _, names in os.walk(self.folder) for name in names)  # where folders may vanish
 
 
 class Command:

@@ -635,7 +635,7 @@ def test_the_clients_of_the_examples_wait_for_a_full_queue(serve, short_waits, e
 def test_a_short_load(monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / 'benchmarks'))
     import web_load
-    seen = web_load.load(clients=8, queue=2, seconds=3)
+    seen = web_load.load(clients=8, queue=2, seconds=1)
     assert seen['right'] >= 3
     assert set(seen) - {'429'} == {'clients', 'queue', 'seconds', 'right', 'MiB after warm-up', 'MiB in the end',
                                    'change', 'files left', 'left after the end'}
