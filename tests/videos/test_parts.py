@@ -57,11 +57,11 @@ def stopped(run, tmp_path, at_chunk):
     """Four chunks, and a run of them that was interrupted in the third."""
     def stop():
         raise Stop
-    make(tmp_path / 'a.mp4', *counted('25', '4'), *sound('4'), *EXACT)
+    make(tmp_path / 'a.mp4', *counted('10', '4'), *sound('4'), *EXACT)
     at_chunk([2], stop)
     status, _, err = run(*CHUNKS)
     at_chunk([], None)
-    assert (status, parts()) == (130, ['00000000.mp4', '00000025.mp4'])
+    assert (status, parts()) == (130, ['00000000.mp4', '00000010.mp4'])
     assert 'warning: a.mp4: 0 frames lost, 2 parts kept; the same command resumes' in err
 
 
@@ -75,7 +75,7 @@ def whole(upscale, stopped):
 def test_the_same_command_goes_on(upscale, whole):
     before = [(PARTS / name).stat().st_mtime_ns for name in parts()]
     text = upscale(*CHUNKS, '--keep_parts')
-    assert text.startswith('results/a_out.mp4: 100 frames (50 of them from an earlier run), ')
+    assert text.startswith('results/a_out.mp4: 40 frames (20 of them from an earlier run), ')
     assert 'reusing 2 parts of an earlier run' in text
     assert [(PARTS / name).stat().st_mtime_ns for name in parts()][:2] == before
     assert hashes('results/a_out.mp4') == whole
@@ -95,14 +95,14 @@ def test_other_options_or_another_source_are_refused(upscale, fail, run, stopped
     Path('b.mp4').replace('a.mp4')
     assert 'modified was ' in fail(*CHUNKS)
     assert len(parts()) == 2
-    assert upscale('-i', 'a.mp4', '-s', '2', '--chunk', '1', '--restart').startswith('results/a_out.mp4: 100 frames, ')
+    assert upscale('-i', 'a.mp4', '-s', '2', '--chunk', '1', '--restart').startswith('results/a_out.mp4: 40 frames, ')
     assert video('results/a_out.mp4')['size'] == (128, 64)
     assert files('results') == ['a_out.mp4']
 
 
 @pytest.mark.parametrize('asked', [(['-s', '4'], []), ([], ['-s', '4'])])
 def test_the_networks_own_scale_is_the_same_asked_for_or_not(upscale, fail, tmp_path, asked):
-    make(tmp_path / 'a.mp4', *counted('25', '2'), *EXACT)
+    make(tmp_path / 'a.mp4', *counted('10', '2'), *EXACT)
     first, second = ([*arguments, '--chunk', '1', '--keep_parts'] for arguments in asked)
     upscale('-i', 'a.mp4', *first)
     assert 'reusing 2 parts of an earlier run' in upscale('-i', 'a.mp4', *second)
@@ -110,8 +110,8 @@ def test_the_networks_own_scale_is_the_same_asked_for_or_not(upscale, fail, tmp_
 
 
 def test_workers_devices_and_memory_may_differ(upscale, stopped):
-    assert '(50 of them from an earlier run)' in upscale(*CHUNKS, '--num_process_per_gpu', '2', '--max_memory', '1')
-    assert counts('results/a_out.mp4') == list(range(100))
+    assert '(20 of them from an earlier run)' in upscale(*CHUNKS, '--num_process_per_gpu', '2', '--max_memory', '1')
+    assert counts('results/a_out.mp4') == list(range(40))
 
 
 @pytest.mark.parametrize('name', ['my own.txt', '01 intro.mp4'])
@@ -132,35 +132,35 @@ def lose_content(path, share):
 
 
 @pytest.mark.parametrize(('name', 'damage', 'warns'), [
-    ('00000025.mp4', lambda path: path.write_bytes(b'x' * 99), False),
-    ('00000025.json', lambda path: path.write_bytes(b''), False), ('00000025.json', Path.unlink, False),
-    ('00000025.mp4', lambda path: lose_content(path, 0.2), True),
-    ('00000025.mp4', lambda path: lose_content(path, 1), True)])
+    ('00000010.mp4', lambda path: path.write_bytes(b'x' * 99), False),
+    ('00000010.json', lambda path: path.write_bytes(b''), False), ('00000010.json', Path.unlink, False),
+    ('00000010.mp4', lambda path: lose_content(path, 0.2), True),
+    ('00000010.mp4', lambda path: lose_content(path, 1), True)])
 def test_a_damaged_part_is_made_again(upscale, whole, name, damage, warns):
     damage(PARTS / name)
     text = upscale(*CHUNKS)
-    assert '(25 of them from an earlier run)' in text
-    assert not warns or ('warning: a.mp4: results/a_out_parts/00000025.mp4: damaged since it was written; it is made '
+    assert '(10 of them from an earlier run)' in text
+    assert not warns or ('warning: a.mp4: results/a_out_parts/00000010.mp4: damaged since it was written; it is made '
                          'again') in text
     assert hashes('results/a_out.mp4') == whole
     assert files('results') == ['a_out.mp4']
 
 
 def test_a_part_that_loses_its_content_while_the_run_goes_on_is_not_joined(upscale, fail, tmp_path, at_chunk):
-    make(tmp_path / 'a.mp4', *counted('25', '3'), *EXACT)
+    make(tmp_path / 'a.mp4', *counted('10', '3'), *EXACT)
     at_chunk([2], lambda: lose_content(PARTS / '00000000.mp4', 0.2))
     assert ('error: a.mp4: results/a_out_parts/00000000.mp4: damaged since it was written, so the disk may be failing; '
             'the same command makes it again') in fail(*CHUNKS).splitlines()
     assert not Path('results/a_out.mp4').exists()
     at_chunk([], None)
-    assert '(50 of them from an earlier run)' in upscale(*CHUNKS)
-    assert counts('results/a_out.mp4') == list(range(75))
+    assert '(20 of them from an earlier run)' in upscale(*CHUNKS)
+    assert counts('results/a_out.mp4') == list(range(30))
 
 
 @pytest.mark.parametrize('text', ['{"vers', '[1]'])
 def test_a_damaged_manifest_means_a_new_start(upscale, stopped, text):
     (PARTS / 'manifest.json').write_text(text)
-    assert upscale(*CHUNKS).startswith('results/a_out.mp4: 100 frames, ')
+    assert upscale(*CHUNKS).startswith('results/a_out.mp4: 40 frames, ')
 
 
 def test_an_option_that_was_not_given_makes_no_difference_once_it_is_gone(tmp_path):
