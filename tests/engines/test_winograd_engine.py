@@ -85,7 +85,7 @@ def load(name):
 
 @functools.cache
 def upscale_by_pytorch(name, kind):
-    return reference(load(name), draw(kind))
+    return reference(load(name), draw(kind)[:, 8:40, 8:48])
 
 
 # ---- results ----
@@ -115,7 +115,7 @@ def test_tasks_of_any_size(kernel, monkeypatch, l2_bytes):
 @pytest.mark.parametrize('name', ['realesr-animevideov3', 'RealESRGAN_x4plus_anime_6B'])
 def test_at_most_one_level_from_pytorch(kernel, name, kind):
     expected = np.rint(upscale_by_pytorch(name, kind) * 255)
-    assert np.abs(make(load(name), kernel)(draw(kind)) - expected).max() <= 1
+    assert np.abs(make(load(name), kernel)(draw(kind)[:, 8:40, 8:48]) - expected).max() <= 1
 
 
 def test_sixteen_bits_of_a_photo_are_within_four_levels_of_pytorch(kernel):
