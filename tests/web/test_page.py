@@ -24,7 +24,7 @@ expect.set_options(timeout=60_000)
 
 FOLDER = Path(realesrgan.web.__file__).parent
 QUALITY = Path(realesrgan.quality.__file__).parent
-DEVICES = {'desktop': ((1280, 900), 'light'), 'phone': ((390, 800), 'dark')}
+DESKTOP, PHONE = (1280, 900), (390, 800)
 SLOW = 'RealESRGAN_x4plus'
 
 # Drops files as a hand does: playwright can't move them from outside into the page.
@@ -54,9 +54,9 @@ def visit(chromium):
     """Open the page of a service; fails if the page throws, or asks another host for anything."""
     problems, contexts = [], []
 
-    def open_page(service, *, size=(1280, 900), scheme='light', locale='en-US'):
-        context = chromium.new_context(viewport={'width': size[0], 'height': size[1]}, color_scheme=scheme,
-                                       locale=locale, accept_downloads=True)
+    def open_page(service, *, size=DESKTOP, locale='en-US'):
+        context = chromium.new_context(viewport={'width': size[0], 'height': size[1]}, locale=locale,
+                                       accept_downloads=True)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(60_000)
@@ -99,12 +99,10 @@ def list_values(card, name):
     return card.locator(f'select[name={name}] option').evaluate_all('all => all.map(option => option.value)')
 
 
-@pytest.mark.parametrize('device', DEVICES)
-def test_choose_look_adjust_start_and_download(serve, visit, monkeypatch, tmp_path, device):
+def test_choose_look_adjust_start_and_download(serve, visit, monkeypatch, tmp_path):
     monkeypatch.setattr(app, 'list_installed', lambda: [MODEL, SLOW])
     service = serve()
-    size, scheme = DEVICES[device]
-    page = visit(service, size=size, scheme=scheme)
+    page = visit(service)
     choose(page, ('my photo.png', 'image/png', png()))
     card = find(page, 'my photo.png')
     expect(card.locator('.pair img')).to_be_visible()  # what was dropped, and an estimate
@@ -143,6 +141,8 @@ def test_choose_look_adjust_start_and_download(serve, visit, monkeypatch, tmp_pa
         card.get_by_role('link', name='Download my photo_out.png').click()
     download.value.save_as(tmp_path / 'result.png')
     assert cv2.imread(str(tmp_path / 'result.png')).shape == (80, 120, 3)
+    assert fits(page)
+    page.set_viewport_size({'width': PHONE[0], 'height': PHONE[1]})
     assert fits(page)
     card.get_by_role('button', name='Remove').click()
     expect(page.get_by_role('listitem')).to_have_count(0)
@@ -269,7 +269,7 @@ def test_formats_and_presets_fit_each_file(serve, visit, tmp_path):
 
 
 def test_the_mouse_pans_and_the_wheel_zooms_in_full_size(serve, visit):
-    page = visit(serve(), size=(390, 800))
+    page = visit(serve(), size=PHONE)
     choose(page, ('a.png', 'image/png', png(100, 200)))
     card = find(page, 'a.png')
     start(card)
@@ -376,13 +376,13 @@ def test_size_strength_and_verdict_are_in_both_languages(serve, visit, monkeypat
     assert abs(result - plain).mean() < 1  # the network's is 40 and more from it
 
 
-@pytest.mark.parametrize(('device', 'locale', 'button', 'figures'), [
-    ('desktop', 'en-US', 'Compare models', r'about \d+ seconds?, less than 1 MB'),
-    ('phone', 'ko-KR', '모델 비교', r'약 \d+초, 1 MB 미만')])
-def test_models_are_compared_and_one_is_used(serve, visit, monkeypatch, device, locale, button, figures):
+@pytest.mark.parametrize(('size', 'locale', 'button', 'figures'), [
+    (DESKTOP, 'en-US', 'Compare models', r'about \d+ seconds?, less than 1 MB'),
+    (PHONE, 'ko-KR', '모델 비교', r'약 \d+초, 1 MB 미만')], ids=['desktop', 'phone'])
+def test_models_are_compared_and_one_is_used(serve, visit, monkeypatch, size, locale, button, figures):
     other = 'RealESRGAN_x4plus_anime_6B'
     monkeypatch.setattr(uploads, 'list_installed', lambda: [other, MODEL])
-    page = visit(serve(), size=DEVICES[device][0], locale=locale)
+    page = visit(serve(), size=size, locale=locale)
     choose(page, ('a.png', 'image/png', png()))
     page.get_by_role('button', name=button).click()
     rows = page.locator('.models li')
@@ -472,7 +472,7 @@ DONE = {'state': 'done', 'warnings': ['w' * 300], 'seconds': 7240.56, 'size': [1
     ('ko-KR', '이 모델의 가중치가 없고', '2시간 1분 만에 완료', '약 2분')])
 def test_words_and_figures_are_the_readers_and_fit_a_phone(serve, visit, monkeypatch, locale, told, taken, estimate):
     monkeypatch.setattr('realesrgan.web.jobs.JobQueue.estimate', lambda *_: 110.0)
-    page, states = visit(serve(), size=DEVICES['phone'][0], locale=locale), iter([FAILED, DONE])
+    page, states = visit(serve(), size=PHONE, locale=locale), iter([FAILED, DONE])
     page.route('**/jobs', lambda route: route.fulfill(status=202, json=next(states)))
     choose(page, ('n' * 200, 'image/png', png()), ('a.png', 'image/png', png()))
     expect(page.locator('.sizes').first).to_have_text(f'60\u00d740 \u2192 240\u00d7160, {estimate}')
