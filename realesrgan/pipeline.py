@@ -3,12 +3,15 @@
     with read_ahead(reader, 4, stop=reader.kill) as frames, write_behind(writer.write, 2, stop=writer.kill) as behind:
         for frame in frames:
             behind.put(upscale(frame))
+
+`run_in_thread` is for a single piece of work.
 """
 from __future__ import annotations
 
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Generic, Self, TypeVar
 
@@ -178,3 +181,17 @@ def write_behind(write: Callable[[Item], None], count: int,
         join()
         raise
     queue.flush()
+
+
+def run_in_thread(work: Callable[[], Item], name: str) -> Future[Item]:
+    """Start work in a thread of this name, which does not keep the process alive."""
+    future: Future[Item] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    create_thread(run, name).start()
+    return future

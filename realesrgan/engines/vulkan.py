@@ -7,11 +7,11 @@ https://github.com/Tencent/ncnn/blob/master/docs/developer-guide/operators.md.
 from __future__ import annotations
 
 import atexit
+import functools
 import threading
 import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
 
 import cv2
 import ncnn
@@ -20,7 +20,7 @@ import numpy as np
 from ..archs.architecture import Layers
 from ..archs.loaded import LoadedNetwork
 from ..errors import EngineError, NonFiniteError
-from ..log import create_thread
+from ..pipeline import run_in_thread
 from .devices import Device, measure_vulkan_memory, open_vulkan_gpu
 from .engine import Engine, upscale_in_float
 
@@ -108,15 +108,7 @@ class VulkanEngine(Engine):
     def submit(self, batch: np.ndarray, size: tuple[int, int] | None = None,
                together: int = 1) -> Callable[[], np.ndarray]:
         """As of `Engine`. In a thread, so that one result is rounded while the GPU computes the next."""
-        future: Future[np.ndarray] = Future()
-
-        def work() -> None:
-            try:
-                future.set_result(self(batch))
-            except BaseException as error:
-                future.set_exception(error)
-        create_thread(work, 'vulkan').start()
-        return future.result
+        return run_in_thread(functools.partial(self, batch), 'vulkan').result
 
     def release(self) -> None:
         with self._lock:

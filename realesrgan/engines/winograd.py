@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import accumulate, pairwise
 
 import numpy as np
@@ -17,6 +18,7 @@ import numpy as np
 from ..archs.architecture import Convolution, Layers
 from ..archs.loaded import LoadedNetwork
 from ..errors import EngineError, NonFiniteError, RealESRGANError
+from ..pipeline import run_in_thread
 from .cpu import count_cores, measure_l2_cache
 from .devices import Device
 from .engine import Engine, upscale_in_float
@@ -167,55 +169,28 @@ class WinogradEngine(Engine):
         # A pool of threads that wait for the next picture would save a tenth of a millisecond. But its threads would be
         # missing after a fork, and end before Python does.
         memory, scratch = self._memory, self._scratch
-        threads = [_KernelThread(self._kernel, program, floats, pixels, result) for floats in scratch]
         # Until all threads have ended, this is theirs alone, whatever interrupts us, and however often.
         self._program, self._memory, self._scratch = None, allocate(0), []
         try:
-            for thread in threads:
-                thread.start()
+            threads = [run_in_thread(partial(self._work, program, floats, pixels, result), 'winograd')
+                       for floats in scratch]
             tickets = self._kernel.count_tickets(program.pointer) if self.on_progress else 0
             for thread in threads:
-                while not thread.wait(_SECONDS_BETWEEN_LOOKS):
-                    if self.on_progress:
-                        self.on_progress(min(program.pointer.contents.next_ticket / tickets, 1))
+                while True:
+                    try:
+                        thread.result(_SECONDS_BETWEEN_LOOKS)
+                        break
+                    except TimeoutError:
+                        if self.on_progress:
+                            self.on_progress(min(program.pointer.contents.next_ticket / tickets, 1))
         except BaseException:
             program.stop()
             raise
         self._program, self._memory, self._scratch = program, memory, scratch
 
-
-class _KernelThread(threading.Thread):
-    """Works on a program, and keeps all memory that it works in.
-
-    `threading.Thread.join` would not do: where an interrupt ends it, Python 3.11 takes the thread for ended.
-    """
-
-    def __init__(self, kernel: Kernel, program: SizedProgram, scratch: np.ndarray, *others: np.ndarray) -> None:
-        super().__init__(name='winograd', daemon=True)
-        self._kernel = kernel
-        self._program = program
-        self._scratch = scratch
-        self._others = others
-        self._ended = threading.Event()
-        self._error: BaseException | None = None
-
-    def run(self) -> None:
-        try:
-            self._kernel.run(self._program.pointer, self._scratch.ctypes.data)
-        except BaseException as error:
-            self._error = error
-        finally:
-            self._ended.set()
-
-    def wait(self, seconds: float) -> bool:
-        """Wait for its end, at most so long, and raise what it raised; return whether it has ended.
-
-        Windows reports Ctrl-C only afterwards, and so does Linux if it came just before the wait.
-        """
-        ended = self._ended.wait(seconds)
-        if self._error is not None:
-            raise self._error
-        return ended
+    def _work(self, program: SizedProgram, scratch: np.ndarray, *_kept: np.ndarray) -> None:
+        """Work on a program in a thread, which so keeps all memory that it works in."""
+        self._kernel.run(program.pointer, scratch.ctypes.data)
 
 
 def _choose_task_tiles(kernel: Kernel) -> int:

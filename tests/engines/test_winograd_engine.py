@@ -4,6 +4,7 @@ from __future__ import annotations
 import functools
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import cv2
@@ -312,16 +313,18 @@ def test_nothing_outside_the_planes_is_read_or_written(kernel, monkeypatch):
 def test_it_computes_with_the_threads_it_was_given_which_end_and_change_nothing(best_kernel, monkeypatch):
     made = []
 
-    class Thread(winograd._KernelThread):
-        def __init__(self, *args):
-            super().__init__(*args)
+    class Thread(threading.Thread):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
             made.append(self)
-    monkeypatch.setattr(winograd, '_KernelThread', Thread)
     module, batch = random_network(SRVGGNetCompactConfig(4, 16, 4)), random_batch(90, 100)
     expected = make(module, best_kernel)(batch)
     for threads in (1, 2, 5):
         made.clear()
-        assert np.array_equal(make(module, best_kernel, threads=threads)(batch), expected)
+        engine = make(module, best_kernel, threads=threads)
+        with monkeypatch.context() as patches:
+            patches.setattr(threading, 'Thread', Thread)
+            assert np.array_equal(engine(batch), expected)
         assert len(made) == threads
         for thread in made:
             thread.join()
