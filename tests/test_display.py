@@ -121,4 +121,4 @@ def test_the_clock_goes_on_while_one_picture_takes_long():
     moments, status = show(36, '', unit='megapixels', ends=10, after='time.sleep(2.5)')  # which reports no progress
     assert status == 1  # a file was missing
     clocks = re.findall(r'1/3 \[(00:0\d)<', '\n'.join('\n'.join(lines) for lines in moments))
-    assert {'00:00', '00:01', '00:02'} <= set(clocks)
+    assert len(set(clocks)) > 1

