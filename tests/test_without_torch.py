@@ -98,6 +98,18 @@ def test_a_start_imports_what_a_plain_picture_needs(python):
     assert python('-c', code, *unneeded).splitlines()[-1] == '[]'
 
 
+@pytest.mark.skipif(sys.platform != 'linux', reason='threads are counted as Linux lists them')
+def test_numpy_starts_no_threads_that_would_wait_busily(python):
+    code = ('import os\n'
+            'from realesrgan.cli.run import run_and_exit\n'
+            'def main():\n'
+            '    import numpy\n'
+            '    print(len(os.listdir("/proc/self/task")))\n'
+            '    return 0\n'
+            'run_and_exit(main)')
+    assert python('-c', code) == '1\n'
+
+
 @on_a_cpu
 def test_both_denoise_weights_are_mixed(python, tmp_path):
     for name, seed in (('realesr-general-x4v3', 1), ('realesr-general-wdn-x4v3', 2)):

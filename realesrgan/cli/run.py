@@ -84,6 +84,8 @@ def run_and_exit(main: Callable[[], int]) -> NoReturn:
     back all the same. Threads and exit handlers are waited for, as Python does it.
     """
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
+    # What numpy multiplies here is small. More threads of its library would wait busily, beside those that compute.
+    os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
     status = main()
     threading._shutdown()  # type: ignore[attr-defined]  # as `multiprocessing` ends its processes
     atexit._run_exitfuncs()
