@@ -4,7 +4,6 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from queue import SimpleQueue
@@ -67,8 +66,7 @@ class Finding(NamedTuple):
     is_bad: bool = False
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """The verdict on a result in a word: 'good', 'look', or 'bad'.
 
     Attributes:
@@ -79,7 +77,7 @@ class Verdict:
 
     word: str
     reasons: tuple[str, ...] = ()
-    messages: tuple[str, ...] = field(default=(), compare=False)
+    messages: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f'{self.word} ({", ".join(self.reasons)})' if self.reasons else self.word

@@ -1,4 +1,4 @@
-"""Every option of the two scripts, once: a field of a dataclass says its names, default, check, help and group.
+"""Every option of the two scripts, once: a field of a class says its names, default, check, help and group.
 
 The scripts' parsers, the Python API, the web form, and the test that compares `--help` with the documents read the
 fields, so a new option is one field here. A field's name is that of the option on the command line.
@@ -7,14 +7,12 @@ Nothing here imports PyTorch, numpy or OpenCV, so that `--help` answers at once.
 """
 from __future__ import annotations
 
-import dataclasses
 import logging
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeVar, dataclass_transform
 
 from .engines.engine import list_engine_choices
 from .errors import UsageError
@@ -134,7 +132,7 @@ def _list_choices_of_videos() -> tuple[str, ...]:
 # ---- fields ----
 
 class Option(NamedTuple):
-    """An option, kept in the metadata of its field.
+    """An option, the value of its field in a class.
 
     Attributes:
         flags: Its names on the command line.
@@ -182,18 +180,51 @@ class Option(NamedTuple):
 
 def option(default: Any, *flags: str, **more: Any) -> Any:
     """Return the field of an option; `more` are the other attributes of `Option`."""
-    return dataclasses.field(default=default, metadata={'option': Option(flags, default=default, **more)})
+    return Option(flags, default=default, **more)
 
 
+@dataclass_transform(eq_default=False, kw_only_default=True, frozen_default=True)
 class CheckedOptions:
-    """The base of dataclasses of options, which are checked when they are made. Wrong values raise `UsageError`.
+    """The base of classes of options, which are checked when they are made. Wrong values raise `UsageError`.
 
-    Its methods replace those that would be compiled for each class, which would delay `--help`.
+    They are like frozen dataclasses, with all that is annotated for fields, but need nothing compiled at each start.
     """
 
+    _fields: ClassVar[dict[str, Any]] = {}  # of each an `Option`, or only its default
+
+    def __init_subclass__(cls) -> None:
+        own = {name: vars(cls)[name] for name in cls.__annotations__}
+        cls._fields = cls._fields | own
+        for name, field in own.items():
+            setattr(cls, name, _get_default(field))
+
+    def __init__(self, **given: Any) -> None:
+        if unknown := given.keys() - self._fields:
+            raise TypeError(f'{type(self).__name__} has no {", ".join(sorted(unknown))}')
+        vars(self).update({name: _get_default(field) for name, field in self._fields.items()} | given)
+        for name, option in list_options(type(self)).items():
+            try:
+                self._set(name, option.convert(getattr(self, name)))
+            except (TypeError, ValueError, AttributeError) as error:
+                raise UsageError(f'{name}: {error}') from None
+        self._check_together()
+
+    def _check_together(self) -> None:
+        """Check what options that are right by themselves mean together; raise a `UsageError` if that is nothing."""
+
+    def _set(self, name: str, value: Any) -> None:
+        vars(self)[name] = value
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f'{name}: options do not change; replace() returns others')
+
+    def replace(self, **changes: Any) -> Self:
+        """Return these options with some changed."""
+        return type(self)(**(vars(self) | changes))
+
     def __repr__(self) -> str:
-        given = [f'{field.name}={getattr(self, field.name)!r}' for field in dataclasses.fields(self)  # type: ignore[arg-type]  # of a subclass
-                 if getattr(self, field.name) != field.default]
+        given = [f'{name}={getattr(self, name)!r}' for name, field in self._fields.items()
+                 if getattr(self, name) != _get_default(field)]
         return f'{type(self).__name__}({", ".join(given)})'
 
     def __eq__(self, other: object) -> bool:
@@ -202,27 +233,21 @@ class CheckedOptions:
     def __hash__(self) -> int:
         return hash(tuple(vars(self).values()))
 
-    def __post_init__(self) -> None:
-        for name, option in list_options(type(self)).items():
-            try:
-                object.__setattr__(self, name, option.convert(getattr(self, name)))
-            except (TypeError, ValueError, AttributeError) as error:
-                raise UsageError(f'{name}: {error}') from None
+
+def _get_default(field: Any) -> Any:
+    return field.default if isinstance(field, Option) else field
 
 
 def list_options(kind: type[CheckedOptions]) -> dict[str, Option]:
     """Return the options of a class, by name."""
-    fields = dataclasses.fields(kind)  # type: ignore[arg-type]  # of a subclass
-    return {field.name: field.metadata['option'] for field in fields if 'option' in field.metadata}
+    return {name: field for name, field in kind._fields.items() if isinstance(field, Option)}
 
 
 def same_option(kind: type[CheckedOptions], name: str, **changes: Any) -> Any:
     """Return a field like that of another class, with some attributes of `Option` changed."""
-    changed = list_options(kind)[name]._replace(**changes)
-    return dataclasses.field(default=changed.default, metadata={'option': changed})
+    return list_options(kind)[name]._replace(**changes)
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class UpsamplerOptions(CheckedOptions):
     """Everything that makes one upsampler differ from another. Wrong values raise `UsageError`."""
 
@@ -286,7 +311,6 @@ class UpsamplerOptions(CheckedOptions):
         return convert_options(self, UpsamplerOptions)
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class RunOptions(UpsamplerOptions):
     """Everything that both scripts let the user choose. Wrong values raise `UsageError`.
 
@@ -355,12 +379,11 @@ class RunOptions(UpsamplerOptions):
     check: bool = False
     models: tuple[str, ...] = ()
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check_together(self) -> None:
         if self.cpus_per_worker is not None and self.cluster is None:
             raise UsageError('--cpus_per_worker needs --cluster')
         try:
-            object.__setattr__(self, 'models', tuple(dict.fromkeys(map(_check_model_name, self.models))))
+            self._set('models', tuple(dict.fromkeys(map(_check_model_name, self.models))))
         except (ValueError, TypeError, AttributeError) as error:
             raise UsageError(f'models: {error}') from None
         if len(self.models) > 1 and not self.preview:
@@ -374,7 +397,7 @@ class RunOptions(UpsamplerOptions):
         if self.num_process_per_gpu == 'auto' and self.cluster is not None:
             raise UsageError('--num_process_per_gpu auto is for this machine; with --cluster give a number')
         if self.no_check:
-            object.__setattr__(self, 'check', False)
+            self._set('check', False)
         sizes = [f'--{name}' for name in ('outscale', 'width', 'height', 'fit') if getattr(self, name) is not None]
         if len(sizes) > 1:
             raise UsageError(f'{" and ".join(sizes)} contradict each other: give one of them; --fit WxH takes both '
@@ -391,7 +414,6 @@ class RunOptions(UpsamplerOptions):
         return None if box == (None, None) else fit_size(width, height, *box, multiples)
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class PictureOptions(RunOptions):
     """How pictures are upscaled, and where. Wrong values raise `UsageError`."""
 
@@ -405,7 +427,6 @@ class PictureOptions(RunOptions):
         False, '-r', '--recursive', group='files', help='go into subfolders and keep their structure')
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class VideoOptions(RunOptions):
     """How videos are upscaled, and where. Wrong values raise `UsageError`."""
 
@@ -461,8 +482,8 @@ class VideoOptions(RunOptions):
         False, '--dry_run', group='long videos',
         help='only print what would be done, how long it would take and what it would need')
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check_together(self) -> None:
+        super()._check_together()
         if self.dry_run and self.preview:
             raise UsageError('--dry_run and --preview both stand for the run; give one of them')
         if self.dry_run and (self.compare or self.check):
@@ -480,9 +501,7 @@ Options = TypeVar('Options', bound=UpsamplerOptions)
 
 def convert_options(options: UpsamplerOptions, kind: type[Options]) -> Options:
     """Return options of another class: those that both have, and defaults for the rest."""
-    names = {field.name for field in dataclasses.fields(options)}
-    return kind(**{field.name: getattr(options, field.name) for field in dataclasses.fields(kind)
-                   if field.name in names})
+    return kind(**{name: value for name, value in vars(options).items() if name in kind._fields})
 
 
 def drop_faces_of_anime(options: Options) -> Options:
@@ -491,4 +510,4 @@ def drop_faces_of_anime(options: Options) -> Options:
     if not (options.face_enhance and MODELS[name].anime):
         return options
     logger.warning('face enhancement is turned off: %s is a model for anime', name)
-    return dataclasses.replace(options, face_enhance=False)
+    return options.replace(face_enhance=False)

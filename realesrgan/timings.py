@@ -5,8 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Self, TypeVar
+from typing import NamedTuple, Self, TypeVar
 
 #: The stages of a picture or a video, in order: weights are loaded for the first of each worker, only videos are
 #: steadied, and reports compare results with their inputs.
@@ -15,8 +14,7 @@ STAGES = ('load', 'read', 'network', 'steady', 'write', 'check')
 Item = TypeVar('Item')
 
 
-@dataclass(frozen=True)
-class Timings:
+class Timings(NamedTuple):
     """Time and memory that a result took.
 
     Attributes:
@@ -33,15 +31,15 @@ class Timings:
     device: str = ''
     precision: str = ''
     tiles: int = 1
-    seconds: Mapping[str, float] = field(default_factory=dict)
+    seconds: Mapping[str, float] = {}
     host_bytes: int = 0
     gpu_bytes: int = 0
 
-    def __add__(self, other: Self) -> Self:
+    def __add__(self, other: Self) -> Self:  # type: ignore[override]  # of tuples
         """Return the timings of both together: the sum of the seconds, the larger of all else."""
-        return replace(self, seconds=dict(Counter(self.seconds) + Counter(other.seconds)),
-                       tiles=max(self.tiles, other.tiles), host_bytes=max(self.host_bytes, other.host_bytes),
-                       gpu_bytes=max(self.gpu_bytes, other.gpu_bytes))
+        return self._replace(
+            seconds=dict(Counter(self.seconds) + Counter(other.seconds)), tiles=max(self.tiles, other.tiles),
+            host_bytes=max(self.host_bytes, other.host_bytes), gpu_bytes=max(self.gpu_bytes, other.gpu_bytes))
 
 
 class Stopwatch:

@@ -1,7 +1,6 @@
 """--help and completion of both scripts."""
 from __future__ import annotations
 
-import dataclasses
 import shlex
 import shutil
 import subprocess
@@ -42,18 +41,18 @@ def test_every_group_of_help_begins_with_a_command_that_is_valid(script, monkeyp
 def test_a_new_option_is_one_field_away_from_help(monkeypatch):
     """Parsers, examples and checks come from the fields alone."""
     monkeypatch.setattr(sys, 'argv', ['/usr/bin/inference_realesrgan'])
-    kind = dataclasses.make_dataclass('NewOptions', [('strength', int, option(
-        3, '-x', '--strength', group='result', check=check_number(int, 1, 9), metavar='1..9', help='how strong'))],
-        bases=(PictureOptions,), frozen=True, kw_only=True)
-    new = parser.build_parser(kind, 'Try.', inputs='', output='', sample='a.png', examples={
+    class NewOptions(PictureOptions):
+        strength: int = option(
+            3, '-x', '--strength', group='result', check=check_number(int, 1, 9), metavar='1..9', help='how strong')
+    new = parser.build_parser(NewOptions, 'Try.', inputs='', output='', sample='a.png', examples={
         '': '-i a.png', 'files': '-i a.png', 'result': '-i a.png -x 2'})
     text = ' '.join(new.format_help().split())
     assert '-x 1..9, --strength 1..9 how strong (default: 3)' in text
     assert ' inference_realesrgan -i a.png -x 2' in text  # an installed command is called by its name
     args = new.parse_args(['--stren', '4'])
-    assert parser.read_options(kind, args).strength == kind(strength='4').strength == 4
+    assert parser.read_options(NewOptions, args).strength == NewOptions(strength='4').strength == 4
     with pytest.raises(UsageError, match='^strength: 10 is out of range: allowed is 1 to 9$'):
-        kind(strength=10)
+        NewOptions(strength=10)
 
 
 # What 0.3.0 knew in each script, by our parser's names.

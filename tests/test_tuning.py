@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -281,7 +280,7 @@ def test_an_enhancer_is_what_the_profile_says(write, options, folder):
     write(CHOICE._replace(window=64), found)
     assert build_enhancer(options, Place()).engine.description.startswith('torch, cpu, float32')
     assert build_enhancer(options, Place())._planner._largest_window == 64
-    asked = build_enhancer(replace(options, engine='openvino'), Place())
+    asked = build_enhancer(options.replace(engine='openvino'), Place())
     assert asked.engine.name == 'openvino'
     assert asked._planner._largest_window == 0
     (folder / 'profile.json').write_text('{')
@@ -302,7 +301,7 @@ def test_the_cpu_is_taken_where_a_gpu_is_slower(monkeypatch):
 
 
 def test_workers_are_counted_by_the_profile_else_by_memory(write, options, monkeypatch, folder):
-    auto = replace(options, num_process_per_gpu='auto')
+    auto = options.replace(num_process_per_gpu='auto')
     assert (count_workers(options), count_workers(auto)) == (1, 1)
     write(traits=build_enhancer(options, Place())._network.traits)
     assert count_workers(auto) == 2

@@ -91,8 +91,8 @@ def test_a_start_imports_what_a_plain_picture_needs(python):
     code = ('import sys, inference_realesrgan as script\n'
             'script.main("-n realesr-animevideov3 -i a.png -o out".split())\n'
             'print(sorted({*sys.argv[1:]} & sys.modules.keys()))')
-    unneeded = ('cv2', 'PIL', 'tifffile', 'tqdm', 'psutil', 'requests', 'numpy.random', 'json',
-                'subprocess', 'tempfile', 'importlib.metadata', 'realesrgan.tuning', 'realesrgan.ffmpeg',
+    unneeded = ('cv2', 'PIL', 'tifffile', 'tqdm', 'psutil', 'requests', 'numpy.random', 'json', 'subprocess',
+                'tempfile', 'dataclasses', 'importlib.metadata', 'realesrgan.tuning', 'realesrgan.ffmpeg',
                 'realesrgan.videos', 'realesrgan.reports', 'realesrgan.quality.measures',
                 'realesrgan.pictures.metadata', 'realesrgan.engines.openvino')
     assert python('-c', code, *unneeded).splitlines()[-1] == '[]'

@@ -7,7 +7,6 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ _BLEND = 8
 # With these values, tiles of the architectures in the tests agree with the untiled result to 50 dB, most of them to 65.
 # Only OmniSR, which sees the whole picture, is at 48 dB with tiles of 64 pixels.
 _UNKNOWN_FIELD = 32
-_USUAL_WINDOW = 16
+USUAL_WINDOW = 16
 
 
 class Convolution(NamedTuple):
@@ -175,7 +174,7 @@ class NetworkTraits:
     @property
     def alignment(self) -> int:
         """Tiles begin at multiples of this, so that windows of attention lie as in the whole picture."""
-        return _USUAL_WINDOW if self.layers() is None else 1
+        return USUAL_WINDOW if self.layers() is None else 1
 
     @property
     def receptive_field(self) -> int:
@@ -204,8 +203,15 @@ class NetworkTraits:
         return True
 
 
-@dataclass(frozen=True)
-class ForeignTraits(NetworkTraits):
+class _KnownTraits(NamedTuple):
+    architecture: str
+    scale: int
+    multiple: int = 1
+    alignment: int = USUAL_WINDOW
+    precisions: tuple[str, ...] = ('float32', 'float16', 'bfloat16')
+
+
+class ForeignTraits(_KnownTraits, NetworkTraits):
     """Those of a network of which little is known.
 
     Attributes:
@@ -214,12 +220,6 @@ class ForeignTraits(NetworkTraits):
         precisions: Those that it can be computed in.
     """
 
-    architecture: str
-    scale: int
-    multiple: int = 1
-    alignment: int = _USUAL_WINDOW
-    precisions: tuple[str, ...] = ('float32', 'float16', 'bfloat16')
-
     def runs_in(self, precision: str) -> bool:
         return precision in self.precisions
 
@@ -227,9 +227,9 @@ class ForeignTraits(NetworkTraits):
 class NetworkConfig(NetworkTraits, ABC):
     """The hyper-parameters of one network, and what follows from them.
 
-    Each architecture has one subclass, a frozen dataclass in a module that imports neither torch nor numpy. It should
-    say its `layers`, if it is a chain of 3x3 convolutions: then all engines run it, and the rest follows. One that is
-    not may override `multiple`, `alignment`, `receptive_field`, `blend` and `values_per_pixel`.
+    Each architecture has one subclass, a named tuple or a frozen dataclass, in a module that imports neither torch nor
+    numpy. It should say its `layers`, if it is a chain of 3x3 convolutions: then all engines run it, and the rest
+    follows. One that is not may override `multiple`, `alignment`, `receptive_field`, `blend` and `values_per_pixel`.
 
     Attributes:
         architecture: The architecture's name.

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..errors import NonFiniteError, UnknownNetworkError, flatten_message
-from .architecture import ForeignTraits
+from .architecture import USUAL_WINDOW, ForeignTraits
 from .loaded import LoadedNetwork
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def load_foreign_network(state_dict: Mapping[str, torch.Tensor], unknown: Unknow
     # bfloat16 was measured only with this package's own networks.
     precisions = ('float32', 'float16') if descriptor.supports_half else ('float32',)
     traits = ForeignTraits(name, descriptor.scale, descriptor.size_requirements.multiple_of,
-                           _ALIGNMENTS.get(name, ForeignTraits.alignment), precisions)
+                           _ALIGNMENTS.get(name, USUAL_WINDOW), precisions)
     module = ForeignNetwork(descriptor).requires_grad_(False).eval()
     return LoadedNetwork(traits, None, module, UnknownNetworkError(f'it is a {name} network'))
 

@@ -3,8 +3,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 from .architecture import Layers, NetworkConfig
 
@@ -34,14 +33,15 @@ _OLD_NAMES = (
 )
 
 
-@dataclass(frozen=True)
-class RRDBNetConfig(NetworkConfig):
-    """The hyper-parameters of an RRDBNet; see `rrdbnet_arch.RRDBNet`."""
-
+class _Parameters(NamedTuple):
     scale: int = 4
     num_feat: int = 64
     num_block: int = 23
     num_grow_ch: int = 32
+
+
+class RRDBNetConfig(_Parameters, NetworkConfig):
+    """The hyper-parameters of an RRDBNet; see `rrdbnet_arch.RRDBNet`."""
 
     architecture: ClassVar[str] = 'RRDBNet'
     first_parameter: ClassVar[str] = 'conv_first.weight'

@@ -3,8 +3,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 
 from .architecture import Layers, NetworkConfig
 
@@ -12,13 +11,14 @@ if TYPE_CHECKING:
     from .srvgg_arch import SRVGGNetCompact
 
 
-@dataclass(frozen=True)
-class SRVGGNetCompactConfig(NetworkConfig):
-    """The hyper-parameters of an SRVGGNetCompact with PReLU; see `srvgg_arch.SRVGGNetCompact`."""
-
+class _Parameters(NamedTuple):
     scale: int = 4
     num_feat: int = 64
     num_conv: int = 16
+
+
+class SRVGGNetCompactConfig(_Parameters, NetworkConfig):
+    """The hyper-parameters of an SRVGGNetCompact with PReLU; see `srvgg_arch.SRVGGNetCompact`."""
 
     architecture: ClassVar[str] = 'SRVGGNetCompact'
     first_parameter: ClassVar[str] = 'body.0.weight'

@@ -14,9 +14,8 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import flatten_message
 from .cpu import has_cpu_bfloat16, has_vnni
@@ -35,8 +34,7 @@ _SOFTWARE = 3
 _starting = threading.Lock()
 
 
-@dataclass(frozen=True)
-class Device:
+class Device(NamedTuple):
     """Where a network runs. Prints as PyTorch's device of the same name, but needs no PyTorch.
 
     Attributes:
@@ -45,7 +43,7 @@ class Device:
     """
 
     type: str
-    index: int | None = None
+    index: int | None = None  # type: ignore[assignment]  # not the method of tuples
 
     @classmethod
     def parse(cls, device: str | torch.device | Device) -> Device:

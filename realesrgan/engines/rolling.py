@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
@@ -38,7 +37,6 @@ _ALL_ROWS = 1 << 30
 Chunk = tuple[tuple[int, int], ...]  # groups of features: the number of each feature, and that of its group
 
 
-@dataclass(eq=False)
 class Plane:
     """Where a feature lies, one after the other in the course of a run.
 
@@ -49,10 +47,11 @@ class Plane:
         is_transformed: Whether it holds V in int16 instead, of a chunk of channels.
     """
 
-    channels: int
-    enlarged: int
-    whole: bool = False
-    is_transformed: bool = False
+    def __init__(self, channels: int, enlarged: int, *, whole: bool = False, is_transformed: bool = False) -> None:
+        self.channels = channels
+        self.enlarged = enlarged
+        self.whole = whole
+        self.is_transformed = is_transformed
 
     @property
     def groups(self) -> int:
@@ -74,8 +73,7 @@ class Read(NamedTuple):
     doubled: bool = False
 
 
-@dataclass(frozen=True)
-class Kept:
+class Kept(NamedTuple):
     """V of a chunk of channels that several steps multiply.
 
     Attributes:
@@ -89,7 +87,6 @@ class Kept:
     is_there: bool
 
 
-@dataclass(eq=False)
 class RollingStep:
     """Loads the picture, convolves, or stores the result.
 
@@ -103,13 +100,15 @@ class RollingStep:
         lag: Rows of tiles by which it is behind the picture.
     """
 
-    layer: int | None
-    enlarged: int
-    inputs: Sequence[Read]
-    residuals: Sequence[Read]
-    plane: Plane | None
-    kept: Sequence[Kept] = ()
-    lag: int = 0
+    def __init__(self, layer: int | None, enlarged: int, inputs: Sequence[Read], residuals: Sequence[Read],
+                 plane: Plane | None, kept: Sequence[Kept] = ()) -> None:
+        self.layer = layer
+        self.enlarged = enlarged
+        self.inputs = inputs
+        self.residuals = residuals
+        self.plane = plane
+        self.kept = kept
+        self.lag = 0
 
     @property
     def doubled(self) -> bool:

@@ -6,9 +6,8 @@ import logging
 import os
 import re
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from ..errors import ImageError, InputError
 from ..files import TEMPORARY_PREFIX
@@ -33,8 +32,7 @@ _A_VIDEO = 'a video (inference_realesrgan_video.py upscales videos)'
 Inputs = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
 
-@dataclass(frozen=True)
-class InputFile:
+class InputFile(NamedTuple):
     """A picture to read.
 
     Attributes:
@@ -46,8 +44,11 @@ class InputFile:
 
     path: Path
     folder: Path = Path()
-    data: bytes | None = field(default=None, repr=False)
-    found: bool = field(default=False, compare=False)
+    data: bytes | None = None
+    found: bool = False
+
+    def __repr__(self) -> str:
+        return f'InputFile({str(self.path)!r}, {str(self.folder)!r})'  # not the bytes
 
     def read(self, max_pixels: int = formats.MOST_PIXELS) -> bytes:
         """Return the bytes of the file.

@@ -5,7 +5,6 @@ import errno
 import logging
 import sys
 from collections.abc import Iterable, Iterator, Sequence, Set
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import NamedTuple
@@ -58,7 +57,6 @@ class PictureTask(NamedTuple):
         return ', '.join(job.source.name for job in self.jobs)
 
 
-@dataclass
 class _Item:
     """A picture on its way.
 
@@ -73,14 +71,15 @@ class _Item:
         outcome: Is reported when the result is written.
     """
 
-    job: Job
-    stopwatch: Stopwatch = field(default_factory=Stopwatch)
-    picture: Picture | None = None
-    error: Exception | None = None
-    result: Picture | None = None
-    target: Path = Path()
-    tiles: Sequence[Tile] = ()
-    outcome: Outcome | None = None
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.stopwatch = Stopwatch()
+        self.picture: Picture | None = None
+        self.error: Exception | None = None
+        self.result: Picture | None = None
+        self.target = Path()
+        self.tiles: Sequence[Tile] = ()
+        self.outcome: Outcome | None = None
 
 
 class PictureWorker:
@@ -234,7 +233,7 @@ class PictureWorker:
                 problem = f'no comparison: {flatten_message(explain(error))}'
                 outcome = outcome._replace(problems=(*outcome.problems, problem))
         seconds = dict(item.stopwatch.seconds)
-        yield outcome._replace(seconds=sum(seconds.values()), timings=replace(timings, seconds=seconds))
+        yield outcome._replace(seconds=sum(seconds.values()), timings=timings._replace(seconds=seconds))
 
 
 def _read_all(jobs: Iterable[Job], max_pixels: int) -> Iterator[_Item]:

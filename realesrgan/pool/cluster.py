@@ -11,7 +11,6 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -270,7 +269,7 @@ class Cluster:
         else:
             each = 0 if has_gpus and self._cpus is None else self._cpus or cpus
             count, cpus = int(cpus // each) if each else 0, each
-        return [NodePlace(None, count, node['NodeID'], _name_node(node), cpus, gpus)] * count
+        return [NodePlace(node['NodeID'], _name_node(node), cpus, gpus, count)] * count
 
 
 def _name_node(node: Mapping[str, Any]) -> str:
@@ -314,6 +313,6 @@ def build_on_node(files: Mapping[str, tuple[str, Any]], model: str | None, build
     os.environ[FOLDER_VARIABLE] = str(folder)
     options = build.args[0]
     if model is not None:
-        options = replace(options, model_path=str(folder / model))
+        options = options.replace(model_path=str(folder / model))
     worker: Worker = build.func(options, *build.args[1:], **build.keywords, place=place)
     return worker

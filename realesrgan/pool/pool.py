@@ -17,7 +17,6 @@ import logging
 import signal
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol, Self
 
@@ -34,17 +33,23 @@ _END = object()
 _MOST_AT_A_PLACE = 2  # by chance once (out of memory beside another program, say); twice may be the GPU
 
 
-@dataclass(frozen=True)
 class Place:
-    """Where a worker computes.
+    """Where a worker computes; equal to others of the same attributes.
 
     Attributes:
         gpu_id: Number of the GPU, or None for the first, or the CPU where there is none.
         workers: How many workers share it.
     """
 
-    gpu_id: int | None = None
-    workers: int = 1
+    def __init__(self, gpu_id: int | None = None, workers: int = 1) -> None:
+        self.gpu_id = gpu_id
+        self.workers = workers
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash((self.gpu_id, self.workers))
 
     def __str__(self) -> str:
         return 'the CPU or the first GPU' if self.gpu_id is None else f'GPU {self.gpu_id}'
@@ -163,12 +168,12 @@ class SerialPool:
             self._worker, attempt = None, attempt + 1
 
 
-@dataclass(eq=False)
 class _Order:
     """A task, and the places where it was tried."""
 
-    task: Any
-    places: list[Place] = field(default_factory=list)
+    def __init__(self, task: Any) -> None:
+        self.task = task
+        self.places: list[Place] = []
 
 
 class RemoteWorker:

@@ -15,7 +15,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -35,7 +34,6 @@ _SECONDS_TO_START = 5.0  # for a worker that has room; one that takes longer is 
 _SECONDS_UNTIL_LOGGED = 20.0  # that a worker waits for room
 
 
-@dataclass(frozen=True)
 class NodePlace(Place):
     """A worker's place on a node; the node's workers share its cores, and each has what Ray gives it of the GPUs.
 
@@ -45,10 +43,12 @@ class NodePlace(Place):
         cpus, gpus: Taken by the worker; of GPUs also a fraction.
     """
 
-    node: str = ''
-    name: str = ''
-    cpus: float = 1
-    gpus: float = 0
+    def __init__(self, node: str, name: str, cpus: float = 1, gpus: float = 0, workers: int = 1) -> None:
+        super().__init__(workers=workers)
+        self.node = node
+        self.name = name
+        self.cpus = cpus
+        self.gpus = gpus
 
     def __str__(self) -> str:
         return f'node {self.name}'

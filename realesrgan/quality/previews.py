@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -112,12 +112,12 @@ def compare_models(picture: np.ndarray, options: RunOptions, amount: Amount, *, 
     parts = [*(frame[area].copy() for frame in before), part, *(frame[area].copy() for frame in after)]
     final = options.find_size(picture.shape[1], picture.shape[0])
     if final is not None:
-        options = replace(options, width=None, height=None, fit=None, outscale=final.width / picture.shape[1])
+        options = options.replace(width=None, height=None, fit=None, outscale=final.width / picture.shape[1])
     trials, errors = list[tuple[np.ndarray | None, Tried]](), []
     for model in options.models or (options.model_name,):
         check()
         try:
-            trials.append(_try(parts, drop_faces_of_anime(replace(options, model_name=model, models=())), amount, place,
+            trials.append(_try(parts, drop_faces_of_anime(options.replace(model_name=model, models=())), amount, place,
                                build, judge, check))
         except Exception as error:
             if isinstance(error, RunError) and not isinstance(error, (WeightsError, EngineError)):

@@ -8,7 +8,7 @@ import os
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path, PurePath
 from typing import Any, Self
@@ -120,7 +120,7 @@ class Reporter:
 def _describe_file(file: FileReport) -> dict[str, Any]:
     outcome = file.outcome
     assert outcome is not None
-    timings = asdict(outcome.timings) if outcome.timings else {}
+    timings = outcome.timings._asdict() if outcome.timings else {}
     error = flatten_message(outcome.error) if outcome.error else ''
     logged = {*outcome.problems, error}
     # The network waits for nothing else of a picture; a video's stages run at the same time.

@@ -128,7 +128,7 @@ class VideoJob:
             info, kind = probe_animation(self._ffmpeg, path, check)
             if info is not None and not kind and is_picture(self._ffmpeg, info, check):
                 raise VideoError(f'{self.name}: holds a single picture; inference_realesrgan.py -i - takes those')
-            self._options = replace(self._options, chunk=Fraction(0), restart=True)
+            self._options = self._options.replace(chunk=Fraction(0), restart=True)
         given: MediaInfo | Animation | Sequence[Path] = info or video.frames
         if kind:  # to films, GIF and PNG go by ffmpeg, which can't say whether they have transparency
             animation = read_animation(self._ffmpeg, path, info, self._options.max_pixels, check)

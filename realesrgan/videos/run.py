@@ -6,7 +6,6 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -121,14 +120,14 @@ class _Videos:
             self._upscale_pictures(pictures)
         if waiting and options.preview:
             if options.find_size(1, 1) is None:
-                self._options = replace(options, outscale=options.outscale or find_outscale(options))
+                self._options = options.replace(outscale=options.outscale or find_outscale(options))
             self._preview(waiting)
         elif waiting:
             prepare(options)
             self._places = list_places(options.gpu_id, count_workers(options))
             self._weights = fingerprint(options.model_name, options.model_path, options.denoise_strength)
             if options.find_size(1, 1) is None:
-                self._options = replace(options, outscale=options.outscale or find_outscale(options))
+                self._options = options.replace(outscale=options.outscale or find_outscale(options))
             if options.dry_run:
                 self._outline(waiting)
             else:
@@ -197,7 +196,7 @@ class _Videos:
         return make_pool(partial(ChunkWorker, options), self._places, check, isolate=bool(list_gpus(options.engine)))
 
     def _make_job(self, video: VideoInput, target: Path) -> VideoJob:
-        options = replace(self._options, ext=choose_container(video, self._options.ext))
+        options = self._options.replace(ext=choose_container(video, self._options.ext))
         job = VideoJob(video, target, self._ffmpeg, options, self._weights, self._run)
         self._jobs[video.source] = job
         return job

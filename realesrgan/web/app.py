@@ -8,7 +8,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -346,7 +346,7 @@ class _Service:
             'warnings': [*job.warnings, *(job.describe(line) for line in (outcome.problems if outcome else ()))],
             'size': outcome.size if outcome and done else None,
             'result_size': outcome.result_size if outcome and done else None,
-            'verdict': asdict(outcome.verdict) if outcome and outcome.verdict and done else None,
+            'verdict': outcome.verdict._asdict() if outcome and outcome.verdict and done else None,
             'part': url_for('panel', identity=job.identity, number=0) if job.preview else None,
             'compared': self._list_compared(job),
             'name': job.result_name,

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -338,7 +338,7 @@ class JobQueue:
                 self.memory[number] = note
             else:
                 job.on_event(note)
-        options = job.options if place.gpu_id is None else replace(job.options, gpu_id=(place.gpu_id,))
+        options = job.options if place.gpu_id is None else job.options.replace(gpu_id=(place.gpu_id,))
         try:
             task = JobTask(job.upload.source, job.folder, options)
             for _, error in pool.map_unordered([task], on_note):

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
 from typing import Any
 
 from ..errors import UsageError
@@ -16,7 +15,6 @@ def _limit(default: float, flag: str, help: str) -> Any:
                   metavar='COUNT' if is_count else 'SECONDS', help=help)
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Settings(CheckedOptions):
     """Settings of a service. Wrong ones raise `UsageError`."""
 
@@ -48,8 +46,7 @@ class Settings(CheckedOptions):
     gpu_id: tuple[int, ...] = same_option(RunOptions, 'gpu_id')
     log: str | None = same_option(RunOptions, 'log')
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check_together(self) -> None:
         if not is_loopback(self.host) and self.token is None and not self.no_auth:
             raise UsageError(f'--host {self.host} can be reached by others: set --token, or --no_auth if everybody may '
                              'use this service')

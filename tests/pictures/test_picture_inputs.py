@@ -49,7 +49,7 @@ def test_what_is_not_a_picture_is_skipped_with_a_warning(tmp_path, logged):
     fill(tmp_path, 'a.png', 'notes.txt', 'empty.dat', content=b'P1 party, GIF and all')
     fill(tmp_path, 'sub/b.png', '.realesrgan-a.png', '._a.jpg')
     (tmp_path / 'empty.dat').write_bytes(b'')
-    assert find_pictures([str(tmp_path)]) == [InputFile(tmp_path / 'a.png', Path())]
+    assert find_pictures([str(tmp_path)]) == [InputFile(tmp_path / 'a.png', found=True)]
     assert sorted(logged.messages) == sorted([
         f'{tmp_path / ".realesrgan-a.png"}: skipped, left behind by an interrupted run',
         f'{tmp_path / "._a.jpg"}: skipped, a file that macOS adds on other disks',
@@ -115,8 +115,8 @@ def test_links_in_circles_end_and_real_folders_come_first(tmp_path, logged):
         (tmp_path / name).symlink_to(tmp_path, target_is_directory=True)
     (tmp_path / 'self.png').symlink_to(tmp_path / 'self.png')
     found = find_pictures([str(tmp_path)], recursive=True)
-    assert found == [InputFile(tmp_path / 'self.png'),  # which fails when it is read
-                     InputFile(tmp_path / 'sub/a.png', Path('sub'))]
+    assert found == [InputFile(tmp_path / 'self.png', found=True),  # which fails when it is read
+                     InputFile(tmp_path / 'sub/a.png', Path('sub'), found=True)]
     assert logged.messages == [f'{tmp_path / name}: skipped, a folder that was visited, or that of the results'
                                for name in 'az']
 
@@ -124,7 +124,7 @@ def test_links_in_circles_end_and_real_folders_come_first(tmp_path, logged):
 def test_the_folder_of_the_results_is_not_an_input(tmp_path):
     fill(tmp_path, 'a.png', 'results/a_out.png')
     assert find_pictures([str(tmp_path)], recursive=True, exclude=tmp_path / 'results') == [
-        InputFile(tmp_path / 'a.png', Path())]
+        InputFile(tmp_path / 'a.png', found=True)]
 
 
 def test_a_missing_input_is_reported_and_the_others_are_found(tmp_path):

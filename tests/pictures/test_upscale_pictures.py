@@ -4,7 +4,6 @@ from __future__ import annotations
 import logging
 import threading
 import traceback
-from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -94,7 +93,7 @@ def test_values_may_be_given_as_texts():
 def test_an_upsampler_is_known_by_its_own_options():
     options = PictureOptions(tile=64, face_enhance=True, suffix='x')
     assert options.upsampler == UpsamplerOptions(tile=64, face_enhance=True)
-    assert convert_options(options.upsampler, PictureOptions) == replace(options, suffix='out')
+    assert convert_options(options.upsampler, PictureOptions) == options.replace(suffix='out')
 
 
 def test_warnings_are_printed_where_nobody_listens(folder, options, capsys):

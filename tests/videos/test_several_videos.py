@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -49,7 +48,7 @@ def test_they_share_the_workers_and_nothing_else(options, networks):
              if isinstance(event, Progress)}
     assert begin['a.mp4'] < begin['b.mkv'] < end['a.mp4']  # a worker that starts late may end after b
     assert files('out') == ['a_out.mp4', 'b_out.mp4', 'c_out.mp4']
-    alone = replace(options, num_process_per_gpu=1)
+    alone = options.replace(num_process_per_gpu=1)
     upscale_videos(NAMES, 'alone', alone)
     assert all(hashes(f'out/{name}') == hashes(f'alone/{name}') for name in files('alone'))
 
@@ -57,7 +56,7 @@ def test_they_share_the_workers_and_nothing_else(options, networks):
 def test_the_seconds_of_a_video_are_without_those_of_the_one_before(options, at_calls):
     at_calls([1], lambda: time.sleep(0.5))
     start = time.monotonic()
-    first, second = upscale_videos(['a.mp4', 'c.mp4'], 'out', replace(options, num_process_per_gpu=1, chunk=None))
+    first, second = upscale_videos(['a.mp4', 'c.mp4'], 'out', options.replace(num_process_per_gpu=1, chunk=None))
     assert 0 < second.seconds < time.monotonic() - start - 0.5 and first.seconds > 0.5
 
 

@@ -358,7 +358,7 @@ def test_the_keyboard_reaches_everything_and_the_focus_stays_among_the_cards(ser
     ('en-US', 'Or width (pixels)', 'Take a look (changed colours, edges of tiles)'),
     ('ko-KR', '또는 너비(픽셀)', '확인 필요 (색 변화, 타일 경계)')])
 def test_size_strength_and_verdict_are_in_both_languages(serve, visit, monkeypatch, locale, label, verdict):
-    monkeypatch.setattr('realesrgan.web.app.asdict', lambda _: {
+    monkeypatch.setattr('realesrgan.events.Verdict._asdict', lambda _: {
         'word': 'look', 'reasons': ['colour', 'tiles'], 'messages': ['for anime']})
     page = visit(serve(), locale=locale)
     choose(page, ('a.png', 'image/png', png()))
