@@ -416,7 +416,7 @@ def _balance_channels(arrays: Mapping[str, np.ndarray], layers: Layers) -> Mappi
     # How large a channel is shows in any picture; these are noise, a ramp and edges. They are so small that numpy
     # starts no threads for the products. The noise is parts of multiples of the golden ratio by squares: numpy.random
     # takes a fortieth of a start to import.
-    side = 8
+    side = 5
     x: np.ndarray = np.empty((3, layers.channels[0], side, side), np.float32)
     rows, columns = np.mgrid[:side, :side] / side
     noise = np.arange(x[0].size) ** 2 * 0.6180339887 % 1
