@@ -4,7 +4,6 @@ from __future__ import annotations
 import argparse
 import atexit
 import contextlib
-import gc
 import logging
 import os
 import shlex
@@ -18,9 +17,6 @@ from ..errors import NoSuchDeviceError, UsageError, explain, flatten_message
 from ..log import append_log, escape, prefix_subject
 
 logger = logging.getLogger(__name__)
-
-# Python's own 700 would make the collections a twentieth of a start, in which nearly all that is made stays.
-_OBJECTS_BETWEEN_COLLECTIONS = 50_000
 
 #: The logger of lines that are printed anyway, for `--log`.
 PRINTED = f'{__name__}.printed'
@@ -83,7 +79,6 @@ def run_and_exit(main: Callable[[], int]) -> NoReturn:
     Modules, memory and libraries are not torn down first, which would take a tenth of a start: the system takes them
     back all the same. Threads and exit handlers are waited for, as Python does it.
     """
-    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     # What numpy multiplies here is small. More threads of its library would wait busily, beside those that compute.
     os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
     status = main()

@@ -53,7 +53,7 @@ def pick_device(device: str | torch.device | Device | None = None, gpu_id: int |
     if device is not None:
         device = Device.parse(device)
         if device.type in (*BACKENDS, VULKAN):
-            gpus = [gpu for kind in ([VULKAN] if device.type == VULKAN else BACKENDS) for gpu in list_gpus_of(kind)]
+            gpus = list_gpus_of(*([VULKAN] if device.type == VULKAN else BACKENDS))
             if Device(device.type, device.index or 0) not in gpus:
                 raise NoSuchDeviceError(f'there is no device {device}; {_describe(gpus, {device.type})}')
         return device
@@ -93,7 +93,7 @@ def list_gpus(engine: str = AUTO) -> list[Device]:
         engine: A name from `ENGINES`, or 'auto'.
     """
     kinds = _list_kinds(engine)
-    found = [gpu for kind in BACKENDS if kind in kinds for gpu in list_gpus_of(kind)]
+    found = list_gpus_of(*(kind for kind in BACKENDS if kind in kinds))
     if found or VULKAN not in kinds or (engine == AUTO and not may_have_vulkan_gpus()):
         return found
     return [gpu for gpu in list_gpus_of(VULKAN) if engine != AUTO or not is_software(gpu)]

@@ -84,11 +84,13 @@ def pick_precision(device: Device, half: bool, precisions: Sequence[str]) -> str
 
 # ---- GPUs of either kind ----
 
-def list_gpus_of(kind: str) -> list[Device]:
-    """Return the GPUs of a kind that the table of engines knows; those of Vulkan the best first, software last."""
-    if kind == VULKAN:  # whose numbers are ncnn's
+def list_gpus_of(*kinds: str) -> list[Device]:
+    """Return the GPUs of Vulkan, the best first and software last, or of kinds that PyTorch knows."""
+    if VULKAN in kinds:  # whose numbers are ncnn's
         return sorted((Device(VULKAN, index) for index in range(_count_vulkan_devices())), key=get_vulkan_kind)
-    return [Device(kind, index) for index in range(count_torch_gpus(kind))] if may_have_torch_gpus() else []
+    if not may_have_torch_gpus():
+        return []
+    return [Device(kind, index) for kind in kinds for index in range(count_torch_gpus(kind))]
 
 
 def get_name(gpu: Device) -> str:
