@@ -225,14 +225,14 @@ def test_parts_workers_and_a_resumed_run_give_the_same_frames(upscale, film):
     expected = hashes('whole/a_out.mp4')
     assert len(expected) == 30
     assert hashes('off/a_out.mp4') != expected
-    for workers, chunk in ((1, '0.5'), (2, '0.9')):
+    for workers, chunk, keep in ((1, '0.5', []), (2, '0.9', ['--keep_parts'])):
         arguments = '-i', 'a.mp4', *LOSSLESS, '--steady', '--chunk', chunk, '--num_process_per_gpu', workers
-        upscale(*arguments, '--keep_parts', network='tiny')
+        upscale(*arguments, *keep, network='tiny')
         assert hashes('results/a_out.mp4') == expected
-        for lost in clips.parts()[1::2]:
-            Path('results/a_out_parts', lost).unlink()
-        assert 'from an earlier run' in upscale(*arguments, network='tiny')
-        assert hashes('results/a_out.mp4') == expected
+    for lost in clips.parts()[1::2]:
+        Path('results/a_out_parts', lost).unlink()
+    assert 'from an earlier run' in upscale(*arguments, network='tiny')
+    assert hashes('results/a_out.mp4') == expected
 
 
 @pytest.mark.parametrize('steadied', [[], ['--steady']])
