@@ -239,7 +239,7 @@ class Card {
     this.timer = setTimeout(async () => {
       const query = () => `${this.about.url}?${new URLSearchParams(this.fields())}`, asked = query();
       const response = await fetch(asked).catch(() => null), body = await response?.json();
-      if (this.state !== 'ready' || asked !== query()) return;
+      if (this.removed || this.state !== 'ready' || asked !== query()) return;
       const sizes = this.find('sizes');
       if (!response) {
         sizes.textContent = text('unreachable');
