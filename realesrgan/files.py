@@ -23,14 +23,18 @@ _NAME = re.compile(rf'{re.escape(TEMPORARY_PREFIX)}(?P<machine>[0-9a-f]{{8}})-(?
 
 
 def find_user_folder(kind: Literal['config', 'data', 'cache']) -> Path:
-    """Return this program's folder of the user's configuration, data or cache, where the system has it."""
+    """Return this program's folder of the user's configuration, data or cache, where the system has it.
+
+    A variable that is empty or relative does not count, as the XDG specification demands.
+    """
     usual = {'config': '~/.config', 'data': '~/.local/share', 'cache': '~/.cache'}[kind]
     variable, name = f'XDG_{kind.upper()}_HOME', 'realesrgan'
     if sys.platform == 'darwin':
         usual = '~/Library/Caches' if kind == 'cache' else '~/Library/Application Support'
     elif sys.platform == 'win32':
         usual, variable, name = '~/AppData/Local', 'LOCALAPPDATA', 'realesrgan/Cache' if kind == 'cache' else name
-    return Path(os.environ.get(variable) or os.path.expanduser(usual), name)  # noqa: PTH111 # Path's can fail
+    moved = os.environ.get(variable, '')
+    return Path(moved if Path(moved).is_absolute() else os.path.expanduser(usual), name)  # noqa: PTH111 # Path's can fail
 
 
 def require_writable(folder: Path) -> None:

@@ -76,8 +76,10 @@ def test_folders_of_the_user(monkeypatch, system, folders, variables, moved):
         variable = variables.format(kind.upper())
         monkeypatch.delenv(variable, raising=False)
         assert find_user_folder(kind) == Path('/home/me', folder)
-        monkeypatch.setenv(variable, '/elsewhere')
-        assert find_user_folder(kind) == Path('/elsewhere', other)
+        for value, expected in ('/elsewhere', Path('/elsewhere', other)), ('', Path('/home/me', folder)), (
+                'below/here', Path('/home/me', folder)):
+            monkeypatch.setenv(variable, value)
+            assert find_user_folder(kind) == expected
 
 
 def test_sha256_of_known_bytes(tmp_path):

@@ -96,6 +96,7 @@ def test_the_preview_of_pictures(run_script, stand_ins, tmp_path):
         write(tmp_path / f'in/{index}.png', 30, 40, 3)
     status, out, err = run_script(inference_realesrgan, '-i', 'in', '-n', *MODELS, '--preview', '--ext', 'png')
     assert status == 0, err
+    assert 'WARN' not in err  # from OpenCV
     lines = out.splitlines()
     assert lines[0] == 'preview  results/0_out_preview.png, the busiest part of in/0.png; the whole job is 3 pictures'
     assert [line.split(':')[0] for line in lines[1:]] == list(MODELS)

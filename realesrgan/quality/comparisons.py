@@ -96,7 +96,8 @@ def label(panel: np.ndarray, text: str) -> None:
 
 def encode_sheet(picture: np.ndarray, extension: str) -> bytes:
     """Return a picture, HxWx3, BGR, uint8, as a file, of '.png' or '.jpg'."""
-    return cv2.imencode(extension, picture, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+    quality = [cv2.IMWRITE_JPEG_QUALITY, 95] if extension == '.jpg' else []  # OpenCV warns where it has no use for it
+    return cv2.imencode(extension, picture, quality)[1].tobytes()
 
 
 def stack(first: np.ndarray, second: np.ndarray, *, axis: int) -> np.ndarray:
