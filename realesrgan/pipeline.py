@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import partial
 from typing import Generic, Self, TypeVar
 
 from .log import create_thread
@@ -186,12 +187,13 @@ def write_behind(write: Callable[[Item], None], count: int,
 def run_in_thread(work: Callable[[], Item], name: str) -> Future[Item]:
     """Start work in a thread of this name, which does not keep the process alive."""
     future: Future[Item] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:
-            future.set_exception(error)
-
-    create_thread(run, name).start()
+    create_thread(partial(_fulfil, future, work), name).start()
     return future
+
+
+def _fulfil(future: Future[Item], work: Callable[[], Item]) -> None:
+    try:
+        future.set_result(work())
+    except BaseException as error:
+        future.set_exception(error)
+        del future, work  # or the error, whose traceback holds this frame, would hold itself, and all that failed

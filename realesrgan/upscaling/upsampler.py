@@ -285,6 +285,7 @@ class RealESRGANer:
             begun = engine.submit(pixels.to_batch(plan.tiles[0]), None if is_padded else size, plan.together)
 
         def wait() -> np.ndarray:
+            nonlocal begun
             result = None
             if begun is not None:
                 with contextlib.suppress(MemoryError, NonFiniteError):  # for which there are ways out, below
@@ -292,6 +293,8 @@ class RealESRGANer:
                     self.tiles = plan.tiles
                     if self.on_tile is not None:
                         self.on_tile(1, 1)
+            if result is None:
+                begun = None  # or the error that it keeps, whose traceback holds this frame, would keep the pictures
             while result is None:
                 tried = self._plan(pixels, room)
                 try:

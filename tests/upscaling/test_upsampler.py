@@ -1,6 +1,10 @@
 """RealESRGANer: every kind of picture, tiles, memory, overflow, and attributes of 0.3.0."""
+import functools
+import gc
 import logging
 import re
+import threading
+import time
 import weakref
 
 import cv2
@@ -14,6 +18,7 @@ from realesrgan.archs.rrdbnet_arch import RRDBNet
 from realesrgan.archs.srvgg_arch import SRVGGNetCompact
 from realesrgan.engines.choice import make_engine
 from realesrgan.errors import NonFiniteError
+from realesrgan.pipeline import run_in_thread
 from realesrgan.upscaling.pixels import fill_hidden_colours
 
 
@@ -125,6 +130,20 @@ class Small(Faulty):
         return self.engine(batch)
 
 
+class Background(Faulty):
+    """Computes in a thread, in half precision, in which everything overflows. Its failures hold all that they took."""
+
+    in_flight = 1
+
+    def __call__(self, batch):
+        memory = np.zeros(1000)
+        self.held += map(weakref.ref, (memory, batch.base))
+        raise NonFiniteError('infinity')
+
+    def submit(self, batch, size=None, together=1):
+        return run_in_thread(functools.partial(self, batch), 'background').result
+
+
 def test_a_tile_that_overflows_is_computed_again_in_single_precision(caplog):
     img, model = picture(8, 16, 3), network()
     expected = upsampler(model, tile=8).enhance(img)[0]
@@ -149,6 +168,28 @@ def test_out_of_memory_halves_the_tiles_with_one_warning(caplog):
     whole = upsampler(model).enhance(img)[0]
     for result in results:
         assert np.abs(result.astype(int) - whole).max() <= 1
+
+
+def test_pictures_that_failed_in_the_background_are_not_kept():
+    model = compact()
+    engine = Background(engine_of(model), half=True)
+    tested, results = upsampler(model, engine=engine), []
+    gc.collect()
+    gc.disable()  # a film could fill the memory between two collections
+    try:
+        for seed in range(3):
+            img = picture(6, 8, 3, seed=seed)
+            wait = tested.submit(img)
+            result = wait()[0]
+            assert result.shape == (24, 32, 3)
+            results.append(weakref.ref(result))
+            del img, wait, result
+        while any(thread.name == 'background' for thread in threading.enumerate()):
+            time.sleep(0.01)
+        assert len(engine.held) == 12  # by two attempts each
+        assert not any(memory() is not None for memory in engine.held + results)
+    finally:
+        gc.enable()
 
 
 # ---- as 0.3.0 has it ----
