@@ -374,7 +374,7 @@ class RunOptions(UpsamplerOptions):
         help='only show a small part by each model of -n, with the time and disk space that the whole would take')
     preview_at: tuple[int, int] | None = option(
         None, '--preview_at', group='judging', check=_check_point, metavar='X,Y', form='preview_at',
-        default_text='the part with most detail',
+        default_text='the part with the most detail',
         help='pixel of the input in the middle of the part that --preview shows')
     check: bool = False
     models: tuple[str, ...] = ()
