@@ -79,7 +79,7 @@ def open_folder(base: str | None) -> Iterator[Path]:
         OSError: it can't be made, or belongs to somebody else.
     """
     user = os.getuid() if hasattr(os, 'getuid') else os.environ.get('USERNAME', '')
-    shared = Path(base or Path(tempfile.gettempdir()) / f'realesrgan-web-{user}')
+    shared = Path(base or Path(tempfile.gettempdir()) / f'realesrgan-web-{user}').absolute()  # Flask sends no others
     shared.mkdir(mode=0o700, parents=True, exist_ok=True)
     if hasattr(os, 'getuid') and shared.stat().st_uid != os.getuid():
         raise PermissionError(f'{shared} belongs to another user; name another folder with --folder')

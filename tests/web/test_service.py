@@ -26,6 +26,8 @@ from realesrgan.options import list_options
 from realesrgan.pictures import PictureOptions, upscale_pictures
 from realesrgan.web import uploads
 from realesrgan.web.errors import STRINGS, describe, find_row, hide_paths
+from realesrgan.web.server import open_folder, run_service
+from realesrgan.web.settings import Settings
 from tests.support import broken_steps, clips
 from tests.support.broken_steps import PICTURE_STEPS, VIDEO_STEPS
 from tests.support.web_client import MODEL, decode, encode, noise, wait_until
@@ -580,6 +582,17 @@ def test_a_port_that_is_taken_is_one_line(run_script, serve, tmp_path):
     assert (status, len(err.splitlines())) == (1, 1)
     assert 'in use' in err
     assert list((tmp_path / 'own').iterdir()) == []
+
+
+def test_the_folder_may_be_named_from_where_one_stands(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = encode(noise(8, 6))
+    with (open_folder('here') as folder, run_service(Settings(port=0), folder) as (port, _),
+          requests.Session() as client):
+        client.trust_env, url = False, f'http://127.0.0.1:{port}'
+        kept = client.post(f'{url}/files', files={'image': ('a.png', data)}, timeout=60).json()
+        assert client.get(url + kept['content'], timeout=60).content == data
+    assert list((tmp_path / 'here').iterdir()) == []
 
 
 # ---- examples ----
