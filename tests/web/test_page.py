@@ -205,9 +205,9 @@ def test_what_was_started_goes_on_after_a_service_that_was_away_or_has_forgotten
         page.context.set_offline(away)
     start(card, model=SLOW)
     expect(state).to_have_text(re.compile('working'))
-    is_away(True)
+    page.route('**/jobs/*', lambda route: route.fulfill(status=502, body='<h1>Bad Gateway</h1>'))  # says a proxy
     expect(state).to_have_text("The service can't be reached. Is it still running?")
-    is_away(False)
+    page.unroute('**/jobs/*')
     expect(state).to_have_text(re.compile('working'))
     card.get_by_role('button', name='Cancel').click()
     is_away(True)

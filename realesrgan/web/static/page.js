@@ -238,7 +238,7 @@ class Card {
     clearTimeout(this.timer);
     this.timer = setTimeout(async () => {
       const query = () => `${this.about.url}?${new URLSearchParams(this.fields())}`, asked = query();
-      const response = await fetch(asked).catch(() => null), body = await response?.json();
+      const response = await ask(asked), body = response?.body;
       if (this.removed || this.state !== 'ready' || asked !== query()) return;
       const sizes = this.find('sizes');
       if (!response) {
@@ -349,11 +349,12 @@ class Card {
       while (!response) {
         await sleep(MILLISECONDS_BETWEEN_LOOKS);
         if (turn !== this.turn) return;
-        response = await fetch(this.job).catch(() => this.report(text('unreachable')));  // the job goes on meanwhile
+        response = await ask(this.job);
+        if (!response) this.report(text('unreachable'));  // the job goes on meanwhile
       }
       if (turn !== this.turn) return;
       if (response.status === 404) throw new Error(text('gone'));
-      state = await response.json();
+      state = response.body;
       if (!response.ok) throw new Refusal(response.status, state);
     }
     if (state.state === 'failed') this.fail({message: explain(state)});
@@ -574,6 +575,14 @@ function retell(line) {
     const found = line.match(new RegExp(`${pattern}([:;].*)?$`));
     if (found) return text(name, found.groups);
   }
+}
+
+/** Fetch JSON; null if there is no answer, or one of a proxy's that is none. */
+async function ask(address) {
+  try {
+    const response = await fetch(address);
+    return {ok: response.ok, status: response.status, body: await response.json()};
+  } catch { return null; }
 }
 
 function sleep(milliseconds) {
