@@ -52,12 +52,14 @@ def test_the_busiest_part_is_found():
 
 @pytest.mark.parametrize(('point', 'left', 'top'), [
     ((500, 300), 420, 220), ((0, 0), 0, 0), ((9999, 590), 840, 440), ('80,81', 0, 1)])
-def test_a_preview_is_of_the_part_that_is_asked_for(stand_ins, point, left, top):
+def test_a_preview_is_of_the_part_that_is_asked_for(stand_ins, caplog, point, left, top):
     picture = np.zeros((600, 1000, 3), np.uint8)
     picture[..., 0], picture[..., 1] = np.arange(1000) // 4, np.arange(600)[:, None] // 4
     sheet = compare_models(picture, PictureOptions(preview=True, preview_at=point, model_name=MODELS[0], outscale=1),
                            Amount(1), build=stand_ins)
     assert (sheet.part == picture[top:top + 160, left:left + 160]).all()
+    assert caplog.messages == (['has 1000x600 pixels, so the preview shows the part nearest to 9999,590']
+                               if left == 840 else [])
     with pytest.raises(UsageError, match='--preview_at needs --preview'):
         PictureOptions(preview_at=point)
 

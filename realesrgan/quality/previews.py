@@ -1,6 +1,7 @@
 """Compare models before a run: upscale a small part of a picture by each, and show the results on one sheet."""
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from ..files import format_size, whole_file
 from ..options import RunOptions, drop_faces_of_anime
 from ..pool.pool import Place
 from .comparisons import convert_to_bgr8, encode_sheet, enlarge
+
+logger = logging.getLogger(__name__)
 
 _SIDE, _SIDE_ON_GPU = 160, 512  # of the part, in pixels of the input: a second or two of the slowest model
 _QUICK_SECONDS = 3.0  # results that come sooner are made twice, because the first one takes longer
@@ -106,13 +109,15 @@ def compare_models(picture: np.ndarray, options: RunOptions, amount: Amount, *, 
     """
     place = Place(options.gpu_id[0] if options.gpu_id else None)
     side = _SIDE if pick_device(gpu_id=place.gpu_id, engine=options.engine).type == 'cpu' else _SIDE_ON_GPU
-    point = options.preview_at
+    point, (height, width) = options.preview_at, picture.shape[:2]
+    if point is not None and (point[0] >= width or point[1] >= height):
+        logger.warning('has %dx%d pixels, so the preview shows the part nearest to %d,%d', width, height, *point)
     area = find_busiest(picture, side) if point is None else _find_around(picture, side, point)
     part = picture[area].copy()  # and no more of any frame is kept
     parts = [*(frame[area].copy() for frame in before), part, *(frame[area].copy() for frame in after)]
-    final = options.find_size(picture.shape[1], picture.shape[0])
+    final = options.find_size(width, height)
     if final is not None:
-        options = options.replace(width=None, height=None, fit=None, outscale=final.width / picture.shape[1])
+        options = options.replace(width=None, height=None, fit=None, outscale=final.width / width)
     trials, errors = list[tuple[np.ndarray | None, Tried]](), []
     for model in options.models or (options.model_name,):
         check()
