@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-
 class LoadedNetwork:
     """A network with its weights; made of arrays, or by `from_module`. Neither imports PyTorch.
 

@@ -332,7 +332,6 @@ class TorchEngine(Engine):
         return levels.flip(1).permute(0, 2, 3, 1).contiguous(), finite
 
 
-
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error of PyTorch's means that a picture is too large for the device, or the host."""
     text = str(error).lower()

@@ -384,7 +384,7 @@ class Card {
 
   /** Say so if the result that is being downloaded is no longer there. */
   async check() {
-    const {turn} = this, response = await fetch(this.job).catch(() => null);
+    const {turn} = this, response = await ask(this.job);
     if (response?.status === 404 && turn === this.turn) this.fail({message: text('gone')});
   }
 
